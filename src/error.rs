@@ -1,0 +1,146 @@
+//! The one error type: what went wrong, where, what was found, what was expected, and what to change.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Result of every fallible call in this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong outside our own bugs (those panic).
+///
+/// `Display` prints one line; [`Error::exit_code`] is the process's exit code for it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operation was given an argument of the wrong size.
+    Shape {
+        /// Operation, e.g. `conv3d`.
+        op: &'static str,
+        /// Which argument of it.
+        argument: &'static str,
+        /// Elements or shape expected.
+        expected: String,
+        /// Elements or shape found.
+        found: String,
+    },
+    /// A tensor or a weight file is missing, damaged or not what the config says.
+    Weight {
+        /// File or folder that was read.
+        file: PathBuf,
+        /// Tensor, or empty when the file as a whole is at fault.
+        tensor: String,
+        /// What is wrong: found, expected, and what to do.
+        problem: String,
+    },
+    /// A `config.json` (or another JSON of a checkpoint) cannot be used.
+    Config {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong: key, found, expected.
+        problem: String,
+    },
+    /// Host or device memory ran out.
+    OutOfMemory {
+        /// Stage of the pipeline.
+        stage: String,
+        /// Bytes that were asked for.
+        needed: u64,
+        /// Bytes that were free.
+        free: u64,
+        /// What to change.
+        suggestion: String,
+    },
+    /// No such device, or it does not answer.
+    Device(String),
+    /// Reading or writing a file failed.
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was being done, e.g. `cannot read`.
+        action: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A video, image or latent file cannot be decoded or encoded.
+    Media {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The request itself makes no sense: a wrong option value or combination.
+    Usage(String),
+    /// The request is sensible, but this engine cannot do it.
+    Unsupported(String),
+    /// The user pressed Ctrl-C.
+    Interrupted,
+    /// A check of `osp verify` failed.
+    Failed(String),
+}
+
+impl Error {
+    /// Exit code: 1 failure, 2 usage, 3 no such device, 4 out of memory, 5 bad weights or config, 130 interrupted.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Device(_) => 3,
+            Self::OutOfMemory { .. } => 4,
+            Self::Weight { .. } | Self::Config { .. } => 5,
+            Self::Interrupted => 130,
+            Self::Shape { .. } | Self::Io { .. } | Self::Media { .. } | Self::Unsupported(_) | Self::Failed(_) => 1,
+        }
+    }
+
+    /// An [`Error::Io`] for `path`; for use in `map_err`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io { path, action, source }
+    }
+
+    /// An [`Error::Config`] for `file`.
+    pub fn config(file: impl AsRef<Path>, problem: impl Into<String>) -> Self {
+        Self::Config { file: file.as_ref().to_path_buf(), problem: problem.into() }
+    }
+
+    /// An [`Error::Weight`] for `tensor` of `file`.
+    pub fn weight(file: impl AsRef<Path>, tensor: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Weight { file: file.as_ref().to_path_buf(), tensor: tensor.into(), problem: problem.into() }
+    }
+
+    /// An [`Error::Media`] for `path`.
+    pub fn media(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
+        Self::Media { path: path.as_ref().to_path_buf(), problem: problem.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shape { op, argument, expected, found } => {
+                write!(f, "{op}: {argument} has {found}, expected {expected}")
+            }
+            Self::Weight { file, tensor, problem } if tensor.is_empty() => {
+                write!(f, "{}: {problem}", file.display())
+            }
+            Self::Weight { file, tensor, problem } => write!(f, "{}: tensor {tensor}: {problem}", file.display()),
+            Self::Config { file, problem } => write!(f, "{}: {problem}", file.display()),
+            Self::OutOfMemory { stage, needed, free, suggestion } => {
+                let mib = |bytes: &u64| bytes.div_ceil(1 << 20);
+                write!(f, "{stage}: out of memory: needs {} MiB, {} MiB are free; {suggestion}", mib(needed), mib(free))
+            }
+            Self::Io { path, action, source } => write!(f, "{action} {}: {source}", path.display()),
+            Self::Media { path, problem } => write!(f, "{}: {problem}", path.display()),
+            Self::Device(text) | Self::Usage(text) | Self::Unsupported(text) | Self::Failed(text) => f.write_str(text),
+            Self::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
