@@ -1,0 +1,148 @@
+//! `attention`: softmax(q·kᵀ·scale + bias)·v for every sequence and head, read by stride from where q, k and v lie.
+
+use super::{expect_at_least, expect_len, expect_that};
+use crate::error::Result;
+
+const OP: &str = "attention";
+
+/// Where the tokens of many sequences lie in a buffer, in elements.
+///
+/// Sequence (o, i), token t, head h, feature f is at
+/// `offset + o·outer_stride + i·inner_stride + t·token_stride + h·head_dim + f`.
+/// So the same projection output serves spatial attention (i = frame), temporal attention (i = position) and, with an
+/// inner stride of 0, text keys shared by all frames; nothing is ever transposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenLayout {
+    /// First element.
+    pub offset: usize,
+    /// From one outer sequence (sample) to the next.
+    pub outer_stride: usize,
+    /// From one inner sequence (frame or position) to the next.
+    pub inner_stride: usize,
+    /// From one token to the next.
+    pub token_stride: usize,
+}
+
+impl TokenLayout {
+    /// Elements that a buffer needs for this layout.
+    fn extent(&self, outer: usize, inner: usize, tokens: usize, row: usize) -> usize {
+        let last = |count: usize, stride: usize| count.saturating_sub(1) * stride;
+        self.offset
+            + last(outer, self.outer_stride)
+            + last(inner, self.inner_stride)
+            + last(tokens, self.token_stride)
+            + row
+    }
+
+    /// Whether no two rows share an element: every stride passes over all that the smaller ones reach.
+    fn rows_are_apart(&self, outer: usize, inner: usize, tokens: usize, row: usize) -> bool {
+        let mut axes = [(self.outer_stride, outer), (self.inner_stride, inner), (self.token_stride, tokens)];
+        axes.sort_unstable();
+        let mut reach = row;
+        axes.into_iter().filter(|&(_, count)| count > 1).all(|(stride, count)| {
+            let apart = stride >= reach;
+            reach += (count - 1) * stride;
+            apart
+        })
+    }
+}
+
+/// Descriptor of `attention`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// Outer count of sequences: samples.
+    pub outer: usize,
+    /// Inner count of sequences: frames (spatial, cross) or positions (temporal).
+    pub inner: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Features of a head.
+    pub head_dim: usize,
+    /// Queries of a sequence.
+    pub queries: usize,
+    /// Keys of a sequence.
+    pub keys: usize,
+    /// Factor on q·k.
+    pub scale: f32,
+    /// Layout of q.
+    pub q: TokenLayout,
+    /// Layout of k.
+    pub k: TokenLayout,
+    /// Layout of v.
+    pub v: TokenLayout,
+    /// Layout of the output.
+    pub out: TokenLayout,
+    /// Features that rotate together when a RoPE table is given: `head_dim` for one coordinate, half of it for two.
+    pub rope_group: usize,
+}
+
+/// What may be added to the scores or done to q and k; buffers of f32 values.
+#[derive(Debug)]
+pub struct AttentionExtras<'a, Buffer> {
+    /// Added to the scores of every sequence: `[heads, queries, keys]` (T5's relative positions).
+    pub bias: Option<&'a Buffer>,
+    /// Added to the scores of every query and head: `[outer, keys]` (masks; −∞ allowed, but not for all keys of a row).
+    pub mask: Option<&'a Buffer>,
+    /// `[tokens, 2, head_dim]`: cosines, then sines, of token t's rotation; requires queries = keys.
+    /// Within each group of `rope_group` features the halves (a, b) become (a·cos − b·sin, b·cos + a·sin), cosine and
+    /// sine taken at the feature's own index.
+    pub rope: Option<&'a Buffer>,
+}
+
+impl<Buffer> Default for AttentionExtras<'_, Buffer> {
+    fn default() -> Self {
+        Self { bias: None, mask: None, rope: None }
+    }
+}
+
+impl Attention {
+    /// Checks element counts, and that the rows of the output do not overlap. `v` shares `k`'s buffer in every use, but is checked by itself.
+    #[expect(clippy::too_many_arguments, reason = "one count per buffer")]
+    pub fn validate(
+        &self,
+        q: usize,
+        k: usize,
+        v: usize,
+        bias: Option<usize>,
+        mask: Option<usize>,
+        rope: Option<usize>,
+        out: usize,
+    ) -> Result<()> {
+        let row = self.heads * self.head_dim;
+        expect_that(OP, "keys", self.keys > 0, "at least one", self.keys)?;
+        expect_that(OP, "head_dim", self.head_dim > 0, "at least one", self.head_dim)?;
+        expect_at_least(OP, "q", q, self.q.extent(self.outer, self.inner, self.queries, row))?;
+        expect_at_least(OP, "k", k, self.k.extent(self.outer, self.inner, self.keys, row))?;
+        expect_at_least(OP, "v", v, self.v.extent(self.outer, self.inner, self.keys, row))?;
+        expect_at_least(OP, "out", out, self.out.extent(self.outer, self.inner, self.queries, row))?;
+        let apart = self.out.rows_are_apart(self.outer, self.inner, self.queries, row);
+        expect_that(OP, "out", apart, "a layout whose rows do not overlap", self.out)?;
+        if let Some(bias) = bias {
+            expect_len(OP, "bias", bias, self.heads * self.queries * self.keys)?;
+        }
+        if let Some(mask) = mask {
+            expect_len(OP, "mask", mask, self.outer * self.keys)?;
+        }
+        if let Some(rope) = rope {
+            expect_that(OP, "rope", self.queries == self.keys, "as many queries as keys", (self.queries, self.keys))?;
+            let even = self.rope_group > 0
+                && self.rope_group.is_multiple_of(2)
+                && self.head_dim.is_multiple_of(self.rope_group);
+            expect_that(OP, "rope_group", even, "an even divisor of head_dim", self.rope_group)?;
+            expect_len(OP, "rope", rope, self.queries * 2 * self.head_dim)?;
+        }
+        Ok(())
+    }
+
+    /// Floating-point operations of the two products.
+    pub fn flops(&self) -> u64 {
+        4 * (self.outer * self.inner * self.heads) as u64 * (self.queries * self.keys * self.head_dim) as u64
+    }
+
+    /// q, k, v and the output once each; keys shared by the inner sequences count once.
+    pub fn bytes(&self, element: u64) -> u64 {
+        let row = self.heads * self.head_dim;
+        let kv_inner = if self.k.inner_stride == 0 { 1 } else { self.inner };
+        (2 * self.outer * row * (self.inner * self.queries + kv_inner * self.keys)) as u64 * element
+    }
+}

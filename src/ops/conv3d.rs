@@ -1,0 +1,227 @@
+//! `conv3d`: causal 3-D convolution of one video, NTHWC without the N, with its paddings and its epilogue fused.
+//! `depthwise_conv`: the strided per-channel convolution of compressed keys and values.
+
+use super::{expect_len, expect_shape, expect_that};
+use crate::error::Result;
+
+/// How the borders in space are padded with zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpacePadding {
+    /// `kernel/2` on every side.
+    Same,
+    /// One row at the bottom and one column at the right (the stride-2 downsampling).
+    RightBottom,
+}
+
+/// Descriptor of `conv3d`.
+///
+/// `x [frames, height, width, cin] * weight [cout, kt, kh, kw, cin] → out [out_frames, out_height, out_width, cout]`.
+/// In time, kt − 1 copies of the first frame stand in front, as every convolution of the causal VAE has them; nothing is
+/// padded behind. With `upsample` the input is first enlarged 2× in space by the nearest neighbour.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conv3d {
+    /// Input frames.
+    pub frames: usize,
+    /// Input rows, before `upsample`.
+    pub height: usize,
+    /// Input columns, before `upsample`.
+    pub width: usize,
+    /// Input channels.
+    pub cin: usize,
+    /// Output channels.
+    pub cout: usize,
+    /// Kernel size in time, height, width.
+    pub kernel: [usize; 3],
+    /// Stride in time and in space.
+    pub stride: [usize; 2],
+    /// Padding in space.
+    pub padding: SpacePadding,
+    /// Nearest 2× enlargement of the input in height and width.
+    pub upsample: bool,
+    /// Epilogue: `out = conv_scale·(conv + bias) + other_scale·other`, where `other`, shaped as the output, is given.
+    /// A residual block uses (1, 1); a mix with factor α uses (1 − α, α). Without `other` only `conv_scale` counts.
+    pub conv_scale: f32,
+    /// Factor on `other`.
+    pub other_scale: f32,
+}
+
+impl Conv3d {
+    /// A convolution of stride 1 with "same" padding in space.
+    pub fn new(frames: usize, height: usize, width: usize, cin: usize, cout: usize, kernel: [usize; 3]) -> Self {
+        Self {
+            frames,
+            height,
+            width,
+            cin,
+            cout,
+            kernel,
+            stride: [1, 1],
+            padding: SpacePadding::Same,
+            upsample: false,
+            conv_scale: 1.0,
+            other_scale: 1.0,
+        }
+    }
+
+    /// Rows and columns that the kernel slides over, after `upsample`, before padding.
+    pub fn grid(&self) -> [usize; 2] {
+        let factor = if self.upsample { 2 } else { 1 };
+        [factor * self.height, factor * self.width]
+    }
+
+    /// Zero rows and columns in front of the grid.
+    pub fn pad_front(&self) -> [usize; 2] {
+        match self.padding {
+            SpacePadding::Same => [self.kernel[1] / 2, self.kernel[2] / 2],
+            SpacePadding::RightBottom => [0, 0],
+        }
+    }
+
+    /// `[out_frames, out_height, out_width, cout]`.
+    pub fn out_shape(&self) -> [usize; 4] {
+        let [height, width] = self.grid();
+        let pad = |kernel: usize| match self.padding {
+            SpacePadding::Same => 2 * (kernel / 2),
+            SpacePadding::RightBottom => 1,
+        };
+        let out = |size: usize, kernel: usize, stride: usize| (size + 1).saturating_sub(kernel).div_ceil(stride);
+        [
+            self.frames.div_ceil(self.stride[0]),
+            out(height + pad(self.kernel[1]), self.kernel[1], self.stride[1]),
+            out(width + pad(self.kernel[2]), self.kernel[2], self.stride[1]),
+            self.cout,
+        ]
+    }
+
+    /// Checks element counts and the weight's shape.
+    pub fn validate(
+        &self,
+        x: usize,
+        weight: &[usize],
+        bias: Option<usize>,
+        other: Option<usize>,
+        out: usize,
+    ) -> Result<()> {
+        const OP: &str = "conv3d";
+        let [kt, kh, kw] = self.kernel;
+        expect_that(OP, "kernel", kt * kh * kw > 0, "at least one tap", self.kernel)?;
+        expect_that(OP, "stride", self.stride[0] * self.stride[1] > 0, "at least one", self.stride)?;
+        expect_that(OP, "cin", self.cin > 0, "at least one", self.cin)?;
+        expect_that(OP, "frames", self.frames > 0, "at least one", self.frames)?;
+        expect_len(OP, "x", x, self.frames * self.height * self.width * self.cin)?;
+        expect_shape(OP, "weight", weight, &[self.cout, kt, kh, kw, self.cin])?;
+        let elements = self.out_shape().iter().product();
+        if let Some(bias) = bias {
+            expect_len(OP, "bias", bias, self.cout)?;
+        }
+        if let Some(other) = other {
+            expect_len(OP, "other", other, elements)?;
+        }
+        expect_len(OP, "out", out, elements)
+    }
+
+    /// Floating-point operations of the plain formula (padding included).
+    pub fn flops(&self) -> u64 {
+        let taps: usize = self.kernel.iter().product();
+        2 * self.out_shape().iter().product::<usize>() as u64 * (taps * self.cin) as u64
+    }
+
+    /// Input, weight and output once each.
+    pub fn bytes(&self, element: u64) -> u64 {
+        let taps: usize = self.kernel.iter().product();
+        let x = self.frames * self.height * self.width * self.cin;
+        (x + taps * self.cin * self.cout + self.out_shape().iter().product::<usize>()) as u64 * element
+    }
+}
+
+/// Descriptor of `depthwise_conv`: a strided convolution of every channel by itself, kernel = stride = `factor`.
+///
+/// `x [outer, tokens, channels] → out [outer, out_tokens, channels]`, tokens being a `height × width` grid (`Space`) or a
+/// run of frames for each of `positions` (`Time`, tokens = frames·positions).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DepthwiseConv {
+    /// `weight [channels, factor, factor]`; rows and columns beyond a whole number of windows are dropped.
+    Space {
+        /// Frames.
+        outer: usize,
+        /// Token rows.
+        height: usize,
+        /// Token columns.
+        width: usize,
+        /// Channels.
+        channels: usize,
+        /// Kernel and stride.
+        factor: usize,
+    },
+    /// `weight [channels, factor]`; with an odd number of frames, `factor − 1` copies of the first stand in front.
+    Time {
+        /// Samples.
+        outer: usize,
+        /// Frames.
+        frames: usize,
+        /// Positions of a frame.
+        positions: usize,
+        /// Channels.
+        channels: usize,
+        /// Kernel and stride.
+        factor: usize,
+    },
+}
+
+impl DepthwiseConv {
+    /// Tokens of one outer entry in the output.
+    pub fn out_tokens(&self) -> usize {
+        match *self {
+            Self::Space { height, width, factor, .. } => (height / factor) * (width / factor),
+            Self::Time { frames, positions, factor, .. } => (frames + front(frames, factor)) / factor * positions,
+        }
+    }
+
+    /// Copies of the first frame in front (`Time`).
+    pub fn front(&self) -> usize {
+        match *self {
+            Self::Space { .. } => 0,
+            Self::Time { frames, factor, .. } => front(frames, factor),
+        }
+    }
+
+    /// Outer count, input tokens of one, channels, and the weight's shape.
+    fn sizes(&self) -> (usize, usize, usize, Vec<usize>) {
+        match *self {
+            Self::Space { outer, height, width, channels, factor } => {
+                (outer, height * width, channels, vec![channels, factor, factor])
+            }
+            Self::Time { outer, frames, positions, channels, factor } => {
+                (outer, frames * positions, channels, vec![channels, factor])
+            }
+        }
+    }
+
+    /// Checks element counts and the weight's shape.
+    pub fn validate(&self, x: usize, weight: &[usize], bias: usize, out: usize) -> Result<()> {
+        const OP: &str = "depthwise_conv";
+        let (outer, tokens, channels, shape) = self.sizes();
+        expect_that(OP, "factor", shape[1] > 0, "at least one", shape[1])?;
+        expect_len(OP, "x", x, outer * tokens * channels)?;
+        expect_shape(OP, "weight", weight, &shape)?;
+        expect_len(OP, "bias", bias, channels)?;
+        expect_len(OP, "out", out, outer * self.out_tokens() * channels)
+    }
+
+    /// One multiply-add per tap and output element.
+    pub fn flops(&self) -> u64 {
+        let (outer, _, _, shape) = self.sizes();
+        2 * (outer * self.out_tokens()) as u64 * shape.iter().product::<usize>() as u64
+    }
+
+    /// One read, one write.
+    pub fn bytes(&self, element: u64) -> u64 {
+        let (outer, tokens, channels, _) = self.sizes();
+        (outer * (tokens + self.out_tokens()) * channels) as u64 * element
+    }
+}
+
+/// The original repeats the first frame r − 1 times in front when the number of frames is odd.
+fn front(frames: usize, factor: usize) -> usize {
+    if frames % 2 == 1 { factor - 1 } else { 0 }
+}

@@ -1,0 +1,67 @@
+//! `embedding`, `add_rows`: token look-up and the adding of tables (positions, modulations) to many rows.
+
+use super::{expect_len, expect_shape, expect_that};
+use crate::error::Result;
+
+/// Rows of `table [vocabulary, channels]` by id: `ids [tokens] → out [tokens, channels]`. Ids live on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Embedding {
+    /// Ids.
+    pub tokens: usize,
+    /// Rows of the table.
+    pub vocabulary: usize,
+    /// Channels of a row.
+    pub channels: usize,
+}
+
+impl Embedding {
+    /// Checks element counts and that every id is a row.
+    pub fn validate(&self, ids: &[u32], table: &[usize], out: usize) -> Result<()> {
+        const OP: &str = "embedding";
+        expect_len(OP, "ids", ids.len(), self.tokens)?;
+        expect_shape(OP, "table", table, &[self.vocabulary, self.channels])?;
+        let worst = ids.iter().copied().max().unwrap_or(0) as usize;
+        expect_that(OP, "ids", worst < self.vocabulary || ids.is_empty(), "ids below the vocabulary's size", worst)?;
+        expect_len(OP, "out", out, self.tokens * self.channels)
+    }
+
+    /// One read, one write.
+    pub fn bytes(&self, element: u64) -> u64 {
+        2 * (self.tokens * self.channels) as u64 * element
+    }
+}
+
+/// Adds a table in place: `x[o, r, i, c] += table[r, c]` for `x [outer, rows, inner, channels]`.
+///
+/// Spatial positions have inner = 1 and rows = positions of a frame; temporal positions have rows = frames and inner =
+/// positions; a modulation has outer = samples, rows = inner = 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddRows {
+    /// Repetitions of the whole table.
+    pub outer: usize,
+    /// Rows of the table.
+    pub rows: usize,
+    /// Consecutive rows of `x` that share a row of the table.
+    pub inner: usize,
+    /// Channels.
+    pub channels: usize,
+}
+
+impl AddRows {
+    /// Checks element counts.
+    pub fn validate(&self, x: usize, table: usize) -> Result<()> {
+        const OP: &str = "add_rows";
+        expect_len(OP, "x", x, self.outer * self.rows * self.inner * self.channels)?;
+        expect_len(OP, "table", table, self.rows * self.channels)
+    }
+
+    /// One addition an element.
+    pub fn flops(&self) -> u64 {
+        (self.outer * self.rows * self.inner * self.channels) as u64
+    }
+
+    /// One read, one write, and the table.
+    pub fn bytes(&self, element: u64) -> u64 {
+        (2 * self.flops() + (self.rows * self.channels) as u64) * element
+    }
+}

@@ -1,0 +1,67 @@
+//! What each operation is: its descriptor with the sizes, the check of its arguments, and its cost.
+//!
+//! A descriptor holds sizes only. `validate` is given the element counts of the buffers and the shapes of the
+//! parameters, and runs for every backend before it touches memory. `flops` counts a multiply-add as two; `bytes` counts
+//! every input once and every output once, at `element` bytes an activation. Each descriptor's stem names its body in
+//! `cpu/`, its kernel in `kernels/`, its test and its bench.
+
+pub mod attention;
+pub mod conv3d;
+pub mod embed;
+pub mod gemm;
+pub mod groupnorm;
+pub mod norm;
+pub mod patch;
+pub mod resample;
+pub mod sampler;
+pub mod tile;
+
+use crate::error::{Error, Result};
+
+/// An argument check: `found` elements must be `expected`.
+pub(crate) fn expect_len(op: &'static str, argument: &'static str, found: usize, expected: usize) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Shape { op, argument, expected: format!("{expected} elements"), found: format!("{found} elements") })
+}
+
+/// An argument check: a buffer of `found` elements must reach `needed`.
+pub(crate) fn expect_at_least(op: &'static str, argument: &'static str, found: usize, needed: usize) -> Result<()> {
+    if found >= needed {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        op,
+        argument,
+        expected: format!("at least {needed} elements"),
+        found: format!("{found} elements"),
+    })
+}
+
+/// An argument check: a parameter's shape must be `expected`.
+pub(crate) fn expect_shape(
+    op: &'static str,
+    argument: &'static str,
+    found: &[usize],
+    expected: &[usize],
+) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Shape { op, argument, expected: format!("shape {expected:?}"), found: format!("shape {found:?}") })
+}
+
+/// An argument check: a size must not be zero, and other conditions on the descriptor itself.
+pub(crate) fn expect_that(
+    op: &'static str,
+    argument: &'static str,
+    holds: bool,
+    expected: &str,
+    found: impl std::fmt::Debug,
+) -> Result<()> {
+    if holds {
+        return Ok(());
+    }
+    Err(Error::Shape { op, argument, expected: expected.to_owned(), found: format!("{found:?}") })
+}

@@ -1,0 +1,119 @@
+//! `time_average`, `time_double`: the parameter-free temporal resampling of the causal VAE.
+//! `regroup_frames`: the reinterpretation of memory in `AttnBlock3D` of v1.0.0.
+
+use super::{expect_len, expect_that};
+use crate::error::Result;
+
+/// Halves the frame rate: with two copies of the first frame in front, the mean of frames 2j, 2j+1, 2j+2.
+///
+/// `x [frames, frame_len] → out [ceil(frames/2), frame_len]`, `frame_len` = height·width·channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeAverage {
+    /// Input frames.
+    pub frames: usize,
+    /// Elements of a frame.
+    pub frame_len: usize,
+}
+
+impl TimeAverage {
+    /// Output frames.
+    pub fn out_frames(&self) -> usize {
+        self.frames.div_ceil(2)
+    }
+
+    /// Checks element counts.
+    pub fn validate(&self, x: usize, out: usize) -> Result<()> {
+        const OP: &str = "time_average";
+        expect_that(OP, "frames", self.frames > 0, "at least one", self.frames)?;
+        expect_len(OP, "x", x, self.frames * self.frame_len)?;
+        expect_len(OP, "out", out, self.out_frames() * self.frame_len)
+    }
+
+    /// Three operations an output element.
+    pub fn flops(&self) -> u64 {
+        3 * (self.out_frames() * self.frame_len) as u64
+    }
+
+    /// One read, one write.
+    pub fn bytes(&self, element: u64) -> u64 {
+        ((self.frames + self.out_frames()) * self.frame_len) as u64 * element
+    }
+}
+
+/// Doubles the frame rate of all frames but the first, which stays as it is.
+///
+/// `x [frames, frame_len] → out [2·frames − 1, frame_len]`. On the slice s = x[1..], `out[2j] = ¼·s[j−1] + ¾·s[j]` and
+/// `out[2j+1] = ¾·s[j] + ¼·s[j+1]`, indices clamped to the slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeDouble {
+    /// Input frames.
+    pub frames: usize,
+    /// Elements of a frame.
+    pub frame_len: usize,
+}
+
+impl TimeDouble {
+    /// Output frames.
+    pub fn out_frames(&self) -> usize {
+        (2 * self.frames).saturating_sub(1)
+    }
+
+    /// Checks element counts.
+    pub fn validate(&self, x: usize, out: usize) -> Result<()> {
+        const OP: &str = "time_double";
+        expect_that(OP, "frames", self.frames > 0, "at least one", self.frames)?;
+        expect_len(OP, "x", x, self.frames * self.frame_len)?;
+        expect_len(OP, "out", out, self.out_frames() * self.frame_len)
+    }
+
+    /// Three operations an output element.
+    pub fn flops(&self) -> u64 {
+        3 * (self.out_frames() * self.frame_len) as u64
+    }
+
+    /// One read, one write.
+    pub fn bytes(&self, element: u64) -> u64 {
+        ((self.frames + self.out_frames()) * self.frame_len) as u64 * element
+    }
+}
+
+/// What `AttnBlock3D` of v1.0.0 does by reshaping (C, T, H·W) memory to (T, C, H·W) without transposing it.
+///
+/// `x [frames, positions, channels] → out`, the same shape: element (c, t) of the channel-major order becomes element
+/// (t', c') where `c·frames + t = t'·channels + c'`. `inverse` goes back. Bit-equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegroupFrames {
+    /// Frames.
+    pub frames: usize,
+    /// Height times width.
+    pub positions: usize,
+    /// Channels.
+    pub channels: usize,
+    /// From (t', c') back to (c, t).
+    pub inverse: bool,
+}
+
+impl RegroupFrames {
+    /// Checks element counts.
+    pub fn validate(&self, x: usize, out: usize) -> Result<()> {
+        const OP: &str = "regroup_frames";
+        expect_len(OP, "x", x, self.frames * self.positions * self.channels)?;
+        expect_len(OP, "out", out, x)
+    }
+
+    /// Where (frame, channel) of `x` goes: (frame, channel) of `out`.
+    pub fn target(&self, frame: usize, channel: usize) -> (usize, usize) {
+        if self.inverse {
+            let flat = frame * self.channels + channel;
+            (flat % self.frames, flat / self.frames)
+        } else {
+            let flat = channel * self.frames + frame;
+            (flat / self.channels, flat % self.channels)
+        }
+    }
+
+    /// One read, one write.
+    pub fn bytes(&self, element: u64) -> u64 {
+        2 * (self.frames * self.positions * self.channels) as u64 * element
+    }
+}

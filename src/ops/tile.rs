@@ -1,0 +1,145 @@
+//! `copy_box`, `blend_box`, `to_bytes`: windows cut out, cross-faded and put together, and pixels made bytes.
+
+use super::{expect_len, expect_that};
+use crate::error::Result;
+
+/// A box in a video: `[frames, height, width]` of the whole, and where the box starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoxAt {
+    /// Frames, rows, columns of the whole buffer.
+    pub size: [usize; 3],
+    /// First frame, row, column of the box.
+    pub origin: [usize; 3],
+}
+
+impl BoxAt {
+    /// A box at the origin.
+    pub fn whole(size: [usize; 3]) -> Self {
+        Self { size, origin: [0; 3] }
+    }
+
+    fn validate(
+        &self,
+        op: &'static str,
+        argument: &'static str,
+        extent: [usize; 3],
+        channels: usize,
+        found: usize,
+    ) -> Result<()> {
+        let fits = (0..3).all(|axis| self.origin[axis] + extent[axis] <= self.size[axis]);
+        expect_that(op, argument, fits, "a box inside the buffer", (self, extent))?;
+        expect_len(op, argument, found, self.size.iter().product::<usize>() * channels)
+    }
+}
+
+/// Descriptor of `copy_box`: copies a box of `extent` from one video to another. Bit-equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyBox {
+    /// Frames, rows, columns copied.
+    pub extent: [usize; 3],
+    /// Channels of both videos.
+    pub channels: usize,
+    /// Where it is read.
+    pub from: BoxAt,
+    /// Where it is written.
+    pub to: BoxAt,
+}
+
+impl CopyBox {
+    /// Checks element counts and bounds.
+    pub fn validate(&self, x: usize, out: usize) -> Result<()> {
+        self.from.validate("copy_box", "x", self.extent, self.channels, x)?;
+        self.to.validate("copy_box", "out", self.extent, self.channels, out)
+    }
+
+    /// One read, one write.
+    pub fn bytes(&self, element: u64) -> u64 {
+        2 * (self.extent.iter().product::<usize>() * self.channels) as u64 * element
+    }
+}
+
+/// The axis along which two tiles are cross-faded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlendAxis {
+    /// With the tile above.
+    Rows,
+    /// With the tile to the left.
+    Columns,
+}
+
+/// Descriptor of `blend_box`: cross-fades the last rows (columns) of `neighbour` into the first of `tile`, in place:
+/// `tile[y] = neighbour[size − blend + y]·(1 − y/blend) + tile[y]·(y/blend)` for y < blend.
+///
+/// The other sides are the smaller of the two tiles'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlendBox {
+    /// Frames, rows, columns of `neighbour`.
+    pub neighbour: [usize; 3],
+    /// Frames, rows, columns of `tile`.
+    pub tile: [usize; 3],
+    /// Channels of both.
+    pub channels: usize,
+    /// Direction.
+    pub axis: BlendAxis,
+    /// Rows or columns that are cross-faded.
+    pub blend: usize,
+}
+
+impl BlendBox {
+    /// Frames, rows, columns that change.
+    pub fn extent(&self) -> [usize; 3] {
+        let mut extent = [0, 1, 2].map(|axis| self.neighbour[axis].min(self.tile[axis]));
+        extent[self.axis_index()] = self.blend;
+        extent
+    }
+
+    /// 1 for rows, 2 for columns.
+    pub fn axis_index(&self) -> usize {
+        match self.axis {
+            BlendAxis::Rows => 1,
+            BlendAxis::Columns => 2,
+        }
+    }
+
+    /// Checks element counts and bounds.
+    pub fn validate(&self, neighbour: usize, tile: usize) -> Result<()> {
+        const OP: &str = "blend_box";
+        let axis = self.axis_index();
+        let fits = self.blend <= self.neighbour[axis] && self.blend <= self.tile[axis];
+        expect_that(OP, "blend", fits, "at most the side of either tile", self.blend)?;
+        expect_len(OP, "neighbour", neighbour, self.neighbour.iter().product::<usize>() * self.channels)?;
+        expect_len(OP, "tile", tile, self.tile.iter().product::<usize>() * self.channels)
+    }
+
+    /// Three operations an element that changes.
+    pub fn flops(&self) -> u64 {
+        3 * (self.extent().iter().product::<usize>() * self.channels) as u64
+    }
+
+    /// Two reads, one write.
+    pub fn bytes(&self, element: u64) -> u64 {
+        3 * (self.extent().iter().product::<usize>() * self.channels) as u64 * element
+    }
+}
+
+/// Descriptor of `to_bytes`: pixels in [−1, 1] to bytes, `clamp(x/2 + 0.5, 0, 1)·255`, truncated. NaN becomes 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToBytes {
+    /// First element of `x` that is converted.
+    pub offset: usize,
+    /// Elements converted.
+    pub len: usize,
+}
+
+impl ToBytes {
+    /// Checks element counts.
+    pub fn validate(&self, x: usize, out: usize) -> Result<()> {
+        super::expect_at_least("to_bytes", "x", x, self.offset + self.len)?;
+        expect_len("to_bytes", "out", out, self.len)
+    }
+
+    /// One read, a byte written.
+    pub fn bytes(&self, element: u64) -> u64 {
+        self.len as u64 * (element + 1)
+    }
+}
