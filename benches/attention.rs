@@ -1,0 +1,70 @@
+//! Attention in the shapes of the models. Throughput is in operations: G elements/s are GFLOP/s.
+
+mod common;
+
+use common::values;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use osp::backend::Backend;
+use osp::cpu::Cpu;
+use osp::ops::attention::{Attention, AttentionExtras, TokenLayout};
+
+/// A descriptor for q, k and v of their own, tokens in rows: name, inner, heads, head_dim, queries, keys.
+type Shape = (&'static str, usize, usize, usize, usize, usize);
+
+const SHAPES: [Shape; 6] = [
+    ("spatial 1024", 1, 16, 72, 1024, 1024),
+    ("spatial 256", 4, 16, 72, 256, 256),
+    ("cross 120", 1, 16, 72, 1024, 120),
+    ("temporal 17", 256, 16, 72, 17, 17),
+    ("text 300", 1, 64, 64, 300, 300),
+    ("vae 1024", 1, 1, 512, 1024, 1024),
+];
+
+fn describe(&(name, inner, heads, head_dim, queries, keys): &Shape) -> Attention {
+    let row = heads * head_dim;
+    // Temporal sequences interleave: one per position, tokens a frame apart.
+    let temporal = name.starts_with("temporal");
+    let layout = |tokens: usize| TokenLayout {
+        offset: 0,
+        outer_stride: 0,
+        inner_stride: if temporal { row } else { tokens * row },
+        token_stride: if temporal { inner * row } else { row },
+    };
+    Attention {
+        outer: 1,
+        inner,
+        heads,
+        head_dim,
+        queries,
+        keys,
+        scale: 1.0 / (head_dim as f32).sqrt(),
+        q: layout(queries),
+        k: layout(keys),
+        v: layout(keys),
+        out: layout(queries),
+        rope_group: head_dim,
+    }
+}
+
+fn attention(criterion: &mut Criterion) {
+    let mut group = common::group(criterion, "attention");
+    let cpu = Cpu::new();
+    let upload = |len: usize| cpu.upload(&values(len)).unwrap();
+    for shape in &SHAPES {
+        let op = describe(shape);
+        let count = |tokens: usize| op.inner * tokens * op.heads * op.head_dim;
+        let [q, k, v] = [op.queries, op.keys, op.keys].map(|tokens| upload(count(tokens)));
+        let mut out = cpu.alloc(count(op.queries)).unwrap();
+        let bias = shape.0.starts_with("text").then(|| upload(op.heads * op.queries * op.keys));
+        group.throughput(Throughput::Elements(op.flops()));
+        group.bench_function(BenchmarkId::from_parameter(shape.0), |bencher| {
+            bencher.iter(|| {
+                let extras = AttentionExtras { bias: bias.as_ref(), ..AttentionExtras::default() };
+                cpu.attention(&op, &q, &k, &v, extras, &mut out).unwrap();
+            });
+        });
+    }
+}
+
+criterion_group!(benches, attention);
+criterion_main!(benches);

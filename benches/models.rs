@@ -1,0 +1,102 @@
+//! Five full-size pieces of the model, with synthetic weights, beside what PyTorch takes for them.
+//!
+//! `cargo bench --bench models [NAME…]` times each piece twice and prints the better run. PyTorch's column is PyTorch 2.2
+//! (oneDNN, float32, two threads with AVX-512, best of two runs); give the engine two threads to compare
+//! (`RAYON_NUM_THREADS=2`).
+
+use osp::backend::Backend;
+use osp::checkpoint::PartConfig;
+use osp::cpu::Cpu;
+use osp::model::latte::{Latte, LatteConfig, Shape};
+use osp::model::vae::{VaeConfig, VaeDecoder, VaeEncoder};
+use osp::weights::Scope;
+use osp::weights::load::Loader;
+use osp::weights::synthetic::Synthetic;
+use std::hint::black_box;
+use std::path::Path;
+use std::time::Instant;
+
+/// Config of a published checkpoint, and synthetic weights for it.
+fn published<C: PartConfig>(name: &str) -> (C, Synthetic) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifests").join(format!("{name}.json"));
+    let text = std::fs::read_to_string(&path).expect("the manifests are part of the project");
+    let mut manifest: serde_json::Value = serde_json::from_str(&text).expect("a manifest is JSON");
+    let config: C = serde_json::from_value(manifest["config"].take()).expect("a manifest holds a config");
+    let source = Synthetic::new(name, 1, config.plan(None).tensors);
+    (config, source)
+}
+
+/// Values of no particular kind in [−1, 1).
+fn values(len: usize) -> Vec<f32> {
+    (0..len as u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
+}
+
+/// Runs `piece` twice and prints a line.
+fn time(name: &str, torch_seconds: f64, mut piece: impl FnMut()) {
+    let mut best = f64::INFINITY;
+    for _ in 0..2 {
+        let start = Instant::now();
+        piece();
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    println!("{name:<44} {best:>7.2} s   PyTorch {torch_seconds:>5.1} s   {:>5.2}×", torch_seconds / best);
+}
+
+fn decode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
+    let (config, source) = published::<VaeConfig>("vae_v1.1.0");
+    let decoder = VaeDecoder::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
+    let latent = backend.upload(&values(size.iter().product::<usize>() * config.embed_dim)).expect("host memory");
+    time(name, torch_seconds, || {
+        let emit = &mut |frames: osp::model::vae::Frames<'_, Cpu>| {
+            black_box(frames.data);
+            Ok(())
+        };
+        decoder.decode(backend, &latent, size, None, &mut || Ok(()), emit).expect("sizes fit");
+    });
+}
+
+fn encode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
+    let (config, source) = published::<VaeConfig>("vae_v1.1.0");
+    let encoder = VaeEncoder::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
+    let video = backend.upload(&values(size.iter().product::<usize>() * 3)).expect("host memory");
+    time(name, torch_seconds, || {
+        let emit = &mut |frames: osp::model::vae::Frames<'_, Cpu>| {
+            black_box(frames.data);
+            Ok(())
+        };
+        encoder.encode(backend, &video, size, None, &mut || Ok(()), emit).expect("sizes fit");
+    });
+}
+
+fn transform(backend: &Cpu, name: &str, [frames, height, width]: [usize; 3], torch_seconds: f64) {
+    const TEXT_TOKENS: usize = 20;
+    let (config, source) = published::<LatteConfig>("latte_65x512x512");
+    let model = Latte::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
+    let shape = Shape { samples: 1, frames, rows: height / 2, columns: width / 2, temporal: frames > 1 };
+    let captions = backend.upload(&values(TEXT_TOKENS * config.caption_channels)).expect("host memory");
+    let mut prepared = model.prepare(backend, shape, &captions, TEXT_TOKENS, None).expect("sizes fit");
+    let latent = backend.upload(&values(frames * height * width * 4)).expect("host memory");
+    let mut out = backend.alloc(frames * height * width * 4).expect("host memory");
+    time(name, torch_seconds, || {
+        model.forward(backend, &mut prepared, &latent, 500.0, 4, &mut out).expect("sizes fit");
+    });
+}
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let backend = Cpu::new();
+    println!("{}", backend.name());
+    type Piece = (&'static str, fn(&Cpu, &str));
+    let pieces: [Piece; 5] = [
+        ("decode 1x32x32 latents to 256x256", |backend, name| decode(backend, name, [1, 32, 32], 6.2)),
+        ("decode 3x16x16 latents to 9x128x128", |backend, name| decode(backend, name, [3, 16, 16], 10.6)),
+        ("encode 9x128x128", |backend, name| encode(backend, name, [9, 128, 128], 2.8)),
+        ("transformer 512x512 image, 1,024 tokens", |backend, name| transform(backend, name, [1, 64, 64], 8.4)),
+        ("transformer 17x256x256, 5x256 tokens", |backend, name| transform(backend, name, [5, 32, 32], 15.1)),
+    ];
+    for (name, piece) in pieces {
+        if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {
+            piece(&backend, name);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The weight of a convolution in the order in which it is used.
+
+use super::taps::{self, Axis};
+use crate::backend::DeviceWeight;
+use crate::cpu::math;
+use crate::cpu::micro::{self, DOT_COLUMNS, Micro, Panel, Rows};
+use crate::cpu::scratch::Scratch;
+use crate::cpu::weight::Weight;
+use crate::ops::conv3d::Conv3d;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Input channels that are widened at a time.
+const STEPS: usize = 128;
+
+/// How the weight is packed: taps that meet the same input are added up, for every kind of frame, row and column. k runs
+/// over groups of taps in height, in time, in width, and over input channels: groups in width that meet neighbouring
+/// pixels are neighbours, and groups in time that share taps are packed together.
+pub(super) struct Packed<'a> {
+    micro: &'static Micro,
+    weight: &'a Weight,
+    cin: usize,
+    /// Taps in height and width.
+    kernel: [usize; 2],
+    /// Too few output channels for a panel: they are packed as rows along k, for inner products.
+    narrow: bool,
+    /// The different groups of taps in time.
+    times: Vec<Range<usize>>,
+    /// The groups of taps in height and in width, of all phases.
+    groups: [Vec<Range<usize>>; 2],
+}
+
+impl<'a> Packed<'a> {
+    pub(super) fn new(op: &Conv3d, weight: &'a Weight, axes: &[Axis; 2]) -> Self {
+        Self {
+            micro: Micro::best(),
+            weight,
+            cin: op.cin,
+            kernel: [op.kernel[1], op.kernel[2]],
+            narrow: weight.shape()[0] <= DOT_COLUMNS,
+            times: taps::groups_in_time(op),
+            groups: [axes[0].groups().collect(), axes[1].groups().collect()],
+        }
+    }
+
+    /// Steps of k.
+    pub(super) fn depth(&self) -> usize {
+        self.times.len() * self.groups[0].len() * self.groups[1].len() * self.cin
+    }
+
+    /// Where a group of taps starts along k: taps in time, and positions among the groups in height and width.
+    pub(super) fn start(&self, time: &Range<usize>, [row, column]: [usize; 2]) -> usize {
+        let time = self.times.iter().position(|taps| taps == time).expect("every frame's groups are packed");
+        ((row * self.times.len() + time) * self.groups[1].len() + column) * self.cin
+    }
+
+    /// Columns in memory of `columns` output channels; times [`Self::depth`] it is the number of elements.
+    pub(super) fn columns(&self, columns: usize) -> usize {
+        if self.narrow { columns } else { self.micro.packed_columns(columns) }
+    }
+
+    /// The panels of `columns` output channels.
+    pub(super) fn panels(&self, columns: usize) -> Vec<Panel> {
+        if self.narrow {
+            return vec![Panel { column: 0, columns, width: columns }];
+        }
+        self.micro.panels(columns).collect()
+    }
+
+    /// Pixels of a tile at most.
+    pub(super) fn tile_rows(&self) -> usize {
+        if self.narrow { self.micro.dot_rows() } else { self.micro.tile_rows() }
+    }
+
+    /// A tile of `rows` pixels by a panel of `width` channels.
+    pub(super) fn tile(
+        &self,
+        [rows, width]: [usize; 2],
+        x: Rows<'_>,
+        panel: &[f32],
+        segments: &[micro::Segment],
+        sums: micro::RowsMut<'_>,
+        accumulate: bool,
+    ) {
+        if self.narrow {
+            let panel = Rows { values: panel, stride: self.depth() };
+            self.micro.dot([rows, width], x, panel, segments, sums, accumulate);
+        } else {
+            self.micro.tile([rows, width], x, panel, segments, sums, accumulate);
+        }
+    }
+
+    /// Packs output channels `channels`.
+    pub(super) fn pack(&self, channels: Range<usize>, packed: &mut [f32]) {
+        let depth = self.depth();
+        if self.narrow {
+            packed.par_chunks_mut(depth).zip(channels).for_each(|(packed, channel)| {
+                let [times, columns] = [self.times.len(), self.groups[1].len()];
+                for (group, out) in packed.chunks_mut(self.cin).enumerate() {
+                    self.sum(channel, [group / columns % times, group / columns / times, group % columns], 0, out);
+                }
+            });
+            return;
+        }
+        let row_len = self.times.len() * self.groups[1].len() * self.cin;
+        let panels = self.panels(channels.len());
+        packed.par_chunks_mut(self.micro.width() * depth).zip(panels).for_each(|(packed, panel)| {
+            packed.par_chunks_mut(panel.width * row_len).enumerate().for_each(|(row, packed)| {
+                // Groups in time share taps, which stay in the cache from one to the next.
+                for column in 0..self.groups[1].len() {
+                    for time in 0..self.times.len() {
+                        let at = (time * self.groups[1].len() + column) * panel.width * self.cin;
+                        let packed = &mut packed[at..][..panel.width * self.cin];
+                        self.pack_group(channels.start, &panel, [time, row, column], packed);
+                    }
+                }
+            });
+        });
+    }
+
+    /// Packs one group of taps for one panel; `first` is the channel of column 0.
+    fn pack_group(&self, first: usize, panel: &Panel, group: [usize; 3], packed: &mut [f32]) {
+        let mut rows = Scratch::new(panel.width * STEPS);
+        for (i, packed) in packed.chunks_mut(panel.width * STEPS).enumerate() {
+            let steps = packed.len() / panel.width;
+            math::widest(
+                #[inline(always)]
+                || {
+                    for (j, row) in rows.chunks_exact_mut(STEPS).enumerate().take(panel.columns) {
+                        self.sum(first + panel.column + j, group, i * STEPS, &mut row[..steps]);
+                    }
+                },
+            );
+            micro::pack_panel(Rows { values: &rows, stride: STEPS }, panel.columns, panel.width, packed);
+        }
+    }
+
+    /// The weights of one output channel, from input channel `start` on, summed over the taps of a group.
+    #[inline(always)]
+    fn sum(&self, channel: usize, [time, row, column]: [usize; 3], start: usize, out: &mut [f32]) {
+        let [kh, kw] = self.kernel;
+        let mut widened = [0.0; STEPS];
+        out.fill(0.0);
+        for t in self.times[time].clone() {
+            for y in self.groups[0][row].clone() {
+                for x in self.groups[1][column].clone() {
+                    let at = ((t * kh + y) * kw + x) * self.cin + start;
+                    for (i, out) in out.chunks_mut(STEPS).enumerate() {
+                        let widened = &mut widened[..out.len()];
+                        self.weight.widen(channel, at + i * STEPS, widened);
+                        out.iter_mut().zip(widened).for_each(|(sum, value)| *sum += *value);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! `embedding`, `add_rows`: rows looked up, and rows added.
+
+use super::{Weight, math};
+use crate::ops::embed::{AddRows, Embedding};
+use rayon::prelude::*;
+
+/// Rows that one task handles at least: below it, handing out work costs more than the work.
+const ROWS: usize = 16;
+
+pub(super) fn embedding(op: &Embedding, ids: &[u32], table: &Weight, out: &mut [f32]) {
+    if out.is_empty() {
+        return;
+    }
+    let rows = out.par_chunks_mut(op.channels).with_min_len(ROWS);
+    rows.zip(ids).for_each(|(row, &id)| table.widen(id as usize, 0, row));
+}
+
+pub(super) fn add_rows(op: &AddRows, table: &[f32], x: &mut [f32]) {
+    if x.is_empty() {
+        return;
+    }
+    x.par_chunks_mut(op.channels).with_min_len(ROWS).enumerate().for_each(|(index, row)| {
+        let start = index / op.inner % op.rows * op.channels;
+        let addend = &table[start..start + op.channels];
+        math::widest(
+            #[inline(always)]
+            || row.iter_mut().zip(addend).for_each(|(value, add)| *value += add),
+        );
+    });
+}

@@ -1,0 +1,250 @@
+//! `linear` on the CPU: the weight is packed once, block by block, and shared by all tasks; a task makes one block of the
+//! result, sums first, then everything that is fused behind them.
+
+use super::math;
+use super::micro::{self, DOT_COLUMNS, Micro, Panel, Rows, RowsMut, Segment, cuts};
+use super::scratch::Scratch;
+use super::shared::SharedMut;
+use super::weight::Weight;
+use crate::ops::gemm::{Activation, Linear, Store};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Elements of the weight that are packed at a time: 16 MiB, about what a last-level cache holds.
+const PACKED: usize = 4 << 20;
+/// Rows of a task's block: whole tiles of most instruction sets.
+const BLOCK_ROWS: usize = 126;
+/// Columns of a task's block.
+const BLOCK_COLUMNS: usize = 256;
+/// Steps of k at a time: a block of x by this and a panel by this share the second-level cache.
+const BLOCK_K: usize = 768;
+/// Up to this many rows the weight is read once, straight from where it lies.
+const NARROW_ROWS: usize = 8;
+
+/// Computes [`Linear`].
+pub(super) fn linear(
+    op: &Linear,
+    x: &[f32],
+    weight: &Weight,
+    bias: Option<&Weight>,
+    gate: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    if out.is_empty() {
+        return;
+    }
+    let bias = bias.map(Weight::to_f32);
+    let narrow = op.rows <= NARROW_ROWS;
+    let mut copy = None;
+    let call = Call {
+        op,
+        x: if narrow { Rows { values: x, stride: op.in_features } } else { spread(x, op.in_features, &mut copy) },
+        weight,
+        bias: bias.as_deref(),
+        gate,
+        out: SharedMut::new(out),
+        halves: if op.activation == Activation::GatedGeluTanh { 2 } else { 1 },
+        micro: Micro::best(),
+    };
+    if narrow { call.narrow() } else { call.wide() }
+}
+
+/// The arguments of one call. Gated, the product has two `halves`, u and v; otherwise one.
+struct Call<'a> {
+    op: &'a Linear,
+    x: Rows<'a>,
+    weight: &'a Weight,
+    bias: Option<&'a [f32]>,
+    gate: Option<&'a [f32]>,
+    out: SharedMut<'a>,
+    halves: usize,
+    micro: &'static Micro,
+}
+
+/// A block of the result.
+#[derive(Clone, Debug)]
+struct Block {
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl Call<'_> {
+    /// Few rows: inner products with rows of the weight, widened a few at a time.
+    fn narrow(&self) {
+        /// Columns of a task: a line of the output.
+        const COLUMNS: usize = 16;
+        let k = self.op.in_features;
+        let segments = [Segment { a: 0, b: 0, len: k }];
+        (0..self.op.out_features.div_ceil(COLUMNS)).into_par_iter().for_each(|task| {
+            let columns = task * COLUMNS..((task + 1) * COLUMNS).min(self.op.out_features);
+            let mut weight = Scratch::new(DOT_COLUMNS * k);
+            let mut sums = [[0.0; NARROW_ROWS * COLUMNS]; 2];
+            for (half, sums) in sums.iter_mut().enumerate().take(self.halves) {
+                for some in cuts(columns.len(), DOT_COLUMNS) {
+                    math::widest(
+                        #[inline(always)]
+                        || {
+                            for (row, weight) in some.clone().zip(weight.chunks_exact_mut(k)) {
+                                self.weight.widen(half * self.op.out_features + columns.start + row, 0, weight);
+                            }
+                        },
+                    );
+                    for rows in cuts(self.op.rows, self.micro.dot_rows()) {
+                        let x = Rows { values: &self.x.values[rows.start * k..], ..self.x };
+                        let weight = Rows { values: &weight, stride: k };
+                        let sums = RowsMut { values: &mut sums[rows.start * COLUMNS + some.start..], stride: COLUMNS };
+                        self.micro.dot([rows.len(), some.len()], x, weight, &segments, sums, false);
+                    }
+                }
+            }
+            let [u, v] = &mut sums;
+            self.store(&Block { rows: 0..self.op.rows, columns }, [u, v], COLUMNS);
+        });
+    }
+
+    /// Many rows: blocks of packed columns, each used by all rows.
+    fn wide(&self) {
+        let (k, n) = (self.op.in_features, self.op.out_features);
+        let most = (PACKED / (k * self.halves)).max(1).next_multiple_of(BLOCK_COLUMNS);
+        let mut packed = Scratch::new(self.halves * self.micro.packed_columns(n.min(most)) * k);
+        for start in (0..n).step_by(most) {
+            let columns = start..n.min(start + most);
+            let half = self.micro.packed_columns(columns.len()) * k;
+            let packed = &mut packed[..self.halves * half];
+            for (h, packed) in packed.chunks_exact_mut(half).enumerate() {
+                self.pack(h * n + columns.start, columns.len(), packed);
+            }
+            let blocks: Vec<Block> = cuts(self.op.rows, BLOCK_ROWS)
+                .flat_map(|rows| {
+                    let columns =
+                        columns.clone().step_by(BLOCK_COLUMNS).map(|at| at..columns.end.min(at + BLOCK_COLUMNS));
+                    columns.map(move |columns| Block { rows: rows.clone(), columns })
+                })
+                .collect();
+            blocks.par_iter().for_each(|block| {
+                let from = (block.columns.start - start) * k;
+                self.block(block, packed.chunks_exact(half).map(|half| &half[from..]));
+            });
+        }
+    }
+
+    /// Packs `columns` rows of the weight from `first` on.
+    fn pack(&self, first: usize, columns: usize, packed: &mut [f32]) {
+        /// Steps of k that are widened at a time.
+        const STEPS: usize = 128;
+        let k = self.op.in_features;
+        let panels: Vec<Panel> = self.micro.panels(columns).collect();
+        panels.par_iter().zip(packed.par_chunks_mut(self.micro.width() * k)).for_each(|(panel, packed)| {
+            let mut widened = Scratch::new(panel.width * STEPS);
+            for (i, packed) in packed.chunks_mut(panel.width * STEPS).enumerate() {
+                math::widest(
+                    #[inline(always)]
+                    || {
+                        for (j, row) in widened.chunks_exact_mut(STEPS).enumerate().take(panel.columns) {
+                            let row = &mut row[..packed.len() / panel.width];
+                            self.weight.widen(first + panel.column + j, i * STEPS, row);
+                        }
+                    },
+                );
+                micro::pack_panel(Rows { values: &widened, stride: STEPS }, panel.columns, panel.width, packed);
+            }
+        });
+    }
+
+    /// One block: the product with each half of the packed columns, then the store.
+    fn block<'b>(&self, block: &Block, halves: impl Iterator<Item = &'b [f32]>) {
+        let stride = self.micro.packed_columns(block.columns.len());
+        let area = block.rows.len() * stride;
+        let mut sums = Scratch::new(self.halves * area);
+        let (u, v) = sums.split_at_mut(area);
+        let halves: Vec<_> = halves.collect();
+        for ks in cuts(self.op.in_features, BLOCK_K) {
+            let x = Rows { values: &self.x.values[block.rows.start * self.x.stride + ks.start..], ..self.x };
+            for (packed, sums) in halves.iter().zip([&mut *u, &mut *v]) {
+                self.product(block, x, packed, ks.clone(), RowsMut { values: sums, stride });
+            }
+        }
+        self.store(block, [u, v], stride);
+    }
+
+    /// Adds (or, for the first of them, writes) the product over `ks` to the sums of one half.
+    fn product(&self, block: &Block, x: Rows<'_>, packed: &[f32], ks: Range<usize>, sums: RowsMut<'_>) {
+        let segments = [Segment { a: 0, b: ks.start, len: ks.len() }];
+        for panel in self.micro.panels(block.columns.len()) {
+            let packed = &packed[panel.column * self.op.in_features..][..panel.width * self.op.in_features];
+            for rows in cuts(block.rows.len(), self.micro.tile_rows()) {
+                let x = Rows { values: &x.values[rows.start * x.stride..], ..x };
+                let sums = &mut sums.values[rows.start * sums.stride + panel.column..];
+                let sums = RowsMut { values: sums, stride: self.micro.packed_columns(block.columns.len()) };
+                self.micro.tile([rows.len(), panel.width], x, packed, &segments, sums, ks.start > 0);
+            }
+        }
+    }
+
+    /// Bias, activation and store of a block's sums (u, v), whose rows are `stride` apart.
+    fn store(&self, block: &Block, [u, v]: [&mut [f32]; 2], stride: usize) {
+        let (n, width) = (self.op.out_features, block.columns.len());
+        math::widest(
+            #[inline(always)]
+            || {
+                for (i, row) in block.rows.clone().enumerate() {
+                    let u = &mut u[i * stride..][..width];
+                    let at = row * n + block.columns.start;
+                    // SAFETY: blocks are disjoint.
+                    let out = unsafe { self.out.slice(at..at + width) };
+                    if let Some(bias) = self.bias {
+                        add(u, &bias[block.columns.clone()]);
+                    }
+                    match self.op.activation {
+                        Activation::None => {}
+                        Activation::Silu => u.iter_mut().for_each(|u| *u = math::silu(*u)),
+                        Activation::GeluTanh => u.iter_mut().for_each(|u| *u = math::gelu_tanh(*u)),
+                        Activation::GatedGeluTanh => {
+                            let v = &mut v[i * stride..][..width];
+                            if let Some(bias) = self.bias {
+                                add(v, &bias[n..][block.columns.clone()]);
+                            }
+                            u.iter_mut().zip(v).for_each(|(u, v)| *u = math::gelu_tanh(*u) * *v);
+                        }
+                    }
+                    match self.op.store {
+                        Store::Overwrite => out.copy_from_slice(u),
+                        Store::Add => add(out, u),
+                        Store::AddGated { rows_per_gate, gate_stride, gate_offset } => {
+                            let gate = self.gate.expect("validated: a gated store has its gate");
+                            let first = row / rows_per_gate * gate_stride + gate_offset + block.columns.start;
+                            let gate = &gate[first..first + width];
+                            out.iter_mut().zip(gate).zip(u).for_each(|((out, gate), u)| *out += gate * *u);
+                        }
+                    }
+                }
+            },
+        );
+    }
+}
+
+#[inline(always)]
+fn add(to: &mut [f32], values: &[f32]) {
+    to.iter_mut().zip(values).for_each(|(to, value)| *to += value);
+}
+
+/// x itself, or a copy of it whose rows lie better.
+fn spread<'a>(x: &'a [f32], k: usize, copy: &'a mut Option<Scratch>) -> Rows<'a> {
+    /// Elements between copied rows: one line, so that neighbours fall into different sets of the cache.
+    const PADDING: usize = 16;
+    if !conflicts(k) {
+        return Rows { values: x, stride: k };
+    }
+    let stride = k + PADDING;
+    let copy = copy.insert(Scratch::new(x.len() / k * stride));
+    copy.par_chunks_exact_mut(stride).zip(x.par_chunks_exact(k)).for_each(|(to, x)| to[..k].copy_from_slice(x));
+    Rows { values: copy, stride }
+}
+
+/// Whether the rows of one tile, `stride` elements apart, crowd into so few sets of a first-level cache (64 sets of eight
+/// lines of 16 elements) that they would throw each other out.
+fn conflicts(stride: usize) -> bool {
+    let mut sets = [0; 64];
+    (0..14).for_each(|row| sets[row * stride / 16 % 64] += 1);
+    sets.into_iter().max() > Some(8)
+}

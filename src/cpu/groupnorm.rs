@@ -1,0 +1,146 @@
+//! `group_norm`: statistics by blocks of positions, combined in order; then one pass that normalises and applies SiLU.
+//!
+//! A block is small enough to be read twice from cache, so that its M2 is summed about its own mean and nothing cancels.
+//! Blocks make frames and frames make the video by Chan's formula, in order and in f64; blocks are cut by size alone, so
+//! the order of every sum is fixed. A group's channels are neighbours: sums run per channel over positions, which
+//! vectorises, and are folded per group at the end of a block.
+
+use super::math::{self, silu};
+use crate::ops::groupnorm::GroupNorm;
+use rayon::prelude::*;
+
+/// Elements of a block: two readings of it stay in the second cache.
+const BLOCK: usize = 32768;
+
+/// Count, mean and sum of squared deviations of one group.
+#[derive(Clone, Copy, Default)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    m2: f64,
+}
+
+impl Moments {
+    /// Of both together (Chan, Golub, LeVeque 1979).
+    fn merge(self, other: Self) -> Self {
+        if other.count == 0.0 {
+            return self;
+        }
+        let count = self.count + other.count;
+        let delta = other.mean - self.mean;
+        let share = other.count / count;
+        Self { count, mean: self.mean + delta * share, m2: self.m2 + other.m2 + delta * delta * self.count * share }
+    }
+}
+
+pub(super) fn group_norm(op: &GroupNorm, x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
+    if x.is_empty() {
+        return;
+    }
+    let frame_len = op.positions * op.channels;
+    let block_len = (BLOCK / op.channels).max(1) * op.channels;
+    let mut frames = statistics(op, x, frame_len, block_len);
+    if !op.per_frame {
+        let video = frames.chunks_exact(op.groups).fold(vec![Moments::default(); op.groups], merge_groups);
+        frames.chunks_exact_mut(op.groups).for_each(|groups| groups.copy_from_slice(&video));
+    }
+    let frames = frames.par_chunks_exact(op.groups).zip(x.par_chunks(frame_len)).zip(out.par_chunks_mut(frame_len));
+    frames.for_each(|((groups, x), out)| {
+        let affine = affine(op, groups, weight, bias);
+        x.par_chunks(block_len).zip(out.par_chunks_mut(block_len)).for_each(|(x, out)| {
+            math::widest(
+                #[inline(always)]
+                || match op.silu {
+                    true => apply(op.channels, x, &affine, silu, out),
+                    false => apply(op.channels, x, &affine, |y| y, out),
+                },
+            );
+        });
+    });
+}
+
+/// Moments of every frame and group.
+fn statistics(op: &GroupNorm, x: &[f32], frame_len: usize, block_len: usize) -> Vec<Moments> {
+    let frames = x.par_chunks(frame_len).flat_map_iter(|frame| {
+        let blocks: Vec<Vec<Moments>> = frame
+            .par_chunks(block_len)
+            .map(|block| {
+                math::widest(
+                    #[inline(always)]
+                    || block_moments(op, block),
+                )
+            })
+            .collect();
+        blocks.iter().fold(vec![Moments::default(); op.groups], |sum, block| merge_groups(sum, block))
+    });
+    frames.collect()
+}
+
+fn merge_groups(mut sum: Vec<Moments>, next: &[Moments]) -> Vec<Moments> {
+    sum.iter_mut().zip(next).for_each(|(sum, &next)| *sum = sum.merge(next));
+    sum
+}
+
+/// Moments of every group of a block of positions, from deviations about a rough mean: what the rough mean is off by
+/// shows in their sum.
+#[inline(always)]
+fn block_moments(op: &GroupNorm, block: &[f32]) -> Vec<Moments> {
+    let width = op.channels / op.groups;
+    let count = (block.len() / op.groups) as f64;
+    let mut sums = vec![0.0f32; op.channels];
+    for position in block.chunks_exact(op.channels) {
+        sums.iter_mut().zip(position).for_each(|(sum, value)| *sum += value);
+    }
+    let fold = |sums: &[f32]| sums.iter().map(|&sum| f64::from(sum)).sum::<f64>();
+    let rough: Vec<f32> = sums.chunks_exact(width).map(|sums| (fold(sums) / count) as f32).collect();
+    let centers: Vec<f32> = (0..op.channels).map(|channel| rough[channel / width]).collect();
+    let (mut sums, mut squares) = (vec![0.0f32; op.channels], vec![0.0f32; op.channels]);
+    for position in block.chunks_exact(op.channels) {
+        for (((sum, square), value), center) in sums.iter_mut().zip(&mut squares).zip(position).zip(&centers) {
+            let deviation = value - center;
+            *sum += deviation;
+            *square = deviation.mul_add(deviation, *square);
+        }
+    }
+    let groups = sums.chunks_exact(width).zip(squares.chunks_exact(width)).zip(rough);
+    groups
+        .map(|((sums, squares), rough)| {
+            let shift = fold(sums) / count;
+            let m2 = (fold(squares) - count * shift * shift).max(0.0);
+            Moments { count, mean: f64::from(rough) + shift, m2 }
+        })
+        .collect()
+}
+
+/// What a channel's values go through: `(x − center)·scale + offset`.
+struct Affine {
+    centers: Vec<f32>,
+    scales: Vec<f32>,
+    offsets: Vec<f32>,
+}
+
+/// Normalisation, weight and bias of every channel. The center is the mean as f32 has it, so that the difference to x is
+/// nearly exact; what the mean lost by rounding goes into the offset.
+fn affine(op: &GroupNorm, groups: &[Moments], weight: &[f32], bias: &[f32]) -> Affine {
+    let width = op.channels / op.groups;
+    let channel = |channel: usize| {
+        let Moments { count, mean, m2 } = groups[channel / width];
+        let scale = f64::from(weight[channel]) / (m2 / count + f64::from(op.eps)).sqrt();
+        let slip = mean - f64::from(mean as f32);
+        (mean as f32, scale as f32, (f64::from(bias[channel]) - slip * scale) as f32)
+    };
+    let (centers, (scales, offsets)) =
+        (0..op.channels).map(channel).map(|(center, scale, offset)| (center, (scale, offset))).unzip();
+    Affine { centers, scales, offsets }
+}
+
+/// Normalises a block of positions, and sends the result through `activation`.
+#[inline(always)]
+fn apply(channels: usize, x: &[f32], affine: &Affine, activation: impl Fn(f32) -> f32, out: &mut [f32]) {
+    let Affine { centers, scales, offsets } = affine;
+    for (x, out) in x.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
+        for ((((out, x), center), scale), offset) in out.iter_mut().zip(x).zip(centers).zip(scales).zip(offsets) {
+            *out = activation((x - center).mul_add(*scale, *offset));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Vector registers, and the two loops written over them: outer products (`tile`) and inner products (`dot`).
+
+/// The arguments of a kernel, as pointers. [`super::Micro`] checks them.
+pub(super) struct Args<'a> {
+    /// First row of the left operand.
+    pub(super) a: *const f32,
+    /// Elements from one of its rows to the next.
+    pub(super) lda: usize,
+    /// The packed right operand.
+    pub(super) b: *const f32,
+    /// `dot` only: elements from one column of the right operand to the next.
+    pub(super) ldb: usize,
+    /// What of both is multiplied.
+    pub(super) segments: &'a [super::Segment],
+    /// First row of the result.
+    pub(super) c: *mut f32,
+    /// Elements from one of its rows to the next.
+    pub(super) ldc: usize,
+    /// Adds to the result instead of overwriting it.
+    pub(super) accumulate: bool,
+}
+
+/// One vector register.
+///
+/// # Safety
+/// Methods may be called only where the instructions behind them exist. They carry no `target_feature` themselves:
+/// always inlined, they take on that of the function at the bottom of [`super`] that is entered through a table.
+pub(super) trait Simd: Copy {
+    /// f32 values in a register.
+    const LANES: usize;
+    /// The same value in all lanes.
+    unsafe fn splat(x: f32) -> Self;
+    /// self·b + c
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+    /// self + b
+    unsafe fn add(self, b: Self) -> Self;
+    /// Sum of the lanes.
+    unsafe fn sum(self) -> f32;
+
+    /// `LANES` values from `p`, of any alignment.
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        unsafe { (*p.cast::<Unaligned<Self>>()).0 }
+    }
+
+    /// `LANES` values to `p`, of any alignment.
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        unsafe { (*p.cast::<Unaligned<Self>>()).0 = self }
+    }
+}
+
+/// Vectors where they lie. Like `wrapping_add` below, a place instead of a call keeps the checks of raw-pointer functions,
+/// which triple the time of a tile, out of builds with debug assertions; the tests run these loops.
+#[derive(Clone, Copy)]
+#[repr(C, packed)]
+struct Unaligned<V>(V);
+
+/// `M` rows by `N` registers of c: one value of a, broadcast, times `N` registers of b for each step of k.
+#[inline(always)]
+pub(super) unsafe fn tile<V: Simd, const M: usize, const N: usize>(args: &Args<'_>) {
+    unsafe {
+        let mut sums = [[V::splat(0.0); N]; M];
+        for segment in args.segments {
+            let mut a = args.a.wrapping_add(segment.a);
+            let mut b = args.b.wrapping_add(segment.b * N * V::LANES);
+            for _ in 0..segment.len {
+                let mut columns = [V::splat(0.0); N];
+                for column in &mut columns {
+                    *column = V::load(b);
+                    b = b.wrapping_add(V::LANES);
+                }
+                let mut row = a;
+                for sums in &mut sums {
+                    let x = V::splat((*row.cast::<Unaligned<f32>>()).0);
+                    for (sum, column) in sums.iter_mut().zip(columns) {
+                        *sum = x.mul_add(column, *sum);
+                    }
+                    row = row.wrapping_add(args.lda);
+                }
+                a = a.wrapping_add(1);
+            }
+        }
+        let mut row = args.c;
+        for sums in sums {
+            let mut c = row;
+            for sum in sums {
+                let sum = if args.accumulate { V::load(c).add(sum) } else { sum };
+                sum.store(c);
+                c = c.wrapping_add(V::LANES);
+            }
+            row = row.wrapping_add(args.ldc);
+        }
+    }
+}
+
+/// `M` rows by `N` columns of c, each the inner product of two contiguous runs.
+#[inline(always)]
+pub(super) unsafe fn dot<V: Simd, const M: usize, const N: usize>(args: &Args<'_>) {
+    unsafe {
+        let mut sums = [[V::splat(0.0); N]; M];
+        for segment in args.segments {
+            let (mut a, mut b) = (args.a.wrapping_add(segment.a), args.b.wrapping_add(segment.b));
+            for _ in 0..segment.len / V::LANES {
+                let (mut row, mut column) = (a, b);
+                let mut rows = [V::splat(0.0); M];
+                for value in &mut rows {
+                    *value = V::load(row);
+                    row = row.wrapping_add(args.lda);
+                }
+                for j in 0..N {
+                    let value = V::load(column);
+                    for (sums, row) in sums.iter_mut().zip(rows) {
+                        sums[j] = row.mul_add(value, sums[j]);
+                    }
+                    column = column.wrapping_add(args.ldb);
+                }
+                a = a.wrapping_add(V::LANES);
+                b = b.wrapping_add(V::LANES);
+            }
+        }
+        for (i, sums) in sums.into_iter().enumerate() {
+            for (j, sum) in sums.into_iter().enumerate() {
+                let c = args.c.wrapping_add(i * args.ldc + j);
+                let sum = sum.sum() + rest::<V>(args, i, j);
+                *c = if args.accumulate { *c + sum } else { sum };
+            }
+        }
+    }
+}
+
+/// The part of the inner product of row `i` and column `j` that the registers left over.
+#[inline(always)]
+unsafe fn rest<V: Simd>(args: &Args<'_>, i: usize, j: usize) -> f32 {
+    let mut sum = 0.0;
+    for segment in args.segments {
+        for k in segment.len / V::LANES * V::LANES..segment.len {
+            let a = args.a.wrapping_add(segment.a + i * args.lda + k);
+            let b = args.b.wrapping_add(segment.b + j * args.ldb + k);
+            sum += unsafe { *a * *b };
+        }
+    }
+    sum
+}
+
+/// Four lanes in plain Rust, which every compiler knows to keep in one register.
+#[derive(Clone, Copy)]
+pub(super) struct Portable([f32; 4]);
+
+impl Simd for Portable {
+    const LANES: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        Self([x; 4])
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        // Where the processor cannot fuse, `mul_add` would be a call into the C library.
+        let fma = |a: f32, b: f32, c: f32| if cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c };
+        let (a, b, c) = (self.0, b.0, c.0);
+        Self([fma(a[0], b[0], c[0]), fma(a[1], b[1], c[1]), fma(a[2], b[2], c[2]), fma(a[3], b[3], c[3])])
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        Self([self.0[0] + b.0[0], self.0[1] + b.0[1], self.0[2] + b.0[2], self.0[3] + b.0[3]])
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        (self.0[0] + self.0[2]) + (self.0[1] + self.0[3])
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Simd;
+    use std::arch::x86_64::*;
+
+    impl Simd for __m512 {
+        const LANES: usize = 16;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            unsafe { _mm512_set1_ps(x) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+            unsafe { _mm512_fmadd_ps(self, b, c) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            unsafe { _mm512_add_ps(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn sum(self) -> f32 {
+            unsafe { _mm512_reduce_add_ps(self) }
+        }
+    }
+
+    impl Simd for __m256 {
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            unsafe { _mm256_set1_ps(x) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+            unsafe { _mm256_fmadd_ps(self, b, c) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            unsafe { _mm256_add_ps(self, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn sum(self) -> f32 {
+            unsafe {
+                let half = _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
+                let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
+                _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps::<1>(pair, pair)))
+            }
+        }
+    }
+}

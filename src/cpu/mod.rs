@@ -1,0 +1,270 @@
+//! The operations in f32 on the CPU: the specification of every kernel, and the default without a GPU.
+//!
+//! Results do not depend on the number of threads: work is cut by size alone, and every sum has a fixed order.
+
+mod attention;
+mod conv3d;
+mod embed;
+mod gemm;
+mod groupnorm;
+mod math;
+mod memory;
+mod micro;
+mod norm;
+mod patch;
+mod resample;
+mod sampler;
+mod scratch;
+mod shared;
+mod tile;
+mod weight;
+
+pub use memory::Buffer;
+pub use weight::Weight;
+
+use crate::backend::{Backend, DeviceBuffer, DeviceWeight};
+use crate::error::Result;
+use crate::ops;
+use crate::ops::attention::{Attention, AttentionExtras};
+use crate::weights::Tensor;
+use memory::Pool;
+use std::sync::Arc;
+
+/// The CPU as a device. Uses rayon's current thread pool.
+#[derive(Debug, Default)]
+pub struct Cpu {
+    pool: Arc<Pool>,
+}
+
+impl Cpu {
+    /// A backend with an empty pool of buffers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Most bytes of activations that were held at once.
+    pub fn peak_bytes(&self) -> usize {
+        self.pool.peak_bytes()
+    }
+}
+
+fn lens<const N: usize>(buffers: [Option<&Buffer>; N]) -> [Option<usize>; N] {
+    buffers.map(|buffer| buffer.map(DeviceBuffer::len))
+}
+
+impl Backend for Cpu {
+    type Buffer = Buffer;
+    type Weight = Weight;
+
+    fn name(&self) -> String {
+        let simd = match pulp::Arch::new() {
+            #[cfg(target_arch = "x86_64")]
+            pulp::Arch::V4(_) => "AVX-512",
+            #[cfg(target_arch = "x86_64")]
+            pulp::Arch::V3(_) => "AVX2",
+            #[cfg(target_arch = "aarch64")]
+            pulp::Arch::Neon(_) => "NEON",
+            _ => "scalar",
+        };
+        format!("cpu ({} threads, {simd})", rayon::current_num_threads())
+    }
+
+    fn alloc(&self, len: usize) -> Result<Buffer> {
+        Ok(Buffer::new(&self.pool, len))
+    }
+
+    fn upload(&self, host: &[f32]) -> Result<Buffer> {
+        let mut buffer = Buffer::new(&self.pool, host.len());
+        buffer.copy_from_slice(host);
+        Ok(buffer)
+    }
+
+    fn download(&self, buffer: &Buffer, offset: usize, host: &mut [f32]) -> Result<()> {
+        ops::expect_at_least("download", "buffer", buffer.len(), offset + host.len())?;
+        host.copy_from_slice(&buffer[offset..offset + host.len()]);
+        Ok(())
+    }
+
+    fn weight(&self, parts: Vec<Tensor>) -> Result<Weight> {
+        Ok(Weight::new(parts))
+    }
+
+    fn weight_values(&self, weight: &Weight) -> Result<Vec<f32>> {
+        Ok(weight.to_f32())
+    }
+
+    fn linear(
+        &self,
+        op: &ops::gemm::Linear,
+        x: &Buffer,
+        weight: &Weight,
+        bias: Option<&Weight>,
+        gate: Option<&Buffer>,
+        out: &mut Buffer,
+    ) -> Result<()> {
+        op.validate(x.len(), weight.shape(), bias.map(|bias| bias.len()), gate.map(DeviceBuffer::len), out.len())?;
+        gemm::linear(op, x, weight, bias, gate.map(|gate| &**gate), out);
+        Ok(())
+    }
+
+    fn attention(
+        &self,
+        op: &Attention,
+        q: &Buffer,
+        k: &Buffer,
+        v: &Buffer,
+        extras: AttentionExtras<'_, Buffer>,
+        out: &mut Buffer,
+    ) -> Result<()> {
+        let [bias, mask, rope] = lens([extras.bias, extras.mask, extras.rope]);
+        op.validate(q.len(), k.len(), v.len(), bias, mask, rope, out.len())?;
+        attention::attention(op, q, k, v, &extras, out);
+        Ok(())
+    }
+
+    fn ada_layer_norm(
+        &self,
+        op: &ops::norm::AdaLayerNorm,
+        x: &Buffer,
+        modulation: &Buffer,
+        out: &mut Buffer,
+    ) -> Result<()> {
+        op.validate(x.len(), modulation.len(), out.len())?;
+        norm::ada_layer_norm(op, x, modulation, out);
+        Ok(())
+    }
+
+    fn layer_norm(
+        &self,
+        op: &ops::norm::LayerNorm,
+        x: &Buffer,
+        weight: &Weight,
+        bias: &Weight,
+        out: &mut Buffer,
+    ) -> Result<()> {
+        op.validate(x.len(), weight.len(), bias.len(), out.len())?;
+        norm::layer_norm(op, x, &weight.to_f32(), &bias.to_f32(), out);
+        Ok(())
+    }
+
+    fn rms_norm(&self, op: &ops::norm::RmsNorm, x: &Buffer, weight: &Weight, out: &mut Buffer) -> Result<()> {
+        op.validate(x.len(), weight.len(), out.len())?;
+        norm::rms_norm(op, x, &weight.to_f32(), out);
+        Ok(())
+    }
+
+    fn conv3d(
+        &self,
+        op: &ops::conv3d::Conv3d,
+        x: &Buffer,
+        weight: &Weight,
+        bias: Option<&Weight>,
+        other: Option<&Buffer>,
+        out: &mut Buffer,
+    ) -> Result<()> {
+        op.validate(x.len(), weight.shape(), bias.map(|bias| bias.len()), other.map(DeviceBuffer::len), out.len())?;
+        conv3d::conv3d(op, x, weight, bias, other.map(|other| &**other), out);
+        Ok(())
+    }
+
+    fn depthwise_conv(
+        &self,
+        op: &ops::conv3d::DepthwiseConv,
+        x: &Buffer,
+        weight: &Weight,
+        bias: &Weight,
+        out: &mut Buffer,
+    ) -> Result<()> {
+        op.validate(x.len(), weight.shape(), bias.len(), out.len())?;
+        conv3d::depthwise_conv(op, x, &weight.to_f32(), &bias.to_f32(), out);
+        Ok(())
+    }
+
+    fn group_norm(
+        &self,
+        op: &ops::groupnorm::GroupNorm,
+        x: &Buffer,
+        weight: &Weight,
+        bias: &Weight,
+        out: &mut Buffer,
+    ) -> Result<()> {
+        op.validate(x.len(), weight.len(), bias.len(), out.len())?;
+        groupnorm::group_norm(op, x, &weight.to_f32(), &bias.to_f32(), out);
+        Ok(())
+    }
+
+    fn time_average(&self, op: &ops::resample::TimeAverage, x: &Buffer, out: &mut Buffer) -> Result<()> {
+        op.validate(x.len(), out.len())?;
+        resample::time_average(op, x, out);
+        Ok(())
+    }
+
+    fn time_double(&self, op: &ops::resample::TimeDouble, x: &Buffer, out: &mut Buffer) -> Result<()> {
+        op.validate(x.len(), out.len())?;
+        resample::time_double(op, x, out);
+        Ok(())
+    }
+
+    fn regroup_frames(&self, op: &ops::resample::RegroupFrames, x: &Buffer, out: &mut Buffer) -> Result<()> {
+        op.validate(x.len(), out.len())?;
+        resample::regroup_frames(op, x, out);
+        Ok(())
+    }
+
+    fn embedding(&self, op: &ops::embed::Embedding, ids: &[u32], table: &Weight, out: &mut Buffer) -> Result<()> {
+        op.validate(ids, table.shape(), out.len())?;
+        embed::embedding(op, ids, table, out);
+        Ok(())
+    }
+
+    fn add_rows(&self, op: &ops::embed::AddRows, table: &Buffer, x: &mut Buffer) -> Result<()> {
+        op.validate(x.len(), table.len())?;
+        embed::add_rows(op, table, x);
+        Ok(())
+    }
+
+    fn patch_embed(
+        &self,
+        op: &ops::patch::PatchEmbed,
+        x: &Buffer,
+        weight: &Weight,
+        bias: &Weight,
+        out: &mut Buffer,
+    ) -> Result<()> {
+        op.validate(x.len(), weight.shape(), bias.len(), out.len())?;
+        patch::patch_embed(op, x, &weight.to_f32(), &bias.to_f32(), out);
+        Ok(())
+    }
+
+    fn unpatchify(&self, op: &ops::patch::Unpatchify, x: &Buffer, out: &mut Buffer) -> Result<()> {
+        op.validate(x.len(), out.len())?;
+        patch::unpatchify(op, x, out);
+        Ok(())
+    }
+
+    fn combine(&self, op: &ops::sampler::Combine<'_>, inputs: &[&Buffer], out: &mut Buffer) -> Result<()> {
+        let lens: Vec<usize> = inputs.iter().map(|input| input.len()).collect();
+        op.validate(&lens, out.len())?;
+        let inputs: Vec<&[f32]> = inputs.iter().map(|input| &input[..]).collect();
+        sampler::combine(op, &inputs, out);
+        Ok(())
+    }
+
+    fn copy_box(&self, op: &ops::tile::CopyBox, x: &Buffer, out: &mut Buffer) -> Result<()> {
+        op.validate(x.len(), out.len())?;
+        tile::copy_box(op, x, out);
+        Ok(())
+    }
+
+    fn blend_box(&self, op: &ops::tile::BlendBox, neighbour: &Buffer, tile: &mut Buffer) -> Result<()> {
+        op.validate(neighbour.len(), tile.len())?;
+        tile::blend_box(op, neighbour, tile);
+        Ok(())
+    }
+
+    fn to_bytes(&self, op: &ops::tile::ToBytes, x: &Buffer, out: &mut [u8]) -> Result<()> {
+        op.validate(x.len(), out.len())?;
+        tile::to_bytes(&x[op.offset..op.offset + op.len], out);
+        Ok(())
+    }
+}

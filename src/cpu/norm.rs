@@ -1,0 +1,92 @@
+//! `ada_layer_norm`, `layer_norm`, `rms_norm`: each token normalised over its channels, row by row in the first cache.
+
+use super::math;
+use crate::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
+use rayon::prelude::*;
+
+/// Partial sums of a row: a fixed order of addition, whatever the vector width.
+const LANES: usize = 32;
+
+/// Rows that one task handles at least.
+const ROWS: usize = 16;
+
+/// Calls `normalise(index, x, out)`, which has to ask to be inlined, for every row, in parallel and in the widest vectors.
+fn for_each_row(x: &[f32], channels: usize, out: &mut [f32], normalise: impl Fn(usize, &[f32], &mut [f32]) + Sync) {
+    if channels == 0 {
+        return;
+    }
+    let rows = out.par_chunks_mut(channels).with_min_len(ROWS).zip(x.par_chunks(channels)).enumerate();
+    rows.for_each(|(index, (out, x))| {
+        math::widest(
+            #[inline(always)]
+            || normalise(index, x, out),
+        )
+    });
+}
+
+/// Mean of `term` over a row.
+#[inline(always)]
+fn mean(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let mut chunks = row.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, &value)| *lane += term(value));
+    }
+    lanes.iter_mut().zip(chunks.remainder()).for_each(|(lane, &value)| *lane += term(value));
+    lanes.iter().sum::<f32>() / row.len() as f32
+}
+
+/// Mean and 1/√(variance + eps) of a row.
+#[inline(always)]
+fn moments(row: &[f32], eps: f32) -> (f32, f32) {
+    let center = mean(row, |value| value);
+    let variance = mean(row, |value| (value - center) * (value - center));
+    (center, 1.0 / (variance + eps).sqrt())
+}
+
+pub(super) fn ada_layer_norm(op: &AdaLayerNorm, x: &[f32], modulation: &[f32], out: &mut [f32]) {
+    for_each_row(
+        x,
+        op.channels,
+        out,
+        #[inline(always)]
+        |row, x, out| {
+            let first = row / op.rows_per_modulation * op.modulation_stride;
+            let [shift, scale] = [op.shift, op.scale].map(|offset| &modulation[first + offset..][..op.channels]);
+            let (center, inverse) = moments(x, op.eps);
+            for (((out, x), shift), scale) in out.iter_mut().zip(x).zip(shift).zip(scale) {
+                *out = ((x - center) * inverse).mul_add(1.0 + scale, *shift);
+            }
+        },
+    );
+}
+
+pub(super) fn layer_norm(op: &LayerNorm, x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
+    for_each_row(
+        x,
+        op.channels,
+        out,
+        #[inline(always)]
+        |_, x, out| {
+            let (center, inverse) = moments(x, op.eps);
+            for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+                *out = ((x - center) * inverse).mul_add(*weight, *bias);
+            }
+        },
+    );
+}
+
+pub(super) fn rms_norm(op: &RmsNorm, x: &[f32], weight: &[f32], out: &mut [f32]) {
+    for_each_row(
+        x,
+        op.channels,
+        out,
+        #[inline(always)]
+        |_, x, out| {
+            let inverse = 1.0 / (mean(x, |value| value * value) + op.eps).sqrt();
+            for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+                *out = x * inverse * weight;
+            }
+        },
+    );
+}

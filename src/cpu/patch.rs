@@ -1,0 +1,55 @@
+//! `patch_embed`, `unpatchify`: latent pixels to tokens and back.
+
+use super::math;
+use crate::ops::patch::{PatchEmbed, Unpatchify};
+use rayon::prelude::*;
+
+/// Tokens that one task handles at least.
+const TOKENS: usize = 16;
+
+pub(super) fn patch_embed(op: &PatchEmbed, x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
+    if out.is_empty() {
+        return;
+    }
+    let columns = op.width / op.patch;
+    let line = op.patch * op.cin;
+    let taps = op.patch * line;
+    // [taps, cout], so that the innermost loop runs over neighbouring outputs.
+    let transposed: Vec<f32> = (0..taps * op.cout).map(|at| weight[at % op.cout * taps + at / op.cout]).collect();
+    out.par_chunks_mut(op.cout).with_min_len(TOKENS).enumerate().for_each(|(token, out)| {
+        // Whole patches: rows of patches run on from one frame into the next.
+        let (patch_row, patch_column) = (token / columns, token % columns);
+        let pixels = |row| {
+            let start = ((patch_row * op.patch + row) * op.width + patch_column * op.patch) * op.cin;
+            &x[start..start + line]
+        };
+        math::widest(
+            #[inline(always)]
+            || {
+                out.copy_from_slice(bias);
+                let values = (0..op.patch).flat_map(pixels);
+                for (&value, weights) in values.zip(transposed.chunks_exact(op.cout)) {
+                    out.iter_mut().zip(weights).for_each(|(sum, weight)| *sum = value.mul_add(*weight, *sum));
+                }
+            },
+        );
+    });
+}
+
+pub(super) fn unpatchify(op: &Unpatchify, x: &[f32], out: &mut [f32]) {
+    if out.is_empty() {
+        return;
+    }
+    let line = op.patch * op.channels;
+    let features = op.patch * line;
+    // One chunk is a row of pixels; rows of tokens run on from one frame into the next.
+    out.par_chunks_mut(op.columns * op.patch * op.kept).enumerate().for_each(|(row, out)| {
+        let first = row / op.patch * op.columns * features + row % op.patch * line;
+        for (column, pixels) in out.chunks_exact_mut(op.patch * op.kept).enumerate() {
+            let token = &x[first + column * features..][..line];
+            for (pixel, all) in pixels.chunks_exact_mut(op.kept).zip(token.chunks_exact(op.channels)) {
+                pixel.copy_from_slice(&all[..op.kept]);
+            }
+        }
+    });
+}

@@ -1,0 +1,33 @@
+//! An output that tasks write side by side, where their parts are not contiguous runs.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// A mutable slice that several threads may take disjoint ranges of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SharedMut<'a> {
+    first: *mut f32,
+    len: usize,
+    borrow: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: it is a `&mut [f32]` whose users promise disjoint access.
+unsafe impl Send for SharedMut<'_> {}
+unsafe impl Sync for SharedMut<'_> {}
+
+impl<'a> SharedMut<'a> {
+    /// Shares `values`, which stay borrowed.
+    pub(super) fn new(values: &'a mut [f32]) -> Self {
+        Self { first: values.as_mut_ptr(), len: values.len(), borrow: PhantomData }
+    }
+
+    /// The elements of `range`.
+    ///
+    /// # Safety
+    /// No element may be in two slices that are alive at the same time.
+    pub(super) unsafe fn slice(&self, range: Range<usize>) -> &'a mut [f32] {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
+        // SAFETY: in bounds, and disjoint by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(range.start), range.len()) }
+    }
+}

@@ -1,0 +1,85 @@
+//! `copy_box`, `blend_box`, `to_bytes`: windows of videos, and pixels made bytes.
+
+use super::math;
+use crate::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox};
+use rayon::prelude::*;
+
+/// Pixels' values that one task turns into bytes.
+const BLOCK: usize = 16384;
+
+/// Calls `write(frame, row, line)` for every line of a box, in parallel; `line` is the box's part of one row of `video`.
+fn for_each_line(
+    video: &mut [f32],
+    at: BoxAt,
+    extent: [usize; 3],
+    channels: usize,
+    write: impl Fn(usize, usize, &mut [f32]) + Sync,
+) {
+    if extent.contains(&0) || channels == 0 {
+        return;
+    }
+    let [_, height, width] = at.size;
+    let columns = at.origin[2] * channels..(at.origin[2] + extent[2]) * channels;
+    let frames = video.par_chunks_mut(height * width * channels).skip(at.origin[0]).take(extent[0]);
+    frames.enumerate().for_each(|(frame, pixels)| {
+        let rows = pixels.par_chunks_mut(width * channels).skip(at.origin[1]).take(extent[1]);
+        rows.with_min_len(8).enumerate().for_each(|(row, line)| write(frame, row, &mut line[columns.clone()]));
+    });
+}
+
+/// The first element of (frame, row, column) in a video of `size`.
+fn element([_, height, width]: [usize; 3], channels: usize, [frame, row, column]: [usize; 3]) -> usize {
+    ((frame * height + row) * width + column) * channels
+}
+
+pub(super) fn copy_box(op: &CopyBox, x: &[f32], out: &mut [f32]) {
+    let [frame0, row0, column0] = op.from.origin;
+    for_each_line(out, op.to, op.extent, op.channels, |frame, row, line| {
+        let start = element(op.from.size, op.channels, [frame0 + frame, row0 + row, column0]);
+        line.copy_from_slice(&x[start..start + line.len()]);
+    });
+}
+
+pub(super) fn blend_box(op: &BlendBox, neighbour: &[f32], tile: &mut [f32]) {
+    let axis = op.axis_index();
+    let first = op.neighbour[axis] - op.blend;
+    let shares: Vec<[f32; 2]> = (0..op.blend).map(|step| shares(step, op.blend)).collect();
+    // Per element of a line that is cut across, the shares of its column.
+    let [old, new] = [0, 1].map(|of| -> Vec<f32> {
+        shares.iter().flat_map(|shares| std::iter::repeat_n(shares[of], op.channels)).collect()
+    });
+    for_each_line(tile, BoxAt::whole(op.tile), op.extent(), op.channels, |frame, row, line| {
+        let start = match op.axis {
+            BlendAxis::Rows => [frame, first + row, 0],
+            BlendAxis::Columns => [frame, row, first],
+        };
+        let start = element(op.neighbour, op.channels, start);
+        let pairs = line.iter_mut().zip(&neighbour[start..]);
+        match op.axis {
+            BlendAxis::Rows => pairs.for_each(|(to, from)| *to = from * shares[row][0] + *to * shares[row][1]),
+            BlendAxis::Columns => {
+                pairs.zip(&old).zip(&new).for_each(|(((to, from), old), new)| *to = from * old + *to * new);
+            }
+        }
+    });
+}
+
+/// What the neighbour and the tile contribute to row (column) `step` of `steps`; rounded once, from f64.
+fn shares(step: usize, steps: usize) -> [f32; 2] {
+    let share = step as f64 / steps as f64;
+    [(1.0 - share) as f32, share as f32]
+}
+
+pub(super) fn to_bytes(x: &[f32], out: &mut [u8]) {
+    out.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(out, x)| {
+        math::widest(
+            #[inline(always)]
+            || {
+                for (byte, &value) in out.iter_mut().zip(x) {
+                    // The cast truncates and sends NaN, which `clamp` passes on, to 0.
+                    *byte = ((value * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0) as u8;
+                }
+            },
+        );
+    });
+}

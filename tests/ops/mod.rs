@@ -1,0 +1,26 @@
+//! One module per operation, named by its stem.
+
+/// Attention in the layouts of the models, with biases, masks and rotation.
+mod attention;
+/// Causal and depth-wise convolution.
+mod conv3d;
+/// Look-up, and adding of tables.
+mod embed;
+/// Linear layers.
+mod gemm;
+/// GroupNorm with and without SiLU.
+mod groupnorm;
+/// Norms over the channels of a token.
+mod norm;
+/// Patches to tokens and back.
+mod patch;
+/// What a refused call says.
+mod refusal;
+/// Temporal resampling.
+mod resample;
+/// Linear combinations of states.
+mod sampler;
+/// Boxes of videos, and bytes.
+mod tile;
+/// What the others share.
+mod values;

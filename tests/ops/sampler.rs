@@ -1,0 +1,50 @@
+//! `combine`, whose bits are fixed by its definition.
+
+use super::refusal::refused;
+use super::values::{assert_close, values};
+use osp::backend::Backend;
+use osp::cpu::{Buffer, Cpu};
+use osp::ops::sampler::Combine;
+use proptest::prelude::*;
+
+proptest! {
+    #[test]
+    fn combine_is_a_chain_of_fused_multiply_adds(
+        len in prop_oneof![0..100usize, Just(9001)],
+        coefficients in prop::collection::vec(-3.0f32..3.0, 1..9),
+        clamp in prop::option::of(0.1f32..2.0),
+    ) {
+        let cpu = Cpu::new();
+        let inputs: Vec<Vec<f32>> = (0..coefficients.len()).map(|term| values(term as u64, len)).collect();
+        let buffers: Vec<Buffer> = inputs.iter().map(|input| cpu.upload(input).unwrap()).collect();
+        let mut out = cpu.alloc(len).unwrap();
+        let op = Combine { len, coefficients: &coefficients, clamp };
+        cpu.combine(&op, &buffers.iter().collect::<Vec<_>>(), &mut out).unwrap();
+
+        let limit = clamp.unwrap_or(f32::INFINITY);
+        let terms = |i: usize| coefficients.iter().zip(&inputs).map(move |(&factor, input)| (factor, input[i]));
+        let bits: Vec<f32> = (0..len)
+            .map(|i| terms(i).fold(0.0f32, |sum, (factor, value)| factor.mul_add(value, sum)).clamp(-limit, limit))
+            .collect();
+        prop_assert_eq!(&out[..], &bits[..]);
+
+        let limit = f64::from(limit);
+        let exact: Vec<f64> = (0..len)
+            .map(|i| terms(i).map(|(a, b)| f64::from(a) * f64::from(b)).sum::<f64>().clamp(-limit, limit))
+            .collect();
+        assert_close(&out, &exact, 2e-6);
+    }
+}
+
+#[test]
+fn combine_refuses_wrong_sizes_and_counts() {
+    let cpu = Cpu::new();
+    let [four, five] = [4, 5].map(|len| cpu.upload(&values(1, len)).unwrap());
+    let mut out = cpu.alloc(4).unwrap();
+    let op = |coefficients| Combine { len: 4, coefficients, clamp: None };
+    assert_eq!(refused(cpu.combine(&op(&[]), &[], &mut out)), "coefficients");
+    assert_eq!(refused(cpu.combine(&op(&[1.0; 9]), &[&four; 9], &mut out)), "coefficients");
+    assert_eq!(refused(cpu.combine(&op(&[1.0; 2]), &[&four], &mut out)), "inputs");
+    assert_eq!(refused(cpu.combine(&op(&[1.0; 2]), &[&four, &five], &mut out)), "input");
+    assert_eq!(refused(cpu.combine(&op(&[1.0]), &[&four], &mut cpu.alloc(5).unwrap())), "out");
+}

@@ -1,0 +1,122 @@
+//! Boxes of videos, and bytes.
+
+use super::refusal::refused;
+use super::values::{assert_close, values};
+use osp::backend::Backend;
+use osp::cpu::Cpu;
+use osp::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox, ToBytes};
+use proptest::prelude::*;
+
+fn triple(range: std::ops::Range<usize>) -> impl Strategy<Value = [usize; 3]> {
+    prop::array::uniform3(range)
+}
+
+/// Frame, row, column and channel of element `i`.
+fn place(i: usize, [_, height, width]: [usize; 3], channels: usize) -> ([usize; 3], usize) {
+    let pixel = i / channels;
+    ([pixel / width / height, pixel / width % height, pixel % width], i % channels)
+}
+
+fn element([_, height, width]: [usize; 3], [frame, row, column]: [usize; 3], channels: usize) -> usize {
+    ((frame * height + row) * width + column) * channels
+}
+
+fn sum(a: [usize; 3], b: [usize; 3]) -> [usize; 3] {
+    [0, 1, 2].map(|axis| a[axis] + b[axis])
+}
+
+proptest! {
+    #[test]
+    fn copy_box_copies_the_box_and_nothing_else(
+        (extent, channels) in (triple(0..7), 1..6usize),
+        (from, from_more) in (triple(0..4), triple(0..4)),
+        (to, to_more) in (triple(0..4), triple(0..4)),
+    ) {
+        let cpu = Cpu::new();
+        let from = BoxAt { size: sum(sum(from, extent), from_more), origin: from };
+        let to = BoxAt { size: sum(sum(to, extent), to_more), origin: to };
+        let x = values(1, from.size.iter().product::<usize>() * channels);
+        let before = values(2, to.size.iter().product::<usize>() * channels);
+        let mut out = cpu.upload(&before).unwrap();
+        cpu.copy_box(&CopyBox { extent, channels, from, to }, &cpu.upload(&x).unwrap(), &mut out).unwrap();
+        for (i, (&found, &before)) in out.iter().zip(&before).enumerate() {
+            let (at, channel) = place(i, to.size, channels);
+            let inside = (0..3).all(|axis| (to.origin[axis]..to.origin[axis] + extent[axis]).contains(&at[axis]));
+            let source = || sum([0, 1, 2].map(|axis| at[axis] - to.origin[axis]), from.origin);
+            let expected = if inside { x[element(from.size, source(), channels) + channel] } else { before };
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn blend_box_fades_one_side_and_leaves_the_rest(
+        (neighbour, tile, channels) in (triple(1..9), triple(1..9), 1..5usize),
+        (rows, part) in (any::<bool>(), 0.0..1.0f64),
+    ) {
+        let cpu = Cpu::new();
+        let axis = if rows { BlendAxis::Rows } else { BlendAxis::Columns };
+        let side = if rows { 1 } else { 2 };
+        let blend = (part * (neighbour[side].min(tile[side]) + 1) as f64) as usize;
+        let x = values(1, neighbour.iter().product::<usize>() * channels);
+        let before = values(2, tile.iter().product::<usize>() * channels);
+        let mut out = cpu.upload(&before).unwrap();
+        let op = BlendBox { neighbour, tile, channels, axis, blend };
+        cpu.blend_box(&op, &cpu.upload(&x).unwrap(), &mut out).unwrap();
+        let mut expected = Vec::new();
+        for (i, (&found, &before)) in out.iter().zip(&before).enumerate() {
+            let (at, channel) = place(i, tile, channels);
+            let step = at[side];
+            if step >= blend || (0..3).any(|axis| axis != side && at[axis] >= neighbour[axis]) {
+                prop_assert_eq!(found, before);
+                expected.push(f64::from(before));
+                continue;
+            }
+            let mut source = at;
+            source[side] = neighbour[side] - blend + step;
+            let share = step as f64 / blend as f64;
+            let other = f64::from(x[element(neighbour, source, channels) + channel]);
+            expected.push(other * (1.0 - share) + f64::from(before) * share);
+        }
+        assert_close(&out, &expected, 5e-7);
+    }
+
+    #[test]
+    fn to_bytes_is_the_formula(offset in 0..50usize, len in prop_oneof![0..100usize, Just(40_000)]) {
+        let cpu = Cpu::new();
+        let x: Vec<f32> = values(1, offset + len + 3).iter().map(|x| x * 1.25).collect();
+        let mut out = vec![77; len];
+        cpu.to_bytes(&ToBytes { offset, len }, &cpu.upload(&x).unwrap(), &mut out).unwrap();
+        let byte = |x: f32| ((x / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).trunc() as u8;
+        let expected: Vec<u8> = x[offset..offset + len].iter().map(|&x| byte(x)).collect();
+        prop_assert_eq!(out, expected);
+    }
+}
+
+#[test]
+fn bytes_of_special_values() {
+    let cpu = Cpu::new();
+    let x = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1.0, 1.0, 0.0, 1.0 - f32::EPSILON];
+    let mut out = [77; 7];
+    cpu.to_bytes(&ToBytes { offset: 0, len: 7 }, &cpu.upload(&x).unwrap(), &mut out).unwrap();
+    assert_eq!(out, [0, 255, 0, 0, 255, 127, 254]);
+}
+
+#[test]
+fn tiles_refuse_boxes_outside_and_wrong_sizes() {
+    let cpu = Cpu::new();
+    let x = cpu.upload(&[0.0; 24]).unwrap();
+    let mut out = cpu.alloc(24).unwrap();
+    let whole = BoxAt::whole([2, 3, 4]);
+    let op = CopyBox { extent: [1, 3, 4], channels: 1, from: whole, to: whole };
+    let shifted = BoxAt { origin: [0, 1, 0], ..whole };
+    assert_eq!(refused(cpu.copy_box(&CopyBox { from: shifted, ..op }, &x, &mut out)), "x");
+    assert_eq!(refused(cpu.copy_box(&CopyBox { to: shifted, ..op }, &x, &mut out)), "out");
+    assert_eq!(refused(cpu.copy_box(&CopyBox { channels: 2, ..op }, &x, &mut out)), "x");
+    let [neighbour, tile] = [[2, 3, 4], [2, 2, 6]];
+    let blend = BlendBox { neighbour, tile, channels: 1, axis: BlendAxis::Rows, blend: 3 };
+    assert_eq!(refused(cpu.blend_box(&blend, &x, &mut out)), "blend");
+    assert_eq!(refused(cpu.blend_box(&BlendBox { blend: 1, channels: 2, ..blend }, &x, &mut out)), "neighbour");
+    assert_eq!(refused(cpu.blend_box(&BlendBox { blend: 1, tile: [2, 2, 5], ..blend }, &x, &mut out)), "tile");
+    assert_eq!(refused(cpu.to_bytes(&ToBytes { offset: 20, len: 5 }, &x, &mut [0; 5])), "x");
+    assert_eq!(refused(cpu.to_bytes(&ToBytes { offset: 20, len: 4 }, &x, &mut [0; 5])), "out");
+}

@@ -1,0 +1,56 @@
+//! Pseudo-random arguments, and the comparison with the naive formula.
+
+use half::{bf16, f16};
+use osp::weights::{Bytes, DType, Tensor};
+use std::sync::Arc;
+
+/// `len` values in [−1, 1) that follow from `seed`.
+pub fn values(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..8).for_each(|_| _ = next());
+    (0..len).map(|_| next()).collect()
+}
+
+/// A parameter stored as `dtype`, and the values it then has.
+pub fn parameter(seed: u64, shape: &[usize], dtype: DType) -> (Tensor, Vec<f32>) {
+    let values = values(seed, shape.iter().product());
+    let bytes: Vec<u8> = match dtype {
+        DType::Bf16 => values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect(),
+        DType::F16 => values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
+        _ => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+    };
+    let tensor = Tensor {
+        shape: shape.to_vec(),
+        dtype: if dtype.size() == 2 { dtype } else { DType::F32 },
+        bytes: Bytes::Owned(Arc::new(bytes)),
+    };
+    let stored = tensor.to_f32();
+    (tensor, stored)
+}
+
+/// Every element of `found` within `tolerance` of `expected`, relative to its size plus the root of the mean square of
+/// all: sums of many terms cancel, and single precision errs by the terms' size.
+#[track_caller]
+pub fn assert_close(found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    let typical = (expected.iter().map(|x| x * x).sum::<f64>() / expected.len() as f64).sqrt();
+    for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(found) - expected).abs() / (typical + expected.abs());
+        assert!(error <= tolerance, "element {i}: {found}, expected {expected}, error {error:.1e}");
+    }
+}
+
+/// What `f` returns in a pool of one thread and in a pool of three, which must be the same bits.
+#[track_caller]
+pub fn on_one_and_three_threads(f: impl Fn() -> Vec<f32> + Send + Sync) {
+    let run = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool").install(&f);
+    let (one, three) = (run(1), run(3));
+    assert!(one.iter().zip(&three).all(|(one, three)| one.to_bits() == three.to_bits()));
+    assert_eq!(one.len(), three.len());
+}
