@@ -1,0 +1,333 @@
+//! A model's folder: where its parts lie, what their configs say, and whether the weights fit them.
+
+use crate::error::{Error, Result};
+use crate::model::config::{self, Config};
+use crate::model::latte::{self, LatteConfig};
+use crate::model::t5::{self, T5Config};
+use crate::model::vae::{self, VaeConfig};
+use crate::sampler::Kind;
+use crate::weights::Source;
+use crate::weights::plan::Plan;
+use crate::weights::safetensors::Safetensors;
+use crate::weights::synthetic::Synthetic;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Where weights come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightSource {
+    /// The files of the folder (or its `synthetic.json`).
+    Files,
+    /// The synthetic recipe with this seed, shapes from the configs: full-size runs without a download.
+    Synthetic(u64),
+}
+
+/// What a request gets where the user says nothing; follows the model.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    /// Frames.
+    pub frames: usize,
+    /// Rows of pixels.
+    pub height: usize,
+    /// Columns of pixels.
+    pub width: usize,
+    /// Sampler.
+    pub sampler: Kind,
+    /// Steps.
+    pub steps: usize,
+    /// Guidance scale.
+    pub guidance: f32,
+    /// A sentence to show with every run, where the model's `sampling.json` has one.
+    pub notice: Option<String>,
+}
+
+/// One part of a model: its folder, its config and its weights, checked against each other.
+pub struct Part<C> {
+    /// Folder.
+    pub folder: PathBuf,
+    /// Parsed `config.json`.
+    pub config: C,
+    /// Weights; every tensor's name and shape fits the config.
+    pub source: Box<dyn Source>,
+}
+
+/// A model on disk. Parts that a command does not need are not opened.
+pub struct Checkpoint {
+    /// T5, its folder holding the tokenizer too.
+    pub text_encoder: Option<Part<T5Config>>,
+    /// LatteT2V.
+    pub transformer: Option<Part<LatteConfig>>,
+    /// CausalVideoVAE.
+    pub vae: Option<Part<VaeConfig>>,
+    /// Defaults of a request.
+    pub defaults: Defaults,
+}
+
+/// Which parts to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// All three.
+    Everything,
+    /// The VAE alone. The folder may then be the VAE's own.
+    Vae,
+}
+
+/// A config that a model is built from: its plan, and what its checkpoints may hold besides.
+pub trait PartConfig: Config {
+    /// What the config calls the model: `_class_name`, or `model_type` for T5.
+    const CLASS: &'static str;
+    /// What people call the part.
+    const NAME: &'static str;
+    /// The tensors of a checkpoint. `source`, if there is one, decides between equivalent names.
+    fn plan(&self, source: Option<&dyn Source>) -> Plan;
+    /// Whether a tensor may be there and is not read.
+    fn ignored(name: &str) -> bool;
+}
+
+impl PartConfig for T5Config {
+    const CLASS: &'static str = "t5";
+    const NAME: &'static str = "text encoder";
+
+    fn plan(&self, source: Option<&dyn Source>) -> Plan {
+        t5::plan(self, source.map_or("shared.weight", t5::embedding_name))
+    }
+
+    fn ignored(name: &str) -> bool {
+        t5::ignored(name)
+    }
+}
+
+impl PartConfig for LatteConfig {
+    const CLASS: &'static str = "LatteT2V";
+    const NAME: &'static str = "transformer";
+
+    fn plan(&self, _: Option<&dyn Source>) -> Plan {
+        latte::plan(self)
+    }
+
+    fn ignored(name: &str) -> bool {
+        latte::ignored(name)
+    }
+}
+
+impl PartConfig for VaeConfig {
+    const CLASS: &'static str = "CausalVAEModel";
+    const NAME: &'static str = "vae";
+
+    fn plan(&self, _: Option<&dyn Source>) -> Plan {
+        vae::plan(self)
+    }
+
+    fn ignored(name: &str) -> bool {
+        vae::ignored(name)
+    }
+}
+
+impl Checkpoint {
+    /// Opens the model in `folder`. `text_encoder`: T5's folder if it is not `folder/text_encoder`. `transformer`: the
+    /// subfolder with the transformer if there are several.
+    ///
+    /// # Errors
+    /// [`Error::Config`] and [`Error::Weight`] say which part is missing or does not fit.
+    pub fn open(
+        folder: &Path,
+        text_encoder: Option<&Path>,
+        transformer: Option<&str>,
+        weights: WeightSource,
+        need: Need,
+    ) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::config(
+                folder,
+                "is not a folder; give the one that holds vae/, a transformer and text_encoder/",
+            ));
+        }
+        let itself = need == Need::Vae && class_of(folder).as_deref() == Some(VaeConfig::CLASS);
+        let vae: Part<VaeConfig> =
+            Part::open(&if itself { folder.to_path_buf() } else { folder.join("vae") }, weights)?;
+        let (transformer, text_encoder) = match need {
+            Need::Vae => (None, None),
+            Need::Everything => {
+                let transformer: Part<LatteConfig> = Part::open(&transformer_folder(folder, transformer)?, weights)?;
+                let own = folder.join("text_encoder");
+                let text_encoder: Part<T5Config> = Part::open(text_encoder.unwrap_or(&own), weights)?;
+                check_fit(&transformer, &text_encoder, &vae)?;
+                (Some(transformer), Some(text_encoder))
+            }
+        };
+        let defaults =
+            Defaults::read(folder, transformer.as_ref().map(|part| &part.config), vae.config.spatial_factor())?;
+        Ok(Self { text_encoder, transformer, vae: Some(vae), defaults })
+    }
+}
+
+/// Sizes in which the parts must agree.
+fn check_fit(transformer: &Part<LatteConfig>, text_encoder: &Part<T5Config>, vae: &Part<VaeConfig>) -> Result<()> {
+    let (captions, text) = (transformer.config.caption_channels, text_encoder.config.d_model);
+    if captions != text {
+        let problem = format!(
+            "caption_channels is {captions}, but d_model of the text encoder in {} is {text}",
+            text_encoder.folder.display()
+        );
+        return Err(Error::config(transformer.folder.join("config.json"), problem));
+    }
+    let (latent, embedded) = (transformer.config.in_channels, vae.config.embed_dim);
+    if latent != embedded {
+        let problem =
+            format!("in_channels is {latent}, but embed_dim of the VAE in {} is {embedded}", vae.folder.display());
+        return Err(Error::config(transformer.folder.join("config.json"), problem));
+    }
+    Ok(())
+}
+
+/// The class that a folder's `config.json` names, if there is one.
+pub fn class_of(folder: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(folder.join("config.json")).ok()?;
+    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let class = value.get("_class_name").or_else(|| value.get("model_type"))?;
+    class.as_str().map(str::to_owned)
+}
+
+/// The subfolder with the transformer: the one named, or the only one there is.
+fn transformer_folder(folder: &Path, name: Option<&str>) -> Result<PathBuf> {
+    if let Some(name) = name {
+        return Ok(folder.join(name));
+    }
+    let mut found = transformers(folder)?;
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => {
+            Err(Error::config(folder, "holds no transformer: no subfolder's config.json has the _class_name LatteT2V"))
+        }
+        _ => {
+            let names: Vec<_> =
+                found.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy()).collect();
+            Err(Error::Usage(format!(
+                "{} holds several transformers; choose one with --transformer: {}",
+                folder.display(),
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+/// Subfolders that hold a transformer, in name order; also those, beside the other two parts, whose `config.json` does
+/// not say what it is, so that reading it says what is wrong with it.
+pub fn transformers(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?;
+    let others = [folder.join("vae"), folder.join("text_encoder")];
+    let candidate = |path: &PathBuf| match class_of(path) {
+        Some(class) => class == LatteConfig::CLASS,
+        None => path.join("config.json").is_file() && !others.contains(path),
+    };
+    let mut found: Vec<_> =
+        entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).filter(candidate).collect();
+    found.sort();
+    Ok(found)
+}
+
+impl<C: PartConfig> Part<C> {
+    /// Opens the part in `folder`: reads the config and checks every tensor's name and shape against it.
+    pub fn open(folder: &Path, weights: WeightSource) -> Result<Self> {
+        let part = Self::open_unchecked(folder, weights)?;
+        part.config.plan(Some(&*part.source)).check(&*part.source, C::ignored)?;
+        Ok(part)
+    }
+
+    /// The same without checking the tensors, for listing what is wrong with them.
+    pub fn open_unchecked(folder: &Path, weights: WeightSource) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::config(
+                folder,
+                format!("is missing; it should hold the {}: config.json and weights", C::NAME),
+            ));
+        }
+        let config: C = config::read(&folder.join("config.json"))?;
+        let source = match weights {
+            WeightSource::Files => open_weights(folder)?,
+            WeightSource::Synthetic(seed) => Box::new(Synthetic::new(folder, seed, config.plan(None).tensors)),
+        };
+        Ok(Self { folder: folder.to_path_buf(), config, source })
+    }
+}
+
+/// Names of weight files in the order of preference.
+const WEIGHT_FILES: [&str; 5] = [
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "synthetic.json",
+];
+
+/// Opens the weights of a folder: under the published names, else the only `.safetensors` file there is.
+fn open_weights(folder: &Path) -> Result<Box<dyn Source>> {
+    if let Some(name) = WEIGHT_FILES.into_iter().find(|name| folder.join(name).is_file()) {
+        let path = folder.join(name);
+        return if name == "synthetic.json" {
+            Ok(Box::new(Synthetic::open(&path)?))
+        } else {
+            Ok(Box::new(Safetensors::open(&path)?))
+        };
+    }
+    let entries = std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?;
+    let paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).collect();
+    let with = |extension: &str| {
+        paths.iter().filter(|path| path.extension().is_some_and(|found| found == extension)).collect::<Vec<_>>()
+    };
+    match with("safetensors")[..] {
+        [only] => Ok(Box::new(Safetensors::open(only)?)),
+        [] if !with("bin").is_empty() || !with("ckpt").is_empty() => Err(Error::weight(
+            folder,
+            "",
+            "holds weights as PyTorch pickles (.bin, .ckpt) only; convert them to safetensors first",
+        )),
+        [] => Err(Error::weight(
+            folder,
+            "",
+            format!("holds no weights; expected {} or {}", WEIGHT_FILES[0], WEIGHT_FILES[2]),
+        )),
+        _ => Err(Error::weight(
+            folder,
+            "",
+            "holds several .safetensors files and no index that says which belong together",
+        )),
+    }
+}
+
+/// `sampling.json` of a model: what its makers recommend. Every key is optional.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sampling {
+    sampler: Option<String>,
+    steps: Option<usize>,
+    guidance_scale: Option<f32>,
+    notice: Option<String>,
+}
+
+impl Defaults {
+    /// Frames and size from the transformer's config; sampler, steps and guidance from `sampling.json`, else those of the
+    /// original's scripts.
+    fn read(folder: &Path, transformer: Option<&LatteConfig>, spatial_factor: usize) -> Result<Self> {
+        let path = folder.join("sampling.json");
+        let sampling: Sampling = match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).map_err(|error| Error::config(&path, error.to_string()))?,
+            Err(_) => Sampling::default(),
+        };
+        let sampler = match sampling.sampler {
+            Some(name) => name.parse().map_err(|error: Error| Error::config(&path, error.to_string()))?,
+            None => Kind::Pndm,
+        };
+        let [height, width] =
+            transformer.map_or([64; 2], |config| config.sample_size).map(|side| side * spatial_factor);
+        Ok(Self {
+            frames: transformer.map_or(65, LatteConfig::frames),
+            height,
+            width,
+            sampler,
+            steps: sampling.steps.unwrap_or(150),
+            guidance: sampling.guidance_scale.unwrap_or(7.5),
+            notice: sampling.notice,
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! Weights without a file: values that follow from each tensor's name and a seed.
+
+use super::plan::Expected;
+use super::{Bytes, DType, Entry, Source, Tensor};
+use crate::error::{Error, Result};
+use half::bf16;
+use rayon::prelude::*;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A checkpoint made from a seed and a table of names and shapes; every tensor is stored as bf16.
+#[derive(Debug)]
+pub struct Synthetic {
+    path: PathBuf,
+    seed: u64,
+    tensors: Vec<Expected>,
+    index: HashMap<String, usize>,
+}
+
+/// `synthetic.json` of a folder without weights.
+#[derive(Deserialize)]
+struct File {
+    seed: u64,
+    tensors: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Synthetic {
+    /// The tensors of a plan; `path` is only for messages.
+    pub fn new(path: impl AsRef<Path>, seed: u64, tensors: Vec<Expected>) -> Self {
+        let index = tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
+        Self { path: path.as_ref().to_path_buf(), seed, tensors, index }
+    }
+
+    /// Reads `synthetic.json`.
+    pub fn open(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
+        let file: File = serde_json::from_str(&text)
+            .map_err(|error| Error::config(path, format!("is not a table of synthetic weights: {error}")))?;
+        let shape = |name: &str, value: serde_json::Value| {
+            serde_json::from_value::<Vec<usize>>(value)
+                .map_err(|_| Error::config(path, format!("the shape of {name} is not a list of sizes")))
+        };
+        let tensors = file
+            .tensors
+            .into_iter()
+            .map(|(name, value)| Ok(Expected { shape: shape(&name, value)?, name }))
+            .collect::<Result<_>>()?;
+        Ok(Self::new(path, file.seed, tensors))
+    }
+}
+
+impl Source for Synthetic {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        let entry =
+            |tensor: &Expected| Entry { name: tensor.name.clone(), dtype: DType::Bf16, shape: tensor.shape.clone() };
+        self.tensors.iter().map(entry).collect()
+    }
+
+    fn tensor(&self, name: &str) -> Result<Option<Tensor>> {
+        let Some(&index) = self.index.get(name) else { return Ok(None) };
+        let shape = &self.tensors[index].shape;
+        let recipe = Recipe::new(name, shape, self.seed);
+        let mut bytes = vec![0; shape.iter().product::<usize>() * 2];
+        const CHUNK: usize = 1 << 16;
+        bytes.par_chunks_mut(2 * CHUNK).enumerate().for_each(|(chunk, bytes)| {
+            for (i, out) in bytes.chunks_exact_mut(2).enumerate() {
+                out.copy_from_slice(&recipe.value((chunk * CHUNK + i) as u64).to_le_bytes());
+            }
+        });
+        Ok(Some(Tensor { shape: shape.clone(), dtype: DType::Bf16, bytes: Bytes::Owned(Arc::new(bytes)) }))
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("synthetic:{}", self.seed)
+    }
+}
+
+/// The recipe of one tensor.
+struct Recipe {
+    key: u64,
+    offset: f64,
+    scale: f64,
+}
+
+impl Recipe {
+    fn new(name: &str, shape: &[usize], seed: u64) -> Self {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        let fan_in = shape.iter().product::<usize>() as f64 / shape.first().copied().unwrap_or(1) as f64;
+        let (offset, scale) = match (last, shape.len()) {
+            ("mix_factor", _) => (0.0, 1.5),
+            ("weight", 1) if name.contains("norm") => (1.0, 0.3),
+            (_, 1) => (0.0, 0.15),
+            ("scale_shift_table", _) => (0.0, 0.8),
+            _ => (0.0, (3.0 / fan_in).sqrt()),
+        };
+        Self { key: fnv1a(name.as_bytes()) ^ seed, offset, scale }
+    }
+
+    /// Element `i`: SplitMix64 of the key and the index, to f64, to f32, to bf16.
+    #[inline]
+    fn value(&self, i: u64) -> bf16 {
+        let mut z = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(self.key);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        let u = (z >> 40) as f64 * 2f64.powi(-23) - 1.0;
+        bf16::from_f32((self.offset + self.scale * u) as f32)
+    }
+}
+
+/// FNV-1a, 64 bits.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| (hash ^ byte as u64).wrapping_mul(0x100_0000_01B3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first(seed: u64, name: &str, shape: &[usize], count: usize) -> Vec<f32> {
+        let expected = Expected { name: name.to_owned(), shape: shape.to_vec() };
+        let source = Synthetic::new("", seed, vec![expected]);
+        source.tensor(name).unwrap().unwrap().to_f32()[..count].to_vec()
+    }
+
+    #[test]
+    #[expect(clippy::excessive_precision, reason = "bf16 values in full, as the recipe gives them")]
+    fn first_values_are_those_of_the_recipe() {
+        assert_eq!(first(1, "encoder.conv_in.weight", &[32, 3, 3, 3], 3), [0.1728515625, -0.19140625, 0.0047607421875]);
+        assert_eq!(first(1, "decoder.norm_out.weight", &[32], 3), [1.1875, 0.71484375, 1.28125]);
+        assert_eq!(
+            first(4, "transformer_blocks.0.scale_shift_table", &[6, 144], 3),
+            [-0.062255859375, 0.035400390625, -0.69140625]
+        );
+        assert_eq!(first(1, "decoder.up.2.time_upsample.mix_factor", &[1], 1), [1.3046875]);
+        assert_eq!(first(4, "proj_out.bias", &[32], 3), [-0.080078125, 0.1123046875, -0.0380859375]);
+    }
+}
