@@ -1,0 +1,197 @@
+//! `spiece.model`: the vocabulary and the text normalisation of a SentencePiece Unigram model.
+//!
+//! The file is one protocol-buffer message; this reads the few fields that tokenizing needs. What it returns can be
+//! used without further checks.
+
+/// What `spiece.model` says.
+pub(super) struct Model {
+    /// Pieces with their scores (log probabilities), by id.
+    pub vocabulary: Vec<(String, f64)>,
+    /// Id of the piece that stands for what no piece covers.
+    pub unknown: usize,
+    /// The character normalisation as compiled by SentencePiece, see [`check_charsmap`]; empty for none.
+    pub charsmap: Vec<u8>,
+}
+
+/// Field 3 of a piece.
+const UNKNOWN: u64 = 2;
+/// Field 3 of the trainer's specification.
+const UNIGRAM: u64 = 1;
+
+impl Model {
+    /// Reads a model; the error says what is wrong with the file.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let mut vocabulary = Vec::new();
+        let mut unknown = None;
+        let mut charsmap = None;
+        for field in fields(bytes) {
+            match field? {
+                (1, Value::Bytes(piece)) => {
+                    let (text, score, kind) = parse_piece(piece)?;
+                    if kind == UNKNOWN {
+                        unknown = Some(vocabulary.len());
+                    }
+                    vocabulary.push((text, score));
+                }
+                (2, Value::Bytes(trainer)) => check_trainer(trainer)?,
+                (3, Value::Bytes(normalizer)) => charsmap = Some(parse_normalizer(normalizer)?),
+                _ => {}
+            }
+        }
+        Ok(Self {
+            unknown: unknown.ok_or("it has no piece for unknown text")?,
+            // The last field that is read: without it the file may have lost pieces too.
+            charsmap: charsmap.ok_or("it ends before the normalizer")?,
+            vocabulary,
+        })
+    }
+}
+
+fn parse_piece(bytes: &[u8]) -> Result<(String, f64, u64), String> {
+    let (mut text, mut score, mut kind) = (String::new(), 0.0, 0);
+    for field in fields(bytes) {
+        match field? {
+            (1, Value::Bytes(piece)) => {
+                text = String::from_utf8(piece.to_vec()).map_err(|_| "a piece is not UTF-8")?;
+            }
+            (2, Value::Fixed32(bits)) => score = f64::from(f32::from_bits(bits)),
+            (3, Value::Varint(number)) => kind = number,
+            _ => {}
+        }
+    }
+    if text.is_empty() {
+        return Err("a piece is empty".into());
+    }
+    if !score.is_finite() {
+        return Err(format!("the score of piece {text:?} is {score}"));
+    }
+    Ok((text, score, kind))
+}
+
+fn check_trainer(bytes: &[u8]) -> Result<(), String> {
+    for field in fields(bytes) {
+        match field? {
+            (3, Value::Varint(UNIGRAM)) => {}
+            (3, Value::Varint(kind)) => return Err(format!("its model type is {kind}, expected {UNIGRAM} (Unigram)")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn parse_normalizer(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let mut charsmap = Vec::new();
+    for field in fields(bytes) {
+        if let (2, Value::Bytes(bytes)) = field? {
+            charsmap = bytes.to_vec();
+        }
+    }
+    if !charsmap.is_empty() {
+        check_charsmap(&charsmap).ok_or("its character normalisation is damaged")?;
+    }
+    Ok(charsmap)
+}
+
+/// Checks a compiled normalisation: it is `None` if a look-up could leave the table.
+///
+/// Layout, all little endian: the size of a trie in bytes as u32; the trie, a double array of u32 units; replacements,
+/// UTF-8, each ended by a zero byte. From a unit at index i, which has the offset o, byte b leads to the unit at
+/// i ^ o ^ b if that one's label is b; its own offset then leads to a leaf, if it has one, that holds the position of a
+/// replacement.
+pub(super) fn check_charsmap(bytes: &[u8]) -> Option<()> {
+    let (size, rest) = bytes.split_first_chunk()?;
+    let (trie, replacements) = rest.split_at_checked(u32::from_le_bytes(*size) as usize)?;
+    let replacements = std::str::from_utf8(replacements).ok()?;
+    let (units, []) = trie.as_chunks::<4>() else { return None };
+    let unit = |index: usize| units.get(index).map(|&unit| u32::from_le_bytes(unit) as usize);
+    let offset = |unit: usize| (unit >> 10) << ((unit & (1 << 9)) >> 6);
+
+    let mut seen = vec![false; units.len()];
+    let mut bases = vec![offset(unit(0)?)];
+    while let Some(base) = bases.pop() {
+        // Whichever byte comes, a look-up reads that unit, so all 256 must be there.
+        unit(base | 0xFF)?;
+        if std::mem::replace(&mut seen[base], true) {
+            continue;
+        }
+        for byte in 1..=0xFF {
+            let index = base ^ byte;
+            let child = unit(index)?;
+            if child & ((1 << 31) | 0xFF) != byte {
+                continue;
+            }
+            let below = index ^ offset(child);
+            if child >> 8 & 1 == 1 && !replacements.is_char_boundary(unit(below)? & ((1 << 31) - 1)) {
+                return None;
+            }
+            bases.push(below);
+        }
+    }
+    Some(())
+}
+
+/// A field's value, as far as its wire type tells.
+enum Value<'a> {
+    Varint(u64),
+    Fixed32(u32),
+    Fixed64,
+    Bytes(&'a [u8]),
+}
+
+/// The fields of a message: number and value. Ends after the first error.
+fn fields(mut bytes: &[u8]) -> impl Iterator<Item = Result<(u64, Value<'_>), String>> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let field = next_field(&mut bytes);
+        if field.is_none() {
+            bytes = &[];
+        }
+        Some(field.ok_or_else(|| "it is damaged or not a SentencePiece model".to_owned()))
+    })
+}
+
+fn next_field<'a>(bytes: &mut &'a [u8]) -> Option<(u64, Value<'a>)> {
+    let tag = next_varint(bytes)?;
+    let value = match tag & 7 {
+        0 => Value::Varint(next_varint(bytes)?),
+        1 => bytes.split_off(..8).map(|_| Value::Fixed64)?,
+        2 => {
+            let length = usize::try_from(next_varint(bytes)?).ok()?;
+            Value::Bytes(bytes.split_off(..length)?)
+        }
+        5 => Value::Fixed32(u32::from_le_bytes(bytes.split_off(..4)?.try_into().ok()?)),
+        _ => return None,
+    };
+    Some((tag >> 3, value))
+}
+
+fn next_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = *bytes.split_off_first()?;
+        number |= u64::from(byte & 0x7F) << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_seven_bits_a_byte() {
+        assert_eq!(next_varint(&mut [0x96, 0x01].as_slice()), Some(150));
+        assert_eq!(next_varint(&mut [0x80].as_slice()), None);
+        assert_eq!(next_varint(&mut [0xFF; 11].as_slice()), None);
+    }
+
+    #[test]
+    fn a_length_beyond_the_end_is_an_error() {
+        assert!(fields(&[0x0A, 0x05, b'x']).any(|field| field.is_err()));
+    }
+}

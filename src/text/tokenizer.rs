@@ -1,0 +1,193 @@
+//! The T5 tokenizer: a SentencePiece Unigram model with a hundred extra tokens.
+
+use super::sentencepiece::{self, Model};
+use crate::error::{Error, Result};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tokenizers::models::unigram::Unigram;
+use tokenizers::normalizers::{Precompiled, Replace, Sequence, Strip, replace::ReplacePattern};
+use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{AddedToken, NormalizerWrapper};
+
+/// Id of `<pad>`, which fills a sequence up.
+pub const PAD: u32 = 0;
+/// Id of `</s>`, which ends every text.
+pub const END: u32 = 1;
+
+/// Tokens `<extra_id_0>` (the last id) to `<extra_id_99>` that T5 adds to the model's vocabulary.
+const EXTRA_TOKENS: usize = 100;
+/// What SentencePiece writes for a space.
+const SPACE: char = '▁';
+
+/// Makes a tokenizer of a file's bytes.
+type Reader = fn(&[u8]) -> tokenizers::Result<tokenizers::Tokenizer>;
+
+/// Text to token ids.
+pub struct Tokenizer {
+    file: PathBuf,
+    inner: tokenizers::Tokenizer,
+}
+
+/// A text of exactly the length that the text encoder is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// Token ids, [`END`] among them, then [`PAD`].
+    pub ids: Vec<u32>,
+    /// How many of `ids`, from the first, are not padding.
+    pub unmasked: usize,
+    /// The end of the text where it was too long, for a warning.
+    pub cut: Option<String>,
+}
+
+impl Tokenizer {
+    /// Opens `spiece.model` of a text encoder's folder or, if there is none, `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`Error::Weight`] if there is neither or the file is damaged, [`Error::Io`] if it cannot be read.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let readers: [(&str, Reader); 2] = [("spiece.model", from_sentencepiece), ("tokenizer.json", from_json)];
+        for (name, reader) in readers {
+            let file = folder.join(name);
+            if !file.exists() {
+                continue;
+            }
+            let bytes = std::fs::read(&file).map_err(Error::io("cannot read", &file))?;
+            let inner = reader(&bytes).and_then(check).map_err(|problem| {
+                Error::weight(&file, "", format!("not a usable T5 tokenizer: {problem}; fetch the file again"))
+            })?;
+            return Ok(Self { file, inner });
+        }
+        let problem = "no tokenizer: it has neither spiece.model nor tokenizer.json; copy one of them there";
+        Err(Error::weight(folder, "", problem))
+    }
+
+    /// All token ids of a text, with [`END`] after them.
+    ///
+    /// # Errors
+    /// [`Error::Weight`] if the file that was opened does not cover the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, true).map_err(|error| self.error(error))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The token ids of a text, cut or padded to `length`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if `length` leaves no room for [`END`], else those of [`Tokenizer::encode`].
+    pub fn encode_padded(&self, text: &str, length: usize) -> Result<Tokens> {
+        if length == 0 {
+            return Err(Error::Usage("the token count is 0, expected at least 1".into()));
+        }
+        let mut ids = self.encode(text)?;
+        let mut cut = None;
+        if ids.len() > length {
+            let lost = &ids[length - 1..ids.len() - 1];
+            cut = Some(self.inner.decode(lost, false).map_err(|error| self.error(error))?);
+            ids.truncate(length - 1);
+            ids.push(END);
+        }
+        let unmasked = ids.len();
+        ids.resize(length, PAD);
+        Ok(Tokens { ids, unmasked, cut })
+    }
+
+    fn error(&self, problem: tokenizers::Error) -> Error {
+        Error::weight(&self.file, "", format!("cannot tokenize: {problem}"))
+    }
+}
+
+/// Builds what the original converts `spiece.model` to.
+fn from_sentencepiece(bytes: &[u8]) -> tokenizers::Result<tokenizers::Tokenizer> {
+    let mut model = Model::parse(bytes)?;
+    model.vocabulary.extend((0..EXTRA_TOKENS).rev().map(|number| (extra_token(number), 0.0)));
+    build(model)
+}
+
+fn build(model: Model) -> tokenizers::Result<tokenizers::Tokenizer> {
+    let mut normalizers: Vec<NormalizerWrapper> = Vec::new();
+    if !model.charsmap.is_empty() {
+        normalizers.push(Precompiled::from(&model.charsmap)?.into());
+    }
+    normalizers.push(Strip::new(false, true).into());
+    normalizers.push(Replace::new(ReplacePattern::Regex(" {2,}".into()), SPACE.to_string())?.into());
+    let spaces = Metaspace::new(SPACE, PrependScheme::Always, true);
+    let end = TemplateProcessing::builder().try_single("$A </s>")?.special_tokens(vec![("</s>", END)]).build()?;
+
+    let mut special = vec!["<pad>".to_owned(), "</s>".to_owned(), model.vocabulary[model.unknown].0.clone()];
+    special.extend((0..EXTRA_TOKENS).map(extra_token));
+    let unigram = Unigram::from(model.vocabulary, Some(model.unknown), false)?;
+    let mut tokenizer = tokenizers::Tokenizer::new(unigram);
+    tokenizer.with_normalizer(Some(Sequence::new(normalizers)))?;
+    tokenizer.with_pre_tokenizer(Some(spaces.clone())).with_decoder(Some(spaces)).with_post_processor(Some(end));
+    tokenizer.add_special_tokens(special.into_iter().map(|token| AddedToken::from(token, true)))?;
+    Ok(tokenizer)
+}
+
+fn extra_token(number: usize) -> String {
+    format!("<extra_id_{number}>")
+}
+
+/// Reads the format of the `tokenizers` library.
+fn from_json(bytes: &[u8]) -> tokenizers::Result<tokenizers::Tokenizer> {
+    let json: Value = serde_json::from_slice(bytes)?;
+    let normalizers = json["normalizer"]["normalizers"].as_array().map_or(&[][..], Vec::as_slice);
+    for normalizer in normalizers.iter().chain([&json["normalizer"]]) {
+        // The library trusts this table and would panic later.
+        if let Some(charsmap) = normalizer["precompiled_charsmap"].as_str() {
+            let checked = decode_base64(charsmap).and_then(|charsmap| sentencepiece::check_charsmap(&charsmap));
+            checked.ok_or("its character normalisation is damaged")?;
+        }
+    }
+    let mut tokenizer: tokenizers::Tokenizer = serde_json::from_value(json)?;
+    // A file may have been saved with limits of its own.
+    tokenizer.with_padding(None);
+    tokenizer.with_truncation(None)?;
+    Ok(tokenizer)
+}
+
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim_end_matches('=').bytes().map(|byte| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    });
+    let digits: Vec<u8> = digits.collect::<Option<_>>()?;
+    let bytes = digits.chunks(4).flat_map(|digits| {
+        let bits = digits.iter().fold(0, |bits, &digit| bits << 6 | u32::from(digit)) << (6 * (4 - digits.len()));
+        bits.to_be_bytes().into_iter().skip(1).take(digits.len() * 6 / 8)
+    });
+    Some(bytes.collect())
+}
+
+/// Checks what the text encoder relies on.
+fn check(tokenizer: tokenizers::Tokenizer) -> tokenizers::Result<tokenizers::Tokenizer> {
+    for (token, id) in [("<pad>", PAD), ("</s>", END)] {
+        let found = tokenizer.token_to_id(token);
+        if found != Some(id) {
+            let found = found.map_or("missing".to_owned(), |found| found.to_string());
+            return Err(format!("id of {token} is {found}, expected {id}").into());
+        }
+    }
+    let encoding = tokenizer.encode_fast("", true)?;
+    if encoding.get_ids() != [END] {
+        return Err(format!("an empty text has the ids {:?}, expected [{END}]", encoding.get_ids()).into());
+    }
+    Ok(tokenizer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_of_every_length_is_decoded() {
+        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYmE=", "fooba")] {
+            assert_eq!(decode_base64(text).unwrap(), bytes.as_bytes());
+        }
+        assert_eq!(decode_base64("Zm\u{e9}v"), None);
+    }
+}

@@ -1,0 +1,11 @@
+//! Caption cleaning and the tokenizer against what the original gives.
+
+mod caption;
+mod tokenizer;
+
+use std::path::PathBuf;
+
+/// A file or folder of the golden data.
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
