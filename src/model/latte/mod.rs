@@ -1,0 +1,348 @@
+//! LatteT2V: predicts the noise in a video latent from its timestep and the text.
+//!
+//! Pairs of a spatial and a temporal transformer block over 2×2 patches of the latent, modulated by the timestep
+//! (adaLN-single of PixArt-α, <https://arxiv.org/abs/2310.00426>; Latte, <https://arxiv.org/abs/2401.03048>).
+
+mod block;
+mod config;
+mod positions;
+
+pub use config::LatteConfig;
+
+use super::layers::Projection;
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::ops::embed::AddRows;
+use crate::ops::gemm::Activation;
+use crate::ops::norm::AdaLayerNorm;
+use crate::ops::patch::{PatchEmbed, Unpatchify};
+use crate::ops::tile::{BoxAt, CopyBox};
+use crate::weights::plan::Plan;
+use crate::weights::{Role, Scope};
+use block::{Axis, Block, Inputs, TextKv, Workspace};
+
+/// Added to the scores of masked text tokens.
+const MASKED: f32 = -10000.0;
+
+/// Sizes of one evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// N, samples: two with guidance.
+    pub samples: usize,
+    /// T, latent frames.
+    pub frames: usize,
+    /// Token rows: latent rows / patch.
+    pub rows: usize,
+    /// Token columns.
+    pub columns: usize,
+    /// Run the temporal blocks; off for images.
+    pub temporal: bool,
+}
+
+impl Shape {
+    /// S, tokens of a frame.
+    pub fn positions(&self) -> usize {
+        self.rows * self.columns
+    }
+
+    /// Tokens of all frames and samples.
+    pub fn rows(&self) -> usize {
+        self.samples * self.frames * self.positions()
+    }
+}
+
+/// The transformer's parameters.
+#[derive(Debug)]
+pub struct Latte<W> {
+    config: LatteConfig,
+    /// `[D, patch, patch, in_channels]`
+    patch_weight: W,
+    /// `[D]`
+    patch_bias: W,
+    /// 256 → D
+    timestep_1: Projection<W>,
+    /// D → D
+    timestep_2: Projection<W>,
+    /// D → 6D
+    timestep_modulation: Projection<W>,
+    /// caption_channels → D
+    caption_1: Projection<W>,
+    /// D → D
+    caption_2: Projection<W>,
+    /// Spatial and temporal, one of each per layer.
+    pairs: Vec<[Block<W>; 2]>,
+    /// `[2, D]`: shift and scale of the output
+    scale_shift_table: W,
+    /// D → patch²·out_channels
+    proj_out: Projection<W>,
+}
+
+/// The text of a batch and everything that does not change from step to step: computed once per prompt.
+pub struct Prepared<B: Backend> {
+    shape: Shape,
+    /// `[S, D]`
+    spatial_positions: B::Buffer,
+    /// `[T, D]`
+    temporal_positions: B::Buffer,
+    rope: Option<[B::Buffer; 2]>,
+    text_tokens: usize,
+    /// `[N, text_tokens]`
+    text_mask: Option<B::Buffer>,
+    /// Per pair `[N·text_tokens, 2D]`
+    text_kv: Vec<B::Buffer>,
+    /// Per pair and axis `[6D]`
+    tables: Vec<[B::Buffer; 2]>,
+    /// `[2D]`
+    out_table: B::Buffer,
+    work: Workspace<B>,
+}
+
+impl<W> Latte<W> {
+    /// Asks `scope` for the parameters.
+    pub fn build(config: &LatteConfig, mut scope: Scope<'_, W>) -> Result<Self> {
+        let c = config.clone();
+        let d = c.channels();
+        let pair = |scope: &mut Scope<'_, W>, i: usize| -> Result<[Block<W>; 2]> {
+            let compressed = c.compresses(i);
+            Ok([
+                Block::build(&c, Axis::Space, compressed, scope.at(format!("transformer_blocks.{i}")))?,
+                Block::build(&c, Axis::Time, compressed, scope.at(format!("temporal_transformer_blocks.{i}")))?,
+            ])
+        };
+        Ok(Self {
+            scale_shift_table: scope.plain("scale_shift_table", &[2, d])?,
+            patch_weight: scope.get(
+                "pos_embed.proj.weight",
+                &[d, c.in_channels, c.patch_size, c.patch_size],
+                Role::Patches,
+            )?,
+            patch_bias: scope.plain("pos_embed.proj.bias", &[d])?,
+            pairs: (0..c.num_layers).map(|i| pair(&mut scope, i)).collect::<Result<_>>()?,
+            proj_out: Projection::build(scope.at("proj_out"), d, c.patch_size * c.patch_size * c.out_channels, true)?,
+            timestep_1: Projection::build(scope.at("adaln_single.emb.timestep_embedder.linear_1"), 256, d, true)?,
+            timestep_2: Projection::build(scope.at("adaln_single.emb.timestep_embedder.linear_2"), d, d, true)?,
+            timestep_modulation: Projection::build(scope.at("adaln_single.linear"), d, 6 * d, true)?,
+            caption_1: Projection::build(scope.at("caption_projection.linear_1"), c.caption_channels, d, true)?,
+            caption_2: Projection::build(scope.at("caption_projection.linear_2"), d, d, true)?,
+            config: c,
+        })
+    }
+
+    /// The config it was built for.
+    pub fn config(&self) -> &LatteConfig {
+        &self.config
+    }
+
+    /// Prepares text and tables for evaluations of one shape. `captions` `[N·text_tokens, caption_channels]`;
+    /// `mask` `[N·text_tokens]`, true for tokens that take part.
+    pub fn prepare<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        shape: Shape,
+        captions: &B::Buffer,
+        text_tokens: usize,
+        mask: Option<&[bool]>,
+    ) -> Result<Prepared<B>> {
+        let c = &self.config;
+        let (d, text_rows) = (c.channels(), shape.samples * text_tokens);
+        let mut hidden = backend.alloc(text_rows * d)?;
+        let mut text = backend.alloc(text_rows * d)?;
+        self.caption_1.run(backend, text_rows, captions, Activation::GeluTanh, &mut hidden)?;
+        self.caption_2.run(backend, text_rows, &hidden, Activation::None, &mut text)?;
+
+        let mut text_kv = Vec::new();
+        let mut tables = Vec::new();
+        for [spatial, temporal] in &self.pairs {
+            let cross = spatial.cross.as_ref().expect("spatial blocks have cross-attention");
+            let mut kv = backend.alloc(text_rows * 2 * d)?;
+            cross.kv.run(backend, text_rows, &text, Activation::None, &mut kv)?;
+            text_kv.push(kv);
+            let table = |block: &Block<W>| backend.upload(&backend.weight_values(&block.scale_shift_table)?);
+            tables.push([table(spatial)?, table(temporal)?]);
+        }
+        let rope = match c.use_rope {
+            true => Some([
+                backend.upload(&positions::rope_spatial(c, shape.rows, shape.columns))?,
+                backend.upload(&positions::rope_temporal(c, shape.frames))?,
+            ]),
+            false => None,
+        };
+        let masked = |mask: &[bool]| mask.iter().map(|&kept| if kept { 0.0 } else { MASKED }).collect::<Vec<f32>>();
+        Ok(Prepared {
+            spatial_positions: backend.upload(&positions::spatial(c, shape.rows, shape.columns))?,
+            temporal_positions: backend.upload(&positions::temporal(c, shape.frames))?,
+            rope,
+            text_tokens,
+            text_mask: mask.map(|mask| backend.upload(&masked(mask))).transpose()?,
+            text_kv,
+            tables,
+            out_table: backend.upload(&backend.weight_values(&self.scale_shift_table)?)?,
+            work: Workspace::new(backend, &shape, d)?,
+            shape,
+        })
+    }
+
+    /// Predicts: `latent [N, T, H, W, in_channels]` at `timestep` → `out [N, T, H, W, kept]`, the first `kept` of the
+    /// output channels.
+    pub fn forward<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        prepared: &mut Prepared<B>,
+        latent: &B::Buffer,
+        timestep: f32,
+        kept: usize,
+        out: &mut B::Buffer,
+    ) -> Result<()> {
+        let (c, shape) = (&self.config, prepared.shape);
+        let d = c.channels();
+        let time = self.embed_timestep(backend, &shape, timestep)?;
+        let mut h = self.embed_latent(backend, prepared, latent)?;
+        for (i, pair) in self.pairs.iter().enumerate() {
+            for (axis, block) in pair.iter().enumerate() {
+                let temporal = axis == 1;
+                if temporal && !shape.temporal {
+                    continue;
+                }
+                if temporal && i == 0 {
+                    let op =
+                        AddRows { outer: shape.samples, rows: shape.frames, inner: shape.positions(), channels: d };
+                    backend.add_rows(&op, &prepared.temporal_positions, &mut h)?;
+                }
+                modulate(backend, &shape, &time.modulation, &prepared.tables[i][axis], &mut prepared.work.modulation)?;
+                let text = TextKv {
+                    kv: &prepared.text_kv[i],
+                    tokens: prepared.text_tokens,
+                    mask: prepared.text_mask.as_ref(),
+                };
+                let rope = prepared.rope.as_ref().map(|tables| &tables[axis]);
+                block.run(backend, c, &Inputs { shape: &shape, rope, text }, &mut prepared.work, &mut h)?;
+            }
+        }
+        self.output(backend, prepared, &time.embedding, &h, kept, out)
+    }
+
+    /// Tokens `[N, T, S, D]` with their spatial positions.
+    fn embed_latent<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        prepared: &Prepared<B>,
+        latent: &B::Buffer,
+    ) -> Result<B::Buffer> {
+        let (c, shape) = (&self.config, prepared.shape);
+        let (d, frames) = (c.channels(), shape.samples * shape.frames);
+        let mut h = backend.alloc(shape.rows() * d)?;
+        let op = PatchEmbed {
+            frames,
+            height: shape.rows * c.patch_size,
+            width: shape.columns * c.patch_size,
+            cin: c.in_channels,
+            cout: d,
+            patch: c.patch_size,
+        };
+        backend.patch_embed(&op, latent, &self.patch_weight, &self.patch_bias, &mut h)?;
+        let op = AddRows { outer: frames, rows: shape.positions(), inner: 1, channels: d };
+        backend.add_rows(&op, &prepared.spatial_positions, &mut h)?;
+        Ok(h)
+    }
+
+    fn embed_timestep<B: Backend<Weight = W>>(&self, backend: &B, shape: &Shape, timestep: f32) -> Result<Time<B>> {
+        let (d, samples) = (self.config.channels(), shape.samples);
+        let features = backend.upload(&positions::timestep(timestep).repeat(samples))?;
+        let mut hidden = backend.alloc(samples * d)?;
+        let mut embedding = backend.alloc(samples * d)?;
+        let mut activated = backend.alloc(samples * d)?;
+        let mut modulation = backend.alloc(samples * 6 * d)?;
+        self.timestep_1.run(backend, samples, &features, Activation::Silu, &mut hidden)?;
+        self.timestep_2.run(backend, samples, &hidden, Activation::None, &mut embedding)?;
+        // Again with SiLU behind it: a product of one row, cheaper than an operation of its own.
+        self.timestep_2.run(backend, samples, &hidden, Activation::Silu, &mut activated)?;
+        self.timestep_modulation.run(backend, samples, &activated, Activation::None, &mut modulation)?;
+        Ok(Time { embedding, modulation })
+    }
+
+    /// LayerNorm, shift and scale by the table plus the timestep's embedding, projection, unpatchify.
+    fn output<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        prepared: &mut Prepared<B>,
+        embedding: &B::Buffer,
+        h: &B::Buffer,
+        kept: usize,
+        out: &mut B::Buffer,
+    ) -> Result<()> {
+        let (c, shape) = (&self.config, prepared.shape);
+        let (d, rows) = (c.channels(), shape.rows());
+        let mut modulation = backend.alloc(shape.samples * 2 * d)?;
+        for part in 0..2 {
+            let op = CopyBox {
+                extent: [shape.samples, 1, 1],
+                channels: d,
+                from: BoxAt::whole([shape.samples, 1, 1]),
+                to: BoxAt { size: [shape.samples, 2, 1], origin: [0, part, 0] },
+            };
+            backend.copy_box(&op, embedding, &mut modulation)?;
+        }
+        let op = AddRows { outer: shape.samples, rows: 1, inner: 1, channels: 2 * d };
+        backend.add_rows(&op, &prepared.out_table, &mut modulation)?;
+
+        let norm = AdaLayerNorm {
+            rows,
+            channels: d,
+            eps: c.norm_eps,
+            rows_per_modulation: shape.frames * shape.positions(),
+            modulation_stride: 2 * d,
+            shift: 0,
+            scale: d,
+        };
+        let normed = prepared.work.normed();
+        backend.ada_layer_norm(&norm, h, &modulation, normed)?;
+        let mut patches = backend.alloc(rows * self.proj_out.outputs)?;
+        self.proj_out.run(backend, rows, normed, Activation::None, &mut patches)?;
+        let op = Unpatchify {
+            frames: shape.samples * shape.frames,
+            rows: shape.rows,
+            columns: shape.columns,
+            patch: c.patch_size,
+            channels: c.out_channels,
+            kept,
+        };
+        backend.unpatchify(&op, &patches, out)
+    }
+}
+
+/// What the timestep gives to the blocks and to the output.
+struct Time<B: Backend> {
+    /// `[N, D]`
+    embedding: B::Buffer,
+    /// `[N, 6D]`
+    modulation: B::Buffer,
+}
+
+/// `out [N, 6D]` = the timestep's modulation plus the block's table.
+fn modulate<B: Backend>(
+    backend: &B,
+    shape: &Shape,
+    modulation: &B::Buffer,
+    table: &B::Buffer,
+    out: &mut B::Buffer,
+) -> Result<()> {
+    use crate::backend::DeviceBuffer;
+    let size = BoxAt::whole([shape.samples, 1, 1]);
+    let op = CopyBox { extent: size.size, channels: table.len(), from: size, to: size };
+    backend.copy_box(&op, modulation, out)?;
+    let op = AddRows { outer: shape.samples, rows: 1, inner: 1, channels: table.len() };
+    backend.add_rows(&op, table, out)
+}
+
+/// The tensors that a checkpoint of this config holds.
+pub fn plan(config: &LatteConfig) -> Plan {
+    let mut plan = Plan::default();
+    Latte::build(config, Scope::root(&mut plan)).expect("a plan hands out everything");
+    plan
+}
+
+/// Tensors that may be in a checkpoint and are not read: the tables it was trained with, and the caption of no caption.
+pub fn ignored(name: &str) -> bool {
+    matches!(name, "temp_pos_embed" | "pos_embed.pos_embed" | "caption_projection.y_embedding")
+        || name.starts_with("loss.")
+}

@@ -1,0 +1,349 @@
+//! CausalVideoVAE: videos to latents (4 frames × 8×8 pixels each) and back, window by window.
+//!
+//! A convolutional autoencoder whose convolutions are causal in time: an output frame depends on input frames up to it,
+//! and the first frame is an image of its own. (Open-Sora-Plan report v1.1.0; the autoencoder of latent diffusion,
+//! <https://arxiv.org/abs/2112.10752>, inflated to three dimensions.)
+
+mod attention;
+mod coder;
+pub mod config;
+mod layers;
+mod resample;
+pub mod tiling;
+
+pub use config::VaeConfig;
+pub use layers::Probe;
+
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox};
+use crate::weights::Scope;
+use crate::weights::plan::Plan;
+use coder::{Decoder, Encoder};
+use layers::{Features, Run};
+use std::ops::Range;
+use tiling::{Tiling, space_tiles, time_windows};
+
+/// Factor between latents as the transformer sees them and as the VAE does.
+pub const LATENT_SCALE: f32 = 0.18215;
+
+/// The decoder's parameters.
+#[derive(Debug)]
+pub struct VaeDecoder<W> {
+    config: VaeConfig,
+    decoder: Decoder<W>,
+}
+
+/// The encoder's parameters.
+#[derive(Debug)]
+pub struct VaeEncoder<W> {
+    config: VaeConfig,
+    encoder: Encoder<W>,
+}
+
+/// Finished frames of a clip, `[frames, height, width, channels]`, of which the first `skip` belong to the window before.
+pub struct Frames<'a, B: Backend> {
+    /// All frames of the window.
+    pub data: &'a B::Buffer,
+    /// Frames in `data`.
+    pub frames: usize,
+    /// Frames at the front that do not count.
+    pub skip: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels.
+    pub channels: usize,
+}
+
+/// Hears of every tile that is done, and may end the run.
+pub type Advance<'a> = &'a mut dyn FnMut() -> Result<()>;
+/// Takes the frames as soon as no later window can change them.
+pub type Emit<'a, B> = &'a mut dyn FnMut(Frames<'_, B>) -> Result<()>;
+
+impl<W> VaeDecoder<W> {
+    /// Asks `scope` for the decoder's parameters.
+    pub fn build(config: &VaeConfig, scope: Scope<'_, W>) -> Result<Self> {
+        Ok(Self { config: config.clone(), decoder: Decoder::build(config, scope)? })
+    }
+
+    /// Decodes `latent [T, H, W, embed_dim]` (divided by [`LATENT_SCALE`]) to pixels in [−1, 1], 3 channels.
+    pub fn decode<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        latent: &B::Buffer,
+        size: [usize; 3],
+        tiling: Option<Tiling>,
+        advance: Advance<'_>,
+        emit: Emit<'_, B>,
+    ) -> Result<()> {
+        let code = |x| self.decoder.run(&mut Run { backend, probe: None }, x);
+        let windows = Windows::decoding(&self.config, size, tiling)?;
+        windows.run(backend, latent, size, self.config.embed_dim, &code, advance, emit)
+    }
+
+    /// Decodes one window, showing every block's output.
+    pub fn decode_probed<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        latent: &B::Buffer,
+        size: [usize; 3],
+        probe: Probe<'_, B::Buffer>,
+    ) -> Result<()> {
+        let x = copy_whole(backend, latent, size, self.config.embed_dim)?;
+        self.decoder.run(&mut Run { backend, probe: Some(probe) }, x).map(drop)
+    }
+}
+
+impl<W> VaeEncoder<W> {
+    /// Asks `scope` for the encoder's parameters.
+    pub fn build(config: &VaeConfig, scope: Scope<'_, W>) -> Result<Self> {
+        Ok(Self { config: config.clone(), encoder: Encoder::build(config, scope)? })
+    }
+
+    /// Encodes `video [T, H, W, 3]`, in [−1, 1], to moments: `embed_dim` means, then as many log variances.
+    pub fn encode<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        video: &B::Buffer,
+        size: [usize; 3],
+        tiling: Option<Tiling>,
+        advance: Advance<'_>,
+        emit: Emit<'_, B>,
+    ) -> Result<()> {
+        let code = |x| self.encoder.run(&mut Run { backend, probe: None }, x);
+        let windows = Windows::encoding(&self.config, size, tiling)?;
+        windows.run(backend, video, size, 3, &code, advance, emit)
+    }
+
+    /// Encodes one window, showing every block's output.
+    pub fn encode_probed<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        video: &B::Buffer,
+        size: [usize; 3],
+        probe: Probe<'_, B::Buffer>,
+    ) -> Result<()> {
+        let x = copy_whole(backend, video, size, 3)?;
+        self.encoder.run(&mut Run { backend, probe: Some(probe) }, x).map(drop)
+    }
+}
+
+/// The tensors that a checkpoint of this config holds.
+pub fn plan(config: &VaeConfig) -> Plan {
+    let mut plan = Plan::default();
+    Encoder::build(config, Scope::root(&mut plan)).expect("a plan hands out everything");
+    Decoder::build(config, Scope::root(&mut plan)).expect("a plan hands out everything");
+    plan
+}
+
+/// Tensors that may be in a checkpoint and are not read: the discriminator's and the loss's of training.
+pub fn ignored(name: &str) -> bool {
+    name.starts_with("loss.")
+}
+
+/// How one clip is cut: along each axis the ranges of the input, and how wide the output's tiles and blends are.
+pub struct Windows {
+    time: Vec<Range<usize>>,
+    rows: Vec<Range<usize>>,
+    columns: Vec<Range<usize>>,
+    /// Side of an output tile, and how much of it is blended; `None` for a single tile.
+    out: Option<(usize, usize)>,
+}
+
+/// Codes one tile.
+type Code<'a, B> = &'a dyn Fn(Features<B>) -> Result<Features<B>>;
+/// Cuts a tile out of a window: its rows and columns.
+type Crop<'a, B> = &'a dyn Fn(&Range<usize>, &Range<usize>) -> Result<Features<B>>;
+
+impl Windows {
+    /// Cuts a latent of `size`.
+    pub fn decoding(config: &VaeConfig, size: [usize; 3], tiling: Option<Tiling>) -> Result<Self> {
+        let (space, time) = (config.spatial_factor(), config.temporal_factor());
+        Self::cut(
+            size,
+            tiling,
+            space,
+            time,
+            |tiling| tiling.applies(size, space, time),
+            |sizes| (sizes.latent, sizes.sample),
+        )
+    }
+
+    /// Cuts a video of `size`.
+    pub fn encoding(config: &VaeConfig, size: [usize; 3], tiling: Option<Tiling>) -> Result<Self> {
+        let (space, time) = (config.spatial_factor(), config.temporal_factor());
+        let applies = |tiling: &Tiling| {
+            size[0] > tiling.sample_frames || size[1] > tiling.sample_size || size[2] > tiling.sample_size
+        };
+        Self::cut(size, tiling, space, time, applies, |sizes| (sizes.sample, sizes.latent))
+    }
+
+    fn cut(
+        [frames, height, width]: [usize; 3],
+        tiling: Option<Tiling>,
+        space: usize,
+        time: usize,
+        applies: impl Fn(&Tiling) -> bool,
+        sides: impl Fn(tiling::Sizes) -> (usize, usize),
+    ) -> Result<Self> {
+        if let Some(tiling) = &tiling {
+            tiling.validate(space, time)?;
+        }
+        let Some(tiling) = tiling.filter(applies) else {
+            let whole = |len| std::iter::once(0..len).collect();
+            return Ok(Self { time: whole(frames), rows: whole(height), columns: whole(width), out: None });
+        };
+        let (window, _) = sides(tiling.time(time));
+        let (tile, out_tile) = sides(tiling.space(space));
+        let blend = tiling.blend(tile);
+        Ok(Self {
+            time: time_windows(frames, window),
+            rows: space_tiles(height, tile, blend),
+            columns: space_tiles(width, tile, blend),
+            out: Some((out_tile, tiling.blend(out_tile))),
+        })
+    }
+
+    /// Tiles of all windows.
+    pub fn units(&self) -> usize {
+        self.time.len() * self.rows.len() * self.columns.len()
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn run<B: Backend>(
+        &self,
+        backend: &B,
+        x: &B::Buffer,
+        size: [usize; 3],
+        channels: usize,
+        code: Code<'_, B>,
+        advance: Advance<'_>,
+        emit: Emit<'_, B>,
+    ) -> Result<()> {
+        for (i, frames) in self.time.iter().enumerate() {
+            let crop = |rows: &Range<usize>, columns: &Range<usize>| {
+                let ranges = [frames, rows, columns];
+                let from = BoxAt { size, origin: ranges.map(|range| range.start) };
+                cut_box(backend, x, from, ranges.map(|range| range.len()), channels)
+            };
+            let window = match self.out {
+                None => {
+                    let out = code(crop(&self.rows[0], &self.columns[0])?)?;
+                    advance()?;
+                    out
+                }
+                Some((tile, blend)) => self.blended(backend, tile, blend, &crop, code, advance)?,
+            };
+            let skip = if i == 0 { 0 } else { 1 };
+            let [frames, height, width, channels] = window.shape();
+            emit(Frames { data: &window.data, frames, skip, height, width, channels })?;
+        }
+        Ok(())
+    }
+
+    /// One window's tiles, each cross-faded with the finished tile above, then with that to the left, put together.
+    /// Of a finished tile only the strips that later tiles fade into are kept.
+    fn blended<B: Backend>(
+        &self,
+        backend: &B,
+        tile: usize,
+        blend: usize,
+        crop: Crop<'_, B>,
+        code: Code<'_, B>,
+        advance: Advance<'_>,
+    ) -> Result<Features<B>> {
+        let mut window: Option<Features<B>> = None;
+        let mut above: Vec<Option<Features<B>>> = self.columns.iter().map(|_| None).collect();
+        for (row, rows) in self.rows.iter().enumerate() {
+            let mut left: Option<Features<B>> = None;
+            for (column, columns) in self.columns.iter().enumerate() {
+                let mut out = code(crop(rows, columns)?)?;
+                fade(backend, above[column].as_ref(), &mut out, BlendAxis::Rows, blend)?;
+                fade(backend, left.as_ref(), &mut out, BlendAxis::Columns, blend)?;
+                above[column] = Some(strip(backend, &out, BlendAxis::Rows, blend)?);
+                left = Some(strip(backend, &out, BlendAxis::Columns, blend)?);
+
+                let size = match &window {
+                    Some(window) => window.shape(),
+                    None => self.out_shape(&out, rows, columns),
+                };
+                let whole = match &mut window {
+                    Some(window) => window,
+                    None => window.insert(Features::alloc(backend, size)?),
+                };
+                let step = tile - blend;
+                let origin = [0, row * step, column * step];
+                let extent = [size[0], step.min(out.height), step.min(out.width)];
+                let op = CopyBox {
+                    extent,
+                    channels: out.channels,
+                    from: BoxAt::whole([out.frames, out.height, out.width]),
+                    to: BoxAt { size: [size[0], size[1], size[2]], origin },
+                };
+                backend.copy_box(&op, &out.data, &mut whole.data)?;
+                advance()?;
+            }
+        }
+        Ok(window.expect("a clip has at least one tile"))
+    }
+
+    /// Shape of the whole window's output, from its first tile and the input that tile covers.
+    fn out_shape<B: Backend>(&self, first: &Features<B>, rows: &Range<usize>, columns: &Range<usize>) -> [usize; 4] {
+        let total = |ranges: &[Range<usize>]| ranges.last().map_or(0, |last| last.end);
+        let height = total(&self.rows) * first.height / rows.len();
+        let width = total(&self.columns) * first.width / columns.len();
+        [first.frames, height, width, first.channels]
+    }
+}
+
+/// Cross-fades the end of `neighbour` into the start of `tile`.
+fn fade<B: Backend>(
+    backend: &B,
+    neighbour: Option<&Features<B>>,
+    tile: &mut Features<B>,
+    axis: BlendAxis,
+    blend: usize,
+) -> Result<()> {
+    let Some(neighbour) = neighbour else { return Ok(()) };
+    let side = |x: &Features<B>| if axis == BlendAxis::Rows { x.height } else { x.width };
+    let op = BlendBox {
+        neighbour: [neighbour.frames, neighbour.height, neighbour.width],
+        tile: [tile.frames, tile.height, tile.width],
+        channels: tile.channels,
+        axis,
+        blend: blend.min(side(neighbour)).min(side(tile)),
+    };
+    if op.blend == 0 {
+        return Ok(());
+    }
+    backend.blend_box(&op, &neighbour.data, &mut tile.data)
+}
+
+/// The last `len` rows (columns) of `x`, or all if there are fewer.
+fn strip<B: Backend>(backend: &B, x: &Features<B>, axis: BlendAxis, len: usize) -> Result<Features<B>> {
+    let size = [x.frames, x.height, x.width];
+    let (mut extent, mut origin) = (size, [0; 3]);
+    let index = if axis == BlendAxis::Rows { 1 } else { 2 };
+    extent[index] = len.min(size[index]);
+    origin[index] = size[index] - extent[index];
+    cut_box(backend, &x.data, BoxAt { size, origin }, extent, x.channels)
+}
+
+fn cut_box<B: Backend>(
+    backend: &B,
+    x: &B::Buffer,
+    from: BoxAt,
+    extent: [usize; 3],
+    channels: usize,
+) -> Result<Features<B>> {
+    let mut out = Features::alloc(backend, [extent[0], extent[1], extent[2], channels])?;
+    let op = CopyBox { extent, channels, from, to: BoxAt::whole(extent) };
+    backend.copy_box(&op, x, &mut out.data)?;
+    Ok(out)
+}
+
+fn copy_whole<B: Backend>(backend: &B, x: &B::Buffer, size: [usize; 3], channels: usize) -> Result<Features<B>> {
+    cut_box(backend, x, BoxAt::whole(size), size, channels)
+}

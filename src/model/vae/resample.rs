@@ -1,0 +1,171 @@
+//! What halves and doubles the frame rate between levels.
+
+use super::attention::AttentionBlock;
+use super::config::{AttentionClass, ResnetClass, TemporalDownsample, TemporalUpsample};
+use super::layers::{Conv, Features, Norm, Resnet};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::ops::conv3d::Conv3d;
+use crate::ops::resample::{TimeAverage, TimeDouble};
+use crate::ops::tile::{BoxAt, CopyBox};
+use crate::weights::Scope;
+
+/// A convolution mixed with the plain resampling by α = sigmoid(mix_factor): `α·plain + (1 − α)·conv`.
+#[derive(Debug)]
+struct Mixed<W> {
+    /// `[1]`
+    mix_factor: W,
+    conv: Conv<W>,
+}
+
+impl<W> Mixed<W> {
+    fn scales<B: Backend<Weight = W>>(&self, backend: &B, op: Conv3d) -> Result<Conv3d> {
+        let factor = backend.weight_values(&self.mix_factor)?[0];
+        let alpha = 1.0 / (1.0 + (-factor).exp());
+        Ok(Conv3d { other_scale: alpha, conv_scale: 1.0 - alpha, ..op })
+    }
+}
+
+/// The blocks in front of the convolution in the "Adv" classes.
+#[derive(Debug)]
+struct Refine<W> {
+    res: Resnet<W>,
+    attn: AttentionBlock<W>,
+}
+
+impl<W> Refine<W> {
+    fn build(scope: &mut Scope<'_, W>, channels: usize) -> Result<Self> {
+        let res = Resnet::build(scope.at("res"), ResnetClass::ResnetBlock3D, channels, channels)?;
+        let attn = AttentionBlock::build(scope.at("attn"), AttentionClass::TemporalAttnBlock, channels)?;
+        Ok(Self { res, attn })
+    }
+
+    fn run<B: Backend<Weight = W>>(&self, backend: &B, x: Features<B>) -> Result<Features<B>> {
+        self.attn.run(backend, self.res.run(backend, x)?)
+    }
+}
+
+/// Halves the frame rate.
+#[derive(Debug)]
+pub(super) struct TimeDownsample<W> {
+    mixed: Option<Mixed<W>>,
+    refine: Option<Refine<W>>,
+}
+
+impl<W> TimeDownsample<W> {
+    /// The block `scope`, or none.
+    pub fn build(mut scope: Scope<'_, W>, class: TemporalDownsample, channels: usize) -> Result<Option<Self>> {
+        let (mix, adv) = match class {
+            TemporalDownsample::None => return Ok(None),
+            TemporalDownsample::TimeDownsample2x => (false, false),
+            TemporalDownsample::TimeDownsampleRes2x => (true, false),
+            TemporalDownsample::TimeDownsampleResAdv2x => (true, true),
+        };
+        let mixed = match mix {
+            true => Some(Mixed {
+                mix_factor: scope.plain("mix_factor", &[1])?,
+                conv: Conv::build_3d(scope.at("conv"), channels, channels, [3; 3])?,
+            }),
+            false => None,
+        };
+        let refine = if adv { Some(Refine::build(&mut scope, channels)?) } else { None };
+        Ok(Some(Self { mixed, refine }))
+    }
+
+    /// T frames → ceil(T/2).
+    pub fn run<B: Backend<Weight = W>>(&self, backend: &B, x: Features<B>) -> Result<Features<B>> {
+        let frame_len = x.height * x.width * x.channels;
+        let op = TimeAverage { frames: x.frames, frame_len };
+        let mut average = Features::alloc(backend, [op.out_frames(), x.height, x.width, x.channels])?;
+        backend.time_average(&op, &x.data, &mut average.data)?;
+        let Some(mixed) = &self.mixed else { return Ok(average) };
+        let strided = |x: &Features<B>| mixed.scales(backend, Conv3d { stride: [2, 1], ..mixed.conv.op(x) });
+        let Some(refine) = &self.refine else {
+            // The two frames that the class repeats in front are the causal padding of the convolution.
+            return mixed.conv.run_as(backend, strided(&x)?, &x, Some(&average));
+        };
+        // Here the repeated frames pass through the refining blocks, and the convolution has no padding of its own.
+        // A causal convolution of stride 2 gives the same frames behind one more, which is dropped.
+        let refined = refine.run(backend, pad_front(backend, &x, 2)?)?;
+        let average = pad_front(backend, &average, 1)?;
+        let out = mixed.conv.run_as(backend, strided(&refined)?, &refined, Some(&average))?;
+        drop_first(backend, &out)
+    }
+}
+
+/// Doubles the frame rate.
+#[derive(Debug)]
+pub(super) struct TimeUpsample<W> {
+    mixed: Option<Mixed<W>>,
+    refine: Option<Refine<W>>,
+}
+
+impl<W> TimeUpsample<W> {
+    /// The block `scope`, or none.
+    pub fn build(mut scope: Scope<'_, W>, class: TemporalUpsample, channels: usize) -> Result<Option<Self>> {
+        let (mix, adv) = match class {
+            TemporalUpsample::None => return Ok(None),
+            TemporalUpsample::TimeUpsample2x => (false, false),
+            TemporalUpsample::TimeUpsampleRes2x => (true, false),
+            TemporalUpsample::TimeUpsampleResAdv2x => (true, true),
+        };
+        let mixed = match mix {
+            true => Some(Mixed {
+                mix_factor: scope.plain("mix_factor", &[1])?,
+                conv: Conv::build_3d(scope.at("conv.conv"), channels, channels, [3; 3])?,
+            }),
+            false => None,
+        };
+        let refine = if adv { Some(Refine::build(&mut scope, channels)?) } else { None };
+        if adv {
+            // The class stores a norm that it never applies; asking for it checks that it is there.
+            Norm::build(scope.at("norm"), channels, false)?;
+        }
+        Ok(Some(Self { mixed, refine }))
+    }
+
+    /// T frames → 2T − 1.
+    pub fn run<B: Backend<Weight = W>>(&self, backend: &B, x: Features<B>) -> Result<Features<B>> {
+        let op = TimeDouble { frames: x.frames, frame_len: x.height * x.width * x.channels };
+        let mut doubled = Features::alloc(backend, [op.out_frames(), x.height, x.width, x.channels])?;
+        backend.time_double(&op, &x.data, &mut doubled.data)?;
+        drop(x);
+        let Some(mixed) = &self.mixed else { return Ok(doubled) };
+        let op = mixed.scales(backend, mixed.conv.op(&doubled))?;
+        match &self.refine {
+            None => mixed.conv.run_as(backend, op, &doubled, Some(&doubled)),
+            Some(refine) => {
+                let refined = refine.run(backend, pad_front(backend, &doubled, 0)?)?;
+                mixed.conv.run_as(backend, op, &refined, Some(&doubled))
+            }
+        }
+    }
+}
+
+/// A copy of `x` with its first frame repeated `count` times in front.
+fn pad_front<B: Backend>(backend: &B, x: &Features<B>, count: usize) -> Result<Features<B>> {
+    let [frames, height, width, channels] = x.shape();
+    let mut out = Features::alloc(backend, [frames + count, height, width, channels])?;
+    let size = [frames + count, height, width];
+    let mut copy = |extent: usize, to: usize| {
+        let from = BoxAt::whole([frames, height, width]);
+        let op = CopyBox { extent: [extent, height, width], channels, from, to: BoxAt { size, origin: [to, 0, 0] } };
+        backend.copy_box(&op, &x.data, &mut out.data)
+    };
+    for frame in 0..count {
+        copy(1, frame)?;
+    }
+    copy(frames, count)?;
+    Ok(out)
+}
+
+/// A copy of `x` without its first frame.
+fn drop_first<B: Backend>(backend: &B, x: &Features<B>) -> Result<Features<B>> {
+    let [frames, height, width, channels] = x.shape();
+    let mut out = Features::alloc(backend, [frames - 1, height, width, channels])?;
+    let extent = [frames - 1, height, width];
+    let from = BoxAt { size: [frames, height, width], origin: [1, 0, 0] };
+    let op = CopyBox { extent, channels, from, to: BoxAt::whole(extent) };
+    backend.copy_box(&op, &x.data, &mut out.data)?;
+    Ok(out)
+}

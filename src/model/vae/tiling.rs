@@ -1,0 +1,135 @@
+//! Temporal rollback tiling: which windows and tiles a clip is cut into.
+//!
+//! In time, windows share one frame with the one before, and all but the first drop their first frame, because a causal
+//! window treats its first frame as an image. In space, tiles overlap and are cross-faded. GroupNorm statistics are those
+//! of a window, so results depend on the windows, and these are exactly the original's.
+
+use crate::error::{Error, Result};
+use std::ops::Range;
+
+/// Sizes of the windows, in pixels and frames.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tiling {
+    /// Side of a tile in pixels.
+    pub sample_size: usize,
+    /// Frames of a window, 4k + 1.
+    pub sample_frames: usize,
+    /// Share of a tile's side that overlaps with the next.
+    pub overlap: f64,
+}
+
+impl Default for Tiling {
+    /// 65 frames of 256×256, a quarter overlapping, as the original.
+    fn default() -> Self {
+        Self { sample_size: 256, sample_frames: 65, overlap: 0.25 }
+    }
+}
+
+/// One axis's window in latents and in pixels (or frames).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    pub latent: usize,
+    pub sample: usize,
+}
+
+impl Tiling {
+    /// Checks that windows are whole numbers of latents, given the pixels (frames) per latent.
+    pub fn validate(&self, spatial_factor: usize, temporal_factor: usize) -> Result<()> {
+        let usage = |text: String| Err(Error::Usage(text));
+        let Self { sample_size, sample_frames, overlap } = *self;
+        if sample_size == 0 || !sample_size.is_multiple_of(spatial_factor) {
+            return usage(format!("tile size {sample_size} is not a multiple of {spatial_factor} pixels"));
+        }
+        if sample_frames <= temporal_factor || sample_frames % temporal_factor != 1 % temporal_factor {
+            let below = sample_frames.saturating_sub(1) / temporal_factor * temporal_factor + 1;
+            let below = below.max(temporal_factor + 1);
+            return usage(format!(
+                "tile frames {sample_frames} is not {temporal_factor}k+1 with k ≥ 1; the nearest are {below} and {}",
+                below + temporal_factor
+            ));
+        }
+        if !(0.0..1.0).contains(&overlap) {
+            return usage(format!("tile overlap {overlap} is not at least 0 and below 1"));
+        }
+        let step = (sample_size / spatial_factor) as f64 * (1.0 - overlap);
+        if step < 1.0 || (step - step.round()).abs() > 1e-9 {
+            let latents = sample_size / spatial_factor;
+            return usage(format!(
+                "tile overlap {overlap} of {latents} latents is not a whole number of them; use a multiple of 1/{latents}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Side of a tile.
+    pub(super) fn space(&self, factor: usize) -> Sizes {
+        Sizes { latent: self.sample_size / factor, sample: self.sample_size }
+    }
+
+    /// Length of a window.
+    pub(super) fn time(&self, factor: usize) -> Sizes {
+        Sizes { latent: (self.sample_frames - 1) / factor + 1, sample: self.sample_frames }
+    }
+
+    /// Part of a side of `window` that overlaps.
+    pub(super) fn blend(&self, window: usize) -> usize {
+        (window as f64 * self.overlap).round() as usize
+    }
+
+    /// Whether a clip needs more than one window along any axis.
+    pub fn applies(&self, latent: [usize; 3], spatial_factor: usize, temporal_factor: usize) -> bool {
+        let space = self.space(spatial_factor).latent;
+        latent[0] > self.time(temporal_factor).latent || latent[1] > space || latent[2] > space
+    }
+}
+
+/// The windows of `len` frames when each has `window`: every one but the first begins with the last frame of the one
+/// before.
+pub(super) fn time_windows(len: usize, window: usize) -> Vec<Range<usize>> {
+    let step = window - 1;
+    let starts: Vec<usize> = (0..len).step_by(step).collect();
+    let mut windows: Vec<_> = starts.windows(2).map(|pair| pair[0]..(pair[1] + 1).min(len)).collect();
+    if windows.last().is_none_or(|last| last.end < len) {
+        windows.push(starts[starts.len() - 1]..len);
+    }
+    windows
+}
+
+/// The tiles of a side of `len` when each has `window` and the next starts `window − blend` later.
+pub(super) fn space_tiles(len: usize, window: usize, blend: usize) -> Vec<Range<usize>> {
+    (0..len).step_by(window - blend).map(|start| start..(start + window).min(len)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_of_the_published_lengths() {
+        assert_eq!(time_windows(56, 17), [0..17, 16..33, 32..49, 48..56]);
+        assert_eq!(time_windows(18, 17), [0..17, 16..18]);
+        for fits in [1, 16, 17] {
+            assert_eq!(time_windows(fits, 17), std::slice::from_ref(&(0..fits)));
+        }
+    }
+
+    #[test]
+    fn a_side_that_fits_still_gives_two_tiles() {
+        assert_eq!(space_tiles(32, 32, 8), [0..32, 24..32]);
+        assert_eq!(space_tiles(64, 32, 8), [0..32, 24..56, 48..64]);
+    }
+
+    #[test]
+    fn refuses_windows_that_are_not_whole_latents() {
+        let tiling =
+            |sample_size, sample_frames, overlap| Tiling { sample_size, sample_frames, overlap }.validate(8, 4);
+        assert!(tiling(256, 65, 0.25).is_ok());
+        assert!(tiling(32, 9, 0.5).is_ok());
+        assert!(tiling(250, 65, 0.25).is_err());
+        assert!(tiling(256, 64, 0.25).is_err());
+        assert!(tiling(256, 1, 0.25).is_err());
+        assert!(tiling(256, 65, 0.3).is_err());
+        assert!(tiling(256, 65, 1.0).is_err());
+        assert!(tiling(256, 65, f64::NAN).is_err());
+    }
+}

@@ -1,0 +1,18 @@
+//! Properties of whole models that no single golden case shows.
+
+mod threads;
+mod windows;
+
+use osp::checkpoint::{Part, PartConfig, WeightSource};
+use std::path::Path;
+
+/// A golden folder's model.
+fn part<C: PartConfig>(name: &str) -> Part<C> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    Part::open(&folder, WeightSource::Files).unwrap()
+}
+
+/// Values of no particular kind in [−1, 1).
+fn values(len: usize) -> Vec<f32> {
+    (0..len as u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
+}

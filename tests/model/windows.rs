@@ -1,0 +1,50 @@
+//! Temporal rollback tiling holds one window at a time.
+
+use super::{part, values};
+use osp::backend::{Backend, DeviceBuffer};
+use osp::cpu::Cpu;
+use osp::model::vae::tiling::Tiling;
+use osp::model::vae::{Frames, VaeConfig, VaeDecoder};
+use osp::weights::Scope;
+use osp::weights::load::Loader;
+
+const TILING: Tiling = Tiling { sample_size: 32, sample_frames: 9, overlap: 0.25 };
+
+/// Decodes `size` latents; gives the frames that came and the most bytes held at once.
+fn decode(size: [usize; 3]) -> (usize, usize) {
+    let backend = Cpu::new();
+    let part = part::<VaeConfig>("vae_v110");
+    let decoder = VaeDecoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, &backend))).unwrap();
+    let latent = backend.upload(&values(size.iter().product::<usize>() * 4)).unwrap();
+    let mut count = 0;
+    let emit = &mut |frames: Frames<'_, Cpu>| {
+        assert_eq!(frames.data.len(), frames.frames * 8 * size[1] * 8 * size[2] * 3);
+        count += frames.frames - frames.skip;
+        Ok(())
+    };
+    decoder.decode(&backend, &latent, size, Some(TILING), &mut || Ok(()), emit).unwrap();
+    (count, backend.peak_bytes())
+}
+
+#[test]
+fn a_long_video_needs_no_more_memory_than_one_window_and_its_latent() {
+    let (frames, window) = decode([3, 4, 4]);
+    assert_eq!(frames, 9);
+    let (frames, long) = decode([56, 4, 4]);
+    assert_eq!(frames, 221);
+    // Tiles that later ones fade into, the window they are put together in, and the latent of the whole video.
+    let frame = 32 * 32 * 3;
+    let extra = 4 * (9 * frame + 2 * 9 * frame / 4 + 56 * 4 * 4 * 4);
+    assert!(long <= window + extra, "{long} bytes for 221 frames, {window} for 9");
+}
+
+#[test]
+fn a_wide_video_needs_no_more_memory_than_one_tile_and_its_output() {
+    let (_, tile) = decode([3, 4, 4]);
+    let (frames, wide) = decode([3, 10, 13]);
+    assert_eq!(frames, 9);
+    let output = 4 * 9 * 80 * 104 * 3;
+    let strips = 4 * 9 * 8 * (104 + 4 * 8 + 32) * 3;
+    let latent = 4 * 3 * 10 * 13 * 4;
+    assert!(wide <= tile + output + strips + latent, "{wide} bytes for 80x104 pixels, {tile} for 32x32");
+}
