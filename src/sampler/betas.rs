@@ -1,0 +1,142 @@
+//! The noise levels that the model was trained at, and the ways to space timesteps over them.
+
+/// Timesteps of training: 0 (almost no noise) to 999 (almost only noise).
+pub(super) const TRAINING_STEPS: usize = 1000;
+const LAST: f64 = (TRAINING_STEPS - 1) as f64;
+
+/// Noise levels by timestep, from linearly rising β: ᾱ = Π(1−β) and σ = √((1−ᾱ)/ᾱ).
+pub(super) struct Training {
+    alpha_bar: Vec<f32>,
+    sigma: Vec<f32>,
+}
+
+impl Training {
+    /// β from 1e-4 to 0.02 (Ho, Jain and Abbeel 2020), what most samplers use.
+    pub(super) fn standard() -> Self {
+        Self::linear(1e-4, 0.02)
+    }
+
+    /// β from 0.00085 to 0.012, the default of the Heun and DPM-Solver-2 samplers.
+    pub(super) fn gentle() -> Self {
+        Self::linear(0.00085, 0.012)
+    }
+
+    fn linear(first: f32, last: f32) -> Self {
+        let step = (last - first) / LAST as f32;
+        // From the nearer end, as PyTorch does: every β has the last bit of its.
+        let beta = |t: usize| match t < TRAINING_STEPS / 2 {
+            true => step.mul_add(t as f32, first),
+            false => (-step).mul_add((TRAINING_STEPS - 1 - t) as f32, last),
+        };
+        let mut product = 1.0f64;
+        let alpha_bar: Vec<f32> = (0..TRAINING_STEPS)
+            .map(|t| {
+                product *= f64::from(1.0 - beta(t));
+                product as f32
+            })
+            .collect();
+        let sigma = alpha_bar.iter().map(|&alpha_bar| ((1.0 - alpha_bar) / alpha_bar).sqrt()).collect();
+        Self { alpha_bar, sigma }
+    }
+
+    /// ᾱ at timestep `t`; none before the first.
+    pub(super) fn alpha_bar(&self, t: isize) -> Option<f32> {
+        usize::try_from(t).ok().map(|t| self.alpha_bar[t])
+    }
+
+    /// σ at a timestep, between whole ones by linear interpolation.
+    pub(super) fn sigma(&self, t: f32) -> f32 {
+        let index = t as usize;
+        let low = f64::from(self.sigma[index]);
+        let rest = f64::from(t.fract());
+        if rest == 0.0 { low as f32 } else { ((f64::from(self.sigma[index + 1]) - low) * rest + low) as f32 }
+    }
+
+    /// σ at each of `timesteps`, then `last`.
+    pub(super) fn sigmas(&self, timesteps: &[f32], last: f32) -> Vec<f32> {
+        timesteps.iter().map(|&t| self.sigma(t)).chain([last]).collect()
+    }
+
+    /// The timestep of a noise level, between whole ones by linear interpolation of log σ.
+    pub(super) fn timestep(&self, sigma: f32) -> f32 {
+        let above = self.sigma.partition_point(|&other| other <= sigma);
+        let low = above.saturating_sub(1).min(TRAINING_STEPS - 2);
+        let (from, to) = (self.sigma[low].ln(), self.sigma[low + 1].ln());
+        low as f32 + ((sigma.max(1e-10).ln() - from) / (to - from)).clamp(0.0, 1.0)
+    }
+}
+
+/// A noise level in the scaling x = α·x₀ + σ·ε with α² + σ² = 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Level {
+    pub(super) alpha: f32,
+    pub(super) sigma: f32,
+    /// ln(α/σ); infinite without noise.
+    pub(super) lambda: f32,
+}
+
+impl Level {
+    /// The level of σ = √((1−ᾱ)/ᾱ).
+    pub(super) fn new(sigma: f32) -> Self {
+        let alpha = 1.0 / (sigma * sigma + 1.0).sqrt();
+        let sigma = sigma * alpha;
+        Self { alpha, sigma, lambda: alpha.ln() - sigma.ln() }
+    }
+
+    /// σ/α.
+    pub(super) fn rho(self) -> f32 {
+        self.sigma / self.alpha
+    }
+}
+
+/// Timesteps every ⌊1000 / steps⌋ from 0 on ("leading" spacing), the highest first.
+pub(super) fn leading(steps: usize) -> Vec<isize> {
+    let stride = stride(steps);
+    (0..steps as isize).rev().map(|index| index * stride).collect()
+}
+
+/// The distance of [`leading`] timesteps.
+pub(super) fn stride(steps: usize) -> isize {
+    (TRAINING_STEPS / steps) as isize
+}
+
+/// `steps` timesteps evenly from 999 to 0, not rounded to whole ones; 0 alone for one step.
+pub(super) fn even(steps: usize) -> Vec<f32> {
+    let stride = LAST / (steps.max(2) - 1) as f64;
+    (0..steps).rev().map(|index| (index as f64 * stride).min(LAST) as f32).collect()
+}
+
+/// The first `steps` of `steps + 1` timesteps evenly from 999 to 0, rounded to whole ones, ties to even.
+pub(super) fn whole(steps: usize) -> Vec<f32> {
+    let stride = LAST / steps as f64;
+    (1..=steps).rev().map(|index| (index as f64 * stride).round_ties_even() as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sigma_and_timestep_are_inverse_between_whole_timesteps_too() {
+        let training = Training::standard();
+        for t in [0.0, 0.25, 1.0, 499.5, 998.75, 999.0] {
+            // One interpolates σ and the other log σ, which differ most near 0.
+            assert!((training.timestep(training.sigma(t)) - t).abs() < 0.1, "{t}");
+        }
+        assert_eq!(training.timestep(0.0), 0.0);
+        assert_eq!(training.timestep(f32::MAX), 999.0);
+    }
+
+    #[test]
+    fn every_spacing_has_the_ends_it_says() {
+        assert_eq!(leading(3), [666, 333, 0]);
+        assert_eq!(even(1), [0.0]);
+        assert_eq!(even(3), [999.0, 499.5, 0.0]);
+        assert_eq!(whole(2), [999.0, 500.0]);
+        assert_eq!(whole(1), [999.0]);
+        for steps in 2..=TRAINING_STEPS {
+            assert_eq!((even(steps)[0], even(steps)[steps - 1]), (999.0, 0.0));
+            assert_eq!(whole(steps)[0], 999.0);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Samplers: how noise becomes a sample, one prediction of the model at a time.
+//!
+//! Between two predictions every sampler does the same thing: it replaces a few tensors by linear combinations of
+//! others, with factors that depend on nothing but the step (DDIM and DDPM clamp one of the results). So a sampler is
+//! compiled: [`Kind::schedule`] turns a number of steps into a [`Schedule`], a list of model calls with their timesteps
+//! and updates, and [`Run`] executes any schedule on any backend by its `combine` operation alone. Adding a sampler is
+//! adding a compiler; no backend learns about it.
+//!
+//! The model predicts the noise ε in x = √ᾱ·x₀ + √(1−ᾱ)·ε, over 1000 training steps of linearly rising β. Factors are
+//! computed in f32, operation by operation as the reference implementation (diffusers 0.27.2) does: several of them
+//! subtract nearly equal numbers, and its rounding is then part of the result. [`TorchRng`] draws the same noise as
+//! PyTorch on the CPU for the same seed.
+
+mod betas;
+mod ddim_ddpm;
+mod deis;
+mod dpm;
+mod euler;
+mod heun;
+mod kdpm2;
+mod noise;
+mod pndm;
+mod run;
+mod schedule;
+
+pub use noise::TorchRng;
+pub use run::{Run, guide};
+pub use schedule::{Call, Schedule, Slot, Update};
+
+use crate::error::{Error, Result};
+use betas::TRAINING_STEPS;
+use std::fmt;
+use std::str::FromStr;
+
+/// A sampler: how it spaces its timesteps, and what it does with each prediction.
+trait Sampler {
+    /// The fewest steps it can make.
+    fn fewest_steps(&self) -> usize {
+        1
+    }
+
+    /// All of its model calls for `steps`, which lies between [`Sampler::fewest_steps`] and [`TRAINING_STEPS`].
+    fn compile(&self, steps: usize) -> Schedule;
+}
+
+/// The samplers to choose from. Names are those of the original scripts, in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Denoising diffusion implicit models, without noise.
+    Ddim,
+    /// Euler's method for the probability flow.
+    EulerDiscrete,
+    /// Denoising diffusion probabilistic models; draws noise.
+    Ddpm,
+    /// DPM-Solver++, second order, from the last two predictions.
+    DpmSolverMultistep,
+    /// DPM-Solver++, second order, from two predictions for every other step.
+    DpmSolverSinglestep,
+    /// Pseudo numerical methods: Runge–Kutta for three steps, which cost twelve calls, then linear multistep.
+    #[default]
+    Pndm,
+    /// Heun's method for the probability flow; two calls a step.
+    HeunDiscrete,
+    /// Euler's method to a lower noise level, then fresh noise.
+    EulerAncestralDiscrete,
+    /// Diffusion exponential integrator, second order.
+    DeisMultistep,
+    /// DPM-Solver-2 with ancestral noise; two calls a step.
+    Kdpm2AncestralDiscrete,
+}
+
+impl Kind {
+    /// All of them, in the order of the original scripts.
+    pub const ALL: [Self; 10] = [
+        Self::Ddim,
+        Self::EulerDiscrete,
+        Self::Ddpm,
+        Self::DpmSolverMultistep,
+        Self::DpmSolverSinglestep,
+        Self::Pndm,
+        Self::HeunDiscrete,
+        Self::EulerAncestralDiscrete,
+        Self::DeisMultistep,
+        Self::Kdpm2AncestralDiscrete,
+    ];
+
+    /// Its name in the original scripts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ddim => "DDIM",
+            Self::EulerDiscrete => "EulerDiscrete",
+            Self::Ddpm => "DDPM",
+            Self::DpmSolverMultistep => "DPMSolverMultistep",
+            Self::DpmSolverSinglestep => "DPMSolverSinglestep",
+            Self::Pndm => "PNDM",
+            Self::HeunDiscrete => "HeunDiscrete",
+            Self::EulerAncestralDiscrete => "EulerAncestralDiscrete",
+            Self::DeisMultistep => "DEISMultistep",
+            Self::Kdpm2AncestralDiscrete => "KDPM2AncestralDiscrete",
+        }
+    }
+
+    /// The model calls of `steps` steps.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] unless `steps` lies between 1 (PNDM: 4) and 1000.
+    pub fn schedule(self, steps: usize) -> Result<Schedule> {
+        let sampler = self.sampler();
+        let fewest = sampler.fewest_steps();
+        if (fewest..=TRAINING_STEPS).contains(&steps) {
+            return Ok(sampler.compile(steps));
+        }
+        Err(Error::Usage(format!(
+            "{self} cannot sample in {steps} steps: choose between {fewest} and {TRAINING_STEPS}"
+        )))
+    }
+
+    fn sampler(self) -> &'static dyn Sampler {
+        match self {
+            Self::Ddim => &ddim_ddpm::Ddim,
+            Self::EulerDiscrete => &euler::EulerDiscrete,
+            Self::Ddpm => &ddim_ddpm::Ddpm,
+            Self::DpmSolverMultistep => &dpm::Multistep,
+            Self::DpmSolverSinglestep => &dpm::Singlestep,
+            Self::Pndm => &pndm::Pndm,
+            Self::HeunDiscrete => &heun::HeunDiscrete,
+            Self::EulerAncestralDiscrete => &euler::EulerAncestralDiscrete,
+            Self::DeisMultistep => &deis::DeisMultistep,
+            Self::Kdpm2AncestralDiscrete => &kdpm2::Kdpm2AncestralDiscrete,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name));
+        found.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::Usage(format!("there is no sampler {name:?}: choose one of {names}"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_in_any_case_and_an_unknown_name_lists_them_all() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.to_string().to_lowercase().parse::<Kind>().unwrap(), kind);
+            let error = "DPM".parse::<Kind>().unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(kind.name()), "{error}");
+        }
+    }
+
+    #[test]
+    fn step_counts_out_of_range_are_usage_errors_that_name_the_range() {
+        for kind in Kind::ALL {
+            let fewest = if kind == Kind::Pndm { 4 } else { 1 };
+            for steps in [0, fewest - 1, 1001, usize::MAX] {
+                let error = kind.schedule(steps).unwrap_err();
+                assert_eq!(error.exit_code(), 2);
+                assert!(error.to_string().contains(&format!("between {fewest} and 1000")), "{error}");
+            }
+            assert!(kind.schedule(fewest).is_ok() && kind.schedule(1000).is_ok());
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Executes a schedule on a backend.
+
+use super::schedule::{Call, Schedule, Slot, Update};
+use crate::backend::{Backend, DeviceBuffer};
+use crate::error::Result;
+use crate::ops::sampler::Combine;
+
+/// A sampler at work: the sample and what its schedule keeps between calls, on a device.
+///
+/// ```
+/// # fn main() -> osp::Result<()> {
+/// use osp::backend::Backend;
+/// use osp::sampler::{Kind, Run, TorchRng};
+///
+/// let backend = osp::cpu::Cpu::new();
+/// let schedule = Kind::EulerDiscrete.schedule(5)?;
+/// let mut rng = TorchRng::new(42);
+/// let mut run = Run::new(&backend, &schedule, &rng.randn(64))?;
+/// let mut calls = 0;
+/// while let Some(call) = run.call() {
+///     let input = run.model_input()?; // the model would see this at call.timestep
+///     let prediction = backend.upload(&[0.1; 64])?;
+///     let noise = call.draws_noise.then(|| rng.randn(64));
+///     run.step(&prediction, noise.as_deref())?;
+///     calls += 1;
+/// }
+/// assert_eq!(calls, 5);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Run<'a, B: Backend> {
+    backend: &'a B,
+    calls: &'a [Call],
+    sample: B::Buffer,
+    history: Vec<B::Buffer>,
+    /// Takes each update's result and then changes places with what it replaces, since `combine` works out of place.
+    /// Between updates it is free, and holds the scaled input of the model.
+    spare: B::Buffer,
+}
+
+impl<'a, B: Backend> Run<'a, B> {
+    /// A run before its first call; `noise` is N(0, 1), the size of the sample.
+    ///
+    /// # Errors
+    ///
+    /// Those of the backend: out of memory.
+    pub fn new(backend: &'a B, schedule: &'a Schedule, noise: &[f32]) -> Result<Self> {
+        let noise = backend.upload(noise)?;
+        let len = noise.len();
+        let mut sample = backend.alloc(len)?;
+        let scale = Combine { len, coefficients: &[schedule.init_noise_sigma], clamp: None };
+        backend.combine(&scale, &[&noise], &mut sample)?;
+        let history = (0..schedule.history).map(|_| backend.alloc(len)).collect::<Result<_>>()?;
+        Ok(Self { backend, calls: &schedule.calls, sample, history, spare: noise })
+    }
+
+    /// The call that is due, or nothing after the last.
+    pub fn call(&self) -> Option<&'a Call> {
+        self.calls.first()
+    }
+
+    /// The sample; the result once no call is due.
+    pub fn sample(&self) -> &B::Buffer {
+        &self.sample
+    }
+
+    /// What the model is to see in the call that is due (after the last, the sample).
+    ///
+    /// # Errors
+    ///
+    /// Those of the backend.
+    pub fn model_input(&mut self) -> Result<&B::Buffer> {
+        let scale = self.call().map_or(1.0, |call| call.input_scale);
+        if scale == 1.0 {
+            return Ok(&self.sample);
+        }
+        let op = Combine { len: self.sample.len(), coefficients: &[scale], clamp: None };
+        self.backend.combine(&op, &[&self.sample], &mut self.spare)?;
+        Ok(&self.spare)
+    }
+
+    /// Completes the call that is due with the noise the model predicted and, if it draws any, fresh N(0, 1) noise.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Shape`] if either has another size than the sample; those of the backend.
+    ///
+    /// # Panics
+    ///
+    /// After the last call, or without noise in a call that draws it.
+    pub fn step(&mut self, prediction: &B::Buffer, noise: Option<&[f32]>) -> Result<()> {
+        let (call, rest) = self.calls.split_first().expect("step is called once for every call of the schedule");
+        assert_eq!(noise.is_some(), call.draws_noise, "noise is given exactly to calls that draw it");
+        let used = call.updates.iter().flat_map(|update| &update.terms).any(|&(slot, _)| slot == Slot::Noise);
+        let noise = noise.filter(|_| used).map(|noise| self.backend.upload(noise)).transpose()?;
+        for update in &call.updates {
+            self.update(update, prediction, noise.as_ref())?;
+        }
+        self.calls = rest;
+        Ok(())
+    }
+
+    fn update(&mut self, update: &Update, prediction: &B::Buffer, noise: Option<&B::Buffer>) -> Result<()> {
+        let Self { sample, history, spare, .. } = self;
+        let inputs = update.terms.iter().map(|&(slot, _)| match slot {
+            Slot::Sample => &*sample,
+            Slot::Prediction => prediction,
+            Slot::Noise => noise.expect("a schedule uses noise only in calls that draw it"),
+            Slot::History(index) => &history[index],
+        });
+        let inputs: Vec<&B::Buffer> = inputs.collect();
+        let coefficients: Vec<f32> = update.terms.iter().map(|&(_, factor)| factor).collect();
+        let op = Combine { len: sample.len(), coefficients: &coefficients, clamp: update.clamp };
+        self.backend.combine(&op, &inputs, spare)?;
+        let replaced = match update.out {
+            Slot::Sample => sample,
+            Slot::History(index) => &mut history[index],
+            Slot::Prediction | Slot::Noise => panic!("a schedule writes only the sample and its history"),
+        };
+        std::mem::swap(spare, replaced);
+        Ok(())
+    }
+}
+
+/// Classifier-free guidance (Ho and Salimans 2022): `out = unconditional + scale·(conditional − unconditional)`.
+///
+/// # Errors
+///
+/// [`crate::Error::Shape`] if the buffers differ in size; those of the backend.
+pub fn guide<B: Backend>(
+    backend: &B,
+    scale: f32,
+    unconditional: &B::Buffer,
+    conditional: &B::Buffer,
+    out: &mut B::Buffer,
+) -> Result<()> {
+    let op = Combine { len: out.len(), coefficients: &[1.0 - scale, scale], clamp: None };
+    backend.combine(&op, &[unconditional, conditional], out)
+}

@@ -1,0 +1,137 @@
+//! What a compiled sampler is: a list of model calls, each followed by linear combinations of a few tensors.
+
+/// A sampler compiled for a number of steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    /// Factor on N(0, 1) noise that gives the first sample.
+    pub init_noise_sigma: f32,
+    /// How many [`Slot::History`] tensors the updates use.
+    pub history: usize,
+    /// The model calls, in order.
+    pub calls: Vec<Call>,
+}
+
+/// One call of the model and what follows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// The time the model is told, in training steps (0 to 999; whole for most samplers).
+    pub timestep: f32,
+    /// Factor on the sample that gives the model's input.
+    pub input_scale: f32,
+    /// Whether a tensor of N(0, 1) noise is drawn after the prediction, used by an update or not: the original draws
+    /// it, and a seed must give the same later draws here.
+    pub draws_noise: bool,
+    /// The updates, in order; each sees the results of those before it.
+    pub updates: Vec<Update>,
+}
+
+/// `out = clamp(Σ factor·slot)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Update {
+    /// The tensor that is replaced. It may be among the terms, with its old value.
+    pub out: Slot,
+    /// The terms, at most [`MAX_TERMS`](crate::ops::sampler::MAX_TERMS).
+    pub terms: Vec<(Slot, f32)>,
+    /// Clamp the result to ±this.
+    pub clamp: Option<f32>,
+}
+
+/// A tensor of the sampler; all have the size of the sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Slot {
+    /// The sample itself.
+    Sample,
+    /// The noise that the model predicted in this call; never written.
+    Prediction,
+    /// The noise drawn in this call; never written.
+    Noise,
+    /// A tensor kept between calls, by number; unspecified until it is written.
+    History(usize),
+}
+
+impl Call {
+    /// A call whose input is the sample itself, and that draws no noise.
+    pub(super) fn new(timestep: f32, updates: impl Into<Vec<Update>>) -> Self {
+        Self { timestep, input_scale: 1.0, draws_noise: false, updates: updates.into() }
+    }
+}
+
+impl Update {
+    /// An update without a clamp.
+    pub(super) fn new(out: Slot, terms: &[(Slot, f32)]) -> Self {
+        Self { out, terms: terms.to_vec(), clamp: None }
+    }
+
+    /// A copy of `from`.
+    pub(super) fn copy(out: Slot, from: Slot) -> Self {
+        Self::new(out, &[(from, 1.0)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Slot::{History, Noise, Prediction, Sample};
+    use super::*;
+    use crate::ops::sampler::MAX_TERMS;
+    use crate::sampler::Kind;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    /// Checks all that the executor relies on.
+    fn check(schedule: &Schedule) {
+        assert!(schedule.init_noise_sigma.is_finite() && schedule.init_noise_sigma > 0.0);
+        let mut written = HashSet::from([Sample, Prediction]);
+        for call in &schedule.calls {
+            assert!((0.0..1000.0).contains(&call.timestep), "{call:?}");
+            assert!(call.input_scale > 0.0 && call.input_scale <= 1.0, "{call:?}");
+            for update in &call.updates {
+                assert!((1..=MAX_TERMS).contains(&update.terms.len()), "{call:?}");
+                for &(slot, factor) in &update.terms {
+                    assert!(factor.is_finite(), "{call:?}");
+                    assert!(written.contains(&slot) || (slot == Noise && call.draws_noise), "{slot:?} in {call:?}");
+                }
+                match update.out {
+                    Sample => {}
+                    History(index) => assert!(index < schedule.history, "{call:?}"),
+                    Noise | Prediction => panic!("{call:?}"),
+                }
+                written.insert(update.out);
+            }
+        }
+        let last = schedule.calls.last().expect("a schedule has calls");
+        assert!(last.updates.iter().any(|update| update.out == Sample));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
+        #[test]
+        fn every_schedule_is_finite_and_reads_only_what_was_written(steps in 4usize..=1000) {
+            for kind in Kind::ALL {
+                check(&kind.schedule(steps).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn so_are_the_shortest_and_the_longest() {
+        for kind in Kind::ALL {
+            for steps in [1, 2, 3, 4, 5, 14, 15, 500, 501, 999, 1000] {
+                if steps >= 4 || kind != Kind::Pndm {
+                    check(&kind.schedule(steps).unwrap());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn timesteps_never_rise() {
+        for kind in Kind::ALL {
+            for steps in [4, 5, 7, 50, 333, 1000] {
+                let calls = kind.schedule(steps).unwrap().calls;
+                // The middle of DPM-Solver-2's step down is the end of its whole step, but for rounding.
+                assert!(calls.is_sorted_by(|a, b| a.timestep >= b.timestep - 0.01), "{kind} {steps}");
+            }
+        }
+    }
+}

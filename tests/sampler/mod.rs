@@ -1,0 +1,30 @@
+//! Golden data of PyTorch and diffusers: what a case's JSON says and its tensors.
+
+mod noise;
+mod schedules;
+mod trajectories;
+
+use osp::weights::Source;
+use osp::weights::safetensors::Safetensors;
+use serde_json::Value;
+use std::path::Path;
+
+/// A folder of golden cases.
+struct Golden {
+    json: Value,
+    tensors: Safetensors,
+}
+
+impl Golden {
+    fn open(folder: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
+        let json = std::fs::read_to_string(folder.join("cases.json")).unwrap();
+        let tensors = Safetensors::open(&folder.join("cases.safetensors")).unwrap();
+        Self { json: serde_json::from_str(&json).unwrap(), tensors }
+    }
+
+    /// The values of a tensor.
+    fn tensor(&self, name: &str) -> Vec<f32> {
+        self.tensors.tensor(name).unwrap().unwrap_or_else(|| panic!("golden data have no {name}")).to_f32()
+    }
+}
