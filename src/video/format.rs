@@ -1,0 +1,111 @@
+//! Which format an output's name asks for, and whether it can be written there: both asked before any work is done.
+
+use super::stage;
+use crate::error::{Error, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What is written, chosen by the output's ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `.mp4`: H.264, 4:2:0, BT.709 limited range, for every player.
+    Mp4,
+    /// `.gif`: 256 colours a frame, times in hundredths of a second.
+    Gif,
+    /// `.png`: exactly one frame, lossless.
+    Png,
+    /// `.y4m`: raw 4:4:4, BT.601 limited range.
+    Y4m,
+    /// No ending, or a `/` at the end: a folder of `frame_00000.png`, …, lossless.
+    Frames,
+}
+
+impl Format {
+    /// The format that `path` ends in, in any case of letters.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] listing the endings that are known.
+    pub fn from_path(path: &Path) -> Result<Self> {
+        let text = path.as_os_str().as_encoded_bytes();
+        if path.file_name().is_none() {
+            return Err(Error::Usage(format!("output {:?} names no file or folder", path.display())));
+        }
+        if text.last().is_some_and(|&last| std::path::is_separator(char::from(last))) {
+            return Ok(Self::Frames);
+        }
+        let Some(ending) = path.extension() else { return Ok(Self::Frames) };
+        match ending.to_string_lossy().to_ascii_lowercase().as_str() {
+            "mp4" => Ok(Self::Mp4),
+            "gif" => Ok(Self::Gif),
+            "png" => Ok(Self::Png),
+            "y4m" => Ok(Self::Y4m),
+            other => Err(Error::Usage(format!(
+                "output {}: .{other} is not a format that is written; \
+                 use .mp4, .gif, .y4m, .png (one frame) or a name without ending (a folder of PNGs)",
+                path.display()
+            ))),
+        }
+    }
+}
+
+/// Fails, with one clear line, if writing to `path` would: unknown ending, folder missing or not writable, or something
+/// of another kind already there. Files are overwritten; a folder only if it holds nothing but frames of an earlier run.
+///
+/// # Errors
+/// [`Error::Usage`] or [`Error::Io`].
+pub fn check_writable(path: &Path) -> Result<()> {
+    let format = Format::from_path(path)?;
+    let parent = parent(path);
+    if !parent.is_dir() {
+        return Err(Error::Usage(format!(
+            "output {}: there is no folder {}; create it or choose another",
+            path.display(),
+            parent.display()
+        )));
+    }
+    if format == Format::Frames {
+        check_folder(path)?;
+    } else if path.is_dir() {
+        return Err(Error::Usage(format!("output {} is a folder; name a file in it", path.display())));
+    }
+    stage::probe(&parent)
+}
+
+/// The folder in which `path` lies, `.` for a bare name.
+pub(super) fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Fails unless `path` is free or a folder that may be replaced whole.
+pub(super) fn check_folder(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    if !path.is_dir() {
+        return Err(Error::Usage(format!("output {} is a file; a folder of frames cannot replace it", path.display())));
+    }
+    for entry in fs::read_dir(path).map_err(Error::io("cannot read", path))? {
+        let name = entry.map_err(Error::io("cannot read", path))?.file_name();
+        if !is_frame_name(&name.to_string_lossy()) {
+            return Err(Error::Usage(format!(
+                "output folder {} holds {:?}, which is no frame_NNNNN.png and would be lost; choose another",
+                path.display(),
+                name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The name of frame `index` in a folder.
+pub(super) fn frame_name(index: usize) -> String {
+    format!("frame_{index:05}.png")
+}
+
+fn is_frame_name(name: &str) -> bool {
+    let digits = name.strip_prefix("frame_").and_then(|rest| rest.strip_suffix(".png"));
+    digits.is_some_and(|digits| digits.len() >= 5 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}

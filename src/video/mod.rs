@@ -1,0 +1,113 @@
+//! Clips: reading and writing them, resizing, comparing and tiling.
+//!
+//! A [`Clip`] is 8-bit RGB frames in memory. [`Writer`] takes frames one at a time and puts a finished file (or folder of
+//! PNGs) in place only when all of it is written; [`Reader`] hands frames out one at a time.
+//!
+//! | ending      | written                                     | read                                            |
+//! |-------------|---------------------------------------------|-------------------------------------------------|
+//! | `.mp4`      | H.264 4:2:0, BT.709, limited range          | progressive 8-bit 4:2:0 H.264                   |
+//! | `.gif`      | 256 colours a frame, loops                  | any                                             |
+//! | `.y4m`      | 4:4:4, BT.601, limited range                | 8-bit 4:2:0, 4:2:2, 4:4:4 and mono              |
+//! | `.png`      | one frame                                   | one frame; `.jpg` as well                       |
+//! | none or `/` | folder: `frame_00000.png`, …                | folder of PNGs and JPEGs, in the names' order   |
+//!
+//! What a file is, is decided by its content when reading. Everything else is read through `ffmpeg` where it is installed.
+
+mod ffmpeg;
+mod format;
+mod gif;
+mod h264;
+mod images;
+pub mod metrics;
+mod mp4;
+mod rate;
+mod reader;
+pub mod resize;
+pub mod sheet;
+mod sps;
+mod stage;
+mod writer;
+mod y4m;
+mod yuv;
+
+pub use format::{Format, check_writable};
+pub use rate::FrameRate;
+pub use reader::{ReadOptions, Reader, read_clip};
+pub use writer::{Writer, write_clip};
+
+use crate::error::{Error, Result};
+
+/// Most pixels a frame that is read may have: 8192×8192. What a header claims beyond it is taken for damage.
+const MAX_PIXELS: usize = 1 << 26;
+
+/// Size and rate of a clip's frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VideoInfo {
+    /// Pixels in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Frames per second.
+    pub fps: FrameRate,
+}
+
+impl VideoInfo {
+    /// Bytes of one RGB frame.
+    pub fn frame_bytes(&self) -> usize {
+        self.width * self.height * 3
+    }
+}
+
+/// Frames in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clip {
+    /// Number of frames, T.
+    pub frames: usize,
+    /// Rows of a frame, H.
+    pub height: usize,
+    /// Pixels in a row, W.
+    pub width: usize,
+    /// Frames per second.
+    pub fps: FrameRate,
+    /// sRGB bytes `[T, H, W, 3]`.
+    pub pixels: Vec<u8>,
+}
+
+impl Clip {
+    /// A clip of `pixels`, which are `[T, H, W, 3]`; T follows from their number.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they are not a whole number of frames, or none.
+    pub fn new(info: VideoInfo, pixels: Vec<u8>) -> Result<Self> {
+        let VideoInfo { width, height, fps } = info;
+        let frame = info.frame_bytes();
+        if frame == 0 || pixels.is_empty() || !pixels.len().is_multiple_of(frame) {
+            return Err(Error::Shape {
+                op: "clip",
+                argument: "pixels",
+                expected: format!("a multiple of {height}x{width}x3 bytes, not zero"),
+                found: format!("{} bytes", pixels.len()),
+            });
+        }
+        Ok(Self { frames: pixels.len() / frame, height, width, fps, pixels })
+    }
+
+    /// Size and rate of the frames.
+    pub fn info(&self) -> VideoInfo {
+        VideoInfo { width: self.width, height: self.height, fps: self.fps }
+    }
+
+    /// Frame `index`: `[H, W, 3]`.
+    ///
+    /// # Panics
+    /// If the clip has no such frame.
+    pub fn frame(&self, index: usize) -> &[u8] {
+        let bytes = self.info().frame_bytes();
+        &self.pixels[index * bytes..(index + 1) * bytes]
+    }
+
+    /// All frames in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.pixels.chunks_exact(self.info().frame_bytes())
+    }
+}

@@ -1,0 +1,65 @@
+//! Several clips in one: contact sheets, and strips of a clip's frames for texts that show no videos.
+
+use super::{Clip, VideoInfo};
+use crate::error::{Error, Result};
+
+/// Colour of the gaps.
+const BACKGROUND: u8 = 0;
+
+/// `clips`, all of one size, side by side in rows, in a grid as nearly square as their number allows; `gap` pixels apart.
+/// It lasts as long as the longest, shorter ones hold their last frame, at the rate of the first. One-frame clips make a
+/// one-frame sheet.
+///
+/// # Errors
+/// [`Error::Usage`] for no clips, [`Error::Shape`] for clips of different sizes.
+pub fn contact_sheet(clips: &[Clip], gap: usize) -> Result<Clip> {
+    let Some(first) = clips.first() else { return Err(Error::Usage("a contact sheet needs at least one clip".into())) };
+    if let Some(odd) = clips.iter().find(|clip| (clip.height, clip.width) != (first.height, first.width)) {
+        return Err(Error::Shape {
+            op: "contact sheet",
+            argument: "clips",
+            expected: format!("{}x{} frames like the first", first.height, first.width),
+            found: format!("{}x{}", odd.height, odd.width),
+        });
+    }
+    let columns = (1..=clips.len()).find(|side| side * side >= clips.len()).expect("a number's square is not less");
+    let frames = clips.iter().map(|clip| clip.frames).max().unwrap_or(1);
+    let cells = |time: usize| clips.iter().map(move |clip| clip.frame(time.min(clip.frames - 1)));
+    let sheet = (0..frames).flat_map(|time| grid(cells(time), first.info(), columns, gap));
+    let pixels: Vec<u8> = sheet.collect();
+    let (width, height) = grid_size(first.info(), columns, clips.len().div_ceil(columns), gap);
+    Clip::new(VideoInfo { width, height, fps: first.fps }, pixels)
+}
+
+/// `count` frames of `clip`, evenly spaced from the first to the last, in a row, `gap` pixels apart: a one-frame clip.
+///
+/// # Errors
+/// [`Error::Usage`] for no frames.
+pub fn strip(clip: &Clip, count: usize, gap: usize) -> Result<Clip> {
+    if count == 0 {
+        return Err(Error::Usage("a strip needs at least one frame".into()));
+    }
+    let spaces = (count - 1).max(1);
+    let cells = (0..count).map(|index| clip.frame((index * (clip.frames - 1) + spaces / 2) / spaces));
+    let pixels = grid(cells, clip.info(), count, gap);
+    let (width, height) = grid_size(clip.info(), count, 1, gap);
+    Clip::new(VideoInfo { width, height, fps: clip.fps }, pixels)
+}
+
+/// (width, height) of a grid.
+fn grid_size(cell: VideoInfo, columns: usize, rows: usize, gap: usize) -> (usize, usize) {
+    (columns * (cell.width + gap) - gap, rows * (cell.height + gap) - gap)
+}
+
+fn grid<'a>(cells: impl ExactSizeIterator<Item = &'a [u8]>, cell: VideoInfo, columns: usize, gap: usize) -> Vec<u8> {
+    let (width, height) = grid_size(cell, columns, cells.len().div_ceil(columns), gap);
+    let mut pixels = vec![BACKGROUND; width * height * 3];
+    for (index, frame) in cells.enumerate() {
+        let (top, left) = (index / columns * (cell.height + gap), index % columns * (cell.width + gap));
+        for (row, line) in frame.chunks_exact(cell.width * 3).enumerate() {
+            let at = ((top + row) * width + left) * 3;
+            pixels[at..at + line.len()].copy_from_slice(line);
+        }
+    }
+    pixels
+}

@@ -1,0 +1,137 @@
+//! Writing clips frame by frame.
+
+use super::format::{Format, check_writable};
+use super::stage::Staged;
+use super::{Clip, VideoInfo, gif, images, mp4, y4m};
+use crate::error::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// What a format does with frames; [`Writer`] has checked their size and number.
+pub(super) trait FrameSink: Send {
+    /// Takes the next frame, `[H, W, 3]`.
+    fn push(&mut self, rgb: &[u8]) -> Result<()>;
+    /// Writes what is left and closes the file.
+    fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// A clip that is being written. The output appears when [`finish`](Self::finish) succeeds; a writer that is dropped
+/// before leaves nothing behind and an existing output as it was.
+///
+/// ```no_run
+/// # fn main() -> osp::Result<()> {
+/// use osp::video::{Format, FrameRate, VideoInfo, Writer};
+/// let path = std::path::Path::new("black.mp4");
+/// let info = VideoInfo { width: 64, height: 64, fps: FrameRate::default() };
+/// let mut writer = Writer::create(path, Format::from_path(path)?, info, Some(24))?;
+/// for _ in 0..24 {
+///     writer.push(&vec![0; info.frame_bytes()])?;
+/// }
+/// writer.finish()
+/// # }
+/// ```
+pub struct Writer {
+    target: PathBuf,
+    info: VideoInfo,
+    frames: usize,
+    format: Format,
+    // Dropped before `staged`, so that the temporary file is closed when it is removed.
+    sink: Box<dyn FrameSink>,
+    staged: Staged,
+}
+
+impl Writer {
+    /// Starts writing `path`. `frames`, if known, lets a clip be refused at once that the format cannot hold.
+    ///
+    /// # Errors
+    /// Those of [`check_writable`]; [`Error::Usage`] if the format cannot hold frames of this size or this many.
+    pub fn create(path: &Path, format: Format, info: VideoInfo, frames: Option<usize>) -> Result<Self> {
+        check_writable(path)?;
+        check_size(path, format, info)?;
+        if format == Format::Png && frames.is_some_and(|frames| frames > 1) {
+            return Err(one_frame(path));
+        }
+        let staged = if format == Format::Frames { Staged::folder(path)? } else { Staged::file(path)? };
+        let open = || staged.open().map_err(Error::io("cannot write", path));
+        let sink: Box<dyn FrameSink> = match format {
+            Format::Mp4 => Box::new(mp4::Sink::new(open()?, path, info)?),
+            Format::Gif => Box::new(gif::Sink::new(open()?, path, info)?),
+            Format::Y4m => Box::new(y4m::Sink::new(open()?, path, info)?),
+            Format::Png => Box::new(images::Sink::file(staged.path(), path, info)),
+            Format::Frames => Box::new(images::Sink::folder(staged.path(), path, info)),
+        };
+        Ok(Self { target: path.to_path_buf(), info, frames: 0, format, sink, staged })
+    }
+
+    /// Adds a frame, `[H, W, 3]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another size, [`Error::Usage`] for a second frame of a PNG, else the format's or the file's.
+    pub fn push(&mut self, rgb: &[u8]) -> Result<()> {
+        if rgb.len() != self.info.frame_bytes() {
+            return Err(Error::Shape {
+                op: "video writer",
+                argument: "frame",
+                expected: format!("{}x{}x3 bytes", self.info.height, self.info.width),
+                found: format!("{} bytes", rgb.len()),
+            });
+        }
+        if self.format == Format::Png && self.frames == 1 {
+            return Err(one_frame(&self.target));
+        }
+        self.frames += 1;
+        self.sink.push(rgb)
+    }
+
+    /// Frames added so far.
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// Completes the output and puts it in place.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if no frame was added; [`Error::Io`] or [`Error::Media`] if it cannot be completed or moved.
+    pub fn finish(self) -> Result<()> {
+        if self.frames == 0 {
+            return Err(Error::Usage(format!("output {}: there is no frame to write", self.target.display())));
+        }
+        self.sink.finish()?;
+        self.staged.commit(&self.target)
+    }
+}
+
+/// Writes all of `clip` to `path`, in the format that it ends in.
+///
+/// # Errors
+/// Those of [`Format::from_path`] and [`Writer`].
+pub fn write_clip(path: &Path, clip: &Clip) -> Result<()> {
+    let mut writer = Writer::create(path, Format::from_path(path)?, clip.info(), Some(clip.frames))?;
+    for frame in clip.iter() {
+        writer.push(frame)?;
+    }
+    writer.finish()
+}
+
+fn one_frame(path: &Path) -> Error {
+    Error::Usage(format!(
+        "output {}: a PNG holds one frame; use .mp4, .gif, .y4m or a name without ending (a folder of PNGs)",
+        path.display()
+    ))
+}
+
+fn check_size(path: &Path, format: Format, info: VideoInfo) -> Result<()> {
+    let VideoInfo { width, height, .. } = info;
+    let (least, most_long, most_short) = match format {
+        Format::Mp4 => (mp4::MIN_SIDE, mp4::MAX_LONG_SIDE, mp4::MAX_SHORT_SIDE),
+        Format::Gif => (1, usize::from(u16::MAX), usize::from(u16::MAX)),
+        Format::Png | Format::Y4m | Format::Frames => (1, i32::MAX as usize, i32::MAX as usize),
+    };
+    if width.min(height) >= least && width.max(height) <= most_long && width.min(height) <= most_short {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "output {}: {width}x{height} frames do not fit the format, which takes {least}x{least} to {most_long}x{most_short}; \
+         use a name without ending (a folder of PNGs)",
+        path.display()
+    )))
+}

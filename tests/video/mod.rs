@@ -1,0 +1,68 @@
+/// Endings, outputs that appear whole or not at all, and refusals before any work.
+mod output;
+
+/// Each format gives back what was written, exactly or nearly.
+mod round_trip;
+
+/// What other programs write: Y4M variants, B-frames, folders, foreign formats.
+mod foreign;
+
+/// Empty, truncated and corrupted files are errors, never panics.
+mod damage;
+
+/// PSNR and SSIM against their formulas.
+mod metrics;
+
+/// Resizing, contact sheets and strips.
+mod layout;
+
+use osp::video::{Clip, FrameRate, ReadOptions, VideoInfo, read_clip};
+use std::path::Path;
+
+/// What this crate reads by itself.
+const ALONE: ReadOptions = ReadOptions { start: 0, max_frames: None, ffmpeg: false };
+
+/// A smooth moving pattern, each channel with its own.
+fn smooth(frames: usize, height: usize, width: usize) -> Clip {
+    let level = |time: usize, y: usize, x: usize, channel: usize| {
+        let (time, y, x) = (time as f32 * 0.1, y as f32 / 40.0, x as f32 / 30.0);
+        let phase = channel as f32;
+        127.5 + 110.0 * (x + phase + time).sin() * (y - 0.5 * phase).cos()
+    };
+    from_fn(frames, height, width, |time, y, x, channel| level(time, y, x, channel) as u8)
+}
+
+/// Noise without a pattern, the same every time.
+fn noise(frames: usize, height: usize, width: usize) -> Clip {
+    let mut state = 1u32;
+    from_fn(frames, height, width, |_, _, _, _| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    })
+}
+
+/// A clip of `level(time, y, x, channel)`.
+fn from_fn(
+    frames: usize,
+    height: usize,
+    width: usize,
+    mut level: impl FnMut(usize, usize, usize, usize) -> u8,
+) -> Clip {
+    let mut pixels = Vec::with_capacity(frames * height * width * 3);
+    for index in 0..frames * height * width * 3 {
+        let (pixel, channel) = (index / 3, index % 3);
+        pixels.push(level(pixel / width / height, pixel / width % height, pixel % width, channel));
+    }
+    Clip::new(VideoInfo { width, height, fps: FrameRate::default() }, pixels).expect("whole frames")
+}
+
+/// Largest difference of two bytes.
+fn largest_difference(a: &Clip, b: &Clip) -> u8 {
+    assert_eq!((a.frames, a.height, a.width), (b.frames, b.height, b.width));
+    a.pixels.iter().zip(&b.pixels).map(|(&a, &b)| a.abs_diff(b)).max().unwrap_or(0)
+}
+
+/// The error of reading `path`, as users see it.
+fn problem(path: &Path) -> String {
+    read_clip(path, &ALONE).expect_err("this file cannot be read").to_string()
+}
