@@ -1,0 +1,229 @@
+//! What the command line accepts: the commands, and the groups of options that several of them share.
+
+use super::console::Console;
+use super::{completions, decode, encode, info, reconstruct, sample, verify};
+use clap::{Args, Parser, Subcommand};
+use osp::checkpoint::WeightSource;
+use osp::cpu::Cpu;
+use osp::model::vae::tiling::Tiling;
+use osp::{Error, Result};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  osp sample \"a red circle moving to the right\"
+  osp reconstruct holiday.mp4 -o again.mp4
+  osp info models/Open-Sora-Plan-v1.1.0
+
+Exit codes:
+  0 done, 1 failure, 2 wrong usage, 3 no such device, 4 out of memory, 5 bad weights or config, 130 interrupted";
+
+/// Samples videos from text with Open-Sora-Plan v1.1.0.
+///
+/// Results (paths, tables, or JSON) are printed to stdout; progress, warnings and errors to stderr. An output appears
+/// whole or not at all, and replaces an older one of the same name only when the run has succeeded.
+#[derive(Parser)]
+#[command(name = "osp", version, after_help = EXAMPLES, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Args)]
+pub struct Global {
+    /// Print results as JSON, one object per line
+    #[arg(long, global = true, display_order = 900)]
+    pub json: bool,
+    /// No progress, notices or warnings: of stderr only errors remain
+    #[arg(short, long, global = true, display_order = 901)]
+    pub quiet: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    Sample(sample::Args),
+    Reconstruct(reconstruct::Args),
+    Encode(encode::Args),
+    Decode(decode::Args),
+    Verify(verify::Args),
+    Info(info::Args),
+    Completions(completions::Args),
+}
+
+/// Which model.
+#[derive(Args)]
+pub struct ModelArgs {
+    /// Folder of the model, with the parts vae, text_encoder and the transformer [default: the demo model]
+    #[arg(long, value_name = "DIR", env = "OSP_MODEL", hide_env_values = true)]
+    pub model: Option<PathBuf>,
+    /// Where weights come from: `files`, or `synthetic:SEED` for made-up weights of the shapes that the configs name
+    #[arg(long, value_name = "SOURCE", default_value = "files", value_parser = weight_source)]
+    pub weights: WeightSource,
+}
+
+/// Which device.
+#[derive(Args)]
+pub struct DeviceArgs {
+    /// Device to run on: `auto` or `cpu`; this build has no GPU support
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: String,
+}
+
+impl DeviceArgs {
+    /// The device, before anything is read: a wrong name should not cost a minute of loading.
+    pub fn open(&self, console: &Console) -> Result<Cpu> {
+        use osp::backend::Backend;
+        let cpu = Cpu::new();
+        match self.device.as_str() {
+            "auto" => console.note(&format!("device: auto chose {}", cpu.name())),
+            "cpu" => console.note(&format!("device: {}", cpu.name())),
+            other => {
+                return Err(Error::Device(format!(
+                    "there is no device {other:?}: this build has no GPU support; use --device cpu"
+                )));
+            }
+        }
+        Ok(cpu)
+    }
+}
+
+/// Windows of the VAE.
+#[derive(Args)]
+pub struct TilingArgs {
+    /// Run the VAE on the whole clip at once: needs more memory, and gives slightly other pixels
+    #[arg(long, conflicts_with_all = ["tile_size", "tile_frames", "tile_overlap"], help_heading = TILES)]
+    no_tiling: bool,
+    /// Side of a tile in pixels, a multiple of 8 [default: 256]
+    #[arg(long, value_name = "PX", help_heading = TILES)]
+    tile_size: Option<usize>,
+    /// Frames of a tile, 4k+1 [default: 65]
+    #[arg(long, value_name = "N", value_parser = frames, help_heading = TILES)]
+    tile_frames: Option<usize>,
+    /// Share of a tile's side that overlaps with the next one [default: 0.25]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = TILES)]
+    tile_overlap: Option<f64>,
+}
+
+const TILES: &str = "Tiles of the VAE";
+
+impl TilingArgs {
+    /// The windows asked for; `None` is the whole clip at once.
+    pub fn tiling(&self) -> Result<Option<Tiling>> {
+        if self.no_tiling {
+            return Ok(None);
+        }
+        let default = Tiling::default();
+        let tiling = Tiling {
+            sample_size: self.tile_size.unwrap_or(default.sample_size),
+            sample_frames: self.tile_frames.unwrap_or(default.sample_frames),
+            overlap: self.tile_overlap.unwrap_or(default.overlap),
+        };
+        tiling.validate(SPATIAL_FACTOR, TEMPORAL_FACTOR)?;
+        Ok(Some(tiling))
+    }
+}
+
+/// Pixels per latent, in rows and columns.
+pub const SPATIAL_FACTOR: usize = 8;
+/// Frames per latent frame, the first frame aside.
+pub const TEMPORAL_FACTOR: usize = 4;
+
+/// Latent frames, rows and columns of a clip.
+pub fn latent_size([frames, height, width]: [usize; 3]) -> [usize; 3] {
+    [(frames - 1) / TEMPORAL_FACTOR + 1, height / SPATIAL_FACTOR, width / SPATIAL_FACTOR]
+}
+
+/// Rows and columns of pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    pub height: usize,
+    pub width: usize,
+}
+
+/// Reads `HEIGHTxWIDTH`.
+pub fn size(text: &str) -> Result<Size> {
+    let sides = text.split_once(['x', 'X', '×']);
+    let sides = sides.and_then(|(height, width)| Some((height.parse().ok()?, width.parse().ok()?)));
+    match sides {
+        Some((height, width)) if height <= MOST && width <= MOST => Ok(Size { height, width }),
+        Some(_) => Err(Error::Usage(format!("more than {MOST} pixels a side"))),
+        None => Err(Error::Usage("expected rows and columns of pixels, such as 512x512".into())),
+    }
+}
+
+/// Reads a number of frames.
+pub fn frames(text: &str) -> Result<usize> {
+    match text.parse() {
+        Ok(frames) if frames <= MOST => Ok(frames),
+        Ok(_) => Err(Error::Usage(format!("more than {MOST} frames"))),
+        Err(_) => Err(Error::Usage("expected a number of frames, such as 65".into())),
+    }
+}
+
+/// More pixels a side or frames than this are a slip of the fingers, and their products might overflow.
+const MOST: usize = 65_536;
+
+/// Reads `files` or `synthetic:SEED`.
+pub fn weight_source(text: &str) -> Result<WeightSource> {
+    let seed = text.strip_prefix("synthetic:").map(str::parse);
+    match (text, seed) {
+        ("files", _) => Ok(WeightSource::Files),
+        (_, Some(Ok(seed))) => Ok(WeightSource::Synthetic(seed)),
+        _ => Err(Error::Usage("expected `files` or `synthetic:SEED`, SEED a number".into())),
+    }
+}
+
+/// What clap says about wrong arguments, without its usage text, as one line.
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let said = text.split("\n\nUsage:").next().unwrap_or(&text);
+    let said = said.split("\n\nFor more information").next().unwrap_or(said);
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    let paragraphs = said.split("\n\n").map(|lines| lines.split_whitespace().collect::<Vec<_>>().join(" "));
+    paragraphs.filter(|paragraph| !paragraph.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_rows_then_columns() {
+        for text in ["256x384", "256X384", "256×384"] {
+            assert_eq!(size(text).unwrap(), Size { height: 256, width: 384 });
+        }
+        for wrong in ["", "x", "256", "256x", "x256", "-16x16", "16x16x16", "1e2x16", "16 x16", "65537x16"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn weights_are_files_or_a_seed() {
+        assert_eq!(weight_source("files").unwrap(), WeightSource::Files);
+        assert_eq!(weight_source("synthetic:18446744073709551615").unwrap(), WeightSource::Synthetic(u64::MAX));
+        for wrong in ["", "file", "synthetic", "synthetic:", "synthetic:-1", "synthetic:x"] {
+            assert!(weight_source(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn faults_of_arguments_are_one_line_with_the_reason_and_the_tip() {
+        let line = |args: &[&str]| one_line(&Cli::try_parse_from(args).err().expect("these arguments are wrong"));
+        assert_eq!(
+            line(&["osp", "sample", "--step", "3"]),
+            "unexpected argument '--step' found; tip: a similar argument exists: '--steps'"
+        );
+        let missing = line(&["osp", "encode", "clip.mp4"]);
+        assert!(missing.contains("required") && missing.contains("--output"), "{missing}");
+        let size = line(&["osp", "sample", "--size", "big"]);
+        assert!(size.contains("'big'") && size.contains("512x512") && !size.contains('\n'), "{size}");
+    }
+}

@@ -1,0 +1,217 @@
+//! What the program says, and where: results to stdout; progress, notices, warnings and errors to stderr.
+
+use super::interrupt;
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use osp::pipeline::{Observer, Stage};
+use osp::{Error, Result};
+use serde::Serialize;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// The two output streams of the process. As the [`Observer`] of a run it shows a bar per stage, or, where stderr is not
+/// a terminal, only the line that also remains of a bar.
+pub struct Console {
+    json: bool,
+    quiet: bool,
+    stage: RefCell<Option<Running>>,
+}
+
+struct Running {
+    stage: Stage,
+    units: Cell<u64>,
+    start: Instant,
+    bar: ProgressBar,
+}
+
+/// A colour of the terminal, by its ANSI number.
+#[derive(Clone, Copy)]
+pub enum Colour {
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+}
+
+impl Console {
+    /// `json`: results for machines. `quiet`: of stderr only errors.
+    pub fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet, stage: RefCell::new(None) }
+    }
+
+    /// Whether results are for machines.
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether only what matters should be said.
+    pub fn quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Prints a line (or several) of results.
+    pub fn result(&self, text: impl fmt::Display) -> Result<()> {
+        self.above_bar(|| {
+            let mut out = io::stdout().lock();
+            match writeln!(out, "{text}").and_then(|()| out.flush()) {
+                // The reader has seen enough (`osp info … | head`): not our failure.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                other => other.map_err(Error::io("cannot write to", "stdout")),
+            }
+        })
+    }
+
+    /// Prints `value` as one line of JSON.
+    pub fn json_result(&self, value: &impl Serialize) -> Result<()> {
+        self.result(serde_json::to_string(value).expect("records have string keys and plain values"))
+    }
+
+    /// Prints something good to know.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            self.above_bar(|| eprintln!("osp: {}", one_line(text)));
+        }
+    }
+
+    /// Prints a warning.
+    pub fn warning(&self, text: &str) {
+        if !self.quiet {
+            let label = paint("warning:", Colour::Yellow, io::stderr().is_terminal());
+            self.above_bar(|| eprintln!("osp: {label} {}", one_line(text)));
+        }
+    }
+
+    /// Prints an error, the last thing a process says.
+    pub fn error(&self, text: &str) {
+        let label = paint("error:", Colour::Red, io::stderr().is_terminal());
+        self.clear();
+        eprintln!("osp: {label} {}", one_line(text));
+    }
+
+    /// `text` in a colour, if stdout is a terminal that wants any.
+    pub fn coloured(&self, text: &str, colour: Colour) -> String {
+        paint(text, colour, io::stdout().is_terminal())
+    }
+
+    /// Takes the bar away for as long as `print` prints.
+    fn above_bar<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &*self.stage.borrow() {
+            Some(running) => running.bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    fn clear(&self) -> Option<Running> {
+        self.stage.take().inspect(|running| running.bar.finish_and_clear())
+    }
+}
+
+impl Observer for Console {
+    fn begin(&self, stage: Stage, units: u64) {
+        let bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::new(units) };
+        let (label, unit) = describe(stage);
+        let pace = move |state: &ProgressState, out: &mut dyn fmt::Write| {
+            // A failure to format into a string cannot be, and the bar is decoration.
+            let _ = out.write_str(&pace(state.pos(), state.per_sec(), state.eta(), unit));
+        };
+        let style = ProgressStyle::with_template("{prefix:>8} {bar:32} {pos}/{len}{pace}")
+            .expect("the template is well-formed")
+            .with_key("pace", pace);
+        bar.set_style(style);
+        bar.set_prefix(label);
+        bar.enable_steady_tick(Duration::from_millis(250));
+        *self.stage.borrow_mut() = Some(Running { stage, units: Cell::new(0), start: Instant::now(), bar });
+    }
+
+    fn advance(&self, units: u64) {
+        if let Some(running) = &*self.stage.borrow() {
+            running.units.set(running.units.get() + units);
+            running.bar.inc(units);
+        }
+    }
+
+    fn end(&self) {
+        let Some(running) = self.clear() else { return };
+        let (label, unit) = describe(running.stage);
+        let (count, time) = (running.units.get(), running.start.elapsed());
+        let plural = if count == 1 { "" } else { "s" };
+        self.note(&format!("{label}: {count} {unit}{plural} in {}", duration(time)));
+    }
+
+    fn warn(&self, text: &str) {
+        self.warning(text);
+    }
+
+    fn interrupted(&self) -> bool {
+        interrupt::requested()
+    }
+}
+
+/// What a stage is called, and its unit.
+fn describe(stage: Stage) -> (&'static str, &'static str) {
+    match stage {
+        Stage::Text => ("text", "block"),
+        Stage::Denoise => ("denoise", "step"),
+        Stage::Decode => ("decode", "tile"),
+        Stage::Encode => ("encode", "tile"),
+    }
+}
+
+/// Units per second, or seconds per unit where those are long, and the time left; nothing before the first unit is done.
+fn pace(done: u64, per_second: f64, left: Duration, unit: &str) -> String {
+    if done == 0 || !per_second.is_normal() {
+        return String::new();
+    }
+    let rate = if per_second >= 1.0 {
+        format!("{per_second:.1} {unit}s/s")
+    } else {
+        format!("{:.1} s/{unit}", 1.0 / per_second)
+    };
+    format!("  {rate}, {} left", duration(left))
+}
+
+/// A time for people.
+pub fn duration(time: Duration) -> String {
+    match time.as_secs() {
+        0..120 => format!("{:.1} s", time.as_secs_f64()),
+        seconds @ 120..7200 => format!("{} min {} s", seconds / 60, seconds % 60),
+        seconds => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Colours `text` on a terminal, unless the user said `NO_COLOR` (no-color.org: set and not empty).
+fn paint(text: &str, colour: Colour, terminal: bool) -> String {
+    let wanted = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if wanted { format!("\x1b[{}m{text}\x1b[0m", colour as u8) } else { text.to_owned() }
+}
+
+/// Messages quote files and arguments, which may hold anything: control characters, line ends among them, become spaces.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_rates_are_seconds_per_unit_and_nothing_is_said_before_the_first() {
+        let left = Duration::from_secs(80);
+        assert_eq!(pace(1, 12.34, left, "tile"), "  12.3 tiles/s, 80.0 s left");
+        assert_eq!(pace(1, 0.125, left, "step"), "  8.0 s/step, 80.0 s left");
+        assert_eq!(pace(0, 0.0, left, "step"), "");
+        assert_eq!(pace(1, f64::INFINITY, left, "step"), "");
+    }
+
+    #[test]
+    fn durations_read_well() {
+        assert_eq!(duration(Duration::from_millis(1234)), "1.2 s");
+        assert_eq!(duration(Duration::from_secs(754)), "12 min 34 s");
+        assert_eq!(duration(Duration::from_secs(2 * 3600 + 61)), "2 h 1 min");
+    }
+
+    #[test]
+    fn messages_stay_on_their_line() {
+        assert_eq!(one_line("a\nb\x1b[31m"), "a b [31m");
+    }
+}

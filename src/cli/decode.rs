@@ -1,0 +1,71 @@
+//! `osp decode`: a latent file to a video.
+
+use super::args::{DeviceArgs, ModelArgs, SPATIAL_FACTOR, TilingArgs};
+use super::console::Console;
+use super::latent::Latent;
+use super::model;
+use super::record::{Origin, Record, Tiles};
+use osp::checkpoint::Need;
+use osp::video::{Format, FrameRate, VideoInfo, Writer, check_writable};
+use osp::{Result, pipeline};
+use serde::Serialize;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  osp sample \"a red circle\" --save-latent circle.safetensors -o circle.mp4
+  osp decode circle.safetensors -o circle.gif --fps 12";
+
+/// Decodes a latent file to a video or an image
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Latent file, from `osp encode` or `osp sample --save-latent`
+    #[arg(value_name = "LATENT.safetensors")]
+    latent: PathBuf,
+    /// Output: .mp4, .gif, .y4m, .png (one frame), or no ending for a folder of PNGs; an older one is replaced when the
+    /// run has succeeded
+    #[arg(short, long, value_name = "PATH")]
+    output: PathBuf,
+    /// Frames per second of the output [default: the latent file's, or 24]
+    #[arg(long, value_name = "RATE")]
+    fps: Option<FrameRate>,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    tiles: TilingArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Serialize)]
+struct Facts<'a> {
+    latent: &'a PathBuf,
+    frames: usize,
+    height: usize,
+    width: usize,
+    fps: f64,
+    tiles: Option<Tiles>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, console: &Console) -> Result<()> {
+    check_writable(&args.output)?;
+    let tiling = args.tiles.tiling()?;
+    let backend = args.device.open(console)?;
+    let latent = Latent::read(&args.latent)?;
+    let [_, rows, columns] = latent.size;
+    let fps = args.fps.or(latent.fps).unwrap_or_default();
+    let info = VideoInfo { width: columns * SPATIAL_FACTOR, height: rows * SPATIAL_FACTOR, fps };
+    let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, info, Some(latent.frames()))?;
+    let model = model::open(&args.model, None, None, Need::Vae, console)?;
+
+    let mut push = |rgb: &[u8]| writer.push(rgb);
+    pipeline::decode(&backend, &model.checkpoint, &latent.values, latent.size, tiling, console, &mut push)?;
+    writer.finish()?;
+
+    let VideoInfo { width, height, .. } = info;
+    let (fps, tiles) = (fps.as_f64(), tiling.map(Tiles::from));
+    let facts = Facts { latent: &args.latent, frames: latent.frames(), height, width, fps, tiles };
+    Record::new(&args.output, facts, &Origin::new(&model, &backend)).print(console)
+}

@@ -1,0 +1,337 @@
+//! `osp info`: what a checkpoint is, and everything that is wrong with it.
+
+use super::args::weight_source;
+use super::console::{Colour, Console};
+use osp::checkpoint::{self, Checkpoint, Defaults, Need, Part, PartConfig, WeightSource};
+use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
+use osp::weights::plan::Plan;
+use osp::weights::{Entry, Source};
+use osp::{Error, Result};
+use serde::Serialize;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+const EXAMPLES: &str = "\
+Examples:
+  osp info models/Open-Sora-Plan-v1.1.0 --text-encoder models/t5-v1_1-xxl
+  osp info models/Open-Sora-Plan-v1.1.0/vae --json
+
+Exit code 5 if there is a problem.";
+
+/// Says what is in a model's folder (or one part's), and what is wrong with it
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Folder of a model, or of one part of it
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Folder of the text encoder [default: text_encoder in the model's folder]
+    #[arg(long, value_name = "DIR")]
+    text_encoder: Option<PathBuf>,
+    /// Where weights come from: `files`, or `synthetic:SEED` to look at configs alone
+    #[arg(long, value_name = "SOURCE", default_value = "files", value_parser = weight_source)]
+    weights: WeightSource,
+}
+
+/// A folder and its parts.
+#[derive(Serialize)]
+struct Report {
+    folder: PathBuf,
+    parts: Vec<PartReport>,
+    samples: Option<Samples>,
+    /// Those that belong to no single part.
+    problems: Vec<String>,
+}
+
+/// What a model makes if nothing else is asked of it.
+#[derive(Serialize)]
+struct Samples {
+    frames: usize,
+    height: usize,
+    width: usize,
+    sampler: &'static str,
+    steps: usize,
+    guidance: f32,
+    notice: Option<String>,
+}
+
+#[derive(Serialize)]
+struct PartReport {
+    part: &'static str,
+    folder: PathBuf,
+    /// What matters of the config, for people.
+    #[serde(skip)]
+    sizes: Vec<(&'static str, String)>,
+    /// The config as it is in the folder.
+    config: Option<serde_json::Value>,
+    weights: Option<Weights>,
+    problems: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Weights {
+    /// What the model needs.
+    parameters: u64,
+    /// Tensors it needs.
+    tensors: usize,
+    /// Stored types of all tensors in the file, and how many have each.
+    stored: BTreeMap<&'static str, usize>,
+    bytes: u64,
+    fingerprint: String,
+    /// Tensors that are in the file besides.
+    not_read: Vec<String>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, console: &Console) -> Result<()> {
+    if !args.folder.is_dir() {
+        return Err(Error::config(&args.folder, "there is no such folder; name a model's folder, or one part's"));
+    }
+    let report = Report::new(args)?;
+    if console.json() {
+        console.json_result(&report)?
+    } else {
+        console.result(report.text(console))?
+    }
+    match report.count() {
+        0 => Ok(()),
+        1 => Err(Error::config(&args.folder, "1 problem")),
+        count => Err(Error::config(&args.folder, format!("{count} problems"))),
+    }
+}
+
+impl Report {
+    fn new(args: &Args) -> Result<Self> {
+        let folder = args.folder.clone();
+        if let Some(part) = single_part(&folder, args.weights) {
+            return Ok(Self { folder, parts: vec![part], samples: None, problems: Vec::new() });
+        }
+        let transformers = checkpoint::transformers(&folder)?;
+        let text_encoder = args.text_encoder.clone().unwrap_or_else(|| folder.join("text_encoder"));
+        let mut parts = vec![inspect::<T5Config>(&text_encoder, args.weights)];
+        parts.extend(transformers.iter().map(|folder| inspect::<LatteConfig>(folder, args.weights)));
+        parts.push(inspect::<VaeConfig>(&folder.join("vae"), args.weights));
+        let mut report = Self { folder, parts, samples: None, problems: Vec::new() };
+        if transformers.is_empty() {
+            report.problems.push("no subfolder holds a transformer (a config.json with _class_name LatteT2V)".into());
+        }
+        if report.count() == 0 {
+            report.try_together(&text_encoder, &transformers, args.weights);
+        }
+        Ok(report)
+    }
+
+    /// Opens each transformer with the other parts: whether they fit together, and what they make.
+    fn try_together(&mut self, text_encoder: &Path, transformers: &[PathBuf], weights: WeightSource) {
+        for transformer in transformers {
+            let name = transformer.file_name().unwrap_or_default().to_string_lossy();
+            match Checkpoint::open(&self.folder, Some(text_encoder), Some(&name), weights, Need::Everything) {
+                Ok(checkpoint) => self.samples = Some(checkpoint.defaults.into()),
+                Err(error) => self.problems.push(error.to_string()),
+            }
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.problems.len() + self.parts.iter().map(|part| part.problems.len()).sum::<usize>()
+    }
+
+    fn text(&self, console: &Console) -> String {
+        let mut lines = vec![self.folder.display().to_string()];
+        if let Some(samples) = &self.samples {
+            let Samples { frames, height, width, sampler, steps, guidance, notice } = samples;
+            lines.push(row(
+                "samples",
+                &format!("{frames} frames of {height}x{width}, {sampler} {steps} steps, guidance {guidance}"),
+            ));
+            lines.extend(notice.iter().map(|notice| row("notice", notice)));
+        }
+        lines.extend(self.problems.iter().map(|problem| problem_row(problem, console)));
+        for part in &self.parts {
+            lines.push(String::new());
+            lines.extend(part.lines(console));
+        }
+        lines.join("\n")
+    }
+}
+
+impl From<Defaults> for Samples {
+    fn from(defaults: Defaults) -> Self {
+        let Defaults { frames, height, width, sampler, steps, guidance, notice } = defaults;
+        Self { frames, height, width, sampler: sampler.name(), steps, guidance, notice }
+    }
+}
+
+/// The part that `folder` itself is, if it is one.
+fn single_part(folder: &Path, weights: WeightSource) -> Option<PartReport> {
+    match checkpoint::class_of(folder)?.as_str() {
+        T5Config::CLASS => Some(inspect::<T5Config>(folder, weights)),
+        LatteConfig::CLASS => Some(inspect::<LatteConfig>(folder, weights)),
+        VaeConfig::CLASS => Some(inspect::<VaeConfig>(folder, weights)),
+        _ => None,
+    }
+}
+
+/// A part that can say what it is.
+trait Describe: PartConfig {
+    fn sizes(&self) -> Vec<(&'static str, String)>;
+}
+
+impl Describe for T5Config {
+    fn sizes(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("blocks", self.num_layers.to_string()),
+            ("channels", format!("{}, {} inside feed-forward", self.d_model, self.d_ff)),
+            ("heads", format!("{} of {}", self.num_heads, self.d_kv)),
+            ("vocabulary", self.vocab_size.to_string()),
+        ]
+    }
+}
+
+impl Describe for LatteConfig {
+    fn sizes(&self) -> Vec<(&'static str, String)> {
+        let [height, width] = self.sample_size;
+        let frames = self.video_length;
+        let mut sizes = vec![
+            ("blocks", format!("{} pairs, spatial and temporal", self.num_layers)),
+            ("channels", self.channels().to_string()),
+            ("heads", format!("{} of {}", self.num_attention_heads, self.attention_head_dim)),
+            ("trained on", format!("{} frames: latents {frames}x{height}x{width}", self.frames())),
+        ];
+        if self.use_rope {
+            sizes.push(("positions", "rotary, besides sine-cosine".into()));
+        }
+        if self.compress_kv_factor > 1 {
+            sizes.push(("keys, values", format!("shortened by {} in the second half", self.compress_kv_factor)));
+        }
+        sizes
+    }
+}
+
+impl Describe for VaeConfig {
+    fn sizes(&self) -> Vec<(&'static str, String)> {
+        let channels: Vec<String> = (0..self.levels()).map(|level| self.channels(level).to_string()).collect();
+        let (space, time) = (self.spatial_factor(), self.temporal_factor());
+        vec![
+            ("levels", format!("{} channels", channels.join(", "))),
+            ("latents", format!("{} channels, a pixel for {space}x{space} and a frame for {time}", self.embed_dim)),
+        ]
+    }
+}
+
+fn inspect<C: Describe>(folder: &Path, weights: WeightSource) -> PartReport {
+    let text = std::fs::read_to_string(folder.join("config.json")).unwrap_or_default();
+    let mut report = PartReport {
+        part: C::NAME,
+        folder: folder.to_path_buf(),
+        sizes: Vec::new(),
+        config: serde_json::from_str(&text).ok(),
+        weights: None,
+        problems: Vec::new(),
+    };
+    match Part::<C>::open_unchecked(folder, weights) {
+        Err(error) => report.problems.push(error.to_string()),
+        Ok(part) => {
+            let plan = part.config.plan(Some(&*part.source));
+            report.sizes = part.config.sizes();
+            report.weights = Some(Weights::new(&plan, &*part.source));
+            report.problems = plan.problems(&*part.source, C::ignored).iter().map(Error::to_string).collect();
+        }
+    }
+    report
+}
+
+impl Weights {
+    fn new(plan: &Plan, source: &dyn Source) -> Self {
+        let entries = source.entries();
+        let mut stored = BTreeMap::new();
+        for entry in &entries {
+            *stored.entry(entry.dtype.name()).or_default() += 1;
+        }
+        let size = |entry: &Entry| (entry.shape.iter().product::<usize>() * entry.dtype.size()) as u64;
+        let bytes = entries.iter().map(size).sum();
+        let read: HashSet<&str> = plan.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        let unread = entries.into_iter().map(|entry| entry.name).filter(|name| !read.contains(name.as_str()));
+        Self {
+            parameters: plan.parameters(),
+            tensors: plan.tensors.len(),
+            stored,
+            bytes,
+            fingerprint: source.fingerprint(),
+            not_read: unread.collect(),
+        }
+    }
+}
+
+impl PartReport {
+    fn lines(&self, console: &Console) -> Vec<String> {
+        let mut lines = vec![format!("{}  {}", self.part, self.folder.display())];
+        lines.extend(self.sizes.iter().map(|(name, size)| row(name, size)));
+        if let Some(weights) = &self.weights {
+            lines.push(row("parameters", &format!("{} in {} tensors", count(weights.parameters), weights.tensors)));
+            let types: Vec<&str> = weights.stored.keys().copied().collect();
+            lines.push(row("stored", &format!("{}, {}", types.join(" and "), megabytes(weights.bytes))));
+            lines.push(row("fingerprint", &weights.fingerprint));
+            if !weights.not_read.is_empty() {
+                lines.push(row("not read", &some(&weights.not_read)));
+            }
+        }
+        if self.problems.is_empty() {
+            lines.push(row("problems", "none"));
+        }
+        lines.extend(self.problems.iter().map(|problem| problem_row(problem, console)));
+        lines
+    }
+}
+
+fn row(name: &str, value: &str) -> String {
+    format!("  {name:<12}  {value}")
+}
+
+fn problem_row(problem: &str, console: &Console) -> String {
+    // Coloured after padding: escape sequences have no width.
+    let label = console.coloured(&format!("{:<12}", "PROBLEM"), Colour::Red);
+    format!("  {label}  {problem}")
+}
+
+/// The first few names, and how many more there are.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// A number of parameters for people.
+fn count(parameters: u64) -> String {
+    match parameters {
+        0..100_000 => parameters.to_string(),
+        100_000..1_000_000_000 => format!("{:.1} M", parameters as f64 / 1e6),
+        _ => format!("{:.2} G", parameters as f64 / 1e9),
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_read_well() {
+        assert_eq!(count(12_345), "12345");
+        assert_eq!(count(246_940_000), "246.9 M");
+        assert_eq!(count(4_762_000_000), "4.76 G");
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let names = |count: usize| (0..count).map(|i| i.to_string()).collect::<Vec<_>>();
+        assert_eq!(some(&names(3)), "0, 1, 2");
+        assert_eq!(some(&names(5)), "0, 1, 2 and 2 more");
+    }
+}

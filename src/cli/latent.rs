@@ -1,0 +1,125 @@
+//! Latent files: one f32 tensor `latent` `[1, 4, T, H, W]` in safetensors, as the encoder of the original gives it
+//! (times 0.18215), and the frame rate as metadata. In memory the engine has channels last, `[T, H, W, 4]`.
+
+use super::args::{TEMPORAL_FACTOR, latent_size};
+use super::output::write_file;
+use osp::video::FrameRate;
+use osp::{Error, Result};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use std::collections::HashMap;
+use std::path::Path;
+
+const CHANNELS: usize = 4;
+
+/// A latent and the rate of the frames it decodes to.
+pub struct Latent {
+    /// `[T, H, W, 4]`.
+    pub values: Vec<f32>,
+    /// T, H and W, in latents.
+    pub size: [usize; 3],
+    /// Frames per second, if known.
+    pub fps: Option<FrameRate>,
+}
+
+impl Latent {
+    /// The latent `values` of a clip of `[frames, height, width]` pixels.
+    pub fn of(values: Vec<f32>, clip: [usize; 3], fps: FrameRate) -> Self {
+        Self { values, size: latent_size(clip), fps: Some(fps) }
+    }
+
+    /// Writes a latent file.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let [frames, height, width] = self.size;
+        let bytes: Vec<u8> = channels_first(&self.values).iter().flat_map(|value| value.to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, vec![1, CHANNELS, frames, height, width], &bytes)
+            .expect("a latent has as many values as its size says");
+        let fps = self.fps.map(|fps| HashMap::from([("fps".to_owned(), rate_text(fps))]));
+        let file = safetensors::serialize([("latent", view)], fps).map_err(|error| {
+            Error::media(path, format!("the latent cannot be put into a safetensors file: {error}"))
+        })?;
+        write_file(path, &file)
+    }
+
+    /// Reads a latent file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let fault = |problem: String| Error::media(path, problem);
+        let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
+        let damaged = |error| fault(format!("is not a whole safetensors file: {error}"));
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+        let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
+        let latent = file.tensor("latent").map_err(|_| {
+            let names = file.names().into_iter().take(3).collect::<Vec<_>>().join(", ");
+            fault(format!("holds no tensor `latent` (but {names}); expected the output of `osp encode`"))
+        })?;
+        let size = match latent.shape() {
+            &[1, CHANNELS, frames, height, width] if frames * height * width > 0 => [frames, height, width],
+            shape => return Err(fault(format!("tensor latent has shape {shape:?}, expected [1, 4, T, H, W]"))),
+        };
+        if latent.dtype() != Dtype::F32 {
+            return Err(fault(format!("tensor latent is stored as {:?}, expected F32", latent.dtype())));
+        }
+        let values: Vec<f32> = latent
+            .data()
+            .chunks_exact(4)
+            .map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four bytes")))
+            .collect();
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            return Err(fault(format!("value {at} of tensor latent is {}, expected finite numbers", values[at])));
+        }
+        let fps = metadata.metadata().as_ref().and_then(|metadata| metadata.get("fps"));
+        Ok(Self { values: channels_last(&values), size, fps: fps.and_then(|fps| fps.parse().ok()) })
+    }
+
+    /// Frames that it decodes to.
+    pub fn frames(&self) -> usize {
+        TEMPORAL_FACTOR * (self.size[0] - 1) + 1
+    }
+}
+
+/// A rate as an exact fraction, which [`FrameRate`] reads again.
+fn rate_text(fps: FrameRate) -> String {
+    format!("{}/{}", fps.numerator(), fps.denominator())
+}
+
+/// `[T, H, W, 4]` → `[4, T, H, W]`.
+fn channels_first(values: &[f32]) -> Vec<f32> {
+    (0..CHANNELS).flat_map(|channel| values.iter().copied().skip(channel).step_by(CHANNELS)).collect()
+}
+
+/// `[4, T, H, W]` → `[T, H, W, 4]`.
+fn channels_last(values: &[f32]) -> Vec<f32> {
+    let positions = values.len() / CHANNELS;
+    (0..values.len()).map(|i| values[i % CHANNELS * positions + i / CHANNELS]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latents_round_trip_with_their_rate() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("latent.safetensors");
+        let values: Vec<f32> = (0..2 * 3 * 5 * 4).map(|i| i as f32 * 0.5).collect();
+        let fps = Some(FrameRate::new(30_000, 1001).unwrap());
+        Latent { values: values.clone(), size: [2, 3, 5], fps }.write(&path).unwrap();
+        let read = Latent::read(&path).unwrap();
+        assert_eq!((read.values, read.size, read.fps), (values, [2, 3, 5], fps));
+    }
+
+    #[test]
+    fn the_file_has_channels_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("latent.safetensors");
+        let values = vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
+        Latent { values, size: [1, 1, 2], fps: None }.write(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let latent = file.tensor("latent").unwrap();
+        assert_eq!(latent.shape(), [1, 4, 1, 1, 2]);
+        let expected: Vec<u8> =
+            [0.0f32, 4.0, 1.0, 5.0, 2.0, 6.0, 3.0, 7.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!(latent.data(), expected);
+    }
+}

@@ -1,0 +1,68 @@
+//! The command line: what it accepts ([`args`]), what it says ([`console`]), and a module per command.
+//!
+//! Results go to stdout, everything else to stderr. An error is one line and an exit code
+//! ([`osp::Error::exit_code`]); outputs appear whole or not at all.
+
+mod args;
+mod clip;
+mod completions;
+mod console;
+mod decode;
+mod encode;
+mod info;
+mod interrupt;
+mod latent;
+mod model;
+mod output;
+mod reconstruct;
+mod record;
+mod sample;
+mod verify;
+
+use args::{Cli, Command};
+use clap::Parser;
+use clap::error::ErrorKind;
+use console::Console;
+use osp::Result;
+use std::process::ExitCode;
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    interrupt::install(cli.global.quiet);
+    let console = Console::new(cli.global.json, cli.global.quiet);
+    match run(cli.command, &console) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console.error(&error.to_string());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(command: Command, console: &Console) -> Result<()> {
+    match command {
+        Command::Sample(args) => sample::run(&args, console),
+        Command::Reconstruct(args) => reconstruct::run(&args, console),
+        Command::Encode(args) => encode::run(&args, console),
+        Command::Decode(args) => decode::run(&args, console),
+        Command::Verify(args) => verify::run(&args, console),
+        Command::Info(args) => info::run(&args, console),
+        Command::Completions(args) => completions::run(&args, console),
+    }
+}
+
+/// Prints help where it was asked for, and what is wrong with the arguments as one line.
+fn explain(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Nothing to be done if the help itself cannot be printed.
+            let _ = error.print();
+        }
+        _ => Console::new(false, false).error(&args::one_line(error)),
+    }
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}

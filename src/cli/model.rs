@@ -1,0 +1,65 @@
+//! Finding and opening the model.
+
+use super::args::ModelArgs;
+use super::console::Console;
+use osp::checkpoint::{Checkpoint, Need};
+use osp::{Error, Result};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+const DEMO: &str = "assets/demo";
+
+/// A checkpoint and where it was found.
+pub struct Model {
+    pub folder: PathBuf,
+    pub checkpoint: Checkpoint,
+}
+
+/// The folder asked for, or else that of the demo model.
+fn folder(args: &ModelArgs) -> Result<PathBuf> {
+    let missing = || Error::config(DEMO, "the demo model is not there; name a model with --model DIR or OSP_MODEL");
+    args.model.clone().or_else(demo).ok_or_else(missing)
+}
+
+/// The demo model: beside the program or in a folder above it, else in the source tree that it was built from.
+fn demo() -> Option<PathBuf> {
+    let program = std::env::current_exe().and_then(std::fs::canonicalize).ok();
+    let above = program.iter().flat_map(|program| program.ancestors().skip(1));
+    let places = above.chain([Path::new(env!("CARGO_MANIFEST_DIR"))]);
+    places.map(|place| place.join(DEMO)).find(|folder| folder.is_dir())
+}
+
+/// Opens the model, checked as far as `need` goes, and shows what its maker wants every user to know.
+pub fn open(
+    args: &ModelArgs,
+    text_encoder: Option<&Path>,
+    transformer: Option<&str>,
+    need: Need,
+    console: &Console,
+) -> Result<Model> {
+    let folder = folder(args)?;
+    let checkpoint = Checkpoint::open(&folder, text_encoder, transformer, args.weights, need)?;
+    if let Some(notice) = &checkpoint.defaults.notice {
+        console.note(notice);
+    }
+    Ok(Model { folder, checkpoint })
+}
+
+/// Which weights made an output.
+#[derive(Serialize)]
+pub struct Fingerprints {
+    text_encoder: Option<String>,
+    transformer: Option<String>,
+    vae: Option<String>,
+}
+
+impl Fingerprints {
+    /// Of all parts that are open.
+    pub fn of(checkpoint: &Checkpoint) -> Self {
+        Self {
+            text_encoder: checkpoint.text_encoder.as_ref().map(|part| part.source.fingerprint()),
+            transformer: checkpoint.transformer.as_ref().map(|part| part.source.fingerprint()),
+            vae: checkpoint.vae.as_ref().map(|part| part.source.fingerprint()),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `osp reconstruct`: what the VAE keeps of a clip.
+
+use super::args::{DeviceArgs, ModelArgs, TilingArgs, latent_size};
+use super::clip::{InputArgs, Posterior};
+use super::console::Console;
+use super::model;
+use super::record::{Origin, Record, Tiles};
+use osp::checkpoint::Need;
+use osp::video::metrics::{Scores, psnr, ssim};
+use osp::video::{Clip, Format, Writer, check_writable};
+use osp::{Result, pipeline};
+use serde::Serialize;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  osp reconstruct holiday.mp4 -o again.mp4
+  osp reconstruct holiday.mp4 -o again.gif --max-frames 65 --size 256x256
+  osp reconstruct photo.jpg -o again.png --mean --json
+
+PSNR (dB) and SSIM compare the decoded frames, before they are written, with the input as it was cut.";
+
+/// Encodes a video or an image, decodes it again, and says how alike they are
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    input: InputArgs,
+    /// Output: .mp4, .gif, .y4m, .png (one frame), or no ending for a folder of PNGs; an older one is replaced when the
+    /// run has succeeded
+    #[arg(short, long, value_name = "PATH")]
+    output: PathBuf,
+    #[command(flatten)]
+    posterior: Posterior,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    tiles: TilingArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Serialize)]
+struct Facts<'a> {
+    input: &'a PathBuf,
+    frames: usize,
+    height: usize,
+    width: usize,
+    fps: f64,
+    seed: Option<u64>,
+    tiles: Option<Tiles>,
+    psnr: Quality,
+    ssim: Quality,
+}
+
+/// A measure of likeness; infinite values (equal frames) are `null` in JSON.
+#[derive(Serialize)]
+struct Quality {
+    overall: f64,
+    frames: Vec<f64>,
+}
+
+impl From<Scores> for Quality {
+    fn from(Scores { overall, frames }: Scores) -> Self {
+        Self { overall, frames }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args, console: &Console) -> Result<()> {
+    check_writable(&args.output)?;
+    args.input.check()?;
+    let tiling = args.tiles.tiling()?;
+    let backend = args.device.open(console)?;
+    let model = model::open(&args.model, None, None, Need::Vae, console)?;
+    let clip = args.input.read(console)?;
+    let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, clip.info(), Some(clip.frames))?;
+
+    let size = [clip.frames, clip.height, clip.width];
+    let seed = args.posterior.seed();
+    let latent = pipeline::encode(&backend, &model.checkpoint, &clip.pixels, size, tiling, seed, console)?;
+    let mut pixels = Vec::with_capacity(clip.pixels.len());
+    let mut push = |rgb: &[u8]| {
+        pixels.extend_from_slice(rgb);
+        writer.push(rgb)
+    };
+    pipeline::decode(&backend, &model.checkpoint, &latent, latent_size(size), tiling, console, &mut push)?;
+    writer.finish()?;
+
+    let decoded = Clip::new(clip.info(), pixels)?;
+    let (psnr, ssim) = (psnr(&clip, &decoded)?.into(), ssim(&clip, &decoded)?.into());
+    if !console.json() {
+        console.result(table(&psnr, &ssim))?;
+    }
+    let [frames, height, width] = size;
+    let (fps, tiles) = (clip.fps.as_f64(), tiling.map(Tiles::from));
+    let facts = Facts { input: &args.input.input, frames, height, width, fps, seed, tiles, psnr, ssim };
+    Record::new(&args.output, facts, &Origin::new(&model, &backend)).print(console)
+}
+
+/// A line per frame, and one for all.
+fn table(psnr: &Quality, ssim: &Quality) -> String {
+    let line = |name: &str, psnr: f64, ssim: f64| format!("{name:>5}  {psnr:>7.2}  {ssim:>6.4}");
+    let frames = psnr.frames.iter().zip(&ssim.frames).enumerate();
+    let mut lines = vec!["frame  PSNR dB    SSIM".to_owned()];
+    lines.extend(frames.map(|(index, (&psnr, &ssim))| line(&index.to_string(), psnr, ssim)));
+    lines.push(line("all", psnr.overall, ssim.overall));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_a_line_per_frame_and_one_for_all() {
+        let psnr = Quality { overall: 33.0, frames: vec![f64::INFINITY, 30.123] };
+        let ssim = Quality { overall: 0.95, frames: vec![1.0, 0.9] };
+        let expected = "frame  PSNR dB    SSIM\n    0      inf  1.0000\n    1    30.12  0.9000\n  all    33.00  0.9500";
+        assert_eq!(table(&psnr, &ssim), expected);
+    }
+}

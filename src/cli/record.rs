@@ -1,0 +1,92 @@
+//! The record of an output: what was asked, what made it, and what it cost.
+
+use super::console::Console;
+use super::model::{Fingerprints, Model};
+use super::output::{record_path, write_file};
+use osp::Result;
+use osp::backend::Backend;
+use osp::model::vae::tiling::Tiling;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What made an output; the same for all outputs of a run.
+#[derive(Serialize)]
+pub struct Origin {
+    version: &'static str,
+    device: String,
+    model: PathBuf,
+    weights: Fingerprints,
+}
+
+impl Origin {
+    /// A run of `model` on `backend`.
+    pub fn new(model: &Model, backend: &impl Backend) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            device: backend.name(),
+            model: model.folder.clone(),
+            weights: Fingerprints::of(&model.checkpoint),
+        }
+    }
+}
+
+/// The windows of the VAE, as its options name them.
+#[derive(Clone, Copy, Serialize)]
+pub struct Tiles {
+    tile_size: usize,
+    tile_frames: usize,
+    tile_overlap: f64,
+}
+
+impl From<Tiling> for Tiles {
+    fn from(tiling: Tiling) -> Self {
+        Self { tile_size: tiling.sample_size, tile_frames: tiling.sample_frames, tile_overlap: tiling.overlap }
+    }
+}
+
+/// The output, what its command has to say about it, the origin, and the peak of memory.
+#[derive(Serialize)]
+pub struct Record<'a, F> {
+    output: &'a Path,
+    #[serde(flatten)]
+    facts: F,
+    #[serde(flatten)]
+    origin: &'a Origin,
+    peak_rss_bytes: Option<u64>,
+}
+
+impl<'a, F: Serialize> Record<'a, F> {
+    /// The record of `output`, which has just been made.
+    pub fn new(output: &'a Path, facts: F, origin: &'a Origin) -> Self {
+        Self { output, facts, origin, peak_rss_bytes: peak_rss() }
+    }
+
+    /// Writes the record beside the output.
+    pub fn save(&self) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(self).expect("records have string keys and plain values");
+        text.push('\n');
+        write_file(&record_path(self.output), text.as_bytes())
+    }
+
+    /// Prints the record where results are for machines, else the output's path.
+    pub fn print(&self, console: &Console) -> Result<()> {
+        if console.json() { console.json_result(self) } else { console.result(self.output.display()) }
+    }
+}
+
+/// Most memory that the process has held at any time, in bytes, where the system tells (`VmHWM` of Linux).
+fn peak_rss() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn linux_tells_the_peak_of_memory() {
+        assert!(super::peak_rss().unwrap() > 1 << 20);
+    }
+}

@@ -1,0 +1,116 @@
+//! Latents to frames and back.
+
+use super::layout::nhwc_from_nchw;
+use super::{Observer, Stage, tick};
+use crate::backend::Backend;
+use crate::checkpoint::{Checkpoint, Part};
+use crate::error::Result;
+use crate::model::vae::tiling::Tiling;
+use crate::model::vae::{Frames, LATENT_SCALE, VaeConfig, VaeDecoder, VaeEncoder, Windows};
+use crate::ops::tile::ToBytes;
+use crate::sampler::TorchRng;
+use crate::weights::Scope;
+use crate::weights::load::Loader;
+
+/// Log variances of the posterior are cut to this range.
+const LOG_VARIANCE: (f32, f32) = (-30.0, 20.0);
+
+/// Loads the VAE's decoder.
+pub(crate) fn load_decoder<B: Backend>(backend: &B, part: &Part<VaeConfig>) -> Result<VaeDecoder<B::Weight>> {
+    VaeDecoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, backend)))
+}
+
+/// Loads the VAE's encoder.
+pub(crate) fn load_encoder<B: Backend>(backend: &B, part: &Part<VaeConfig>) -> Result<VaeEncoder<B::Weight>> {
+    VaeEncoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, backend)))
+}
+
+/// Encodes a clip: `pixels` RGB bytes `[frames, height, width, 3]`, frames 4k + 1, sides multiples of 8. Gives the latent
+/// `[frames/4 + 1, height/8, width/8, 4]`, times 0.18215: a sample of the posterior with `seed`'s noise, or its mean.
+///
+/// # Errors
+/// Those of reading weights and of the backend; [`crate::Error::Interrupted`].
+pub fn encode<B: Backend>(
+    backend: &B,
+    checkpoint: &Checkpoint,
+    pixels: &[u8],
+    size: [usize; 3],
+    tiling: Option<Tiling>,
+    seed: Option<u64>,
+    observer: &dyn Observer,
+) -> Result<Vec<f32>> {
+    let part = checkpoint.vae.as_ref().expect("every command that codes opens the VAE");
+    let encoder = load_encoder(backend, part)?;
+    let video: Vec<f32> = pixels.iter().map(|&byte| byte as f32 / 127.5 - 1.0).collect();
+    let video = backend.upload(&video)?;
+    let mut moments = Vec::new();
+    observer.begin(Stage::Encode, Windows::encoding(&part.config, size, tiling)?.units() as u64);
+    encoder.encode(backend, &video, size, tiling, &mut || tick(observer), &mut |frames| {
+        download(backend, &frames, &mut moments)
+    })?;
+    observer.end();
+    Ok(posterior(&moments, part.config.embed_dim, seed))
+}
+
+/// Appends a window's frames that count.
+pub(crate) fn download<B: Backend>(backend: &B, frames: &Frames<'_, B>, out: &mut Vec<f32>) -> Result<()> {
+    let frame_len = frames.height * frames.width * frames.channels;
+    let start = out.len();
+    out.resize(start + (frames.frames - frames.skip) * frame_len, 0.0);
+    backend.download(frames.data, frames.skip * frame_len, &mut out[start..])
+}
+
+/// Mean, or mean + exp(½·log variance)·noise, times [`LATENT_SCALE`]. Noise is drawn in the order (C, T, H, W).
+fn posterior(moments: &[f32], channels: usize, seed: Option<u64>) -> Vec<f32> {
+    let pixels = moments.chunks_exact(2 * channels);
+    let mut latent: Vec<f32> = pixels.clone().flat_map(|pixel| &pixel[..channels]).copied().collect();
+    if let Some(seed) = seed {
+        let noise = nhwc_from_nchw(&TorchRng::new(seed).randn(latent.len()), channels);
+        let log_variances = pixels.flat_map(|pixel| &pixel[channels..]);
+        for ((value, noise), &log_variance) in latent.iter_mut().zip(noise).zip(log_variances) {
+            *value += (0.5 * log_variance.clamp(LOG_VARIANCE.0, LOG_VARIANCE.1)).exp() * noise;
+        }
+    }
+    latent.iter_mut().for_each(|value| *value *= LATENT_SCALE);
+    latent
+}
+
+/// Decodes a latent `size` = `[frames, height, width]` (times 0.18215) to RGB frames, each handed to `frame` in order.
+///
+/// # Errors
+/// Those of reading weights, of the backend and of `frame`; [`crate::Error::Interrupted`].
+pub fn decode<B: Backend>(
+    backend: &B,
+    checkpoint: &Checkpoint,
+    latent: &[f32],
+    size: [usize; 3],
+    tiling: Option<Tiling>,
+    observer: &dyn Observer,
+    frame: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let part = checkpoint.vae.as_ref().expect("every command that codes opens the VAE");
+    let decoder = load_decoder(backend, part)?;
+    let latent: Vec<f32> = latent.iter().map(|value| value / LATENT_SCALE).collect();
+    let latent = backend.upload(&latent)?;
+    observer.begin(Stage::Decode, Windows::decoding(&part.config, size, tiling)?.units() as u64);
+    decoder.decode(backend, &latent, size, tiling, &mut || tick(observer), &mut |frames| {
+        frames_to_bytes(backend, &frames, frame)
+    })?;
+    observer.end();
+    Ok(())
+}
+
+/// Hands over a window's frames that count as bytes.
+fn frames_to_bytes<B: Backend>(
+    backend: &B,
+    frames: &Frames<'_, B>,
+    frame: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let len = frames.height * frames.width * frames.channels;
+    let mut bytes = vec![0; len];
+    for i in frames.skip..frames.frames {
+        backend.to_bytes(&ToBytes { offset: i * len, len }, frames.data, &mut bytes)?;
+        frame(&bytes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Golden folders of the VAE: encode and decode whole cases, and compare every block of one traced run.
+
+use super::golden::{Bf16Error, Golden, Tile};
+use super::{Check, relative_l2, tolerance};
+use crate::backend::{Backend, DeviceBuffer};
+use crate::checkpoint::{Part, WeightSource};
+use crate::error::{Error, Result};
+use crate::model::vae::{Frames, VaeConfig, VaeDecoder, VaeEncoder};
+use crate::pipeline::{load_decoder, load_encoder, nchw_from_nhwc, nhwc_from_nchw};
+use crate::weights::safetensors::Safetensors;
+use crate::weights::{Source, Tensor};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Case {
+    tile: Option<Tile>,
+    torch_bf16_rel_error: Bf16Error,
+}
+
+pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> {
+    let part: Part<VaeConfig> = Part::open(check.folder, WeightSource::Files)?;
+    let encoder = load_encoder(backend, &part)?;
+    let decoder = load_decoder(backend, &part)?;
+    let golden = Golden::open(check.folder)?;
+    for (name, case) in golden.cases() {
+        let case: Case = golden.read(name, case)?;
+        let tiling = case.tile.map(Into::into);
+        for (input, output) in [("video", "moments"), ("latent", "decoded")] {
+            let x = golden.floats(name, input, 5)?;
+            let expected = golden.floats(name, output, 5)?;
+            let found = each_sample(&x, |values, size| {
+                let x = backend.upload(values)?;
+                let mut out = Vec::new();
+                let mut channels = 0;
+                let emit = &mut |frames: Frames<'_, B>| {
+                    channels = frames.channels;
+                    crate::pipeline::download(backend, &frames, &mut out)
+                };
+                match output {
+                    "moments" => encoder.encode(backend, &x, size, tiling, &mut || Ok(()), emit)?,
+                    _ => decoder.decode(backend, &x, size, tiling, &mut || Ok(()), emit)?,
+                }
+                Ok(nchw_from_nhwc(&out, channels))
+            })?;
+            let allowed = check.precision.relative(tolerance::VAE, case.torch_bf16_rel_error.of(output));
+            check.at_most(format!("{name}.{output}"), "relative L2", relative_l2(&found, &expected.to_f32()), allowed);
+        }
+    }
+    trace(backend, check, &encoder, &decoder)
+}
+
+/// Runs `code` on every sample of `x` (N, C, T, H, W), in the engine's layout, and puts the results together.
+fn each_sample(x: &Tensor, mut code: impl FnMut(&[f32], [usize; 3]) -> Result<Vec<f32>>) -> Result<Vec<f32>> {
+    let [_, channels, frames, height, width] = x.shape[..] else { panic!("read with five axes") };
+    let values = x.to_f32();
+    let samples = values.chunks_exact(channels * frames * height * width);
+    let mut out = Vec::new();
+    for sample in samples {
+        out.extend(code(&nhwc_from_nchw(sample, channels), [frames, height, width])?);
+    }
+    Ok(out)
+}
+
+/// Every block that the trace names: the encoder fed with `video`, the decoder with the posterior's mean. Norms are
+/// traced before SiLU, which the engine fuses with them; they show in the convolutions behind them.
+fn trace<B: Backend>(
+    backend: &B,
+    check: &mut Check<'_>,
+    encoder: &VaeEncoder<B::Weight>,
+    decoder: &VaeDecoder<B::Weight>,
+) -> Result<()> {
+    let path = check.folder.join("trace.safetensors");
+    if !path.is_file() || check.precision != super::Precision::F32 {
+        return Ok(());
+    }
+    let source = Safetensors::open(&path)?;
+    let expect = |name: &str| source.tensor(&format!("trace.{name}"));
+    let missing = |name: &str| Error::weight(&path, name, "is missing");
+    let mut results = Vec::new();
+    let mut failure = None;
+    let mut moments = None;
+    let mut probe = |name: &str, x: &B::Buffer, [frames, height, width, channels]: [usize; 4]| {
+        let mut compare = || -> Result<()> {
+            let mut values = vec![0.0; x.len()];
+            backend.download(x, 0, &mut values)?;
+            if name == "quant_conv" {
+                moments = Some((values.clone(), [frames, height, width], channels));
+            }
+            if let Some(expected) = expect(name)? {
+                let found = nchw_from_nhwc(&values, channels);
+                results.push((format!("trace.{name}"), relative_l2(&found, &expected.to_f32())));
+            }
+            Ok(())
+        };
+        failure = failure.take().or_else(|| compare().err());
+    };
+    let video = source.tensor("video")?.ok_or_else(|| missing("video"))?;
+    each_sample(&video, |values, size| {
+        encoder.encode_probed(backend, &backend.upload(values)?, size, &mut probe)?;
+        Ok(Vec::new())
+    })?;
+    let (values, size, channels) = moments.take().ok_or_else(|| missing("trace.quant_conv"))?;
+    let mean: Vec<f32> = values.chunks_exact(channels).flat_map(|pixel| &pixel[..channels / 2]).copied().collect();
+    let mut probe = |name: &str, x: &B::Buffer, [_, _, _, channels]: [usize; 4]| {
+        let mut compare = || -> Result<()> {
+            let mut values = vec![0.0; x.len()];
+            backend.download(x, 0, &mut values)?;
+            if let Some(expected) = expect(name)? {
+                results.push((
+                    format!("trace.{name}"),
+                    relative_l2(&nchw_from_nhwc(&values, channels), &expected.to_f32()),
+                ));
+            }
+            Ok(())
+        };
+        failure = failure.take().or_else(|| compare().err());
+    };
+    decoder.decode_probed(backend, &backend.upload(&mean)?, size, &mut probe)?;
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    for (name, error) in results {
+        check.at_most(name, "relative L2", error, tolerance::VAE);
+    }
+    Ok(())
+}

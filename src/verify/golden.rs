@@ -1,0 +1,111 @@
+//! Reading a golden folder: `cases.json` says what each case is, `cases.safetensors` holds `CASE.TENSOR`.
+
+use crate::error::{Error, Result};
+use crate::weights::safetensors::Safetensors;
+use crate::weights::{DType, Source, Tensor};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+/// An open golden folder.
+pub(super) struct Golden {
+    file: PathBuf,
+    cases: Map<String, Value>,
+    tensors: Safetensors,
+}
+
+impl Golden {
+    /// Opens both files.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let file = folder.join("cases.json");
+        let text = std::fs::read_to_string(&file).map_err(Error::io("cannot read", &file))?;
+        let cases = serde_json::from_str(&text)
+            .map_err(|error| Error::config(&file, format!("is not a table of cases: {error}")))?;
+        Ok(Self { file, cases, tensors: Safetensors::open(&folder.join("cases.safetensors"))? })
+    }
+
+    /// Every case by name.
+    pub fn cases(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.cases.iter()
+    }
+
+    /// A case's description.
+    pub fn read<T: DeserializeOwned>(&self, name: &str, case: &Value) -> Result<T> {
+        T::deserialize(case).map_err(|error| Error::config(&self.file, format!("case {name}: {error}")))
+    }
+
+    /// The tensor `name`, if it is there.
+    pub fn find(&self, name: &str) -> Result<Option<Tensor>> {
+        self.tensors.tensor(name)
+    }
+
+    /// The tensor `CASE.TENSOR`.
+    pub fn tensor(&self, case: &str, tensor: &str) -> Result<Tensor> {
+        let name = if case.is_empty() { tensor.to_owned() } else { format!("{case}.{tensor}") };
+        self.find(&name)?
+            .ok_or_else(|| Error::weight(self.tensors.path(), &name, "is missing; cases.json speaks of it"))
+    }
+
+    /// A tensor of `axes` axes, as f32.
+    pub fn floats(&self, case: &str, tensor: &str, axes: usize) -> Result<Tensor> {
+        let found = self.tensor(case, tensor)?;
+        if found.shape.len() != axes || !found.dtype.is_float() || found.is_empty() {
+            let problem =
+                format!("is {} of shape {:?}; expected floats with {axes} axes", found.dtype.name(), found.shape);
+            return Err(Error::weight(self.tensors.path(), format!("{case}.{tensor}"), problem));
+        }
+        Ok(found)
+    }
+
+    /// A tensor of 64-bit integers.
+    pub fn integers(&self, case: &str, tensor: &str) -> Result<Vec<i64>> {
+        let found = self.tensor(case, tensor)?;
+        if found.dtype != DType::I64 {
+            let problem = format!("is {}; expected i64", found.dtype.name());
+            return Err(Error::weight(self.tensors.path(), format!("{case}.{tensor}"), problem));
+        }
+        Ok(found
+            .bytes
+            .chunks_exact(8)
+            .map(|bytes| i64::from_le_bytes(bytes.try_into().expect("chunks of 8")))
+            .collect())
+    }
+}
+
+/// PyTorch's own bf16 error of a case: a number, or one per tensor.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(untagged)]
+pub(super) enum Bf16Error {
+    /// Of the only tensor.
+    Single(f64),
+    /// By tensor.
+    ByTensor(std::collections::BTreeMap<String, f64>),
+}
+
+impl Bf16Error {
+    /// That of `tensor`; 0, which no 16-bit device reaches, if the case does not say.
+    pub fn of(&self, tensor: &str) -> f64 {
+        match self {
+            Self::Single(error) => *error,
+            Self::ByTensor(errors) => errors.get(tensor).copied().unwrap_or(0.0),
+        }
+    }
+}
+
+/// The windows of a tiled case.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+pub(super) struct Tile {
+    tile_overlap_factor: f64,
+    tile_sample_min_size: usize,
+    tile_sample_min_size_t: usize,
+}
+
+impl From<Tile> for crate::model::vae::tiling::Tiling {
+    fn from(tile: Tile) -> Self {
+        Self {
+            sample_size: tile.tile_sample_min_size,
+            sample_frames: tile.tile_sample_min_size_t,
+            overlap: tile.tile_overlap_factor,
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The golden pipeline: prompt to latent and to frames.
+
+use super::golden::{Bf16Error, Golden, Tile};
+use super::{Check, Precision, relative_l2, tolerance};
+use crate::backend::Backend;
+use crate::checkpoint::{Checkpoint, Need, WeightSource};
+use crate::error::{Error, Result};
+use crate::pipeline::{Denoiser, Noise, Quiet, Request, TextStage, decode, nchw_from_nhwc};
+use crate::sampler::Kind;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Case {
+    prompt: String,
+    negative_prompt: String,
+    clean_caption: bool,
+    frames: usize,
+    height: usize,
+    width: usize,
+    sampler: String,
+    steps: usize,
+    guidance_scale: f32,
+    tile: Option<Tile>,
+    torch_bf16_rel_error: Bf16Error,
+    torch_bf16_video_psnr: f64,
+}
+
+pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> {
+    let checkpoint = Checkpoint::open(check.folder, None, None, WeightSource::Files, Need::Everything)?;
+    let transformer = checkpoint.transformer.as_ref().expect("everything was opened");
+    let encoder = checkpoint.text_encoder.as_ref().expect("everything was opened");
+    let text_stage = TextStage::load(backend, encoder, transformer.config.model_max_length)?;
+    let denoiser = Denoiser::load(backend, transformer)?;
+    let golden = Golden::open(check.folder)?;
+    for (name, case) in golden.cases() {
+        let case: Case = golden.read(name, case)?;
+        let request = request(&case)?;
+        request.validate()?;
+        let text = text_stage.encode(
+            backend,
+            &request.prompt,
+            &request.negative_prompt,
+            request.clean_caption,
+            request.guidance,
+            &Quiet,
+        )?;
+        let schedule = request.sampler.schedule(request.steps)?;
+        let mut draws = draws(&golden, name)?.into_iter();
+        if draws.len() != 1 + schedule.calls.iter().filter(|call| call.draws_noise).count() {
+            return Err(Error::Usage(format!(
+                "case {name}: holds another number of noise draws than {} makes",
+                request.sampler
+            )));
+        }
+        let latent = denoiser.run(backend, &request, &schedule, &text, &mut Noise::Given(&mut draws), &Quiet)?;
+
+        let expected = golden.floats(name, "final_latent", 5)?;
+        let found = nchw_from_nhwc(&latent, expected.shape[1]);
+        let allowed = check.precision.relative(tolerance::PIPELINE, case.torch_bf16_rel_error.of("final_latent"));
+        check.at_most(format!("{name}.final_latent"), "relative L2", relative_l2(&found, &expected.to_f32()), allowed);
+
+        let mut video = Vec::new();
+        let mut push = |rgb: &[u8]| {
+            video.extend_from_slice(rgb);
+            Ok(())
+        };
+        decode(backend, &checkpoint, &latent, request.latent_size(), request.tiling, &Quiet, &mut push)?;
+        compare_frames(check, name, &video, &golden.tensor(name, "video")?.bytes, case.torch_bf16_video_psnr);
+    }
+    Ok(())
+}
+
+fn request(case: &Case) -> Result<Request> {
+    let sampler: Kind = case.sampler.parse()?;
+    Ok(Request {
+        prompt: case.prompt.clone(),
+        negative_prompt: case.negative_prompt.clone(),
+        clean_caption: case.clean_caption,
+        frames: case.frames,
+        height: case.height,
+        width: case.width,
+        sampler,
+        steps: case.steps,
+        guidance: case.guidance_scale,
+        seed: 0,
+        tiling: case.tile.map(Into::into),
+    })
+}
+
+/// The initial noise, then the later draws.
+fn draws(golden: &Golden, name: &str) -> Result<Vec<Vec<f32>>> {
+    let initial = golden.floats(name, "initial_noise", 5)?.to_f32();
+    let later = match golden.find(&format!("{name}.noise"))? {
+        Some(noise) => noise.to_f32(),
+        None => Vec::new(),
+    };
+    let len = initial.len();
+    Ok(std::iter::once(initial).chain(later.chunks_exact(len).map(<[f32]>::to_vec)).collect())
+}
+
+fn compare_frames(check: &mut Check<'_>, name: &str, found: &[u8], expected: &[u8], torch_psnr: f64) {
+    let case = format!("{name}.video");
+    let differences = || found.iter().zip(expected).map(|(&a, &b)| (a as f64 - b as f64).abs());
+    let count = if found.len() == expected.len() { expected.len() as f64 } else { 0.0 };
+    if check.precision == Precision::F32 {
+        let largest = if count > 0.0 { differences().fold(0.0, f64::max) } else { f64::INFINITY };
+        let off = differences().filter(|&difference| difference > 0.0).count() as f64 / count;
+        check.at_most(&case, "largest byte step", largest, tolerance::BYTE_STEP);
+        check.at_most(&case, "share of bytes off", off, tolerance::BYTES_OFF);
+        return;
+    }
+    let square = differences().map(|difference| difference * difference).sum::<f64>() / count;
+    check.at_least(&case, "PSNR dB", 10.0 * (255.0 * 255.0 / square).log10(), torch_psnr - tolerance::PSNR_MARGIN);
+}

@@ -1,0 +1,90 @@
+//! Golden captions, tokens and text embeddings.
+
+use super::golden::{Bf16Error, Golden};
+use super::{Check, relative_l2, tolerance};
+use crate::backend::Backend;
+use crate::checkpoint::{Part, WeightSource};
+use crate::error::{Error, Result};
+use crate::model::t5::{T5, T5Config, embedding_name};
+use crate::text::caption;
+use crate::text::tokenizer::Tokenizer;
+use crate::weights::Scope;
+use crate::weights::load::Loader;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+
+#[derive(Deserialize)]
+struct Caption {
+    text: String,
+    cleaned: String,
+    lowered: String,
+}
+
+#[derive(Deserialize)]
+struct Tokens {
+    text: String,
+    ids: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    torch_bf16_rel_error: Bf16Error,
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
+    serde_json::from_str(&text).map_err(|error| Error::config(path, error.to_string()))
+}
+
+/// Cleaned and merely lower-cased captions, character by character.
+pub(super) fn captions(check: &mut Check<'_>) -> Result<()> {
+    let captions: Vec<Caption> = read(&check.folder.join("captions.json"))?;
+    let differ = |of: &dyn Fn(&Caption) -> bool| captions.iter().filter(|caption| of(caption)).count() as f64;
+    let cleaned = differ(&|golden| caption::clean(&golden.text) != golden.cleaned);
+    let lowered = differ(&|golden| caption::lower(&golden.text) != golden.lowered);
+    check.at_most("cleaned", "captions that differ", cleaned, 0.0);
+    check.at_most("lowered", "captions that differ", lowered, 0.0);
+    Ok(())
+}
+
+/// Token ids where the folder has them, and the encoder's output.
+pub(super) fn encoder<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> {
+    let tokens = check.folder.join("tokens.json");
+    if tokens.is_file() {
+        let golden: Vec<Tokens> = read(&tokens)?;
+        let tokenizer = Tokenizer::open(check.folder)?;
+        let mut differ = 0;
+        for text in &golden {
+            differ += usize::from(tokenizer.encode(&text.text)? != text.ids);
+        }
+        check.at_most("tokens", "texts that differ", differ as f64, 0.0);
+    }
+    let part: Part<T5Config> = Part::open(check.folder, WeightSource::Files)?;
+    let mut loader = Loader::new(&*part.source, backend);
+    let model = T5::build(&part.config, embedding_name(&*part.source), Scope::root(&mut loader))?;
+    let golden = Golden::open(check.folder)?;
+    for (name, case) in golden.cases() {
+        let case: Case = golden.read(name, case)?;
+        let expected = golden.floats(name, "hidden", 3)?;
+        let [samples, length, channels] = expected.shape[..] else { panic!("read with three axes") };
+        let (ids, mask) = (golden.integers(name, "ids")?, golden.integers(name, "mask")?);
+        if ids.len() != samples * length || mask.len() != ids.len() {
+            return Err(Error::Usage(format!(
+                "case {name}: {} ids and {} mask values for {samples} texts of {length}",
+                ids.len(),
+                mask.len()
+            )));
+        }
+        let mut found = vec![0.0; expected.len()];
+        for (i, out) in found.chunks_exact_mut(length * channels).enumerate() {
+            let ids: Vec<u32> = ids[i * length..][..length].iter().map(|&id| id as u32).collect();
+            let mask: Vec<bool> = mask[i * length..][..length].iter().map(|&kept| kept != 0).collect();
+            let hidden = model.encode(backend, &ids, &mask, &mut || Ok(()))?;
+            backend.download(&hidden, 0, out)?;
+        }
+        let allowed = check.precision.relative(tolerance::TRANSFORMER, case.torch_bf16_rel_error.of("hidden"));
+        check.at_most(format!("{name}.hidden"), "relative L2", relative_l2(&found, &expected.to_f32()), allowed);
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Golden folders of the transformer: one evaluation each.
+
+use super::golden::{Bf16Error, Golden};
+use super::{Check, relative_l2, tolerance};
+use crate::backend::Backend;
+use crate::checkpoint::{Part, WeightSource};
+use crate::error::{Error, Result};
+use crate::model::latte::{Latte, LatteConfig, Shape};
+use crate::pipeline::{nchw_from_nhwc, nhwc_from_nchw};
+use crate::weights::Scope;
+use crate::weights::load::Loader;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Case {
+    masked: bool,
+    temporal: bool,
+    timestep: f32,
+    torch_bf16_rel_error: Bf16Error,
+}
+
+pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> {
+    let part: Part<LatteConfig> = Part::open(check.folder, WeightSource::Files)?;
+    let mut loader = Loader::new(&*part.source, backend);
+    let model = Latte::build(&part.config, Scope::root(&mut loader))?;
+    let golden = Golden::open(check.folder)?;
+    for (name, case) in golden.cases() {
+        let case: Case = golden.read(name, case)?;
+        let found = evaluate(backend, &model, &golden, name, &case)?;
+        let expected = golden.floats(name, "output", 5)?.to_f32();
+        let allowed = check.precision.relative(tolerance::TRANSFORMER, case.torch_bf16_rel_error.of("output"));
+        check.at_most(format!("{name}.output"), "relative L2", relative_l2(&found, &expected), allowed);
+    }
+    Ok(())
+}
+
+/// The output (N, out_channels, T, H, W) of one case.
+fn evaluate<B: Backend>(
+    backend: &B,
+    model: &Latte<B::Weight>,
+    golden: &Golden,
+    name: &str,
+    case: &Case,
+) -> Result<Vec<f32>> {
+    let c = model.config();
+    let latent = golden.floats(name, "latent", 5)?;
+    let caption = golden.floats(name, "caption", 3)?;
+    let [samples, channels, frames, height, width] = latent.shape[..] else { panic!("read with five axes") };
+    if caption.shape[0] != samples || channels != c.in_channels || caption.shape[2] != c.caption_channels {
+        let found = format!("latent {:?} and caption {:?} do not fit the config", latent.shape, caption.shape);
+        return Err(Error::Usage(format!("case {name}: {found}")));
+    }
+    let tokens = caption.shape[1];
+    let mask: Option<Vec<bool>> = match case.masked {
+        true => Some(golden.integers(name, "caption_mask")?.into_iter().map(|kept| kept != 0).collect()),
+        false => None,
+    };
+    let shape =
+        Shape { samples, frames, rows: height / c.patch_size, columns: width / c.patch_size, temporal: case.temporal };
+    let captions = backend.upload(&caption.to_f32())?;
+    let mut prepared = model.prepare(backend, shape, &captions, tokens, mask.as_deref())?;
+
+    let positions = frames * height * width;
+    let values = latent.to_f32();
+    let turned: Vec<f32> =
+        values.chunks_exact(channels * positions).flat_map(|sample| nhwc_from_nchw(sample, channels)).collect();
+    let mut out = backend.alloc(samples * positions * c.out_channels)?;
+    model.forward(backend, &mut prepared, &backend.upload(&turned)?, case.timestep, c.out_channels, &mut out)?;
+    let mut found = vec![0.0; samples * positions * c.out_channels];
+    backend.download(&out, 0, &mut found)?;
+    Ok(found
+        .chunks_exact(positions * c.out_channels)
+        .flat_map(|sample| nchw_from_nhwc(sample, c.out_channels))
+        .collect())
+}

@@ -1,0 +1,112 @@
+//! `osp encode`, `decode` and `reconstruct` with the tiny model.
+
+use super::{model_argument, names, osp, succeeds, write};
+use osp::video::{ReadOptions, read_clip};
+use safetensors::SafeTensors;
+use serde_json::Value;
+use std::fs;
+
+#[test]
+fn reconstruct_prints_a_line_per_frame_and_the_path() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("in.y4m"), 5, 32, 48);
+    let text = succeeds(folder.path(), &["reconstruct", "in.y4m", "-o", "out.gif", "--model", &model_argument()]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 1 + 5 + 1 + 1, "{text}");
+    assert!(lines[0].contains("PSNR") && lines[6].contains("all") && lines[7] == "out.gif", "{text}");
+    let clip = read_clip(&folder.path().join("out.gif"), &ReadOptions::default()).unwrap();
+    assert_eq!((clip.frames, clip.height, clip.width), (5, 32, 48));
+    assert_eq!(names(folder.path()), ["in.y4m", "out.gif"]);
+}
+
+#[test]
+fn reconstruct_tells_machines_how_alike_the_frames_are() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("in.png"), 1, 32, 32);
+    let args = ["reconstruct", "in.png", "-o", "out.png", "--mean", "--json", "--model", &model_argument()];
+    let record: Value = serde_json::from_str(&succeeds(folder.path(), &args)).unwrap();
+    assert_eq!(record["psnr"]["frames"], serde_json::json!([record["psnr"]["overall"]]));
+    assert!(record["psnr"]["overall"].as_f64().unwrap() > 0.0);
+    assert!((-1.0..=1.0).contains(&record["ssim"]["overall"].as_f64().unwrap()));
+    assert_eq!(record["seed"], Value::Null);
+}
+
+#[test]
+fn inputs_are_cut_to_what_the_model_takes_with_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("in.y4m"), 7, 36, 32);
+    let model = model_argument();
+    let args = ["encode", "in.y4m", "-o", "l.safetensors", "--model", &model, "--json"];
+    let run = |more: &[&str]| {
+        let output = osp(folder.path()).args(args).args(more).assert().success().get_output().clone();
+        let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (record, String::from_utf8(output.stderr).unwrap())
+    };
+    let size = |record: &Value| [&record["frames"], &record["height"], &record["width"]].map(|n| n.as_u64().unwrap());
+    let (record, said) = run(&[]);
+    assert_eq!(size(&record), [5, 32, 32]);
+    assert!(said.contains("5 of 7 frames") && said.contains("32x32 of 36x32"), "{said}");
+    let (record, said) = run(&["--size", "16x24", "--max-frames", "1"]);
+    assert_eq!(size(&record), [1, 16, 24]);
+    assert!(!said.contains("warning"), "{said}");
+    let (record, _) = run(&["--size", "24x16", "--crop", "--quiet"]);
+    assert_eq!(size(&record), [5, 24, 16]);
+}
+
+#[test]
+fn a_latent_file_has_channels_first_and_the_rate_and_decodes_again() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("in.y4m"), 5, 32, 48);
+    let model = model_argument();
+    let args = ["encode", "in.y4m", "-o", "l.safetensors", "--model", &model];
+    assert_eq!(succeeds(folder.path(), &args), "l.safetensors\n");
+    let bytes = fs::read(folder.path().join("l.safetensors")).unwrap();
+    assert_eq!(SafeTensors::deserialize(&bytes).unwrap().tensor("latent").unwrap().shape(), [1, 4, 2, 4, 6]);
+
+    succeeds(folder.path(), &["decode", "l.safetensors", "-o", "out.y4m", "--model", &model]);
+    let clip = read_clip(&folder.path().join("out.y4m"), &ReadOptions::default()).unwrap();
+    assert_eq!((clip.frames, clip.height, clip.width, clip.fps.as_f64()), (5, 32, 48, 12.0));
+    succeeds(folder.path(), &["decode", "l.safetensors", "-o", "fast.y4m", "--fps", "30000/1001", "--model", &model]);
+    let clip = read_clip(&folder.path().join("fast.y4m"), &ReadOptions::default()).unwrap();
+    assert_eq!((clip.fps.numerator(), clip.fps.denominator()), (30_000, 1001));
+}
+
+#[test]
+fn the_mean_is_the_same_every_time_and_a_sample_follows_its_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("in.png"), 1, 32, 32);
+    let model = model_argument();
+    let latent = |more: &[&str]| {
+        let args = [&["encode", "in.png", "-o", "l.safetensors", "--model", &model], more].concat();
+        succeeds(folder.path(), &args);
+        fs::read(folder.path().join("l.safetensors")).unwrap()
+    };
+    let mean = latent(&["--mean"]);
+    assert!(mean == latent(&["--mean"]));
+    assert!(latent(&[]) == latent(&["--seed", "0"]));
+    assert!(latent(&["--seed", "1"]) != latent(&["--seed", "0"]));
+    assert!(latent(&["--seed", "0"]) != mean);
+}
+
+#[test]
+fn tiles_change_the_result_only_where_they_are_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("in.png"), 1, 32, 64);
+    let model = model_argument();
+    let latent = |more: &[&str]| {
+        let args = [&["encode", "in.png", "-o", "l.safetensors", "--mean", "--model", &model], more].concat();
+        succeeds(folder.path(), &args);
+        fs::read(folder.path().join("l.safetensors")).unwrap()
+    };
+    let whole = latent(&["--no-tiling"]);
+    assert!(latent(&[]) == whole, "the clip fits into one tile");
+    assert!(latent(&["--tile-size", "32", "--tile-overlap", "0.5"]) != whole);
+}
+
+#[test]
+fn the_vae_may_come_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("in.png"), 1, 32, 32);
+    let vae = super::model().join("vae");
+    succeeds(folder.path(), &["reconstruct", "in.png", "-o", "out.png", "--model", vae.to_str().unwrap()]);
+}

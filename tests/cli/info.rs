@@ -1,0 +1,53 @@
+//! `osp info` of models that are well.
+
+use super::{fails, golden, model_argument, succeeds};
+use serde_json::Value;
+
+#[test]
+fn a_model_is_described_part_by_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = succeeds(folder.path(), &["info", &model_argument()]);
+    for word in ["text encoder", "transformer", "vae", "17 frames of 32x32", "1.4 M in 83 tensors", "bf16"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert!(text.contains("caption_projection.y_embedding") && !text.contains("PROBLEM"), "{text}");
+    assert!(!text.contains("shared.weight"), "the embedding that is read is not listed as unread: {text}");
+}
+
+#[test]
+fn machines_get_the_same_and_the_configs() {
+    let folder = tempfile::tempdir().unwrap();
+    let report: Value = serde_json::from_str(&succeeds(folder.path(), &["info", &model_argument(), "--json"])).unwrap();
+    assert_eq!(report["samples"]["frames"], 17);
+    let part = |name: &str| report["parts"].as_array().unwrap().iter().find(|part| part["part"] == name).unwrap();
+    assert_eq!(part("vae")["weights"]["parameters"], 4_042_219);
+    assert_eq!(part("vae")["config"]["hidden_size"], 32);
+    assert_eq!(part("transformer")["weights"]["not_read"], serde_json::json!(["caption_projection.y_embedding"]));
+    assert_eq!(part("text encoder")["problems"], serde_json::json!([]));
+}
+
+#[test]
+fn a_part_by_itself_is_described_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, part) in [("latte", "transformer"), ("vae_mixed", "vae"), ("pipeline/text_encoder", "text encoder")] {
+        let path = golden(name);
+        let output = succeeds(folder.path(), &["info", path.to_str().unwrap(), "--json"]);
+        let report: Value = serde_json::from_str(&output).unwrap();
+        let parts = report["parts"].as_array().unwrap();
+        assert_eq!((parts.len(), &parts[0]["part"]), (1, &Value::from(part)), "{name}");
+    }
+}
+
+#[test]
+fn configs_alone_can_be_described_with_made_up_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(golden("latte/config.json"), folder.path().join("config.json")).unwrap();
+    let args = ["info", ".", "--weights", "synthetic:7"];
+    assert!(succeeds(folder.path(), &args).contains("synthetic:7"));
+}
+
+#[test]
+fn a_folder_that_is_none_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    fails(folder.path(), &["info", "absent"], 5, &["absent", "no such folder"]);
+}

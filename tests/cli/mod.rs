@@ -1,0 +1,100 @@
+//! Runs the program as a user does, and looks at its output, its exit code and what it leaves in the folder.
+
+mod bad_input;
+mod coder;
+mod completions;
+mod help;
+mod info;
+#[cfg(unix)]
+mod interrupt;
+mod sample;
+mod verify;
+mod weights;
+
+use assert_cmd::Command;
+use osp::video::{Clip, FrameRate, VideoInfo, write_clip};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The tiny model of the golden data.
+fn model() -> PathBuf {
+    golden("pipeline")
+}
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// The program in `folder`, with nothing of the tester's environment that it listens to.
+fn osp(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_osp"));
+    command.current_dir(folder).env_remove("OSP_MODEL").env_remove("NO_COLOR");
+    command
+}
+
+/// What a run that succeeded has printed to stdout.
+fn succeeds(folder: &Path, args: &[&str]) -> String {
+    let output = osp(folder).args(args).assert().success().get_output().clone();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Checks that a run fails as it should: with exit code `code` and nothing on stdout; the last line on stderr is the only
+/// `osp: error: …` and has all `words`; everything in `folder` is as before.
+#[track_caller]
+fn fails(folder: &Path, args: &[&str], code: i32, words: &[&str]) {
+    let before = contents(folder);
+    let output = osp(folder).args(args).assert().code(code).get_output().clone();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let errors: Vec<&str> = stderr.lines().filter(|line| line.contains("error")).collect();
+    let last = stderr.lines().last().unwrap_or_default();
+    assert!(last.starts_with("osp: error: ") && errors.len() == 1, "{args:?}: {stderr}");
+    for word in words {
+        assert!(last.contains(word), "{args:?}: {last:?} does not say {word:?}");
+    }
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args:?}");
+    assert!(contents(folder) == before, "{args:?} changed the folder: {:?}", contents(folder).keys());
+}
+
+/// Every file below `folder`, and its bytes.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.insert(path.clone(), Vec::new());
+            files.extend(contents(&path));
+        } else {
+            files.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    files
+}
+
+/// A clip with some movement in it.
+fn clip(frames: usize, height: usize, width: usize) -> Clip {
+    let info = VideoInfo { width, height, fps: FrameRate::new(12, 1).unwrap() };
+    let byte = |i: usize| {
+        let (frame, pixel) = (i / info.frame_bytes(), i / 3 % (height * width));
+        ((pixel / width + frame) * 9 + pixel % width * 5 + i % 3 * 40) as u8
+    };
+    Clip::new(info, (0..frames * info.frame_bytes()).map(byte).collect()).unwrap()
+}
+
+/// Writes [`clip`] to a file.
+fn write(path: &Path, frames: usize, height: usize, width: usize) {
+    write_clip(path, &clip(frames, height, width)).unwrap();
+}
+
+/// Files directly in `folder`, in name order.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// The model's path as an argument.
+fn model_argument() -> String {
+    model().to_str().unwrap().to_owned()
+}

@@ -1,0 +1,157 @@
+//! `osp sample` with the tiny model: formats, names, records, repeatability.
+
+use super::{model_argument, names, osp, succeeds};
+use osp::video::{ReadOptions, read_clip};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// Runs `osp sample` with few steps.
+fn sample(folder: &Path, args: &[&str]) -> String {
+    let model = model_argument();
+    succeeds(folder, &[&["sample", "--model", &model, "--sampler", "DDIM", "--steps", "2"], args].concat())
+}
+
+fn record(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn the_ending_decides_the_format_and_stdout_is_the_path() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, frames) in [("a.mp4", 5), ("b.gif", 5), ("c.y4m", 5), ("d", 5), ("e.png", 1)] {
+        let args = ["a cat", "--frames", &frames.to_string(), "--guidance", "1", "-o", name];
+        assert_eq!(sample(folder.path(), &args), format!("{name}\n"));
+        let clip = read_clip(&folder.path().join(name), &ReadOptions::default()).unwrap();
+        assert_eq!((clip.frames, clip.height, clip.width), (frames, 32, 32), "{name}");
+    }
+    let expected = ["a.json", "a.mp4", "b.gif", "b.json", "c.json", "c.y4m", "d", "d.json", "e.json", "e.png"];
+    assert_eq!(names(folder.path()), expected);
+}
+
+#[test]
+fn defaults_follow_the_model_and_the_name_follows_the_prompt() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(sample(folder.path(), &["A red circle, moving!", "--seed", "7"]), "a-red-circle-moving-seed7.mp4\n");
+    let record = record(&folder.path().join("a-red-circle-moving-seed7.json"));
+    let expect = |key: &str, value: Value| assert_eq!(record[key], value, "{key}");
+    expect("prompt", "A red circle, moving!".into());
+    expect("cleaned_prompt", "a red circle, moving!".into());
+    expect("frames", 17.into());
+    expect("height", 32.into());
+    expect("width", 32.into());
+    expect("guidance", 7.5.into());
+    expect("sampler", "DDIM".into());
+    expect("steps", 2.into());
+    expect("model_calls", 2.into());
+    expect("seed", 7.into());
+    expect("fps", 24.0.into());
+    assert!(record["weights"]["vae"].as_str().unwrap().starts_with("safetensors:"));
+    assert!(record["seconds"]["denoise"].as_f64().unwrap() > 0.0);
+    #[cfg(target_os = "linux")]
+    assert!(record["peak_rss_bytes"].as_u64().unwrap() > 1 << 20);
+}
+
+#[test]
+fn several_prompts_make_numbered_files_and_a_grid() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("prompts.txt"), "\u{feff}a cat\r\n\r\n  a dog  \na cow").unwrap();
+    let args = ["--prompts", "prompts.txt", "--frames", "5", "--guidance", "1", "-o", "x.gif", "--json"];
+    let lines: Vec<Value> =
+        sample(folder.path(), &args).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let outputs: Vec<&str> = lines.iter().map(|line| line["output"].as_str().unwrap()).collect();
+    assert_eq!(outputs, ["x-000.gif", "x-001.gif", "x-002.gif", "x-grid.gif"]);
+    assert_eq!([&lines[0]["prompt"], &lines[1]["prompt"], &lines[2]["prompt"]], ["a cat", "a dog", "a cow"]);
+    assert_eq!(lines[3]["shows"], serde_json::json!(["x-000.gif", "x-001.gif", "x-002.gif"]));
+    assert_eq!(record(&folder.path().join("x-001.json")), lines[1]);
+    let grid = read_clip(&folder.path().join("x-grid.gif"), &ReadOptions::default()).unwrap();
+    assert_eq!((grid.frames, grid.height, grid.width), (5, 2 * 32 + 4, 2 * 32 + 4));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_video_and_another_seed_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["a cat", "--frames", "5", "--guidance", "1"];
+    sample(folder.path(), &[&args[..], &["--seed", "3,4", "-o", "a.y4m"]].concat());
+    sample(folder.path(), &[&args[..], &["--seed", "3", "-o", "b.y4m"]].concat());
+    let bytes = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    assert!(bytes("a-000.y4m") == bytes("b.y4m"));
+    assert!(bytes("a-001.y4m") != bytes("b.y4m"));
+}
+
+#[test]
+fn a_saved_latent_decodes_to_the_same_video_at_the_same_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["a cat", "--frames", "5", "--fps", "12", "--save-latent", "l.safetensors", "-o", "a.y4m"];
+    sample(folder.path(), &args);
+    succeeds(folder.path(), &["decode", "l.safetensors", "-o", "b.y4m", "--model", &model_argument()]);
+    let bytes = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    assert!(bytes("a.y4m") == bytes("b.y4m"));
+}
+
+#[test]
+fn quiet_runs_leave_stderr_empty_and_others_name_the_device_and_every_stage() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model_argument();
+    let args = ["sample", "a cat", "--model", &model, "--frames", "5", "--steps", "4", "-o", "a.mp4"];
+    let stderr = |more: &[&str]| {
+        let output = osp(folder.path()).args(args).args(more).assert().success().stdout("a.mp4\n").get_output().clone();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(stderr(&["--quiet"]), "");
+    let said = stderr(&[]);
+    for word in ["auto chose cpu", "text: ", "denoise: 13 steps in ", "decode: 1 tile in "] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(said.lines().all(|line| line.starts_with("osp: ")) && !said.contains('\x1b'), "{said}");
+}
+
+#[test]
+fn an_older_output_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.png"), "old").unwrap();
+    sample(folder.path(), &["a cat", "--frames", "1", "-o", "a.png"]);
+    assert!(fs::read(folder.path().join("a.png")).unwrap().starts_with(b"\x89PNG"));
+}
+
+/// A model of configs and a tokenizer alone, for made-up weights.
+fn configs(folder: &Path) {
+    for file in
+        ["vae/config.json", "transformer/config.json", "text_encoder/config.json", "text_encoder/tokenizer.json"]
+    {
+        let path = folder.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::copy(super::model().join(file), path).unwrap();
+    }
+}
+
+#[test]
+fn made_up_weights_need_configs_and_a_tokenizer_only() {
+    let folder = tempfile::tempdir().unwrap();
+    configs(&folder.path().join("model"));
+    let args = ["sample", "a cat", "--model", "model", "--weights", "synthetic:1", "--frames", "1", "--steps", "4"];
+    let args = [&args[..], &["-o", "a.png", "--json"]].concat();
+    let record: Value = serde_json::from_str(&succeeds(folder.path(), &args)).unwrap();
+    assert_eq!(record["weights"]["transformer"], "synthetic:1");
+}
+
+#[test]
+fn the_environment_may_name_the_model_and_the_model_its_settings_and_a_notice() {
+    let folder = tempfile::tempdir().unwrap();
+    configs(&folder.path().join("model"));
+    let settings =
+        r#"{"sampler": "EulerDiscrete", "steps": 3, "guidance_scale": 1.5, "notice": "Untrained: expect noise."}"#;
+    fs::write(folder.path().join("model/sampling.json"), settings).unwrap();
+    let run = |more: &[&str]| {
+        let args = ["sample", "a cat", "--weights", "synthetic:1", "--frames", "1", "-o", "a.png", "--json"];
+        let mut command = osp(folder.path());
+        let output = command.env("OSP_MODEL", "model").args(args).args(more).assert().success().get_output().clone();
+        (serde_json::from_slice::<Value>(&output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (record, said) = run(&[]);
+    assert!(said.contains("Untrained: expect noise."), "{said}");
+    let settings = |record: &Value| ["sampler", "steps", "guidance"].map(|key| record[key].clone());
+    assert_eq!(settings(&record), ["EulerDiscrete".into(), 3.into(), Value::from(1.5)]);
+    let (record, said) = run(&["--quiet", "--steps", "2"]);
+    assert_eq!((settings(&record)[1].as_u64(), said.as_str()), (Some(2), ""));
+}

@@ -1,0 +1,130 @@
+//! Models with one thing broken.
+
+use super::{contents, fails, model, osp};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+const VAE: &str = "vae/diffusion_pytorch_model.safetensors";
+const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
+
+/// A copy of the tiny model, without what the program does not read.
+fn copy_of_the_model() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for part in ["vae", "transformer", "text_encoder"] {
+        fs::create_dir(folder.path().join(part)).unwrap();
+        for entry in fs::read_dir(model().join(part)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap();
+            if ["json", "safetensors", "model"]
+                .iter()
+                .any(|ending| path.extension().is_some_and(|found| found == *ending))
+            {
+                fs::copy(&path, folder.path().join(part).join(name)).unwrap();
+            }
+        }
+    }
+    let _ = fs::remove_file(folder.path().join("text_encoder/cases.safetensors"));
+    folder
+}
+
+/// Breaks one thing.
+type Break = fn(&Path);
+
+fn remove(file: &Path) {
+    if file.is_dir() { fs::remove_dir_all(file).unwrap() } else { fs::remove_file(file).unwrap() }
+}
+
+fn set(file: &Path, key: &str, value: Value) {
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    config[key] = value;
+    fs::write(file, config.to_string()).unwrap();
+}
+
+fn cut(file: &Path) {
+    let bytes = fs::read(file).unwrap();
+    fs::write(file, &bytes[..bytes.len() - 1000]).unwrap();
+}
+
+/// Replaces `from` by `to`, of the same length, in a safetensors header.
+fn edit_header(file: &Path, from: &str, to: &str) {
+    assert_eq!(from.len(), to.len());
+    let mut bytes = fs::read(file).unwrap();
+    let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).expect("the header has it");
+    bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    fs::write(file, bytes).unwrap();
+}
+
+/// Makes the header claim to be `length` bytes long.
+fn set_header_length(file: &Path, length: u64) {
+    let mut bytes = fs::read(file).unwrap();
+    bytes[..8].copy_from_slice(&length.to_le_bytes());
+    fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn each_fault_of_a_model_is_one_line_that_names_it() {
+    let cases: [(Break, &[&str]); 19] = [
+        (|model| remove(model), &["not a folder"]),
+        (|model| remove(&model.join("vae")), &["vae", "missing"]),
+        (|model| remove(&model.join("transformer")), &["no transformer"]),
+        (|model| remove(&model.join("text_encoder")), &["text_encoder", "missing"]),
+        (
+            |model| fs::write(model.join("vae/config.json"), "{\"_class_name\": ").unwrap(),
+            &["vae/config.json", "line 1"],
+        ),
+        (|model| fs::write(model.join("text_encoder/config.json"), "").unwrap(), &["text_encoder/config.json"]),
+        (|model| remove(&model.join("vae/config.json")), &["vae/config.json", "missing"]),
+        (
+            |model| fs::write(model.join("transformer/config.json"), "[1, 2").unwrap(),
+            &["transformer/config.json", "line 1"],
+        ),
+        (|model| set(&model.join("vae/config.json"), "encoder_attention", "SparseAttn".into()), &["SparseAttn"]),
+        (|model| set(&model.join("transformer/config.json"), "norm_type", "layer_norm".into()), &["norm_type"]),
+        (
+            |model| set(&model.join("transformer/config.json"), "num_layers", 3.into()),
+            &["transformer_blocks.2", "missing"],
+        ),
+        (|model| set(&model.join("vae/config.json"), "hidden_size", 64.into()), &["[64", "more problems"]),
+        (|model| remove(&model.join(VAE)), &["vae", "no weights"]),
+        (|model| fs::write(model.join(VAE), "").unwrap(), &[VAE, "0 bytes"]),
+        (|model| fs::write(model.join(VAE), "not a safetensors file at all").unwrap(), &[VAE]),
+        (|model| cut(&model.join(TRANSFORMER)), &[TRANSFORMER]),
+        (|model| set_header_length(&model.join(TRANSFORMER), 1 << 40), &[TRANSFORMER]),
+        (|model| edit_header(&model.join(VAE), "decoder.conv_in", "decoder.conv_on"), &["decoder.conv_"]),
+        (
+            |model| {
+                remove(&model.join("text_encoder/tokenizer.json"));
+                remove(&model.join("text_encoder/spiece.model"));
+            },
+            &["text_encoder", "tokenizer"],
+        ),
+    ];
+    for (break_it, words) in cases {
+        let (model, folder) = (copy_of_the_model(), tempfile::tempdir().unwrap());
+        break_it(model.path());
+        fs::write(folder.path().join("out.gif"), "precious").unwrap();
+        let path = model.path().to_str().unwrap();
+        let args = ["sample", "a cat", "--model", path, "-o", "out.gif", "--steps", "4", "--sampler", "DDIM"];
+        fails(folder.path(), &args, 5, words);
+        // The folder was removed in one case.
+        fs::create_dir_all(model.path()).unwrap();
+    }
+}
+
+#[test]
+fn info_lists_all_faults_and_not_only_the_first() {
+    let model = copy_of_the_model();
+    set(&model.path().join("vae/config.json"), "encoder_attention", "SparseAttn".into());
+    edit_header(&model.path().join(TRANSFORMER), "adaln_single.linear.bias", "adaln_single.linear.blas");
+    let before = contents(model.path());
+    let output = osp(model.path()).args(["info", "."]).assert().code(5).get_output().clone();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let problems: Vec<&str> = stdout.lines().filter(|line| line.contains("PROBLEM")).collect();
+    assert_eq!(problems.len(), 3, "{stdout}");
+    assert!(problems.iter().any(|line| line.contains("SparseAttn")), "{stdout}");
+    assert!(problems.iter().any(|line| line.contains("adaln_single.linear.bias") && line.contains("missing")));
+    assert!(problems.iter().any(|line| line.contains("adaln_single.linear.blas")), "{stdout}");
+    assert!(String::from_utf8_lossy(&output.stderr).ends_with("3 problems\n"));
+    assert!(contents(model.path()) == before);
+}

@@ -1,0 +1,25 @@
+//! All integration tests, in one binary: it links once and runs in parallel.
+
+/// The command line: every command, and every bad input with its one line.
+mod cli;
+
+/// Properties of whole models.
+mod model;
+
+/// Every operation of the CPU backend against the naive formula, over ragged shapes.
+mod ops;
+
+/// The ten samplers and their noise against PyTorch and diffusers.
+mod sampler;
+
+/// Captions and tokens against the original.
+mod text;
+
+/// Golden folders of the PyTorch original through `osp::verify`.
+mod verify;
+
+/// Checkpoints on disk: what fits, and what is said of what does not.
+mod weights;
+
+/// Clips through every file format, and files that are damaged.
+mod video;

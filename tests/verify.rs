@@ -1,0 +1,96 @@
+//! The engine against the golden folders of the PyTorch original: every case, every tolerance.
+
+use osp::cpu::Cpu;
+use osp::verify::{Precision, find, run};
+use std::path::{Path, PathBuf};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// Runs all golden folders at or below `name`; at least `cases` comparisons must be made and all must pass.
+fn check(name: &str, cases: usize) {
+    let backend = Cpu::new();
+    let mut failed = Vec::new();
+    let mut count = 0;
+    for folder in find(&golden(name)).unwrap() {
+        let mut report = |result: osp::verify::CaseResult| {
+            count += 1;
+            let line = format!(
+                "{} {}: {} {:.3e}, allowed {:.3e}",
+                result.folder.display(),
+                result.case,
+                result.measure,
+                result.error,
+                result.tolerance
+            );
+            println!("{line}");
+            if !result.passed {
+                failed.push(line);
+            }
+        };
+        run(&folder, &backend, Precision::F32, &mut report).unwrap();
+    }
+    assert!(failed.is_empty(), "{} of {count} failed:\n{}", failed.len(), failed.join("\n"));
+    assert!(count >= cases, "only {count} comparisons were made, expected {cases}");
+}
+
+#[test]
+fn vae_v110_with_tiling_and_every_block() {
+    check("vae_v110", 10 + 40);
+}
+
+#[test]
+fn vae_v100_with_its_untransposed_attention() {
+    check("vae_v100", 8);
+}
+
+#[test]
+fn vae_of_every_other_block_class() {
+    check("vae_mixed", 6);
+}
+
+#[test]
+fn transformer_with_every_option() {
+    for (name, cases) in [
+        ("latte", 4),
+        ("latte_rope", 2),
+        ("latte_scaled", 2),
+        ("latte_compressed_kv", 2),
+        ("latte_compressed_kv_odd", 1),
+        ("latte_d64", 1),
+        ("latte_long", 1),
+    ] {
+        check(name, cases);
+    }
+}
+
+#[test]
+fn samplers() {
+    check("samplers", 30);
+}
+
+#[test]
+fn noise() {
+    check("noise", 15);
+}
+
+#[test]
+fn captions() {
+    check("captions", 2);
+}
+
+#[test]
+fn text_encoder_and_tokens() {
+    check("pipeline/text_encoder", 4);
+}
+
+#[test]
+fn prompt_to_frames() {
+    check("pipeline", 15);
+}
+
+#[test]
+fn published_checkpoints_hold_what_the_models_ask_for() {
+    check("manifests", 6);
+}
