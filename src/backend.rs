@@ -56,11 +56,17 @@ pub trait Backend {
     /// What this is, for messages and records, e.g. `cpu (2 threads, AVX-512)`.
     fn name(&self) -> String;
 
-    /// A buffer of `len` elements with unspecified contents.
+    /// A buffer of `len` activations with unspecified contents, in the device's precision.
     fn alloc(&self, len: usize) -> Result<Self::Buffer>;
 
-    /// A buffer with the values of `host`.
+    /// A buffer of `len` f32 values with unspecified contents: the states of samplers.
+    fn alloc_f32(&self, len: usize) -> Result<Self::Buffer>;
+
+    /// Activations with the values of `host`, rounded to the device's precision.
     fn upload(&self, host: &[f32]) -> Result<Self::Buffer>;
+
+    /// The values of `host` in f32: states of samplers, masks, biases and rotations of attention.
+    fn upload_f32(&self, host: &[f32]) -> Result<Self::Buffer>;
 
     /// Copies `host.len()` elements from `offset` on to the host.
     fn download(&self, buffer: &Self::Buffer, offset: usize, host: &mut [f32]) -> Result<()>;

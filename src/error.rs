@@ -1,5 +1,6 @@
 //! The one error type: what went wrong, where, what was found, what was expected, and what to change.
 
+use crate::cuda::device::Launch;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,19 @@ pub enum Error {
     },
     /// No such device, or it does not answer.
     Device(String),
+    /// A kernel could not be launched, or went wrong.
+    Launch {
+        /// Its entry point.
+        kernel: String,
+        /// Blocks.
+        grid: [u32; 3],
+        /// Threads of a block.
+        threads: u32,
+        /// Dynamic shared memory of a block, in bytes.
+        shared_bytes: u32,
+        /// What is wrong.
+        problem: String,
+    },
     /// Reading or writing a file failed.
     Io {
         /// The file or folder.
@@ -87,7 +101,12 @@ impl Error {
             Self::OutOfMemory { .. } => 4,
             Self::Weight { .. } | Self::Config { .. } => 5,
             Self::Interrupted => 130,
-            Self::Shape { .. } | Self::Io { .. } | Self::Media { .. } | Self::Unsupported(_) | Self::Failed(_) => 1,
+            Self::Shape { .. }
+            | Self::Launch { .. }
+            | Self::Io { .. }
+            | Self::Media { .. }
+            | Self::Unsupported(_)
+            | Self::Failed(_) => 1,
         }
     }
 
@@ -95,6 +114,12 @@ impl Error {
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |source| Self::Io { path, action, source }
+    }
+
+    /// An [`Error::Launch`] for `launch`.
+    pub fn launch(launch: &Launch<'_>, problem: impl Into<String>) -> Self {
+        let Launch { grid, threads, shared_bytes, .. } = *launch;
+        Self::Launch { kernel: launch.kernel.to_owned(), grid, threads, shared_bytes, problem: problem.into() }
     }
 
     /// An [`Error::Config`] for `file`.
@@ -127,6 +152,12 @@ impl fmt::Display for Error {
             Self::OutOfMemory { stage, needed, free, suggestion } => {
                 let mib = |bytes: &u64| bytes.div_ceil(1 << 20);
                 write!(f, "{stage}: out of memory: needs {} MiB, {} MiB are free; {suggestion}", mib(needed), mib(free))
+            }
+            Self::Launch { kernel, grid: [x, y, z], threads, shared_bytes, problem } => {
+                write!(
+                    f,
+                    "kernel {kernel}, grid {x}x{y}x{z}, {threads} threads, {shared_bytes} bytes of shared memory: {problem}"
+                )
             }
             Self::Io { path, action, source } => write!(f, "{action} {}: {source}", path.display()),
             Self::Media { path, problem } => write!(f, "{}: {problem}", path.display()),

@@ -10,6 +10,7 @@
 pub mod backend;
 pub mod checkpoint;
 pub mod cpu;
+pub mod cuda;
 pub mod error;
 pub mod model;
 pub mod ops;

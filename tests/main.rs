@@ -3,6 +3,9 @@
 /// The command line: every command, and every bad input with its one line.
 mod cli;
 
+/// Kernels on the emulator against the CPU backend.
+mod kernels;
+
 /// Properties of whole models.
 mod model;
 

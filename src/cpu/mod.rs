@@ -73,6 +73,14 @@ impl Backend for Cpu {
         Ok(Buffer::new(&self.pool, len))
     }
 
+    fn alloc_f32(&self, len: usize) -> Result<Buffer> {
+        self.alloc(len)
+    }
+
+    fn upload_f32(&self, host: &[f32]) -> Result<Buffer> {
+        self.upload(host)
+    }
+
     fn upload(&self, host: &[f32]) -> Result<Buffer> {
         let mut buffer = Buffer::new(&self.pool, host.len());
         buffer.copy_from_slice(host);

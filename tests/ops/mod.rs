@@ -23,4 +23,4 @@ mod sampler;
 /// Boxes of videos, and bytes.
 mod tile;
 /// What the others share.
-mod values;
+pub mod values;

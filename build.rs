@@ -1,0 +1,166 @@
+//! Compiles the kernels: for the emulator with the host's compiler, always; for GPUs with nvcc, where there is one.
+//!
+//! nvcc is looked for in `OSP_NVCC` (`none`: do without), `NVCC`, `CUDA_HOME`, `CUDA_PATH`, in `.nvcc` of the project
+//! (scripts/get-nvcc), on the PATH, and in /usr/local/cuda. Without it the binary runs on the CPU and the emulator alone,
+//! unless `OSP_REQUIRE_CUDA` is 1: then the build fails. `OSP_EMULATOR_ASAN=1` builds the emulator and the kernels with
+//! AddressSanitizer, for tests.
+
+use std::env;
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Stems of `kernels/*.cu`.
+const STEMS: &[&str] = &["attention", "conv3d", "embed", "gemm", "norm", "patch", "sampler", "tile"];
+/// Kernels that only the tests of the emulator ask for.
+const FAULTS: &str = "emulator/faults";
+/// Compute capabilities that get machine code of their own. `90a` has what 90 has and more.
+const ARCHITECTURES: [&str; 6] = ["80", "86", "89", "90a", "100", "120"];
+/// Compute capability of the PTX that a driver compiles for everything else.
+const PTX: &str = "80";
+/// Where an nvcc may be named, the first that is set wins.
+const NVCC_VARIABLES: [&str; 2] = ["OSP_NVCC", "NVCC"];
+/// Where a toolkit's folder may be named.
+const TOOLKIT_VARIABLES: [&str; 2] = ["CUDA_HOME", "CUDA_PATH"];
+/// Where scripts/get-nvcc puts the toolkit.
+const PROJECT_TOOLKIT: &str = ".nvcc/nvidia/cu13";
+
+fn main() {
+    println!("cargo:rerun-if-changed=kernels");
+    // Only if it is there: cargo takes a file that is missing for one that has changed. scripts/get-nvcc touches this file.
+    if Path::new(PROJECT_TOOLKIT).exists() {
+        println!("cargo:rerun-if-changed={PROJECT_TOOLKIT}/bin/nvcc");
+    }
+    for variable in NVCC_VARIABLES.iter().chain(&TOOLKIT_VARIABLES).chain(&["OSP_REQUIRE_CUDA", "OSP_EMULATOR_ASAN"]) {
+        println!("cargo:rerun-if-env-changed={variable}");
+    }
+    emulator(Path::new("kernels"));
+    gpu(&PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")));
+}
+
+/// The emulator and the kernels, as one library of host code.
+fn emulator(kernels: &Path) {
+    let sources = ["fiber", "block", "warp", "launch"];
+    let sources = sources.iter().map(|stem| kernels.join("emulator").join(stem).with_extension("cpp"));
+    let stems = STEMS.iter().chain([&FAULTS]).map(|stem| kernels.join(stem).with_extension("cu"));
+    let mut build = cc::Build::new();
+    // Optimised in every profile: the tests run the kernels thread by thread.
+    build.cpp(true).std("c++20").opt_level(2).warnings_into_errors(true).flag("-Wno-unknown-pragmas");
+    if env::var("OSP_EMULATOR_ASAN").as_deref() == Ok("1") {
+        build.flag("-fsanitize=address").flag("-fno-omit-frame-pointer").debug(true);
+        println!("cargo:rustc-link-arg=-fsanitize=address");
+    }
+    build.flag("-x").flag("c++").files(sources.chain(stems)).compile("osp_emulator");
+}
+
+/// A fat binary for each file of kernels, and a table of them in `kernels.rs`.
+fn gpu(out: &Path) {
+    let nvcc = find_nvcc();
+    if nvcc.is_none() {
+        let hint = "no nvcc: the GPU is left out of this build; scripts/get-nvcc brings one, OSP_NVCC names one";
+        assert!(env::var("OSP_REQUIRE_CUDA").as_deref() != Ok("1"), "{hint}");
+        println!("cargo:warning={hint}");
+    }
+    let mut table = String::from(
+        "/// Fat binary and entry points of each file.\npub(super) static FILES: &[(&[u8], &[&str])] = &[\n",
+    );
+    let mut major = 0;
+    if let Some(nvcc) = nvcc {
+        major = major_version(&nvcc);
+        let compile = |stem: &'static str| {
+            let (nvcc, out) = (nvcc.clone(), out.to_path_buf());
+            std::thread::spawn(move || fatbin(&nvcc, stem, &out))
+        };
+        for (thread, stem) in STEMS.iter().map(|&stem| compile(stem)).collect::<Vec<_>>().into_iter().zip(STEMS) {
+            let path = thread.join().expect("the compiler's message is above");
+            writeln!(table, "    (include_bytes!({path:?}), &{:?}),", entries(stem)).expect("strings grow");
+        }
+    }
+    table.push_str("];\n");
+    writeln!(table, "/// Of the CUDA that made them.\npub(super) const NVCC_MAJOR: i32 = {major};")
+        .expect("strings grow");
+    writeln!(table, "/// What they were compiled for.\npub(super) const ARCHITECTURES: &[&str] = &{ARCHITECTURES:?};")
+        .expect("strings grow");
+    std::fs::write(out.join("kernels.rs"), table).expect("OUT_DIR can be written");
+}
+
+fn find_nvcc() -> Option<PathBuf> {
+    let set = |variable: &&str| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(named) = NVCC_VARIABLES.iter().find_map(set) {
+        if named.as_os_str() == "none" {
+            return None;
+        }
+        assert!(named.is_file(), "{} is not a file: it was named as nvcc", named.display());
+        return Some(named);
+    }
+    let toolkits = TOOLKIT_VARIABLES.iter().filter_map(set);
+    let folders = toolkits.chain([PathBuf::from(PROJECT_TOOLKIT)]).map(|toolkit| toolkit.join("bin"));
+    let paths = env::var_os("PATH").map(|paths| env::split_paths(&paths).collect::<Vec<_>>()).unwrap_or_default();
+    let mut folders = folders.chain(paths).chain([PathBuf::from("/usr/local/cuda/bin")]);
+    folders.find_map(|folder| Some(folder.join("nvcc")).filter(|nvcc| nvcc.is_file()))
+}
+
+/// The 13 of "release 13.0, V13.0.88".
+fn major_version(nvcc: &Path) -> u32 {
+    let output = Command::new(nvcc).arg("--version").output();
+    let output = output.unwrap_or_else(|error| panic!("{} does not run: {error}", nvcc.display()));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let release = text.split("release ").nth(1).and_then(|rest| rest.split('.').next()?.parse().ok());
+    release.unwrap_or_else(|| panic!("{} --version says:\n{text}", nvcc.display()))
+}
+
+/// The names of a file's kernels.
+fn entries(stem: &str) -> Vec<String> {
+    let source = std::fs::read_to_string(Path::new("kernels").join(stem).with_extension("cu"));
+    let source = source.unwrap_or_else(|error| panic!("kernels/{stem}.cu: {error}"));
+    let lines = source.lines().filter_map(|line| line.strip_prefix("KERNEL("));
+    lines.filter_map(|line| Some(line.split_once(',')?.0.to_owned())).collect()
+}
+
+/// Compiles one file of kernels for all architectures, unless that was done before from the same sources.
+fn fatbin(nvcc: &Path, stem: &str, out: &Path) -> PathBuf {
+    let source = Path::new("kernels").join(stem).with_extension("cu");
+    let path = out.join(stem).with_extension("fatbin");
+    let mut command = Command::new(nvcc);
+    command.args([
+        "-std=c++20",
+        "-O3",
+        "-fatbin",
+        "-Wno-deprecated-gpu-targets",
+        "--compress-mode=size",
+        "-Xptxas=-warn-spills",
+    ]);
+    for architecture in ARCHITECTURES {
+        command.arg(format!("-gencode=arch=compute_{architecture},code=sm_{architecture}"));
+    }
+    command.arg(format!("-gencode=arch=compute_{PTX},code=compute_{PTX}")).arg(&source).arg("-o").arg(&path);
+
+    let key = format!("{:x}", hash(&command, &source));
+    let key_path = path.with_extension("key");
+    if path.is_file() && std::fs::read_to_string(&key_path).is_ok_and(|built| built == key) {
+        return path;
+    }
+    let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", nvcc.display()));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "nvcc refuses {}:\n{said}", source.display());
+    for line in said.lines().filter(|line| line.contains("warning")) {
+        println!("cargo:warning={line}");
+    }
+    std::fs::write(key_path, key).expect("OUT_DIR can be written");
+    path
+}
+
+/// Of the command, the source, and every header that it may include.
+fn hash(command: &Command, source: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    format!("{command:?}").hash(&mut hasher);
+    let headers = std::fs::read_dir("kernels/common").expect("the project has its headers");
+    let mut files: Vec<PathBuf> = headers.map(|entry| entry.expect("a listed file").path()).collect();
+    files.push(source.to_path_buf());
+    files.sort();
+    for file in files {
+        std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display())).hash(&mut hasher);
+    }
+    hasher.finish()
+}

@@ -1,0 +1,477 @@
+// Attention without a matrix of scores.
+//
+//     out = softmax(q·kᵀ·scale + bias + mask)·v        for every head of every sequence
+//
+// q, k, v, out: T. Token t of head h of sequence (o, i) is head_dim neighbours at o·outer + i·inner + t·token +
+// h·head_dim, each tensor with its own three strides. bias [heads, queries, keys], mask [outer, keys] and
+// rope [tokens, 2, head_dim] (cosines, sines): f32, each may be null. RoPE turns q and k on their way to shared memory:
+// within each rope_group of features the halves (a, b) become (a·cos − b·sin, b·cos + a·sin), rounded to T.
+//
+// A warp keeps 16 or 32 queries and their sums in registers and meets the keys tile by tile: scores by mma in f32; when
+// a larger one comes, what was summed before fades (online softmax, as in FlashAttention-2); the exponentials, rounded
+// to T, are the left factor of the product with v as they lie in registers. One, two or four warps are a team that
+// shares the tiles of a head, 16 keys per warp: short sequences leave few lanes idle. While a tile is multiplied the
+// next one is copied. Sums run in the order of the keys, totals over four lanes by butterfly.
+//
+// Block: 128 threads, that is 4 teams of 16 queries, 2 of 32, or 1 of 64 or 128. Grid: tasks / teams; a task is a tile
+// of queries of a head of a sequence, tiles fastest, so that neighbours find the same keys in L2. Shared memory: each
+// team's two stages of a tile of keys and one of values, 256 rows in all: 12, 36, 36, 68 KiB for 16, 64, 72, 128
+// features.
+// Limits: head_dim ≤ HEAD_DIM, it and all strides multiples of 8, addresses of 16 bytes; rope_group a multiple of 4;
+// scale > 0; teams of 128 queries take neither bias nor mask.
+
+#include "common/ptx.cuh"
+#include "common/reduce.cuh"
+
+namespace {
+
+constexpr int BLOCK_THREADS = 128;
+constexpr int BLOCK_WARPS = BLOCK_THREADS / static_cast<int>(WARP_SIZE);
+constexpr float LOG2_E = 1.4426950408889634f;
+
+struct AttentionParams {
+    const void *q;
+    const void *k;
+    const void *v;
+    void *out;
+    const void *bias;
+    const void *mask;
+    const void *rope;
+    std::int64_t q_outer;
+    std::int64_t q_inner;
+    std::int64_t q_token;
+    std::int64_t k_outer;
+    std::int64_t k_inner;
+    std::int64_t k_token;
+    std::int64_t v_outer;
+    std::int64_t v_inner;
+    std::int64_t v_token;
+    std::int64_t out_outer;
+    std::int64_t out_inner;
+    std::int64_t out_token;
+    // outer·inner·heads·tiles of queries
+    std::int32_t tasks;
+    std::int32_t inner;
+    std::int32_t heads;
+    std::int32_t head_dim;
+    std::int32_t queries;
+    std::int32_t keys;
+    std::int32_t rope_group;
+    float scale;
+};
+
+// WARPS that share the keys of a head of up to HEAD_DIM features, ROW_TILES·16 queries each. What a tile lacks in rows
+// and features is zeros.
+template <typename T, int WARPS_, int ROW_TILES_, int HEAD_DIM_> struct Team {
+    static constexpr int WARPS = WARPS_, ROW_TILES = ROW_TILES_, HEAD_DIM = HEAD_DIM_;
+    static constexpr int THREADS = WARPS * static_cast<int>(WARP_SIZE), TEAMS = BLOCK_WARPS / WARPS;
+    static constexpr int WARP_QUERIES = 16 * ROW_TILES, QUERIES = WARPS * WARP_QUERIES;
+    // Of a tile. The queries pass through the place of a tile of keys and one of values.
+    static constexpr int KEYS = 16 * WARPS;
+    static_assert(QUERIES <= 2 * KEYS, "queries have the room of a stage");
+    // Bias and mask would need registers that twice the queries have taken.
+    static constexpr bool EXTRAS = ROW_TILES == 1;
+    // 16-byte columns of a row. The pitch is an odd number of them: eight rows of a matrix lie in eight different ones
+    // modulo 128 bytes, so ldmatrix meets no bank twice. 72 features need no padding for that.
+    static constexpr int COLUMNS = HEAD_DIM / 8, PITCH = (COLUMNS | 1) * 8;
+    static constexpr int TILE = KEYS * PITCH;
+    // A product over the features is steps of 16, and one of 8 if they are an odd number of columns.
+    static constexpr int STEPS = HEAD_DIM / 16, KEY_TILES = KEYS / 8;
+    static constexpr bool TAIL = COLUMNS % 2 == 1;
+
+    static __device__ __forceinline__ int index() { return TEAMS == 1 ? 0 : static_cast<int>(threadIdx.x) / THREADS; }
+    static __device__ __forceinline__ int thread() { return static_cast<int>(threadIdx.x) - index() * THREADS; }
+    // First of the warp's queries within the team's.
+    static __device__ __forceinline__ int warp_row() { return thread() / static_cast<int>(WARP_SIZE) * WARP_QUERIES; }
+
+    static __device__ __forceinline__ void sync() {
+        if constexpr (WARPS == 1) {
+            __syncwarp();
+        } else if constexpr (TEAMS == 1) {
+            __syncthreads();
+        } else {
+            named_barrier(1 + static_cast<unsigned>(index()), THREADS);
+        }
+    }
+
+    // Stage 0 or 1: a tile of keys, then one of values.
+    static __device__ __forceinline__ T *stage(int i) {
+        return reinterpret_cast<T *>(shared_memory()) + (2 * index() + i) * 2 * TILE;
+    }
+};
+
+// The head of a sequence that a team works at, and its first query.
+struct Task {
+    int outer, inner, head, first_query;
+
+    // The head's first feature of token 0.
+    template <typename T>
+    __device__ __forceinline__ T *start(T *base, std::int64_t outer_stride, std::int64_t inner_stride, int dim) const {
+        return base + outer * outer_stride + inner * inner_stride + static_cast<std::int64_t>(head) * dim;
+    }
+};
+
+__device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x % WARP_SIZE); }
+
+// Starts to copy tokens `first`.. of `tokens` to ROWS of shared memory; zeros fill them up. A thread stays in its
+// column, so that an addition leads to its next row.
+template <int ROWS, typename S, typename T>
+__device__ __forceinline__ void copy_tile(const AttentionParams &p, T *to, const T *from, std::int64_t stride,
+                                          int first, int tokens) {
+    constexpr int ROWS_AT_ONCE = S::THREADS / S::COLUMNS;
+    const int first_row = S::thread() / S::COLUMNS, column = S::thread() % S::COLUMNS * 8;
+    if (first_row == ROWS_AT_ONCE) {
+        return;
+    }
+    const T *row_start = from + (first + first_row) * stride + column;
+#pragma unroll
+    for (int i = 0; i * ROWS_AT_ONCE < ROWS; i++, row_start += ROWS_AT_ONCE * stride) {
+        const int row = first_row + i * ROWS_AT_ONCE;
+        if (row < ROWS) {
+            const bool there = first + row < tokens && column < p.head_dim;
+            cp_async_16(to + row * S::PITCH + column, there ? row_start : from, there ? 16 : 0);
+        }
+    }
+}
+
+// The same for q or k, turned by RoPE if there is a table; that cannot be asynchronous.
+template <int ROWS, typename S, typename T>
+__device__ __forceinline__ void copy_turned(const AttentionParams &p, T *to, const T *from, std::int64_t stride,
+                                            int first, int tokens) {
+    if (p.rope == nullptr) {
+        copy_tile<ROWS, S>(p, to, from, stride, first, tokens);
+        return;
+    }
+    const int half = p.rope_group / 2;
+#pragma unroll 1
+    for (int i = S::thread(); i < ROWS * S::HEAD_DIM / 2; i += S::THREADS) {
+        const int row = i / (S::HEAD_DIM / 2), feature = i % (S::HEAD_DIM / 2) * 2;
+        Vec<T, 2> turned{};
+        if (first + row < tokens && feature < p.head_dim) {
+            const bool left = feature % p.rope_group < half;
+            const std::int64_t token = first + row;
+            const T *features = from + token * stride;
+            const float *cosines = static_cast<const float *>(p.rope) + token * 2 * p.head_dim;
+            const auto x = load_floats<2>(features + feature);
+            const auto y = load_floats<2>(features + (left ? feature + half : feature - half));
+            const auto cosine = load_floats<2>(cosines + feature);
+            const auto sine = load_floats<2>(cosines + p.head_dim + feature);
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                turned[j] = from_float<T>(x[j] * cosine[j] + (left ? -y[j] : y[j]) * sine[j]);
+            }
+        }
+        *reinterpret_cast<Vec<T, 2> *>(to + row * S::PITCH + feature) = turned;
+    }
+}
+
+// 16 queries as left factors.
+template <typename S> struct Queries {
+    std::uint32_t steps[S::STEPS][4];
+    std::uint32_t tail[2];
+
+    template <typename T> __device__ __forceinline__ void load(const T *rows) {
+        const T *row = rows + lane() % 16 * S::PITCH;
+#pragma unroll
+        for (int step = 0; step < S::STEPS; step++) {
+            ldmatrix_x4(steps[step], row + 16 * step + lane() / 16 * 8);
+        }
+        if constexpr (S::TAIL) {
+            ldmatrix_x2(tail, row + 16 * S::STEPS);
+        }
+    }
+};
+
+// Scores of a warp: those of 16 queries m and 8 keys n are scores[m][n]. Of these lane l holds in [i] that of query
+// l/4 + 8·(i/2) and key 2·(l%4) + i%2.
+template <typename S> using Scores = float[S::ROW_TILES][S::KEY_TILES][4];
+
+// Products of a warp's queries with a tile of keys, whose fragments serve all its queries.
+template <typename T, typename S>
+__device__ __forceinline__ void multiply_keys(Scores<S> &scores, const Queries<S> (&queries)[S::ROW_TILES],
+                                              const T *keys) {
+#pragma unroll
+    for (int m = 0; m < S::ROW_TILES; m++) {
+#pragma unroll
+        for (int i = 0; i < 4 * S::KEY_TILES; i++) {
+            scores[m][i / 4][i % 4] = 0.0f;
+        }
+    }
+    // Two times eight keys, each with its left and its right eight features.
+    const T *row = keys + (lane() % 8 + lane() / 16 * 8) * S::PITCH + lane() / 8 % 2 * 8;
+#pragma unroll
+    for (int step = 0; step < S::STEPS; step++) {
+#pragma unroll
+        for (int n = 0; n < S::KEY_TILES; n += 2) {
+            std::uint32_t k[4];
+            ldmatrix_x4(k, row + n * 8 * S::PITCH + 16 * step);
+#pragma unroll
+            for (int m = 0; m < S::ROW_TILES; m++) {
+                mma_k16<T>(scores[m][n], queries[m].steps[step], {k[0], k[1]});
+                mma_k16<T>(scores[m][n + 1], queries[m].steps[step], {k[2], k[3]});
+            }
+        }
+    }
+    if constexpr (S::TAIL) {
+#pragma unroll
+        for (int n = 0; n < S::KEY_TILES; n += 2) {
+            std::uint32_t k[2];
+            ldmatrix_x2(k, keys + (8 * n + lane() % 16) * S::PITCH + 16 * S::STEPS);
+#pragma unroll
+            for (int m = 0; m < S::ROW_TILES; m++) {
+                mma_k8<T>(scores[m][n], queries[m].tail, {k[0]});
+                mma_k8<T>(scores[m][n + 1], queries[m].tail, {k[1]});
+            }
+        }
+    }
+}
+
+// Adds bias and mask where there are any, which brings the scores to units of log 2; −∞ for keys beyond the last.
+template <typename S>
+__device__ __forceinline__ void complete(const AttentionParams &p, const Task &task, Scores<S> &scores, int first_key) {
+    const bool has_bias = S::EXTRAS && p.bias != nullptr, has_mask = S::EXTRAS && p.mask != nullptr;
+    const bool extras = has_bias || has_mask;
+    if (!extras && first_key + S::KEYS <= p.keys) {
+        return;
+    }
+    const int query = task.first_query + S::warp_row() + lane() / 4, key = first_key + lane() % 4 * 2;
+    const std::int64_t bias_at = (static_cast<std::int64_t>(task.head) * p.queries + query) * p.keys + key;
+    const std::int64_t mask_at = static_cast<std::int64_t>(task.outer) * p.keys + key;
+    const float *bias = static_cast<const float *>(p.bias), *mask = static_cast<const float *>(p.mask);
+#pragma unroll
+    for (int column = 0; column < 2 * S::KEY_TILES; column++) {
+        const int right = column / 2 * 8 + column % 2;
+        const bool there = key + right < p.keys;
+        const float masked = there && has_mask ? load_global(mask + mask_at + right) : 0.0f;
+#pragma unroll
+        for (int half = 0; half < 2 * S::ROW_TILES; half++) {
+            const bool biased = there && has_bias && query + 8 * half < p.queries;
+            const float added = biased ? load_global(bias + bias_at + 8 * half * p.keys + right) : 0.0f;
+            float &score = scores[half / 2][column / 2][half % 2 * 2 + column % 2];
+            score = !there ? -INFINITY : extras ? (score * p.scale + (added + masked)) * LOG2_E : score;
+        }
+    }
+}
+
+// What 16 queries have met so far. A lane has its share of two queries, as in the scores.
+template <typename S> struct Met {
+    float sums[S::COLUMNS][4];
+    float largest[2];
+    float total[2];
+
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            largest[half] = -INFINITY;
+            total[half] = 0.0f;
+        }
+#pragma unroll
+        for (int n = 0; n < S::COLUMNS; n++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                sums[n][i] = 0.0f;
+            }
+        }
+    }
+
+    // Makes scores 2^(factor·(score − largest)), where `largest` is the largest so far, and brings in line what was
+    // summed about an earlier one.
+    __device__ __forceinline__ void weigh(float (&scores)[S::KEY_TILES][4], float factor) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float tile_largest = -INFINITY;
+#pragma unroll
+            for (int n = 0; n < S::KEY_TILES; n++) {
+                tile_largest = fmaxf(tile_largest, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
+            }
+            const float before = largest[half];
+            largest[half] = fmaxf(before, warp_reduce<Max, 4>(tile_largest));
+            // As long as all keys were masked nothing is subtracted: −∞ − (−∞) would not be a number.
+            const float origin = largest[half] == -INFINITY ? 0.0f : largest[half] * factor;
+            const float fade = exp2_approx(before * factor - origin);
+            float tile_total = 0.0f;
+#pragma unroll
+            for (int n = 0; n < S::KEY_TILES; n++) {
+#pragma unroll
+                for (int i = 2 * half; i < 2 * half + 2; i++) {
+                    scores[n][i] = exp2_approx(scores[n][i] * factor - origin);
+                    tile_total += scores[n][i];
+                }
+            }
+            total[half] = total[half] * fade + tile_total;
+#pragma unroll
+            for (int n = 0; n < S::COLUMNS; n++) {
+                sums[n][2 * half] *= fade;
+                sums[n][2 * half + 1] *= fade;
+            }
+        }
+    }
+
+    // Puts sums / total into 16 rows of shared memory.
+    template <typename T> __device__ __forceinline__ void divide(T *rows) const {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const float factor = 1.0f / warp_reduce<Sum, 4>(total[half]);
+            T *row = rows + (lane() / 4 + 8 * half) * S::PITCH + lane() % 4 * 2;
+#pragma unroll
+            for (int n = 0; n < S::COLUMNS; n++) {
+                const float *pair = sums[n] + 2 * half;
+                *reinterpret_cast<Vec<T, 2> *>(row + 8 * n) = {
+                    {from_float<T>(pair[0] * factor), from_float<T>(pair[1] * factor)}};
+            }
+        }
+    }
+};
+
+// Adds weights·values to what was met. Two neighbouring tiles of weights are a left factor of 16 columns as they lie.
+template <typename T, typename S>
+__device__ __forceinline__ void multiply_values(Met<S> (&met)[S::ROW_TILES], const Scores<S> &weights,
+                                                const T *values) {
+    const T *row = values + lane() % 16 * S::PITCH;
+#pragma unroll
+    for (int step = 0; step < S::KEYS / 16; step++, row += 16 * S::PITCH) {
+        std::uint32_t p[S::ROW_TILES][4];
+#pragma unroll
+        for (int m = 0; m < S::ROW_TILES; m++) {
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const float *pair = weights[m][2 * step + j / 2] + j % 2 * 2;
+                p[m][j] = pack2<T>(pair[0], pair[1]);
+            }
+        }
+#pragma unroll
+        for (int n = 0; n + 1 < S::COLUMNS; n += 2) {
+            std::uint32_t v[4];
+            ldmatrix_x4_trans(v, row + 8 * n + lane() / 16 * 8);
+#pragma unroll
+            for (int m = 0; m < S::ROW_TILES; m++) {
+                mma_k16<T>(met[m].sums[n], p[m], {v[0], v[1]});
+                mma_k16<T>(met[m].sums[n + 1], p[m], {v[2], v[3]});
+            }
+        }
+        if constexpr (S::TAIL) {
+            std::uint32_t v[2];
+            ldmatrix_x2_trans(v, row + 16 * S::STEPS);
+#pragma unroll
+            for (int m = 0; m < S::ROW_TILES; m++) {
+                mma_k16<T>(met[m].sums[S::COLUMNS - 1], p[m], v);
+            }
+        }
+    }
+}
+
+template <typename T, int WARPS, int ROW_TILES, int HEAD_DIM>
+__device__ __forceinline__ void attention(const AttentionParams &p) {
+    using S = Team<T, WARPS, ROW_TILES, HEAD_DIM>;
+    const int index = static_cast<int>(blockIdx.x) * S::TEAMS + S::index();
+    if (index >= p.tasks) {
+        return;
+    }
+    const int query_tiles = (p.queries + S::QUERIES - 1) / S::QUERIES;
+    const int head = index / query_tiles, sequence = head / p.heads;
+    const Task task{sequence / p.inner, sequence % p.inner, head % p.heads, index % query_tiles * S::QUERIES};
+    const T *q = task.start(static_cast<const T *>(p.q), p.q_outer, p.q_inner, p.head_dim);
+    const T *k = task.start(static_cast<const T *>(p.k), p.k_outer, p.k_inner, p.head_dim);
+    const T *v = task.start(static_cast<const T *>(p.v), p.v_outer, p.v_inner, p.head_dim);
+    // Warps whose queries are all beyond the last only help to copy.
+    const int first_query = task.first_query + S::warp_row();
+    const bool works = first_query < p.queries;
+
+    const auto copy_keys = [&](int tile) {
+        T *stage = S::stage(tile % 2);
+        copy_turned<S::KEYS, S>(p, stage, k, p.k_token, tile * S::KEYS, p.keys);
+        copy_tile<S::KEYS, S>(p, stage + S::TILE, v, p.v_token, tile * S::KEYS, p.keys);
+        cp_async_commit();
+    };
+    // The queries pass through the second stage before its first tile comes.
+    copy_turned<S::QUERIES, S>(p, S::stage(1), q, p.q_token, task.first_query, p.queries);
+    copy_keys(0);
+    cp_async_wait<0>();
+    S::sync();
+    Queries<S> queries[ROW_TILES];
+    Met<S> met[ROW_TILES];
+#pragma unroll
+    for (int m = 0; m < ROW_TILES; m++) {
+        queries[m].load(S::stage(1) + (S::warp_row() + 16 * m) * S::PITCH);
+        met[m].clear();
+    }
+
+    // Without bias and mask the factor on q·k waits for the exponential, where it costs nothing.
+    const float factor = p.bias == nullptr && p.mask == nullptr ? p.scale * LOG2_E : 1.0f;
+    const int tiles = (p.keys + S::KEYS - 1) / S::KEYS;
+    for (int tile = 0; tile < tiles; tile++) {
+        // Behind the barrier this tile is there for all, and nobody reads the other stage any more.
+        cp_async_wait<0>();
+        S::sync();
+        if (tile + 1 < tiles) {
+            copy_keys(tile + 1);
+        }
+        if (works) {
+            const T *stage = S::stage(tile % 2);
+            Scores<S> scores;
+            multiply_keys<T, S>(scores, queries, stage);
+            complete<S>(p, task, scores, tile * S::KEYS);
+#pragma unroll
+            for (int m = 0; m < ROW_TILES; m++) {
+                met[m].weigh(scores[m], factor);
+            }
+            multiply_values<T, S>(met, scores, stage + S::TILE);
+        }
+    }
+
+    // Through shared memory, so that whole vectors are stored.
+    S::sync();
+    if (works) {
+        T *out = task.start(static_cast<T *>(p.out), p.out_outer, p.out_inner, p.head_dim);
+        T *rows = S::stage(0) + S::warp_row() * S::PITCH;
+#pragma unroll
+        for (int m = 0; m < ROW_TILES; m++) {
+            met[m].divide(rows + 16 * m * S::PITCH);
+        }
+        __syncwarp();
+#pragma unroll 1
+        for (int i = lane(); i < S::WARP_QUERIES * S::COLUMNS; i += static_cast<int>(WARP_SIZE)) {
+            const int row = i / S::COLUMNS, column = i % S::COLUMNS * 8;
+            if (first_query + row < p.queries && column < p.head_dim) {
+                store_global(reinterpret_cast<WideVec<T> *>(out + (first_query + row) * p.out_token + column),
+                             *reinterpret_cast<const WideVec<T> *>(rows + row * S::PITCH + column));
+            }
+        }
+    }
+}
+
+} // namespace
+
+// 128 features leave no registers for 128 queries.
+KERNEL(attention_q16_d16_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 1, 1, 16>(p); }
+KERNEL(attention_q16_d16_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 1, 1, 16>(p); }
+KERNEL(attention_q16_d64_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 1, 1, 64>(p); }
+KERNEL(attention_q16_d64_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 1, 1, 64>(p); }
+KERNEL(attention_q16_d72_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 1, 1, 72>(p); }
+KERNEL(attention_q16_d72_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 1, 1, 72>(p); }
+KERNEL(attention_q16_d128_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 1, 1, 128>(p); }
+KERNEL(attention_q16_d128_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 1, 1, 128>(p); }
+KERNEL(attention_q32_d16_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 2, 1, 16>(p); }
+KERNEL(attention_q32_d16_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 2, 1, 16>(p); }
+KERNEL(attention_q32_d64_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 2, 1, 64>(p); }
+KERNEL(attention_q32_d64_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 2, 1, 64>(p); }
+KERNEL(attention_q32_d72_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 2, 1, 72>(p); }
+KERNEL(attention_q32_d72_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 2, 1, 72>(p); }
+KERNEL(attention_q32_d128_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 2, 1, 128>(p); }
+KERNEL(attention_q32_d128_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 2, 1, 128>(p); }
+KERNEL(attention_q64_d16_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 4, 1, 16>(p); }
+KERNEL(attention_q64_d16_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 4, 1, 16>(p); }
+KERNEL(attention_q64_d64_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 4, 1, 64>(p); }
+KERNEL(attention_q64_d64_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 4, 1, 64>(p); }
+KERNEL(attention_q64_d72_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 4, 1, 72>(p); }
+KERNEL(attention_q64_d72_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 4, 1, 72>(p); }
+KERNEL(attention_q64_d128_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 4, 1, 128>(p); }
+KERNEL(attention_q64_d128_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 4, 1, 128>(p); }
+KERNEL(attention_q128_d16_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 4, 2, 16>(p); }
+KERNEL(attention_q128_d16_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 4, 2, 16>(p); }
+KERNEL(attention_q128_d64_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 4, 2, 64>(p); }
+KERNEL(attention_q128_d64_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 4, 2, 64>(p); }
+KERNEL(attention_q128_d72_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 4, 2, 72>(p); }
+KERNEL(attention_q128_d72_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 4, 2, 72>(p); }
+
+KERNEL_FILE(attention);

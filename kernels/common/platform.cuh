@@ -1,0 +1,37 @@
+// Where a kernel is compiled: by CUDA's compiler for a GPU, or by the host's for the emulator.
+//
+// A kernel keeps to what both have: `KERNEL` entries with one struct of parameters, dynamic shared memory only, global
+// memory through vec.cuh, instructions beyond C++ through ptx.cuh.
+#pragma once
+
+#ifdef __CUDACC__
+
+#include <cstdint>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <type_traits>
+
+using f16 = __half;
+using bf16 = __nv_bfloat16;
+
+// An entry point: `kernel<<<grid, block_threads, shared>>>(p)`.
+#define KERNEL(kernel, block_threads, Params)                                                                          \
+    extern "C" __global__ void __launch_bounds__(block_threads) kernel(const __grid_constant__ Params p)
+
+// Ends a file of kernels, named by its stem.
+#define KERNEL_FILE(stem) static_assert(true, #stem)
+
+// The block's dynamic shared memory.
+__device__ __forceinline__ unsigned char *shared_memory() {
+    extern __shared__ __align__(1024) unsigned char memory[];
+    return memory;
+}
+
+#else
+
+#include "../emulator/device.h"
+
+#endif
+
+constexpr unsigned WARP_SIZE = 32;
+constexpr std::uint32_t ALL_LANES = 0xFFFFFFFF;

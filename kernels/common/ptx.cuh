@@ -1,0 +1,161 @@
+// All inline PTX, each instruction beside what the emulator does in its place. (PTX ISA 9.0.)
+#pragma once
+
+#include "vec.cuh"
+
+#ifdef __CUDACC__
+
+// The 32-bit address that instructions on shared memory take.
+__device__ __forceinline__ std::uint32_t shared_address(const void *pointer) {
+    return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+#endif
+
+// Starts to copy 16 bytes from global to shared memory, the first `bytes` of them; the rest become zeros. With 0 bytes
+// nothing is read, but `from` must still be an address in global memory. (sm_80)
+__device__ __forceinline__ void cp_async_16(void *to, const void *from, unsigned bytes = 16) {
+#ifdef __CUDACC__
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
+                 : "memory");
+#else
+    emulator::cp_async(to, from, 16, bytes);
+#endif
+}
+
+// The same for 4 or 8 bytes.
+template <int SIZE> __device__ __forceinline__ void cp_async_small(void *to, const void *from, unsigned bytes = SIZE) {
+    static_assert(SIZE == 4 || SIZE == 8, "sixteen bytes go past the first-level cache: cp_async_16");
+#ifdef __CUDACC__
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(to)), "l"(from), "n"(SIZE), "r"(bytes)
+                 : "memory");
+#else
+    emulator::cp_async(to, from, SIZE, bytes);
+#endif
+}
+
+// Makes a group of the thread's copies since the last one; it may be empty.
+__device__ __forceinline__ void cp_async_commit() {
+#ifdef __CUDACC__
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#else
+    emulator::cp_async_commit();
+#endif
+}
+
+// Waits until at most the PENDING newest groups of this thread are under way. Other threads see the data behind a barrier.
+template <int PENDING> __device__ __forceinline__ void cp_async_wait() {
+#ifdef __CUDACC__
+    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+#else
+    emulator::cp_async_wait(PENDING);
+#endif
+}
+
+// Four 8×8 matrices of 16-bit elements from shared memory. Row i of matrix j is the 16 bytes at lane 8j + i's address;
+// register j of lane l gets elements 2·(l%4) and 2·(l%4) + 1 of row l/4. (sm_80)
+__device__ __forceinline__ void ldmatrix_x4(std::uint32_t (&registers)[4], const void *row) {
+#ifdef __CUDACC__
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(registers[0]), "=r"(registers[1]), "=r"(registers[2]), "=r"(registers[3])
+                 : "r"(shared_address(row)) : "memory");
+#else
+    emulator::matrices(emulator::WarpOp::LoadMatrix, registers, row, 4);
+#endif
+}
+
+// The same, each matrix transposed: register j of lane l gets rows 2·(l%4) and 2·(l%4) + 1 of column l/4.
+__device__ __forceinline__ void ldmatrix_x4_trans(std::uint32_t (&registers)[4], const void *row) {
+#ifdef __CUDACC__
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(registers[0]), "=r"(registers[1]), "=r"(registers[2]), "=r"(registers[3])
+                 : "r"(shared_address(row)) : "memory");
+#else
+    emulator::matrices(emulator::WarpOp::LoadMatrix, registers, row, 4 | 8);
+#endif
+}
+
+// Two matrices, at the addresses of lanes 0 to 15.
+__device__ __forceinline__ void ldmatrix_x2(std::uint32_t (&registers)[2], const void *row) {
+#ifdef __CUDACC__
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
+                 : "=r"(registers[0]), "=r"(registers[1])
+                 : "r"(shared_address(row)) : "memory");
+#else
+    emulator::matrices(emulator::WarpOp::LoadMatrix, registers, row, 2);
+#endif
+}
+
+// Two matrices, transposed.
+__device__ __forceinline__ void ldmatrix_x2_trans(std::uint32_t (&registers)[2], const void *row) {
+#ifdef __CUDACC__
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
+                 : "=r"(registers[0]), "=r"(registers[1])
+                 : "r"(shared_address(row)) : "memory");
+#else
+    emulator::matrices(emulator::WarpOp::LoadMatrix, registers, row, 2 | 8);
+#endif
+}
+
+#ifdef __CUDACC__
+#define OSP_MMA_K16(type)                                                                                              \
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, " \
+                 "{%0,%1,%2,%3};"                                                                                      \
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                                      \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+#define OSP_MMA_K8(type)                                                                                               \
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32." type "." type ".f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "           \
+                 "{%0,%1,%2,%3};"                                                                                      \
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                                      \
+                 : "r"(a[0]), "r"(a[1]), "r"(b[0]))
+#endif
+
+// c += a·b for a 16×8 tile over 16 steps of k: c[i] of lane l is row l/4 + 8·(i/2), column 2·(l%4) + i%2. `a` is what
+// ldmatrix_x4 gives of [m][k] rows, `b` half of what it gives of [n][k] rows. (sm_80)
+template <typename T>
+__device__ __forceinline__ void mma_k16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+#ifdef __CUDACC__
+    if constexpr (std::is_same_v<T, f16>) {
+        OSP_MMA_K16("f16");
+    } else {
+        OSP_MMA_K16("bf16");
+    }
+#else
+    emulator::mma(c, a, b, std::is_same_v<T, f16> ? emulator::MMA_F16_K16 : emulator::MMA_BF16_K16);
+#endif
+}
+
+// The same over 8 steps of k. (sm_80)
+template <typename T>
+__device__ __forceinline__ void mma_k8(float (&c)[4], const std::uint32_t (&a)[2], const std::uint32_t (&b)[1]) {
+#ifdef __CUDACC__
+    if constexpr (std::is_same_v<T, f16>) {
+        OSP_MMA_K8("f16");
+    } else {
+        OSP_MMA_K8("bf16");
+    }
+#else
+    emulator::mma(c, a, b, std::is_same_v<T, f16> ? emulator::MMA_F16_K8 : emulator::MMA_BF16_K8);
+#endif
+}
+
+// 2^x to about two units in the last place; subnormal results become 0.
+__device__ __forceinline__ float exp2_approx(float x) {
+#ifdef __CUDACC__
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    const float y = std::exp2(x);
+    return y < 0x1p-126f ? 0.0f : y;
+#endif
+}
+
+// Waits for `threads` threads, whole warps of the block, at barrier `id` of 1 to 15.
+__device__ __forceinline__ void named_barrier(unsigned id, unsigned threads) {
+#ifdef __CUDACC__
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+#else
+    emulator::Block::current().barrier(id, threads, true);
+#endif
+}

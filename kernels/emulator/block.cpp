@@ -1,0 +1,266 @@
+#include "block.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace emulator {
+
+namespace {
+
+// One block runs at a time on a thread of the host, and all its fibers with it.
+thread_local Block *current_block = nullptr;
+
+std::string text(Index index) {
+    return "(" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " + std::to_string(index.z) + ")";
+}
+
+// SplitMix64: any seed gives a good sequence.
+std::uint64_t next(std::uint64_t &state) {
+    state += 0x9E3779B97F4A7C15;
+    std::uint64_t z = state;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+    return z ^ (z >> 31);
+}
+
+} // namespace
+
+const char *name(WarpOp op) {
+    switch (op) {
+    case WarpOp::SyncWarp: return "syncwarp";
+    case WarpOp::ShuffleIndex: return "shfl";
+    case WarpOp::ShuffleXor: return "shfl_xor";
+    case WarpOp::ShuffleDown: return "shfl_down";
+    case WarpOp::ShuffleUp: return "shfl_up";
+    case WarpOp::Ballot: return "ballot";
+    case WarpOp::LoadMatrix: return "ldmatrix";
+    case WarpOp::StoreMatrix: return "stmatrix";
+    case WarpOp::Mma: return "mma";
+    }
+    return "?";
+}
+
+Block &Block::current() { return *current_block; }
+
+std::string Block::where(const Thread *thread) const {
+    std::string place = std::string(launch->kernel) + ", block " + text(block);
+    return thread == nullptr ? place : place + ", thread " + std::to_string(thread->id);
+}
+
+void Block::start(const Launch &new_launch, Index new_block) {
+    launch = &new_launch;
+    block = new_block;
+    random = new_launch.seed ^ (std::uint64_t(block.x) << 40 | std::uint64_t(block.y) << 20 | block.z);
+    turn = 0;
+    failed = false;
+    failure.clear();
+    barriers = {};
+    stacks.reserve(launch->threads);
+    threads.assign(launch->threads, Thread{});
+    warps.assign((launch->threads + WARP - 1) / WARP, {});
+    shared_memory.assign(SHARED_ALIGNMENT + 2 * GUARD + launch->shared_bytes, POISON);
+    const auto first = reinterpret_cast<std::uintptr_t>(shared_memory.data()) + GUARD;
+    shared_start = reinterpret_cast<unsigned char *>((first + SHARED_ALIGNMENT - 1) / SHARED_ALIGNMENT * SHARED_ALIGNMENT);
+    ready.clear();
+    for (unsigned id = 0; id < launch->threads; id++) {
+        threads[id].id = id;
+        stacks.prepare(id, threads[id].fiber, Block::enter);
+        ready.push_back(&threads[id]);
+    }
+}
+
+void Block::enter() {
+    Block &block = current();
+    Thread &self = *block.running;
+    entered_fiber(self.fiber, block.scheduler);
+    block.launch->entry(block.launch->params);
+    self.done = true;
+    switch_fiber(self.fiber, block.scheduler, true);
+}
+
+Thread *Block::pick() {
+    if (launch->seed == 0) {
+        // Whoever became ready first goes first.
+        return turn < ready.size() ? ready[turn++] : nullptr;
+    }
+    if (ready.empty()) {
+        return nullptr;
+    }
+    std::swap(ready[next(random) % ready.size()], ready.back());
+    Thread *thread = ready.back();
+    ready.pop_back();
+    return thread;
+}
+
+std::string Block::run(const Launch &new_launch, Index new_block) {
+    current_block = this;
+    start(new_launch, new_block);
+    while (Thread *thread = pick()) {
+        if (launch->seed == 0 && turn > 4096) {
+            ready.erase(ready.begin(), ready.begin() + static_cast<std::ptrdiff_t>(turn));
+            turn = 0;
+        }
+        running = thread;
+        thread->waits_for = nullptr;
+        switch_fiber(scheduler, thread->fiber);
+        running = nullptr;
+        if (failed) {
+            return failure;
+        }
+    }
+    if (std::any_of(threads.begin(), threads.end(), [](const Thread &thread) { return !thread.done; })) {
+        return stuck();
+    }
+    check_guards();
+    return failure;
+}
+
+void Block::wait(const char *what) {
+    running->waits_for = what;
+    Thread &self = *running;
+    switch_fiber(self.fiber, scheduler);
+}
+
+void Block::wake(Thread &thread) { ready.push_back(&thread); }
+
+void Block::fail(const std::string &problem) {
+    failure = where(running) + ": " + problem;
+    failed = true;
+    // Nothing of the block runs again; its stacks are simply used anew.
+    switch_fiber(running->fiber, scheduler, true);
+    __builtin_unreachable();
+}
+
+std::string Block::stuck() const {
+    // The first thread of each kind of waiting tells the story.
+    std::string story;
+    std::vector<const char *> told;
+    for (const Thread &thread : threads) {
+        const char *state = thread.done ? "has ended" : thread.waits_for;
+        if (std::find(told.begin(), told.end(), state) == told.end()) {
+            told.push_back(state);
+            story += (story.empty() ? "" : ", ") + ("thread " + std::to_string(thread.id) + " ") +
+                     (thread.done ? "" : "waits at ") + state;
+        }
+    }
+    return where(nullptr) + ": stuck, because the threads diverged: " + story;
+}
+
+void Block::barrier(unsigned id, unsigned count, bool waits) {
+    if (id >= NAMED_BARRIERS || count % WARP != 0 || count == 0 || count > launch->threads) {
+        fail("barrier " + std::to_string(id) + " for " + std::to_string(count) + " threads does not exist");
+    }
+    NamedBarrier &barrier = barriers[id];
+    if (barrier.arrived != 0 && barrier.expected != count) {
+        fail("barrier " + std::to_string(id) + " is awaited by " + std::to_string(barrier.expected) + " threads and by " +
+             std::to_string(count));
+    }
+    barrier.expected = count;
+    barrier.arrived++;
+    if (barrier.arrived == count) {
+        barrier.arrived = 0;
+        std::vector<Thread *> waiting = std::move(barrier.waiting);
+        barrier.waiting.clear();
+        for (Thread *thread : waiting) {
+            wake(*thread);
+        }
+        if (waits && launch->seed != 0) {
+            // The last to arrive gets no head start over those that waited.
+            wake(*running);
+            wait("a block barrier");
+        }
+        return;
+    }
+    if (waits) {
+        barrier.waiting.push_back(running);
+        wait("a block barrier");
+    }
+}
+
+void Block::gather(WarpOp op, std::uint32_t mask, LaneArgs &args) {
+    const unsigned warp = running->id / WARP, lane = running->id % WARP;
+    if ((mask >> lane & 1) == 0) {
+        fail(std::string(name(op)) + ": the lane is not in its own mask");
+    }
+    auto &gatherings = warps[warp];
+    auto found = std::find_if(gatherings.begin(), gatherings.end(), [&](const Gathering &g) { return (g.mask & mask) != 0; });
+    if (found == gatherings.end()) {
+        gatherings.push_back({op, mask, 0, {}});
+        found = gatherings.end() - 1;
+    }
+    if (found->op != op || found->mask != mask) {
+        fail(std::string(name(op)) + ": other lanes of the warp are at " + name(found->op) +
+             (found->mask == mask ? "" : " with another mask"));
+    }
+    found->lanes[lane] = &args;
+    found->arrived |= std::uint32_t(1) << lane;
+    for (unsigned other = 0; other < WARP; other++) {
+        const unsigned id = warp * WARP + other;
+        if ((mask >> other & 1) != 0 && (id >= threads.size() || threads[id].done)) {
+            fail(std::string(name(op)) + ": lane " + std::to_string(other) + " of its mask has ended or never was");
+        }
+    }
+    if (found->arrived != mask) {
+        wait(name(op));
+        return;
+    }
+    std::string problem;
+    if (!perform(*this, *found, problem)) {
+        fail(problem);
+    }
+    gatherings.erase(found);
+    for (unsigned other = 0; other < WARP; other++) {
+        if ((mask >> other & 1) != 0 && other != lane) {
+            wake(threads[warp * WARP + other]);
+        }
+    }
+    if (launch->seed != 0) {
+        wake(*running);
+        wait(name(op));
+    }
+}
+
+void Block::check_aligned(const void *address, std::size_t alignment, const char *what) {
+    if (reinterpret_cast<std::uintptr_t>(address) % alignment != 0) {
+        fail(std::string(what) + " at an address that is no multiple of " + std::to_string(alignment) + " bytes");
+    }
+}
+
+void Block::check_global(const void *address, std::size_t bytes, const char *what) {
+    const auto start = reinterpret_cast<std::uintptr_t>(address);
+    const auto holds = [&](const Region &region) {
+        return start >= region.start && start + bytes <= region.start + region.bytes;
+    };
+    if (running->region != nullptr && holds(*running->region)) {
+        return;
+    }
+    // Sorted by start; the last one that does not begin behind the address.
+    const Region *begin = launch->regions, *end = begin + launch->region_count;
+    const Region *after = std::upper_bound(begin, end, start, [](std::uintptr_t at, const Region &region) { return at < region.start; });
+    if (after == begin || !holds(after[-1])) {
+        const std::string beside = after == begin ? "" : ", " + std::to_string(start - after[-1].start) + " bytes into a buffer of " + std::to_string(after[-1].bytes);
+        fail(std::string(what) + " of " + std::to_string(bytes) + " bytes outside of global memory" + beside);
+    }
+    running->region = after - 1;
+}
+
+bool Block::in_shared(const void *address, std::size_t bytes) const {
+    const auto *at = static_cast<const unsigned char *>(address);
+    return at >= shared_start && at + bytes <= shared_start + launch->shared_bytes;
+}
+
+void Block::check_shared(const void *address, std::size_t bytes, const char *what) {
+    if (!in_shared(address, bytes)) {
+        fail(std::string(what) + " of " + std::to_string(bytes) + " bytes outside of shared memory");
+    }
+}
+
+void Block::check_guards() {
+    const unsigned char *start = shared_start, *behind = start + launch->shared_bytes;
+    const auto spoilt = [](unsigned char byte) { return byte != POISON; };
+    if (std::any_of(start - GUARD, start, spoilt) || std::any_of(behind, behind + GUARD, spoilt)) {
+        failure = where(nullptr) + ": wrote outside of its " + std::to_string(launch->shared_bytes) + " bytes of shared memory";
+    }
+}
+
+} // namespace emulator

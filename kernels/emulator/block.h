@@ -1,0 +1,158 @@
+// One emulated block: its threads as fibers, what they wait for, and the shared memory between them.
+//
+// A thread runs until it waits: at a block barrier, at a named barrier, or for the other lanes of its warp. The scheduler
+// then takes another one, in an order that a seed decides, so that code which lacks a barrier gives different results
+// under different seeds. When no thread can go on and not all are done, the block is stuck, and the error says where.
+#pragma once
+
+#include "fiber.h"
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace emulator {
+
+struct Index {
+    unsigned x, y, z;
+};
+
+// Global memory that a launch may touch.
+struct Region {
+    std::uintptr_t start;
+    std::uint64_t bytes;
+};
+
+// What a launch is; the same for all its blocks. Shared with src/cuda/device/emulated.rs.
+struct Launch {
+    const char *kernel;
+    void (*entry)(const void *params);
+    const void *params;
+    Index grid;
+    unsigned threads;
+    unsigned shared_bytes;
+    const Region *regions;
+    std::uint64_t region_count;
+    // Order of threads: 0 is the plain one, anything else is shuffled.
+    std::uint64_t seed;
+};
+
+constexpr unsigned WARP = 32;
+constexpr unsigned NAMED_BARRIERS = 16;
+
+// What the lanes of a warp do together.
+enum class WarpOp { SyncWarp, ShuffleIndex, ShuffleXor, ShuffleDown, ShuffleUp, Ballot, LoadMatrix, StoreMatrix, Mma };
+
+const char *name(WarpOp op);
+
+// What a lane brings to an operation of its warp, and where it finds what came of it.
+struct LaneArgs {
+    // A value and, for shuffles, another lane, a distance or a mask.
+    std::uint64_t value = 0;
+    unsigned operand = 0;
+    // Matrix operations: this lane's row, registers in and out, and which variant.
+    void *row = nullptr;
+    std::uint32_t *registers = nullptr;
+    const std::uint32_t *a = nullptr, *b = nullptr;
+    const float *c = nullptr;
+    float *d = nullptr;
+    unsigned variant = 0;
+};
+
+// An asynchronous copy that was issued: `copied` bytes from global memory, then zeros.
+struct AsyncCopy {
+    void *to;
+    const void *from;
+    unsigned bytes, copied;
+};
+
+struct Thread {
+    Fiber fiber;
+    unsigned id = 0;
+    bool done = false;
+    // For messages, while it waits.
+    const char *waits_for = nullptr;
+    // Asynchronous copies: those without a group yet, and groups, the oldest first.
+    std::vector<AsyncCopy> uncommitted;
+    std::vector<std::vector<AsyncCopy>> groups;
+    // The region that was last touched: neighbours are the rule.
+    const Region *region = nullptr;
+};
+
+// Lanes of a warp that came to one operation.
+struct Gathering {
+    WarpOp op;
+    std::uint32_t mask, arrived;
+    std::array<LaneArgs *, WARP> lanes;
+};
+
+struct NamedBarrier {
+    unsigned expected = 0, arrived = 0;
+    std::vector<Thread *> waiting;
+};
+
+class Block {
+  public:
+    // Runs one block; returns what went wrong, or nothing.
+    std::string run(const Launch &launch, Index block);
+
+    // For the code of kernels, called from within a thread's fiber.
+    static Block &current();
+    Thread &thread() { return *running; }
+    Index thread_index() const { return {running->id, 0, 0}; }
+    Index block_index() const { return block; }
+    const Launch &get_launch() const { return *launch; }
+    unsigned char *shared() { return shared_start; }
+    bool in_shared(const void *address, std::size_t bytes) const;
+
+    // Waits for `count` threads at named barrier `id`; `wait` false only arrives. Barrier 0 is __syncthreads.
+    void barrier(unsigned id, unsigned count, bool wait);
+    // Waits for the lanes of `mask`, and does `op` for all of them.
+    void gather(WarpOp op, std::uint32_t mask, LaneArgs &args);
+    // Ends the block with a message that names kernel, block and thread.
+    [[noreturn]] void fail(const std::string &problem);
+    // Checks the alignment of an access.
+    void check_aligned(const void *address, std::size_t alignment, const char *what);
+    // Checks that an access stays in one buffer of global memory.
+    void check_global(const void *address, std::size_t bytes, const char *what);
+    // Checks that an access stays in shared memory.
+    void check_shared(const void *address, std::size_t bytes, const char *what);
+
+  private:
+    // Shared memory holds this at first, and so do the bytes before and behind it, always.
+    static constexpr unsigned char POISON = 0xCB;
+    static constexpr std::size_t GUARD = 256;
+    // What a kernel may rely on.
+    static constexpr std::size_t SHARED_ALIGNMENT = 1024;
+
+    static void enter();
+    void start(const Launch &launch, Index block);
+    Thread *pick();
+    void wait(const char *what);
+    void wake(Thread &thread);
+    std::string stuck() const;
+    void check_guards();
+    std::string where(const Thread *thread) const;
+
+    const Launch *launch = nullptr;
+    Index block{};
+    Stacks stacks;
+    Fiber scheduler;
+    std::vector<Thread> threads;
+    std::vector<Thread *> ready;
+    std::size_t turn = 0;
+    std::uint64_t random = 0;
+    Thread *running = nullptr;
+    std::array<NamedBarrier, NAMED_BARRIERS> barriers;
+    std::vector<std::vector<Gathering>> warps;
+    std::vector<unsigned char> shared_memory;
+    unsigned char *shared_start = nullptr;
+    std::string failure;
+    bool failed = false;
+};
+
+// What the gathered lanes do; false if their arguments do not fit together, with the reason in `problem`.
+bool perform(Block &block, Gathering &gathering, std::string &problem);
+
+} // namespace emulator

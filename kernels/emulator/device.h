@@ -1,0 +1,93 @@
+// What CUDA's compiler gives to kernels, for the host's compiler: qualifiers, indices, barriers, shuffles, votes.
+#pragma once
+
+#include "block.h"
+#include "instructions.h"
+#include "kernel.h"
+#include "numbers.h"
+
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#define __device__
+#define __forceinline__ inline
+
+using emulator::bf16;
+using emulator::f16;
+
+#define threadIdx (::emulator::Block::current().thread_index())
+#define blockIdx (::emulator::Block::current().block_index())
+#define gridDim (::emulator::Block::current().get_launch().grid)
+
+// An entry point, which the launcher finds by its name.
+#define KERNEL(kernel, block_threads, Params)                                                                          \
+    static void kernel(const Params &p);                                                                               \
+    static const ::emulator::Kernel kernel##_registration{                                                             \
+        #kernel, block_threads, sizeof(Params),                                                                        \
+        [](const void *params) { kernel(*static_cast<const Params *>(params)); }};                                     \
+    static void kernel(const Params &p)
+
+// A function by which a program asks for the kernels of a file; without it the linker would leave them out.
+#define KERNEL_FILE(stem)                                                                                              \
+    extern "C" void osp_kernels_##stem() {}
+
+inline unsigned char *shared_memory() { return ::emulator::Block::current().shared(); }
+
+inline void __syncthreads() {
+    auto &block = ::emulator::Block::current();
+    block.barrier(0, block.get_launch().threads, true);
+}
+
+namespace emulator {
+
+template <typename T> T shuffled(WarpOp op, std::uint32_t mask, T value, unsigned operand) {
+    static_assert(sizeof(T) <= sizeof(std::uint64_t), "shuffles move up to eight bytes");
+    LaneArgs args;
+    std::memcpy(&args.value, &value, sizeof(T));
+    args.operand = operand;
+    Block::current().gather(op, mask, args);
+    std::memcpy(&value, &args.value, sizeof(T));
+    return value;
+}
+
+inline std::uint32_t votes(std::uint32_t mask, bool vote) {
+    LaneArgs args;
+    args.value = vote;
+    Block::current().gather(WarpOp::Ballot, mask, args);
+    return static_cast<std::uint32_t>(args.value);
+}
+
+} // namespace emulator
+
+template <typename T> T __shfl_sync(std::uint32_t mask, T value, unsigned lane) {
+    return ::emulator::shuffled(::emulator::WarpOp::ShuffleIndex, mask, value, lane);
+}
+template <typename T> T __shfl_xor_sync(std::uint32_t mask, T value, unsigned lanes) {
+    return ::emulator::shuffled(::emulator::WarpOp::ShuffleXor, mask, value, lanes);
+}
+template <typename T> T __shfl_down_sync(std::uint32_t mask, T value, unsigned distance) {
+    return ::emulator::shuffled(::emulator::WarpOp::ShuffleDown, mask, value, distance);
+}
+template <typename T> T __shfl_up_sync(std::uint32_t mask, T value, unsigned distance) {
+    return ::emulator::shuffled(::emulator::WarpOp::ShuffleUp, mask, value, distance);
+}
+inline std::uint32_t __ballot_sync(std::uint32_t mask, bool vote) { return ::emulator::votes(mask, vote); }
+inline bool __any_sync(std::uint32_t mask, bool vote) { return ::emulator::votes(mask, vote) != 0; }
+inline bool __all_sync(std::uint32_t mask, bool vote) { return ::emulator::votes(mask, vote) == mask; }
+inline void __syncwarp(std::uint32_t mask = 0xFFFFFFFF) {
+    ::emulator::LaneArgs args;
+    ::emulator::Block::current().gather(::emulator::WarpOp::SyncWarp, mask, args);
+}
+
+// Blocks run side by side on the host too. Integers only: a sum of floats would depend on its order.
+inline int atomicAdd(int *address, int value) {
+    auto &block = ::emulator::Block::current();
+    block.check_aligned(address, sizeof(int), "atomicAdd");
+    block.check_global(address, sizeof(int), "atomicAdd");
+    return std::atomic_ref<int>(*address).fetch_add(value);
+}
+
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }

@@ -1,0 +1,121 @@
+// Kernels with one fault each, and what is right beside it: the emulator's own tests.
+
+#include "../common/ptx.cuh"
+
+namespace {
+
+constexpr int THREADS = 64;
+
+struct FaultParams {
+    const void *x;
+    void *out;
+    std::int32_t count;
+    // 0 leaves the fault out.
+    std::int32_t faulty;
+};
+
+} // namespace
+
+// Reverses 64 floats through shared memory; the fault is no barrier between writing and reading it.
+KERNEL(fault_missing_barrier, THREADS, FaultParams) {
+    float *shared = reinterpret_cast<float *>(shared_memory());
+    const int i = static_cast<int>(threadIdx.x);
+    shared[i] = load_global(static_cast<const float *>(p.x) + i);
+    if (p.faulty == 0) {
+        __syncthreads();
+    }
+    store_global(static_cast<float *>(p.out) + i, shared[THREADS - 1 - i]);
+}
+
+// Rotates values by one place, twice, in the same shared memory; the fault is no barrier between the last reads of the
+// first turn and the writes of the second: a race whose outcome hangs on the order of threads.
+KERNEL(fault_race, THREADS, FaultParams) {
+    float *shared = reinterpret_cast<float *>(shared_memory());
+    const int i = static_cast<int>(threadIdx.x);
+    float value = load_global(static_cast<const float *>(p.x) + i);
+    for (int turn = 0; turn < 2; turn++) {
+        shared[i] = value;
+        __syncthreads();
+        value = shared[(i + 1) % THREADS];
+        if (p.faulty == 0) {
+            __syncthreads();
+        }
+    }
+    store_global(static_cast<float *>(p.out) + i, value);
+}
+
+// Copies `count` floats; the fault is no check of the last block's end.
+KERNEL(fault_overrun, THREADS, FaultParams) {
+    const int i = static_cast<int>(blockIdx.x * THREADS + threadIdx.x);
+    if (i < p.count || p.faulty != 0) {
+        store_global(static_cast<float *>(p.out) + i, load_global(static_cast<const float *>(p.x) + i));
+    }
+}
+
+// Writes one float too far into shared memory.
+KERNEL(fault_shared_overrun, THREADS, FaultParams) {
+    float *shared = reinterpret_cast<float *>(shared_memory());
+    shared[threadIdx.x + (p.faulty != 0 ? 1 : 0)] = 1.0f;
+}
+
+// Half of the warps never come to the barrier.
+KERNEL(fault_divergent_barrier, THREADS, FaultParams) {
+    if (p.faulty == 0 || threadIdx.x < WARP_SIZE) {
+        __syncthreads();
+    }
+}
+
+// A shuffle that a quarter of the lanes do not take part in.
+KERNEL(fault_missing_lanes, THREADS, FaultParams) {
+    float value = static_cast<float>(threadIdx.x);
+    if (p.faulty == 0 || threadIdx.x % WARP_SIZE < 24) {
+        value = __shfl_xor_sync(ALL_LANES, value, 1);
+    }
+    store_global(static_cast<float *>(p.out) + threadIdx.x, value);
+}
+
+// A vector at an address that is no multiple of its size.
+KERNEL(fault_misaligned, THREADS, FaultParams) {
+    const auto *x = static_cast<const float *>(p.x) + (p.faulty != 0 ? 1 : 0);
+    const auto four = load_global(reinterpret_cast<const Vec<float, 4> *>(x));
+    store_global(static_cast<float *>(p.out) + threadIdx.x, four[0]);
+}
+
+// Copies 64 floats through an asynchronous copy; the fault is to read before waiting for it.
+KERNEL(fault_missing_wait, THREADS, FaultParams) {
+    float *shared = reinterpret_cast<float *>(shared_memory());
+    const int i = static_cast<int>(threadIdx.x);
+    cp_async_small<4>(shared + i, static_cast<const float *>(p.x) + i);
+    cp_async_commit();
+    if (p.faulty == 0) {
+        cp_async_wait<0>();
+    }
+    store_global(static_cast<float *>(p.out) + i, shared[i]);
+}
+
+// One 16×8×16 product of f16 matrices, a [16][16] and then b [8][16] in x; the fault is to load a's fragment as if its
+// second and third 8×8 matrices were exchanged. The second warp looks on.
+KERNEL(fault_wrong_fragment, THREADS, FaultParams) {
+    auto *shared = reinterpret_cast<f16 *>(shared_memory());
+    for (int i = static_cast<int>(threadIdx.x); i < 24 * 16; i += THREADS) {
+        shared[i] = load_global(static_cast<const f16 *>(p.x) + i);
+    }
+    __syncthreads();
+    const int lane = static_cast<int>(threadIdx.x);
+    if (lane >= static_cast<int>(WARP_SIZE)) {
+        return;
+    }
+    const int row = p.faulty == 0 ? lane % 16 : lane % 8 + 8 * (lane / 16);
+    const int column = p.faulty == 0 ? lane / 16 * 8 : lane / 8 % 2 * 8;
+    std::uint32_t a[4], b[2];
+    ldmatrix_x4(a, shared + row * 16 + column);
+    ldmatrix_x2(b, shared + (16 + lane % 8) * 16 + lane / 8 % 2 * 8);
+    float c[4] = {};
+    mma_k16<f16>(c, a, b);
+    for (int i = 0; i < 4; i++) {
+        const int at = (lane / 4 + 8 * (i / 2)) * 8 + lane % 4 * 2 + i % 2;
+        store_global(static_cast<float *>(p.out) + at, c[i]);
+    }
+}
+
+KERNEL_FILE(faults);

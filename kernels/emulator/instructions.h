@@ -1,0 +1,70 @@
+// What the emulator does in place of PTX instructions; ptx.cuh says what each is.
+#pragma once
+
+#include "block.h"
+
+#include <cstring>
+
+namespace emulator {
+
+// An ordinary access to global memory, of a size to which it must be aligned.
+inline void check_access(const void *address, std::size_t bytes, const char *what) {
+    Block &block = Block::current();
+    block.check_aligned(address, bytes, what);
+    block.check_global(address, bytes, what);
+}
+
+// The copy is only noted: its data come when it is waited for, as late as the device may deliver them.
+inline void cp_async(void *to, const void *from, unsigned size, unsigned bytes) {
+    Block &block = Block::current();
+    block.check_aligned(to, size, "cp.async");
+    block.check_aligned(from, size, "cp.async");
+    block.check_shared(to, size, "cp.async");
+    if (bytes > size) {
+        block.fail("cp.async of " + std::to_string(bytes) + " bytes into " + std::to_string(size));
+    }
+    if (bytes > 0) {
+        block.check_global(from, bytes, "cp.async");
+    }
+    block.thread().uncommitted.push_back({to, from, size, bytes});
+}
+
+inline void cp_async_commit() {
+    Thread &thread = Block::current().thread();
+    thread.groups.push_back(std::move(thread.uncommitted));
+    thread.uncommitted.clear();
+}
+
+inline void cp_async_wait(unsigned pending) {
+    auto &groups = Block::current().thread().groups;
+    while (groups.size() > pending) {
+        for (const AsyncCopy &copy : groups.front()) {
+            std::memset(copy.to, 0, copy.bytes);
+            if (copy.copied > 0) {
+                std::memcpy(copy.to, copy.from, copy.copied);
+            }
+        }
+        groups.erase(groups.begin());
+    }
+}
+
+// `variant`: how many matrices, plus 8 if they are transposed.
+inline void matrices(WarpOp op, std::uint32_t *registers, const void *row, unsigned variant) {
+    LaneArgs args;
+    args.registers = registers;
+    args.row = const_cast<void *>(row);
+    args.variant = variant;
+    Block::current().gather(op, 0xFFFFFFFF, args);
+}
+
+inline void mma(float (&c)[4], const std::uint32_t *a, const std::uint32_t *b, unsigned variant) {
+    LaneArgs args;
+    args.a = a;
+    args.b = b;
+    args.c = c;
+    args.d = c;
+    args.variant = variant;
+    Block::current().gather(WarpOp::Mma, 0xFFFFFFFF, args);
+}
+
+} // namespace emulator

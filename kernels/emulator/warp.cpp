@@ -1,0 +1,239 @@
+// What the lanes of a warp do together: shuffles, votes, matrix loads and stores, and matrix products.
+//
+// Fragment layouts are those of the PTX ISA, sections "Matrix Fragments for mma.m16n8k16 / m16n8k8" and "ldmatrix".
+// The arithmetic of a product follows the model of Hopper's tensor cores in MMA-Sim (arXiv 2511.10909): products are
+// exact, all terms of a chunk of k are aligned to the largest exponent, truncated, added exactly, and truncated again.
+
+#include "block.h"
+#include "numbers.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+namespace emulator {
+
+namespace {
+
+// Fraction bits that an aligned term keeps.
+constexpr int FRACTION_BITS = 25;
+
+// mantissa · 2^exponent; for zero and subnormals the smallest exponent of the type.
+struct Term {
+    std::int64_t mantissa;
+    int exponent;
+    bool finite;
+};
+
+template <typename T> Term split(T value);
+
+template <> Term split(f16 value) {
+    const int exponent = value.bits >> 10 & 31;
+    const std::int64_t fraction = value.bits & 1023;
+    const std::int64_t mantissa = exponent == 0 ? fraction : fraction | 1024;
+    return {value.bits >> 15 ? -mantissa : mantissa, (exponent == 0 ? 1 : exponent) - 15, exponent != 31};
+}
+
+template <> Term split(bf16 value) {
+    const int exponent = value.bits >> 7 & 255;
+    const std::int64_t fraction = value.bits & 127;
+    const std::int64_t mantissa = exponent == 0 ? fraction : fraction | 128;
+    return {value.bits >> 15 ? -mantissa : mantissa, (exponent == 0 ? 1 : exponent) - 127, exponent != 255};
+}
+
+Term split_f32(float value) {
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    const int exponent = bits >> 23 & 255;
+    const std::int64_t fraction = bits & 0x7FFFFF;
+    const std::int64_t mantissa = exponent == 0 ? fraction : fraction | 0x800000;
+    return {bits >> 31 ? -mantissa : mantissa, (exponent == 0 ? 1 : exponent) - 127, exponent != 255};
+}
+
+// Shifts toward the left, or to the right with truncation toward zero.
+std::int64_t shifted(std::int64_t value, int left) {
+    if (left >= 0) {
+        return value << left;
+    }
+    const int right = -left;
+    const std::int64_t magnitude = right > 62 ? 0 : std::abs(value) >> right;
+    return value < 0 ? -magnitude : magnitude;
+}
+
+// value · 2^exponent as f32, truncated toward zero.
+float truncated(std::int64_t value, int exponent) {
+    if (value == 0) {
+        return 0.0f;
+    }
+    const auto magnitude = static_cast<std::uint64_t>(std::abs(value));
+    const int width = 64 - std::countl_zero(magnitude);
+    // Significant bits that the result has room for: 24, fewer if it is subnormal.
+    const int lowest = std::max(exponent + width - 24, -149);
+    const double kept = std::ldexp(static_cast<double>(static_cast<std::int64_t>(shifted(value, exponent - lowest))), lowest);
+    return std::abs(kept) >= std::ldexp(1.0, 128) ? std::copysign(INFINITY, static_cast<float>(kept)) : static_cast<float>(kept);
+}
+
+// One element: c plus the products of a chunk of k.
+template <typename T, int K> float dot(const T (&a)[K], const T (&b)[K], float c) {
+    constexpr int BITS = T::FRACTION_BITS;
+    Term terms[K], sum = split_f32(c);
+    bool finite = sum.finite;
+    int largest = sum.exponent;
+    for (int k = 0; k < K; k++) {
+        const Term x = split(a[k]), y = split(b[k]);
+        finite &= x.finite && y.finite;
+        terms[k] = {x.mantissa * y.mantissa, x.exponent + y.exponent, true};
+        largest = std::max(largest, terms[k].exponent);
+    }
+    if (!finite) {
+        double real = c;
+        for (int k = 0; k < K; k++) {
+            real += static_cast<double>(to_float(a[k])) * to_float(b[k]);
+        }
+        return std::isnan(real) ? std::bit_cast<float>(0x7FFFFFFFu) : static_cast<float>(real);
+    }
+    // In units of 2^(largest − FRACTION_BITS).
+    std::int64_t total = shifted(sum.mantissa, sum.exponent - 23 - largest + FRACTION_BITS);
+    for (const Term &term : terms) {
+        total += shifted(term.mantissa, term.exponent - 2 * BITS - largest + FRACTION_BITS);
+    }
+    return truncated(total, largest - FRACTION_BITS);
+}
+
+template <typename T> T element(const std::uint32_t *registers, int e) {
+    return T{static_cast<std::uint16_t>(registers[e / 2] >> (e % 2 * 16))};
+}
+
+// D = A·B + C for a 16×8 tile and K steps: gathers the fragments of all lanes, multiplies, hands the results out.
+template <typename T, int K> void mma(Gathering &gathering) {
+    T a[16][K], b[8][K];
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        const LaneArgs &args = *gathering.lanes[lane];
+        const int h = static_cast<int>(lane) / 4, t = static_cast<int>(lane) % 4;
+        for (int e = 0; e < K / 2; e++) {
+            a[h + 8 * (e / 2 % 2)][2 * t + e % 2 + 8 * (e / 4)] = element<T>(args.a, e);
+        }
+        for (int e = 0; e < K / 4; e++) {
+            b[h][2 * t + e % 2 + 8 * (e / 2)] = element<T>(args.b, e);
+        }
+    }
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        LaneArgs &args = *gathering.lanes[lane];
+        const int h = static_cast<int>(lane) / 4, t = static_cast<int>(lane) % 4;
+        for (int i = 0; i < 4; i++) {
+            args.d[i] = dot<T, K>(a[h + 8 * (i / 2)], b[2 * t + i % 2], args.c[i]);
+        }
+    }
+}
+
+bool mma_any(Gathering &gathering, unsigned variant) {
+    switch (variant) {
+    case MMA_F16_K16: mma<f16, 16>(gathering); return true;
+    case MMA_BF16_K16: mma<bf16, 16>(gathering); return true;
+    case MMA_F16_K8: mma<f16, 8>(gathering); return true;
+    case MMA_BF16_K8: mma<bf16, 8>(gathering); return true;
+    default: return false;
+    }
+}
+
+// ldmatrix and stmatrix of `variant & 7` matrices, transposed if bit 3 is set. Row i of matrix j is at the address of
+// lane 8j + i; lane l holds two neighbours of row l/4 (or, transposed, of column l/4).
+bool matrices(Block &block, Gathering &gathering, bool store, std::string &problem) {
+    const unsigned count = gathering.lanes[0]->variant & 7;
+    const bool transposed = (gathering.lanes[0]->variant & 8) != 0;
+    for (unsigned j = 0; j < count; j++) {
+        std::uint16_t *rows[8];
+        for (unsigned i = 0; i < 8; i++) {
+            void *row = gathering.lanes[8 * j + i]->row;
+            if (reinterpret_cast<std::uintptr_t>(row) % 16 != 0 || !block.in_shared(row, 16)) {
+                problem = std::string(name(gathering.op)) + ": row " + std::to_string(i) + " of matrix " + std::to_string(j) +
+                          " is not 16 aligned bytes of shared memory";
+                return false;
+            }
+            rows[i] = static_cast<std::uint16_t *>(row);
+        }
+        for (unsigned lane = 0; lane < WARP; lane++) {
+            std::uint32_t &held = gathering.lanes[lane]->registers[j];
+            const unsigned h = lane / 4, t = lane % 4;
+            std::uint16_t *low = transposed ? &rows[2 * t][h] : &rows[h][2 * t];
+            std::uint16_t *high = transposed ? &rows[2 * t + 1][h] : &rows[h][2 * t + 1];
+            if (store) {
+                *low = static_cast<std::uint16_t>(held);
+                *high = static_cast<std::uint16_t>(held >> 16);
+            } else {
+                held = *low | std::uint32_t(*high) << 16;
+            }
+        }
+    }
+    return true;
+}
+
+// The lane whose value lane `lane` gets; its own where the shuffle reaches beyond the warp.
+unsigned source(WarpOp op, unsigned lane, unsigned operand) {
+    const unsigned from = op == WarpOp::ShuffleXor    ? lane ^ operand
+                          : op == WarpOp::ShuffleDown ? lane + operand
+                          : op == WarpOp::ShuffleUp   ? lane - operand
+                                                      : operand % WARP;
+    return from < WARP ? from : lane;
+}
+
+bool shuffle(Gathering &gathering, std::string &problem) {
+    std::array<std::uint64_t, WARP> values{};
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        values[lane] = gathering.lanes[lane] == nullptr ? 0 : gathering.lanes[lane]->value;
+    }
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        if (gathering.lanes[lane] == nullptr) {
+            continue;
+        }
+        const unsigned from = source(gathering.op, lane, gathering.lanes[lane]->operand);
+        if (gathering.lanes[from] == nullptr) {
+            problem = std::string(name(gathering.op)) + ": lane " + std::to_string(lane) + " reads lane " + std::to_string(from) +
+                      ", which is not in the mask";
+            return false;
+        }
+        gathering.lanes[lane]->value = values[from];
+    }
+    return true;
+}
+
+void ballot(Gathering &gathering) {
+    std::uint64_t votes = 0;
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        votes |= std::uint64_t(gathering.lanes[lane] != nullptr && gathering.lanes[lane]->value != 0) << lane;
+    }
+    for (LaneArgs *lane : gathering.lanes) {
+        if (lane != nullptr) {
+            lane->value = votes;
+        }
+    }
+}
+
+// Matrix operations take the whole warp, and all lanes the same variant.
+bool whole_warp(const Gathering &gathering, std::string &problem) {
+    for (const LaneArgs *lane : gathering.lanes) {
+        if (lane == nullptr || lane->variant != gathering.lanes[0]->variant) {
+            problem = std::string(name(gathering.op)) + ": needs all 32 lanes with the same qualifiers";
+            return false;
+        }
+    }
+    return true;
+}
+
+} // namespace
+
+bool perform(Block &block, Gathering &gathering, std::string &problem) {
+    switch (gathering.op) {
+    case WarpOp::SyncWarp: return true;
+    case WarpOp::ShuffleIndex:
+    case WarpOp::ShuffleXor:
+    case WarpOp::ShuffleDown:
+    case WarpOp::ShuffleUp: return shuffle(gathering, problem);
+    case WarpOp::Ballot: ballot(gathering); return true;
+    case WarpOp::LoadMatrix: return whole_warp(gathering, problem) && matrices(block, gathering, false, problem);
+    case WarpOp::StoreMatrix: return whole_warp(gathering, problem) && matrices(block, gathering, true, problem);
+    case WarpOp::Mma: return whole_warp(gathering, problem) && mma_any(gathering, gathering.lanes[0]->variant);
+    }
+    return false;
+}
+
+} // namespace emulator

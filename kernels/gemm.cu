@@ -1,0 +1,400 @@
+// Linear layers, with all that follows the product fused.
+//
+//     y = f(x·Wᵀ + bias)    f: nothing, SiLU, GELU; or gated: GELU(u)·v, where W's first half makes u, its second v
+//     out = y,  out += y  or  out += gate·y
+//
+// x [rows, in_features], weight [out_features (gated: twice as many), in_features], bias [rows of the weight] or null,
+// out [rows, out_features], all T. gate: row r reads its out_features values at (r / rows_per_gate)·gate_stride +
+// gate_offset.
+//
+// A block makes one tile of the product. Slices of x and W, TILE_K deep, come into a ring of STAGES in shared memory by
+// asynchronous copies, zeros where the matrices end. A warp multiplies WARP_M×32 of the tile: fragments by ldmatrix,
+// products by mma.m16n8k16. The sums then pass through shared memory, from fragments to rows, so that bias, gate, old
+// and new values move sixteen bytes at a time; they stay f32 until they are stored. An element sums over ascending k in
+// every kernel, so neither tile nor number of rows changes a bit of it.
+//
+// Block: 256 threads (large), 128 (small, ragged). Grid: tiles of the product. Shared memory: 48 KiB, for two blocks on
+// every multiprocessor. Limits: in_features a multiple of 8, for ragged any number.
+
+#include "common/ptx.cuh"
+#include "common/vec.cuh"
+
+namespace {
+
+struct GemmParams {
+    const void *x;
+    const void *weight;
+    const void *bias;
+    const void *gate;
+    void *out;
+    std::int32_t rows;
+    std::int32_t in_features;
+    std::int32_t out_features;
+    std::int32_t activation;
+    std::int32_t store;
+    // Whether rows of out and gate start on multiples of sixteen bytes.
+    std::int32_t wide;
+    std::int32_t rows_per_gate;
+    std::int32_t gate_stride;
+    std::int32_t gate_offset;
+    std::int32_t padding;
+};
+
+// Values of `activation` and `store`. All threads take the same way, once per tile: no reason for kernels of their own.
+enum Activation : std::int32_t { ACTIVATION_NONE, ACTIVATION_SILU, ACTIVATION_GELU, ACTIVATION_GATED_GELU };
+enum Store : std::int32_t { STORE_OVERWRITE, STORE_ADD, STORE_ADD_GATED };
+
+// Elements in sixteen bytes, the unit of copies, of swizzling and of the store.
+constexpr int CHUNK = 8;
+// A warp's columns of the tile, and columns of one product.
+constexpr int WARP_N = 32, MMA_N = 8;
+// Rows of one product, and its steps of k.
+constexpr int MMA_M = 16, MMA_K = 16;
+// Rows of a warp that pass through shared memory together.
+constexpr int SLAB_ROWS = 32;
+// Rows of tiles that neighbouring blocks walk through together.
+constexpr int BAND = 8;
+
+template <int M, int N, int K, int WARP_M_, int STAGES_> struct Tile {
+    static constexpr int TILE_M = M, TILE_N = N, TILE_K = K, WARP_M = WARP_M_, STAGES = STAGES_;
+    static constexpr int WARPS_N = TILE_N / WARP_N;
+    static constexpr int WARPS = TILE_M / WARP_M * WARPS_N;
+    static constexpr int THREADS = WARPS * static_cast<int>(WARP_SIZE);
+    static constexpr int ROW_CHUNKS = TILE_K / CHUNK;
+    static constexpr int STAGE = (TILE_M + TILE_N) * TILE_K;
+    static_assert(ROW_CHUNKS == 4 || ROW_CHUNKS == 8, "the swizzle is made for rows of 64 and 128 bytes");
+    static_assert(STAGES * STAGE * sizeof(f16) == 48 << 10, "what src/cuda/gemm.rs gives every kernel");
+    static_assert(WARPS * SLAB_ROWS * WARP_N * sizeof(float) <= 48 << 10, "slabs take the place of the stages");
+};
+// 64 accumulators a thread: few enough registers for two blocks on a multiprocessor, which hide each other's stores.
+using Large = Tile<128, 128, 32, 64, 3>;
+// For few rows, where the weight's way from memory is what counts: small tiles make more blocks, deep slices longer
+// reads.
+using Small = Tile<64, 64, 64, 32, 3>;
+
+// Where a chunk of a slice lies, in elements. A line of the 32 banks holds eight chunks, of one row or of two; the XOR
+// puts chunk c of any eight neighbouring rows into eight different places of the line, so ldmatrix has no conflicts,
+// and the copies, which fill whole lines, have none either.
+template <typename Shape> __device__ __forceinline__ int swizzled(int row, int chunk) {
+    constexpr int LINE_ROWS = 8 / Shape::ROW_CHUNKS;
+    return row * Shape::TILE_K + (chunk ^ (row / LINE_ROWS % Shape::ROW_CHUNKS)) * CHUNK;
+}
+
+// Where four neighbouring sums of a slab lie, in floats. A row is a line of the banks. Half a warp writes, by pairs,
+// two such fours of four rows; a quarter reads every other four of two rows (gated: two fours of four rows). For both,
+// the XOR spreads them over the line.
+__device__ __forceinline__ int slab_at(int row, int four) {
+    return row * WARP_N + (four ^ ((row % 4) * 2 + row % 2)) * 4;
+}
+
+// One thread's part in bringing slices of ROWS rows of x or W: the same chunk of every STRIDE-th row.
+template <typename T, typename Shape, int ROWS, bool RAGGED> class Source {
+    static constexpr int STRIDE = Shape::THREADS / Shape::ROW_CHUNKS, COUNT = ROWS / STRIDE;
+    static_assert(ROWS % STRIDE == 0 && STRIDE % 8 == 0, "whole passes, which keep the phase of the swizzle");
+
+    const T *rows[COUNT];
+    // Bit i: whether row i is in the matrix; if not, its pointer is to the matrix's first, of which nothing is read.
+    unsigned inside = 0;
+    int in_features, chunk, to;
+
+  public:
+    // `place(row)` is a slice's row in the matrix, or −1.
+    template <typename Place>
+    __device__ __forceinline__ Source(const void *matrix, int in_features, Place place) : in_features(in_features) {
+        const int row = static_cast<int>(threadIdx.x) / Shape::ROW_CHUNKS;
+        chunk = static_cast<int>(threadIdx.x) % Shape::ROW_CHUNKS;
+        to = swizzled<Shape>(row, chunk);
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            const int at = place(row + i * STRIDE);
+            rows[i] = static_cast<const T *>(matrix);
+            if (at >= 0) {
+                rows[i] += static_cast<std::int64_t>(at) * in_features;
+                inside |= 1u << i;
+            }
+        }
+    }
+
+    // Starts to bring the slice that begins at step `k`.
+    __device__ __forceinline__ void bring(T *slice, int k) const {
+        k += chunk * CHUNK;
+        const unsigned here = k < in_features ? inside : 0;
+        const int from = k < in_features ? k : 0;
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            T *at = slice + to + i * STRIDE * Shape::TILE_K;
+            const bool wanted = (here >> i & 1) != 0;
+            if constexpr (RAGGED) {
+                Vec<T, CHUNK> values;
+#pragma unroll
+                for (int j = 0; j < CHUNK; j++) {
+                    values[j] = wanted && k + j < in_features ? load_global(rows[i] + k + j) : from_float<T>(0.0f);
+                }
+                *reinterpret_cast<Vec<T, CHUNK> *>(at) = values;
+            } else {
+                cp_async_16(at, rows[i] + from, wanted ? 16 : 0);
+            }
+        }
+    }
+};
+
+// A warp's sums: [rows / 16][columns / 8], as mma_k16 holds them.
+template <typename Shape> using Sums = float[Shape::WARP_M / MMA_M][WARP_N / MMA_N][4];
+
+// Where a lane finds its rows of fragments in a stage.
+template <typename Shape> struct FragmentRows {
+    static constexpr int STEPS = Shape::TILE_K / MMA_K;
+    int x[STEPS], weight[STEPS];
+
+    // For a warp whose rows of x and of W begin at these.
+    __device__ __forceinline__ FragmentRows(int x_start, int weight_start) {
+        const int lane = static_cast<int>(threadIdx.x % WARP_SIZE);
+#pragma unroll
+        for (int k = 0; k < STEPS; k++) {
+            // Rows 0 to 15 with the first half of k, then with the second.
+            x[k] = swizzled<Shape>(x_start + lane % 16, 2 * k + lane / 16);
+            // Rows 0 to 7 with both halves of k, then rows 8 to 15.
+            weight[k] = swizzled<Shape>(Shape::TILE_M + weight_start + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2);
+        }
+    }
+};
+
+// sums += the product of a warp's rows in a stage.
+template <typename T, typename Shape>
+__device__ __forceinline__ void multiply(Sums<Shape> &sums, const T *stage, const FragmentRows<Shape> &rows) {
+    constexpr int FRAGMENTS_M = Shape::WARP_M / MMA_M, FRAGMENTS_N = WARP_N / MMA_N;
+#pragma unroll
+    for (int k = 0; k < FragmentRows<Shape>::STEPS; k++) {
+        std::uint32_t a[FRAGMENTS_M][4], b[FRAGMENTS_N / 2][4];
+#pragma unroll
+        for (int j = 0; j < FRAGMENTS_N / 2; j++) {
+            ldmatrix_x4(b[j], stage + rows.weight[k] + j * 2 * MMA_N * Shape::TILE_K);
+        }
+#pragma unroll
+        for (int i = 0; i < FRAGMENTS_M; i++) {
+            ldmatrix_x4(a[i], stage + rows.x[k] + i * MMA_M * Shape::TILE_K);
+        }
+#pragma unroll
+        for (int i = 0; i < FRAGMENTS_M; i++) {
+#pragma unroll
+            for (int j = 0; j < FRAGMENTS_N; j++) {
+                const std::uint32_t half[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
+                mma_k16<T>(sums[i][j], a[i], half);
+            }
+        }
+    }
+}
+
+using Eight = Vec<float, CHUNK>;
+
+// Eight values, or, unless `wide`, as many of them as there are.
+template <typename T> __device__ __forceinline__ Eight load_eight(const T *from, int count, bool wide) {
+    if (wide) {
+        return load_floats<CHUNK>(from);
+    }
+    Eight values{};
+#pragma unroll
+    for (int i = 0; i < CHUNK; i++) {
+        if (i < count) {
+            values[i] = to_float(load_global(from + i));
+        }
+    }
+    return values;
+}
+
+template <typename T> __device__ __forceinline__ void store_eight(T *to, const Eight &values, int count, bool wide) {
+    if (wide) {
+        store_floats<T>(to, values);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < CHUNK; i++) {
+        if (i < count) {
+            store_global(to + i, from_float<T>(values[i]));
+        }
+    }
+}
+
+__device__ __forceinline__ Eight load_sums(const float *slab, int row, int eight) {
+    Eight sums;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const auto four = *reinterpret_cast<const Vec<float, 4> *>(slab + slab_at(row, 2 * eight + half));
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            sums[4 * half + i] = four[i];
+        }
+    }
+    return sums;
+}
+
+// Stores eight results of a row, which it uses up.
+template <typename T> __device__ __forceinline__ void finish(const GemmParams &p, int row, int column, Eight &y) {
+    const int count = p.out_features - column;
+    T *out = static_cast<T *>(p.out) + static_cast<std::int64_t>(row) * p.out_features + column;
+    if (p.store != STORE_OVERWRITE) {
+        if (p.store == STORE_ADD_GATED) {
+            const std::int64_t sample = row / p.rows_per_gate;
+            const T *gate = static_cast<const T *>(p.gate) + sample * p.gate_stride + p.gate_offset + column;
+            const Eight factors = load_eight(gate, count, p.wide);
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++) {
+                y[i] *= factors[i];
+            }
+        }
+        const Eight before = load_eight(out, count, p.wide);
+#pragma unroll
+        for (int i = 0; i < CHUNK; i++) {
+            y[i] += before[i];
+        }
+    }
+    store_eight(out, y, count, p.wide);
+}
+
+// A warp's sums, from fragments to rows by way of its own `slab`, then what is fused, then the store. `row` and
+// `column` are the first ones of the warp in `out`.
+template <typename T, typename Shape, bool GATED>
+__device__ __forceinline__ void store_sums(const GemmParams &p, const Sums<Shape> &sums, float *slab, int row,
+                                           int column) {
+    constexpr int ROW_LANES = (GATED ? WARP_N / 2 : WARP_N) / CHUNK, PASS = static_cast<int>(WARP_SIZE) / ROW_LANES;
+    const int lane = static_cast<int>(threadIdx.x % WARP_SIZE), eight = lane % ROW_LANES;
+    column += eight * CHUNK;
+
+    Eight bias{}, gated_bias{};
+    if (p.bias != nullptr && column < p.out_features) {
+        const T *from = static_cast<const T *>(p.bias) + column;
+        bias = load_eight(from, p.out_features - column, p.wide);
+        if constexpr (GATED) {
+            gated_bias = load_eight(from + p.out_features, p.out_features - column, p.wide);
+        }
+    }
+#pragma unroll
+    for (int start = 0; start < Shape::WARP_M; start += SLAB_ROWS) {
+#pragma unroll
+        for (int i = 0; i < SLAB_ROWS / MMA_M; i++) {
+#pragma unroll
+            for (int j = 0; j < WARP_N / MMA_N; j++) {
+                const float(&held)[4] = sums[start / MMA_M + i][j];
+                // A pair is half of a four.
+                const int pair = lane % 4;
+                float *to = slab + slab_at(i * MMA_M + lane / 4, 2 * j + pair / 2) + pair % 2 * 2;
+                *reinterpret_cast<Vec<float, 2> *>(to) = {held[0], held[1]};
+                // Eight rows on, the swizzle has the same phase.
+                *reinterpret_cast<Vec<float, 2> *>(to + 8 * WARP_N) = {held[2], held[3]};
+            }
+        }
+        __syncwarp();
+        const int left = column < p.out_features ? p.rows - row - start : 0;
+#pragma unroll 1
+        for (int at = lane / ROW_LANES; at < SLAB_ROWS && at < left; at += PASS) {
+            Eight y = load_sums(slab, at, eight);
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++) {
+                y[i] += bias[i];
+            }
+            if constexpr (GATED) {
+                const Eight v = load_sums(slab, at, ROW_LANES + eight);
+#pragma unroll
+                for (int i = 0; i < CHUNK; i++) {
+                    y[i] = gelu_tanh(y[i]) * (v[i] + gated_bias[i]);
+                }
+            } else if (p.activation == ACTIVATION_SILU) {
+#pragma unroll
+                for (int i = 0; i < CHUNK; i++) {
+                    y[i] = silu(y[i]);
+                }
+            } else if (p.activation == ACTIVATION_GELU) {
+#pragma unroll
+                for (int i = 0; i < CHUNK; i++) {
+                    y[i] = gelu_tanh(y[i]);
+                }
+            }
+            finish<T>(p, row + start + at, column, y);
+        }
+        __syncwarp();
+    }
+}
+
+template <typename T, typename Shape, bool RAGGED> __device__ __forceinline__ void linear(const GemmParams &p) {
+    const bool gated = p.activation == ACTIVATION_GATED_GELU;
+    // Columns of `out` that a tile and a warp make: gated, half of their columns are u's and half are v's.
+    const int tile_columns = gated ? Shape::TILE_N / 2 : Shape::TILE_N, warp_columns = gated ? WARP_N / 2 : WARP_N;
+
+    // Down a band of tiles, then to the next column: blocks that run together share rows of x and of W in the
+    // second-level cache, and where x is one band, W is read once.
+    const int tiles_m = (p.rows + Shape::TILE_M - 1) / Shape::TILE_M;
+    const int tiles_n = (p.out_features + tile_columns - 1) / tile_columns;
+    const int index = static_cast<int>(blockIdx.x), band_tiles = BAND * tiles_n;
+    const int band = index / band_tiles, in_band = index % band_tiles;
+    const int rows_left = tiles_m - band * BAND, band_rows = rows_left < BAND ? rows_left : BAND;
+    const int tile_row = (band * BAND + in_band % band_rows) * Shape::TILE_M;
+    const int tile_column = in_band / band_rows * tile_columns;
+
+    const Source<T, Shape, Shape::TILE_M, RAGGED> x(p.x, p.in_features, [&](int row) {
+        return tile_row + row < p.rows ? tile_row + row : -1;
+    });
+    // Gated, a warp finds u and v of the same columns in the halves of its own, and a thread in its own fragments.
+    const Source<T, Shape, Shape::TILE_N, RAGGED> weight(p.weight, p.in_features, [&](int row) {
+        const int column = tile_column + row / WARP_N * warp_columns + row % warp_columns;
+        const bool second = row % WARP_N >= warp_columns;
+        return column < p.out_features ? column + (second ? p.out_features : 0) : -1;
+    });
+
+    T *stages = reinterpret_cast<T *>(shared_memory());
+    const auto bring = [&](T *stage, int k) {
+        if (k < p.in_features) {
+            x.bring(stage, k);
+            weight.bring(stage + Shape::TILE_M * Shape::TILE_K, k);
+        }
+        // Empty behind the end, so that waiting can go on counting groups.
+        cp_async_commit();
+    };
+
+    const int warp = static_cast<int>(threadIdx.x / WARP_SIZE);
+    const int warp_m = warp / Shape::WARPS_N, warp_n = warp % Shape::WARPS_N;
+    const int row = tile_row + warp_m * Shape::WARP_M, column = tile_column + warp_n * warp_columns;
+    // Beyond the edge a warp has nothing to multiply, only slices to help bring.
+    const bool useful = row < p.rows && column < p.out_features;
+    const FragmentRows<Shape> fragments(warp_m * Shape::WARP_M, warp_n * WARP_N);
+
+    Sums<Shape> sums{};
+#pragma unroll
+    for (int step = 0; step < Shape::STAGES - 1; step++) {
+        bring(stages + step * Shape::STAGE, step * Shape::TILE_K);
+    }
+    // This step's stage, the last one in memory, and the one that the step before used.
+    T *stage = stages, *const last = stages + (Shape::STAGES - 1) * Shape::STAGE, *used = last;
+#pragma unroll 1
+    for (int k = 0; k < p.in_features; k += Shape::TILE_K) {
+        // This step's slices are here, and everyone is done with those of the step before: their stage is filled anew.
+        cp_async_wait<Shape::STAGES - 2>();
+        __syncthreads();
+        bring(used, k + (Shape::STAGES - 1) * Shape::TILE_K);
+        if (useful) {
+            multiply<T, Shape>(sums, stage, fragments);
+        }
+        used = stage;
+        stage = stage == last ? stages : stage + Shape::STAGE;
+    }
+    // The slabs take the place of the stages.
+    __syncthreads();
+    if (useful) {
+        float *slab = reinterpret_cast<float *>(shared_memory()) + warp * SLAB_ROWS * WARP_N;
+        if (gated) {
+            store_sums<T, Shape, true>(p, sums, slab, row, column);
+        } else {
+            store_sums<T, Shape, false>(p, sums, slab, row, column);
+        }
+    }
+}
+
+} // namespace
+
+KERNEL(linear_large_f16, Large::THREADS, GemmParams) { linear<f16, Large, false>(p); }
+KERNEL(linear_large_bf16, Large::THREADS, GemmParams) { linear<bf16, Large, false>(p); }
+KERNEL(linear_small_f16, Small::THREADS, GemmParams) { linear<f16, Small, false>(p); }
+KERNEL(linear_small_bf16, Small::THREADS, GemmParams) { linear<bf16, Small, false>(p); }
+KERNEL(linear_ragged_f16, Small::THREADS, GemmParams) { linear<f16, Small, true>(p); }
+KERNEL(linear_ragged_bf16, Small::THREADS, GemmParams) { linear<bf16, Small, true>(p); }
+
+KERNEL_FILE(gemm);

@@ -1,0 +1,152 @@
+// Norms over the channels of a token.
+//
+//     ada_layer_norm   out = (x − mean) / √(variance + eps) · (1 + scale) + shift
+//     layer_norm       out = (x − mean) / √(variance + eps) · weight + bias
+//     rms_norm         out = x / √(mean(x²) + eps) · weight
+//
+// x, out [rows, channels], T. modulation [samples, modulation_stride], T: row r belongs to sample r / rows_per_modulation,
+// whose shift and scale start `shift` and `scale` elements into its stretch. weight, bias [channels], T.
+//
+// A row is read once and held in registers in f32: by a warp if it has at most 1,280 channels, else by a block. The mean
+// comes first and the variance from the differences, so a mean far from zero costs no digits. The sums run over a
+// thread's own values, then over lanes by butterfly, then over warps in order: fixed by `channels` alone.
+//
+// Block: 256 threads. Grid: rows / 8 (warp) or rows (block, ragged). Shared memory: 8 floats for block and ragged.
+// Limits: warp ≤ 1,280 and block ≤ 8,192 channels, multiples of 8; ragged ≤ 4,096, any number.
+
+#include "common/reduce.cuh"
+#include "common/vec.cuh"
+
+namespace {
+
+constexpr int BLOCK_THREADS = 256;
+
+struct NormParams {
+    const void *x;
+    // ada_layer_norm: modulation; else the weight
+    const void *scale;
+    // layer_norm: the bias
+    const void *bias;
+    void *out;
+    std::int32_t rows;
+    std::int32_t channels;
+    float eps;
+    std::int32_t rows_per_modulation;
+    std::int32_t modulation_stride;
+    std::int32_t shift_offset;
+    std::int32_t scale_offset;
+    std::int32_t padding;
+};
+
+enum class Norm { AdaLayer, Layer, Rms };
+
+// How a row is shared: GROUP threads hold HELD times WIDTH neighbours each.
+template <int GROUP_, int WIDTH_, int HELD_> struct Sharing {
+    static constexpr int GROUP = GROUP_, WIDTH = WIDTH_, HELD = HELD_;
+};
+using ByWarp = Sharing<32, 8, 5>;
+using ByBlock = Sharing<BLOCK_THREADS, 8, 4>;
+using Ragged = Sharing<BLOCK_THREADS, 1, 16>;
+
+// Sum over the threads that share a row.
+template <typename S> __device__ __forceinline__ float row_sum(float value) {
+    if constexpr (S::GROUP == static_cast<int>(WARP_SIZE)) {
+        return warp_sum(value);
+    } else {
+        return block_reduce<Sum, BLOCK_THREADS>(value, reinterpret_cast<float *>(shared_memory()));
+    }
+}
+
+template <typename T, Norm NORM, typename S> __device__ __forceinline__ void norm_row(const NormParams &p, int row) {
+    constexpr int WIDTH = S::WIDTH;
+    const int lane = static_cast<int>(threadIdx.x) % S::GROUP;
+    const auto column = [&](int i) { return (i * S::GROUP + lane) * WIDTH; };
+    const T *x = static_cast<const T *>(p.x) + static_cast<std::int64_t>(row) * p.channels;
+    T *out = static_cast<T *>(p.out) + static_cast<std::int64_t>(row) * p.channels;
+
+    Vec<float, WIDTH> held[S::HELD];
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < S::HELD; i++) {
+        if (column(i) < p.channels) {
+            held[i] = load_floats<WIDTH>(x + column(i));
+#pragma unroll
+            for (int j = 0; j < WIDTH; j++) {
+                sum += NORM == Norm::Rms ? held[i][j] * held[i][j] : held[i][j];
+            }
+        }
+    }
+    const float count = static_cast<float>(p.channels);
+    float mean = 0.0f, variance = row_sum<S>(sum) / count;
+    if constexpr (NORM != Norm::Rms) {
+        mean = variance;
+        float squares = 0.0f;
+#pragma unroll
+        for (int i = 0; i < S::HELD; i++) {
+            if (column(i) < p.channels) {
+#pragma unroll
+                for (int j = 0; j < WIDTH; j++) {
+                    squares += (held[i][j] - mean) * (held[i][j] - mean);
+                }
+            }
+        }
+        variance = row_sum<S>(squares) / count;
+    }
+    const float inverse = rsqrtf(variance + p.eps);
+
+    const T *scale = static_cast<const T *>(p.scale), *shift = static_cast<const T *>(p.bias);
+    if constexpr (NORM == Norm::AdaLayer) {
+        const T *modulation = scale + static_cast<std::int64_t>(row / p.rows_per_modulation) * p.modulation_stride;
+        scale = modulation + p.scale_offset;
+        shift = modulation + p.shift_offset;
+    }
+#pragma unroll
+    for (int i = 0; i < S::HELD; i++) {
+        if (column(i) < p.channels) {
+            const auto factor = load_floats<WIDTH>(scale + column(i));
+            Vec<float, WIDTH> added{};
+            if constexpr (NORM != Norm::Rms) {
+                added = load_floats<WIDTH>(shift + column(i));
+            }
+            Vec<float, WIDTH> y;
+#pragma unroll
+            for (int j = 0; j < WIDTH; j++) {
+                const float whole = NORM == Norm::AdaLayer ? 1.0f + factor[j] : factor[j];
+                y[j] = (held[i][j] - mean) * inverse * whole + added[j];
+            }
+            store_floats<T>(out + column(i), y);
+        }
+    }
+}
+
+template <typename T, Norm NORM, typename S> __device__ __forceinline__ void norm(const NormParams &p) {
+    constexpr int ROWS = BLOCK_THREADS / S::GROUP;
+    const int row = static_cast<int>(blockIdx.x) * ROWS + static_cast<int>(threadIdx.x) / S::GROUP;
+    // Whole warps, or the whole block: nobody is missing at a shuffle or a barrier.
+    if (row < p.rows) {
+        norm_row<T, NORM, S>(p, row);
+    }
+}
+
+} // namespace
+
+KERNEL(ada_layer_norm_warp_f16, BLOCK_THREADS, NormParams) { norm<f16, Norm::AdaLayer, ByWarp>(p); }
+KERNEL(ada_layer_norm_warp_bf16, BLOCK_THREADS, NormParams) { norm<bf16, Norm::AdaLayer, ByWarp>(p); }
+KERNEL(ada_layer_norm_block_f16, BLOCK_THREADS, NormParams) { norm<f16, Norm::AdaLayer, ByBlock>(p); }
+KERNEL(ada_layer_norm_block_bf16, BLOCK_THREADS, NormParams) { norm<bf16, Norm::AdaLayer, ByBlock>(p); }
+KERNEL(ada_layer_norm_ragged_f16, BLOCK_THREADS, NormParams) { norm<f16, Norm::AdaLayer, Ragged>(p); }
+KERNEL(ada_layer_norm_ragged_bf16, BLOCK_THREADS, NormParams) { norm<bf16, Norm::AdaLayer, Ragged>(p); }
+KERNEL(layer_norm_warp_f16, BLOCK_THREADS, NormParams) { norm<f16, Norm::Layer, ByWarp>(p); }
+KERNEL(layer_norm_warp_bf16, BLOCK_THREADS, NormParams) { norm<bf16, Norm::Layer, ByWarp>(p); }
+KERNEL(layer_norm_block_f16, BLOCK_THREADS, NormParams) { norm<f16, Norm::Layer, ByBlock>(p); }
+KERNEL(layer_norm_block_bf16, BLOCK_THREADS, NormParams) { norm<bf16, Norm::Layer, ByBlock>(p); }
+KERNEL(layer_norm_ragged_f16, BLOCK_THREADS, NormParams) { norm<f16, Norm::Layer, Ragged>(p); }
+KERNEL(layer_norm_ragged_bf16, BLOCK_THREADS, NormParams) { norm<bf16, Norm::Layer, Ragged>(p); }
+KERNEL(rms_norm_warp_f16, BLOCK_THREADS, NormParams) { norm<f16, Norm::Rms, ByWarp>(p); }
+KERNEL(rms_norm_warp_bf16, BLOCK_THREADS, NormParams) { norm<bf16, Norm::Rms, ByWarp>(p); }
+KERNEL(rms_norm_block_f16, BLOCK_THREADS, NormParams) { norm<f16, Norm::Rms, ByBlock>(p); }
+KERNEL(rms_norm_block_bf16, BLOCK_THREADS, NormParams) { norm<bf16, Norm::Rms, ByBlock>(p); }
+KERNEL(rms_norm_ragged_f16, BLOCK_THREADS, NormParams) { norm<f16, Norm::Rms, Ragged>(p); }
+KERNEL(rms_norm_ragged_bf16, BLOCK_THREADS, NormParams) { norm<bf16, Norm::Rms, Ragged>(p); }
+
+KERNEL_FILE(norm);

@@ -1,0 +1,82 @@
+// The one arithmetic operation of every sampler.
+//
+//     combine   out = clamp(Σ_i coefficients[i] · inputs[i], ±limit)
+//
+// inputs, at most 8, and out: [len], each f32 (the states of samplers) or T (what a model takes and gives), as a mask
+// in the parameters says.
+//
+// A thread makes four neighbours, 16 bytes of every f32, or one in the ragged instance. Terms are added in order to
+// zero, each by a fused multiply-add, so that every device gets the same bits, even the sign of a zero. The clamp
+// passes NaN on. Which terms there are, and of what, is the same for all threads: no branch diverges.
+//
+// Block: 256 threads. Grid: vectors / 256. Shared memory: none.
+// Limits: len a multiple of 4 (ragged: any number); fewer than 2^31 vectors.
+
+#include "common/vec.cuh"
+
+namespace {
+
+constexpr int BLOCK_THREADS = 256;
+constexpr int MAX_TERMS = 8;
+
+struct CombineParams {
+    const void *inputs[8];
+    void *out;
+    float coefficients[8];
+    // infinite for none
+    float limit;
+    std::int32_t terms;
+    // bit i: inputs[i] is f32; bit 8: out is
+    std::int32_t single;
+    // vectors of out
+    std::int32_t count;
+};
+
+template <typename T, int WIDTH> __device__ __forceinline__ void combine(const CombineParams &p) {
+    const unsigned index = blockIdx.x * BLOCK_THREADS + threadIdx.x;
+    if (index >= static_cast<unsigned>(p.count)) {
+        return;
+    }
+    const auto at = static_cast<std::int64_t>(index) * WIDTH;
+    const auto is_single = [&](int i) { return (p.single >> i & 1) != 0; };
+
+    // All loads are under way before the first sum waits for one.
+    Vec<float, WIDTH> values[MAX_TERMS] = {};
+#pragma unroll
+    for (int term = 0; term < MAX_TERMS; term++) {
+        if (term < p.terms) {
+            const void *input = p.inputs[term];
+            values[term] = is_single(term) ? load_floats<WIDTH>(static_cast<const float *>(input) + at)
+                                           : load_floats<WIDTH>(static_cast<const T *>(input) + at);
+        }
+    }
+    Vec<float, WIDTH> sums{};
+#pragma unroll
+    for (int term = 0; term < MAX_TERMS; term++) {
+        if (term < p.terms) {
+#pragma unroll
+            for (int i = 0; i < WIDTH; i++) {
+                sums[i] = fmaf(p.coefficients[term], values[term][i], sums[i]);
+            }
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < WIDTH; i++) {
+        // fminf and fmaxf would make a limit of NaN.
+        sums[i] = sums[i] < -p.limit ? -p.limit : sums[i] > p.limit ? p.limit : sums[i];
+    }
+    if (is_single(MAX_TERMS)) {
+        store_floats(static_cast<float *>(p.out) + at, sums);
+    } else {
+        store_floats(static_cast<T *>(p.out) + at, sums);
+    }
+}
+
+} // namespace
+
+KERNEL(combine_f16, BLOCK_THREADS, CombineParams) { combine<f16, 4>(p); }
+KERNEL(combine_bf16, BLOCK_THREADS, CombineParams) { combine<bf16, 4>(p); }
+KERNEL(combine_ragged_f16, BLOCK_THREADS, CombineParams) { combine<f16, 1>(p); }
+KERNEL(combine_ragged_bf16, BLOCK_THREADS, CombineParams) { combine<bf16, 1>(p); }
+
+KERNEL_FILE(sampler);

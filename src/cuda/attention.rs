@@ -1,0 +1,152 @@
+//! `attention`: `kernels/attention.cu`.
+
+use super::device::{Device, Memory};
+use super::params::{Address, params};
+use super::{Buffer, Cuda, Half, Plan, int};
+use crate::error::{Error, Result};
+use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
+
+/// Threads of a block.
+pub(crate) const THREADS: u32 = 128;
+/// Rows of keys and values that a block holds, whatever its teams.
+const SHARED_ROWS: usize = 256;
+/// Bytes that one access moves.
+const VECTOR: usize = 16;
+
+params! {
+    /// See `kernels/attention.cu`.
+    AttentionParams {
+        q: Address,
+        k: Address,
+        v: Address,
+        out: Address,
+        bias: Address,
+        mask: Address,
+        rope: Address,
+        q_outer: i64,
+        q_inner: i64,
+        q_token: i64,
+        k_outer: i64,
+        k_inner: i64,
+        k_token: i64,
+        v_outer: i64,
+        v_inner: i64,
+        v_token: i64,
+        out_outer: i64,
+        out_inner: i64,
+        out_token: i64,
+        tasks: i32,
+        inner: i32,
+        heads: i32,
+        head_dim: i32,
+        queries: i32,
+        keys: i32,
+        rope_group: i32,
+        scale: f32,
+    }
+}
+
+/// A kernel: queries of a team, and the features that it has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Team {
+    queries: usize,
+    head_dim: usize,
+}
+
+impl Team {
+    /// The smallest that takes a sequence whole, or the largest. `extras` are a bias or a mask.
+    fn of(queries: usize, head_dim: usize, extras: bool) -> Result<Self> {
+        let room = [16, 64, 72, 128].into_iter().find(|&room| head_dim <= room && head_dim.is_multiple_of(8));
+        let head_dim = room.ok_or_else(|| {
+            Error::Unsupported(format!("attention with {head_dim} features a head: at most 128, a multiple of 8"))
+        })?;
+        let largest = if extras || head_dim == 128 { 64 } else { 128 };
+        let queries = [16, 32, 64].into_iter().find(|&team| queries <= team).unwrap_or(largest);
+        Ok(Self { queries, head_dim })
+    }
+
+    fn kernel(self, half: Half) -> String {
+        format!("attention_q{}_d{}_{}", self.queries, self.head_dim, half.suffix())
+    }
+
+    /// Teams of a block.
+    fn per_block(self) -> usize {
+        (64 / self.queries).max(1)
+    }
+
+    /// Bytes of a row in shared memory: an odd number of vectors.
+    fn pitch(self) -> usize {
+        ((self.head_dim * 2 / VECTOR) | 1) * VECTOR
+    }
+}
+
+/// The first element of a layout, and its strides.
+fn place<M: Memory>(buffer: &Buffer<M>, layout: &TokenLayout) -> Result<(Address, [i64; 3])> {
+    let &TokenLayout { offset, outer_stride, inner_stride, token_stride } = layout;
+    let strides = [outer_stride, inner_stride, token_stride];
+    if !strides.iter().chain([&offset]).all(|len| len.is_multiple_of(VECTOR / 2)) {
+        return Err(Error::Unsupported(format!("attention with {layout:?}: only multiples of {}", VECTOR / 2)));
+    }
+    Ok((Address(buffer.half().0 + 2 * offset as u64), strides.map(|stride| stride as i64)))
+}
+
+/// Launches [`Attention`].
+pub(super) fn attention<D: Device>(
+    cuda: &Cuda<D>,
+    op: &Attention,
+    [q, k, v]: [&Buffer<D::Memory>; 3],
+    extras: &AttentionExtras<'_, Buffer<D::Memory>>,
+    out: &mut Buffer<D::Memory>,
+) -> Result<()> {
+    if op.scale.is_nan() || op.scale <= 0.0 {
+        return Err(Error::Unsupported(format!("attention with a scale of {}: only positive ones", op.scale)));
+    }
+    if extras.rope.is_some() && !op.rope_group.is_multiple_of(4) {
+        return Err(Error::Unsupported(format!("RoPE in groups of {}: only multiples of 4", op.rope_group)));
+    }
+    let team = Team::of(op.queries, op.head_dim, extras.bias.is_some() || extras.mask.is_some())?;
+    let tasks = op.outer * op.inner * op.heads * op.queries.div_ceil(team.queries);
+    let (q, [q_outer, q_inner, q_token]) = place(q, &op.q)?;
+    let (k, [k_outer, k_inner, k_token]) = place(k, &op.k)?;
+    let (v, [v_outer, v_inner, v_token]) = place(v, &op.v)?;
+    let (out, [out_outer, out_inner, out_token]) = place(out, &op.out)?;
+    let optional = |buffer: Option<&Buffer<D::Memory>>| buffer.map_or(Address::NULL, Buffer::single);
+    let params = AttentionParams {
+        q,
+        k,
+        v,
+        out,
+        bias: optional(extras.bias),
+        mask: optional(extras.mask),
+        rope: optional(extras.rope),
+        q_outer,
+        q_inner,
+        q_token,
+        k_outer,
+        k_inner,
+        k_token,
+        v_outer,
+        v_inner,
+        v_token,
+        out_outer,
+        out_inner,
+        out_token,
+        tasks: int(tasks)?,
+        inner: int(op.inner)?,
+        heads: int(op.heads)?,
+        head_dim: int(op.head_dim)?,
+        queries: int(op.queries)?,
+        keys: int(op.keys)?,
+        rope_group: int(op.rope_group)?,
+        scale: op.scale,
+    };
+    let plan = Plan {
+        kernel: team.kernel(cuda.half),
+        grid: [tasks.div_ceil(team.per_block()), 1, 1],
+        threads: THREADS,
+        shared_bytes: SHARED_ROWS * team.pitch(),
+        flops: op.flops(),
+        bytes: op.bytes(2),
+    };
+    cuda.launch(&plan, &params)
+}

@@ -1,0 +1,241 @@
+//! [`Backend`] by kernels: checks, then the operation's own file.
+
+use super::{Buffer, Cuda, Precision, Weight};
+use super::{attention, conv3d, embed, gemm, norm, patch, sampler, tile};
+use crate::backend::{Backend, DeviceBuffer, DeviceWeight};
+use crate::cuda::device::{Device, Memory};
+use crate::error::{Error, Result};
+use crate::ops;
+use crate::ops::attention::{Attention, AttentionExtras};
+use crate::weights::Tensor;
+
+fn lens<M: Memory, const N: usize>(buffers: [Option<&Buffer<M>>; N]) -> [Option<usize>; N] {
+    buffers.map(|buffer| buffer.map(DeviceBuffer::len))
+}
+
+/// The VAE's operations have no kernels yet.
+fn unsupported<T>(op: &str) -> Result<T> {
+    Err(Error::Unsupported(format!("{op} has no kernel yet: the VAE runs with --device cpu")))
+}
+
+impl<D: Device> Backend for Cuda<D> {
+    type Buffer = Buffer<D::Memory>;
+    type Weight = Weight<D::Memory>;
+
+    fn name(&self) -> String {
+        format!("{}, {}", self.device.name(), self.half.suffix())
+    }
+
+    fn alloc(&self, len: usize) -> Result<Self::Buffer> {
+        self.buffer(len, Precision::Half)
+    }
+
+    fn alloc_f32(&self, len: usize) -> Result<Self::Buffer> {
+        self.buffer(len, Precision::Single)
+    }
+
+    fn upload(&self, host: &[f32]) -> Result<Self::Buffer> {
+        let mut buffer = self.buffer(host.len(), Precision::Half)?;
+        self.device.write(&mut buffer.memory, 0, &self.half.bytes(host))?;
+        Ok(buffer)
+    }
+
+    fn upload_f32(&self, host: &[f32]) -> Result<Self::Buffer> {
+        let mut buffer = self.buffer(host.len(), Precision::Single)?;
+        self.device.write(&mut buffer.memory, 0, bytemuck::cast_slice(host))?;
+        Ok(buffer)
+    }
+
+    fn download(&self, buffer: &Self::Buffer, offset: usize, host: &mut [f32]) -> Result<()> {
+        ops::expect_at_least("download", "buffer", buffer.len, offset + host.len())?;
+        match buffer.precision {
+            Precision::Single => self.device.read(&buffer.memory, 4 * offset, bytemuck::cast_slice_mut(host)),
+            Precision::Half => {
+                let mut bytes = vec![[0; 2]; host.len()];
+                self.device.read(&buffer.memory, 2 * offset, bytes.as_flattened_mut())?;
+                host.iter_mut().zip(bytes).for_each(|(host, bytes)| *host = self.half.value(bytes));
+                Ok(())
+            }
+        }
+    }
+
+    fn weight(&self, parts: Vec<Tensor>) -> Result<Self::Weight> {
+        let mut shape = parts[0].shape.clone();
+        shape[0] = parts.iter().map(|part| part.shape[0]).sum();
+        let mut memory = self.device.alloc(2 * shape.iter().product::<usize>())?;
+        let mut offset = 0;
+        for part in parts {
+            // One part at a time: the host never holds more than the largest one widened.
+            let bytes = self.half.bytes(&part.to_f32());
+            self.device.write(&mut memory, offset, &bytes)?;
+            offset += bytes.len();
+        }
+        Ok(Weight { memory, shape })
+    }
+
+    fn weight_values(&self, weight: &Self::Weight) -> Result<Vec<f32>> {
+        let mut bytes = vec![[0; 2]; weight.len()];
+        self.device.read(&weight.memory, 0, bytes.as_flattened_mut())?;
+        Ok(bytes.into_iter().map(|bytes| self.half.value(bytes)).collect())
+    }
+
+    fn linear(
+        &self,
+        op: &ops::gemm::Linear,
+        x: &Self::Buffer,
+        weight: &Self::Weight,
+        bias: Option<&Self::Weight>,
+        gate: Option<&Self::Buffer>,
+        out: &mut Self::Buffer,
+    ) -> Result<()> {
+        op.validate(x.len, weight.shape(), bias.map(|bias| bias.len()), gate.map(|gate| gate.len), out.len)?;
+        gemm::linear(self, op, x, weight, bias, gate, out)
+    }
+
+    fn attention(
+        &self,
+        op: &Attention,
+        q: &Self::Buffer,
+        k: &Self::Buffer,
+        v: &Self::Buffer,
+        extras: AttentionExtras<'_, Self::Buffer>,
+        out: &mut Self::Buffer,
+    ) -> Result<()> {
+        let [bias, mask, rope] = lens([extras.bias, extras.mask, extras.rope]);
+        op.validate(q.len, k.len, v.len, bias, mask, rope, out.len)?;
+        attention::attention(self, op, [q, k, v], &extras, out)
+    }
+
+    fn ada_layer_norm(
+        &self,
+        op: &ops::norm::AdaLayerNorm,
+        x: &Self::Buffer,
+        modulation: &Self::Buffer,
+        out: &mut Self::Buffer,
+    ) -> Result<()> {
+        op.validate(x.len, modulation.len, out.len)?;
+        norm::ada_layer_norm(self, op, x, modulation, out)
+    }
+
+    fn layer_norm(
+        &self,
+        op: &ops::norm::LayerNorm,
+        x: &Self::Buffer,
+        weight: &Self::Weight,
+        bias: &Self::Weight,
+        out: &mut Self::Buffer,
+    ) -> Result<()> {
+        op.validate(x.len, weight.len(), bias.len(), out.len)?;
+        norm::layer_norm(self, op, x, weight, bias, out)
+    }
+
+    fn rms_norm(
+        &self,
+        op: &ops::norm::RmsNorm,
+        x: &Self::Buffer,
+        weight: &Self::Weight,
+        out: &mut Self::Buffer,
+    ) -> Result<()> {
+        op.validate(x.len, weight.len(), out.len)?;
+        norm::rms_norm(self, op, x, weight, out)
+    }
+
+    fn conv3d(
+        &self,
+        _: &ops::conv3d::Conv3d,
+        _: &Self::Buffer,
+        _: &Self::Weight,
+        _: Option<&Self::Weight>,
+        _: Option<&Self::Buffer>,
+        _: &mut Self::Buffer,
+    ) -> Result<()> {
+        unsupported("conv3d")
+    }
+
+    fn depthwise_conv(
+        &self,
+        op: &ops::conv3d::DepthwiseConv,
+        x: &Self::Buffer,
+        weight: &Self::Weight,
+        bias: &Self::Weight,
+        out: &mut Self::Buffer,
+    ) -> Result<()> {
+        op.validate(x.len, weight.shape(), bias.len(), out.len)?;
+        conv3d::depthwise_conv(self, op, x, weight, bias, out)
+    }
+
+    fn group_norm(
+        &self,
+        _: &ops::groupnorm::GroupNorm,
+        _: &Self::Buffer,
+        _: &Self::Weight,
+        _: &Self::Weight,
+        _: &mut Self::Buffer,
+    ) -> Result<()> {
+        unsupported("group_norm")
+    }
+
+    fn time_average(&self, _: &ops::resample::TimeAverage, _: &Self::Buffer, _: &mut Self::Buffer) -> Result<()> {
+        unsupported("time_average")
+    }
+
+    fn time_double(&self, _: &ops::resample::TimeDouble, _: &Self::Buffer, _: &mut Self::Buffer) -> Result<()> {
+        unsupported("time_double")
+    }
+
+    fn regroup_frames(&self, _: &ops::resample::RegroupFrames, _: &Self::Buffer, _: &mut Self::Buffer) -> Result<()> {
+        unsupported("regroup_frames")
+    }
+
+    fn embedding(
+        &self,
+        op: &ops::embed::Embedding,
+        ids: &[u32],
+        table: &Self::Weight,
+        out: &mut Self::Buffer,
+    ) -> Result<()> {
+        op.validate(ids, table.shape(), out.len)?;
+        embed::embedding(self, op, ids, table, out)
+    }
+
+    fn add_rows(&self, op: &ops::embed::AddRows, table: &Self::Buffer, x: &mut Self::Buffer) -> Result<()> {
+        op.validate(x.len, table.len)?;
+        embed::add_rows(self, op, table, x)
+    }
+
+    fn patch_embed(
+        &self,
+        op: &ops::patch::PatchEmbed,
+        x: &Self::Buffer,
+        weight: &Self::Weight,
+        bias: &Self::Weight,
+        out: &mut Self::Buffer,
+    ) -> Result<()> {
+        op.validate(x.len, weight.shape(), bias.len(), out.len)?;
+        patch::patch_embed(self, op, x, weight, bias, out)
+    }
+
+    fn unpatchify(&self, op: &ops::patch::Unpatchify, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()> {
+        op.validate(x.len, out.len)?;
+        patch::unpatchify(self, op, x, out)
+    }
+
+    fn combine(&self, op: &ops::sampler::Combine<'_>, inputs: &[&Self::Buffer], out: &mut Self::Buffer) -> Result<()> {
+        let lens: Vec<usize> = inputs.iter().map(|input| input.len).collect();
+        op.validate(&lens, out.len)?;
+        sampler::combine(self, op, inputs, out)
+    }
+
+    fn copy_box(&self, op: &ops::tile::CopyBox, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()> {
+        op.validate(x.len, out.len)?;
+        tile::copy_box(self, op, x, out)
+    }
+
+    fn blend_box(&self, _: &ops::tile::BlendBox, _: &Self::Buffer, _: &mut Self::Buffer) -> Result<()> {
+        unsupported("blend_box")
+    }
+
+    fn to_bytes(&self, _: &ops::tile::ToBytes, _: &Self::Buffer, _: &mut [u8]) -> Result<()> {
+        unsupported("to_bytes")
+    }
+}

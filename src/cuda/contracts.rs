@@ -1,0 +1,37 @@
+//! What Rust believes of the kernels' parameters, for the test that reads their sources.
+
+use super::params::Params;
+use super::{FLAT_THREADS, attention, conv3d, embed, gemm, norm, patch, sampler, tile};
+
+/// A struct of parameters, and what is launched with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Contract {
+    /// File of kernels.
+    pub stem: &'static str,
+    /// Struct in that file.
+    pub params: &'static str,
+    /// Its fields: the spellings that their type may have there, and their names.
+    pub fields: &'static [(&'static [&'static str], &'static str)],
+    /// Its size.
+    pub bytes: usize,
+    /// Threads of the blocks that are launched.
+    pub threads: &'static [u32],
+}
+
+const fn contract<P: Params>(stem: &'static str, threads: &'static [u32]) -> Contract {
+    Contract { stem, params: P::NAME, fields: P::FIELDS, bytes: size_of::<P>(), threads }
+}
+
+/// Every struct of parameters.
+pub const CONTRACTS: &[Contract] = &[
+    contract::<attention::AttentionParams>("attention", &[attention::THREADS]),
+    contract::<conv3d::DepthwiseConvParams>("conv3d", &[FLAT_THREADS]),
+    contract::<embed::EmbeddingParams>("embed", &[FLAT_THREADS]),
+    contract::<embed::AddRowsParams>("embed", &[FLAT_THREADS]),
+    contract::<gemm::GemmParams>("gemm", &gemm::THREADS),
+    contract::<norm::NormParams>("norm", &[norm::THREADS]),
+    contract::<patch::PatchEmbedParams>("patch", &[FLAT_THREADS]),
+    contract::<patch::UnpatchifyParams>("patch", &[FLAT_THREADS]),
+    contract::<sampler::CombineParams>("sampler", &[FLAT_THREADS]),
+    contract::<tile::CopyBoxParams>("tile", &[FLAT_THREADS]),
+];

@@ -1,0 +1,311 @@
+//! The kernels on an NVIDIA GPU, through the driver's API. The driver is loaded when the device is opened; nothing of
+//! CUDA is linked.
+
+use super::{Device, Launch, Memory, MemoryInfo};
+use crate::error::{Error, Result};
+use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::sync::Arc;
+
+mod kernels {
+    //! What build.rs compiled: one fat binary per file of kernels, none without nvcc.
+    include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+}
+
+/// The oldest CUDA whose drivers have all that is called here.
+const OLDEST_CUDA: i32 = 12;
+
+/// The first GPU that the driver offers (`CUDA_VISIBLE_DEVICES` chooses), and one stream on it.
+pub struct Driver {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    functions: HashMap<String, sys::CUfunction>,
+    name: String,
+}
+
+// SAFETY: handles of the driver may be used from any thread to which the context is bound, which every call sees to.
+unsafe impl Send for Driver {}
+// SAFETY: as above.
+unsafe impl Sync for Driver {}
+
+/// Memory of the GPU, given back to the stream's pool when dropped.
+#[derive(Debug)]
+pub struct DeviceMemory {
+    address: sys::CUdeviceptr,
+    len: usize,
+    stream: Arc<CudaStream>,
+}
+
+impl Memory for DeviceMemory {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn address(&self) -> u64 {
+        self.address
+    }
+}
+
+impl Drop for DeviceMemory {
+    fn drop(&mut self) {
+        // SAFETY: it came from this stream, and everything that uses it was put on the stream before.
+        // A failure can only repeat that of an earlier call, which was reported.
+        let _ = unsafe { result::free_async(self.address, self.stream.cu_stream()) };
+    }
+}
+
+/// What `osp doctor` tells of a GPU.
+#[derive(Clone, Debug)]
+pub struct Gpu {
+    /// Its name.
+    pub name: String,
+    /// Compute capability.
+    pub capability: (i32, i32),
+    /// Streaming multiprocessors.
+    pub multiprocessors: i32,
+    /// Its memory.
+    pub memory: MemoryInfo,
+    /// Which of the compiled kernels it runs, e.g. `sm_90a`.
+    pub code: String,
+}
+
+/// What the kernels were compiled for, e.g. `sm_80`; nothing without nvcc.
+pub fn architectures() -> Vec<String> {
+    let all = kernels::ARCHITECTURES.iter().map(|architecture| format!("sm_{architecture}"));
+    if kernels::FILES.is_empty() { Vec::new() } else { all.collect() }
+}
+
+/// The newest CUDA that the driver supports, as (major, minor); `None` without a driver.
+pub fn driver_version() -> Option<(i32, i32)> {
+    // SAFETY: it only tries to load the library.
+    if !unsafe { sys::is_culib_present() } {
+        return None;
+    }
+    let mut version = 0;
+    // SAFETY: it writes one number, and may be called before anything else.
+    let result = unsafe { sys::cuDriverGetVersion(&mut version) };
+    (result == sys::CUresult::CUDA_SUCCESS).then_some((version / 1000, version % 1000 / 10))
+}
+
+/// The code that a GPU of this compute capability runs: machine code of its own generation, else PTX compiled for it.
+/// Machine code of an `a` architecture runs on exactly that capability, any other on later minor ones too.
+fn code_for((major, minor): (i32, i32)) -> String {
+    let runs = |name: &&&str| match name.strip_suffix('a') {
+        Some(number) => number.parse() == Ok(10 * major + minor),
+        None => name.parse().is_ok_and(|number: i32| number / 10 == major && number % 10 <= minor),
+    };
+    let best =
+        kernels::ARCHITECTURES.iter().filter(runs).max_by_key(|name| name.trim_end_matches('a').parse::<i32>().ok());
+    best.map_or_else(|| "PTX, compiled by the driver at the first start".to_owned(), |name| format!("sm_{name}"))
+}
+
+impl Driver {
+    /// What this GPU is.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it does not answer.
+    pub fn gpu(&self) -> Result<Gpu> {
+        let failed = |error| device_error("the GPU does not answer", error);
+        let capability = self.context.compute_capability().map_err(failed)?;
+        let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        Ok(Gpu {
+            name: self.name.clone(),
+            capability,
+            multiprocessors: self.context.attribute(attribute).map_err(failed)?,
+            memory: self.memory_info()?,
+            code: code_for(capability),
+        })
+    }
+
+    /// Opens the GPU and loads the kernels.
+    ///
+    /// # Errors
+    /// [`Error::Device`] in one line: built without nvcc, no driver, an old driver, no GPU, or one that the kernels were
+    /// not compiled for.
+    pub fn open() -> Result<Self> {
+        check_driver()?;
+        let context = CudaContext::new(0).map_err(|error| match error.0 {
+            sys::CUresult::CUDA_ERROR_NO_DEVICE => no_gpu(),
+            _ => device_error("the GPU cannot be opened", error),
+        })?;
+        if kernels::FILES.is_empty() {
+            return Err(Error::Device(
+                "this binary holds no GPU kernels: it was built without nvcc; run scripts/get-nvcc and build again"
+                    .into(),
+            ));
+        }
+        // One stream orders everything; events for each buffer would only cost time.
+        // SAFETY: there is only this stream.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.new_stream().map_err(|error| device_error("no stream", error))?;
+        keep_freed_memory(&context)?;
+        let functions = load(&context)?;
+        let name = context.name().map_err(|error| device_error("the GPU has no name", error))?;
+        Ok(Self { context, stream, functions, name })
+    }
+
+    fn bind(&self) -> Result<()> {
+        self.context.bind_to_thread().map_err(|error| device_error("the GPU does not answer", error))
+    }
+}
+
+/// Whether there is a driver, new enough for the kernels.
+fn check_driver() -> Result<()> {
+    let Some((major, minor)) = driver_version() else {
+        return Err(Error::Device(
+            "there is no NVIDIA driver on this machine (libcuda.so.1 is not found); use --device cpu".into(),
+        ));
+    };
+    let needed = kernels::NVCC_MAJOR.max(OLDEST_CUDA);
+    if major < needed {
+        return Err(Error::Device(format!(
+            "the NVIDIA driver is too old: it supports CUDA {major}.{minor}, this program needs {needed}.0; update the \
+             driver, or use --device cpu"
+        )));
+    }
+    Ok(())
+}
+
+fn no_gpu() -> Error {
+    Error::Device("the NVIDIA driver sees no GPU (is CUDA_VISIBLE_DEVICES set?); use --device cpu".into())
+}
+
+fn device_error(what: &str, error: DriverError) -> Error {
+    Error::Device(format!("{what}: the NVIDIA driver says {:?}", error.0))
+}
+
+/// Lets the pool keep what is freed, so that a step's buffers cost nothing from the second step on.
+fn keep_freed_memory(context: &CudaContext) -> Result<()> {
+    let mut pool = std::ptr::null_mut();
+    let mut most = u64::MAX;
+    // SAFETY: the device exists; the attribute is a u64, which outlives the call.
+    unsafe {
+        sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device())
+            .result()
+            .map_err(|error| device_error("the GPU has no pool of memory", error))?;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        result::mem_pool::set_attribute(pool, attribute, (&raw mut most).cast::<c_void>())
+            .map_err(|error| device_error("the pool of memory", error))
+    }
+}
+
+/// Every entry point, by name, with as much shared memory allowed as the GPU has for a block.
+fn load(context: &CudaContext) -> Result<HashMap<String, sys::CUfunction>> {
+    let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+    let shared = context.attribute(attribute).map_err(|error| device_error("the GPU's limits", error))?;
+    let mut functions = HashMap::new();
+    for (image, names) in kernels::FILES {
+        // SAFETY: nvcc made the image. Modules are never unloaded.
+        let module = unsafe { result::module::load_data(image.as_ptr().cast()) }
+            .map_err(|error| device_error("the kernels were not compiled for this GPU", error))?;
+        for name in *names {
+            let c_name = CString::new(*name).expect("names of kernels hold no zeros");
+            // SAFETY: the module was just loaded.
+            let function = unsafe { result::module::get_function(module, c_name) }
+                .map_err(|error| device_error(&format!("kernel {name}"), error))?;
+            let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function was just found.
+            unsafe { result::function::set_function_attribute(function, attribute, shared) }
+                .map_err(|error| device_error(&format!("shared memory of {name}"), error))?;
+            functions.insert((*name).to_owned(), function);
+        }
+    }
+    Ok(functions)
+}
+
+impl Device for Driver {
+    type Memory = DeviceMemory;
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<DeviceMemory> {
+        self.bind()?;
+        // SAFETY: the stream lives as long as the memory, which is used on it alone. Nothing has no address.
+        let address = unsafe { result::malloc_async(self.stream.cu_stream(), bytes.max(1)) };
+        match address {
+            Ok(address) => Ok(DeviceMemory { address, len: bytes, stream: self.stream.clone() }),
+            Err(error) if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Err(Error::OutOfMemory {
+                stage: "GPU".into(),
+                needed: bytes as u64,
+                free: self.memory_info()?.free,
+                suggestion: "ask for fewer frames or a smaller size, or use --device cpu".into(),
+            }),
+            Err(error) => Err(device_error("allocation", error)),
+        }
+    }
+
+    fn write(&self, memory: &mut DeviceMemory, offset: usize, host: &[u8]) -> Result<()> {
+        assert!(offset + host.len() <= memory.len, "the copy lies in the buffer");
+        self.bind()?;
+        // SAFETY: the bounds were checked; pageable memory is copied away before the call returns.
+        unsafe { result::memcpy_htod_async(memory.address + offset as u64, host, self.stream.cu_stream()) }
+            .map_err(|error| device_error("copy to the GPU", error))
+    }
+
+    fn read(&self, memory: &DeviceMemory, offset: usize, host: &mut [u8]) -> Result<()> {
+        assert!(offset + host.len() <= memory.len, "the copy lies in the buffer");
+        self.bind()?;
+        // SAFETY: the bounds were checked; `host` is not touched before the stream is done.
+        unsafe { result::memcpy_dtoh_async(host, memory.address + offset as u64, self.stream.cu_stream()) }
+            .map_err(|error| device_error("copy from the GPU", error))?;
+        self.synchronize()
+    }
+
+    fn launch(&self, launch: &Launch<'_>) -> Result<()> {
+        let function =
+            *self.functions.get(launch.kernel).ok_or_else(|| Error::launch(launch, "there is no such kernel"))?;
+        self.bind()?;
+        let [x, y, z] = launch.grid;
+        let mut params = [launch.params.as_ptr().cast_mut().cast::<c_void>()];
+        // SAFETY: the one parameter has the size of the kernel's struct (a test compares them) and is copied by the call;
+        // the addresses in it are of buffers whose frees come later on the stream.
+        unsafe {
+            result::launch_kernel(
+                function,
+                (x, y, z),
+                (launch.threads, 1, 1),
+                launch.shared_bytes,
+                self.stream.cu_stream(),
+                &mut params,
+            )
+        }
+        .map_err(|error| Error::launch(launch, format!("the NVIDIA driver says {:?}", error.0)))
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.stream.synchronize().map_err(|error| device_error("a kernel went wrong", error))
+    }
+
+    fn memory_info(&self) -> Result<MemoryInfo> {
+        let (free, total) = self.context.mem_get_info().map_err(|error| device_error("memory", error))?;
+        Ok(MemoryInfo { free: free as u64, total: total as u64 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::code_for;
+
+    #[test]
+    fn every_gpu_runs_the_nearest_code() {
+        for (capability, code) in [
+            ((8, 0), "sm_80"),
+            ((8, 6), "sm_86"),
+            ((8, 7), "sm_86"),
+            ((8, 9), "sm_89"),
+            ((9, 0), "sm_90a"),
+            ((10, 0), "sm_100"),
+            ((10, 3), "sm_100"),
+            ((12, 0), "sm_120"),
+            ((12, 1), "sm_120"),
+        ] {
+            assert_eq!(code_for(capability), code);
+        }
+        for capability in [(7, 5), (9, 1), (11, 0), (13, 0)] {
+            assert!(code_for(capability).starts_with("PTX"), "{capability:?}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The kernels on the CPU: the same sources, compiled by the host's compiler against `kernels/emulator`.
+//!
+//! Slow, and strict: accesses outside of buffers, diverging barriers, missing lanes and misaligned vectors are errors
+//! that name kernel, block and thread.
+
+use super::{Device, Launch, Memory, MemoryInfo};
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// `emulator::Kernel` of kernels/emulator/kernel.h.
+#[repr(C)]
+struct Kernel {
+    name: *const c_char,
+    threads: u32,
+    params_bytes: usize,
+    entry: unsafe extern "C" fn(*const c_void),
+    next: *const Kernel,
+}
+
+/// `emulator::Region` of kernels/emulator/block.h.
+#[repr(C)]
+struct Region {
+    start: usize,
+    bytes: u64,
+}
+
+/// `emulator::Launch` of kernels/emulator/block.h.
+#[repr(C)]
+struct RawLaunch {
+    kernel: *const c_char,
+    entry: unsafe extern "C" fn(*const c_void),
+    params: *const c_void,
+    grid: [u32; 3],
+    threads: u32,
+    shared_bytes: u32,
+    regions: *const Region,
+    region_count: u64,
+    seed: u64,
+}
+
+// SAFETY: it is only read, and what it points to outlives the launch.
+unsafe impl Sync for RawLaunch {}
+
+unsafe extern "C" {
+    fn osp_emulator_find(name: *const c_char) -> *const Kernel;
+    fn osp_emulator_run_block(
+        launch: *const RawLaunch,
+        block: *const [u32; 3],
+        message: *mut c_char,
+        bytes: usize,
+    ) -> bool;
+    // One function per file of kernels; calling it makes the linker keep the file.
+    fn osp_kernels_attention();
+    fn osp_kernels_conv3d();
+    fn osp_kernels_embed();
+    fn osp_kernels_gemm();
+    fn osp_kernels_norm();
+    fn osp_kernels_patch();
+    fn osp_kernels_sampler();
+    fn osp_kernels_tile();
+}
+
+/// What a buffer holds until something is written to it: as 16-bit or 32-bit numbers large and odd, as indices wild.
+const POISON: u8 = 0xCB;
+
+/// Starts and sizes of all buffers, by address.
+type Regions = BTreeMap<usize, usize>;
+
+/// A CPU that runs kernels block by block, on all threads of rayon's pool.
+#[derive(Clone, Debug, Default)]
+pub struct Emulated {
+    regions: Arc<Mutex<Regions>>,
+    seed: u64,
+}
+
+impl Emulated {
+    /// An emulator that runs the threads of a block in an order that follows from `seed`; 0 is the plain order.
+    ///
+    /// Code that lacks a barrier may give other results under another seed.
+    pub fn new(seed: u64) -> Self {
+        // SAFETY: the functions do nothing.
+        unsafe {
+            osp_kernels_attention();
+            osp_kernels_conv3d();
+            osp_kernels_embed();
+            osp_kernels_gemm();
+            osp_kernels_norm();
+            osp_kernels_patch();
+            osp_kernels_sampler();
+            osp_kernels_tile();
+        };
+        Self { regions: Arc::default(), seed }
+    }
+
+    /// Threads of a block and bytes of parameters of a kernel, if there is one of that name.
+    pub fn kernel(&self, name: &str) -> Option<(u32, usize)> {
+        find(&CString::new(name).ok()?).map(|kernel| (kernel.threads, kernel.params_bytes))
+    }
+
+    fn regions(&self) -> MutexGuard<'_, Regions> {
+        self.regions.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A stretch of memory with the alignment of every buffer.
+#[repr(C, align(256))]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+struct Line([u8; 256]);
+
+/// A buffer of the emulator.
+#[derive(Debug)]
+pub struct HostMemory {
+    lines: Vec<Line>,
+    len: usize,
+    regions: Arc<Mutex<Regions>>,
+}
+
+impl HostMemory {
+    fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.lines)[..self.len]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+}
+
+impl Memory for HostMemory {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn address(&self) -> u64 {
+        self.lines.as_ptr() as u64
+    }
+}
+
+impl Drop for HostMemory {
+    fn drop(&mut self) {
+        let mut regions = self.regions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        regions.remove(&(self.address() as usize));
+    }
+}
+
+impl Device for Emulated {
+    type Memory = HostMemory;
+
+    fn name(&self) -> String {
+        format!("emulated GPU ({} threads)", rayon::current_num_threads())
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<HostMemory> {
+        // An address of its own even if it holds nothing.
+        let lines = vec![Line([POISON; 256]); bytes.div_ceil(size_of::<Line>()).max(1)];
+        let memory = HostMemory { lines, len: bytes, regions: self.regions.clone() };
+        self.regions().insert(memory.address() as usize, bytes);
+        Ok(memory)
+    }
+
+    fn write(&self, memory: &mut HostMemory, offset: usize, host: &[u8]) -> Result<()> {
+        memory.bytes_mut()[offset..offset + host.len()].copy_from_slice(host);
+        Ok(())
+    }
+
+    fn read(&self, memory: &HostMemory, offset: usize, host: &mut [u8]) -> Result<()> {
+        host.copy_from_slice(&memory.bytes()[offset..offset + host.len()]);
+        Ok(())
+    }
+
+    fn launch(&self, launch: &Launch<'_>) -> Result<()> {
+        let name = CString::new(launch.kernel).expect("names of kernels hold no zeros");
+        let kernel = find(&name).ok_or_else(|| Error::launch(launch, "there is no such kernel"))?;
+        if kernel.threads != launch.threads || kernel.params_bytes != launch.params.len() {
+            let (threads, bytes) = (kernel.threads, kernel.params_bytes);
+            return Err(Error::launch(
+                launch,
+                format!("the kernel takes {threads} threads and {bytes} parameter bytes"),
+            ));
+        }
+        // In words, for their alignment.
+        let params: Vec<u64> = launch.params.chunks(8).map(widened).collect();
+        let regions: Vec<Region> =
+            self.regions().iter().map(|(&start, &bytes)| Region { start, bytes: bytes as u64 }).collect();
+        let raw = RawLaunch {
+            kernel: name.as_ptr(),
+            entry: kernel.entry,
+            params: params.as_ptr().cast(),
+            grid: launch.grid,
+            threads: launch.threads,
+            shared_bytes: launch.shared_bytes,
+            regions: regions.as_ptr(),
+            region_count: regions.len() as u64,
+            seed: self.seed,
+        };
+        let blocks = launch.grid.iter().map(|&blocks| u64::from(blocks)).product::<u64>();
+        (0..blocks)
+            .into_par_iter()
+            .try_for_each(|index| run_block(&raw, index).map_err(|problem| Error::launch(launch, problem)))
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn memory_info(&self) -> Result<MemoryInfo> {
+        let used = self.regions().values().sum::<usize>() as u64;
+        Ok(MemoryInfo { free: u64::MAX - used, total: u64::MAX })
+    }
+}
+
+fn find(name: &CStr) -> Option<&'static Kernel> {
+    // SAFETY: the name ends in a zero; entries live as long as the program.
+    unsafe { osp_emulator_find(name.as_ptr()).as_ref() }
+}
+
+/// Up to eight bytes as a word.
+fn widened(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
+}
+
+/// Runs block number `index` of a launch, x fastest.
+fn run_block(raw: &RawLaunch, index: u64) -> std::result::Result<(), String> {
+    let [x, y, _] = raw.grid.map(u64::from);
+    let block = [(index % x) as u32, (index / x % y) as u32, (index / x / y) as u32];
+    let mut message = [0u8; 512];
+    // SAFETY: the launch and what it points to live until this returns; the message has its bytes. What kernels do with
+    // the addresses in their parameters is checked by the emulator.
+    let done = unsafe { osp_emulator_run_block(raw, &block, message.as_mut_ptr().cast(), message.len()) };
+    if done {
+        return Ok(());
+    }
+    let message = CStr::from_bytes_until_nul(&message).unwrap_or_default();
+    Err(message.to_string_lossy().into_owned())
+}

@@ -1,0 +1,87 @@
+//! Where kernels run: a device interface of a dozen calls, and what implements it.
+//!
+//! Everything goes through one stream in order. A launch says what it costs, so that whoever counts (benches, profiles)
+//! need not know the operation.
+
+mod driver;
+mod emulated;
+
+pub use driver::{Driver, Gpu, architectures, driver_version};
+pub use emulated::Emulated;
+
+use crate::error::Result;
+
+/// Memory on a device; freed when dropped.
+pub trait Memory {
+    /// Bytes.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What kernels take for its first byte.
+    fn address(&self) -> u64;
+}
+
+/// One launch of a kernel: `grid` blocks of the kernel's own number of threads.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// Entry point.
+    pub kernel: &'a str,
+    /// Blocks in x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub threads: u32,
+    /// Dynamic shared memory of a block, in bytes.
+    pub shared_bytes: u32,
+    /// The kernel's one parameter, as its bytes.
+    pub params: &'a [u8],
+    /// Floating-point operations of the whole launch.
+    pub flops: u64,
+    /// Bytes of global memory that it must move at least.
+    pub bytes: u64,
+}
+
+/// Bytes of device memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryInfo {
+    /// Not in use by anyone.
+    pub free: u64,
+    /// In all.
+    pub total: u64,
+}
+
+/// A device that kernels run on.
+pub trait Device {
+    /// Its memory.
+    type Memory: Memory;
+
+    /// What this is, for messages and records.
+    fn name(&self) -> String;
+
+    /// `bytes` bytes with unspecified contents, aligned to 256.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    fn alloc(&self, bytes: usize) -> Result<Self::Memory>;
+
+    /// Copies `host` to `offset` and on.
+    fn write(&self, memory: &mut Self::Memory, offset: usize, host: &[u8]) -> Result<()>;
+
+    /// Copies from `offset` on into `host`, when everything launched before is done.
+    fn read(&self, memory: &Self::Memory, offset: usize, host: &mut [u8]) -> Result<()>;
+
+    /// Launches a kernel.
+    ///
+    /// # Errors
+    /// [`crate::Error::Launch`].
+    fn launch(&self, launch: &Launch<'_>) -> Result<()>;
+
+    /// Waits until everything launched is done.
+    fn synchronize(&self) -> Result<()>;
+
+    /// How much memory there is.
+    fn memory_info(&self) -> Result<MemoryInfo>;
+}

@@ -1,0 +1,198 @@
+//! The operations as kernels of our own (`kernels/`), launched on a [`device::Device`].
+//!
+//! Activations and parameters are f16 or bf16, chosen once for a backend; sums, statistics and softmax are f32, and so
+//! are the states of samplers. Each operation's file packs its descriptor into the parameters of a kernel, chooses the
+//! kernel and its grid, and launches.
+
+mod attention;
+mod backend;
+mod contracts;
+mod conv3d;
+pub mod device;
+mod embed;
+mod gemm;
+mod norm;
+pub mod params;
+mod patch;
+mod sampler;
+mod tile;
+
+pub use contracts::{CONTRACTS, Contract};
+
+use crate::backend::{DeviceBuffer, DeviceWeight};
+use crate::error::{Error, Result};
+use device::{Device, Launch, Memory};
+use half::{bf16, f16};
+use params::{Address, Params};
+use std::sync::Arc;
+
+/// The 16-bit type of activations and parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// IEEE half precision.
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+impl Half {
+    /// How the names of kernels end.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// `values`, rounded, as bytes.
+    fn bytes(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F16 => values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
+            Self::Bf16 => values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect(),
+        }
+    }
+
+    /// The value of two bytes.
+    fn value(self, bytes: [u8; 2]) -> f32 {
+        match self {
+            Self::F16 => f16::from_le_bytes(bytes).to_f32(),
+            Self::Bf16 => bf16::from_le_bytes(bytes).to_f32(),
+        }
+    }
+}
+
+/// What the elements of a buffer are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// The backend's 16-bit type.
+    Half,
+    /// f32.
+    Single,
+}
+
+impl Precision {
+    /// Bytes of an element.
+    fn bytes(self) -> usize {
+        match self {
+            Self::Half => 2,
+            Self::Single => 4,
+        }
+    }
+}
+
+/// Elements in device memory.
+#[derive(Debug)]
+pub struct Buffer<M> {
+    memory: M,
+    len: usize,
+    precision: Precision,
+}
+
+impl<M: Memory> DeviceBuffer for Buffer<M> {
+    fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl<M: Memory> Buffer<M> {
+    /// Where it is, for a kernel that takes 16-bit elements.
+    fn half(&self) -> Address {
+        assert_eq!(self.precision, Precision::Half, "activations are 16-bit");
+        Address(self.memory.address())
+    }
+
+    /// Where it is, for a kernel that takes f32.
+    fn single(&self) -> Address {
+        assert_eq!(self.precision, Precision::Single, "states, masks and tables of attention are f32");
+        Address(self.memory.address())
+    }
+
+    /// Where it is, for a kernel that is told what its elements are.
+    fn address(&self) -> Address {
+        Address(self.memory.address())
+    }
+}
+
+/// A parameter in device memory.
+#[derive(Debug)]
+pub struct Weight<M> {
+    memory: M,
+    shape: Vec<usize>,
+}
+
+impl<M: Memory> DeviceWeight for Weight<M> {
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+}
+
+impl<M: Memory> Weight<M> {
+    fn address(&self) -> Address {
+        Address(self.memory.address())
+    }
+}
+
+/// Kernels on a device.
+#[derive(Debug)]
+pub struct Cuda<D> {
+    device: Arc<D>,
+    half: Half,
+}
+
+/// Threads of a block in kernels where each thread goes about a part of its own.
+const FLAT_THREADS: u32 = 256;
+
+/// What a launch needs beside the kernel's parameters.
+struct Plan {
+    kernel: String,
+    grid: [usize; 3],
+    threads: u32,
+    shared_bytes: usize,
+    flops: u64,
+    bytes: u64,
+}
+
+impl<D: Device> Cuda<D> {
+    /// A backend that keeps activations and parameters in `half` on `device`.
+    pub fn new(device: Arc<D>, half: Half) -> Self {
+        Self { device, half }
+    }
+
+    /// The device.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    fn buffer(&self, len: usize, precision: Precision) -> Result<Buffer<D::Memory>> {
+        Ok(Buffer { memory: self.device.alloc(len * precision.bytes())?, len, precision })
+    }
+
+    /// A thread for each of `items`, by the kernel of `op` that takes vectors (`wide`) or the one for any sizes.
+    fn flat(&self, op: &str, wide: bool, items: usize, flops: u64, bytes: u64) -> Plan {
+        let ragged = if wide { "" } else { "_ragged" };
+        let kernel = format!("{op}{ragged}_{}", self.half.suffix());
+        let grid = [items.div_ceil(FLAT_THREADS as usize), 1, 1];
+        Plan { kernel, grid, threads: FLAT_THREADS, shared_bytes: 0, flops, bytes }
+    }
+
+    fn launch<P: Params>(&self, plan: &Plan, params: &P) -> Result<()> {
+        let side = |blocks: usize| u32::try_from(blocks).expect("grids of our sizes fit");
+        if plan.grid.contains(&0) {
+            return Ok(());
+        }
+        self.device.launch(&Launch {
+            kernel: &plan.kernel,
+            grid: plan.grid.map(side),
+            threads: plan.threads,
+            shared_bytes: side(plan.shared_bytes),
+            params: bytemuck::bytes_of(params),
+            flops: plan.flops,
+            bytes: plan.bytes,
+        })
+    }
+}
+
+/// A size as kernels take it.
+fn int(size: usize) -> Result<i32> {
+    i32::try_from(size).map_err(|_| Error::Unsupported(format!("a side of {size} elements is more than kernels count")))
+}

@@ -1,0 +1,210 @@
+//! `kernels/attention.cu`: every team and width, in the layouts of the model, with bias, mask and RoPE.
+
+use super::policy::{against_the_cpu, body, devices, half_values, host, rounded, values};
+use osp::Error;
+use osp::backend::Backend;
+use osp::cuda::Half;
+use osp::ops::attention::{Attention, AttentionExtras, TokenLayout};
+
+/// How tokens lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    /// q, k and v side by side; a sequence is a frame.
+    Spatial,
+    /// q, k and v side by side; a sequence is a position.
+    Temporal,
+    /// k and v side by side, shared by all inner sequences.
+    Cross,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    kind: Kind,
+    /// outer, inner, heads
+    sequences: [usize; 3],
+    head_dim: usize,
+    queries: usize,
+    keys: usize,
+    /// Factor on q, k and v.
+    amplitude: f32,
+    bias: bool,
+    mask: bool,
+    /// RoPE in so many groups; none if 0.
+    rope_groups: usize,
+}
+
+impl Case {
+    /// Two frames, one head, nothing added.
+    fn spatial(head_dim: usize, tokens: usize) -> Self {
+        Self {
+            kind: Kind::Spatial,
+            sequences: [1, 2, 1],
+            head_dim,
+            queries: tokens,
+            keys: tokens,
+            amplitude: 2.0,
+            bias: false,
+            mask: false,
+            rope_groups: 0,
+        }
+    }
+
+    fn descriptor(&self) -> Attention {
+        let &Self { kind, sequences: [outer, inner, heads], head_dim, queries, keys, .. } = self;
+        let row = heads * head_dim;
+        // Tokens of `width` elements, `queries` of them in each of `inner` sequences, starting at `offset`.
+        let layout = |offset: usize, width: usize| TokenLayout {
+            offset,
+            outer_stride: inner * queries * width,
+            inner_stride: if kind == Kind::Temporal { width } else { queries * width },
+            token_stride: if kind == Kind::Temporal { inner * width } else { width },
+        };
+        let shared = |offset: usize| TokenLayout {
+            offset,
+            outer_stride: keys * 2 * row,
+            inner_stride: 0,
+            token_stride: 2 * row,
+        };
+        let (q, k, v) = match kind {
+            Kind::Cross => (layout(0, row), shared(0), shared(row)),
+            _ => (layout(0, 3 * row), layout(row, 3 * row), layout(2 * row, 3 * row)),
+        };
+        Attention {
+            outer,
+            inner,
+            heads,
+            head_dim,
+            queries,
+            keys,
+            scale: (head_dim as f32).sqrt().recip(),
+            q,
+            k,
+            v,
+            // Eight elements in front and eight behind each token, which stay as they are.
+            out: layout(8, row + 8),
+            rope_group: head_dim / self.rope_groups.max(1),
+        }
+    }
+
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Vec<f32> {
+        let op = self.descriptor();
+        let (tokens, row) = (op.outer * op.inner * op.queries, op.heads * op.head_dim);
+        let upload = |seed: u64, len: usize| {
+            let values: Vec<f32> = half_values(seed, len, half).iter().map(|x| self.amplitude * x).collect();
+            backend.upload(&rounded(&values, half)).unwrap()
+        };
+        let (q, kv) = match self.kind {
+            Kind::Cross => (upload(1, tokens * row), Some(upload(2, op.outer * op.keys * 2 * row))),
+            _ => (upload(1, tokens * 3 * row), None),
+        };
+        let kv = kv.as_ref().unwrap_or(&q);
+        let single = |wanted: bool, values: Vec<f32>| wanted.then(|| backend.upload_f32(&values).unwrap());
+        let bias = single(self.bias, values(3, op.heads * op.queries * op.keys));
+        let mask = single(self.mask, masked(op.outer, op.keys));
+        let rope = single(self.rope_groups > 0, rotations(op.queries, op.head_dim));
+        let extras = AttentionExtras { bias: bias.as_ref(), mask: mask.as_ref(), rope: rope.as_ref() };
+        let mut out = backend.upload(&vec![0.5; 8 + tokens * (row + 8)]).unwrap();
+        backend.attention(&op, &q, kv, kv, extras, &mut out).unwrap();
+        host(backend, &out)
+    }
+}
+
+body!(Case);
+
+/// −∞ for the front two thirds of the keys, whole tiles if there are enough, and for some behind, but never the last.
+fn masked(outer: usize, keys: usize) -> Vec<f32> {
+    let value = |(i, value): (usize, f32)| {
+        let key = i % keys;
+        if key + 1 < keys && (3 * key < 2 * keys || value < -0.3) { f32::NEG_INFINITY } else { value }
+    };
+    values(4, outer * keys).into_iter().enumerate().map(value).collect()
+}
+
+/// Cosines and sines of any angles, another one for each feature.
+fn rotations(tokens: usize, head_dim: usize) -> Vec<f32> {
+    let angles = values(5, tokens * head_dim);
+    let both = |token: &[f32]| {
+        let (cosines, sines): (Vec<f32>, Vec<f32>) = token.iter().map(|x| ((4.0 * x).cos(), (4.0 * x).sin())).unzip();
+        [cosines, sines].concat()
+    };
+    angles.chunks_exact(head_dim).flat_map(both).collect()
+}
+
+fn check(cases: impl IntoIterator<Item = Case>) {
+    for case in cases {
+        against_the_cpu(&case, &case);
+    }
+}
+
+#[test]
+fn sequences_of_any_length_agree_with_the_cpu() {
+    check([1, 5, 16, 17, 33, 64, 65, 129, 193].map(|tokens| Case::spatial(72, tokens)));
+}
+
+#[test]
+fn heads_of_any_width_agree_with_the_cpu() {
+    for tokens in [5, 20, 40, 70] {
+        check([16, 64, 128].map(|head_dim| Case::spatial(head_dim, tokens)));
+    }
+    check([8, 40, 80, 120].map(|head_dim| Case::spatial(head_dim, 33)));
+}
+
+#[test]
+fn temporal_attention_agrees_with_the_cpu() {
+    // Sequences that share a block, and blocks that are not full.
+    check([5, 17, 56].map(|tokens| Case { kind: Kind::Temporal, sequences: [2, 3, 1], ..Case::spatial(72, tokens) }));
+}
+
+#[test]
+fn shared_and_masked_keys_agree_with_the_cpu() {
+    let case = Case { kind: Kind::Cross, sequences: [2, 2, 2], mask: true, ..Case::spatial(72, 70) };
+    check([Case { keys: 33, ..case }, Case { queries: 9, keys: 120, ..case }, Case { mask: false, keys: 50, ..case }]);
+}
+
+#[test]
+fn relative_positions_and_masked_tiles_agree_with_the_cpu() {
+    let case = |tokens| Case { sequences: [2, 1, 2], bias: true, ..Case::spatial(64, tokens) };
+    check([9, 31, 130].map(|tokens| Case { mask: true, ..case(tokens) }));
+    check([case(65)]);
+}
+
+#[test]
+fn rope_agrees_with_the_cpu() {
+    for groups in [1, 2] {
+        // Larger scores would show that turned queries and keys are rounded.
+        let case = |head_dim, tokens| Case { amplitude: 1.0, rope_groups: groups, ..Case::spatial(head_dim, tokens) };
+        check([case(72, 5), case(72, 65), case(16, 20), case(64, 40), case(104, 33)]);
+    }
+    check([Case { amplitude: 1.0, rope_groups: 1, mask: true, bias: true, ..Case::spatial(72, 40) }]);
+}
+
+#[test]
+fn large_scores_agree_with_the_cpu() {
+    // The largest score so far grows from tile to tile, and by more than exp's range.
+    check([
+        Case { amplitude: 12.0, ..Case::spatial(72, 300) },
+        Case { amplitude: 12.0, bias: true, ..Case::spatial(16, 300) },
+    ]);
+}
+
+#[test]
+fn attention_refuses_what_its_kernels_cannot() {
+    let (cuda, _) = devices().next().unwrap();
+    let refused = |op: &Attention, rope: bool| {
+        let qkv = cuda.alloc(100_000).unwrap();
+        let table = cuda.alloc_f32(op.queries * 2 * op.head_dim).unwrap();
+        let extras = AttentionExtras { rope: rope.then_some(&table), ..Default::default() };
+        let mut out = cuda.alloc(100_000).unwrap();
+        match cuda.attention(op, &qkv, &qkv, &qkv, extras, &mut out) {
+            Err(Error::Unsupported(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    };
+    let op = Case::spatial(72, 5).descriptor();
+    assert!(refused(&Case::spatial(136, 5).descriptor(), false).contains("136 features"));
+    assert!(refused(&Case::spatial(12, 5).descriptor(), false).contains("12 features"));
+    assert!(refused(&Attention { scale: 0.0, ..op }, false).contains("scale of 0"));
+    assert!(refused(&Attention { rope_group: 18, ..op }, true).contains("groups of 18"));
+    let odd = TokenLayout { token_stride: op.q.token_stride + 4, ..op.q };
+    assert!(refused(&Attention { q: odd, ..op }, false).contains("multiples of 8"));
+}

@@ -1,0 +1,184 @@
+//! The emulator must catch what a GPU would not tell: each kernel of `kernels/emulator/faults.cu` has one fault, which
+//! can be left out.
+
+use super::policy::values;
+use half::f16;
+use osp::cuda::device::{Device, Emulated, Launch, Memory};
+use osp::{Error, Result};
+
+unsafe extern "C" {
+    // Makes the linker keep the file.
+    fn osp_kernels_faults();
+}
+
+const THREADS: u32 = 64;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct FaultParams {
+    x: u64,
+    out: u64,
+    count: i32,
+    faulty: i32,
+}
+
+/// Runs a kernel over `x`; returns `outputs` floats.
+fn run(kernel: &str, faulty: bool, seed: u64, x: &[u8], outputs: usize, blocks: u32) -> Result<Vec<f32>> {
+    // SAFETY: the function does nothing.
+    unsafe { osp_kernels_faults() };
+    let device = Emulated::new(seed);
+    let mut input = device.alloc(x.len())?;
+    device.write(&mut input, 0, x)?;
+    let out = device.alloc(4 * outputs)?;
+    let params = FaultParams { x: input.address(), out: out.address(), count: outputs as i32, faulty: faulty.into() };
+    let mut bytes = Vec::new();
+    bytes.extend(params.x.to_le_bytes());
+    bytes.extend(params.out.to_le_bytes());
+    bytes.extend(params.count.to_le_bytes());
+    bytes.extend(params.faulty.to_le_bytes());
+    let launch = Launch {
+        kernel,
+        grid: [blocks, 1, 1],
+        threads: THREADS,
+        shared_bytes: 1024,
+        params: &bytes,
+        flops: 0,
+        bytes: 0,
+    };
+    device.launch(&launch)?;
+    let mut found = vec![0; 4 * outputs];
+    device.read(&out, 0, &mut found)?;
+    Ok(found.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect())
+}
+
+fn bytes(x: &[f32]) -> Vec<u8> {
+    x.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+const SEEDS: [u64; 5] = [0, 1, 2, 3, 4];
+
+/// Right under every order of threads without its fault, and not right under at least one with it.
+fn wrong_only_if_faulty(kernel: &str, x: &[u8], expected: &[f32]) {
+    let result = |faulty, seed| run(kernel, faulty, seed, x, expected.len(), 1).unwrap();
+    for seed in SEEDS {
+        assert_eq!(result(false, seed), expected, "{kernel}, seed {seed}");
+    }
+    assert!(SEEDS.iter().any(|&seed| result(true, seed) != expected), "{kernel}: the fault was not seen");
+}
+
+/// Right without its fault; with it, an error that names the kernel and says `what`.
+#[track_caller]
+fn refused_if_faulty(kernel: &str, x: &[f32], outputs: usize, blocks: u32, what: &str) {
+    for seed in SEEDS {
+        run(kernel, false, seed, &bytes(x), outputs, blocks).unwrap();
+        let error = run(kernel, true, seed, &bytes(x), outputs, blocks).unwrap_err();
+        assert!(matches!(error, Error::Launch { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(kernel) && text.contains("block (") && text.contains(what), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+    }
+}
+
+#[test]
+fn a_missing_barrier_shows() {
+    let x = values(1, 64);
+    let reversed: Vec<f32> = x.iter().rev().copied().collect();
+    wrong_only_if_faulty("fault_missing_barrier", &bytes(&x), &reversed);
+}
+
+#[test]
+fn a_race_shows() {
+    let x = values(2, 64);
+    let rotated: Vec<f32> = (0..64).map(|i| x[(i + 2) % 64]).collect();
+    wrong_only_if_faulty("fault_race", &bytes(&x), &rotated);
+}
+
+#[test]
+fn asynchronous_copies_are_not_there_before_they_are_waited_for() {
+    let x = values(3, 64);
+    wrong_only_if_faulty("fault_missing_wait", &bytes(&x), &x);
+}
+
+#[test]
+fn overruns_are_errors() {
+    refused_if_faulty("fault_overrun", &values(4, 100), 100, 2, "outside of global memory");
+}
+
+#[test]
+fn overruns_of_shared_memory_are_errors() {
+    let kernel = "fault_shared_overrun";
+    let device = Emulated::new(0);
+    let memory = device.alloc(4).unwrap();
+    let launch = |faulty: i32| {
+        let mut bytes = [memory.address().to_le_bytes(); 2].concat();
+        bytes.extend(1i32.to_le_bytes());
+        bytes.extend(faulty.to_le_bytes());
+        let shared_bytes = 4 * THREADS;
+        device.launch(&Launch {
+            kernel,
+            grid: [1; 3],
+            threads: THREADS,
+            shared_bytes,
+            params: &bytes,
+            flops: 0,
+            bytes: 0,
+        })
+    };
+    // SAFETY: the function does nothing.
+    unsafe { osp_kernels_faults() };
+    launch(0).unwrap();
+    let text = launch(1).unwrap_err().to_string();
+    assert!(text.contains("wrote outside of its 256 bytes of shared memory"), "{text}");
+}
+
+#[test]
+fn barriers_that_not_all_threads_reach_are_errors() {
+    refused_if_faulty(
+        "fault_divergent_barrier",
+        &[0.0],
+        1,
+        1,
+        "thread 0 waits at a block barrier, thread 32 has ended",
+    );
+}
+
+#[test]
+fn lanes_that_do_not_come_are_errors() {
+    refused_if_faulty("fault_missing_lanes", &[0.0], 64, 1, "shfl_xor");
+}
+
+#[test]
+fn misaligned_vectors_are_errors() {
+    refused_if_faulty("fault_misaligned", &values(5, 8), 64, 1, "no multiple of 16 bytes");
+}
+
+#[test]
+fn matrix_products_are_exact_and_wrong_fragments_show() {
+    // Small integers: every sum is exact.
+    let numbers: Vec<f32> = (0..24 * 16).map(|i| ((i * 7 + i * i / 5) % 17) as f32 - 8.0).collect();
+    let halves: Vec<u8> = numbers.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
+    let dot = |row: usize, column: usize| {
+        (0..16).map(|k| numbers[row * 16 + k] * numbers[(16 + column) * 16 + k]).sum::<f32>()
+    };
+    let expected: Vec<f32> = (0..16 * 8).map(|i| dot(i / 8, i % 8)).collect();
+    wrong_only_if_faulty("fault_wrong_fragment", &halves, &expected);
+}
+
+#[test]
+fn unknown_kernels_and_wrong_sizes_are_errors() {
+    let device = Emulated::new(0);
+    let launch = Launch {
+        kernel: "no_such_kernel",
+        grid: [1; 3],
+        threads: 32,
+        shared_bytes: 0,
+        params: &[],
+        flops: 0,
+        bytes: 0,
+    };
+    let text = device.launch(&launch).unwrap_err().to_string();
+    assert!(text.contains("no_such_kernel") && text.contains("no such kernel"), "{text}");
+    let launch = Launch { kernel: "rms_norm_warp_f16", threads: 64, ..launch };
+    let text = device.launch(&launch).unwrap_err().to_string();
+    assert!(text.contains("takes 256 threads"), "{text}");
+}

@@ -1,0 +1,139 @@
+//! `kernels/gemm.cu`: every activation with every store, tiles that the matrices fill and tiles that they do not.
+
+use super::policy::{against_the_cpu, body, devices, half_values, host, rounded};
+use osp::backend::Backend;
+use osp::cuda::Half;
+use osp::ops::gemm::{Activation, Linear, Store};
+use osp::weights::Tensor;
+
+const ACTIVATIONS: [Activation; 4] =
+    [Activation::None, Activation::Silu, Activation::GeluTanh, Activation::GatedGeluTanh];
+
+/// What a case stores. `gap` elements lie before the first sample's gate, and between one sample's and the next.
+#[derive(Clone, Copy, Debug)]
+enum Storing {
+    Overwrite,
+    Add,
+    AddGated { gap: usize },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    sizes: [usize; 3],
+    activation: Activation,
+    storing: Storing,
+    bias: bool,
+    /// The weight arrives in this many stacked tensors.
+    parts: usize,
+}
+
+impl Case {
+    /// Samples that share out the rows between them.
+    fn samples(&self) -> usize {
+        [5, 2].into_iter().find(|&samples| self.sizes[0].is_multiple_of(samples)).unwrap_or(1)
+    }
+
+    fn op(&self) -> Linear {
+        let [rows, inner, outer] = self.sizes;
+        let store = match self.storing {
+            Storing::Overwrite => Store::Overwrite,
+            Storing::Add => Store::Add,
+            Storing::AddGated { gap } => {
+                Store::AddGated { rows_per_gate: rows / self.samples(), gate_stride: outer + gap, gate_offset: gap }
+            }
+        };
+        Linear::new(rows, inner, outer).activation(self.activation).store(store)
+    }
+
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Vec<f32> {
+        let (op, [rows, inner, outer]) = (self.op(), self.sizes);
+        let x = backend.upload(&half_values(1, rows * inner, half)).unwrap();
+        let weight = backend.weight(stacked(op.weight_rows(), inner, self.parts, half)).unwrap();
+        let bias = self.bias.then(|| {
+            let bias = half_values(3, op.weight_rows(), half);
+            backend.weight(vec![Tensor::from_f32(&[op.weight_rows()], &bias)]).unwrap()
+        });
+        let gate = match self.storing {
+            Storing::AddGated { gap } => {
+                Some(backend.upload(&half_values(4, self.samples() * (outer + gap), half)).unwrap())
+            }
+            Storing::Overwrite | Storing::Add => None,
+        };
+        let mut out = match self.storing {
+            Storing::Overwrite => backend.alloc(rows * outer).unwrap(),
+            Storing::Add | Storing::AddGated { .. } => backend.upload(&half_values(5, rows * outer, half)).unwrap(),
+        };
+        backend.linear(&op, &x, &weight, bias.as_ref(), gate.as_ref(), &mut out).unwrap();
+        host(backend, &out)
+    }
+}
+
+body!(Case);
+
+/// A weight of `n` rows in `parts` tensors, of a size that gives sums about as large as one.
+fn stacked(n: usize, inner: usize, parts: usize, half: Half) -> Vec<Tensor> {
+    let scale = 3.0 / (inner as f32).sqrt();
+    let values: Vec<f32> = half_values(2, n * inner, half).iter().map(|value| value * scale).collect();
+    let values = rounded(&values, half);
+    let part = |rows: &[f32]| Tensor::from_f32(&[rows.len() / inner, inner], rows);
+    values.chunks(n.div_ceil(parts) * inner).map(part).collect()
+}
+
+/// Every activation × store × bias or none; `sizes(i)` are those of case i.
+fn check(sizes: impl Fn(usize) -> [usize; 3]) {
+    let mut count = 0;
+    for activation in ACTIVATIONS {
+        // Gates on multiples of sixteen bytes, and not.
+        for storing in [Storing::Overwrite, Storing::Add, Storing::AddGated { gap: 8 }, Storing::AddGated { gap: 3 }] {
+            for bias in [true, false] {
+                let case = Case { sizes: sizes(count), activation, storing, bias, parts: 1 };
+                against_the_cpu(&case, &case);
+                count += 1;
+            }
+        }
+    }
+}
+
+/// Case i walks through each list at its own pace, so that combinations differ from case to case.
+fn ragged_sizes(rows: &[usize], inner: &[usize], outer: &[usize]) -> impl Fn(usize) -> [usize; 3] {
+    move |i| [rows[i % rows.len()], inner[i % inner.len()], outer[(i + i / rows.len()) % outer.len()]]
+}
+
+#[test]
+fn few_rows_agree_with_the_cpu() {
+    // From one slice to more than all stages; columns that end within sixteen bytes.
+    check(ragged_sizes(&[1, 2, 17, 64, 65, 130, 300], &[8, 40, 72, 144, 256], &[8, 24, 96, 144, 256, 130, 7]));
+}
+
+#[test]
+fn many_rows_agree_with_the_cpu() {
+    // More rows of tiles than a band has; again from one slice to more than all stages.
+    check(ragged_sizes(&[1025, 1030, 1152], &[8, 40, 72, 32, 136], &[8, 7, 40, 136]));
+}
+
+#[test]
+fn odd_inner_sizes_agree_with_the_cpu() {
+    check(ragged_sizes(&[1, 17, 130], &[45, 7, 1, 131], &[24, 7, 96, 64, 130]));
+}
+
+#[test]
+fn the_weight_may_come_in_parts() {
+    for (parts, activation) in [(3, Activation::None), (2, Activation::GatedGeluTanh)] {
+        let case = Case { sizes: [17, 72, 48], activation, storing: Storing::Overwrite, bias: true, parts };
+        against_the_cpu(&case, &case);
+    }
+}
+
+#[test]
+fn a_row_is_the_same_among_few_and_among_many() {
+    let [inner, outer] = [136, 40];
+    for (cuda, half) in devices() {
+        let product = |rows: usize| {
+            let storing = Storing::Overwrite;
+            Case { sizes: [rows, inner, outer], activation: Activation::Silu, storing, bias: true, parts: 1 }
+                .run(&cuda, half)
+        };
+        // Small tiles against large ones.
+        assert_eq!(product(1), product(1030)[..outer]);
+    }
+}

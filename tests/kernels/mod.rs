@@ -1,0 +1,24 @@
+//! Every kernel, on the emulator, against the CPU backend.
+
+/// Softmax of scores, times values.
+mod attention;
+/// Sources, Rust and docs agree.
+mod contract;
+/// Keys and values made fewer.
+mod conv3d;
+/// Look-up, and adding of tables.
+mod embed;
+/// The emulator itself: faults that it must catch.
+mod emulator;
+/// Linear layers.
+mod gemm;
+/// Norms over the channels of a token.
+mod norm;
+/// Patches to tokens and back.
+mod patch;
+/// How far a kernel may be from the CPU, and what runs both.
+mod policy;
+/// Linear combinations of states.
+mod sampler;
+/// Boxes of videos.
+mod tile;
