@@ -1,16 +1,30 @@
 //! The engine against the golden folders of the PyTorch original: every case, every tolerance.
 
+use osp::backend::Backend;
 use osp::cpu::Cpu;
+use osp::cuda::device::Emulated;
+use osp::cuda::{Cuda, Half};
 use osp::verify::{Precision, find, run};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-/// Runs all golden folders at or below `name`; at least `cases` comparisons must be made and all must pass.
+/// Runs all golden folders at or below `name` on the CPU; at least `cases` comparisons must be made and all must pass.
 fn check(name: &str, cases: usize) {
-    let backend = Cpu::new();
+    check_on(&Cpu::new(), Precision::F32, name, cases);
+}
+
+/// The same on the emulated GPU, in both of its types.
+fn check_emulated(name: &str, cases: usize) {
+    for (half, precision) in [(Half::F16, Precision::F16), (Half::Bf16, Precision::Bf16)] {
+        check_on(&Cuda::new(Arc::new(Emulated::new(0)), half), precision, name, cases);
+    }
+}
+
+fn check_on<B: Backend>(backend: &B, precision: Precision, name: &str, cases: usize) {
     let mut failed = Vec::new();
     let mut count = 0;
     for folder in find(&golden(name)).unwrap() {
@@ -29,7 +43,7 @@ fn check(name: &str, cases: usize) {
                 failed.push(line);
             }
         };
-        run(&folder, &backend, Precision::F32, &mut report).unwrap();
+        run(&folder, backend, precision, &mut report).unwrap();
     }
     assert!(failed.is_empty(), "{} of {count} failed:\n{}", failed.len(), failed.join("\n"));
     assert!(count >= cases, "only {count} comparisons were made, expected {cases}");
@@ -50,19 +64,35 @@ fn vae_of_every_other_block_class() {
     check("vae_mixed", 6);
 }
 
+/// Golden folders of the transformer, and the cases of each.
+const TRANSFORMERS: [(&str, usize); 7] = [
+    ("latte", 4),
+    ("latte_rope", 2),
+    ("latte_scaled", 2),
+    ("latte_compressed_kv", 2),
+    ("latte_compressed_kv_odd", 1),
+    ("latte_d64", 1),
+    ("latte_long", 1),
+];
+
 #[test]
 fn transformer_with_every_option() {
-    for (name, cases) in [
-        ("latte", 4),
-        ("latte_rope", 2),
-        ("latte_scaled", 2),
-        ("latte_compressed_kv", 2),
-        ("latte_compressed_kv_odd", 1),
-        ("latte_d64", 1),
-        ("latte_long", 1),
-    ] {
-        check(name, cases);
-    }
+    TRANSFORMERS.into_iter().for_each(|(name, cases)| check(name, cases));
+}
+
+#[test]
+fn transformer_with_every_option_on_the_emulated_gpu() {
+    TRANSFORMERS.into_iter().for_each(|(name, cases)| check_emulated(name, cases));
+}
+
+#[test]
+fn text_encoder_on_the_emulated_gpu() {
+    check_emulated("pipeline/text_encoder", 4);
+}
+
+#[test]
+fn samplers_on_the_emulated_gpu() {
+    check_emulated("samplers", 30);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::backend::{Backend, DeviceBuffer};
 use crate::checkpoint::Part;
 use crate::error::Result;
 use crate::model::latte::{Latte, LatteConfig, Prepared, Shape};
+use crate::ops::sampler::Combine;
 use crate::ops::tile::{BoxAt, CopyBox};
 use crate::sampler::{Run, Schedule, TorchRng, guide};
 use crate::weights::Scope;
@@ -84,18 +85,11 @@ impl<W> Denoiser<W> {
 
         let len = frames * height * width * c.in_channels;
         let mut run = Run::new(backend, schedule, &noise.draw(len, c.in_channels))?;
-        let mut prediction = backend.alloc(len)?;
-        let mut guidance = if guided { Some(Guidance::new(backend, request.guidance, len)?) } else { None };
+        let mut prediction = backend.alloc_f32(len)?;
+        let mut evaluation = Evaluation::new(backend, guided.then_some(request.guidance), len)?;
         while let Some(call) = run.call() {
-            let input = run.model_input()?;
-            match &mut guidance {
-                Some(guidance) => {
-                    guidance.predict(backend, &self.model, &mut prepared, input, call.timestep, &mut prediction)?
-                }
-                None => {
-                    self.model.forward(backend, &mut prepared, input, call.timestep, c.in_channels, &mut prediction)?
-                }
-            }
+            let sample = run.model_input()?;
+            evaluation.predict(backend, &self.model, &mut prepared, sample, call.timestep, &mut prediction)?;
             let drawn = call.draws_noise.then(|| noise.draw(len, c.in_channels));
             run.step(&prediction, drawn.as_deref())?;
             tick(observer)?;
@@ -106,43 +100,57 @@ impl<W> Denoiser<W> {
     }
 }
 
-/// Both evaluations of classifier-free guidance as one batch.
-struct Guidance<B: Backend> {
-    scale: f32,
-    /// `[2, T, H, W, C]`
+/// The model's evaluations for one call of the sampler, as one batch: with the caption and, guided, without it.
+struct Evaluation<B: Backend> {
+    guidance: Option<f32>,
+    /// `[T, H, W, C]`, in the device's precision
+    latent: B::Buffer,
+    /// `[N, T, H, W, C]`
     inputs: B::Buffer,
-    /// `[2, T, H, W, C]`: without the caption, with it
+    /// `[N, T, H, W, C]`: guided, first without the caption
     outputs: B::Buffer,
-    /// The two halves of `outputs`.
-    halves: [B::Buffer; 2],
+    /// The samples of `outputs`.
+    parts: Vec<B::Buffer>,
 }
 
-impl<B: Backend> Guidance<B> {
-    fn new(backend: &B, scale: f32, len: usize) -> Result<Self> {
-        let halves = [backend.alloc(len)?, backend.alloc(len)?];
-        Ok(Self { scale, inputs: backend.alloc(2 * len)?, outputs: backend.alloc(2 * len)?, halves })
+impl<B: Backend> Evaluation<B> {
+    fn new(backend: &B, guidance: Option<f32>, len: usize) -> Result<Self> {
+        let samples = if guidance.is_some() { 2 } else { 1 };
+        Ok(Self {
+            guidance,
+            latent: backend.alloc(len)?,
+            inputs: backend.alloc(samples * len)?,
+            outputs: backend.alloc(samples * len)?,
+            parts: (0..samples).map(|_| backend.alloc(len)).collect::<Result<_>>()?,
+        })
     }
 
+    /// The noise in `sample [T, H, W, C]`, both in f32.
     fn predict(
         &mut self,
         backend: &B,
         model: &Latte<B::Weight>,
         prepared: &mut Prepared<B>,
-        input: &B::Buffer,
+        sample: &B::Buffer,
         timestep: f32,
         out: &mut B::Buffer,
     ) -> Result<()> {
-        let channels = input.len();
+        let (len, samples) = (sample.len(), self.parts.len());
+        let rounded = Combine { len, coefficients: &[1.0], clamp: None };
+        backend.combine(&rounded, &[sample], &mut self.latent)?;
         let one = BoxAt::whole([1; 3]);
-        let half = |i: usize| BoxAt { size: [2, 1, 1], origin: [i, 0, 0] };
-        for i in 0..2 {
-            backend.copy_box(&CopyBox { extent: [1; 3], channels, from: one, to: half(i) }, input, &mut self.inputs)?;
+        let part = |i: usize| BoxAt { size: [samples, 1, 1], origin: [i, 0, 0] };
+        let copy = |from: BoxAt, to: BoxAt| CopyBox { extent: [1; 3], channels: len, from, to };
+        for i in 0..samples {
+            backend.copy_box(&copy(one, part(i)), &self.latent, &mut self.inputs)?;
         }
         model.forward(backend, prepared, &self.inputs, timestep, model.config().in_channels, &mut self.outputs)?;
-        for (i, buffer) in self.halves.iter_mut().enumerate() {
-            backend.copy_box(&CopyBox { extent: [1; 3], channels, from: half(i), to: one }, &self.outputs, buffer)?;
+        for (i, buffer) in self.parts.iter_mut().enumerate() {
+            backend.copy_box(&copy(part(i), one), &self.outputs, buffer)?;
         }
-        let [unconditional, conditional] = &self.halves;
-        guide(backend, self.scale, unconditional, conditional, out)
+        match (self.guidance, &self.parts[..]) {
+            (Some(scale), [unconditional, conditional]) => guide(backend, scale, unconditional, conditional, out),
+            _ => backend.combine(&rounded, &[&self.parts[0]], out),
+        }
     }
 }

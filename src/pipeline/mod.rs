@@ -193,12 +193,23 @@ pub trait FrameSink {
     fn end(&mut self, index: usize, outcome: &Outcome) -> Result<()>;
 }
 
+/// The device of each stage; they may be one.
+#[derive(Clone, Copy, Debug)]
+pub struct Devices<'a, T, D, V> {
+    /// Runs the text encoder.
+    pub text: &'a T,
+    /// Runs the transformer and the sampler.
+    pub denoise: &'a D,
+    /// Runs the VAE.
+    pub decode: &'a V,
+}
+
 /// Samples all requests: first all captions, then all latents, then all videos, so that one model at a time is open.
 ///
 /// # Errors
-/// Those of [`Request::validate`], of reading weights, of the backend and of `sink`; [`Error::Interrupted`].
-pub fn sample<B: Backend>(
-    backend: &B,
+/// Those of [`Request::validate`], of reading weights, of the devices and of `sink`; [`Error::Interrupted`].
+pub fn sample<T: Backend, D: Backend, V: Backend>(
+    devices: Devices<'_, T, D, V>,
     checkpoint: &Checkpoint,
     requests: &[Request],
     observer: &dyn Observer,
@@ -208,14 +219,14 @@ pub fn sample<B: Backend>(
         request.validate()?;
     }
     let start = Instant::now();
-    let texts = text_stage(backend, checkpoint, requests, observer)?;
+    let texts = text_stage(devices.text, checkpoint, requests, observer)?;
     let text_seconds = start.elapsed().as_secs_f64();
 
-    let mut outcomes = denoise_stage(backend, checkpoint, requests, &texts, observer)?;
+    let mut outcomes = denoise_stage(devices.denoise, checkpoint, requests, &texts, observer)?;
     for outcome in &mut outcomes {
         outcome.timings.text = text_seconds;
     }
-    decode_stage(backend, checkpoint, requests, outcomes, observer, sink)
+    decode_stage(devices.decode, checkpoint, requests, outcomes, observer, sink)
 }
 
 fn text_stage<B: Backend>(

@@ -5,7 +5,7 @@ use crate::backend::{Backend, DeviceBuffer};
 use crate::error::Result;
 use crate::ops::sampler::Combine;
 
-/// A sampler at work: the sample and what its schedule keeps between calls, on a device.
+/// A sampler at work: the sample and what its schedule keeps between calls, in f32 on a device.
 ///
 /// ```
 /// # fn main() -> osp::Result<()> {
@@ -19,7 +19,7 @@ use crate::ops::sampler::Combine;
 /// let mut calls = 0;
 /// while let Some(call) = run.call() {
 ///     let input = run.model_input()?; // the model would see this at call.timestep
-///     let prediction = backend.upload(&[0.1; 64])?;
+///     let prediction = backend.upload_f32(&[0.1; 64])?;
 ///     let noise = call.draws_noise.then(|| rng.randn(64));
 ///     run.step(&prediction, noise.as_deref())?;
 ///     calls += 1;
@@ -45,12 +45,12 @@ impl<'a, B: Backend> Run<'a, B> {
     ///
     /// Those of the backend: out of memory.
     pub fn new(backend: &'a B, schedule: &'a Schedule, noise: &[f32]) -> Result<Self> {
-        let noise = backend.upload(noise)?;
+        let noise = backend.upload_f32(noise)?;
         let len = noise.len();
-        let mut sample = backend.alloc(len)?;
+        let mut sample = backend.alloc_f32(len)?;
         let scale = Combine { len, coefficients: &[schedule.init_noise_sigma], clamp: None };
         backend.combine(&scale, &[&noise], &mut sample)?;
-        let history = (0..schedule.history).map(|_| backend.alloc(len)).collect::<Result<_>>()?;
+        let history = (0..schedule.history).map(|_| backend.alloc_f32(len)).collect::<Result<_>>()?;
         Ok(Self { backend, calls: &schedule.calls, sample, history, spare: noise })
     }
 
@@ -64,7 +64,7 @@ impl<'a, B: Backend> Run<'a, B> {
         &self.sample
     }
 
-    /// What the model is to see in the call that is due (after the last, the sample).
+    /// What the model is to see in the call that is due (after the last, the sample), in f32.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let (call, rest) = self.calls.split_first().expect("step is called once for every call of the schedule");
         assert_eq!(noise.is_some(), call.draws_noise, "noise is given exactly to calls that draw it");
         let used = call.updates.iter().flat_map(|update| &update.terms).any(|&(slot, _)| slot == Slot::Noise);
-        let noise = noise.filter(|_| used).map(|noise| self.backend.upload(noise)).transpose()?;
+        let noise = noise.filter(|_| used).map(|noise| self.backend.upload_f32(noise)).transpose()?;
         for update in &call.updates {
             self.update(update, prediction, noise.as_ref())?;
         }

@@ -85,7 +85,7 @@ fn trajectory<B: Backend>(backend: &B, golden: &Golden, kind: Kind, name: &str, 
         if noise.is_none() && call.draws_noise {
             return Err(Error::Usage(format!("{case}: the schedule draws more noise than the golden data holds")));
         }
-        run.step(&backend.upload(&prediction)?, noise.as_deref())?;
+        run.step(&backend.upload_f32(&prediction)?, noise.as_deref())?;
         backend.download(run.sample(), 0, &mut values)?;
         found.extend_from_slice(&values);
     }

@@ -162,8 +162,8 @@ impl<W> Latte<W> {
         }
         let rope = match c.use_rope {
             true => Some([
-                backend.upload(&positions::rope_spatial(c, shape.rows, shape.columns))?,
-                backend.upload(&positions::rope_temporal(c, shape.frames))?,
+                backend.upload_f32(&positions::rope_spatial(c, shape.rows, shape.columns))?,
+                backend.upload_f32(&positions::rope_temporal(c, shape.frames))?,
             ]),
             false => None,
         };
@@ -173,7 +173,7 @@ impl<W> Latte<W> {
             temporal_positions: backend.upload(&positions::temporal(c, shape.frames))?,
             rope,
             text_tokens,
-            text_mask: mask.map(|mask| backend.upload(&masked(mask))).transpose()?,
+            text_mask: mask.map(|mask| backend.upload_f32(&masked(mask))).transpose()?,
             text_kv,
             tables,
             out_table: backend.upload(&backend.weight_values(&self.scale_shift_table)?)?,

@@ -78,9 +78,9 @@ impl<W> T5<W> {
         let (c, tokens) = (&self.config, ids.len());
         let inner = c.num_heads * c.d_kv;
         let table = backend.weight_values(&self.relative_attention_bias)?;
-        let bias = backend.upload(&relative::bias(c, &table, tokens))?;
+        let bias = backend.upload_f32(&relative::bias(c, &table, tokens))?;
         let mask: Vec<f32> = mask.iter().map(|&kept| if kept { 0.0 } else { f32::NEG_INFINITY }).collect();
-        let mask = backend.upload(&mask)?;
+        let mask = backend.upload_f32(&mask)?;
 
         let mut h = backend.alloc(tokens * c.d_model)?;
         let op = Embedding { tokens, vocabulary: c.vocab_size, channels: c.d_model };
