@@ -1,10 +1,8 @@
 //! What the command line accepts: the commands, and the groups of options that several of them share.
 
-use super::console::Console;
-use super::{completions, decode, encode, info, reconstruct, sample, verify};
+use super::{completions, decode, doctor, encode, info, reconstruct, sample, verify};
 use clap::{Args, Parser, Subcommand};
 use osp::checkpoint::WeightSource;
-use osp::cpu::Cpu;
 use osp::model::vae::tiling::Tiling;
 use osp::{Error, Result};
 use std::path::PathBuf;
@@ -49,6 +47,7 @@ pub enum Command {
     Decode(decode::Args),
     Verify(verify::Args),
     Info(info::Args),
+    Doctor(doctor::Args),
     Completions(completions::Args),
 }
 
@@ -61,32 +60,6 @@ pub struct ModelArgs {
     /// Where weights come from: `files`, or `synthetic:SEED` for made-up weights of the shapes that the configs name
     #[arg(long, value_name = "SOURCE", default_value = "files", value_parser = weight_source)]
     pub weights: WeightSource,
-}
-
-/// Which device.
-#[derive(Args)]
-pub struct DeviceArgs {
-    /// Device to run on: `auto` or `cpu`; this build has no GPU support
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: String,
-}
-
-impl DeviceArgs {
-    /// The device, before anything is read: a wrong name should not cost a minute of loading.
-    pub fn open(&self, console: &Console) -> Result<Cpu> {
-        use osp::backend::Backend;
-        let cpu = Cpu::new();
-        match self.device.as_str() {
-            "auto" => console.note(&format!("device: auto chose {}", cpu.name())),
-            "cpu" => console.note(&format!("device: {}", cpu.name())),
-            other => {
-                return Err(Error::Device(format!(
-                    "there is no device {other:?}: this build has no GPU support; use --device cpu"
-                )));
-            }
-        }
-        Ok(cpu)
-    }
 }
 
 /// Windows of the VAE.

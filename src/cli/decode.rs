@@ -1,10 +1,12 @@
 //! `osp decode`: a latent file to a video.
 
-use super::args::{DeviceArgs, ModelArgs, SPATIAL_FACTOR, TilingArgs};
+use super::args::{ModelArgs, SPATIAL_FACTOR, TilingArgs};
 use super::console::Console;
+use super::device::DeviceArgs;
 use super::latent::Latent;
 use super::model;
 use super::record::{Origin, Record, Tiles};
+use osp::backend::Backend;
 use osp::checkpoint::Need;
 use osp::video::{Format, FrameRate, VideoInfo, Writer, check_writable};
 use osp::{Result, pipeline};
@@ -52,7 +54,7 @@ struct Facts<'a> {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_writable(&args.output)?;
     let tiling = args.tiles.tiling()?;
-    let backend = args.device.open(console)?;
+    let backend = args.device.open_for_vae(console)?;
     let latent = Latent::read(&args.latent)?;
     let [_, rows, columns] = latent.size;
     let fps = args.fps.or(latent.fps).unwrap_or_default();
@@ -67,5 +69,5 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let VideoInfo { width, height, .. } = info;
     let (fps, tiles) = (fps.as_f64(), tiling.map(Tiles::from));
     let facts = Facts { latent: &args.latent, frames: latent.frames(), height, width, fps, tiles };
-    Record::new(&args.output, facts, &Origin::new(&model, &backend)).print(console)
+    Record::new(&args.output, facts, &Origin::new(&model, backend.name())).print(console)
 }

@@ -1,12 +1,14 @@
 //! `osp encode`: a clip to a latent file.
 
-use super::args::{DeviceArgs, ModelArgs, TilingArgs};
+use super::args::{ModelArgs, TilingArgs};
 use super::clip::{InputArgs, Posterior};
 use super::console::Console;
+use super::device::DeviceArgs;
 use super::latent::Latent;
 use super::model;
 use super::output::check_file;
 use super::record::{Origin, Record, Tiles};
+use osp::backend::Backend;
 use osp::checkpoint::Need;
 use osp::{Result, pipeline};
 use serde::Serialize;
@@ -55,7 +57,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_file(&args.output, "safetensors")?;
     args.input.check()?;
     let tiling = args.tiles.tiling()?;
-    let backend = args.device.open(console)?;
+    let backend = args.device.open_for_vae(console)?;
     let model = model::open(&args.model, None, None, Need::Vae, console)?;
     let clip = args.input.read(console)?;
 
@@ -67,5 +69,5 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let [frames, height, width] = size;
     let (fps, tiles) = (clip.fps.as_f64(), tiling.map(Tiles::from));
     let facts = Facts { input: &args.input.input, frames, height, width, fps, latent: latent.size, seed, tiles };
-    Record::new(&args.output, facts, &Origin::new(&model, &backend)).print(console)
+    Record::new(&args.output, facts, &Origin::new(&model, backend.name())).print(console)
 }

@@ -8,6 +8,8 @@ mod clip;
 mod completions;
 mod console;
 mod decode;
+mod device;
+mod doctor;
 mod encode;
 mod info;
 mod interrupt;
@@ -51,6 +53,7 @@ fn run(command: Command, console: &Console) -> Result<()> {
         Command::Decode(args) => decode::run(&args, console),
         Command::Verify(args) => verify::run(&args, console),
         Command::Info(args) => info::run(&args, console),
+        Command::Doctor(args) => doctor::run(&args, console),
         Command::Completions(args) => completions::run(&args, console),
     }
 }

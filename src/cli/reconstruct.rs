@@ -1,10 +1,12 @@
 //! `osp reconstruct`: what the VAE keeps of a clip.
 
-use super::args::{DeviceArgs, ModelArgs, TilingArgs, latent_size};
+use super::args::{ModelArgs, TilingArgs, latent_size};
 use super::clip::{InputArgs, Posterior};
 use super::console::Console;
+use super::device::DeviceArgs;
 use super::model;
 use super::record::{Origin, Record, Tiles};
+use osp::backend::Backend;
 use osp::checkpoint::Need;
 use osp::video::metrics::{Scores, psnr, ssim};
 use osp::video::{Clip, Format, Writer, check_writable};
@@ -71,7 +73,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_writable(&args.output)?;
     args.input.check()?;
     let tiling = args.tiles.tiling()?;
-    let backend = args.device.open(console)?;
+    let backend = args.device.open_for_vae(console)?;
     let model = model::open(&args.model, None, None, Need::Vae, console)?;
     let clip = args.input.read(console)?;
     let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, clip.info(), Some(clip.frames))?;
@@ -95,7 +97,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let [frames, height, width] = size;
     let (fps, tiles) = (clip.fps.as_f64(), tiling.map(Tiles::from));
     let facts = Facts { input: &args.input.input, frames, height, width, fps, seed, tiles, psnr, ssim };
-    Record::new(&args.output, facts, &Origin::new(&model, &backend)).print(console)
+    Record::new(&args.output, facts, &Origin::new(&model, backend.name())).print(console)
 }
 
 /// A line per frame, and one for all.

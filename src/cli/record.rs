@@ -4,7 +4,6 @@ use super::console::Console;
 use super::model::{Fingerprints, Model};
 use super::output::{record_path, write_file};
 use osp::Result;
-use osp::backend::Backend;
 use osp::model::vae::tiling::Tiling;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -19,11 +18,11 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// A run of `model` on `backend`.
-    pub fn new(model: &Model, backend: &impl Backend) -> Self {
+    /// A run of `model` on `device`.
+    pub fn new(model: &Model, device: String) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            device: backend.name(),
+            device,
             model: model.folder.clone(),
             weights: Fingerprints::of(&model.checkpoint),
         }

@@ -1,13 +1,15 @@
 //! `osp sample`: videos from prompts.
 
-use super::args::{self, DeviceArgs, ModelArgs, Size, TilingArgs};
+use super::args::{self, ModelArgs, Size, TilingArgs};
 use super::console::Console;
+use super::device::{Chosen, DeviceArgs};
 use super::latent::Latent;
 use super::model;
 use super::output::{check_file, marked, record_path, slug};
 use super::record::{Origin, Record, Tiles};
 use osp::checkpoint::{Defaults, Need};
-use osp::pipeline::{self, FrameSink, Outcome, Request};
+use osp::cpu::Cpu;
+use osp::pipeline::{self, Devices, FrameSink, Outcome, Request};
 use osp::sampler::Kind;
 use osp::video::{Clip, Format, FrameRate, VideoInfo, Writer, check_writable, resize, sheet, write_clip};
 use osp::{Error, Result};
@@ -109,14 +111,28 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let captions = captions(args)?;
     // With stand-ins for what only the model knows, all that is wrong with the arguments is found before it is opened.
     Plan::new(args, &captions, &stand_ins())?;
-    let backend = args.device.open(console)?;
+    let device = args.device.open(console)?;
     let text_encoder = args.text_encoder.as_deref();
     let model = model::open(&args.model, text_encoder, args.transformer.as_deref(), Need::Everything, console)?;
     let plan = Plan::new(args, &captions, &model.checkpoint.defaults)?;
 
     let requests: Vec<Request> = plan.jobs.iter().map(|job| job.request.clone()).collect();
-    let mut sink = Sink::new(&plan, args.fps, Origin::new(&model, &backend), console);
-    pipeline::sample(&backend, &model.checkpoint, &requests, console, &mut sink)?;
+    let mut sink = Sink::new(&plan, args.fps, Origin::new(&model, device.name()), console);
+    let (checkpoint, cpu) = (&model.checkpoint, Cpu::new());
+    match &device {
+        Chosen::Cpu(cpu) => {
+            let devices = Devices { text: cpu, denoise: cpu, decode: cpu };
+            pipeline::sample(devices, checkpoint, &requests, console, &mut sink)?;
+        }
+        Chosen::Emulated(kernels) => {
+            let devices = Devices { text: &kernels.text(), denoise: &kernels.transformer(), decode: &cpu };
+            pipeline::sample(devices, checkpoint, &requests, console, &mut sink)?;
+        }
+        Chosen::Gpu(kernels) => {
+            let devices = Devices { text: &kernels.text(), denoise: &kernels.transformer(), decode: &cpu };
+            pipeline::sample(devices, checkpoint, &requests, console, &mut sink)?;
+        }
+    }
     sink.write_grid()
 }
 

@@ -1,8 +1,9 @@
 //! `osp verify`: the engine against what the PyTorch original computed.
 
-use super::args::DeviceArgs;
 use super::console::{Colour, Console, duration};
+use super::device::{Chosen, DeviceArgs};
 use super::interrupt;
+use osp::backend::Backend;
 use osp::verify::{self, CaseResult, Precision};
 use osp::{Error, Result};
 use serde::Serialize;
@@ -49,23 +50,26 @@ struct Case<'a> {
 
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
-    use osp::backend::Backend;
     let mut folders = Vec::new();
     for root in &args.folders {
         folders.extend(verify::find(root)?);
     }
-    let backend = args.device.open(console)?;
+    let device = args.device.open(console)?;
     let start = Instant::now();
     let mut results = Vec::new();
     for folder in &folders {
         interrupt::check()?;
-        results.extend(check_folder(folder, &backend, console)?);
+        results.extend(match &device {
+            Chosen::Cpu(cpu) => check_folder(folder, cpu, Precision::F32, console)?,
+            Chosen::Emulated(kernels) => check_folder(folder, &kernels.transformer(), kernels.precision(), console)?,
+            Chosen::Gpu(kernels) => check_folder(folder, &kernels.transformer(), kernels.precision(), console)?,
+        });
     }
     let failed = results.iter().filter(|result| !result.passed).count();
     if console.json() {
         let cases = results.iter().map(Case::from).collect();
         let (passed, seconds) = (results.len() - failed, start.elapsed().as_secs_f64());
-        console.json_result(&Report { device: backend.name(), cases, passed, failed, seconds })?;
+        console.json_result(&Report { device: device.name(), cases, passed, failed, seconds })?;
     } else {
         console.result(total(results.len(), failed, start.elapsed()))?;
     }
@@ -76,10 +80,15 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 }
 
 /// Runs the cases of one folder, and prints a line for each as soon as its result is there.
-fn check_folder(folder: &Path, backend: &osp::cpu::Cpu, console: &Console) -> Result<Vec<CaseResult>> {
+fn check_folder<B: Backend>(
+    folder: &Path,
+    backend: &B,
+    precision: Precision,
+    console: &Console,
+) -> Result<Vec<CaseResult>> {
     let mut results: Vec<CaseResult> = Vec::new();
     let mut printed = Ok(());
-    verify::run(folder, backend, Precision::F32, &mut |result| {
+    verify::run(folder, backend, precision, &mut |result| {
         let silent = console.json() || (console.quiet() && result.passed);
         if !silent && printed.is_ok() {
             printed = console.result(line(&result, console));

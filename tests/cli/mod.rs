@@ -3,6 +3,7 @@
 mod bad_input;
 mod coder;
 mod completions;
+mod device;
 mod help;
 mod info;
 #[cfg(unix)]

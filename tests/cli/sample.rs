@@ -155,3 +155,19 @@ fn the_environment_may_name_the_model_and_the_model_its_settings_and_a_notice() 
     let (record, said) = run(&["--quiet", "--steps", "2"]);
     assert_eq!((settings(&record)[1].as_u64(), said.as_str()), (Some(2), ""));
 }
+
+#[test]
+fn the_emulated_gpu_samples_what_the_cpu_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let frames = |device: &str| {
+        let name = format!("{device}.y4m");
+        sample(folder.path(), &["a cat", "--frames", "5", "--device", device, "-o", &name]);
+        assert_eq!(
+            record(&folder.path().join(format!("{device}.json")))["device"].as_str().unwrap().split(' ').next(),
+            Some(device)
+        );
+        read_clip(&folder.path().join(name), &ReadOptions::default()).unwrap()
+    };
+    let scores = osp::video::metrics::psnr(&frames("cpu"), &frames("emulated")).unwrap();
+    assert!(scores.overall >= 35.0, "PSNR {:.1} dB", scores.overall);
+}

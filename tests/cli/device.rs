@@ -1,0 +1,51 @@
+//! `--device`: what is said where there is no GPU, with the driver absent, without a GPU, and too old.
+
+use super::{fails, osp};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A driver that has no GPU, and answers `version` when it is asked for the CUDA that it supports.
+fn stub_driver(folder: &Path, version: u32) -> PathBuf {
+    let source = folder.join("stub.c");
+    let code = format!(
+        "int cuInit(unsigned flags) {{ (void)flags; return 100; }}\n\
+         int cuDriverGetVersion(int *version) {{ *version = {version}; return 0; }}\n"
+    );
+    std::fs::write(&source, code).unwrap();
+    let library = folder.join("libcuda.so.1");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status().unwrap();
+    assert!(compiled.success(), "the C compiler that Rust links with");
+    folder.to_path_buf()
+}
+
+const SAMPLE: [&str; 7] = ["sample", "a cat", "-o", "out.gif", "--device", "cuda", "--quiet"];
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_a_driver_cuda_is_no_device() {
+    let folder = tempfile::tempdir().unwrap();
+    fails(folder.path(), &SAMPLE, 3, &["no NVIDIA driver", "libcuda.so.1", "--device cpu"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_driver_without_a_gpu_and_an_old_one_have_lines_of_their_own() {
+    for (version, said) in [(99_990, "sees no GPU"), (11_040, "too old: it supports CUDA 11.4")] {
+        let folder = tempfile::tempdir().unwrap();
+        let libraries = stub_driver(folder.path(), version);
+        let output = osp(folder.path()).env("LD_LIBRARY_PATH", libraries).args(SAMPLE).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{stderr}");
+        assert!(stderr.contains(said) && stderr.lines().count() == 1, "{stderr}");
+        assert!(!folder.path().join("out.gif").exists());
+    }
+}
+
+#[test]
+fn the_vae_alone_runs_on_the_cpu() {
+    let folder = tempfile::tempdir().unwrap();
+    for device in ["cuda", "emulated"] {
+        let args = ["decode", "absent.safetensors", "-o", "out.gif", "--device", device];
+        fails(folder.path(), &args, 1, &["the VAE has no kernels yet", device, "--device cpu"]);
+    }
+}
