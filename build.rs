@@ -49,7 +49,8 @@ fn emulator(kernels: &Path) {
     build.cpp(true).std("c++20").opt_level(2).warnings_into_errors(true).flag("-Wno-unknown-pragmas");
     if env::var("OSP_EMULATOR_ASAN").as_deref() == Ok("1") {
         build.flag("-fsanitize=address").flag("-fno-omit-frame-pointer").debug(true);
-        println!("cargo:rustc-link-arg=-fsanitize=address");
+        // By name: rustc links without the libraries that the compiler would add for its own flag.
+        println!("cargo:rustc-link-lib=dylib=asan");
     }
     build.flag("-x").flag("c++").files(sources.chain(stems)).compile("osp_emulator");
 }
