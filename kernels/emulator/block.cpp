@@ -59,8 +59,8 @@ void Block::start(const Launch &new_launch, Index new_block) {
     threads.assign(launch->threads, Thread{});
     warps.assign((launch->threads + WARP - 1) / WARP, {});
     shared_memory.assign(SHARED_ALIGNMENT + 2 * GUARD + launch->shared_bytes, POISON);
-    const auto first = reinterpret_cast<std::uintptr_t>(shared_memory.data()) + GUARD;
-    shared_start = reinterpret_cast<unsigned char *>((first + SHARED_ALIGNMENT - 1) / SHARED_ALIGNMENT * SHARED_ALIGNMENT);
+    unsigned char *first = shared_memory.data() + GUARD;
+    shared_start = first + (SHARED_ALIGNMENT - reinterpret_cast<std::uintptr_t>(first) % SHARED_ALIGNMENT);
     ready.clear();
     for (unsigned id = 0; id < launch->threads; id++) {
         threads[id].id = id;
@@ -86,7 +86,10 @@ Thread *Block::pick() {
     if (ready.empty()) {
         return nullptr;
     }
-    std::swap(ready[next(random) % ready.size()], ready.back());
+    // Odd seeds: anyone. Even ones: mostly who became ready last, so that one warp runs ahead of the others.
+    if (launch->seed % 2 == 1 || next(random) % 16 == 0) {
+        std::swap(ready[next(random) % ready.size()], ready.back());
+    }
     Thread *thread = ready.back();
     ready.pop_back();
     return thread;
@@ -183,7 +186,8 @@ void Block::gather(WarpOp op, std::uint32_t mask, LaneArgs &args) {
         fail(std::string(name(op)) + ": the lane is not in its own mask");
     }
     auto &gatherings = warps[warp];
-    auto found = std::find_if(gatherings.begin(), gatherings.end(), [&](const Gathering &g) { return (g.mask & mask) != 0; });
+    const auto shares_lanes = [&](const Gathering &other) { return (other.mask & mask) != 0; };
+    auto found = std::find_if(gatherings.begin(), gatherings.end(), shares_lanes);
     if (found == gatherings.end()) {
         gatherings.push_back({op, mask, 0, {}});
         found = gatherings.end() - 1;
@@ -236,9 +240,14 @@ void Block::check_global(const void *address, std::size_t bytes, const char *wha
     }
     // Sorted by start; the last one that does not begin behind the address.
     const Region *begin = launch->regions, *end = begin + launch->region_count;
-    const Region *after = std::upper_bound(begin, end, start, [](std::uintptr_t at, const Region &region) { return at < region.start; });
+    const auto before = [](std::uintptr_t at, const Region &region) { return at < region.start; };
+    const Region *after = std::upper_bound(begin, end, start, before);
     if (after == begin || !holds(after[-1])) {
-        const std::string beside = after == begin ? "" : ", " + std::to_string(start - after[-1].start) + " bytes into a buffer of " + std::to_string(after[-1].bytes);
+        std::string beside;
+        if (after != begin) {
+            const Region &last = after[-1];
+            beside = ", " + std::to_string(start - last.start) + " bytes into a buffer of " + std::to_string(last.bytes);
+        }
         fail(std::string(what) + " of " + std::to_string(bytes) + " bytes outside of global memory" + beside);
     }
     running->region = after - 1;
@@ -259,7 +268,8 @@ void Block::check_guards() {
     const unsigned char *start = shared_start, *behind = start + launch->shared_bytes;
     const auto spoilt = [](unsigned char byte) { return byte != POISON; };
     if (std::any_of(start - GUARD, start, spoilt) || std::any_of(behind, behind + GUARD, spoilt)) {
-        failure = where(nullptr) + ": wrote outside of its " + std::to_string(launch->shared_bytes) + " bytes of shared memory";
+        const std::string bytes = std::to_string(launch->shared_bytes);
+        failure = where(nullptr) + ": wrote outside of its " + bytes + " bytes of shared memory";
     }
 }
 

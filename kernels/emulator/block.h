@@ -34,7 +34,7 @@ struct Launch {
     unsigned shared_bytes;
     const Region *regions;
     std::uint64_t region_count;
-    // Order of threads: 0 is the plain one, anything else is shuffled.
+    // Order of threads: 0 is the plain one; odd seeds shuffle, even ones let single warps run ahead.
     std::uint64_t seed;
 };
 

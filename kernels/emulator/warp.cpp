@@ -68,8 +68,9 @@ float truncated(std::int64_t value, int exponent) {
     const int width = 64 - std::countl_zero(magnitude);
     // Significant bits that the result has room for: 24, fewer if it is subnormal.
     const int lowest = std::max(exponent + width - 24, -149);
-    const double kept = std::ldexp(static_cast<double>(static_cast<std::int64_t>(shifted(value, exponent - lowest))), lowest);
-    return std::abs(kept) >= std::ldexp(1.0, 128) ? std::copysign(INFINITY, static_cast<float>(kept)) : static_cast<float>(kept);
+    const double kept = std::ldexp(static_cast<double>(shifted(value, exponent - lowest)), lowest);
+    // A conversion to f32 would be undefined beyond its range.
+    return std::abs(kept) >= 0x1p128 ? (kept < 0 ? -INFINITY : INFINITY) : static_cast<float>(kept);
 }
 
 // One element: c plus the products of a chunk of k.

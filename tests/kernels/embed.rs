@@ -1,7 +1,6 @@
 //! `kernels/embed.cu`: rows by vectors and ragged; positions, frames and modulations added.
 
-use super::policy::{against_the_cpu, body, half_values, host};
-use super::tile::exactly_the_cpu;
+use super::policy::{against_the_cpu, body, exactly_the_cpu, half_values, host};
 use osp::backend::Backend;
 use osp::cuda::Half;
 use osp::ops::embed::{AddRows, Embedding};

@@ -1,7 +1,6 @@
 //! `kernels/patch.cu`: the latents' patches and others, whole numbers of tiles and not.
 
-use super::policy::{against_the_cpu, body, half_values, host};
-use super::tile::exactly_the_cpu;
+use super::policy::{against_the_cpu, body, exactly_the_cpu, half_values, host};
 use osp::backend::Backend;
 use osp::cuda::Half;
 use osp::ops::patch::{PatchEmbed, Unpatchify};

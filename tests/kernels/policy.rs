@@ -4,20 +4,20 @@
 use half::{bf16, f16};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::cuda::device::Emulated;
+use osp::cuda::device::{Driver, Emulated};
 use osp::cuda::{Cuda, Half};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 pub use crate::ops::values::values;
 
 /// What one step of rounding may be off where everything cancels, relative to the root of the mean square.
 const FLOOR: f64 = 1e-6;
 
-/// The two types, each under two orders of threads.
+/// The two types, each under three orders of threads: plain, shuffled, and with single warps ahead.
 pub fn devices() -> impl Iterator<Item = (Cuda<Emulated>, Half)> {
     [Half::F16, Half::Bf16]
         .into_iter()
-        .flat_map(|half| [0, 0x5EED].map(|seed| (Cuda::new(Arc::new(Emulated::new(seed)), half), half)))
+        .flat_map(|half| [0, 1, 2].map(|seed| (Cuda::new(Arc::new(Emulated::new(seed)), half), half)))
 }
 
 /// `x` as it is after rounding to `half`.
@@ -63,22 +63,45 @@ pub fn assert_half(found: &[f32], expected: &[f32], half: Half, case: &dyn std::
     }
 }
 
-/// Runs one body on the CPU and on every emulated device.
-///
-/// `body` gets a backend and returns the output; it must upload only values that the device's type holds exactly, which
-/// `half` says.
+/// What a body gives on one device and type, and on the CPU with the same inputs.
+struct Outcome {
+    half: Half,
+    found: Vec<f32>,
+    expected: Vec<f32>,
+}
+
+/// Runs a body on every emulated device, and on the GPU if there is one.
+fn outcomes(body: &dyn Body) -> Vec<Outcome> {
+    static GPU: LazyLock<Option<Arc<Driver>>> = LazyLock::new(|| Driver::open().ok().map(Arc::new));
+    let outcome = |half, found| Outcome { half, found, expected: body.on_cpu(&Cpu::new(), half) };
+    let emulated = devices().map(|(cuda, half)| outcome(half, body.on_emulator(&cuda, half)));
+    let on_gpu = |gpu: &Arc<Driver>| {
+        [Half::F16, Half::Bf16].map(|half| outcome(half, body.on_gpu(&Cuda::new(gpu.clone(), half), half)))
+    };
+    emulated.chain(GPU.iter().flat_map(on_gpu)).collect()
+}
+
+/// A body must agree with the CPU as [`assert_half`] says. It may upload only values that the device's type holds exactly.
 pub fn against_the_cpu(case: &dyn std::fmt::Debug, body: &dyn Body) {
-    for (cuda, half) in devices() {
-        let expected = body.on_cpu(&Cpu::new(), half);
-        let found = body.on_cuda(&cuda, half);
+    for Outcome { half, found, expected } in outcomes(body) {
         assert_half(&found, &expected, half, case);
     }
 }
 
-/// A body that is generic over backends. `impl_body!` makes one of a function.
+/// A body that only moves values must give the CPU's bits.
+pub fn exactly_the_cpu(case: &dyn std::fmt::Debug, body: &dyn Body) {
+    for Outcome { half, found, expected } in outcomes(body) {
+        assert_eq!(found.len(), expected.len(), "{case:?}");
+        let first = found.iter().zip(&expected).position(|(found, expected)| found.to_bits() != expected.to_bits());
+        assert_eq!(first, None, "{case:?}, {half:?}: the first element with other bits");
+    }
+}
+
+/// Something to run on any backend. `body!` makes one of a struct.
 pub trait Body {
     fn on_cpu(&self, backend: &Cpu, half: Half) -> Vec<f32>;
-    fn on_cuda(&self, backend: &Cuda<Emulated>, half: Half) -> Vec<f32>;
+    fn on_emulator(&self, backend: &Cuda<Emulated>, half: Half) -> Vec<f32>;
+    fn on_gpu(&self, backend: &Cuda<Driver>, half: Half) -> Vec<f32>;
 }
 
 /// Lets a struct whose method `run<B: Backend>(&self, &B, Half) -> Vec<f32>` is generic be a [`Body`].
@@ -88,11 +111,14 @@ macro_rules! body {
             fn on_cpu(&self, backend: &osp::cpu::Cpu, half: osp::cuda::Half) -> Vec<f32> {
                 self.run(backend, half)
             }
-            fn on_cuda(
+            fn on_emulator(
                 &self,
                 backend: &osp::cuda::Cuda<osp::cuda::device::Emulated>,
                 half: osp::cuda::Half,
             ) -> Vec<f32> {
+                self.run(backend, half)
+            }
+            fn on_gpu(&self, backend: &osp::cuda::Cuda<osp::cuda::device::Driver>, half: osp::cuda::Half) -> Vec<f32> {
                 self.run(backend, half)
             }
         }

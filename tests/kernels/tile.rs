@@ -1,22 +1,9 @@
 //! `kernels/tile.cu`: boxes by vectors and ragged, into videos whose rest must stay.
 
-use super::policy::{Body, body, devices, half_values, host};
+use super::policy::{body, exactly_the_cpu, half_values, host};
 use osp::backend::Backend;
-use osp::cpu::Cpu;
 use osp::cuda::Half;
 use osp::ops::tile::{BoxAt, CopyBox};
-
-/// Runs one body on the CPU and on every emulated device; all must give the same bits.
-#[track_caller]
-pub fn exactly_the_cpu(case: &dyn std::fmt::Debug, body: &dyn Body) {
-    let bits = |values: Vec<f32>| -> Vec<u32> { values.into_iter().map(f32::to_bits).collect() };
-    for (cuda, half) in devices() {
-        let [expected, found] = [body.on_cpu(&Cpu::new(), half), body.on_cuda(&cuda, half)].map(bits);
-        assert_eq!(found.len(), expected.len(), "{case:?}");
-        let first = found.iter().zip(&expected).position(|(found, expected)| found != expected);
-        assert_eq!(first, None, "{case:?}, {half:?}: the first element with other bits");
-    }
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Case(CopyBox);

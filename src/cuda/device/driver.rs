@@ -7,6 +7,7 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
+use std::time::Duration;
 
 mod kernels {
     //! What build.rs compiled: one fat binary per file of kernels, none without nvcc.
@@ -273,6 +274,17 @@ impl Device for Driver {
             )
         }
         .map_err(|error| Error::launch(launch, format!("the NVIDIA driver says {:?}", error.0)))
+    }
+
+    fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
+        let failed = |error| device_error("timing", error);
+        let event = || self.context.new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT)).map_err(failed);
+        let (start, end) = (event()?, event()?);
+        start.record(&self.stream).map_err(failed)?;
+        work()?;
+        end.record(&self.stream).map_err(failed)?;
+        let milliseconds = start.elapsed_ms(&end).map_err(failed)?;
+        Ok(Duration::from_secs_f64(f64::from(milliseconds) / 1000.0))
     }
 
     fn synchronize(&self) -> Result<()> {

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 /// `emulator::Kernel` of kernels/emulator/kernel.h.
 #[repr(C)]
@@ -77,7 +78,8 @@ pub struct Emulated {
 }
 
 impl Emulated {
-    /// An emulator that runs the threads of a block in an order that follows from `seed`; 0 is the plain order.
+    /// An emulator that runs the threads of a block in an order that follows from `seed`: 0 is the plain order, odd seeds
+    /// shuffle, even ones let single warps run ahead of the others.
     ///
     /// Code that lacks a barrier may give other results under another seed.
     pub fn new(seed: u64) -> Self {
@@ -199,6 +201,12 @@ impl Device for Emulated {
         (0..blocks)
             .into_par_iter()
             .try_for_each(|index| run_block(&raw, index).map_err(|problem| Error::launch(launch, problem)))
+    }
+
+    fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
+        let start = Instant::now();
+        work()?;
+        Ok(start.elapsed())
     }
 
     fn synchronize(&self) -> Result<()> {

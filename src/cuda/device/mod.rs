@@ -10,6 +10,7 @@ pub use driver::{Driver, Gpu, architectures, driver_version};
 pub use emulated::Emulated;
 
 use crate::error::Result;
+use std::time::Duration;
 
 /// Memory on a device; freed when dropped.
 pub trait Memory {
@@ -78,6 +79,10 @@ pub trait Device {
     /// # Errors
     /// [`crate::Error::Launch`].
     fn launch(&self, launch: &Launch<'_>) -> Result<()>;
+
+    /// How long the device takes for what `work` puts on it, copies and waits of the host left out where the device can
+    /// tell.
+    fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
 
     /// Waits until everything launched is done.
     fn synchronize(&self) -> Result<()>;
