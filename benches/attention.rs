@@ -1,17 +1,27 @@
-//! Attention in the shapes of the models. Throughput is in operations: G elements/s are GFLOP/s.
+//! Attention in the shapes of the models, on a GPU in those of 65 and 221 frames of 512×512. Throughput is in operations:
+//! G elements/s are GFLOP/s.
 
 mod common;
 
-use common::values;
+use common::{Target, values};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::ops::attention::{Attention, AttentionExtras, TokenLayout};
 
 /// A descriptor for q, k and v of their own, tokens in rows: name, inner, heads, head_dim, queries, keys.
 type Shape = (&'static str, usize, usize, usize, usize, usize);
 
-const SHAPES: [Shape; 6] = [
+/// Two samples of 17 and of 56 latent frames of 64×64.
+const GPU_SHAPES: [Shape; 6] = [
+    ("spatial 1024, 34 frames", 34, 16, 72, 1024, 1024),
+    ("spatial 1024, 112 frames", 112, 16, 72, 1024, 1024),
+    ("cross 120", 112, 16, 72, 1024, 120),
+    ("temporal 17", 2048, 16, 72, 17, 17),
+    ("temporal 56", 2048, 16, 72, 56, 56),
+    ("text 300", 1, 64, 64, 300, 300),
+];
+
+const CPU_SHAPES: [Shape; 6] = [
     ("spatial 1024", 1, 16, 72, 1024, 1024),
     ("spatial 256", 4, 16, 72, 256, 256),
     ("cross 120", 1, 16, 72, 1024, 120),
@@ -46,23 +56,32 @@ fn describe(&(name, inner, heads, head_dim, queries, keys): &Shape) -> Attention
     }
 }
 
-fn attention(criterion: &mut Criterion) {
+fn run<B: Target>(criterion: &mut Criterion, backend: &B, shapes: &[Shape]) {
     let mut group = common::group(criterion, "attention");
-    let cpu = Cpu::new();
-    let upload = |len: usize| cpu.upload(&values(len)).unwrap();
-    for shape in &SHAPES {
+    let upload = |len: usize| backend.upload(&values(len)).unwrap();
+    for shape in shapes {
         let op = describe(shape);
         let count = |tokens: usize| op.inner * tokens * op.heads * op.head_dim;
         let [q, k, v] = [op.queries, op.keys, op.keys].map(|tokens| upload(count(tokens)));
-        let mut out = cpu.alloc(count(op.queries)).unwrap();
-        let bias = shape.0.starts_with("text").then(|| upload(op.heads * op.queries * op.keys));
+        let mut out = backend.alloc(count(op.queries)).unwrap();
+        let scores = op.heads * op.queries * op.keys;
+        let bias = shape.0.starts_with("text").then(|| backend.upload_f32(&values(scores)).unwrap());
         group.throughput(Throughput::Elements(op.flops()));
         group.bench_function(BenchmarkId::from_parameter(shape.0), |bencher| {
-            bencher.iter(|| {
-                let extras = AttentionExtras { bias: bias.as_ref(), ..AttentionExtras::default() };
-                cpu.attention(&op, &q, &k, &v, extras, &mut out).unwrap();
+            bencher.iter_custom(|iterations| {
+                backend.time(iterations, &mut || {
+                    let extras = AttentionExtras { bias: bias.as_ref(), ..AttentionExtras::default() };
+                    backend.attention(&op, &q, &k, &v, extras, &mut out).unwrap();
+                })
             });
         });
+    }
+}
+
+fn attention(criterion: &mut Criterion) {
+    match common::gpu() {
+        Some(gpu) => run(criterion, &gpu, &GPU_SHAPES),
+        None => run(criterion, &Cpu::new(), &CPU_SHAPES),
     }
 }
 

@@ -1,15 +1,37 @@
-//! `linear` at the sizes of LatteT2V-XL, in FLOP/s, beside the `gemm` crate at the same sizes.
+//! `linear` at the sizes of the models, in FLOP/s: on a GPU at those of 65 and 221 frames of 512×512, on the CPU smaller and
+//! beside the `gemm` crate.
 
+mod common;
+
+use common::{Target, values};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::ops::gemm::Linear;
+use osp::ops::gemm::{Activation, Linear};
 use osp::weights::Tensor;
-use std::time::Duration;
 
-fn values(len: usize) -> Vec<f32> {
-    (0..len).map(|i| (i * 7919 % 1024) as f32 / 512.0 - 1.0).collect()
-}
+/// Rows, in and out: LatteT2V-XL, T5-XXL, the timestep.
+const CPU_SIZES: [[usize; 3]; 6] = [
+    [2048, 1152, 4608],
+    [1024, 4608, 1152],
+    [1024, 1152, 3456],
+    [1024, 1152, 1152],
+    [300, 4096, 4096],
+    [1, 1152, 6912],
+];
+/// Two samples of 17 and of 56 latent frames, T5-XXL, the timestep, and the best that products can do.
+const GPU_SIZES: [[usize; 3]; 11] = [
+    [34_816, 1152, 3456],
+    [34_816, 1152, 1152],
+    [34_816, 1152, 4608],
+    [34_816, 4608, 1152],
+    [114_688, 1152, 3456],
+    [114_688, 1152, 1152],
+    [114_688, 1152, 4608],
+    [114_688, 4608, 1152],
+    [300, 4096, 4096],
+    [2, 1152, 6912],
+    [8192, 8192, 8192],
+];
 
 /// c [m, n] = a [m, k] · b [n, k]ᵀ by the `gemm` crate on all threads.
 fn reference([m, k, n]: [usize; 3], a: &[f32], b: &[f32], c: &mut [f32]) {
@@ -25,33 +47,43 @@ fn reference([m, k, n]: [usize; 3], a: &[f32], b: &[f32], c: &mut [f32]) {
     }
 }
 
-fn linear(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("linear");
-    group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    let sizes = [
-        [2048, 1152, 4608],
-        [1024, 4608, 1152],
-        [1024, 1152, 3456],
-        [1024, 1152, 1152],
-        [300, 4096, 4096],
-        [1, 1152, 6912],
-    ];
-    for [m, k, n] in sizes {
-        let (cpu, op) = (Cpu::new(), Linear::new(m, k, n));
-        let (x, weight) = (values(m * k), values(n * k));
-        let device_x = cpu.upload(&x).unwrap();
-        let device_weight = cpu.weight(vec![Tensor::from_f32(&[n, k], &weight)]).unwrap();
-        let mut out = cpu.alloc(m * n).unwrap();
-        let mut c = vec![0.0; m * n];
+fn ours<B: Target>(criterion: &mut Criterion, backend: &B, sizes: &[[usize; 3]]) {
+    let mut group = common::group(criterion, "linear");
+    for &[m, k, n] in sizes {
+        // The wide layer of a feed-forward has its activation fused.
+        let activation = if n == 4 * k { Activation::GeluTanh } else { Activation::None };
+        let op = Linear::new(m, k, n).activation(activation);
+        let x = backend.upload(&values(m * k)).unwrap();
+        let weight = backend.weight(vec![Tensor::from_f32(&[n, k], &values(n * k))]).unwrap();
+        let mut out = backend.alloc(m * n).unwrap();
         group.throughput(Throughput::Elements(op.flops()));
         group.bench_function(format!("{m}x{k}x{n}/osp"), |bencher| {
-            bencher.iter(|| cpu.linear(&op, &device_x, &device_weight, None, None, &mut out).unwrap());
+            bencher.iter_custom(|iterations| {
+                backend.time(iterations, &mut || backend.linear(&op, &x, &weight, None, None, &mut out).unwrap())
+            });
         });
+    }
+}
+
+fn theirs(criterion: &mut Criterion) {
+    let mut group = common::group(criterion, "linear");
+    for [m, k, n] in CPU_SIZES {
+        let (x, weight, mut c) = (values(m * k), values(n * k), vec![0.0; m * n]);
+        group.throughput(Throughput::Elements(Linear::new(m, k, n).flops()));
         group.bench_function(format!("{m}x{k}x{n}/gemm"), |bencher| {
             bencher.iter(|| reference([m, k, n], &x, &weight, &mut c));
         });
     }
-    group.finish();
+}
+
+fn linear(criterion: &mut Criterion) {
+    match common::gpu() {
+        Some(gpu) => ours(criterion, &gpu, &GPU_SIZES),
+        None => {
+            ours(criterion, &Cpu::new(), &CPU_SIZES);
+            theirs(criterion);
+        }
+    }
 }
 
 criterion_group!(benches, linear);

@@ -1,8 +1,71 @@
-//! What the benches of single operations share.
+//! What the benches of single operations share: which device they run on, and how it is timed.
+#![allow(dead_code, reason = "every bench includes this file, and uses what it needs")]
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
-use std::time::Duration;
+use osp::backend::Backend;
+use osp::cpu::Cpu;
+use osp::cuda::device::{Device, Driver};
+use osp::cuda::{Cuda, Half};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A backend that benches run on.
+pub trait Target: Backend {
+    /// Bytes of an activation.
+    const ELEMENT: u64;
+
+    /// The time of `iterations` runs of `work`, each with cold caches where the device's are large.
+    fn time(&self, iterations: u64, work: &mut dyn FnMut()) -> Duration;
+}
+
+impl Target for Cpu {
+    const ELEMENT: u64 = 4;
+
+    fn time(&self, iterations: u64, work: &mut dyn FnMut()) -> Duration {
+        let start = Instant::now();
+        (0..iterations).for_each(|_| work());
+        start.elapsed()
+    }
+}
+
+/// More than any GPU's second-level cache.
+const FLUSHED_ELEMENTS: usize = 128 << 20;
+
+impl Target for Cuda<Driver> {
+    const ELEMENT: u64 = 2;
+
+    fn time(&self, iterations: u64, work: &mut dyn FnMut()) -> Duration {
+        let (from, mut to) = (self.alloc(FLUSHED_ELEMENTS).unwrap(), self.alloc(FLUSHED_ELEMENTS).unwrap());
+        let one = || {
+            copy(self, FLUSHED_ELEMENTS, &from, &mut to);
+            let mut launch = || {
+                work();
+                Ok(())
+            };
+            self.device().timed(&mut launch).unwrap()
+        };
+        std::iter::repeat_with(one).take(iterations as usize).sum()
+    }
+}
+
+/// The GPU, where there is one and the kernels were compiled for it; `OSP_BENCH_DTYPE=bf16` chooses the other type.
+pub fn gpu() -> Option<Cuda<Driver>> {
+    let half = if std::env::var("OSP_BENCH_DTYPE").as_deref() == Ok("bf16") { Half::Bf16 } else { Half::F16 };
+    let gpu = Driver::open().map(|driver| Cuda::new(Arc::new(driver), half));
+    match &gpu {
+        Ok(gpu) => println!("on {}", gpu.name()),
+        Err(error) => println!("on the CPU: {error}"),
+    }
+    gpu.ok()
+}
+
+/// Copies `len` activations.
+pub fn copy<B: Backend>(backend: &B, len: usize, from: &B::Buffer, to: &mut B::Buffer) {
+    use osp::ops::tile::{BoxAt, CopyBox};
+    let whole = BoxAt::whole([1; 3]);
+    backend.copy_box(&CopyBox { extent: [1; 3], channels: len, from: whole, to: whole }, from, to).unwrap();
+}
 
 /// A group of few and short measurements.
 pub fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {

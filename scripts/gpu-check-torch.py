@@ -1,0 +1,69 @@
+"""PyTorch's times for the operations that our benches time: f16, cold second-level cache, medians, by CUDA events.
+
+Prints name, milliseconds, and TFLOP/s or GB/s. Run by scripts/gpu-check.
+"""
+
+import torch
+import torch.nn.functional as F
+
+HALF = {"device": "cuda", "dtype": torch.float16}
+FLUSHED = 256 << 20
+
+
+def milliseconds(work, runs: int = 20) -> float:
+    """Median time of `work` with nothing of its operands in the caches."""
+    flush, times = torch.empty(FLUSHED, dtype=torch.int8, device="cuda"), []
+    for run in range(runs + 3):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        flush.zero_()
+        start.record()
+        work()
+        end.record()
+        torch.cuda.synchronize()
+        if run >= 3:
+            times.append(start.elapsed_time(end))
+    return sorted(times)[len(times) // 2]
+
+
+def show(name: str, time: float, amount: float, unit: str) -> None:
+    print(f"{name:<32} {time:9.3f} ms {amount / time / (1e9 if unit == 'TFLOP/s' else 1e6):9.1f} {unit}", flush=True)
+
+
+def linear(m: int, k: int, n: int) -> None:
+    x, weight, bias = torch.randn(m, k, **HALF), torch.randn(n, k, **HALF) * k**-0.5, torch.randn(n, **HALF)
+    gelu = n == 4 * k
+    work = (lambda: F.gelu(F.linear(x, weight, bias), approximate="tanh")) if gelu else (lambda: F.linear(x, weight, bias))
+    show(f"linear {m}x{k}x{n}{' gelu' if gelu else ''}", milliseconds(work), 2 * m * k * n, "TFLOP/s")
+
+
+def attention(name: str, sequences: int, heads: int, head_dim: int, queries: int, keys: int) -> None:
+    q, k, v = (torch.randn(sequences, heads, tokens, head_dim, **HALF) for tokens in (queries, keys, keys))
+    work = lambda: F.scaled_dot_product_attention(q, k, v)
+    show(f"attention {name}", milliseconds(work), 4 * sequences * heads * queries * keys * head_dim, "TFLOP/s")
+
+
+def norm(rows: int, channels: int) -> None:
+    x, y = (torch.randn(rows, channels, **HALF) for _ in range(2))
+    scale, shift = (torch.randn(channels, **HALF) for _ in range(2))
+    work = lambda: F.layer_norm(x, (channels,), eps=1e-6) * (1 + scale) + shift
+    show(f"copy {rows}x{channels}", milliseconds(lambda: y.copy_(x)), 4 * rows * channels, "GB/s")
+    show(f"layer norm, modulated {rows}x{channels}", milliseconds(work), 4 * rows * channels, "GB/s")
+
+
+def main() -> None:
+    print(torch.__version__, torch.cuda.get_device_name(), flush=True)
+    for rows in (34_816, 114_688):
+        for k, n in ((1152, 3456), (1152, 1152), (1152, 4608), (4608, 1152)):
+            linear(rows, k, n)
+    for m, k, n in ((300, 4096, 4096), (2, 1152, 6912), (8192, 8192, 8192)):
+        linear(m, k, n)
+    attention("spatial 1024, 34 frames", 34, 16, 72, 1024, 1024)
+    attention("spatial 1024, 112 frames", 112, 16, 72, 1024, 1024)
+    attention("cross 120", 112, 16, 72, 1024, 120)
+    attention("temporal 17", 2048, 16, 72, 17, 17)
+    attention("temporal 56", 2048, 16, 72, 56, 56)
+    norm(114_688, 1152)
+
+
+if __name__ == "__main__":
+    main()
