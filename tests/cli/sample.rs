@@ -171,3 +171,13 @@ fn the_emulated_gpu_samples_what_the_cpu_does() {
     let scores = osp::video::metrics::psnr(&frames("cpu"), &frames("emulated")).unwrap();
     assert!(scores.overall >= 35.0, "PSNR {:.1} dB", scores.overall);
 }
+
+#[test]
+fn the_demo_model_needs_no_argument_and_draws_more_than_one_colour() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["sample", "a large red circle on a black background", "--frames", "1", "--steps", "5", "-o", "a.png"];
+    succeeds(folder.path(), &args);
+    let image = read_clip(&folder.path().join("a.png"), &ReadOptions::default()).unwrap();
+    let (least, most) = (image.pixels.iter().min().unwrap(), image.pixels.iter().max().unwrap());
+    assert!(most - least > 64, "bytes from {least} to {most}");
+}

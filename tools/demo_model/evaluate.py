@@ -28,8 +28,11 @@ STRIP_SAMPLES, STRIP_FRAMES, ZOOM, LABEL = 12, 6, 2, 18
 def cases(count: int) -> list[tuple[Spec, str, int]]:
     """(what is asked for, prompt, seed of the noise)."""
     rng = random.Random(SEED)
-    specs = [random_spec(rng) for _ in range(count)]
-    return [(spec, caption(spec, rng, video=True), FIRST_SEED + i) for i, spec in enumerate(specs)]
+    asked = []
+    for i in range(count):
+        spec = random_spec(rng)
+        asked.append((spec, caption(spec, rng, video=True), FIRST_SEED + i))
+    return asked
 
 
 def sample(osp: Path, model: Path, asked: list[tuple[Spec, str, int]], options: list[str]) -> list[np.ndarray]:
