@@ -6,7 +6,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::ops::conv3d::Conv3d;
+use osp::ops::conv3d::{Conv3d, ConvExtras};
 use osp::weights::Tensor;
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ fn conv3d(criterion: &mut Criterion) {
         let mut out = cpu.alloc(op.out_shape().iter().product()).unwrap();
         group.throughput(Throughput::Elements(op.flops()));
         group.bench_function(format!("{name}/osp"), |bencher| {
-            bencher.iter(|| cpu.conv3d(&op, &x, &weight, None, None, &mut out).unwrap());
+            bencher.iter(|| cpu.conv3d(&op, &x, &weight, ConvExtras::default(), &mut out).unwrap());
         });
     }
     let [m, k, n] = [17 * 64 * 64, 27 * 64, 64];

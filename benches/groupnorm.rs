@@ -15,7 +15,17 @@ fn group_norm(criterion: &mut Criterion) {
     for (frames, side, channels, silu) in
         [(9, 128, 128, true), (9, 128, 128, false), (5, 64, 256, true), (3, 32, 512, true)]
     {
-        let op = GroupNorm { frames, positions: side * side, channels, groups: 32, eps: 1e-6, per_frame: false, silu };
+        let op = GroupNorm {
+            frames,
+            positions: side * side,
+            channels,
+            groups: 32,
+            eps: 1e-6,
+            per_frame: false,
+            silu,
+            moments_known: false,
+        };
+        let mut moments = cpu.alloc_moments(&op.moments()).unwrap();
         let x = cpu.upload(&values(frames * side * side * channels)).unwrap();
         let mut out = cpu.alloc(x.len()).unwrap();
         let [weight, bias] =
@@ -23,7 +33,7 @@ fn group_norm(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(op.bytes(4)));
         let name = format!("{frames}x{side}x{side}x{channels}{}", if silu { " silu" } else { "" });
         group.bench_function(name, |bencher| {
-            bencher.iter(|| cpu.group_norm(&op, &x, &weight, &bias, &mut out).unwrap());
+            bencher.iter(|| cpu.group_norm(&op, &x, &mut moments, &weight, &bias, &mut out).unwrap());
         });
     }
 }

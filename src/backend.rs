@@ -5,10 +5,10 @@
 
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras};
-use crate::ops::conv3d::{Conv3d, DepthwiseConv};
+use crate::ops::conv3d::{Conv3d, ConvExtras, DepthwiseConv};
 use crate::ops::embed::{AddRows, Embedding};
 use crate::ops::gemm::Linear;
-use crate::ops::groupnorm::GroupNorm;
+use crate::ops::groupnorm::{GroupNorm, Moments};
 use crate::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
 use crate::ops::patch::{PatchEmbed, Unpatchify};
 use crate::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
@@ -128,8 +128,7 @@ pub trait Backend {
         op: &Conv3d,
         x: &Self::Buffer,
         weight: &Self::Weight,
-        bias: Option<&Self::Weight>,
-        other: Option<&Self::Buffer>,
+        extras: ConvExtras<'_, Self::Buffer, Self::Weight>,
         out: &mut Self::Buffer,
     ) -> Result<()>;
 
@@ -143,11 +142,16 @@ pub trait Backend {
         out: &mut Self::Buffer,
     ) -> Result<()>;
 
-    /// [`GroupNorm`].
+    /// Room for the statistics of a video, as this backend keeps them: between a convolution and the norm that follows,
+    /// or within the norm.
+    fn alloc_moments(&self, moments: &Moments) -> Result<Self::Buffer>;
+
+    /// [`GroupNorm`]; `moments` is from [`Self::alloc_moments`].
     fn group_norm(
         &self,
         op: &GroupNorm,
         x: &Self::Buffer,
+        moments: &mut Self::Buffer,
         weight: &Self::Weight,
         bias: &Self::Weight,
         out: &mut Self::Buffer,

@@ -7,6 +7,7 @@ use crate::cuda::device::{Device, Memory};
 use crate::error::{Error, Result};
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
+use crate::ops::conv3d::ConvExtras;
 use crate::weights::Tensor;
 
 fn lens<M: Memory, const N: usize>(buffers: [Option<&Buffer<M>>; N]) -> [Option<usize>; N] {
@@ -145,8 +146,7 @@ impl<D: Device> Backend for Cuda<D> {
         _: &ops::conv3d::Conv3d,
         _: &Self::Buffer,
         _: &Self::Weight,
-        _: Option<&Self::Weight>,
-        _: Option<&Self::Buffer>,
+        _: ConvExtras<'_, Self::Buffer, Self::Weight>,
         _: &mut Self::Buffer,
     ) -> Result<()> {
         unsupported("conv3d")
@@ -164,10 +164,15 @@ impl<D: Device> Backend for Cuda<D> {
         conv3d::depthwise_conv(self, op, x, weight, bias, out)
     }
 
+    fn alloc_moments(&self, moments: &ops::groupnorm::Moments) -> Result<Self::Buffer> {
+        self.alloc_f32(moments.len())
+    }
+
     fn group_norm(
         &self,
         _: &ops::groupnorm::GroupNorm,
         _: &Self::Buffer,
+        _: &mut Self::Buffer,
         _: &Self::Weight,
         _: &Self::Weight,
         _: &mut Self::Buffer,

@@ -1,8 +1,10 @@
 //! `conv3d`: causal 3-D convolution of one video, NTHWC without the N, with its paddings and its epilogue fused.
 //! `depthwise_conv`: the strided per-channel convolution of compressed keys and values.
 
+use super::groupnorm::Moments;
 use super::{expect_len, expect_shape, expect_that};
 use crate::error::Result;
+use std::ops::Range;
 
 /// How the borders in space are padded with zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,29 @@ pub struct Conv3d {
     pub conv_scale: f32,
     /// Factor on `other`.
     pub other_scale: f32,
+    /// Output frames that are computed, from and to; `None` for all. Input and output are whole in either case, and the
+    /// frames left out keep their values, so that a layer can run in chunks of time.
+    pub only: Option<[usize; 2]>,
+    /// Groups of channels whose statistics [`ConvExtras::moments`] receives.
+    pub moment_groups: usize,
+}
+
+/// What may follow the products of a convolution.
+#[derive(Debug)]
+pub struct ConvExtras<'a, Buffer, Weight> {
+    /// `[cout]`
+    pub bias: Option<&'a Weight>,
+    /// What the epilogue adds, shaped as the output.
+    pub other: Option<&'a Buffer>,
+    /// Receives the statistics of the computed output frames for the GroupNorm that follows
+    /// (see [`Moments`](super::groupnorm::Moments)).
+    pub moments: Option<&'a mut Buffer>,
+}
+
+impl<Buffer, Weight> Default for ConvExtras<'_, Buffer, Weight> {
+    fn default() -> Self {
+        Self { bias: None, other: None, moments: None }
+    }
 }
 
 impl Conv3d {
@@ -60,6 +85,8 @@ impl Conv3d {
             upsample: false,
             conv_scale: 1.0,
             other_scale: 1.0,
+            only: None,
+            moment_groups: 0,
         }
     }
 
@@ -93,7 +120,19 @@ impl Conv3d {
         ]
     }
 
-    /// Checks element counts and the weight's shape.
+    /// Output frames that are computed.
+    pub fn computed(&self) -> Range<usize> {
+        let [start, end] = self.only.unwrap_or([0, self.out_shape()[0]]);
+        start..end
+    }
+
+    /// The statistics that [`ConvExtras::moments`] holds.
+    pub fn moments(&self) -> Moments {
+        let [frames, height, width, channels] = self.out_shape();
+        Moments { frames, positions: height * width, channels, groups: self.moment_groups }
+    }
+
+    /// Checks element counts, the weight's shape and the computed frames.
     pub fn validate(
         &self,
         x: usize,
@@ -103,6 +142,8 @@ impl Conv3d {
         out: usize,
     ) -> Result<()> {
         const OP: &str = "conv3d";
+        let Range { start, end } = self.computed();
+        expect_that(OP, "only", start <= end && end <= self.out_shape()[0], "frames of the output", self.only)?;
         let [kt, kh, kw] = self.kernel;
         expect_that(OP, "kernel", kt * kh * kw > 0, "at least one tap", self.kernel)?;
         expect_that(OP, "stride", self.stride[0] * self.stride[1] > 0, "at least one", self.stride)?;
@@ -120,17 +161,23 @@ impl Conv3d {
         expect_len(OP, "out", out, elements)
     }
 
+    /// Elements of the output that are computed.
+    fn computed_elements(&self) -> usize {
+        self.computed().len() * self.out_shape()[1..].iter().product::<usize>()
+    }
+
     /// Floating-point operations of the plain formula (padding included).
     pub fn flops(&self) -> u64 {
         let taps: usize = self.kernel.iter().product();
-        2 * self.out_shape().iter().product::<usize>() as u64 * (taps * self.cin) as u64
+        2 * self.computed_elements() as u64 * (taps * self.cin) as u64
     }
 
-    /// Input, weight and output once each.
+    /// The input's share of the computed frames, weight and output once each.
     pub fn bytes(&self, element: u64) -> u64 {
         let taps: usize = self.kernel.iter().product();
-        let x = self.frames * self.height * self.width * self.cin;
-        (x + taps * self.cin * self.cout + self.out_shape().iter().product::<usize>()) as u64 * element
+        let frames = (self.computed().len() * self.stride[0]).min(self.frames);
+        let x = frames * self.height * self.width * self.cin;
+        (x + taps * self.cin * self.cout + self.computed_elements()) as u64 * element
     }
 }
 

@@ -3,7 +3,7 @@
 use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::ops::conv3d::{Conv3d, DepthwiseConv, SpacePadding};
+use osp::ops::conv3d::{Conv3d, ConvExtras, DepthwiseConv, SpacePadding};
 use osp::weights::DType;
 use proptest::prelude::*;
 
@@ -51,7 +51,8 @@ fn run(Case { op, bias, other, dtype }: &Case) -> Vec<f32> {
     let len = op.out_shape().iter().product();
     let other = other.then(|| cpu.upload(&values(4, len)).unwrap());
     let mut out = cpu.alloc(len).unwrap();
-    cpu.conv3d(op, &x, &weight, bias.as_ref(), other.as_ref(), &mut out).unwrap();
+    let extras = ConvExtras { bias: bias.as_ref(), other: other.as_ref(), moments: None };
+    cpu.conv3d(op, &x, &weight, extras, &mut out).unwrap();
     let mut found = vec![0.0; len];
     cpu.download(&out, 0, &mut found).unwrap();
     found

@@ -13,7 +13,8 @@ fn run(op: &GroupNorm, x: &[f32]) -> Vec<f32> {
     let [weight, bias] = [2, 3].map(|seed| parameter(seed, &[op.channels], DType::F32).0);
     let [weight, bias] = [weight, bias].map(|tensor| cpu.weight(vec![tensor]).unwrap());
     let mut out = cpu.alloc(x.len()).unwrap();
-    cpu.group_norm(op, &cpu.upload(x).unwrap(), &weight, &bias, &mut out).unwrap();
+    let mut moments = cpu.alloc_moments(&op.moments()).unwrap();
+    cpu.group_norm(op, &cpu.upload(x).unwrap(), &mut moments, &weight, &bias, &mut out).unwrap();
     out.to_vec()
 }
 
@@ -58,14 +59,22 @@ proptest! {
         (per_frame, silu) in any::<(bool, bool)>(),
     ) {
         prop_assume!(positions * width > 1);
-        let op = GroupNorm { frames, positions, channels: groups * width, groups, eps: 1e-6, per_frame, silu };
+        let op = GroupNorm { frames, positions, channels: groups * width, groups, eps: 1e-6, per_frame, silu, moments_known: false };
         let x = video(&op, 1.0);
         assert_close(&run(&op, &x), &formula(&op, &x), 2e-5);
     }
 }
 
-const LARGE: GroupNorm =
-    GroupNorm { frames: 3, positions: 37 * 41, channels: 96, groups: 32, eps: 1e-6, per_frame: false, silu: true };
+const LARGE: GroupNorm = GroupNorm {
+    frames: 3,
+    positions: 37 * 41,
+    channels: 96,
+    groups: 32,
+    eps: 1e-6,
+    per_frame: false,
+    silu: true,
+    moments_known: false,
+};
 
 #[test]
 fn group_norm_covers_many_blocks_of_a_frame() {
@@ -98,14 +107,23 @@ fn a_frame_by_itself_gets_the_bits_it_gets_among_others() {
 #[test]
 fn group_norm_refuses_wrong_sizes() {
     let cpu = Cpu::new();
-    let op = GroupNorm { frames: 2, positions: 3, channels: 4, groups: 2, eps: 1e-6, per_frame: false, silu: false };
+    let op = GroupNorm {
+        frames: 2,
+        positions: 3,
+        channels: 4,
+        groups: 2,
+        eps: 1e-6,
+        per_frame: false,
+        silu: false,
+        moments_known: false,
+    };
     let x = cpu.upload(&[0.0; 24]).unwrap();
-    let mut out = cpu.alloc(24).unwrap();
+    let (mut out, mut m) = (cpu.alloc(24).unwrap(), cpu.alloc_moments(&op.moments()).unwrap());
     let [four, five] = [4, 5].map(|len| cpu.weight(vec![parameter(1, &[len], DType::F32).0]).unwrap());
-    assert_eq!(refused(cpu.group_norm(&GroupNorm { groups: 3, ..op }, &x, &four, &four, &mut out)), "groups");
-    assert_eq!(refused(cpu.group_norm(&GroupNorm { groups: 0, ..op }, &x, &four, &four, &mut out)), "groups");
-    assert_eq!(refused(cpu.group_norm(&GroupNorm { frames: 1, ..op }, &x, &four, &four, &mut out)), "x");
-    assert_eq!(refused(cpu.group_norm(&op, &x, &five, &four, &mut out)), "weight");
-    assert_eq!(refused(cpu.group_norm(&op, &x, &four, &five, &mut out)), "bias");
-    assert_eq!(refused(cpu.group_norm(&op, &x, &four, &four, &mut cpu.alloc(25).unwrap())), "out");
+    assert_eq!(refused(cpu.group_norm(&GroupNorm { groups: 3, ..op }, &x, &mut m, &four, &four, &mut out)), "groups");
+    assert_eq!(refused(cpu.group_norm(&GroupNorm { groups: 0, ..op }, &x, &mut m, &four, &four, &mut out)), "groups");
+    assert_eq!(refused(cpu.group_norm(&GroupNorm { frames: 1, ..op }, &x, &mut m, &four, &four, &mut out)), "x");
+    assert_eq!(refused(cpu.group_norm(&op, &x, &mut m, &five, &four, &mut out)), "weight");
+    assert_eq!(refused(cpu.group_norm(&op, &x, &mut m, &four, &five, &mut out)), "bias");
+    assert_eq!(refused(cpu.group_norm(&op, &x, &mut m, &four, &four, &mut cpu.alloc(25).unwrap())), "out");
 }

@@ -35,7 +35,7 @@ impl<W> AttentionBlock<W> {
 
     /// Adds its result to `x`.
     pub fn run<B: Backend<Weight = W>>(&self, backend: &B, mut x: Features<B>) -> Result<Features<B>> {
-        let normed = self.norm.run(backend, &x, false)?;
+        let normed = self.norm.run(backend, &mut x, false)?;
         let layers = [&self.q, &self.k, &self.v];
         let mut qkv = Vec::with_capacity(3);
         for layer in layers {

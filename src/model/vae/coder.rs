@@ -62,8 +62,8 @@ impl<W> Head<W> {
         Ok(Self { norm_out, conv_out: Conv::build(scope.at("conv_out"), class, cin, cout, 3)? })
     }
 
-    fn run<B: Backend<Weight = W>>(&self, run: &mut Run<'_, B>, name: &str, x: Features<B>) -> Result<Features<B>> {
-        let normed = self.norm_out.run(run.backend, &x, true)?;
+    fn run<B: Backend<Weight = W>>(&self, run: &mut Run<'_, B>, name: &str, mut x: Features<B>) -> Result<Features<B>> {
+        let normed = self.norm_out.run(run.backend, &mut x, true)?;
         drop(x);
         let out = self.conv_out.run(run.backend, &normed)?;
         run.show(|| format!("{name}.conv_out"), &out);

@@ -3,7 +3,7 @@
 use super::config::{ConvClass, ResnetClass};
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::conv3d::{Conv3d, SpacePadding};
+use crate::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
 use crate::ops::gemm::Linear;
 use crate::ops::groupnorm::GroupNorm;
 use crate::weights::{Role, Scope};
@@ -20,12 +20,15 @@ pub(super) struct Features<B: Backend> {
     pub height: usize,
     pub width: usize,
     pub channels: usize,
+    /// The statistics of `data`, where what made it left them.
+    pub moments: Option<B::Buffer>,
 }
 
 impl<B: Backend> Features<B> {
     /// Unspecified values.
     pub fn alloc(backend: &B, [frames, height, width, channels]: [usize; 4]) -> Result<Self> {
-        Ok(Self { data: backend.alloc(frames * height * width * channels)?, frames, height, width, channels })
+        let data = backend.alloc(frames * height * width * channels)?;
+        Ok(Self { data, frames, height, width, channels, moments: None })
     }
 
     /// `[frames, height, width, channels]`
@@ -107,7 +110,8 @@ impl<W> Conv<W> {
         self.run_as(backend, Conv3d { upsample: true, ..self.op(x) }, x, None)
     }
 
-    /// With another descriptor than [`Self::op`], and what its epilogue adds.
+    /// With another descriptor than [`Self::op`], and what its epilogue adds. Leaves the statistics for a norm to follow,
+    /// which nearly always does.
     pub fn run_as<B: Backend<Weight = W>>(
         &self,
         backend: &B,
@@ -115,8 +119,14 @@ impl<W> Conv<W> {
         x: &Features<B>,
         other: Option<&Features<B>>,
     ) -> Result<Features<B>> {
+        let op = Conv3d { moment_groups: if self.cout.is_multiple_of(GROUPS) { GROUPS } else { 0 }, ..op };
         let mut out = Features::alloc(backend, op.out_shape())?;
-        backend.conv3d(&op, &x.data, &self.weight, Some(&self.bias), other.map(|other| &other.data), &mut out.data)?;
+        if op.moment_groups > 0 {
+            out.moments = Some(backend.alloc_moments(&op.moments())?);
+        }
+        let extras =
+            ConvExtras { bias: Some(&self.bias), other: other.map(|other| &other.data), moments: out.moments.as_mut() };
+        backend.conv3d(&op, &x.data, &self.weight, extras, &mut out.data)?;
         Ok(out)
     }
 }
@@ -150,6 +160,7 @@ impl<W> Pointwise<W> {
     /// `out += x·Wᵀ + b`
     pub fn add<B: Backend<Weight = W>>(&self, backend: &B, x: &Features<B>, out: &mut Features<B>) -> Result<()> {
         let op = Linear::new(x.rows(), self.cin, self.cout).store(crate::ops::gemm::Store::Add);
+        out.moments = None;
         backend.linear(&op, &x.data, &self.weight, Some(&self.bias), None, &mut out.data)
     }
 }
@@ -168,8 +179,9 @@ impl<W> Norm<W> {
         Ok(Self { weight: scope.plain("weight", &[channels])?, bias: scope.plain("bias", &[channels])?, per_frame })
     }
 
-    /// The normed video, through SiLU if `silu`.
-    pub fn run<B: Backend<Weight = W>>(&self, backend: &B, x: &Features<B>, silu: bool) -> Result<Features<B>> {
+    /// The normed video, through SiLU if `silu`. Uses up the statistics of `x`.
+    pub fn run<B: Backend<Weight = W>>(&self, backend: &B, x: &mut Features<B>, silu: bool) -> Result<Features<B>> {
+        let known = x.moments.take();
         let mut out = Features::alloc(backend, x.shape())?;
         let op = GroupNorm {
             frames: x.frames,
@@ -179,8 +191,10 @@ impl<W> Norm<W> {
             eps: EPS,
             per_frame: self.per_frame,
             silu,
+            moments_known: known.is_some(),
         };
-        backend.group_norm(&op, &x.data, &self.weight, &self.bias, &mut out.data)?;
+        let mut moments = known.map_or_else(|| backend.alloc_moments(&op.moments()), Ok)?;
+        backend.group_norm(&op, &x.data, &mut moments, &self.weight, &self.bias, &mut out.data)?;
         Ok(out)
     }
 }
@@ -218,14 +232,14 @@ impl<W> Resnet<W> {
     }
 
     /// Consumes the input: its memory is free as soon as it is no longer needed.
-    pub fn run<B: Backend<Weight = W>>(&self, backend: &B, x: Features<B>) -> Result<Features<B>> {
-        let h = self.norm1.run(backend, &x, true)?;
-        let h = self.conv1.run(backend, &h)?;
+    pub fn run<B: Backend<Weight = W>>(&self, backend: &B, mut x: Features<B>) -> Result<Features<B>> {
+        let h = self.norm1.run(backend, &mut x, true)?;
+        let mut h = self.conv1.run(backend, &h)?;
         let x = match &self.nin_shortcut {
             Some(shortcut) => shortcut.run(backend, &x)?,
             None => x,
         };
-        let h = self.norm2.run(backend, &h, true)?;
+        let h = self.norm2.run(backend, &mut h, true)?;
         self.conv2.run_as(backend, self.conv2.op(&h), &h, Some(&x))
     }
 }
