@@ -20,6 +20,11 @@ const BLOCK_COLUMNS: usize = 256;
 const BLOCK_K: usize = 768;
 /// Up to this many rows the weight is read once, straight from where it lies.
 const NARROW_ROWS: usize = 8;
+/// Up to this many rows a task takes all of them, and packs for itself what it is about to use: a weight that few rows
+/// share would spend more time on its way out to memory and back.
+const FEW_ROWS: usize = 512;
+/// Columns of such a task: their sums and their part of the weight share the second-level cache.
+const FEW_COLUMNS: usize = 64;
 
 /// Computes [`Linear`].
 pub(super) fn linear(
@@ -46,7 +51,11 @@ pub(super) fn linear(
         halves: if op.activation == Activation::GatedGeluTanh { 2 } else { 1 },
         micro: Micro::best(),
     };
-    if narrow { call.narrow() } else { call.wide() }
+    match op.rows {
+        ..=NARROW_ROWS => call.narrow(),
+        ..=FEW_ROWS => call.few(),
+        _ => call.wide(),
+    }
 }
 
 /// The arguments of one call. Gated, the product has two `halves`, u and v; otherwise one.
@@ -66,6 +75,13 @@ struct Call<'a> {
 struct Block {
     rows: Range<usize>,
     columns: Range<usize>,
+}
+
+/// A stretch of k in packed panels of `steps`.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    steps: usize,
+    segment: Segment,
 }
 
 impl Call<'_> {
@@ -102,6 +118,33 @@ impl Call<'_> {
         });
     }
 
+    /// Hundreds of rows: every task multiplies all of them by a few columns, packed stretch by stretch.
+    fn few(&self) {
+        let (k, n) = (self.op.in_features, self.op.out_features);
+        (0..n.div_ceil(FEW_COLUMNS)).into_par_iter().for_each(|task| {
+            let columns = task * FEW_COLUMNS..((task + 1) * FEW_COLUMNS).min(n);
+            let block = Block { rows: 0..self.op.rows, columns };
+            let stride = self.micro.packed_columns(block.columns.len());
+            let mut packed = Scratch::new(stride * k.min(BLOCK_K));
+            let mut sums = Scratch::new(self.halves * self.op.rows * stride);
+            let (u, v) = sums.split_at_mut(self.op.rows * stride);
+            for ks in cuts(k, BLOCK_K) {
+                let x = Rows { values: &self.x.values[ks.start..], ..self.x };
+                for (half, sums) in [&mut *u, &mut *v].into_iter().enumerate().take(self.halves) {
+                    let packed = &mut packed[..stride * ks.len()];
+                    let panels = self.micro.panels(block.columns.len());
+                    for panel in panels {
+                        let packed = &mut packed[panel.column * ks.len()..][..panel.width * ks.len()];
+                        self.pack_panel(half * n + block.columns.start, panel, ks.clone(), packed);
+                    }
+                    let part = Part { steps: ks.len(), segment: Segment { a: 0, b: 0, len: ks.len() } };
+                    self.product(&block, x, packed, part, RowsMut { values: sums, stride }, ks.start > 0);
+                }
+            }
+            self.store(&block, [u, v], stride);
+        });
+    }
+
     /// Many rows: blocks of packed columns, each used by all rows.
     fn wide(&self) {
         let (k, n) = (self.op.in_features, self.op.out_features);
@@ -130,25 +173,29 @@ impl Call<'_> {
 
     /// Packs `columns` rows of the weight from `first` on.
     fn pack(&self, first: usize, columns: usize, packed: &mut [f32]) {
-        /// Steps of k that are widened at a time.
-        const STEPS: usize = 128;
         let k = self.op.in_features;
         let panels: Vec<Panel> = self.micro.panels(columns).collect();
-        panels.par_iter().zip(packed.par_chunks_mut(self.micro.width() * k)).for_each(|(panel, packed)| {
-            let mut widened = Scratch::new(panel.width * STEPS);
-            for (i, packed) in packed.chunks_mut(panel.width * STEPS).enumerate() {
-                math::widest(
-                    #[inline(always)]
-                    || {
-                        for (j, row) in widened.chunks_exact_mut(STEPS).enumerate().take(panel.columns) {
-                            let row = &mut row[..packed.len() / panel.width];
-                            self.weight.widen(first + panel.column + j, i * STEPS, row);
-                        }
-                    },
-                );
-                micro::pack_panel(Rows { values: &widened, stride: STEPS }, panel.columns, panel.width, packed);
-            }
-        });
+        let tasks = panels.into_par_iter().zip(packed.par_chunks_mut(self.micro.width() * k));
+        tasks.for_each(|(panel, packed)| self.pack_panel(first, panel, 0..k, packed));
+    }
+
+    /// Packs steps `ks` of one panel of the rows from `first` on.
+    fn pack_panel(&self, first: usize, panel: Panel, ks: Range<usize>, packed: &mut [f32]) {
+        /// Steps of k that are widened at a time.
+        const STEPS: usize = 128;
+        let mut widened = Scratch::new(panel.width * STEPS);
+        for (i, packed) in packed.chunks_mut(panel.width * STEPS).enumerate() {
+            math::widest(
+                #[inline(always)]
+                || {
+                    for (j, row) in widened.chunks_exact_mut(STEPS).enumerate().take(panel.columns) {
+                        let row = &mut row[..packed.len() / panel.width];
+                        self.weight.widen(first + panel.column + j, ks.start + i * STEPS, row);
+                    }
+                },
+            );
+            micro::pack_panel(Rows { values: &widened, stride: STEPS }, panel.columns, panel.width, packed);
+        }
     }
 
     /// One block: the product with each half of the packed columns, then the store.
@@ -160,23 +207,24 @@ impl Call<'_> {
         let halves: Vec<_> = halves.collect();
         for ks in cuts(self.op.in_features, BLOCK_K) {
             let x = Rows { values: &self.x.values[block.rows.start * self.x.stride + ks.start..], ..self.x };
+            let segment = Segment { a: 0, b: ks.start, len: ks.len() };
+            let part = Part { steps: self.op.in_features, segment };
             for (packed, sums) in halves.iter().zip([&mut *u, &mut *v]) {
-                self.product(block, x, packed, ks.clone(), RowsMut { values: sums, stride });
+                self.product(block, x, packed, part, RowsMut { values: sums, stride }, ks.start > 0);
             }
         }
         self.store(block, [u, v], stride);
     }
 
-    /// Adds (or, for the first of them, writes) the product over `ks` to the sums of one half.
-    fn product(&self, block: &Block, x: Rows<'_>, packed: &[f32], ks: Range<usize>, sums: RowsMut<'_>) {
-        let segments = [Segment { a: 0, b: ks.start, len: ks.len() }];
+    /// Writes the product over a part of k to the sums of one half, or `add`s it to them.
+    fn product(&self, block: &Block, x: Rows<'_>, packed: &[f32], part: Part, sums: RowsMut<'_>, add: bool) {
         for panel in self.micro.panels(block.columns.len()) {
-            let packed = &packed[panel.column * self.op.in_features..][..panel.width * self.op.in_features];
+            let packed = &packed[panel.column * part.steps..][..panel.width * part.steps];
             for rows in cuts(block.rows.len(), self.micro.tile_rows()) {
                 let x = Rows { values: &x.values[rows.start * x.stride..], ..x };
                 let sums = &mut sums.values[rows.start * sums.stride + panel.column..];
                 let sums = RowsMut { values: sums, stride: self.micro.packed_columns(block.columns.len()) };
-                self.micro.tile([rows.len(), panel.width], x, packed, &segments, sums, ks.start > 0);
+                self.micro.tile([rows.len(), panel.width], x, packed, &[part.segment], sums, add);
             }
         }
     }
