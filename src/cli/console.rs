@@ -5,9 +5,10 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use osp::pipeline::{Observer, Stage};
 use osp::{Error, Result};
 use serde::Serialize;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// The two output streams of the process. As the [`Observer`] of a run it shows a bar per stage, or, where stderr is not
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 pub struct Console {
     json: bool,
     quiet: bool,
-    stage: RefCell<Option<Running>>,
+    stage: Mutex<Option<Running>>,
 }
 
 struct Running {
@@ -36,7 +37,7 @@ pub enum Colour {
 impl Console {
     /// `json`: results for machines. `quiet`: of stderr only errors.
     pub fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet, stage: RefCell::new(None) }
+        Self { json, quiet, stage: Mutex::new(None) }
     }
 
     /// Whether results are for machines.
@@ -95,14 +96,18 @@ impl Console {
 
     /// Takes the bar away for as long as `print` prints.
     fn above_bar<T>(&self, print: impl FnOnce() -> T) -> T {
-        match &*self.stage.borrow() {
+        match &*self.stage() {
             Some(running) => running.bar.suspend(print),
             None => print(),
         }
     }
 
+    fn stage(&self) -> MutexGuard<'_, Option<Running>> {
+        self.stage.lock().expect("no panic while the stage is looked at")
+    }
+
     fn clear(&self) -> Option<Running> {
-        self.stage.take().inspect(|running| running.bar.finish_and_clear())
+        self.stage().take().inspect(|running| running.bar.finish_and_clear())
     }
 }
 
@@ -120,11 +125,11 @@ impl Observer for Console {
         bar.set_style(style);
         bar.set_prefix(label);
         bar.enable_steady_tick(Duration::from_millis(250));
-        *self.stage.borrow_mut() = Some(Running { stage, units: Cell::new(0), start: Instant::now(), bar });
+        *self.stage() = Some(Running { stage, units: Cell::new(0), start: Instant::now(), bar });
     }
 
     fn advance(&self, units: u64) {
-        if let Some(running) = &*self.stage.borrow() {
+        if let Some(running) = &*self.stage() {
             running.units.set(running.units.get() + units);
             running.bar.inc(units);
         }

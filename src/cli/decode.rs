@@ -6,10 +6,9 @@ use super::device::DeviceArgs;
 use super::latent::Latent;
 use super::model;
 use super::record::{Origin, Record, Tiles};
-use osp::backend::Backend;
+use osp::Result;
 use osp::checkpoint::Need;
 use osp::video::{Format, FrameRate, VideoInfo, Writer, check_writable};
-use osp::{Result, pipeline};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -54,7 +53,7 @@ struct Facts<'a> {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_writable(&args.output)?;
     let tiling = args.tiles.tiling()?;
-    let backend = args.device.open_for_vae(console)?;
+    let device = args.device.open(console)?;
     let latent = Latent::read(&args.latent)?;
     let [_, rows, columns] = latent.size;
     let fps = args.fps.or(latent.fps).unwrap_or_default();
@@ -63,11 +62,11 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let model = model::open(&args.model, None, None, Need::Vae, console)?;
 
     let mut push = |rgb: &[u8]| writer.push(rgb);
-    pipeline::decode(&backend, &model.checkpoint, &latent.values, latent.size, tiling, console, &mut push)?;
+    device.decode(&model.checkpoint, &latent.values, latent.size, tiling, console, &mut push)?;
     writer.finish()?;
 
     let VideoInfo { width, height, .. } = info;
     let (fps, tiles) = (fps.as_f64(), tiling.map(Tiles::from));
     let facts = Facts { latent: &args.latent, frames: latent.frames(), height, width, fps, tiles };
-    Record::new(&args.output, facts, &Origin::new(&model, backend.name())).print(console)
+    Record::new(&args.output, facts, &Origin::new(&model, device.name())).print(console)
 }

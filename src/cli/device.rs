@@ -3,11 +3,13 @@
 use super::console::Console;
 use clap::{Args, ValueEnum};
 use osp::backend::Backend;
+use osp::checkpoint::Checkpoint;
 use osp::cpu::Cpu;
 use osp::cuda::device::{Device, Driver, Emulated};
 use osp::cuda::{Cuda, Half};
+use osp::model::vae::tiling::Tiling;
 use osp::verify::Precision;
-use osp::{Error, Result};
+use osp::{Error, Result, pipeline};
 use std::sync::Arc;
 
 /// Which device.
@@ -37,11 +39,11 @@ pub enum Chosen {
     Gpu(Kernels<Driver>),
 }
 
-/// A device that runs kernels, and the precisions of the two models that do so.
+/// A device that runs kernels, and the precisions of its models.
 pub struct Kernels<D> {
     device: Arc<D>,
     text: Half,
-    transformer: Half,
+    video: Half,
 }
 
 impl<D: Device> Kernels<D> {
@@ -50,14 +52,14 @@ impl<D: Device> Kernels<D> {
         Cuda::new(self.device.clone(), self.text)
     }
 
-    /// For the transformer.
-    pub fn transformer(&self) -> Cuda<D> {
-        Cuda::new(self.device.clone(), self.transformer)
+    /// For the transformer and the VAE.
+    pub fn video(&self) -> Cuda<D> {
+        Cuda::new(self.device.clone(), self.video)
     }
 
-    /// The error that `osp verify` allows the transformer.
+    /// The error that `osp verify` allows them.
     pub fn precision(&self) -> Precision {
-        match self.transformer {
+        match self.video {
             Half::F16 => Precision::F16,
             Half::Bf16 => Precision::Bf16,
         }
@@ -95,33 +97,55 @@ impl DeviceArgs {
             Some(DType::Bf16) => Half::Bf16,
             None => default,
         };
-        Kernels { device: Arc::new(device), text: half(Half::Bf16), transformer: half(Half::F16) }
-    }
-
-    /// The CPU, for commands of the VAE alone, which has no kernels yet.
-    pub fn open_for_vae(&self, console: &Console) -> Result<Cpu> {
-        match self.device.as_str() {
-            "cuda" | "emulated" => Err(Error::Unsupported(format!(
-                "the VAE has no kernels yet: --device {} cannot run it; use --device cpu",
-                self.device
-            ))),
-            "auto" | "cpu" => {
-                let cpu = Cpu::new();
-                console.note(&format!("device: {}", cpu.name()));
-                Ok(cpu)
-            }
-            _ => self.open(console).map(|_| Cpu::new()),
-        }
+        Kernels { device: Arc::new(device), text: half(Half::Bf16), video: half(Half::F16) }
     }
 }
 
 impl Chosen {
+    /// [`pipeline::encode`].
+    pub fn encode(
+        &self,
+        checkpoint: &Checkpoint,
+        pixels: &[u8],
+        size: [usize; 3],
+        tiling: Option<Tiling>,
+        seed: Option<u64>,
+        console: &Console,
+    ) -> Result<Vec<f32>> {
+        match self {
+            Self::Cpu(cpu) => pipeline::encode(cpu, checkpoint, pixels, size, tiling, seed, console),
+            Self::Emulated(kernels) => {
+                pipeline::encode(&kernels.video(), checkpoint, pixels, size, tiling, seed, console)
+            }
+            Self::Gpu(kernels) => pipeline::encode(&kernels.video(), checkpoint, pixels, size, tiling, seed, console),
+        }
+    }
+
+    /// [`pipeline::decode`].
+    pub fn decode(
+        &self,
+        checkpoint: &Checkpoint,
+        latent: &[f32],
+        size: [usize; 3],
+        tiling: Option<Tiling>,
+        console: &Console,
+        frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
+    ) -> Result<()> {
+        match self {
+            Self::Cpu(cpu) => pipeline::decode(cpu, checkpoint, latent, size, tiling, console, frame),
+            Self::Emulated(kernels) => {
+                pipeline::decode(&kernels.video(), checkpoint, latent, size, tiling, console, frame)
+            }
+            Self::Gpu(kernels) => pipeline::decode(&kernels.video(), checkpoint, latent, size, tiling, console, frame),
+        }
+    }
+
     /// What it is, for messages and records.
     pub fn name(&self) -> String {
         match self {
             Self::Cpu(cpu) => cpu.name(),
-            Self::Emulated(kernels) => kernels.transformer().name(),
-            Self::Gpu(kernels) => kernels.transformer().name(),
+            Self::Emulated(kernels) => kernels.video().name(),
+            Self::Gpu(kernels) => kernels.video().name(),
         }
     }
 }

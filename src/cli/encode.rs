@@ -8,9 +8,8 @@ use super::latent::Latent;
 use super::model;
 use super::output::check_file;
 use super::record::{Origin, Record, Tiles};
-use osp::backend::Backend;
+use osp::Result;
 use osp::checkpoint::Need;
-use osp::{Result, pipeline};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -57,17 +56,17 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_file(&args.output, "safetensors")?;
     args.input.check()?;
     let tiling = args.tiles.tiling()?;
-    let backend = args.device.open_for_vae(console)?;
+    let device = args.device.open(console)?;
     let model = model::open(&args.model, None, None, Need::Vae, console)?;
     let clip = args.input.read(console)?;
 
     let (size, seed) = ([clip.frames, clip.height, clip.width], args.posterior.seed());
-    let values = pipeline::encode(&backend, &model.checkpoint, &clip.pixels, size, tiling, seed, console)?;
+    let values = device.encode(&model.checkpoint, &clip.pixels, size, tiling, seed, console)?;
     let latent = Latent::of(values, size, clip.fps);
     latent.write(&args.output)?;
 
     let [frames, height, width] = size;
     let (fps, tiles) = (clip.fps.as_f64(), tiling.map(Tiles::from));
     let facts = Facts { input: &args.input.input, frames, height, width, fps, latent: latent.size, seed, tiles };
-    Record::new(&args.output, facts, &Origin::new(&model, backend.name())).print(console)
+    Record::new(&args.output, facts, &Origin::new(&model, device.name())).print(console)
 }

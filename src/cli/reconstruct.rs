@@ -6,11 +6,10 @@ use super::console::Console;
 use super::device::DeviceArgs;
 use super::model;
 use super::record::{Origin, Record, Tiles};
-use osp::backend::Backend;
+use osp::Result;
 use osp::checkpoint::Need;
 use osp::video::metrics::{Scores, psnr, ssim};
 use osp::video::{Clip, Format, Writer, check_writable};
-use osp::{Result, pipeline};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -73,20 +72,20 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_writable(&args.output)?;
     args.input.check()?;
     let tiling = args.tiles.tiling()?;
-    let backend = args.device.open_for_vae(console)?;
+    let device = args.device.open(console)?;
     let model = model::open(&args.model, None, None, Need::Vae, console)?;
     let clip = args.input.read(console)?;
     let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, clip.info(), Some(clip.frames))?;
 
     let size = [clip.frames, clip.height, clip.width];
     let seed = args.posterior.seed();
-    let latent = pipeline::encode(&backend, &model.checkpoint, &clip.pixels, size, tiling, seed, console)?;
+    let latent = device.encode(&model.checkpoint, &clip.pixels, size, tiling, seed, console)?;
     let mut pixels = Vec::with_capacity(clip.pixels.len());
     let mut push = |rgb: &[u8]| {
         pixels.extend_from_slice(rgb);
         writer.push(rgb)
     };
-    pipeline::decode(&backend, &model.checkpoint, &latent, latent_size(size), tiling, console, &mut push)?;
+    device.decode(&model.checkpoint, &latent, latent_size(size), tiling, console, &mut push)?;
     writer.finish()?;
 
     let decoded = Clip::new(clip.info(), pixels)?;
@@ -97,7 +96,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let [frames, height, width] = size;
     let (fps, tiles) = (clip.fps.as_f64(), tiling.map(Tiles::from));
     let facts = Facts { input: &args.input.input, frames, height, width, fps, seed, tiles, psnr, ssim };
-    Record::new(&args.output, facts, &Origin::new(&model, backend.name())).print(console)
+    Record::new(&args.output, facts, &Origin::new(&model, device.name())).print(console)
 }
 
 /// A line per frame, and one for all.

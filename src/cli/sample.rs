@@ -8,8 +8,7 @@ use super::model;
 use super::output::{check_file, marked, record_path, slug};
 use super::record::{Origin, Record, Tiles};
 use osp::checkpoint::{Defaults, Need};
-use osp::cpu::Cpu;
-use osp::pipeline::{self, Devices, FrameSink, Outcome, Request};
+use osp::pipeline::{self, FrameSink, Outcome, Request};
 use osp::sampler::Kind;
 use osp::video::{Clip, Format, FrameRate, VideoInfo, Writer, check_writable, resize, sheet, write_clip};
 use osp::{Error, Result};
@@ -118,19 +117,13 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 
     let requests: Vec<Request> = plan.jobs.iter().map(|job| job.request.clone()).collect();
     let mut sink = Sink::new(&plan, args.fps, Origin::new(&model, device.name()), console);
-    let (checkpoint, cpu) = (&model.checkpoint, Cpu::new());
     match &device {
-        Chosen::Cpu(cpu) => {
-            let devices = Devices { text: cpu, denoise: cpu, decode: cpu };
-            pipeline::sample(devices, checkpoint, &requests, console, &mut sink)?;
-        }
+        Chosen::Cpu(cpu) => pipeline::sample(cpu, cpu, &model.checkpoint, &requests, console, &mut sink)?,
         Chosen::Emulated(kernels) => {
-            let devices = Devices { text: &kernels.text(), denoise: &kernels.transformer(), decode: &cpu };
-            pipeline::sample(devices, checkpoint, &requests, console, &mut sink)?;
+            pipeline::sample(&kernels.text(), &kernels.video(), &model.checkpoint, &requests, console, &mut sink)?;
         }
         Chosen::Gpu(kernels) => {
-            let devices = Devices { text: &kernels.text(), denoise: &kernels.transformer(), decode: &cpu };
-            pipeline::sample(devices, checkpoint, &requests, console, &mut sink)?;
+            pipeline::sample(&kernels.text(), &kernels.video(), &model.checkpoint, &requests, console, &mut sink)?;
         }
     }
     sink.write_grid()

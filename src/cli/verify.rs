@@ -61,8 +61,8 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         interrupt::check()?;
         results.extend(match &device {
             Chosen::Cpu(cpu) => check_folder(folder, cpu, Precision::F32, console)?,
-            Chosen::Emulated(kernels) => check_folder(folder, &kernels.transformer(), kernels.precision(), console)?,
-            Chosen::Gpu(kernels) => check_folder(folder, &kernels.transformer(), kernels.precision(), console)?,
+            Chosen::Emulated(kernels) => check_folder(folder, &kernels.video(), kernels.precision(), console)?,
+            Chosen::Gpu(kernels) => check_folder(folder, &kernels.video(), kernels.precision(), console)?,
         });
     }
     let failed = results.iter().filter(|result| !result.passed).count();

@@ -4,13 +4,16 @@ use super::layout::nhwc_from_nchw;
 use super::{Observer, Stage, tick};
 use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, Part};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::vae::tiling::Tiling;
 use crate::model::vae::{Frames, LATENT_SCALE, VaeConfig, VaeDecoder, VaeEncoder, Windows};
 use crate::ops::tile::ToBytes;
 use crate::sampler::TorchRng;
 use crate::weights::Scope;
 use crate::weights::load::Loader;
+use std::panic::resume_unwind;
+use std::sync::mpsc;
+use std::thread;
 
 /// Log variances of the posterior are cut to this range.
 const LOG_VARIANCE: (f32, f32) = (-30.0, 20.0);
@@ -75,7 +78,11 @@ fn posterior(moments: &[f32], channels: usize, seed: Option<u64>) -> Vec<f32> {
     latent
 }
 
-/// Decodes a latent `size` = `[frames, height, width]` (times 0.18215) to RGB frames, each handed to `frame` in order.
+/// Frames that may wait for [`decode`]'s taker.
+const FRAMES_AHEAD: usize = 16;
+
+/// Decodes a latent `size` = `[frames, height, width]` (times 0.18215) to RGB frames, each handed to `frame` in order, on
+/// a thread of its own: the device goes on to the next window while the host encodes.
 ///
 /// # Errors
 /// Those of reading weights, of the backend and of `frame`; [`crate::Error::Interrupted`].
@@ -86,7 +93,27 @@ pub fn decode<B: Backend>(
     size: [usize; 3],
     tiling: Option<Tiling>,
     observer: &dyn Observer,
-    frame: &mut dyn FnMut(&[u8]) -> Result<()>,
+    frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
+) -> Result<()> {
+    let (sender, receiver) = mpsc::sync_channel::<Vec<u8>>(FRAMES_AHEAD);
+    thread::scope(|scope| {
+        let taker = scope.spawn(move || receiver.into_iter().try_for_each(|rgb| frame(&rgb)));
+        // A taker that gave up has an error of its own, which goes before this one.
+        let mut send = |rgb| sender.send(rgb).map_err(|_| Error::Interrupted);
+        let decoded = decode_frames(backend, checkpoint, latent, size, tiling, observer, &mut send);
+        drop(sender);
+        taker.join().unwrap_or_else(|panic| resume_unwind(panic)).and(decoded)
+    })
+}
+
+fn decode_frames<B: Backend>(
+    backend: &B,
+    checkpoint: &Checkpoint,
+    latent: &[f32],
+    size: [usize; 3],
+    tiling: Option<Tiling>,
+    observer: &dyn Observer,
+    frame: &mut dyn FnMut(Vec<u8>) -> Result<()>,
 ) -> Result<()> {
     let part = checkpoint.vae.as_ref().expect("every command that codes opens the VAE");
     let decoder = load_decoder(backend, part)?;
@@ -104,13 +131,13 @@ pub fn decode<B: Backend>(
 fn frames_to_bytes<B: Backend>(
     backend: &B,
     frames: &Frames<'_, B>,
-    frame: &mut dyn FnMut(&[u8]) -> Result<()>,
+    frame: &mut dyn FnMut(Vec<u8>) -> Result<()>,
 ) -> Result<()> {
     let len = frames.height * frames.width * frames.channels;
-    let mut bytes = vec![0; len];
     for i in frames.skip..frames.frames {
+        let mut bytes = vec![0; len];
         backend.to_bytes(&ToBytes { offset: i * len, len }, frames.data, &mut bytes)?;
-        frame(&bytes)?;
+        frame(bytes)?;
     }
     Ok(())
 }

@@ -183,7 +183,7 @@ pub struct Outcome {
     pub timings: Timings,
 }
 
-/// Takes the frames of the videos of a run, in order.
+/// Takes the frames of the videos of a run, in order. Frames come on another thread than the rest.
 pub trait FrameSink {
     /// The frames of request `index` are about to come.
     fn begin(&mut self, index: usize, request: &Request) -> Result<()>;
@@ -193,40 +193,31 @@ pub trait FrameSink {
     fn end(&mut self, index: usize, outcome: &Outcome) -> Result<()>;
 }
 
-/// The device of each stage; they may be one.
-#[derive(Clone, Copy, Debug)]
-pub struct Devices<'a, T, D, V> {
-    /// Runs the text encoder.
-    pub text: &'a T,
-    /// Runs the transformer and the sampler.
-    pub denoise: &'a D,
-    /// Runs the VAE.
-    pub decode: &'a V,
-}
-
-/// Samples all requests: first all captions, then all latents, then all videos, so that one model at a time is open.
+/// Samples all requests: first all captions on the backend `text`, then all latents and then all videos on the backend
+/// `video`, so that one model at a time is open.
 ///
 /// # Errors
 /// Those of [`Request::validate`], of reading weights, of the devices and of `sink`; [`Error::Interrupted`].
-pub fn sample<T: Backend, D: Backend, V: Backend>(
-    devices: Devices<'_, T, D, V>,
+pub fn sample<T: Backend, V: Backend>(
+    text: &T,
+    video: &V,
     checkpoint: &Checkpoint,
     requests: &[Request],
     observer: &dyn Observer,
-    sink: &mut dyn FrameSink,
+    sink: &mut (dyn FrameSink + Send),
 ) -> Result<()> {
     for request in requests {
         request.validate()?;
     }
     let start = Instant::now();
-    let texts = text_stage(devices.text, checkpoint, requests, observer)?;
+    let texts = text_stage(text, checkpoint, requests, observer)?;
     let text_seconds = start.elapsed().as_secs_f64();
 
-    let mut outcomes = denoise_stage(devices.denoise, checkpoint, requests, &texts, observer)?;
+    let mut outcomes = denoise_stage(video, checkpoint, requests, &texts, observer)?;
     for outcome in &mut outcomes {
         outcome.timings.text = text_seconds;
     }
-    decode_stage(devices.decode, checkpoint, requests, outcomes, observer, sink)
+    decode_stage(video, checkpoint, requests, outcomes, observer, sink)
 }
 
 fn text_stage<B: Backend>(
@@ -291,7 +282,7 @@ fn decode_stage<B: Backend>(
     requests: &[Request],
     outcomes: Vec<Outcome>,
     observer: &dyn Observer,
-    sink: &mut dyn FrameSink,
+    sink: &mut (dyn FrameSink + Send),
 ) -> Result<()> {
     for (index, (request, mut outcome)) in requests.iter().zip(outcomes).enumerate() {
         let start = Instant::now();
