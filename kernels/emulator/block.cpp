@@ -274,3 +274,22 @@ void Block::check_guards() {
 }
 
 } // namespace emulator
+
+// What the compiler's checks of alignment (-fsanitize=alignment) call. Kernels address shared memory by plain pointers, so
+// nothing else would see a vector there that is out of line.
+namespace {
+
+struct Mismatch {
+    const char *file;
+    std::uint32_t line, column;
+    const void *type;
+    unsigned char log_alignment, kind;
+};
+
+} // namespace
+
+extern "C" void __ubsan_handle_type_mismatch_v1(const Mismatch *access, std::uintptr_t) {
+    const std::string place = std::string(access->file) + ":" + std::to_string(access->line);
+    const std::string alignment = std::to_string(std::size_t(1) << access->log_alignment);
+    emulator::Block::current().fail("an access (" + place + ") at an address that is no multiple of " + alignment + " bytes");
+}

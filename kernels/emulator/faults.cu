@@ -81,6 +81,15 @@ KERNEL(fault_misaligned, THREADS, FaultParams) {
     store_global(static_cast<float *>(p.out) + threadIdx.x, four[0]);
 }
 
+// The same in shared memory.
+KERNEL(fault_misaligned_shared, THREADS, FaultParams) {
+    float *shared = reinterpret_cast<float *>(shared_memory());
+    shared[threadIdx.x] = load_global(static_cast<const float *>(p.x) + threadIdx.x);
+    __syncthreads();
+    const auto four = *reinterpret_cast<const Vec<float, 4> *>(shared + (p.faulty != 0 ? 1 : 0));
+    store_global(static_cast<float *>(p.out) + threadIdx.x, four[0]);
+}
+
 // Copies 64 floats through an asynchronous copy; the fault is to read before waiting for it.
 KERNEL(fault_missing_wait, THREADS, FaultParams) {
     float *shared = reinterpret_cast<float *>(shared_memory());

@@ -150,6 +150,7 @@ fn lanes_that_do_not_come_are_errors() {
 #[test]
 fn misaligned_vectors_are_errors() {
     refused_if_faulty("fault_misaligned", &values(5, 8), 64, 1, "no multiple of 16 bytes");
+    refused_if_faulty("fault_misaligned_shared", &values(5, 64), 64, 1, "no multiple of 16 bytes");
 }
 
 #[test]
