@@ -62,6 +62,7 @@ def main() -> None:
     attention("cross 120", 112, 16, 72, 1024, 120)
     attention("temporal 17", 2048, 16, 72, 17, 17)
     attention("temporal 56", 2048, 16, 72, 56, 56)
+    attention("vae 1024, 17 frames", 17, 1, 512, 1024, 1024)
     norm(114_688, 1152)
 
 

@@ -1,7 +1,7 @@
 //! What Rust believes of the kernels' parameters, for the test that reads their sources.
 
 use super::params::Params;
-use super::{FLAT_THREADS, attention, conv3d, embed, gemm, norm, patch, sampler, tile};
+use super::{FLAT_THREADS, attention, attention_wide, conv3d, embed, gemm, norm, patch, sampler, tile};
 
 /// A struct of parameters, and what is launched with it.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,7 @@ const fn contract<P: Params>(stem: &'static str, threads: &'static [u32]) -> Con
 /// Every struct of parameters.
 pub const CONTRACTS: &[Contract] = &[
     contract::<attention::AttentionParams>("attention", &[attention::THREADS]),
+    contract::<attention_wide::AttentionWideParams>("attention_wide", &attention_wide::THREADS),
     contract::<conv3d::DepthwiseConvParams>("conv3d", &[FLAT_THREADS]),
     contract::<embed::EmbeddingParams>("embed", &[FLAT_THREADS]),
     contract::<embed::AddRowsParams>("embed", &[FLAT_THREADS]),

@@ -5,6 +5,7 @@
 //! kernel and its grid, and launches.
 
 mod attention;
+mod attention_wide;
 mod backend;
 mod contracts;
 mod conv3d;

@@ -55,6 +55,7 @@ unsafe extern "C" {
     ) -> bool;
     // One function per file of kernels; calling it makes the linker keep the file.
     fn osp_kernels_attention();
+    fn osp_kernels_attention_wide();
     fn osp_kernels_conv3d();
     fn osp_kernels_embed();
     fn osp_kernels_gemm();
@@ -86,6 +87,7 @@ impl Emulated {
         // SAFETY: the functions do nothing.
         unsafe {
             osp_kernels_attention();
+            osp_kernels_attention_wide();
             osp_kernels_conv3d();
             osp_kernels_embed();
             osp_kernels_gemm();
