@@ -26,7 +26,7 @@ def milliseconds(work, runs: int = 20) -> float:
 
 
 def show(name: str, time: float, amount: float, unit: str) -> None:
-    print(f"{name:<32} {time:9.3f} ms {amount / time / (1e9 if unit == 'TFLOP/s' else 1e6):9.1f} {unit}", flush=True)
+    print(f"{name:<48} {time:9.3f} ms {amount / time / (1e9 if unit == 'TFLOP/s' else 1e6):9.1f} {unit}", flush=True)
 
 
 def linear(m: int, k: int, n: int) -> None:
@@ -50,6 +50,15 @@ def norm(rows: int, channels: int) -> None:
     show(f"layer norm, modulated {rows}x{channels}", milliseconds(work), 4 * rows * channels, "GB/s")
 
 
+def group_norm(frames: int, side: int, channels: int) -> None:
+    weight, bias = (torch.randn(channels, **HALF) for _ in range(2))
+    for name, layout in (("contiguous", torch.contiguous_format), ("channels last", torch.channels_last_3d)):
+        x = torch.randn(1, channels, frames, side, side, **HALF).to(memory_format=layout)
+        work = lambda: F.silu(F.group_norm(x, 32, weight, bias, 1e-6))
+        # Bytes of our passes: one to read, one to read and write.
+        show(f"group norm, SiLU {frames}x{side}x{side}x{channels} {name}", milliseconds(work), 6 * x.numel(), "GB/s")
+
+
 def main() -> None:
     print(torch.__version__, torch.cuda.get_device_name(), flush=True)
     for rows in (34_816, 114_688):
@@ -63,6 +72,8 @@ def main() -> None:
     attention("temporal 17", 2048, 16, 72, 17, 17)
     attention("temporal 56", 2048, 16, 72, 56, 56)
     norm(114_688, 1152)
+    for frames, side, channels in ((65, 256, 128), (33, 128, 256), (17, 64, 512), (17, 32, 512)):
+        group_norm(frames, side, channels)
 
 
 if __name__ == "__main__":
