@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Stems of `kernels/*.cu`.
-const STEMS: &[&str] = &["attention", "conv3d", "embed", "gemm", "norm", "patch", "sampler", "tile"];
+const STEMS: &[&str] =
+    &["attention", "conv3d", "embed", "gemm", "groupnorm", "norm", "patch", "resample", "sampler", "tile"];
 /// Kernels that only the tests of the emulator ask for.
 const FAULTS: &str = "emulator/faults";
 /// Compute capabilities that get machine code of their own. `90a` has what 90 has and more.

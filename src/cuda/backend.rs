@@ -1,7 +1,7 @@
 //! [`Backend`] by kernels: checks, then the operation's own file.
 
 use super::{Buffer, Cuda, Precision, Weight};
-use super::{attention, conv3d, embed, gemm, norm, patch, sampler, tile};
+use super::{attention, conv3d, embed, gemm, groupnorm, norm, patch, resample, sampler, tile};
 use crate::backend::{Backend, DeviceBuffer, DeviceWeight};
 use crate::cuda::device::{Device, Memory};
 use crate::error::{Error, Result};
@@ -170,26 +170,35 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn group_norm(
         &self,
-        _: &ops::groupnorm::GroupNorm,
-        _: &Self::Buffer,
-        _: &mut Self::Buffer,
-        _: &Self::Weight,
-        _: &Self::Weight,
-        _: &mut Self::Buffer,
+        op: &ops::groupnorm::GroupNorm,
+        x: &Self::Buffer,
+        moments: &mut Self::Buffer,
+        weight: &Self::Weight,
+        bias: &Self::Weight,
+        out: &mut Self::Buffer,
     ) -> Result<()> {
-        unsupported("group_norm")
+        op.validate(x.len, weight.len(), bias.len(), out.len)?;
+        groupnorm::group_norm(self, op, x, moments, [weight, bias], out)
     }
 
-    fn time_average(&self, _: &ops::resample::TimeAverage, _: &Self::Buffer, _: &mut Self::Buffer) -> Result<()> {
-        unsupported("time_average")
+    fn time_average(&self, op: &ops::resample::TimeAverage, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()> {
+        op.validate(x.len, out.len)?;
+        resample::time_average(self, op, x, out)
     }
 
-    fn time_double(&self, _: &ops::resample::TimeDouble, _: &Self::Buffer, _: &mut Self::Buffer) -> Result<()> {
-        unsupported("time_double")
+    fn time_double(&self, op: &ops::resample::TimeDouble, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()> {
+        op.validate(x.len, out.len)?;
+        resample::time_double(self, op, x, out)
     }
 
-    fn regroup_frames(&self, _: &ops::resample::RegroupFrames, _: &Self::Buffer, _: &mut Self::Buffer) -> Result<()> {
-        unsupported("regroup_frames")
+    fn regroup_frames(
+        &self,
+        op: &ops::resample::RegroupFrames,
+        x: &Self::Buffer,
+        out: &mut Self::Buffer,
+    ) -> Result<()> {
+        op.validate(x.len, out.len)?;
+        resample::regroup_frames(self, op, x, out)
     }
 
     fn embedding(
@@ -236,11 +245,13 @@ impl<D: Device> Backend for Cuda<D> {
         tile::copy_box(self, op, x, out)
     }
 
-    fn blend_box(&self, _: &ops::tile::BlendBox, _: &Self::Buffer, _: &mut Self::Buffer) -> Result<()> {
-        unsupported("blend_box")
+    fn blend_box(&self, op: &ops::tile::BlendBox, neighbour: &Self::Buffer, tile: &mut Self::Buffer) -> Result<()> {
+        op.validate(neighbour.len, tile.len)?;
+        tile::blend_box(self, op, neighbour, tile)
     }
 
-    fn to_bytes(&self, _: &ops::tile::ToBytes, _: &Self::Buffer, _: &mut [u8]) -> Result<()> {
-        unsupported("to_bytes")
+    fn to_bytes(&self, op: &ops::tile::ToBytes, x: &Self::Buffer, out: &mut [u8]) -> Result<()> {
+        op.validate(x.len, out.len())?;
+        tile::to_bytes(self, op, x, out)
     }
 }

@@ -1,7 +1,7 @@
 //! What Rust believes of the kernels' parameters, for the test that reads their sources.
 
 use super::params::Params;
-use super::{FLAT_THREADS, attention, conv3d, embed, gemm, norm, patch, sampler, tile};
+use super::{FLAT_THREADS, attention, conv3d, embed, gemm, groupnorm, norm, patch, resample, sampler, tile};
 
 /// A struct of parameters, and what is launched with it.
 #[derive(Clone, Copy, Debug)]
@@ -29,9 +29,16 @@ pub const CONTRACTS: &[Contract] = &[
     contract::<embed::EmbeddingParams>("embed", &[FLAT_THREADS]),
     contract::<embed::AddRowsParams>("embed", &[FLAT_THREADS]),
     contract::<gemm::GemmParams>("gemm", &gemm::THREADS),
+    contract::<groupnorm::GroupMomentsParams>("groupnorm", &[groupnorm::THREADS]),
+    contract::<groupnorm::GroupCombineParams>("groupnorm", &[groupnorm::THREADS]),
+    contract::<groupnorm::GroupApplyParams>("groupnorm", &[groupnorm::THREADS]),
     contract::<norm::NormParams>("norm", &[norm::THREADS]),
     contract::<patch::PatchEmbedParams>("patch", &[FLAT_THREADS]),
     contract::<patch::UnpatchifyParams>("patch", &[FLAT_THREADS]),
+    contract::<resample::ResampleParams>("resample", &[FLAT_THREADS]),
+    contract::<resample::RegroupFramesParams>("resample", &[FLAT_THREADS]),
     contract::<sampler::CombineParams>("sampler", &[FLAT_THREADS]),
     contract::<tile::CopyBoxParams>("tile", &[FLAT_THREADS]),
+    contract::<tile::BlendBoxParams>("tile", &[FLAT_THREADS]),
+    contract::<tile::ToBytesParams>("tile", &[FLAT_THREADS]),
 ];

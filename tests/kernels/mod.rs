@@ -12,13 +12,17 @@ mod embed;
 mod emulator;
 /// Linear layers.
 mod gemm;
+/// GroupNorm, and its moments.
+mod groupnorm;
 /// Norms over the channels of a token.
 mod norm;
 /// Patches to tokens and back.
 mod patch;
 /// How far a kernel may be from the CPU, and what runs both.
 mod policy;
+/// Resampling in time.
+mod resample;
 /// Linear combinations of states.
 mod sampler;
-/// Boxes of videos.
+/// Boxes of videos, and bytes.
 mod tile;

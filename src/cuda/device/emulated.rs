@@ -58,8 +58,10 @@ unsafe extern "C" {
     fn osp_kernels_conv3d();
     fn osp_kernels_embed();
     fn osp_kernels_gemm();
+    fn osp_kernels_groupnorm();
     fn osp_kernels_norm();
     fn osp_kernels_patch();
+    fn osp_kernels_resample();
     fn osp_kernels_sampler();
     fn osp_kernels_tile();
 }
@@ -89,8 +91,10 @@ impl Emulated {
             osp_kernels_conv3d();
             osp_kernels_embed();
             osp_kernels_gemm();
+            osp_kernels_groupnorm();
             osp_kernels_norm();
             osp_kernels_patch();
+            osp_kernels_resample();
             osp_kernels_sampler();
             osp_kernels_tile();
         };
