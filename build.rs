@@ -12,7 +12,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Stems of `kernels/*.cu`.
-const STEMS: &[&str] = &["attention", "conv3d", "embed", "gemm", "norm", "patch", "sampler", "tile"];
+const STEMS: &[&str] = &[
+    "attention",
+    "attention_wide",
+    "conv3d",
+    "depthwise",
+    "embed",
+    "gemm",
+    "groupnorm",
+    "norm",
+    "patch",
+    "resample",
+    "sampler",
+    "tile",
+];
 /// Kernels that only the tests of the emulator ask for.
 const FAULTS: &str = "emulator/faults";
 /// Compute capabilities that get machine code of their own. `90a` has what 90 has and more.
@@ -47,6 +60,8 @@ fn emulator(kernels: &Path) {
     let mut build = cc::Build::new();
     // Optimised in every profile: the tests run the kernels thread by thread.
     build.cpp(true).std("c++20").opt_level(2).warnings_into_errors(true).flag("-Wno-unknown-pragmas");
+    // The emulator answers the compiler's calls, so nothing is linked for it.
+    build.flag("-fsanitize=alignment").flag("-fsanitize-recover=alignment");
     if env::var("OSP_EMULATOR_ASAN").as_deref() == Ok("1") {
         build.flag("-fsanitize=address").flag("-fno-omit-frame-pointer").debug(true);
         // By name: rustc links without the libraries that the compiler would add for its own flag.

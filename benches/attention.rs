@@ -11,14 +11,15 @@ use osp::ops::attention::{Attention, AttentionExtras, TokenLayout};
 /// A descriptor for q, k and v of their own, tokens in rows: name, inner, heads, head_dim, queries, keys.
 type Shape = (&'static str, usize, usize, usize, usize, usize);
 
-/// Two samples of 17 and of 56 latent frames of 64×64.
-const GPU_SHAPES: [Shape; 6] = [
+/// Two samples of 17 and of 56 latent frames of 64×64, and a window of the VAE.
+const GPU_SHAPES: [Shape; 7] = [
     ("spatial 1024, 34 frames", 34, 16, 72, 1024, 1024),
     ("spatial 1024, 112 frames", 112, 16, 72, 1024, 1024),
     ("cross 120", 112, 16, 72, 1024, 120),
     ("temporal 17", 2048, 16, 72, 17, 17),
     ("temporal 56", 2048, 16, 72, 56, 56),
     ("text 300", 1, 64, 64, 300, 300),
+    ("vae 1024, 17 frames", 17, 1, 512, 1024, 1024),
 ];
 
 const CPU_SHAPES: [Shape; 6] = [

@@ -1,18 +1,18 @@
-//! `conv3d` at sizes of the VAE, in FLOP/s of the plain formula, beside the `gemm` crate at as many FLOPs.
+//! `conv3d` at sizes of the VAE, in FLOP/s of the plain formula: on a GPU at those of a window of 65×256×256 pixels and of
+//! the encoder's first layer, on the CPU smaller and beside the `gemm` crate at as many FLOPs.
 //!
-//! Copies in front of the first frame, enlargement and borders save FLOPs that the plain formula counts, so a video of one
-//! frame can go beyond the processor's peak.
+//! Copies in front of the first frame, enlargement and borders save FLOPs that the plain formula counts, so on the CPU a
+//! video of one frame can go beyond the processor's peak.
 
+mod common;
+
+use common::{Target, values};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::ops::conv3d::{Conv3d, ConvExtras};
+use osp::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
+use osp::ops::tile::{BoxAt, CopyBox};
 use osp::weights::Tensor;
-use std::time::Duration;
-
-fn values(len: usize) -> Vec<f32> {
-    (0..len).map(|i| (i * 7919 % 1024) as f32 / 512.0 - 1.0).collect()
-}
 
 /// c [m, n] = a [m, k] · b [k, n] by the `gemm` crate on all threads.
 fn reference([m, k, n]: [usize; 3], a: &[f32], b: &[f32], c: &mut [f32]) {
@@ -28,36 +28,117 @@ fn reference([m, k, n]: [usize; 3], a: &[f32], b: &[f32], c: &mut [f32]) {
     }
 }
 
-fn conv3d(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("conv3d");
-    group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    let up = Conv3d { upsample: true, ..Conv3d::new(1, 64, 64, 256, 256, [1, 3, 3]) };
-    for (name, op) in [
-        ("64-64_3x3x3_17x64x64", Conv3d::new(17, 64, 64, 64, 64, [3, 3, 3])),
-        ("128-128_3x3x3_1x256x256", Conv3d::new(1, 256, 256, 128, 128, [3, 3, 3])),
-        ("128-128_3x3x3_5x64x64", Conv3d::new(5, 64, 64, 128, 128, [3, 3, 3])),
-        ("512-512_3x3x3_1x64x64", Conv3d::new(1, 64, 64, 512, 512, [3, 3, 3])),
-        ("512-512_3x3x3_5x16x16", Conv3d::new(5, 16, 16, 512, 512, [3, 3, 3])),
-        ("128-3_3x3x3_5x128x128", Conv3d::new(5, 128, 128, 128, 3, [3, 3, 3])),
-        ("3-128_3x3x3_5x128x128", Conv3d::new(5, 128, 128, 3, 128, [3, 3, 3])),
-        ("upsample_256-256_1x3x3_1x64x64", up),
-    ] {
-        let cpu = Cpu::new();
-        let x = cpu.upload(&values(op.frames * op.height * op.width * op.cin)).unwrap();
+/// A plain convolution: frames, height, width; channels in and out; kernel.
+fn plain([frames, height, width]: [usize; 3], [cin, cout]: [usize; 2], kernel: [usize; 3]) -> Conv3d {
+    Conv3d::new(frames, height, width, cin, cout, kernel)
+}
+
+fn twice_size(op: Conv3d) -> Conv3d {
+    Conv3d { upsample: true, ..op }
+}
+
+fn half_size(op: Conv3d) -> Conv3d {
+    Conv3d { stride: [1, 2], padding: SpacePadding::RightBottom, ..op }
+}
+
+fn cpu_shapes() -> Vec<Conv3d> {
+    vec![
+        plain([17, 64, 64], [64, 64], [3, 3, 3]),
+        plain([1, 256, 256], [128, 128], [3, 3, 3]),
+        plain([5, 64, 64], [128, 128], [3, 3, 3]),
+        plain([1, 64, 64], [512, 512], [3, 3, 3]),
+        plain([5, 16, 16], [512, 512], [3, 3, 3]),
+        plain([5, 128, 128], [128, 3], [3, 3, 3]),
+        plain([5, 128, 128], [3, 128], [3, 3, 3]),
+        twice_size(plain([1, 64, 64], [256, 256], [1, 3, 3])),
+    ]
+}
+
+fn gpu_shapes() -> Vec<Conv3d> {
+    vec![
+        // The decoder, from its last level to its first.
+        plain([65, 256, 256], [128, 128], [3, 3, 3]),
+        plain([65, 256, 256], [256, 128], [3, 3, 3]),
+        plain([33, 128, 128], [256, 256], [3, 3, 3]),
+        plain([17, 64, 64], [512, 512], [3, 3, 3]),
+        plain([17, 32, 32], [512, 512], [3, 3, 3]),
+        twice_size(plain([65, 128, 128], [256, 256], [1, 3, 3])),
+        twice_size(plain([33, 64, 64], [512, 512], [1, 3, 3])),
+        twice_size(plain([17, 32, 32], [512, 512], [1, 3, 3])),
+        plain([17, 32, 32], [4, 512], [3, 3, 3]),
+        plain([65, 256, 256], [128, 3], [3, 3, 3]),
+        // The encoder.
+        half_size(plain([65, 256, 256], [128, 128], [1, 3, 3])),
+        plain([17, 32, 32], [512, 8], [3, 3, 3]),
+        plain([129, 256, 256], [3, 128], [1, 3, 3]),
+        plain([257, 256, 256], [3, 128], [1, 3, 3]),
+        plain([513, 256, 256], [3, 128], [1, 3, 3]),
+    ]
+}
+
+/// "128-128 3x3x3 65x256x256", and what else there is.
+fn name(op: &Conv3d) -> String {
+    let [kt, kh, kw] = op.kernel;
+    let rest = match (op.upsample, op.stride[1]) {
+        (true, _) => " twice",
+        (false, 2) => " half",
+        _ => "",
+    };
+    format!("{}-{} {kt}x{kh}x{kw} {}x{}x{}{rest}", op.cin, op.cout, op.frames, op.height, op.width)
+}
+
+/// A video whose frames are all the same, so that the largest need not pass through the host.
+fn video<B: Backend>(backend: &B, frames: usize, frame_len: usize) -> B::Buffer {
+    let frame = backend.upload(&values(frame_len)).unwrap();
+    let mut video = backend.alloc(frames * frame_len).unwrap();
+    for t in 0..frames {
+        let to = BoxAt { size: [frames, 1, 1], origin: [t, 0, 0] };
+        let op = CopyBox { extent: [1; 3], channels: frame_len, from: BoxAt::whole([1; 3]), to };
+        backend.copy_box(&op, &frame, &mut video).unwrap();
+    }
+    video
+}
+
+fn ours<B: Target>(criterion: &mut Criterion, backend: &B, shapes: &[Conv3d]) {
+    let mut group = common::group(criterion, "conv3d");
+    for op in shapes {
+        // As most layers do, with bias and with the statistics of a GroupNorm of 32 groups to follow.
+        let op = Conv3d { moment_groups: if op.cout.is_multiple_of(32) { 32 } else { 0 }, ..*op };
+        let x = video(backend, op.frames, op.height * op.width * op.cin);
         let [kt, kh, kw] = op.kernel;
         let weight = Tensor::from_f32(&[op.cout, kt, kh, kw, op.cin], &values(op.cout * kt * kh * kw * op.cin));
-        let weight = cpu.weight(vec![weight]).unwrap();
-        let mut out = cpu.alloc(op.out_shape().iter().product()).unwrap();
+        let weight = backend.weight(vec![weight]).unwrap();
+        let bias = backend.weight(vec![Tensor::from_f32(&[op.cout], &values(op.cout))]).unwrap();
+        let mut out = backend.alloc(op.out_shape().iter().product()).unwrap();
+        let mut moments = (op.moment_groups > 0).then(|| backend.alloc_moments(&op.moments()).unwrap());
         group.throughput(Throughput::Elements(op.flops()));
-        group.bench_function(format!("{name}/osp"), |bencher| {
-            bencher.iter(|| cpu.conv3d(&op, &x, &weight, ConvExtras::default(), &mut out).unwrap());
+        group.bench_function(format!("{}/osp", name(&op)), |bencher| {
+            bencher.iter_custom(|iterations| {
+                backend.time(iterations, &mut || {
+                    let extras = ConvExtras { bias: Some(&bias), other: None, moments: moments.as_mut() };
+                    backend.conv3d(&op, &x, &weight, extras, &mut out).unwrap();
+                })
+            });
         });
     }
+}
+
+fn theirs(criterion: &mut Criterion) {
+    let mut group = common::group(criterion, "conv3d");
     let [m, k, n] = [17 * 64 * 64, 27 * 64, 64];
     let (a, b, mut c) = (values(m * k), values(k * n), vec![0.0; m * n]);
     group.throughput(Throughput::Elements(2 * (m * k * n) as u64));
-    group.bench_function("64-64_3x3x3_17x64x64/gemm", |bencher| bencher.iter(|| reference([m, k, n], &a, &b, &mut c)));
-    group.finish();
+    group.bench_function("64-64 3x3x3 17x64x64/gemm", |bencher| bencher.iter(|| reference([m, k, n], &a, &b, &mut c)));
+}
+
+fn conv3d(criterion: &mut Criterion) {
+    match common::gpu() {
+        Some(gpu) => ours(criterion, &gpu, &gpu_shapes()),
+        None => {
+            ours(criterion, &Cpu::new(), &cpu_shapes());
+            theirs(criterion);
+        }
+    }
 }
 
 criterion_group!(benches, conv3d);

@@ -1,40 +1,58 @@
-//! `group_norm` with and without SiLU, in bytes moved, at levels of the VAE's decoder.
+//! `group_norm` with and without SiLU, in bytes moved, at levels of the VAE's decoder; on a GPU at those of a 65×256×256
+//! window, with a copy beside each, and also with the moments known, as a convolution leaves them.
 
 mod common;
 
-use common::values;
+use common::{Target, values};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::ops::groupnorm::GroupNorm;
 use osp::weights::Tensor;
 
-fn group_norm(criterion: &mut Criterion) {
+/// Frames, height and width, channels.
+type Level = [usize; 3];
+
+fn run<B: Target>(criterion: &mut Criterion, backend: &B, levels: &[Level], variants: &[(bool, bool)]) {
     let mut group = common::group(criterion, "group_norm");
-    let cpu = Cpu::new();
-    for (frames, side, channels, silu) in
-        [(9, 128, 128, true), (9, 128, 128, false), (5, 64, 256, true), (3, 32, 512, true)]
-    {
-        let op = GroupNorm {
-            frames,
-            positions: side * side,
-            channels,
-            groups: 32,
-            eps: 1e-6,
-            per_frame: false,
-            silu,
-            moments_known: false,
-        };
-        let mut moments = cpu.alloc_moments(&op.moments()).unwrap();
-        let x = cpu.upload(&values(frames * side * side * channels)).unwrap();
-        let mut out = cpu.alloc(x.len()).unwrap();
+    for &[frames, side, channels] in levels {
+        let (positions, len) = (side * side, frames * side * side * channels);
+        let x = common::video(backend, frames, positions * channels);
+        let mut out = backend.alloc(len).unwrap();
         let [weight, bias] =
-            [(); 2].map(|()| cpu.weight(vec![Tensor::from_f32(&[channels], &values(channels))]).unwrap());
-        group.throughput(Throughput::Bytes(op.bytes(4)));
-        let name = format!("{frames}x{side}x{side}x{channels}{}", if silu { " silu" } else { "" });
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| cpu.group_norm(&op, &x, &mut moments, &weight, &bias, &mut out).unwrap());
+            [(); 2].map(|()| backend.weight(vec![Tensor::from_f32(&[channels], &values(channels))]).unwrap());
+        group.throughput(Throughput::Bytes(2 * len as u64 * B::ELEMENT));
+        group.bench_function(format!("copy {frames}x{side}x{side}x{channels}"), |bencher| {
+            bencher
+                .iter_custom(|iterations| backend.time(iterations, &mut || common::copy(backend, len, &x, &mut out)));
         });
+        for &(silu, moments_known) in variants {
+            let (groups, eps, per_frame) = (32, 1e-6, false);
+            let op = GroupNorm { frames, positions, channels, groups, eps, per_frame, silu, moments_known };
+            let mut moments = backend.alloc_moments(&op.moments()).unwrap();
+            let unknown = GroupNorm { moments_known: false, ..op };
+            backend.group_norm(&unknown, &x, &mut moments, &weight, &bias, &mut out).unwrap();
+            let silu = if silu { " silu" } else { "" };
+            let known = if moments_known { ", moments known" } else { "" };
+            group.throughput(Throughput::Bytes(op.bytes(B::ELEMENT)));
+            group.bench_function(format!("{frames}x{side}x{side}x{channels}{silu}{known}"), |bencher| {
+                bencher.iter_custom(|iterations| {
+                    let mut norm = || backend.group_norm(&op, &x, &mut moments, &weight, &bias, &mut out).unwrap();
+                    backend.time(iterations, &mut norm)
+                });
+            });
+        }
+    }
+}
+
+fn group_norm(criterion: &mut Criterion) {
+    match common::gpu() {
+        Some(gpu) => {
+            let levels = [[65, 256, 128], [33, 128, 256], [17, 64, 512], [17, 32, 512]];
+            run(criterion, &gpu, &levels, &[(true, false), (true, true), (false, false)]);
+        }
+        None => {
+            run(criterion, &Cpu::new(), &[[9, 128, 128], [5, 64, 256], [3, 32, 512]], &[(true, false), (false, false)])
+        }
     }
 }
 

@@ -1,34 +1,61 @@
-//! Temporal resampling, in bytes moved.
+//! Temporal resampling, in bytes moved; on a GPU at levels of the VAE's decoder in a 65×256×256 window, with a copy of the
+//! input beside it.
 
 mod common;
 
-use common::values;
+use common::Target;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
 
-fn resample(criterion: &mut Criterion) {
+fn run<B: Target>(criterion: &mut Criterion, backend: &B, [frames, side, channels]: [usize; 3]) {
     let mut group = common::group(criterion, "resample");
-    let cpu = Cpu::new();
-    let (frames, positions, channels) = (9, 64 * 64, 256);
+    let positions = side * side;
     let frame_len = positions * channels;
-    let x = cpu.upload(&values(frames * frame_len)).unwrap();
+    let x = common::video(backend, frames, frame_len);
+    let size = format!("{frames}x{side}x{side}x{channels}");
 
     let op = TimeAverage { frames, frame_len };
-    let mut out = cpu.alloc(op.out_frames() * frame_len).unwrap();
-    group.throughput(Throughput::Bytes(op.bytes(4)));
-    group.bench_function("time_average", |bencher| bencher.iter(|| cpu.time_average(&op, &x, &mut out).unwrap()));
+    let mut out = backend.alloc(op.out_frames() * frame_len).unwrap();
+    group.throughput(Throughput::Bytes(op.bytes(B::ELEMENT)));
+    group.bench_function(format!("time_average {size}"), |bencher| {
+        bencher.iter_custom(|iterations| {
+            backend.time(iterations, &mut || backend.time_average(&op, &x, &mut out).unwrap())
+        });
+    });
 
     let op = TimeDouble { frames, frame_len };
-    let mut out = cpu.alloc(op.out_frames() * frame_len).unwrap();
-    group.throughput(Throughput::Bytes(op.bytes(4)));
-    group.bench_function("time_double", |bencher| bencher.iter(|| cpu.time_double(&op, &x, &mut out).unwrap()));
+    let mut out = backend.alloc(op.out_frames() * frame_len).unwrap();
+    group.throughput(Throughput::Bytes(op.bytes(B::ELEMENT)));
+    group.bench_function(format!("time_double {size}"), |bencher| {
+        bencher.iter_custom(|iterations| {
+            backend.time(iterations, &mut || backend.time_double(&op, &x, &mut out).unwrap())
+        });
+    });
 
     let op = RegroupFrames { frames, positions, channels, inverse: false };
-    let mut out = cpu.alloc(x.len()).unwrap();
-    group.throughput(Throughput::Bytes(op.bytes(4)));
-    group.bench_function("regroup_frames", |bencher| bencher.iter(|| cpu.regroup_frames(&op, &x, &mut out).unwrap()));
+    let len = frames * frame_len;
+    let mut out = backend.alloc(len).unwrap();
+    group.throughput(Throughput::Bytes(op.bytes(B::ELEMENT)));
+    group.bench_function(format!("copy {size}"), |bencher| {
+        bencher.iter_custom(|iterations| backend.time(iterations, &mut || common::copy(backend, len, &x, &mut out)));
+    });
+    group.bench_function(format!("regroup_frames {size}"), |bencher| {
+        bencher.iter_custom(|iterations| {
+            backend.time(iterations, &mut || backend.regroup_frames(&op, &x, &mut out).unwrap())
+        });
+    });
+}
+
+fn resample(criterion: &mut Criterion) {
+    match common::gpu() {
+        Some(gpu) => {
+            for level in [[33, 128, 256], [17, 32, 512]] {
+                run(criterion, &gpu, level);
+            }
+        }
+        None => run(criterion, &Cpu::new(), [9, 64, 256]),
+    }
 }
 
 criterion_group!(benches, resample);

@@ -20,14 +20,12 @@
 // Limits: head_dim ≤ HEAD_DIM, it and all strides multiples of 8, addresses of 16 bytes; rope_group a multiple of 4;
 // scale > 0; teams of 128 queries take neither bias nor mask.
 
-#include "common/ptx.cuh"
-#include "common/reduce.cuh"
+#include "common/attention.cuh"
 
 namespace {
 
 constexpr int BLOCK_THREADS = 128;
 constexpr int BLOCK_WARPS = BLOCK_THREADS / static_cast<int>(WARP_SIZE);
-constexpr float LOG2_E = 1.4426950408889634f;
 
 struct AttentionParams {
     const void *q;
@@ -100,46 +98,12 @@ template <typename T, int WARPS_, int ROW_TILES_, int HEAD_DIM_> struct Team {
     }
 };
 
-// The head of a sequence that a team works at, and its first query.
-struct Task {
-    int outer, inner, head, first_query;
-
-    // The head's first feature of token 0.
-    template <typename T>
-    __device__ __forceinline__ T *start(T *base, std::int64_t outer_stride, std::int64_t inner_stride, int dim) const {
-        return base + outer * outer_stride + inner * inner_stride + static_cast<std::int64_t>(head) * dim;
-    }
-};
-
-__device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x % WARP_SIZE); }
-
-// Starts to copy tokens `first`.. of `tokens` to ROWS of shared memory; zeros fill them up. A thread stays in its
-// column, so that an addition leads to its next row.
-template <int ROWS, typename S, typename T>
-__device__ __forceinline__ void copy_tile(const AttentionParams &p, T *to, const T *from, std::int64_t stride,
-                                          int first, int tokens) {
-    constexpr int ROWS_AT_ONCE = S::THREADS / S::COLUMNS;
-    const int first_row = S::thread() / S::COLUMNS, column = S::thread() % S::COLUMNS * 8;
-    if (first_row == ROWS_AT_ONCE) {
-        return;
-    }
-    const T *row_start = from + (first + first_row) * stride + column;
-#pragma unroll
-    for (int i = 0; i * ROWS_AT_ONCE < ROWS; i++, row_start += ROWS_AT_ONCE * stride) {
-        const int row = first_row + i * ROWS_AT_ONCE;
-        if (row < ROWS) {
-            const bool there = first + row < tokens && column < p.head_dim;
-            cp_async_16(to + row * S::PITCH + column, there ? row_start : from, there ? 16 : 0);
-        }
-    }
-}
-
-// The same for q or k, turned by RoPE if there is a table; that cannot be asynchronous.
+// copy_tile for q or k, turned by RoPE if there is a table; that cannot be asynchronous.
 template <int ROWS, typename S, typename T>
 __device__ __forceinline__ void copy_turned(const AttentionParams &p, T *to, const T *from, std::int64_t stride,
                                             int first, int tokens) {
     if (p.rope == nullptr) {
-        copy_tile<ROWS, S>(p, to, from, stride, first, tokens);
+        copy_tile<ROWS, S>(to, from, stride, first, tokens, p.head_dim);
         return;
     }
     const int half = p.rope_group / 2;
@@ -182,8 +146,7 @@ template <typename S> struct Queries {
     }
 };
 
-// Scores of a warp: those of 16 queries m and 8 keys n are scores[m][n]. Of these lane l holds in [i] that of query
-// l/4 + 8·(i/2) and key 2·(l%4) + i%2.
+// Scores of a warp: those of 16 queries m and 8 keys n are scores[m][n]; Softmax says what lies where.
 template <typename S> using Scores = float[S::ROW_TILES][S::KEY_TILES][4];
 
 // Products of a warp's queries with a tile of keys, whose fragments serve all its queries.
@@ -256,15 +219,10 @@ __device__ __forceinline__ void complete(const AttentionParams &p, const Task &t
 // What 16 queries have met so far. A lane has its share of two queries, as in the scores.
 template <typename S> struct Met {
     float sums[S::COLUMNS][4];
-    float largest[2];
-    float total[2];
+    Softmax softmax;
 
     __device__ __forceinline__ void clear() {
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            largest[half] = -INFINITY;
-            total[half] = 0.0f;
-        }
+        softmax.clear();
 #pragma unroll
         for (int n = 0; n < S::COLUMNS; n++) {
 #pragma unroll
@@ -274,31 +232,11 @@ template <typename S> struct Met {
         }
     }
 
-    // Makes scores 2^(factor·(score − largest)), where `largest` is the largest so far, and brings in line what was
-    // summed about an earlier one.
+    // Makes scores weights, and brings in line what was summed about an earlier largest one.
     __device__ __forceinline__ void weigh(float (&scores)[S::KEY_TILES][4], float factor) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            float tile_largest = -INFINITY;
-#pragma unroll
-            for (int n = 0; n < S::KEY_TILES; n++) {
-                tile_largest = fmaxf(tile_largest, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
-            }
-            const float before = largest[half];
-            largest[half] = fmaxf(before, warp_reduce<Max, 4>(tile_largest));
-            // As long as all keys were masked nothing is subtracted: −∞ − (−∞) would not be a number.
-            const float origin = largest[half] == -INFINITY ? 0.0f : largest[half] * factor;
-            const float fade = exp2_approx(before * factor - origin);
-            float tile_total = 0.0f;
-#pragma unroll
-            for (int n = 0; n < S::KEY_TILES; n++) {
-#pragma unroll
-                for (int i = 2 * half; i < 2 * half + 2; i++) {
-                    scores[n][i] = exp2_approx(scores[n][i] * factor - origin);
-                    tile_total += scores[n][i];
-                }
-            }
-            total[half] = total[half] * fade + tile_total;
+            const float fade = softmax.weigh(scores, factor, half);
 #pragma unroll
             for (int n = 0; n < S::COLUMNS; n++) {
                 sums[n][2 * half] *= fade;
@@ -311,7 +249,7 @@ template <typename S> struct Met {
     template <typename T> __device__ __forceinline__ void divide(T *rows) const {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            const float factor = 1.0f / warp_reduce<Sum, 4>(total[half]);
+            const float factor = softmax.inverse(half);
             T *row = rows + (lane() / 4 + 8 * half) * S::PITCH + lane() % 4 * 2;
 #pragma unroll
             for (int n = 0; n < S::COLUMNS; n++) {
@@ -333,11 +271,7 @@ __device__ __forceinline__ void multiply_values(Met<S> (&met)[S::ROW_TILES], con
         std::uint32_t p[S::ROW_TILES][4];
 #pragma unroll
         for (int m = 0; m < S::ROW_TILES; m++) {
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const float *pair = weights[m][2 * step + j / 2] + j % 2 * 2;
-                p[m][j] = pack2<T>(pair[0], pair[1]);
-            }
+            left_factor<T>(p[m], weights[m][2 * step], weights[m][2 * step + 1]);
         }
 #pragma unroll
         for (int n = 0; n + 1 < S::COLUMNS; n += 2) {
@@ -367,9 +301,7 @@ __device__ __forceinline__ void attention(const AttentionParams &p) {
     if (index >= p.tasks) {
         return;
     }
-    const int query_tiles = (p.queries + S::QUERIES - 1) / S::QUERIES;
-    const int head = index / query_tiles, sequence = head / p.heads;
-    const Task task{sequence / p.inner, sequence % p.inner, head % p.heads, index % query_tiles * S::QUERIES};
+    const Task task = Task::at(index, p.queries, S::QUERIES, p.heads, p.inner);
     const T *q = task.start(static_cast<const T *>(p.q), p.q_outer, p.q_inner, p.head_dim);
     const T *k = task.start(static_cast<const T *>(p.k), p.k_outer, p.k_inner, p.head_dim);
     const T *v = task.start(static_cast<const T *>(p.v), p.v_outer, p.v_inner, p.head_dim);
@@ -380,7 +312,7 @@ __device__ __forceinline__ void attention(const AttentionParams &p) {
     const auto copy_keys = [&](int tile) {
         T *stage = S::stage(tile % 2);
         copy_turned<S::KEYS, S>(p, stage, k, p.k_token, tile * S::KEYS, p.keys);
-        copy_tile<S::KEYS, S>(p, stage + S::TILE, v, p.v_token, tile * S::KEYS, p.keys);
+        copy_tile<S::KEYS, S>(stage + S::TILE, v, p.v_token, tile * S::KEYS, p.keys, p.head_dim);
         cp_async_commit();
     };
     // The queries pass through the second stage before its first tile comes.

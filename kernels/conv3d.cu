@@ -1,113 +1,485 @@
-// The strided convolution of every channel by itself, which shortens keys and values.
+// Causal 3-D convolution of one video: a product of matrices, of which the left one is never written down.
 //
-//     depthwise_conv   out[o, y, x, c] = bias[c] + Σ_ij in[o, y·factor + i − front, x·across + j, c] · weight[c, i, j]
+//     out[t, y, x, n] = conv_scale·(bias[n] + Σ_ijkc weight[n, i, j, k, c]·in[t', y', x', c]) + other_scale·other[…]
+//     t' = max(t·time_stride + i − (kt − 1), 0)    y' = y·stride + j − pad_y    x' = x·stride + k − pad_x
 //
-// In space, y and x are row and column, and across = factor; in time, y is the frame, x the position in it, and
-// across = 1. Rows before the first (front > 0: in time, with an odd number of frames) are the first again.
+// in is x, or, enlarged, x at (y'/2, x'/2); outside of a frame it is zero. bias and other may be null.
+// x [frames, height, width, cin], weight [cout, kt, kh, kw, cin], bias [cout], out and other [out frames, positions,
+// cout], all T. moments, or null: f32 [out frames, slabs, groups, 2], mean and M2 of each group of channels over each
+// slab of 128 positions of out, as it is stored.
 //
-// x [outer, tokens, channels], tokens in rows of `width`; weight [channels, factor, across]; bias [channels];
-// out [outer, rows · columns, channels]; T.
+// A block makes one tile: 128 neighbouring positions of a frame by some channels; so a tile is a slab, and which frames
+// are made together changes nothing. Slices of 32 channels under a tap come into rings in shared memory by asynchronous
+// copies, zeros where there is nothing, and a warp multiplies its part of the tile as in gemm.cu. With windows, one slice
+// of the input serves all taps of a kernel row: it holds a run of the frame as it were with the zeros beside its rows,
+// and a tap is the same run from one place further on, which ldmatrix reads as well as any. Strided kernels bring a slice
+// for every tap. Both add up kernel row by kernel row, in it slice by slice, in those tap by tap, and give the same bits.
+// Ragged ones take taps and channels for one long axis, element by element.
+// In the end the tile passes through shared memory: other comes in rows, gives way to the result where the fragments
+// have it, and the result leaves in rows, sixteen bytes at a time; there the moments are taken.
 //
-// A thread makes one vector of out: eight channels, or one in the ragged instance. Its weights are one run of memory,
-// loaded 16 bytes at a time and sorted by tap at compile time, for which factor is 2: 4 taps in space, 2 in time. Taps
-// are added in order, in f32.
-//
-// Block: 256 threads. Grid: vectors / 256. Shared memory: none.
-// Limits: channels a multiple of 8 and 2 or 4 taps (ragged: any numbers); fewer than 2^31 vectors.
+// Block: 128 threads. Grid: tiles. Shared memory: the rings, 21.5 to 48 KiB, for at least two blocks on a multiprocessor.
+// Limits: cin a multiple of 8, unless ragged. Windows: kw = 3, stride 1, rows of at least 9 positions. Fewer than 2^31
+// elements in a frame of x and in the weight. A tile holds whole groups of moments.
 
-#include "common/vec.cuh"
+#include "common/moments.cuh"
 
 namespace {
 
-constexpr int BLOCK_THREADS = 256;
-
-struct DepthwiseConvParams {
+struct CausalConv3dParams {
     const void *x;
     const void *weight;
     const void *bias;
+    const void *other;
     void *out;
-    // vectors of out
-    std::int32_t count;
-    std::int32_t channels;
-    // of out, in one outer entry
-    std::int32_t rows;
-    std::int32_t columns;
-    // of x, in one outer entry
-    std::int32_t tokens;
+    void *moments;
+    // Of x.
+    std::int32_t height;
     std::int32_t width;
-    std::int32_t factor;
-    std::int32_t across;
-    std::int32_t front;
-    std::int32_t padding;
+    std::int32_t cin;
+    std::int32_t cout;
+    std::int32_t kt;
+    std::int32_t kh;
+    std::int32_t kw;
+    std::int32_t time_stride;
+    std::int32_t stride;
+    std::int32_t pad_y;
+    std::int32_t pad_x;
+    // 1 if x is enlarged twofold in height and width, or 0.
+    std::int32_t enlarged;
+    // Of out: columns and positions of a frame, the frames that are made.
+    std::int32_t out_width;
+    std::int32_t positions;
+    std::int32_t first_frame;
+    std::int32_t frames;
+    // Channels of a tile.
+    std::int32_t columns;
+    // Whether rows of out and columns of tiles start on multiples of sixteen bytes.
+    std::int32_t wide;
+    // Channels of a group of moments, and groups.
+    std::int32_t group;
+    std::int32_t groups;
+    float conv_scale;
+    float other_scale;
 };
 
-// The sums of one vector: `weight(i, tap)` is that of its channel i.
-template <typename T, int WIDTH, typename Weight>
-__device__ __forceinline__ void convolve(const DepthwiseConvParams &p, unsigned index, int taps, Weight weight) {
-    const unsigned vectors = p.channels / WIDTH, token = index / vectors;
-    const int channel = index % vectors * WIDTH;
-    const int column = token % p.columns, line = token / p.columns;
-    const int top = line % p.rows * p.factor - p.front, left = column * p.across;
-    const auto first = static_cast<std::int64_t>(line / p.rows) * p.tokens;
-    const T *x = static_cast<const T *>(p.x) + first * p.channels + channel;
+constexpr int THREADS = 128;
+// Positions of a tile, steps of k of a slice.
+constexpr int TILE_M = 128, TILE_K = 32;
+constexpr int SLICE_CHUNKS = TILE_K / CHUNK;
+constexpr int STAGES = 3;
+// Rows of a window: a tile's positions, two more, and two for each end of an image row in between.
+constexpr int WINDOW_ROWS = 160;
+// Slabs of a frame that go through time together: what they read stays in the second-level cache from frame to frame.
+constexpr int BAND = 64;
 
-    auto sums = load_floats<WIDTH>(static_cast<const T *>(p.bias) + channel);
-#pragma unroll
-    for (int tap = 0; tap < taps; tap++) {
-        const int row = top + tap / p.across;
-        const auto source = static_cast<std::int64_t>(row < 0 ? 0 : row) * p.width + left + tap % p.across;
-        const auto values = load_floats<WIDTH>(x + source * p.channels);
-#pragma unroll
-        for (int i = 0; i < WIDTH; i++) {
-            sums[i] += values[i] * weight(i, tap);
+enum class Input { WINDOWS, STRIDED, RAGGED };
+
+template <Input INPUT_, int N, int WARP_M_, int WARP_N_> struct Tile {
+    static constexpr Input INPUT = INPUT_;
+    static constexpr int TILE_N = N, WARP_M = WARP_M_, WARP_N = WARP_N_, WARPS_N = TILE_N / WARP_N;
+    static constexpr int FRAGMENTS_M = WARP_M / MMA_M, FRAGMENTS_N = WARP_N / MMA_N;
+    // Rows of a slice of the input, and slices at a time.
+    static constexpr int ROWS = INPUT == Input::WINDOWS ? WINDOW_ROWS : TILE_M;
+    static constexpr int INPUT_STAGES = INPUT == Input::WINDOWS ? 2 : STAGES;
+    static constexpr int INPUT_SLICE = ROWS * TILE_K, WEIGHT_SLICE = TILE_N * TILE_K;
+    // What src/cuda/conv3d.rs gives to a block.
+    static constexpr int SHARED_BYTES = 2 * (INPUT_STAGES * INPUT_SLICE + STAGES * WEIGHT_SLICE);
+    static constexpr int TILE_BYTES = 2 * TILE_M * TILE_N;
+    static_assert(TILE_M / WARP_M * WARPS_N * static_cast<int>(WARP_SIZE) == THREADS);
+    static_assert(TILE_BYTES + 2 * THREADS * static_cast<int>(sizeof(Moment)) <= SHARED_BYTES, "they take its place");
+};
+// 128 accumulators a thread: half as many fragments loaded for a product as with 64, and still two blocks.
+template <Input INPUT> using Wide = Tile<INPUT, 128, 64, 64>;
+template <Input INPUT> using Medium = Tile<INPUT, 96, 64, 48>;
+template <Input INPUT> using Small = Tile<INPUT, 64, 64, 32>;
+template <Input INPUT> using Narrow = Tile<INPUT, 8, 32, 8>;
+
+// The tile of a block.
+struct Place {
+    int frame, slab;
+    // Its first position in the frame, and positions that there are.
+    int position, rows;
+    // Its first channel, and channels that there are.
+    int column, columns;
+
+    // Neighbouring blocks walk down a band of a frame, then through the columns, then through time.
+    __device__ __forceinline__ explicit Place(const CausalConv3dParams &p) {
+        const int slabs = (p.positions + TILE_M - 1) / TILE_M, tiles_n = (p.cout + p.columns - 1) / p.columns;
+        const int index = static_cast<int>(blockIdx.x), band_tiles = BAND * tiles_n * p.frames;
+        const int band = index / band_tiles, in_band = index % band_tiles;
+        const int slabs_left = slabs - band * BAND, band_slabs = slabs_left < BAND ? slabs_left : BAND;
+        const int rest = in_band / band_slabs;
+        slab = band * BAND + in_band % band_slabs;
+        frame = p.first_frame + rest / tiles_n;
+        position = slab * TILE_M;
+        column = rest % tiles_n * p.columns;
+        rows = p.positions - position < TILE_M ? p.positions - position : TILE_M;
+        columns = p.cout - column < p.columns ? p.cout - column : p.columns;
+    }
+};
+
+// The place of a slice in the sum: a tap, and the first channel. Ragged, all is channels of one tap.
+struct Step {
+    int time = 0, row = 0, tap = 0, channel = 0;
+
+    template <Input INPUT> __device__ __forceinline__ void advance(const CausalConv3dParams &p) {
+        if (INPUT == Input::RAGGED) {
+            channel += TILE_K;
+        } else if (++tap == p.kw) {
+            tap = 0;
+            channel += TILE_K;
+            if (channel >= p.cin) {
+                channel = 0;
+                if (++row == p.kh) {
+                    row = 0;
+                    time++;
+                }
+            }
         }
     }
-    store_floats<T>(static_cast<T *>(p.out) + static_cast<std::int64_t>(index) * WIDTH, sums);
-}
+};
 
-template <typename T, int TAPS>
-__device__ __forceinline__ void convolve_wide(const DepthwiseConvParams &p, unsigned index) {
-    constexpr int WIDTH = VEC_WIDTH<T>;
-    const std::int64_t vector = index % static_cast<unsigned>(p.channels / WIDTH);
-    WideVec<T> weights[TAPS];
+// A thread brings one chunk of every SOURCE_STRIDE-th row of a slice.
+constexpr int SOURCE_STRIDE = THREADS / SLICE_CHUNKS;
+static_assert(SOURCE_STRIDE % 8 == 0, "this keeps the phase of the swizzle");
+__device__ __forceinline__ int source_row() { return static_cast<int>(threadIdx.x) / SLICE_CHUNKS; }
+__device__ __forceinline__ int source_channel() { return static_cast<int>(threadIdx.x) % SLICE_CHUNKS * CHUNK; }
+
+// Brings slices of the input.
+template <typename T, typename Shape> class InputSource {
+    static constexpr int COUNT = Shape::ROWS / SOURCE_STRIDE;
+    static_assert(Shape::ROWS % SOURCE_STRIDE == 0);
+
+    // Of each row: the (enlarged) input under the kernel's first tap.
+    int top[COUNT], left[COUNT];
+    int out_frame;
+    // What the last step aimed at: a frame, and of each row the element of it, or −1 outside.
+    const T *from;
+    int at[COUNT];
+
+    // The frame of x under a tap in time.
+    __device__ __forceinline__ const T *frame(const CausalConv3dParams &p, int time) const {
+        const int at = out_frame * p.time_stride + time - (p.kt - 1);
+        const auto elements = static_cast<std::int64_t>(p.height) * p.width * p.cin;
+        return static_cast<const T *>(p.x) + (at < 0 ? 0 : at) * elements;
+    }
+
+    // What row i finds under a tap in space, in elements of the frame, or −1 outside.
+    __device__ __forceinline__ int pixel(const CausalConv3dParams &p, int i, int row, int tap) const {
+        const int y = top[i] + row, x = left[i] + tap;
+        const bool inside = y >= 0 && x >= 0 && y < p.height << p.enlarged && x < p.width << p.enlarged;
+        return inside ? ((y >> p.enlarged) * p.width + (x >> p.enlarged)) * p.cin : -1;
+    }
+
+    __device__ __forceinline__ void bring_elements(const CausalConv3dParams &p, T *to, int k) const {
+        const unsigned first_tap = static_cast<unsigned>(k) / p.cin, first_row = first_tap / p.kw;
+        int channel = k - static_cast<int>(first_tap) * p.cin, tap = static_cast<int>(first_tap % p.kw);
+        int row = static_cast<int>(first_row % p.kh), time = static_cast<int>(first_row / p.kh);
+        Vec<T, CHUNK> values[COUNT];
 #pragma unroll
-    for (int i = 0; i < TAPS; i++) {
-        weights[i] = load_global(static_cast<const WideVec<T> *>(p.weight) + vector * TAPS + i);
+        for (int j = 0; j < CHUNK; j++) {
+            const T *from = frame(p, time) + channel;
+#pragma unroll
+            for (int i = 0; i < COUNT; i++) {
+                const int at = time < p.kt ? pixel(p, i, row, tap) : -1;
+                values[i][j] = at < 0 ? from_float<T>(0.0f) : load_global(from + at);
+            }
+            if (++channel == p.cin) {
+                channel = 0;
+                if (++tap == p.kw) {
+                    tap = 0;
+                    if (++row == p.kh) {
+                        row = 0;
+                        time++;
+                    }
+                }
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            *reinterpret_cast<Vec<T, CHUNK> *>(to + i * SOURCE_STRIDE * TILE_K) = values[i];
+        }
     }
-    convolve<T, WIDTH>(p, index, TAPS, [&](int i, int tap) {
-        const int at = i * TAPS + tap;
-        return to_float(weights[at / WIDTH][at % WIDTH]);
+
+  public:
+    __device__ __forceinline__ InputSource(const CausalConv3dParams &p, const Place &place) : out_frame(place.frame) {
+        // A window begins at the tile's first position in rows that are wider by the zeros beside them.
+        const int width = Shape::INPUT == Input::WINDOWS ? p.out_width + p.kw - 1 : p.out_width;
+        const int first = place.position / p.out_width * width + place.position % p.out_width + source_row();
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            const int at = first + i * SOURCE_STRIDE;
+            top[i] = at / width * p.stride - p.pad_y;
+            left[i] = at % width * p.stride - p.pad_x;
+        }
+    }
+
+    // Starts to bring the slice of a step; `to` is the thread's place in it. Steps come in order.
+    __device__ __forceinline__ void bring(const CausalConv3dParams &p, T *to, const Step &step) {
+        const int channel = step.channel + source_channel();
+        if constexpr (Shape::INPUT == Input::RAGGED) {
+            bring_elements(p, to, channel);
+        } else {
+            // A window stays where it is while channels go by.
+            if (Shape::INPUT == Input::STRIDED || step.channel == 0) {
+                from = frame(p, step.time);
+#pragma unroll
+                for (int i = 0; i < COUNT; i++) {
+                    at[i] = pixel(p, i, step.row, step.tap);
+                }
+            }
+            const bool some = channel < p.cin;
+            const T *here = some ? from + channel : from;
+#pragma unroll
+            for (int i = 0; i < COUNT; i++) {
+                const bool inside = at[i] >= 0;
+                cp_async_16(to + i * SOURCE_STRIDE * TILE_K, here + (inside ? at[i] : 0), some && inside ? 16 : 0);
+            }
+        }
+    }
+};
+
+// Brings slices of the weight, whose rows are channels of the output. Columns that there are not get the last one's.
+template <typename T, typename Shape> class WeightSource {
+    static constexpr int COUNT = (Shape::TILE_N + SOURCE_STRIDE - 1) / SOURCE_STRIDE;
+    static constexpr bool RAGGED = Shape::INPUT == Input::RAGGED;
+
+    // Elements of a row, and where a thread's rows begin.
+    int depth, rows[COUNT];
+    const T *from;
+
+  public:
+    __device__ __forceinline__ WeightSource(const CausalConv3dParams &p, const Place &place) {
+        depth = p.kt * p.kh * p.kw * p.cin;
+        from = static_cast<const T *>(p.weight) + static_cast<std::int64_t>(place.column) * depth;
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            const int row = source_row() + i * SOURCE_STRIDE;
+            rows[i] = (row < place.columns ? row : place.columns - 1) * depth;
+        }
+    }
+
+    __device__ __forceinline__ void bring(const CausalConv3dParams &p, T *to, const Step &step) const {
+        const int channel = step.channel + source_channel(), left = (RAGGED ? depth : p.cin) - channel;
+        const int k = ((step.time * p.kh + step.row) * p.kw + step.tap) * p.cin + channel;
+        const T *here = left > 0 ? from + k : from;
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            if (Shape::TILE_N % SOURCE_STRIDE != 0 && source_row() + i * SOURCE_STRIDE >= Shape::TILE_N) {
+                return;
+            }
+            T *at = to + i * SOURCE_STRIDE * TILE_K;
+            if constexpr (RAGGED) {
+                Vec<T, CHUNK> values;
+#pragma unroll
+                for (int j = 0; j < CHUNK; j++) {
+                    values[j] = j < left ? load_global(here + rows[i] + j) : from_float<T>(0.0f);
+                }
+                *reinterpret_cast<Vec<T, CHUNK> *>(at) = values;
+            } else {
+                cp_async_16(at, here + rows[i], left > 0 ? 16 : 0);
+            }
+        }
+    }
+};
+
+// Goes with all threads over the chunks of a tile in rows: `visit` gets the place in shared memory, the place in out, or
+// in what has its shape, and how many elements there are.
+template <typename Shape, typename Visit>
+__device__ __forceinline__ void each_chunk(const CausalConv3dParams &p, const Place &place, Visit visit) {
+    constexpr int CHUNKS = Shape::TILE_N / CHUNK;
+    const std::int64_t first = static_cast<std::int64_t>(place.frame) * p.positions + place.position;
+    for (int index = static_cast<int>(threadIdx.x); index < place.rows * CHUNKS; index += THREADS) {
+        const int row = index / CHUNKS, chunk = index % CHUNKS, left = place.columns - chunk * CHUNK;
+        if (left > 0) {
+            const std::int64_t at = (first + row) * p.cout + place.column + chunk * CHUNK;
+            visit(swizzled<CHUNKS>(row, chunk), at, left < CHUNK ? left : CHUNK);
+        }
+    }
+}
+
+// Brings `other` into the tile.
+template <typename T, typename Shape>
+__device__ __forceinline__ void bring_other(const CausalConv3dParams &p, const Place &place, T *tile) {
+    const T *other = static_cast<const T *>(p.other);
+    each_chunk<Shape>(p, place, [&](unsigned to, std::int64_t from, int count) {
+        if (p.wide) {
+            cp_async_16(tile + to, other + from);
+        } else {
+            for (int i = 0; i < count; i++) {
+                tile[to + i] = load_global(other + from + i);
+            }
+        }
     });
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncthreads();
 }
 
-template <typename T> __device__ __forceinline__ void depthwise_conv(const DepthwiseConvParams &p) {
-    const unsigned index = blockIdx.x * BLOCK_THREADS + threadIdx.x;
-    if (index >= static_cast<unsigned>(p.count)) {
-        return;
-    }
-    if (p.across == 1) {
-        convolve_wide<T, 2>(p, index);
-    } else {
-        convolve_wide<T, 4>(p, index);
+// Makes a warp's sums results in the tile, where they begin at `row` and `column`.
+template <typename T, typename Shape>
+__device__ __forceinline__ void finish(const CausalConv3dParams &p, const Place &place,
+                                       const Sums<Shape::FRAGMENTS_M, Shape::FRAGMENTS_N> &sums, T *tile, int row,
+                                       int column) {
+    const int lane = static_cast<int>(threadIdx.x % WARP_SIZE), pair = lane % 4 * 2;
+#pragma unroll
+    for (int j = 0; j < Shape::FRAGMENTS_N; j++) {
+        const int chunk = column / CHUNK + j;
+        float bias[2] = {};
+#pragma unroll
+        for (int n = 0; n < 2; n++) {
+            const int at = chunk * CHUNK + pair + n;
+            if (p.bias != nullptr && at < place.columns) {
+                bias[n] = to_float(load_global(static_cast<const T *>(p.bias) + place.column + at));
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < 2 * Shape::FRAGMENTS_M; i++) {
+            T *at = tile + swizzled<Shape::TILE_N / CHUNK>(row + lane / 4 + i * 8, chunk) + pair;
+            const float(&held)[4] = sums[i / 2][j];
+            float y[2] = {p.conv_scale * (held[i % 2 * 2] + bias[0]), p.conv_scale * (held[i % 2 * 2 + 1] + bias[1])};
+            if (p.other != nullptr) {
+                const auto other = *reinterpret_cast<const Vec<T, 2> *>(at);
+                y[0] += p.other_scale * to_float(other[0]), y[1] += p.other_scale * to_float(other[1]);
+            }
+            *reinterpret_cast<std::uint32_t *>(at) = pack2<T>(y[0], y[1]);
+        }
     }
 }
 
-template <typename T> __device__ __forceinline__ void depthwise_conv_ragged(const DepthwiseConvParams &p) {
-    const unsigned index = blockIdx.x * BLOCK_THREADS + threadIdx.x;
-    if (index >= static_cast<unsigned>(p.count)) {
-        return;
+// Stores the tile's rows, then their moments.
+template <typename T, typename Shape>
+__device__ __forceinline__ void store(const CausalConv3dParams &p, const Place &place, const T *tile) {
+    T *out = static_cast<T *>(p.out);
+    each_chunk<Shape>(p, place, [&](unsigned from, std::int64_t to, int count) {
+        if (p.wide) {
+            store_global(reinterpret_cast<WideVec<T> *>(out + to), *reinterpret_cast<const WideVec<T> *>(tile + from));
+        } else {
+            for (int i = 0; i < count; i++) {
+                store_global(out + to + i, tile[from + i]);
+            }
+        }
+    });
+    if (p.moments != nullptr) {
+        const std::int64_t slabs = (p.positions + TILE_M - 1) / TILE_M;
+        const std::int64_t first = (place.frame * slabs + place.slab) * p.groups + place.column / p.group;
+        Moment *scratch = reinterpret_cast<Moment *>(shared_memory() + Shape::TILE_BYTES);
+        store_moments<THREADS, TILE_M, Shape::TILE_N>(tile, place.rows, place.columns, p.group, scratch,
+                                                      static_cast<Vec<float, 2> *>(p.moments) + first);
     }
-    const int taps = p.factor * p.across;
-    const auto first = static_cast<std::int64_t>(index % static_cast<unsigned>(p.channels)) * taps;
-    const T *weights = static_cast<const T *>(p.weight) + first;
-    convolve<T, 1>(p, index, taps, [&](int, int tap) { return to_float(load_global(weights + tap)); });
+}
+
+template <typename T, typename Shape> __device__ __forceinline__ void causal_conv3d(const CausalConv3dParams &p) {
+    constexpr bool WINDOWS = Shape::INPUT == Input::WINDOWS;
+    const Place place(p);
+    InputSource<T, Shape> input_source(p, place);
+    const WeightSource<T, Shape> weight_source(p, place);
+    T *const inputs = reinterpret_cast<T *>(shared_memory());
+    T *const weights = inputs + Shape::INPUT_STAGES * Shape::INPUT_SLICE;
+    // From a slice to the next one of its ring.
+    const auto next_input = [&](T *slice) {
+        return slice == inputs + (Shape::INPUT_STAGES - 1) * Shape::INPUT_SLICE ? inputs : slice + Shape::INPUT_SLICE;
+    };
+    const auto next_weight = [&](T *slice) {
+        return slice == weights + (STAGES - 1) * Shape::WEIGHT_SLICE ? weights : slice + Shape::WEIGHT_SLICE;
+    };
+
+    const int taps = p.kt * p.kh * p.kw;
+    const int steps = Shape::INPUT == Input::RAGGED ? (taps * p.cin + TILE_K - 1) / TILE_K
+                                                    : taps * ((p.cin + TILE_K - 1) / TILE_K);
+    const unsigned to = swizzled<SLICE_CHUNKS>(source_row(), source_channel() / CHUNK);
+    Step ahead;
+    T *input_ahead = inputs, *weight_ahead = weights;
+    const auto bring = [&](int step) {
+        if (step < steps) {
+            if (!WINDOWS || ahead.tap == 0) {
+                input_source.bring(p, input_ahead + to, ahead);
+                input_ahead = next_input(input_ahead);
+            }
+            weight_source.bring(p, weight_ahead + to, ahead);
+            weight_ahead = next_weight(weight_ahead);
+            ahead.advance<Shape::INPUT>(p);
+        }
+        // Empty behind the end, so that waiting can go on counting groups.
+        cp_async_commit();
+    };
+#pragma unroll
+    for (int step = 0; step < STAGES - 1; step++) {
+        bring(step);
+    }
+
+    const int warp = static_cast<int>(threadIdx.x / WARP_SIZE);
+    const int row = warp / Shape::WARPS_N * Shape::WARP_M, column = warp % Shape::WARPS_N * Shape::WARP_N;
+    // Beyond the edge a warp has nothing to multiply, only slices to help bring.
+    const bool useful = row < place.rows && column < place.columns;
+    Sums<Shape::FRAGMENTS_M, Shape::FRAGMENTS_N> sums{};
+    int rows[Shape::FRAGMENTS_M];
+#pragma unroll
+    for (int i = 0; i < Shape::FRAGMENTS_M; i++) {
+        rows[i] = row + i * MMA_M + static_cast<int>(threadIdx.x % MMA_M);
+        if (WINDOWS) {
+            // The zeros beside an image row lie between it and the next.
+            rows[i] += (place.position % p.out_width + rows[i]) / p.out_width * (p.kw - 1);
+        }
+    }
+    T *input = inputs, *weight = weights;
+    int tap = 0;
+#pragma unroll 1
+    for (int step = 0; step < steps; step++) {
+        // This step's slices are here, and everyone is done with those of the step before: they make room for new ones.
+        cp_async_wait<STAGES - 2>();
+        __syncthreads();
+        bring(step + STAGES - 1);
+        if (useful) {
+            int shifted[Shape::FRAGMENTS_M];
+#pragma unroll
+            for (int i = 0; i < Shape::FRAGMENTS_M; i++) {
+                shifted[i] = WINDOWS ? rows[i] + tap : rows[i];
+            }
+            multiply<T, SLICE_CHUNKS>(sums, input, shifted, weight, column);
+        }
+        weight = next_weight(weight);
+        if (!WINDOWS || ++tap == p.kw) {
+            input = next_input(input);
+            tap = 0;
+        }
+    }
+    // The tile takes the place of the rings.
+    __syncthreads();
+    if (p.other != nullptr) {
+        bring_other<T, Shape>(p, place, inputs);
+    }
+    if (useful) {
+        finish<T, Shape>(p, place, sums, inputs, row, column);
+    }
+    __syncthreads();
+    store<T, Shape>(p, place, inputs);
 }
 
 } // namespace
 
-KERNEL(depthwise_conv_f16, BLOCK_THREADS, DepthwiseConvParams) { depthwise_conv<f16>(p); }
-KERNEL(depthwise_conv_bf16, BLOCK_THREADS, DepthwiseConvParams) { depthwise_conv<bf16>(p); }
-KERNEL(depthwise_conv_ragged_f16, BLOCK_THREADS, DepthwiseConvParams) { depthwise_conv_ragged<f16>(p); }
-KERNEL(depthwise_conv_ragged_bf16, BLOCK_THREADS, DepthwiseConvParams) { depthwise_conv_ragged<bf16>(p); }
+KERNEL(causal_conv3d_nthwc_n128_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Wide<Input::WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_n128_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Wide<Input::WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_n96_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Medium<Input::WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_n96_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Medium<Input::WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_n64_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Small<Input::WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_n64_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Small<Input::WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_n8_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Narrow<Input::WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_n8_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Narrow<Input::WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_strided_n128_f16, THREADS, CausalConv3dParams) {
+    causal_conv3d<f16, Wide<Input::STRIDED>>(p);
+}
+KERNEL(causal_conv3d_nthwc_strided_n128_bf16, THREADS, CausalConv3dParams) {
+    causal_conv3d<bf16, Wide<Input::STRIDED>>(p);
+}
+KERNEL(causal_conv3d_nthwc_strided_n64_f16, THREADS, CausalConv3dParams) {
+    causal_conv3d<f16, Small<Input::STRIDED>>(p);
+}
+KERNEL(causal_conv3d_nthwc_strided_n64_bf16, THREADS, CausalConv3dParams) {
+    causal_conv3d<bf16, Small<Input::STRIDED>>(p);
+}
+KERNEL(causal_conv3d_nthwc_ragged_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Small<Input::RAGGED>>(p); }
+KERNEL(causal_conv3d_nthwc_ragged_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Small<Input::RAGGED>>(p); }
 
 KERNEL_FILE(conv3d);

@@ -1,12 +1,19 @@
-// Boxes of videos.
+// Boxes of videos, and their bytes.
 //
-//     copy_box   out[to + i] = x[from + i] for i in a box of frames, rows, columns, with all channels
+//     copy_box    out[to + i] = x[from + i] for i in a box of frames, rows, columns, with all channels
+//     blend_box   tile[i] = neighbour[from + i]·(1 − s/blend) + tile[i]·s/blend for i in a box, s being its row or column
+//     to_bytes    out[i] = clamp(x[i]/2 + 0.5, 0, 1)·255, truncated; NaN becomes 0
 //
-// x, out [frames, height, width, channels], T, of different sizes but for the channels. The rest of out stays.
+// x, out, neighbour, tile [frames, height, width, channels], T, of different sizes but for the channels; blend_box changes
+// tile in place, and what lies outside of the box stays. to_bytes: x [count], T; out [count], bytes.
 //
-// The columns of a row of the box are one run of elements, a line, in x as in out. A thread moves one vector of a line:
-// eight elements, or one in the ragged instance. The number of the vector gives the line and the place in it; the line
-// gives frame and row, which are strides apart in either video. Bits are moved.
+// The columns of a row of the box are one run of elements, a line, in either video. A thread handles one vector of a line:
+// eight elements, or one in the ragged instances. The number of the vector gives the line and the place in it; the line
+// gives frame and row, which are strides apart in either video. copy_box moves bits. blend_box's shares are quotients of
+// whole numbers, rounded once; a vector crosses pixels where they have less than eight channels. to_bytes rounds as the
+// CPU does, so that equal pixels give equal bytes.
+//
+// Bytes an element: copy_box 2 read, 2 written; blend_box 4 and 2; to_bytes 2 and 1.
 //
 // Block: 256 threads. Grid: vectors / 256. Shared memory: none.
 // Limits: lines, rows and the starts of the box multiples of 8 elements (ragged: any number); fewer than 2^31 vectors.
@@ -36,6 +43,36 @@ struct CopyBoxParams {
     std::int32_t padding;
 };
 
+struct BlendBoxParams {
+    const void *neighbour;
+    void *tile;
+    // in elements: where the neighbour's box starts, and from one frame and from one row to the next; tile's starts at 0
+    std::int64_t from_start;
+    std::int64_t from_frame;
+    std::int64_t from_row;
+    std::int64_t to_frame;
+    std::int64_t to_row;
+    // vectors of the box
+    std::int32_t count;
+    // rows of the box
+    std::int32_t rows;
+    // elements of a row of the box
+    std::int32_t line;
+    std::int32_t channels;
+    // rows or columns that fade
+    std::int32_t blend;
+    // columns fade, not rows
+    std::int32_t across;
+};
+
+struct ToBytesParams {
+    const void *x;
+    void *out;
+    // vectors
+    std::int32_t count;
+    std::int32_t padding;
+};
+
 template <typename T, int WIDTH> __device__ __forceinline__ void copy_box(const CopyBoxParams &p) {
     const unsigned index = blockIdx.x * BLOCK_THREADS + threadIdx.x;
     if (index >= static_cast<unsigned>(p.count)) {
@@ -49,11 +86,66 @@ template <typename T, int WIDTH> __device__ __forceinline__ void copy_box(const 
     store_global(reinterpret_cast<Vec<T, WIDTH> *>(to), load_global(reinterpret_cast<const Vec<T, WIDTH> *>(from)));
 }
 
+template <typename T, int WIDTH> __device__ __forceinline__ void blend_box(const BlendBoxParams &p) {
+    const unsigned index = blockIdx.x * BLOCK_THREADS + threadIdx.x;
+    if (index >= static_cast<unsigned>(p.count)) {
+        return;
+    }
+    const unsigned vectors = p.line / WIDTH;
+    const unsigned line = index / vectors, rows = p.rows;
+    const std::int64_t frame = line / rows, row = line % rows, at = index % vectors * WIDTH;
+    const T *from = static_cast<const T *>(p.neighbour) + p.from_start + frame * p.from_frame + row * p.from_row + at;
+    T *to = static_cast<T *>(p.tile) + frame * p.to_frame + row * p.to_row + at;
+    const auto old = load_floats<WIDTH>(from);
+    auto values = load_floats<WIDTH>(to);
+
+    int channel = at % p.channels, step = p.across ? at / p.channels : row;
+    const auto share = [&](int steps) { return static_cast<float>(steps) / static_cast<float>(p.blend); };
+    float of_old = share(p.blend - step), of_new = share(step);
+#pragma unroll
+    for (int j = 0; j < WIDTH; j++) {
+        if (channel == p.channels) {
+            channel = 0;
+            step += p.across;
+            of_old = share(p.blend - step);
+            of_new = share(step);
+        }
+        channel++;
+        values[j] = old[j] * of_old + values[j] * of_new;
+    }
+    store_floats<T>(to, values);
+}
+
+template <typename T, int WIDTH> __device__ __forceinline__ void to_bytes(const ToBytesParams &p) {
+    const unsigned index = blockIdx.x * BLOCK_THREADS + threadIdx.x;
+    if (index >= static_cast<unsigned>(p.count)) {
+        return;
+    }
+    const std::int64_t at = static_cast<std::int64_t>(index) * WIDTH;
+    const auto x = load_floats<WIDTH>(static_cast<const T *>(p.x) + at);
+    Vec<std::uint8_t, WIDTH> bytes;
+#pragma unroll
+    for (int j = 0; j < WIDTH; j++) {
+        // fmaxf prefers a number to NaN.
+        const float level = fminf(fmaxf(x[j] * 0.5f + 0.5f, 0.0f), 1.0f);
+        bytes[j] = static_cast<std::uint8_t>(level * 255.0f);
+    }
+    store_global(reinterpret_cast<Vec<std::uint8_t, WIDTH> *>(static_cast<std::uint8_t *>(p.out) + at), bytes);
+}
+
 } // namespace
 
 KERNEL(copy_box_f16, BLOCK_THREADS, CopyBoxParams) { copy_box<f16, 8>(p); }
 KERNEL(copy_box_bf16, BLOCK_THREADS, CopyBoxParams) { copy_box<bf16, 8>(p); }
 KERNEL(copy_box_ragged_f16, BLOCK_THREADS, CopyBoxParams) { copy_box<f16, 1>(p); }
 KERNEL(copy_box_ragged_bf16, BLOCK_THREADS, CopyBoxParams) { copy_box<bf16, 1>(p); }
+KERNEL(blend_box_f16, BLOCK_THREADS, BlendBoxParams) { blend_box<f16, 8>(p); }
+KERNEL(blend_box_bf16, BLOCK_THREADS, BlendBoxParams) { blend_box<bf16, 8>(p); }
+KERNEL(blend_box_ragged_f16, BLOCK_THREADS, BlendBoxParams) { blend_box<f16, 1>(p); }
+KERNEL(blend_box_ragged_bf16, BLOCK_THREADS, BlendBoxParams) { blend_box<bf16, 1>(p); }
+KERNEL(to_bytes_f16, BLOCK_THREADS, ToBytesParams) { to_bytes<f16, 8>(p); }
+KERNEL(to_bytes_bf16, BLOCK_THREADS, ToBytesParams) { to_bytes<bf16, 8>(p); }
+KERNEL(to_bytes_ragged_f16, BLOCK_THREADS, ToBytesParams) { to_bytes<f16, 1>(p); }
+KERNEL(to_bytes_ragged_bf16, BLOCK_THREADS, ToBytesParams) { to_bytes<bf16, 1>(p); }
 
 KERNEL_FILE(tile);

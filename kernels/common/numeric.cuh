@@ -42,6 +42,25 @@ template <> inline std::uint32_t pack2<bf16>(float low, float high) {
 }
 #endif
 
+// The neighbours that pack2 puts together.
+template <typename T> __device__ __forceinline__ float unpack_low(std::uint32_t pair);
+template <typename T> __device__ __forceinline__ float unpack_high(std::uint32_t pair);
+#ifdef __CUDACC__
+template <> __device__ __forceinline__ float unpack_low<f16>(std::uint32_t pair) {
+    return __low2float(reinterpret_cast<const __half2 &>(pair));
+}
+template <> __device__ __forceinline__ float unpack_high<f16>(std::uint32_t pair) {
+    return __high2float(reinterpret_cast<const __half2 &>(pair));
+}
+template <> __device__ __forceinline__ float unpack_low<bf16>(std::uint32_t pair) { return __uint_as_float(pair << 16); }
+template <> __device__ __forceinline__ float unpack_high<bf16>(std::uint32_t pair) {
+    return __uint_as_float(pair & 0xFFFF0000);
+}
+#else
+template <typename T> float unpack_low(std::uint32_t pair) { return to_float(T{static_cast<std::uint16_t>(pair)}); }
+template <typename T> float unpack_high(std::uint32_t pair) { return to_float(T{static_cast<std::uint16_t>(pair >> 16)}); }
+#endif
+
 // x·σ(x)
 __device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
 

@@ -151,6 +151,18 @@ __device__ __forceinline__ float exp2_approx(float x) {
 #endif
 }
 
+// 1/x to about one unit in the last place; subnormal arguments and results become 0 (their reciprocals infinite).
+__device__ __forceinline__ float reciprocal_approx(float x) {
+#ifdef __CUDACC__
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    const float y = 1.0f / (std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x);
+    return std::fabs(y) < 0x1p-126f ? std::copysign(0.0f, y) : y;
+#endif
+}
+
 // Waits for `threads` threads, whole warps of the block, at barrier `id` of 1 to 15.
 __device__ __forceinline__ void named_barrier(unsigned id, unsigned threads) {
 #ifdef __CUDACC__

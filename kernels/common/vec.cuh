@@ -33,6 +33,25 @@ template <typename V> __device__ __forceinline__ void store_global(V *to, const 
     *to = value;
 }
 
+// N values as they were loaded, two to a register, until they are needed: of a Vec of them the compiler may give each a
+// register of its own.
+template <typename T, int N> struct Packed {
+    Vec<std::uint32_t, N / 2> pairs;
+
+    __device__ __forceinline__ float operator[](int i) const {
+        return i % 2 == 0 ? unpack_low<T>(pairs[i / 2]) : unpack_high<T>(pairs[i / 2]);
+    }
+};
+template <typename T> struct Packed<T, 1> {
+    T value;
+
+    __device__ __forceinline__ float operator[](int) const { return to_float(value); }
+};
+
+template <int N, typename T> __device__ __forceinline__ Packed<T, N> load_packed(const T *from) {
+    return load_global(reinterpret_cast<const Packed<T, N> *>(from));
+}
+
 // N values from `from`, which is aligned to them, as f32.
 template <int N, typename T> __device__ __forceinline__ Vec<float, N> load_floats(const T *from) {
     const auto values = load_global(reinterpret_cast<const Vec<T, N> *>(from));

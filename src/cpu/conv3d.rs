@@ -8,7 +8,7 @@
 //! Where there are many channels, 3×3 taps are computed with fewer products ([`winograd`]).
 //!
 //! The order of the sum behind a pixel follows from its place in its frame and its frame's place in the video; the frames
-//! after it do not change a bit of it.
+//! after it, and which of them are computed together, do not change a bit of it.
 
 mod packed;
 mod taps;
@@ -102,7 +102,8 @@ struct Tile {
 
 impl Call<'_> {
     fn run(&self) {
-        let [frames, height, width, cout] = self.op.out_shape();
+        let [_, height, width, cout] = self.op.out_shape();
+        let frames = self.op.computed();
         let depth = self.packed.depth();
         let most = (PACKED / depth / BLOCK_COLUMNS).max(1) * BLOCK_COLUMNS;
         let mut packed = Scratch::new(self.packed.columns(cout.min(most)) * depth);
@@ -112,11 +113,11 @@ impl Call<'_> {
             let packed = &mut packed[..self.packed.columns(columns.len()) * depth];
             self.packed.pack(columns.clone(), packed);
             let column_blocks = columns.len().div_ceil(BLOCK_COLUMNS);
-            (0..frames * row_blocks.len() * column_blocks).into_par_iter().for_each(|task| {
+            (0..frames.len() * row_blocks.len() * column_blocks).into_par_iter().for_each(|task| {
                 let rows = task / column_blocks;
                 let from = task % column_blocks * BLOCK_COLUMNS;
                 let block = Block {
-                    frame: rows / row_blocks.len(),
+                    frame: frames.start + rows / row_blocks.len(),
                     rows: row_blocks[rows % row_blocks.len()].clone(),
                     columns: start + from..columns.end.min(start + from + BLOCK_COLUMNS),
                 };

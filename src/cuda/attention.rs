@@ -1,8 +1,8 @@
-//! `attention`: `kernels/attention.cu`.
+//! `attention`: `kernels/attention.cu`, and `kernels/attention_wide.cu` for more than 128 features a head.
 
 use super::device::{Device, Memory};
 use super::params::{Address, params};
-use super::{Buffer, Cuda, Half, Plan, int};
+use super::{Buffer, Cuda, Half, Plan, attention_wide, int};
 use crate::error::{Error, Result};
 use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
 
@@ -11,7 +11,9 @@ pub(crate) const THREADS: u32 = 128;
 /// Rows of keys and values that a block holds, whatever its teams.
 const SHARED_ROWS: usize = 256;
 /// Bytes that one access moves.
-const VECTOR: usize = 16;
+pub(super) const VECTOR: usize = 16;
+/// The most features a head that its teams have room for.
+const LARGEST_TEAM: usize = 128;
 
 params! {
     /// See `kernels/attention.cu`.
@@ -55,14 +57,11 @@ struct Team {
 
 impl Team {
     /// The smallest that takes a sequence whole, or the largest. `extras` are a bias or a mask.
-    fn of(queries: usize, head_dim: usize, extras: bool) -> Result<Self> {
-        let room = [16, 64, 72, 128].into_iter().find(|&room| head_dim <= room && head_dim.is_multiple_of(8));
-        let head_dim = room.ok_or_else(|| {
-            Error::Unsupported(format!("attention with {head_dim} features a head: at most 128, a multiple of 8"))
-        })?;
-        let largest = if extras || head_dim == 128 { 64 } else { 128 };
+    fn of(queries: usize, head_dim: usize, extras: bool) -> Self {
+        let head_dim = [16, 64, 72].into_iter().find(|&room| head_dim <= room).unwrap_or(LARGEST_TEAM);
+        let largest = if extras || head_dim == LARGEST_TEAM { 64 } else { 128 };
         let queries = [16, 32, 64].into_iter().find(|&team| queries <= team).unwrap_or(largest);
-        Ok(Self { queries, head_dim })
+        Self { queries, head_dim }
     }
 
     fn kernel(self, half: Half) -> String {
@@ -81,7 +80,7 @@ impl Team {
 }
 
 /// The first element of a layout, and its strides.
-fn place<M: Memory>(buffer: &Buffer<M>, layout: &TokenLayout) -> Result<(Address, [i64; 3])> {
+pub(super) fn place<M: Memory>(buffer: &Buffer<M>, layout: &TokenLayout) -> Result<(Address, [i64; 3])> {
     let &TokenLayout { offset, outer_stride, inner_stride, token_stride } = layout;
     let strides = [outer_stride, inner_stride, token_stride];
     if !strides.iter().chain([&offset]).all(|len| len.is_multiple_of(VECTOR / 2)) {
@@ -101,10 +100,21 @@ pub(super) fn attention<D: Device>(
     if op.scale.is_nan() || op.scale <= 0.0 {
         return Err(Error::Unsupported(format!("attention with a scale of {}: only positive ones", op.scale)));
     }
+    if op.head_dim > attention_wide::LARGEST || !op.head_dim.is_multiple_of(VECTOR / 2) {
+        return Err(Error::Unsupported(format!(
+            "attention with {} features a head: at most {}, a multiple of {}",
+            op.head_dim,
+            attention_wide::LARGEST,
+            VECTOR / 2
+        )));
+    }
+    if op.head_dim > LARGEST_TEAM {
+        return attention_wide::attention(cuda, op, [q, k, v], extras, out);
+    }
     if extras.rope.is_some() && !op.rope_group.is_multiple_of(4) {
         return Err(Error::Unsupported(format!("RoPE in groups of {}: only multiples of 4", op.rope_group)));
     }
-    let team = Team::of(op.queries, op.head_dim, extras.bias.is_some() || extras.mask.is_some())?;
+    let team = Team::of(op.queries, op.head_dim, extras.bias.is_some() || extras.mask.is_some());
     let tasks = op.outer * op.inner * op.heads * op.queries.div_ceil(team.queries);
     let (q, [q_outer, q_inner, q_token]) = place(q, &op.q)?;
     let (k, [k_outer, k_inner, k_token]) = place(k, &op.k)?;

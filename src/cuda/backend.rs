@@ -1,10 +1,10 @@
 //! [`Backend`] by kernels: checks, then the operation's own file.
 
 use super::{Buffer, Cuda, Precision, Weight};
-use super::{attention, conv3d, embed, gemm, norm, patch, sampler, tile};
+use super::{attention, conv3d, depthwise, embed, gemm, groupnorm, norm, patch, resample, sampler, tile};
 use crate::backend::{Backend, DeviceBuffer, DeviceWeight};
 use crate::cuda::device::{Device, Memory};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::ConvExtras;
@@ -12,11 +12,6 @@ use crate::weights::Tensor;
 
 fn lens<M: Memory, const N: usize>(buffers: [Option<&Buffer<M>>; N]) -> [Option<usize>; N] {
     buffers.map(|buffer| buffer.map(DeviceBuffer::len))
-}
-
-/// The VAE's operations have no kernels yet.
-fn unsupported<T>(op: &str) -> Result<T> {
-    Err(Error::Unsupported(format!("{op} has no kernel yet: the VAE runs with --device cpu")))
 }
 
 impl<D: Device> Backend for Cuda<D> {
@@ -143,13 +138,15 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn conv3d(
         &self,
-        _: &ops::conv3d::Conv3d,
-        _: &Self::Buffer,
-        _: &Self::Weight,
-        _: ConvExtras<'_, Self::Buffer, Self::Weight>,
-        _: &mut Self::Buffer,
+        op: &ops::conv3d::Conv3d,
+        x: &Self::Buffer,
+        weight: &Self::Weight,
+        extras: ConvExtras<'_, Self::Buffer, Self::Weight>,
+        out: &mut Self::Buffer,
     ) -> Result<()> {
-        unsupported("conv3d")
+        let bias = extras.bias.map(|bias| bias.len());
+        op.validate(x.len, weight.shape(), bias, extras.other.map(|other| other.len), out.len)?;
+        conv3d::conv3d(self, op, x, weight, extras, out)
     }
 
     fn depthwise_conv(
@@ -161,7 +158,7 @@ impl<D: Device> Backend for Cuda<D> {
         out: &mut Self::Buffer,
     ) -> Result<()> {
         op.validate(x.len, weight.shape(), bias.len(), out.len)?;
-        conv3d::depthwise_conv(self, op, x, weight, bias, out)
+        depthwise::depthwise_conv(self, op, x, weight, bias, out)
     }
 
     fn alloc_moments(&self, moments: &ops::groupnorm::Moments) -> Result<Self::Buffer> {
@@ -170,26 +167,35 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn group_norm(
         &self,
-        _: &ops::groupnorm::GroupNorm,
-        _: &Self::Buffer,
-        _: &mut Self::Buffer,
-        _: &Self::Weight,
-        _: &Self::Weight,
-        _: &mut Self::Buffer,
+        op: &ops::groupnorm::GroupNorm,
+        x: &Self::Buffer,
+        moments: &mut Self::Buffer,
+        weight: &Self::Weight,
+        bias: &Self::Weight,
+        out: &mut Self::Buffer,
     ) -> Result<()> {
-        unsupported("group_norm")
+        op.validate(x.len, weight.len(), bias.len(), out.len)?;
+        groupnorm::group_norm(self, op, x, moments, [weight, bias], out)
     }
 
-    fn time_average(&self, _: &ops::resample::TimeAverage, _: &Self::Buffer, _: &mut Self::Buffer) -> Result<()> {
-        unsupported("time_average")
+    fn time_average(&self, op: &ops::resample::TimeAverage, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()> {
+        op.validate(x.len, out.len)?;
+        resample::time_average(self, op, x, out)
     }
 
-    fn time_double(&self, _: &ops::resample::TimeDouble, _: &Self::Buffer, _: &mut Self::Buffer) -> Result<()> {
-        unsupported("time_double")
+    fn time_double(&self, op: &ops::resample::TimeDouble, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()> {
+        op.validate(x.len, out.len)?;
+        resample::time_double(self, op, x, out)
     }
 
-    fn regroup_frames(&self, _: &ops::resample::RegroupFrames, _: &Self::Buffer, _: &mut Self::Buffer) -> Result<()> {
-        unsupported("regroup_frames")
+    fn regroup_frames(
+        &self,
+        op: &ops::resample::RegroupFrames,
+        x: &Self::Buffer,
+        out: &mut Self::Buffer,
+    ) -> Result<()> {
+        op.validate(x.len, out.len)?;
+        resample::regroup_frames(self, op, x, out)
     }
 
     fn embedding(
@@ -236,11 +242,13 @@ impl<D: Device> Backend for Cuda<D> {
         tile::copy_box(self, op, x, out)
     }
 
-    fn blend_box(&self, _: &ops::tile::BlendBox, _: &Self::Buffer, _: &mut Self::Buffer) -> Result<()> {
-        unsupported("blend_box")
+    fn blend_box(&self, op: &ops::tile::BlendBox, neighbour: &Self::Buffer, tile: &mut Self::Buffer) -> Result<()> {
+        op.validate(neighbour.len, tile.len)?;
+        tile::blend_box(self, op, neighbour, tile)
     }
 
-    fn to_bytes(&self, _: &ops::tile::ToBytes, _: &Self::Buffer, _: &mut [u8]) -> Result<()> {
-        unsupported("to_bytes")
+    fn to_bytes(&self, op: &ops::tile::ToBytes, x: &Self::Buffer, out: &mut [u8]) -> Result<()> {
+        op.validate(x.len, out.len())?;
+        tile::to_bytes(self, op, x, out)
     }
 }

@@ -1,7 +1,10 @@
 //! What Rust believes of the kernels' parameters, for the test that reads their sources.
 
 use super::params::Params;
-use super::{FLAT_THREADS, attention, conv3d, embed, gemm, norm, patch, sampler, tile};
+use super::{
+    FLAT_THREADS, attention, attention_wide, conv3d, depthwise, embed, gemm, groupnorm, norm, patch, resample, sampler,
+    tile,
+};
 
 /// A struct of parameters, and what is launched with it.
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +28,22 @@ const fn contract<P: Params>(stem: &'static str, threads: &'static [u32]) -> Con
 /// Every struct of parameters.
 pub const CONTRACTS: &[Contract] = &[
     contract::<attention::AttentionParams>("attention", &[attention::THREADS]),
-    contract::<conv3d::DepthwiseConvParams>("conv3d", &[FLAT_THREADS]),
+    contract::<attention_wide::AttentionWideParams>("attention_wide", &attention_wide::THREADS),
+    contract::<conv3d::CausalConv3dParams>("conv3d", &[conv3d::THREADS]),
+    contract::<depthwise::DepthwiseConvParams>("depthwise", &[FLAT_THREADS]),
     contract::<embed::EmbeddingParams>("embed", &[FLAT_THREADS]),
     contract::<embed::AddRowsParams>("embed", &[FLAT_THREADS]),
     contract::<gemm::GemmParams>("gemm", &gemm::THREADS),
+    contract::<groupnorm::GroupMomentsParams>("groupnorm", &[groupnorm::THREADS]),
+    contract::<groupnorm::GroupCombineParams>("groupnorm", &[groupnorm::THREADS]),
+    contract::<groupnorm::GroupApplyParams>("groupnorm", &[groupnorm::THREADS]),
     contract::<norm::NormParams>("norm", &[norm::THREADS]),
     contract::<patch::PatchEmbedParams>("patch", &[FLAT_THREADS]),
     contract::<patch::UnpatchifyParams>("patch", &[FLAT_THREADS]),
+    contract::<resample::ResampleParams>("resample", &[FLAT_THREADS]),
+    contract::<resample::RegroupFramesParams>("resample", &[FLAT_THREADS]),
     contract::<sampler::CombineParams>("sampler", &[FLAT_THREADS]),
     contract::<tile::CopyBoxParams>("tile", &[FLAT_THREADS]),
+    contract::<tile::BlendBoxParams>("tile", &[FLAT_THREADS]),
+    contract::<tile::ToBytesParams>("tile", &[FLAT_THREADS]),
 ];

@@ -1,62 +1,213 @@
-//! `depthwise_conv`: `kernels/conv3d.cu`.
+//! `conv3d`: `kernels/conv3d.cu`.
 
 use super::device::Device;
 use super::params::{Address, params};
-use super::{Buffer, Cuda, Weight, int};
-use crate::error::Result;
-use crate::ops::conv3d::DepthwiseConv;
+use super::{Buffer, Cuda, Plan, Weight, int};
+use crate::error::{Error, Result};
+use crate::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
+use crate::ops::groupnorm::Moments;
+use crate::ops::{expect_len, expect_that};
+
+/// Threads of a block.
+pub(crate) const THREADS: u32 = 128;
 
 params! {
     /// See `kernels/conv3d.cu`.
-    DepthwiseConvParams {
+    CausalConv3dParams {
         x: Address,
         weight: Address,
         bias: Address,
+        other: Address,
         out: Address,
-        count: i32,
-        channels: i32,
-        rows: i32,
-        columns: i32,
-        tokens: i32,
+        moments: Address,
+        height: i32,
         width: i32,
-        factor: i32,
-        across: i32,
-        front: i32,
-        padding: i32,
+        cin: i32,
+        cout: i32,
+        kt: i32,
+        kh: i32,
+        kw: i32,
+        time_stride: i32,
+        stride: i32,
+        pad_y: i32,
+        pad_x: i32,
+        enlarged: i32,
+        out_width: i32,
+        positions: i32,
+        first_frame: i32,
+        frames: i32,
+        columns: i32,
+        wide: i32,
+        group: i32,
+        groups: i32,
+        conv_scale: f32,
+        other_scale: f32,
     }
 }
 
-/// Launches [`DepthwiseConv`].
-pub(super) fn depthwise_conv<D: Device>(
+/// Positions of a tile, which is a slab of moments.
+const POSITIONS: usize = Moments::SLAB;
+/// Rows of a window, and the shortest row of positions with which they suffice.
+const WINDOW_ROWS: usize = 160;
+const WINDOW_WIDTH: usize = 9;
+/// Bytes of a row of a slice.
+const SLICE_ROW: usize = 64;
+/// Fewer tiles than this would not give two to every multiprocessor of a large GPU.
+const FEW_TILES: usize = 264;
+
+/// How a kernel brings its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    /// A slice for all taps of a kernel row.
+    Windows,
+    /// A slice for each tap.
+    Strided,
+    /// Element by element.
+    Ragged,
+}
+
+impl Input {
+    fn of(op: &Conv3d) -> Self {
+        let [.., width, _] = op.out_shape();
+        let windows = op.kernel[2] == 3 && op.stride[1] == 1 && op.padding == SpacePadding::Same;
+        match op.cin.is_multiple_of(8) {
+            false => Self::Ragged,
+            true if windows && width >= WINDOW_WIDTH => Self::Windows,
+            true => Self::Strided,
+        }
+    }
+
+    /// The channels that kernels make tiles of, the most first.
+    fn widths(self, cout: usize) -> &'static [usize] {
+        match self {
+            Self::Windows if cout <= 8 => &[8],
+            Self::Windows => &[128, 96, 64],
+            Self::Strided => &[128, 64],
+            Self::Ragged => &[64],
+        }
+    }
+}
+
+/// Which kernel, and how many channels of its tiles are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tile {
+    input: Input,
+    width: usize,
+    columns: usize,
+}
+
+impl Tile {
+    /// The tile for moments of groups of `group` channels (1 without moments). Says nothing of the frames that are
+    /// computed, so that chunks of a video go the same way as the whole.
+    fn of(op: &Conv3d, group: usize) -> Option<Self> {
+        let input = Input::of(op);
+        let tiles = input.widths(op.cout).iter().filter_map(|&width| {
+            // Whole groups, and rows that begin on multiples of sixteen bytes, if both can be had.
+            let step = [lcm(8, group), group].into_iter().find(|&step| step <= width)?;
+            Some(Self { input, width, columns: width / step * step })
+        });
+        let tiles: Vec<_> = tiles.collect();
+        // The fewest columns beside the output; of equals the widest, as long as there are enough of them.
+        let best = tiles.iter().min_by_key(|tile| tile.across(op) * tile.width)?;
+        let few = op.out_shape()[0] * best.blocks_of_a_frame(op) < FEW_TILES;
+        tiles.last().filter(|_| few).or(Some(best)).copied()
+    }
+
+    fn name(self) -> String {
+        match self.input {
+            Input::Windows => format!("n{}", self.width),
+            Input::Strided => format!("strided_n{}", self.width),
+            Input::Ragged => "ragged".into(),
+        }
+    }
+
+    /// Tiles beside each other.
+    fn across(self, op: &Conv3d) -> usize {
+        op.cout.div_ceil(self.columns)
+    }
+
+    fn blocks_of_a_frame(self, op: &Conv3d) -> usize {
+        op.moments().positions.div_ceil(POSITIONS) * self.across(op)
+    }
+
+    /// Two slices of the input, or three, and three of the weight.
+    fn shared_bytes(self) -> usize {
+        let input = if self.input == Input::Windows { 2 * WINDOW_ROWS } else { 3 * POSITIONS };
+        (input + 3 * self.width) * SLICE_ROW
+    }
+}
+
+fn lcm(a: usize, b: usize) -> usize {
+    let mut multiples = (1..=b).map(|factor| factor * a);
+    multiples.find(|multiple| multiple.is_multiple_of(b)).expect("the product is one")
+}
+
+/// Launches [`Conv3d`].
+pub(super) fn conv3d<D: Device>(
     cuda: &Cuda<D>,
-    op: &DepthwiseConv,
+    op: &Conv3d,
     x: &Buffer<D::Memory>,
     weight: &Weight<D::Memory>,
-    bias: &Weight<D::Memory>,
+    extras: ConvExtras<'_, Buffer<D::Memory>, Weight<D::Memory>>,
     out: &mut Buffer<D::Memory>,
 ) -> Result<()> {
-    // Space: rows and columns. Time: frames and positions.
-    let (height, width, channels, factor, across) = match *op {
-        DepthwiseConv::Space { height, width, channels, factor, .. } => (height, width, channels, factor, factor),
-        DepthwiseConv::Time { frames, positions, channels, factor, .. } => (frames, positions, channels, factor, 1),
+    if out.len == 0 {
+        return Ok(());
+    }
+    let moments = op.moments();
+    let (mut group, mut moments_address) = (1, Address::NULL);
+    if let Some(buffer) = extras.moments {
+        let divides = moments.groups > 0 && op.cout.is_multiple_of(moments.groups);
+        expect_that("conv3d", "moment_groups", divides, "a divisor of the channels", (moments.groups, op.cout))?;
+        expect_len("conv3d", "moments", buffer.len, moments.len())?;
+        (group, moments_address) = (op.cout / moments.groups, buffer.single());
+    }
+    let Some(tile) = Tile::of(op, group) else {
+        return Err(Error::Unsupported(format!(
+            "moments of groups of {group} channels: no kernel makes so many at once"
+        )));
     };
-    let wide = channels.is_multiple_of(8) && factor == 2;
-    let count = out.len / if wide { 8 } else { 1 };
-    let params = DepthwiseConvParams {
+    // Kernels count the elements of a frame and of the weight in 32 bits.
+    int(op.height * op.width * op.cin)?;
+    int(weight.shape.iter().product())?;
+    let [pad_y, pad_x] = op.pad_front();
+    let params = CausalConv3dParams {
         x: x.half(),
         weight: weight.address(),
-        bias: bias.address(),
+        bias: extras.bias.map_or(Address::NULL, Weight::address),
+        other: extras.other.map_or(Address::NULL, Buffer::half),
         out: out.half(),
-        count: int(count)?,
-        channels: int(channels)?,
-        rows: int((height + op.front()) / factor)?,
-        columns: int(width / across)?,
-        tokens: int(height * width)?,
-        width: int(width)?,
-        factor: int(factor)?,
-        across: int(across)?,
-        front: int(op.front())?,
-        padding: 0,
+        moments: moments_address,
+        height: int(op.height)?,
+        width: int(op.width)?,
+        cin: int(op.cin)?,
+        cout: int(op.cout)?,
+        kt: int(op.kernel[0])?,
+        kh: int(op.kernel[1])?,
+        kw: int(op.kernel[2])?,
+        time_stride: int(op.stride[0])?,
+        stride: int(op.stride[1])?,
+        pad_y: int(pad_y)?,
+        pad_x: int(pad_x)?,
+        enlarged: i32::from(op.upsample),
+        out_width: int(op.out_shape()[2])?,
+        positions: int(moments.positions)?,
+        first_frame: int(op.computed().start)?,
+        frames: int(op.computed().len())?,
+        columns: int(tile.columns)?,
+        wide: i32::from([op.cout, tile.columns].iter().all(|len| len.is_multiple_of(8))),
+        group: int(group)?,
+        groups: int(moments.groups)?,
+        conv_scale: op.conv_scale,
+        other_scale: op.other_scale,
     };
-    cuda.launch(&cuda.flat("depthwise_conv", wide, count, op.flops(), op.bytes(2)), &params)
+    let plan = Plan {
+        kernel: format!("causal_conv3d_nthwc_{}_{}", tile.name(), cuda.half.suffix()),
+        grid: [op.computed().len() * tile.blocks_of_a_frame(op), 1, 1],
+        threads: THREADS,
+        shared_bytes: tile.shared_bytes(),
+        flops: op.flops(),
+        bytes: op.bytes(2),
+    };
+    cuda.launch(&plan, &params)
 }

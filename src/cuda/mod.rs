@@ -5,15 +5,19 @@
 //! kernel and its grid, and launches.
 
 mod attention;
+mod attention_wide;
 mod backend;
 mod contracts;
 mod conv3d;
+mod depthwise;
 pub mod device;
 mod embed;
 mod gemm;
+mod groupnorm;
 mod norm;
 pub mod params;
 mod patch;
+mod resample;
 mod sampler;
 mod tile;
 
@@ -24,7 +28,7 @@ use crate::error::{Error, Result};
 use device::{Device, Launch, Memory};
 use half::{bf16, f16};
 use params::{Address, Params};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The 16-bit type of activations and parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,9 +138,11 @@ impl<M: Memory> Weight<M> {
 
 /// Kernels on a device.
 #[derive(Debug)]
-pub struct Cuda<D> {
+pub struct Cuda<D: Device> {
     device: Arc<D>,
     half: Half,
+    /// Where kernels leave what goes to the host at once; kept from call to call.
+    staging: Mutex<Option<D::Memory>>,
 }
 
 /// Threads of a block in kernels where each thread goes about a part of its own.
@@ -155,7 +161,7 @@ struct Plan {
 impl<D: Device> Cuda<D> {
     /// A backend that keeps activations and parameters in `half` on `device`.
     pub fn new(device: Arc<D>, half: Half) -> Self {
-        Self { device, half }
+        Self { device, half, staging: Mutex::new(None) }
     }
 
     /// The device.
@@ -165,6 +171,15 @@ impl<D: Device> Cuda<D> {
 
     fn buffer(&self, len: usize, precision: Precision) -> Result<Buffer<D::Memory>> {
         Ok(Buffer { memory: self.device.alloc(len * precision.bytes())?, len, precision })
+    }
+
+    /// Lends `work` at least `bytes` bytes of device memory, the same as last time where they suffice.
+    fn staged(&self, bytes: usize, work: impl FnOnce(&D::Memory) -> Result<()>) -> Result<()> {
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = staging.take().filter(|kept| kept.len() >= bytes);
+        // What is too small is freed before more is asked for.
+        let memory = kept.map_or_else(|| self.device.alloc(bytes), Ok)?;
+        work(staging.insert(memory))
     }
 
     /// A thread for each of `items`, by the kernel of `op` that takes vectors (`wide`) or the one for any sizes.

@@ -1,10 +1,10 @@
-//! `copy_box`: `kernels/tile.cu`.
+//! `copy_box`, `blend_box`, `to_bytes`: `kernels/tile.cu`.
 
-use super::device::Device;
+use super::device::{Device, Memory};
 use super::params::{Address, params};
 use super::{Buffer, Cuda, int};
 use crate::error::Result;
-use crate::ops::tile::{BoxAt, CopyBox};
+use crate::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox, ToBytes};
 
 params! {
     /// See `kernels/tile.cu`.
@@ -20,6 +20,35 @@ params! {
         count: i32,
         rows: i32,
         line: i32,
+        padding: i32,
+    }
+}
+
+params! {
+    /// See `kernels/tile.cu`.
+    BlendBoxParams {
+        neighbour: Address,
+        tile: Address,
+        from_start: i64,
+        from_frame: i64,
+        from_row: i64,
+        to_frame: i64,
+        to_row: i64,
+        count: i32,
+        rows: i32,
+        line: i32,
+        channels: i32,
+        blend: i32,
+        across: i32,
+    }
+}
+
+params! {
+    /// See `kernels/tile.cu`.
+    ToBytesParams {
+        x: Address,
+        out: Address,
+        count: i32,
         padding: i32,
     }
 }
@@ -60,4 +89,58 @@ pub(super) fn copy_box<D: Device>(
         padding: 0,
     };
     cuda.launch(&cuda.flat("copy_box", wide, count, 0, op.bytes(2)), &params)
+}
+
+/// Launches [`BlendBox`].
+pub(super) fn blend_box<D: Device>(
+    cuda: &Cuda<D>,
+    op: &BlendBox,
+    neighbour: &Buffer<D::Memory>,
+    tile: &mut Buffer<D::Memory>,
+) -> Result<()> {
+    let [frames, rows, columns] = op.extent();
+    let line = columns * op.channels;
+    let mut origin = [0; 3];
+    origin[op.axis_index()] = op.neighbour[op.axis_index()] - op.blend;
+    let from = places(&BoxAt { size: op.neighbour, origin }, op.channels);
+    let to = places(&BoxAt::whole(op.tile), op.channels);
+    let wide = [from, to].iter().flatten().chain([&line]).all(|len| len.is_multiple_of(8));
+    let count = frames * rows * line / if wide { 8 } else { 1 };
+    let [from_start, from_frame, from_row] = from.map(|len| len as i64);
+    let [_, to_frame, to_row] = to.map(|len| len as i64);
+    let params = BlendBoxParams {
+        neighbour: neighbour.half(),
+        tile: tile.half(),
+        from_start,
+        from_frame,
+        from_row,
+        to_frame,
+        to_row,
+        count: int(count)?,
+        rows: int(rows)?,
+        line: int(line)?,
+        channels: int(op.channels)?,
+        blend: int(op.blend)?,
+        across: i32::from(op.axis == BlendAxis::Columns),
+    };
+    cuda.launch(&cuda.flat("blend_box", wide, count, op.flops(), op.bytes(2)), &params)
+}
+
+/// Launches [`ToBytes`] into memory that the backend keeps for this, and copies what came of it.
+pub(super) fn to_bytes<D: Device>(cuda: &Cuda<D>, op: &ToBytes, x: &Buffer<D::Memory>, out: &mut [u8]) -> Result<()> {
+    if op.len == 0 {
+        return Ok(());
+    }
+    let wide = [op.offset, op.len].iter().all(|len| len.is_multiple_of(8));
+    let count = op.len / if wide { 8 } else { 1 };
+    cuda.staged(op.len, |staging| {
+        let params = ToBytesParams {
+            x: Address(x.half().0 + 2 * op.offset as u64),
+            out: Address(staging.address()),
+            count: int(count)?,
+            padding: 0,
+        };
+        cuda.launch(&cuda.flat("to_bytes", wide, count, 4 * op.len as u64, op.bytes(2)), &params)?;
+        cuda.device.read(staging, 0, out)
+    })
 }

@@ -1,4 +1,5 @@
-//! `kernels/attention.cu`: every team and width, in the layouts of the model, with bias, mask and RoPE.
+//! `kernels/attention.cu`: every team and width, in the layouts of the model, with bias, mask and RoPE; and
+//! `kernels/attention_wide.cu`, which has none of these.
 
 use super::policy::{against_the_cpu, body, devices, half_values, host, rounded, values};
 use osp::Error;
@@ -31,6 +32,8 @@ struct Case {
     mask: bool,
     /// RoPE in so many groups; none if 0.
     rope_groups: usize,
+    /// Whether every key scores higher than those before it, for every query. Spatial only.
+    rising: bool,
 }
 
 impl Case {
@@ -46,6 +49,7 @@ impl Case {
             bias: false,
             mask: false,
             rope_groups: 0,
+            rising: false,
         }
     }
 
@@ -90,7 +94,10 @@ impl Case {
         let op = self.descriptor();
         let (tokens, row) = (op.outer * op.inner * op.queries, op.heads * op.head_dim);
         let upload = |seed: u64, len: usize| {
-            let values: Vec<f32> = half_values(seed, len, half).iter().map(|x| self.amplitude * x).collect();
+            let mut values: Vec<f32> = half_values(seed, len, half).iter().map(|x| self.amplitude * x).collect();
+            if self.rising {
+                values.chunks_exact_mut(3 * row).enumerate().for_each(|(token, qkv)| self.raise(token, qkv));
+            }
             backend.upload(&rounded(&values, half)).unwrap()
         };
         let (q, kv) = match self.kind {
@@ -106,6 +113,15 @@ impl Case {
         let mut out = backend.upload(&vec![0.5; 8 + tokens * (row + 8)]).unwrap();
         backend.attention(&op, &q, kv, kv, extras, &mut out).unwrap();
         host(backend, &out)
+    }
+
+    /// Makes queries positive, and keys larger with their place in the sequence.
+    fn raise(&self, token: usize, qkv: &mut [f32]) {
+        let row = qkv.len() / 3;
+        let height = self.amplitude * (token % self.keys) as f32 / self.keys as f32;
+        let (q, kv) = qkv.split_at_mut(row);
+        q.iter_mut().for_each(|q| *q = q.abs());
+        kv[..row].iter_mut().for_each(|k| *k = 0.01 * *k + height);
     }
 }
 
@@ -184,6 +200,32 @@ fn large_scores_agree_with_the_cpu() {
     check([
         Case { amplitude: 12.0, ..Case::spatial(72, 300) },
         Case { amplitude: 12.0, bias: true, ..Case::spatial(16, 300) },
+        Case { rising: true, ..Case::spatial(72, 140) },
+    ]);
+}
+
+#[test]
+fn wide_heads_agree_with_the_cpu() {
+    check([1, 15, 64, 65, 200].map(|tokens| Case::spatial(512, tokens)));
+    check([136, 160, 256].map(|head_dim| Case::spatial(head_dim, 70)));
+    let heads = |head_dim, tokens| Case { sequences: [2, 2, 2], ..Case::spatial(head_dim, tokens) };
+    check([heads(264, 33), Case { kind: Kind::Cross, keys: 50, ..heads(192, 20) }]);
+}
+
+#[test]
+fn wide_temporal_attention_agrees_with_the_cpu() {
+    let case =
+        |head_dim, tokens| Case { kind: Kind::Temporal, sequences: [2, 3, 1], ..Case::spatial(head_dim, tokens) };
+    check([case(512, 17), case(512, 2), case(256, 40)]);
+}
+
+#[test]
+fn large_scores_of_wide_heads_agree_with_the_cpu() {
+    // Scores up to 30 and more, once anywhere and once with the largest last; for 256 features beyond exp's range.
+    check([
+        Case { amplitude: 4.5, ..Case::spatial(512, 100) },
+        Case { rising: true, ..Case::spatial(512, 100) },
+        Case { amplitude: 12.0, ..Case::spatial(256, 100) },
     ]);
 }
 
@@ -201,7 +243,8 @@ fn attention_refuses_what_its_kernels_cannot() {
         }
     };
     let op = Case::spatial(72, 5).descriptor();
-    assert!(refused(&Case::spatial(136, 5).descriptor(), false).contains("136 features"));
+    assert!(refused(&Case::spatial(520, 5).descriptor(), false).contains("520 features"));
+    assert!(refused(&Case::spatial(136, 5).descriptor(), true).contains("136 features a head and a bias"));
     assert!(refused(&Case::spatial(12, 5).descriptor(), false).contains("12 features"));
     assert!(refused(&Attention { scale: 0.0, ..op }, false).contains("scale of 0"));
     assert!(refused(&Attention { rope_group: 18, ..op }, true).contains("groups of 18"));

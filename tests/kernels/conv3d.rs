@@ -1,60 +1,225 @@
-//! `kernels/conv3d.cu`: keys and values made fewer in space and in time.
+//! `kernels/conv3d.cu`: every way of bringing the input with every width of tile, borders of all kinds, what is fused, and
+//! videos that are computed in chunks of time.
 
-use super::policy::{against_the_cpu, body, half_values, host};
-use osp::backend::Backend;
+use super::policy::{against_the_cpu, body, devices, half_values, host, rounded};
+use osp::backend::{Backend, DeviceBuffer};
 use osp::cuda::Half;
-use osp::ops::conv3d::DepthwiseConv;
+use osp::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
+use osp::ops::groupnorm::Moments;
 use osp::weights::Tensor;
 
+/// What frames hold that must not be touched.
+const BEFORE: f32 = 7.0;
+/// So many frames that the tiles of one suffice for kernels with wide tiles; few of them are computed.
+const MANY: usize = 264;
+
 #[derive(Clone, Copy, Debug)]
-struct Case(DepthwiseConv);
+struct Case {
+    op: Conv3d,
+    bias: bool,
+    other: bool,
+}
+
+/// The plain convolution, with bias.
+fn plain(size: [usize; 3], channels: [usize; 2], kernel: [usize; 3]) -> Case {
+    let [frames, height, width] = size;
+    Case { op: Conv3d::new(frames, height, width, channels[0], channels[1], kernel), bias: true, other: false }
+}
 
 impl Case {
+    fn change(self, change: impl Fn(Conv3d) -> Conv3d) -> Self {
+        Self { op: change(self.op), ..self }
+    }
+
+    fn groups(self, moment_groups: usize) -> Self {
+        self.change(|op| Conv3d { moment_groups, ..op })
+    }
+
+    fn only(self, start: usize, end: usize) -> Self {
+        self.change(|op| Conv3d { only: Some([start, end]), ..op })
+    }
+
+    fn half_size(self) -> Self {
+        self.change(|op| Conv3d { stride: [1, 2], padding: SpacePadding::RightBottom, ..op })
+    }
+
+    fn twice_size(self) -> Self {
+        self.change(|op| Conv3d { upsample: true, ..op })
+    }
+
+    fn half_rate(self) -> Self {
+        self.change(|op| Conv3d { stride: [2, op.stride[1]], ..op })
+    }
+
+    fn mixed(self) -> Self {
+        let op = Conv3d { conv_scale: 0.75, other_scale: -0.5, ..self.op };
+        Self { op, bias: self.bias, other: true }
+    }
+
+    /// The output, and the moments where the backend keeps them, of the convolution in these chunks of time.
+    fn chunks<B: Backend>(&self, backend: &B, half: Half, chunks: &[[usize; 2]]) -> [Vec<f32>; 2] {
+        let op = &self.op;
+        let [kt, kh, kw] = op.kernel;
+        let x = backend.upload(&half_values(1, op.frames * op.height * op.width * op.cin, half)).unwrap();
+        let depth = kt * kh * kw * op.cin;
+        // Of a size that gives sums about as large as one.
+        let scale = 3.0 / (depth as f32).sqrt();
+        let weight: Vec<f32> = half_values(2, op.cout * depth, half).iter().map(|value| value * scale).collect();
+        let weight = Tensor::from_f32(&[op.cout, kt, kh, kw, op.cin], &rounded(&weight, half));
+        let weight = backend.weight(vec![weight]).unwrap();
+        let bias = Tensor::from_f32(&[op.cout], &half_values(3, op.cout, half));
+        let bias = self.bias.then(|| backend.weight(vec![bias]).unwrap());
+        let len = op.out_shape().iter().product();
+        let other = self.other.then(|| backend.upload(&half_values(4, len, half)).unwrap());
+        let mut out = backend.upload(&vec![BEFORE; len]).unwrap();
+        let mut moments = (op.moment_groups > 0).then(|| {
+            let len = backend.alloc_moments(&op.moments()).unwrap().len();
+            backend.upload_f32(&vec![BEFORE; len]).unwrap()
+        });
+        for &chunk in chunks {
+            let op = Conv3d { only: Some(chunk), ..*op };
+            let extras = ConvExtras { bias: bias.as_ref(), other: other.as_ref(), moments: moments.as_mut() };
+            backend.conv3d(&op, &x, &weight, extras, &mut out).unwrap();
+        }
+        [host(backend, &out), moments.map_or(Vec::new(), |moments| host(backend, &moments))]
+    }
+
     fn run<B: Backend>(&self, backend: &B, half: Half) -> Vec<f32> {
-        let Self(op) = self;
-        let (outer, tokens, channels, shape) = match *op {
-            DepthwiseConv::Space { outer, height, width, channels, factor } => {
-                (outer, height * width, channels, vec![channels, factor, factor])
+        let computed = self.op.computed();
+        let [out, moments] = self.chunks(backend, half, &[[computed.start, computed.end]]);
+        let frame = out.len() / self.op.out_shape()[0];
+        let untouched = |values: &[f32]| values.iter().all(|&value| value == BEFORE);
+        assert!(untouched(&out[..computed.start * frame]) && untouched(&out[computed.end * frame..]), "{self:?}");
+        if !moments.is_empty() {
+            self.check_moments(&out, &moments);
+        }
+        out
+    }
+
+    /// The moments must be those of the output as it is stored.
+    fn check_moments(&self, out: &[f32], moments: &[f32]) {
+        let Moments { frames, positions, channels, groups } = self.op.moments();
+        let (slabs, width) = (self.op.moments().slabs(), channels / groups);
+        for (i, found) in moments[..2 * frames * slabs * groups].chunks(2).enumerate() {
+            let (frame, slab, group) = (i / groups / slabs, i / groups % slabs, i % groups);
+            if !self.op.computed().contains(&frame) {
+                assert_eq!(found, [BEFORE; 2], "{self:?}, frame {frame}");
+                continue;
             }
-            DepthwiseConv::Time { outer, frames, positions, channels, factor } => {
-                (outer, frames * positions, channels, vec![channels, factor])
-            }
-        };
-        let parameter = |seed, shape: &[usize]| {
-            let tensor = Tensor::from_f32(shape, &half_values(seed, shape.iter().product(), half));
-            backend.weight(vec![tensor]).unwrap()
-        };
-        let x = backend.upload(&half_values(1, outer * tokens * channels, half)).unwrap();
-        let (weight, bias) = (parameter(2, &shape), parameter(3, &[channels]));
-        let mut out = backend.alloc(outer * op.out_tokens() * channels).unwrap();
-        backend.depthwise_conv(op, &x, &weight, &bias, &mut out).unwrap();
-        host(backend, &out)
+            let slab_positions = slab * Moments::SLAB..positions.min((slab + 1) * Moments::SLAB);
+            let members = slab_positions.flat_map(|position| {
+                let at = (frame * positions + position) * channels + group * width;
+                out[at..at + width].iter().map(|&value| f64::from(value))
+            });
+            let count = members.clone().count() as f64;
+            let mean = members.clone().sum::<f64>() / count;
+            let m2 = members.map(|value| (value - mean).powi(2)).sum::<f64>();
+            let typical = (m2 / count).sqrt() + mean.abs();
+            let error = [f64::from(found[0]) - mean, (f64::from(found[1]) - m2) / count];
+            let close = error[0].abs() <= 1e-5 * typical && error[1].abs() <= 1e-5 * typical * typical;
+            assert!(close, "{self:?}, frame {frame}, slab {slab}, group {group}: {found:?}, not {mean} and {m2}");
+        }
     }
 }
 
 body!(Case);
 
-/// By vectors, and ragged: by the channels and by the factor.
-const SIZES: [(usize, usize); 7] = [(8, 2), (144, 2), (1152, 2), (7, 2), (8, 3), (7, 3), (8, 1)];
+fn check(cases: impl IntoIterator<Item = Case>) {
+    for case in cases {
+        against_the_cpu(&case, &case);
+    }
+}
 
 #[test]
-fn depthwise_conv_in_space_agrees_with_the_cpu() {
-    for (channels, factor) in SIZES {
-        // Whole windows; rows and columns that are dropped.
-        for [outer, height, width] in [[1, 6, 6], [3, 7, 5], [2, 3, 4]] {
-            let case = Case(DepthwiseConv::Space { outer, height, width, channels, factor });
-            against_the_cpu(&case, &case);
+fn windows_agree_with_the_cpu() {
+    check([
+        plain([2, 5, 9], [8, 64], [3, 3, 3]).groups(32).mixed(),
+        plain([1, 16, 16], [64, 32], [3, 3, 3]).groups(32),
+        // The most rows that a window can hold.
+        plain([1, 30, 9], [8, 64], [1, 3, 3]).groups(8),
+        plain([1, 3, 300], [8, 40], [1, 3, 3]),
+        plain([5, 5, 10], [32, 64], [3, 3, 3]).groups(32).mixed().half_rate(),
+        plain([2, 5, 7], [40, 32], [1, 3, 3]).groups(32).twice_size(),
+        plain([2, 8, 16], [160, 13], [1, 1, 3]).groups(1),
+    ]);
+}
+
+#[test]
+fn wide_tiles_agree_with_the_cpu() {
+    check([
+        plain([MANY, 9, 16], [40, 128], [1, 3, 3]).groups(32).only(5, 6),
+        plain([MANY, 5, 9], [8, 250], [3, 3, 3]).mixed().only(0, 1),
+        plain([MANY, 5, 9], [32, 96], [3, 3, 3]).groups(32).mixed().only(1, 2),
+        plain([MANY, 2, 40], [8, 192], [3, 3, 3]).groups(32).only(MANY - 1, MANY),
+        plain([MANY, 5, 7], [8, 160], [1, 3, 3]).groups(32).twice_size().only(7, 8),
+        plain([MANY, 16, 33], [16, 128], [1, 3, 3]).groups(32).mixed().half_size().only(7, 8),
+    ]);
+}
+
+#[test]
+fn few_output_channels_agree_with_the_cpu() {
+    check([
+        plain([2, 33, 9], [32, 3], [3, 3, 3]),
+        plain([1, 16, 16], [128, 3], [3, 3, 3]),
+        plain([5, 5, 10], [8, 8], [3, 3, 3]).groups(8).mixed(),
+        plain([2, 6, 12], [96, 6], [1, 3, 3]).groups(2).mixed(),
+        plain([2, 3, 5], [16, 4], [1, 3, 3]).twice_size(),
+    ]);
+}
+
+#[test]
+fn strides_and_other_kernels_agree_with_the_cpu() {
+    check([
+        plain([2, 16, 33], [32, 64], [1, 3, 3]).groups(32).half_size(),
+        plain([1, 5, 7], [64, 32], [1, 3, 3]).half_size(),
+        plain([2, 5, 7], [8, 8], [1, 1, 1]),
+        plain([1, 16, 16], [128, 64], [1, 1, 1]).groups(32).mixed(),
+        plain([5, 5, 7], [24, 96], [3, 1, 1]).groups(32),
+        // Rows too short for windows.
+        plain([5, 5, 7], [32, 32], [3, 3, 3]).groups(32).mixed().half_rate(),
+        plain([1, 1, 1], [160, 3], [3, 3, 3]),
+        plain([2, 4, 6], [8, 12], [2, 4, 5]).twice_size().half_size(),
+        Case { bias: false, ..plain([2, 9, 20], [8, 16], [1, 5, 5]) },
+    ]);
+}
+
+#[test]
+fn odd_input_channels_agree_with_the_cpu() {
+    check([
+        plain([2, 5, 7], [3, 128], [1, 3, 3]).groups(32),
+        plain([2, 12, 16], [3, 32], [3, 3, 3]).groups(32),
+        plain([5, 5, 7], [4, 64], [3, 3, 3]).groups(32).mixed().half_rate(),
+        plain([2, 33, 9], [4, 4], [1, 1, 1]),
+        plain([2, 9, 8], [7, 13], [2, 3, 5]).groups(13).half_size().half_rate(),
+        plain([1, 5, 7], [12, 9], [1, 3, 3]).twice_size().groups(3),
+    ]);
+}
+
+#[test]
+fn chunks_of_time_are_bit_for_bit_the_whole() {
+    for case in [
+        plain([5, 9, 16], [8, 64], [3, 3, 3]).groups(32).mixed(),
+        plain([9, 5, 7], [16, 32], [3, 3, 3]).groups(32).half_rate(),
+        plain([5, 5, 7], [4, 8], [3, 3, 3]).groups(4),
+        plain([5, 5, 9], [8, 3], [3, 3, 3]),
+    ] {
+        for (cuda, half) in devices() {
+            let whole = case.chunks(&cuda, half, &[[0, 5]]);
+            let chunks = case.chunks(&cuda, half, &[[0, 1], [1, 3], [3, 3], [3, 5]]);
+            for (whole, chunks) in whole.iter().zip(&chunks) {
+                assert!(whole.iter().zip(chunks).all(|(whole, chunk)| whole.to_bits() == chunk.to_bits()), "{case:?}");
+            }
         }
     }
 }
 
 #[test]
-fn depthwise_conv_in_time_agrees_with_the_cpu() {
-    for (channels, factor) in SIZES {
-        // One frame, odd and even numbers of frames.
-        for [outer, frames, positions] in [[1, 1, 5], [2, 5, 3], [1, 17, 2], [2, 6, 3], [1, 4, 1]] {
-            let case = Case(DepthwiseConv::Time { outer, frames, positions, channels, factor });
-            against_the_cpu(&case, &case);
-        }
+fn a_sum_is_the_same_in_small_tiles_and_in_wide_ones() {
+    for (cuda, half) in devices() {
+        let first_frame = |frames: usize| {
+            let [out, _] = plain([frames, 3, 9], [40, 128], [1, 3, 3]).chunks(&cuda, half, &[[0, 1]]);
+            out[..3 * 9 * 128].to_vec()
+        };
+        assert_eq!(first_frame(1), first_frame(MANY));
     }
 }

@@ -1,9 +1,10 @@
-//! `kernels/tile.cu`: boxes by vectors and ragged, into videos whose rest must stay.
+//! `kernels/tile.cu`: boxes by vectors and ragged, into videos whose rest must stay; bytes of every value there is.
 
-use super::policy::{body, exactly_the_cpu, half_values, host};
+use super::policy::{against_the_cpu, body, exactly_the_cpu, half_values, host};
+use half::{bf16, f16};
 use osp::backend::Backend;
 use osp::cuda::Half;
-use osp::ops::tile::{BoxAt, CopyBox};
+use osp::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox, ToBytes};
 
 #[derive(Clone, Copy, Debug)]
 struct Case(CopyBox);
@@ -55,4 +56,85 @@ fn copy_box_moves_single_elements() {
 #[test]
 fn an_empty_box_changes_nothing() {
     check([0, 3, 2], 8, ([1, 3, 2], [0; 3]), ([1, 3, 2], [0; 3]));
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Blend(BlendBox);
+
+impl Blend {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Vec<f32> {
+        let Self(op) = self;
+        let video = |seed, size: [usize; 3]| {
+            backend.upload(&half_values(seed, size.iter().product::<usize>() * op.channels, half)).unwrap()
+        };
+        let mut tile = video(2, op.tile);
+        backend.blend_box(op, &video(1, op.neighbour), &mut tile).unwrap();
+        host(backend, &tile)
+    }
+}
+
+body!(Blend);
+
+fn blend(neighbour: [usize; 3], tile: [usize; 3], channels: usize, axis: BlendAxis, blend: usize) {
+    let case = Blend(BlendBox { neighbour, tile, channels, axis, blend });
+    against_the_cpu(&case, &case);
+}
+
+#[test]
+fn blend_box_fades_rows_and_columns() {
+    for axis in [BlendAxis::Rows, BlendAxis::Columns] {
+        // Vectors that cross pixels, and that do not.
+        blend([2, 16, 16], [2, 16, 16], 3, axis, 8);
+        blend([2, 9, 8], [1, 12, 16], 4, axis, 6);
+        blend([1, 5, 6], [3, 4, 5], 8, axis, 3);
+        blend([1, 5, 6], [3, 4, 5], 24, axis, 3);
+        blend([2, 64, 64], [2, 64, 64], 1, axis, 64);
+        // One of the line, the strides and the start is no whole vectors.
+        blend([2, 7, 9], [2, 8, 6], 3, axis, 5);
+        blend([1, 6, 9], [1, 6, 8], 1, axis, 4);
+        blend([1, 8, 8], [1, 8, 12], 2, axis, 3);
+        blend([1, 3, 3], [1, 3, 3], 7, axis, 1);
+        // Nothing fades.
+        blend([1, 3, 3], [1, 3, 3], 8, axis, 0);
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Bytes {
+    ops: Vec<ToBytes>,
+    x: fn(Half) -> Vec<f32>,
+}
+
+impl Bytes {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Vec<f32> {
+        let x = backend.upload(&(self.x)(half)).unwrap();
+        let bytes = self.ops.iter().map(|op| {
+            let mut out = vec![77; op.len];
+            backend.to_bytes(op, &x, &mut out).unwrap();
+            out
+        });
+        bytes.flatten().map(f32::from).collect()
+    }
+}
+
+body!(Bytes);
+
+/// Every value of a type, with infinities and all kinds of NaN.
+fn all_values(half: Half) -> Vec<f32> {
+    let value = |bits| match half {
+        Half::F16 => f16::from_bits(bits).to_f32(),
+        Half::Bf16 => bf16::from_bits(bits).to_f32(),
+    };
+    (0..=u16::MAX).map(value).collect()
+}
+
+#[test]
+fn to_bytes_gives_the_bytes_of_the_cpu() {
+    let whole = Bytes { ops: vec![ToBytes { offset: 0, len: 1 << 16 }], x: all_values };
+    exactly_the_cpu(&whole, &whole);
+    // By vectors and ragged, by the length and by the offset; each leaves its bytes where the one before had them.
+    let parts = [(0, 2056), (8, 16), (16, 3000), (3, 8), (8, 7), (24, 0), (16_384, 40)];
+    let ops = parts.map(|(offset, len)| ToBytes { offset, len }).to_vec();
+    let parts = Bytes { ops, x: |half| half_values(1, 20_000, half) };
+    exactly_the_cpu(&parts, &parts);
 }

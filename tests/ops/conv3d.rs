@@ -41,8 +41,13 @@ fn cases() -> impl Strategy<Value = Case> {
     )
 }
 
-/// The first `frames` input frames of a case through the backend.
-fn run(Case { op, bias, other, dtype }: &Case) -> Vec<f32> {
+/// A case through the backend.
+fn run(case: &Case) -> Vec<f32> {
+    run_chunks(case, &[[0, case.op.out_shape()[0]]], 0.0)
+}
+
+/// A case in these chunks of time, in an output that holds `before`.
+fn run_chunks(Case { op, bias, other, dtype }: &Case, chunks: &[[usize; 2]], before: f32) -> Vec<f32> {
     let cpu = Cpu::new();
     let [kt, kh, kw] = op.kernel;
     let x = cpu.upload(&values(1, op.frames * op.height * op.width * op.cin)).unwrap();
@@ -50,9 +55,11 @@ fn run(Case { op, bias, other, dtype }: &Case) -> Vec<f32> {
     let bias = bias.then(|| cpu.weight(vec![parameter(3, &[op.cout], *dtype).0]).unwrap());
     let len = op.out_shape().iter().product();
     let other = other.then(|| cpu.upload(&values(4, len)).unwrap());
-    let mut out = cpu.alloc(len).unwrap();
-    let extras = ConvExtras { bias: bias.as_ref(), other: other.as_ref(), moments: None };
-    cpu.conv3d(op, &x, &weight, extras, &mut out).unwrap();
+    let mut out = cpu.upload(&vec![before; len]).unwrap();
+    for &chunk in chunks {
+        let extras = ConvExtras { bias: bias.as_ref(), other: other.as_ref(), moments: None };
+        cpu.conv3d(&Conv3d { only: Some(chunk), ..*op }, &x, &weight, extras, &mut out).unwrap();
+    }
     let mut found = vec![0.0; len];
     cpu.download(&out, 0, &mut found).unwrap();
     found
@@ -144,6 +151,24 @@ fn a_frame_does_not_depend_on_those_after_it() {
         };
         let (long, short) = (run(&case(6)), run(&case(3)));
         assert!(short.iter().zip(&long).all(|(short, long)| short.to_bits() == long.to_bits()));
+    }
+}
+
+#[test]
+fn chunks_of_time_are_bit_for_bit_the_whole() {
+    // Directly and, with many channels, by fewer products; so large that the whole is cut into other blocks than a chunk.
+    for (size, channels, stride) in [([6, 7, 20], [20, 40], 1), ([9, 7, 5], [8, 3], 2), ([5, 16, 64], [64, 64], 1)] {
+        let plain = Conv3d::new(size[0], size[1], size[2], channels[0], channels[1], [3, 3, 3]);
+        let op = Conv3d { stride: [stride, 1], conv_scale: 0.75, ..plain };
+        let case = Case { op, bias: true, other: true, dtype: DType::F32 };
+        let (whole, frames) = (run(&case), op.out_shape()[0]);
+        let chunks = run_chunks(&case, &[[3, frames], [0, 1], [2, 2], [1, 3]], 7.0);
+        assert!(whole.iter().zip(&chunks).all(|(whole, chunk)| whole.to_bits() == chunk.to_bits()));
+        // Frames that are not asked for keep what they hold.
+        let frame = whole.len() / frames;
+        let second = run_chunks(&case, &[[1, 2]], 7.0);
+        assert!(second[..frame].iter().chain(&second[2 * frame..]).all(|&value| value == 7.0));
+        assert_eq!(second[frame..2 * frame], whole[frame..2 * frame]);
     }
 }
 

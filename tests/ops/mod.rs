@@ -15,7 +15,7 @@ mod norm;
 /// Patches to tokens and back.
 mod patch;
 /// What a refused call says.
-mod refusal;
+pub mod refusal;
 /// Temporal resampling.
 mod resample;
 /// Linear combinations of states.

@@ -124,10 +124,10 @@ pub(super) fn in_time(op: &Conv3d, frame: usize) -> impl Iterator<Item = (Range<
     first.into_iter().chain((front..taps).map(move |tap| (tap..tap + 1, start + tap + 1 - taps)))
 }
 
-/// The different groups of taps in time of all output frames.
+/// The different groups of taps in time of all output frames that are computed.
 pub(super) fn groups_in_time(op: &Conv3d) -> Vec<Range<usize>> {
     let mut groups = Vec::new();
-    for (taps, _) in (0..op.out_shape()[0]).flat_map(|frame| in_time(op, frame)) {
+    for (taps, _) in op.computed().flat_map(|frame| in_time(op, frame)) {
         if !groups.contains(&taps) {
             groups.push(taps);
         }

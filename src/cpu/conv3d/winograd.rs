@@ -46,13 +46,14 @@ pub(super) fn conv3d(op: &Conv3d, x: &[f32], weight: &Weight, bias: &[f32], othe
     let columns = micro.packed_columns(op.cout);
     let packed = pack(op, weight, &times, micro);
     let call = Call { op, x, times, micro, columns, packed: &packed, bias, other, out: SharedMut::new(out) };
-    let [frames, height, width, _] = op.out_shape();
+    let [_, height, width, _] = op.out_shape();
+    let frames = op.computed();
     let squares = height.div_ceil(2) * width.div_ceil(2);
-    let block = if frames * squares >= 16 * BLOCK_SQUARES { BLOCK_SQUARES } else { BLOCK_SQUARES / 2 };
+    let block = if frames.len() * squares >= 16 * BLOCK_SQUARES { BLOCK_SQUARES } else { BLOCK_SQUARES / 2 };
     let blocks: Vec<_> = cuts(squares, block).collect();
-    (0..frames * blocks.len())
+    (0..frames.len() * blocks.len())
         .into_par_iter()
-        .for_each(|task| call.block(task / blocks.len(), blocks[task % blocks.len()].clone()));
+        .for_each(|task| call.block(frames.start + task / blocks.len(), blocks[task % blocks.len()].clone()));
 }
 
 /// The transformed weight, `[point][panel][k][width]`, k running over groups of taps in time and input channels.

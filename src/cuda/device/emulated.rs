@@ -55,11 +55,15 @@ unsafe extern "C" {
     ) -> bool;
     // One function per file of kernels; calling it makes the linker keep the file.
     fn osp_kernels_attention();
+    fn osp_kernels_attention_wide();
     fn osp_kernels_conv3d();
+    fn osp_kernels_depthwise();
     fn osp_kernels_embed();
     fn osp_kernels_gemm();
+    fn osp_kernels_groupnorm();
     fn osp_kernels_norm();
     fn osp_kernels_patch();
+    fn osp_kernels_resample();
     fn osp_kernels_sampler();
     fn osp_kernels_tile();
 }
@@ -86,11 +90,15 @@ impl Emulated {
         // SAFETY: the functions do nothing.
         unsafe {
             osp_kernels_attention();
+            osp_kernels_attention_wide();
             osp_kernels_conv3d();
+            osp_kernels_depthwise();
             osp_kernels_embed();
             osp_kernels_gemm();
+            osp_kernels_groupnorm();
             osp_kernels_norm();
             osp_kernels_patch();
+            osp_kernels_resample();
             osp_kernels_sampler();
             osp_kernels_tile();
         };

@@ -1,0 +1,310 @@
+//! `group_norm`: `kernels/groupnorm.cu`.
+
+use super::device::Device;
+use super::params::{Address, params};
+use super::{Buffer, Cuda, Plan, Weight, int};
+use crate::error::Result;
+use crate::ops::groupnorm::{GroupNorm, Moments};
+use crate::ops::{expect_len, expect_that};
+use std::ops::Range;
+
+/// Threads of every kernel here.
+pub(crate) const THREADS: u32 = 256;
+/// Elements of a vector.
+const VECTOR: usize = 8;
+/// Positions of a thread.
+const STEPS: usize = 8;
+/// Channels that a block takes of a slab, at most.
+const STRETCH: usize = 128;
+/// Groups that a block combines.
+const COMBINED_GROUPS: usize = 8;
+/// Bytes of a group's mean and M2.
+const PAIR: usize = 2 * size_of::<f32>();
+
+params! {
+    /// See `kernels/groupnorm.cu`.
+    GroupMomentsParams {
+        x: Address,
+        moments: Address,
+        positions: i32,
+        channels: i32,
+        groups: i32,
+        width: i32,
+        slabs: i32,
+        stretches: i32,
+        across: i32,
+        rows: i32,
+    }
+}
+
+params! {
+    /// See `kernels/groupnorm.cu`.
+    GroupCombineParams {
+        parts: Address,
+        out: Address,
+        part_count: i32,
+        groups: i32,
+        repeats: i32,
+        finish: i32,
+        part_elements: f32,
+        last_elements: f32,
+        elements: f32,
+        eps: f32,
+    }
+}
+
+params! {
+    /// See `kernels/groupnorm.cu`.
+    GroupApplyParams {
+        x: Address,
+        statistics: Address,
+        weight: Address,
+        bias: Address,
+        out: Address,
+        positions: i32,
+        channels: i32,
+        groups: i32,
+        width: i32,
+        silu: i32,
+        across: i32,
+        rows: i32,
+        columns: i32,
+    }
+}
+
+/// Groups of a stretch: as many as divide `groups` and fill whole vectors of at most [`STRETCH`] channels; none if no
+/// number does.
+fn stretch_groups(groups: usize, width: usize) -> Option<usize> {
+    let fits = |&count: &usize| groups.is_multiple_of(count) && (count * width).is_multiple_of(VECTOR);
+    (1..=groups.min(STRETCH / width)).rev().find(fits)
+}
+
+/// Computes the moments of `frames` of `x`, where those of the whole video are kept. Every frame's are the same whichever
+/// frames are computed along with it.
+pub(super) fn moments<D: Device>(
+    cuda: &Cuda<D>,
+    op: &Moments,
+    frames: Range<usize>,
+    x: &Buffer<D::Memory>,
+    moments: &mut Buffer<D::Memory>,
+) -> Result<()> {
+    const OP: &str = "group_moments";
+    expect_that(OP, "frames", frames.start <= frames.end && frames.end <= op.frames, "frames of the video", &frames)?;
+    expect_len(OP, "x", x.len, op.frames * op.positions * op.channels)?;
+    expect_len(OP, "moments", moments.len, op.len())?;
+    let (slabs, width) = (op.slabs(), op.channels / op.groups);
+    let stretch = stretch_groups(op.groups, width);
+    let across = stretch.map_or(1, |groups| groups * width / VECTOR);
+    let stretches = op.groups / stretch.unwrap_or(1);
+    let ragged = if stretch.is_some() { "" } else { "_ragged" };
+    let elements = frames.len() * op.positions * op.channels;
+    let (first, first_moments) =
+        (2 * frames.start * op.positions * op.channels, PAIR * frames.start * slabs * op.groups);
+    let params = GroupMomentsParams {
+        x: Address(x.half().0 + first as u64),
+        moments: Address(moments.single().0 + first_moments as u64),
+        positions: int(op.positions)?,
+        channels: int(op.channels)?,
+        groups: int(op.groups)?,
+        width: int(width)?,
+        slabs: int(slabs)?,
+        stretches: int(stretches)?,
+        across: int(across)?,
+        rows: int(THREADS as usize / across)?,
+    };
+    let plan = Plan {
+        kernel: format!("group_moments{ragged}_{}", cuda.half.suffix()),
+        grid: [stretches * slabs, frames.len(), 1],
+        threads: THREADS,
+        shared_bytes: shared_bytes(stretch.is_some()),
+        flops: 4 * elements as u64,
+        bytes: (2 * elements + PAIR * frames.len() * slabs * op.groups) as u64,
+    };
+    cuda.launch(&plan, &params)
+}
+
+/// Shared memory of a block: mean and M2 for each channel of a thread's vector, with sixteen threads' room between planes,
+/// and those of a stretch's channels; or a number for each warp.
+fn shared_bytes(wide: bool) -> usize {
+    if wide { PAIR * (VECTOR * (THREADS as usize + 16) + STRETCH) } else { size_of::<f32>() * THREADS as usize / 32 }
+}
+
+/// What [`combine`] makes one of.
+struct Parts {
+    /// Where the first part is.
+    from: Address,
+    /// Where the first whole goes.
+    to: Address,
+    /// How many there are to make.
+    wholes: usize,
+    /// Parts of each.
+    count: usize,
+    /// Elements of a group in a part, in the last part.
+    elements: [usize; 2],
+    /// How often each whole is written.
+    repeats: usize,
+    /// Mean and inverse deviation, not mean and M2.
+    finish: bool,
+}
+
+fn combine<D: Device>(cuda: &Cuda<D>, op: &GroupNorm, parts: &Parts) -> Result<()> {
+    let [part, last] = parts.elements;
+    let params = GroupCombineParams {
+        parts: parts.from,
+        out: parts.to,
+        part_count: int(parts.count)?,
+        groups: int(op.groups)?,
+        repeats: int(parts.repeats)?,
+        finish: i32::from(parts.finish),
+        part_elements: part as f32,
+        last_elements: last as f32,
+        elements: (part * (parts.count - 1) + last) as f32,
+        eps: op.eps,
+    };
+    let moved = parts.wholes * (parts.count + parts.repeats) * op.groups;
+    let plan = Plan {
+        kernel: "group_combine_f32".to_owned(),
+        grid: [parts.wholes * op.groups.div_ceil(COMBINED_GROUPS), 1, 1],
+        threads: THREADS,
+        shared_bytes: size_of::<f32>() * COMBINED_GROUPS * THREADS as usize / 32,
+        // Three for the mean, four for M2.
+        flops: (7 * parts.wholes * parts.count * op.groups) as u64,
+        bytes: (PAIR * moved) as u64,
+    };
+    cuda.launch(&plan, &params)
+}
+
+/// Launches [`GroupNorm`]: the moments unless they are known, what they combine to, and the norm itself.
+pub(super) fn group_norm<D: Device>(
+    cuda: &Cuda<D>,
+    op: &GroupNorm,
+    x: &Buffer<D::Memory>,
+    known: &mut Buffer<D::Memory>,
+    [weight, bias]: [&Weight<D::Memory>; 2],
+    out: &mut Buffer<D::Memory>,
+) -> Result<()> {
+    let kept = op.moments();
+    expect_len("group_norm", "moments", known.len, kept.len())?;
+    if x.len == 0 {
+        return Ok(());
+    }
+    if !op.moments_known {
+        moments(cuda, &kept, 0..op.frames, x, known)?;
+    }
+    let (slabs, width) = (kept.slabs(), op.channels / op.groups);
+    let slab = Moments::SLAB * width;
+    let frame = op.positions * width;
+    let statistics = Address(known.single().0 + (PAIR * op.frames * slabs * op.groups) as u64);
+    combine(
+        cuda,
+        op,
+        &Parts {
+            from: known.single(),
+            to: statistics,
+            wholes: op.frames,
+            count: slabs,
+            elements: [slab, frame - (slabs - 1) * slab],
+            repeats: 1,
+            finish: op.per_frame,
+        },
+    )?;
+    if !op.per_frame {
+        combine(
+            cuda,
+            op,
+            &Parts {
+                from: statistics,
+                to: statistics,
+                wholes: 1,
+                count: op.frames,
+                elements: [frame; 2],
+                repeats: op.frames,
+                finish: true,
+            },
+        )?;
+    }
+    apply(cuda, op, x, statistics, [weight, bias], out)
+}
+
+fn apply<D: Device>(
+    cuda: &Cuda<D>,
+    op: &GroupNorm,
+    x: &Buffer<D::Memory>,
+    statistics: Address,
+    [weight, bias]: [&Weight<D::Memory>; 2],
+    out: &mut Buffer<D::Memory>,
+) -> Result<()> {
+    let wide = op.channels.is_multiple_of(VECTOR);
+    let vectors = op.channels / if wide { VECTOR } else { 1 };
+    let across = vectors.min(THREADS as usize);
+    let (rows, columns) = (THREADS as usize / across, vectors.div_ceil(across));
+    let params = GroupApplyParams {
+        x: x.half(),
+        statistics,
+        weight: weight.address(),
+        bias: bias.address(),
+        out: out.half(),
+        positions: int(op.positions)?,
+        channels: int(op.channels)?,
+        groups: int(op.groups)?,
+        width: int(op.channels / op.groups)?,
+        silu: i32::from(op.silu),
+        across: int(across)?,
+        rows: int(rows)?,
+        columns: int(columns)?,
+    };
+    let known = GroupNorm { moments_known: true, ..*op };
+    let mut plan = cuda.flat("group_apply", wide, 0, known.flops(), known.bytes(2));
+    plan.grid = [columns * op.positions.div_ceil(STEPS * rows), op.frames, 1];
+    cuda.launch(&plan, &params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::cuda::Half;
+    use crate::cuda::device::Emulated;
+    use std::sync::Arc;
+
+    #[test]
+    fn stretches_are_whole_groups_and_whole_vectors() {
+        for (groups, width, expected) in [
+            (32, 4, Some(32)),
+            (32, 8, Some(16)),
+            (32, 16, Some(8)),
+            (32, 1, Some(32)),
+            (5, 24, Some(5)),
+            (22, 12, Some(2)),
+            (3, 8, Some(3)),
+            (17, 8, Some(1)),
+            (3, 4, None),
+            (7, 1, None),
+            (1, 264, None),
+        ] {
+            assert_eq!(stretch_groups(groups, width), expected, "{groups} groups of {width}");
+        }
+    }
+
+    #[test]
+    fn chunks_of_frames_leave_the_moments_of_the_whole() {
+        for half in [Half::F16, Half::Bf16] {
+            for (channels, groups) in [(64, 32), (12, 3)] {
+                let cuda = Cuda::new(Arc::new(Emulated::new(1)), half);
+                let op = Moments { frames: 5, positions: 150, channels, groups };
+                let host: Vec<f32> = (0..750 * channels).map(|i| (i * 7919 % 1009) as f32 / 256.0 - 1.0).collect();
+                let x = cuda.upload(&host).unwrap();
+                let run = |chunks: &[Range<usize>]| {
+                    let mut kept = cuda.alloc_moments(&op).unwrap();
+                    for frames in chunks {
+                        moments(&cuda, &op, frames.clone(), &x, &mut kept).unwrap();
+                    }
+                    let mut found = vec![0.0f32; 2 * 5 * op.slabs() * groups];
+                    cuda.download(&kept, 0, &mut found).unwrap();
+                    found.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                };
+                assert_eq!(run(&[3..5, 0..1, 1..3, 2..2]), run(&[0..5, 0..0]));
+            }
+        }
+    }
+}
