@@ -40,12 +40,3 @@ fn a_driver_without_a_gpu_and_an_old_one_have_lines_of_their_own() {
         assert!(!folder.path().join("out.gif").exists());
     }
 }
-
-#[test]
-fn the_vae_alone_runs_on_the_cpu() {
-    let folder = tempfile::tempdir().unwrap();
-    for device in ["cuda", "emulated"] {
-        let args = ["decode", "absent.safetensors", "-o", "out.gif", "--device", device];
-        fails(folder.path(), &args, 1, &["the VAE has no kernels yet", device, "--device cpu"]);
-    }
-}

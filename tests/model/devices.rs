@@ -1,0 +1,76 @@
+//! The VAE by our kernels against the CPU: every block class, both ways, with and without windows. The golden folders
+//! themselves are for `osp verify --device emulated`, which takes many minutes there.
+
+use super::{part, values};
+use osp::backend::Backend;
+use osp::cpu::Cpu;
+use osp::cuda::device::Emulated;
+use osp::cuda::{Cuda, Half};
+use osp::model::vae::tiling::Tiling;
+use osp::model::vae::{Frames, VaeConfig, VaeDecoder, VaeEncoder};
+use osp::weights::Scope;
+use osp::weights::load::Loader;
+use std::sync::Arc;
+
+/// Decoded pixels of a latent, then the moments of a clip, as they come.
+fn both_ways<B: Backend>(backend: &B, name: &str, latent: [usize; 3], tiling: Option<Tiling>) -> [Vec<f32>; 2] {
+    let part = part::<VaeConfig>(name);
+    let decoder = VaeDecoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, backend))).unwrap();
+    let encoder = VaeEncoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, backend))).unwrap();
+    let clip = [4 * latent[0] - 3, 8 * latent[1], 8 * latent[2]];
+    let [mut pixels, mut moments] = [Vec::new(), Vec::new()];
+    let take = |frames: &Frames<'_, B>, to: &mut Vec<f32>| {
+        let frame_len = frames.height * frames.width * frames.channels;
+        let start = to.len();
+        to.resize(start + (frames.frames - frames.skip) * frame_len, f32::NAN);
+        backend.download(frames.data, frames.skip * frame_len, &mut to[start..])
+    };
+    let x = backend.upload(&values(latent.iter().product::<usize>() * 4)).unwrap();
+    decoder.decode(backend, &x, latent, tiling, &mut || Ok(()), &mut |frames| take(&frames, &mut pixels)).unwrap();
+    let x = backend.upload(&values(clip.iter().product::<usize>() * 3)).unwrap();
+    encoder.encode(backend, &x, clip, tiling, &mut || Ok(()), &mut |frames| take(&frames, &mut moments)).unwrap();
+    [pixels, moments]
+}
+
+fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let sum = |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>();
+    let difference = sum(&mut found.iter().zip(expected).map(|(found, expected)| found - expected));
+    (difference / sum(&mut expected.iter().copied())).sqrt()
+}
+
+/// Some hundred roundings in a row; what one costs differs eightfold between the types.
+const ALLOWED: [(Half, f64); 2] = [(Half::F16, 0.01), (Half::Bf16, 0.08)];
+
+fn kernels_agree(name: &str, latent: [usize; 3], tiling: Option<Tiling>, types: &[(Half, f64)]) {
+    let expected = both_ways(&Cpu::new(), name, latent, tiling);
+    for &(half, allowed) in types {
+        let found = both_ways(&Cuda::new(Arc::new(Emulated::new(0)), half), name, latent, tiling);
+        for (what, (found, expected)) in ["pixels", "moments"].iter().zip(found.iter().zip(&expected)) {
+            let error = relative_l2(found, expected);
+            println!("{name} {half:?} {what}: {error:.2e}");
+            assert!(error <= allowed, "{name}, {half:?}, {what}: relative error {error:.2e}");
+        }
+    }
+}
+
+#[test]
+fn kernels_run_the_vae_of_v110() {
+    kernels_agree("vae_v110", [2, 2, 2], None, &ALLOWED);
+}
+
+#[test]
+fn kernels_run_the_vae_of_v100() {
+    kernels_agree("vae_v100", [2, 2, 2], None, &ALLOWED);
+}
+
+#[test]
+fn kernels_run_every_other_block_of_a_vae() {
+    kernels_agree("vae_mixed", [2, 2, 2], None, &ALLOWED);
+}
+
+#[test]
+fn kernels_run_windows_that_fade_into_each_other() {
+    let tiling = Tiling { sample_size: 16, sample_frames: 5, overlap: 0.5 };
+    kernels_agree("vae_v110", [3, 3, 1], Some(tiling), &ALLOWED[..1]);
+}
