@@ -9,6 +9,7 @@ use crate::sampler::Kind;
 use crate::weights::Source;
 use crate::weights::plan::Plan;
 use crate::weights::safetensors::Safetensors;
+use crate::weights::shapes::Shapes;
 use crate::weights::synthetic::Synthetic;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ pub enum WeightSource {
     Files,
     /// The synthetic recipe with this seed, shapes from the configs: full-size runs without a download.
     Synthetic(u64),
+    /// None: shapes from the configs alone, for runs that only count.
+    Shapes,
 }
 
 /// What a request gets where the user says nothing; follows the model.
@@ -246,6 +249,7 @@ impl<C: PartConfig> Part<C> {
         let source = match weights {
             WeightSource::Files => open_weights(folder)?,
             WeightSource::Synthetic(seed) => Box::new(Synthetic::new(folder, seed, config.plan(None).tensors)),
+            WeightSource::Shapes => Box::new(Shapes::new(folder, config.plan(None).tensors)),
         };
         Ok(Self { folder: folder.to_path_buf(), config, source })
     }

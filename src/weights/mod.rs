@@ -1,4 +1,4 @@
-//! Where parameters come from: safetensors files, or the synthetic recipe.
+//! Where parameters come from: safetensors files, or the synthetic recipe; or shapes without values.
 //!
 //! A model asks for its parameters by name and shape through [`Params`]. Run against a [`plan::Plan`] the same code
 //! lists what a checkpoint must hold; run against a [`load::Loader`] it brings the tensors to a device. So names and
@@ -7,6 +7,7 @@
 pub mod load;
 pub mod plan;
 pub mod safetensors;
+pub mod shapes;
 pub mod synthetic;
 mod tensor;
 

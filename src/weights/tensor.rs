@@ -48,13 +48,15 @@ impl DType {
     }
 }
 
-/// Bytes that are owned, or a range of a mapped file.
+/// Bytes that are owned, or a range of a mapped file, or none.
 #[derive(Clone, Debug)]
 pub enum Bytes {
     /// A range of a file; pages are read when touched.
     Mapped(Arc<Mmap>, Range<usize>),
     /// Owned.
     Owned(Arc<Vec<u8>>),
+    /// Of a tensor that only has a shape (see [`super::shapes`]): reading it is a bug.
+    Absent,
 }
 
 impl std::ops::Deref for Bytes {
@@ -64,6 +66,7 @@ impl std::ops::Deref for Bytes {
         match self {
             Self::Mapped(map, range) => &map[range.clone()],
             Self::Owned(bytes) => bytes,
+            Self::Absent => panic!("this tensor has a shape, but no values"),
         }
     }
 }
@@ -95,6 +98,11 @@ impl Tensor {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether there is more than a shape.
+    pub fn has_values(&self) -> bool {
+        !matches!(self.bytes, Bytes::Absent)
     }
 
     /// All elements as f32. Panics on integer types.
@@ -132,6 +140,9 @@ impl Tensor {
 
     /// The same elements in another order: element i of the result is element `source(i)` of this. Keeps the type.
     pub fn gather(&self, shape: &[usize], source: impl Fn(usize) -> usize) -> Self {
+        if !self.has_values() {
+            return Self { shape: shape.to_vec(), ..self.clone() };
+        }
         let size = self.dtype.size();
         let len: usize = shape.iter().product();
         let mut bytes = Vec::with_capacity(len * size);

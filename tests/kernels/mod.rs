@@ -6,6 +6,8 @@ mod attention;
 mod contract;
 /// Keys and values made fewer.
 mod conv3d;
+/// The device that executes nothing: what it refuses, and what it counts.
+mod dry;
 /// Look-up, and adding of tables.
 mod embed;
 /// The emulator itself: faults that it must catch.
