@@ -1,6 +1,6 @@
 //! What the command line accepts: the commands, and the groups of options that several of them share.
 
-use super::{completions, decode, doctor, encode, info, reconstruct, sample, verify};
+use super::{completions, decode, doctor, encode, info, profile, reconstruct, sample, verify};
 use clap::{Args, Parser, Subcommand};
 use osp::checkpoint::WeightSource;
 use osp::model::vae::tiling::Tiling;
@@ -47,6 +47,7 @@ pub enum Command {
     Decode(decode::Args),
     Verify(verify::Args),
     Info(info::Args),
+    Profile(profile::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
 }

@@ -16,6 +16,7 @@ mod interrupt;
 mod latent;
 mod model;
 mod output;
+mod profile;
 mod reconstruct;
 mod record;
 mod sample;
@@ -53,6 +54,7 @@ fn run(command: Command, console: &Console) -> Result<()> {
         Command::Decode(args) => decode::run(&args, console),
         Command::Verify(args) => verify::run(&args, console),
         Command::Info(args) => info::run(&args, console),
+        Command::Profile(args) => profile::run(&args, console),
         Command::Doctor(args) => doctor::run(&args, console),
         Command::Completions(args) => completions::run(&args, console),
     }

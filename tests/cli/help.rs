@@ -2,7 +2,7 @@
 
 use super::{fails, osp, succeeds};
 
-const COMMANDS: [&str; 7] = ["sample", "reconstruct", "encode", "decode", "verify", "info", "completions"];
+const COMMANDS: [&str; 8] = ["sample", "reconstruct", "encode", "decode", "verify", "info", "profile", "completions"];
 
 #[test]
 fn help_of_every_command_ends_with_examples() {

@@ -8,6 +8,7 @@ mod help;
 mod info;
 #[cfg(unix)]
 mod interrupt;
+mod profile;
 mod sample;
 mod verify;
 mod weights;

@@ -206,6 +206,11 @@ impl Windows {
         })
     }
 
+    /// Frames, rows and columns of the first tile, the largest.
+    pub fn first(&self) -> [usize; 3] {
+        [&self.time, &self.rows, &self.columns].map(|ranges| ranges[0].len())
+    }
+
     /// Tiles of all windows.
     pub fn units(&self) -> usize {
         self.time.len() * self.rows.len() * self.columns.len()
