@@ -7,10 +7,17 @@ mod args;
 mod clip;
 mod completions;
 mod console;
+mod convert;
 mod decode;
 mod device;
 mod doctor;
+mod download;
 mod encode;
+#[cfg(feature = "download")]
+mod fetch;
+mod folder;
+#[cfg(feature = "download")]
+mod http;
 mod info;
 mod interrupt;
 mod latent;
@@ -19,6 +26,7 @@ mod output;
 mod reconstruct;
 mod record;
 mod sample;
+mod transfer;
 mod verify;
 
 use args::{Cli, Command};
@@ -53,6 +61,8 @@ fn run(command: Command, console: &Console) -> Result<()> {
         Command::Decode(args) => decode::run(&args, console),
         Command::Verify(args) => verify::run(&args, console),
         Command::Info(args) => info::run(&args, console),
+        Command::Convert(args) => convert::run(&args, console),
+        Command::Download(args) => download::run(&args, console),
         Command::Doctor(args) => doctor::run(&args, console),
         Command::Completions(args) => completions::run(&args, console),
     }

@@ -138,9 +138,10 @@ pub fn plan(config: &VaeConfig) -> Plan {
     plan
 }
 
-/// Tensors that may be in a checkpoint and are not read: the discriminator's and the loss's of training.
+/// Tensors that may be in a checkpoint and are not read: the discriminator's and the loss's of training, and averages of
+/// the weights over it.
 pub fn ignored(name: &str) -> bool {
-    name.starts_with("loss.")
+    ["loss.", "ema.", "model_ema."].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// How one clip is cut: along each axis the ranges of the input, and how wide the output's tiles and blends are.
