@@ -1,10 +1,10 @@
-//! Attention in the shapes of the models, on a GPU in those of 65 and 221 frames of 512×512. Throughput is in operations:
-//! G elements/s are GFLOP/s.
+//! Attention in the shapes of the models, on a GPU in those of 65 and 221 frames of 512×512. Throughput is in operations
+//! (G elements/s are GFLOP/s), of temporal attention in bytes.
 
 mod common;
 
-use common::{Target, values};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use common::{Ceiling, Target, Work, bench, values};
+use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
 use osp::ops::attention::{Attention, AttentionExtras, TokenLayout};
 
@@ -58,6 +58,7 @@ fn describe(&(name, inner, heads, head_dim, queries, keys): &Shape) -> Attention
 }
 
 fn run<B: Target>(criterion: &mut Criterion, backend: &B, shapes: &[Shape]) {
+    let ceiling = Ceiling::measure(backend);
     let mut group = common::group(criterion, "attention");
     let upload = |len: usize| backend.upload(&values(len)).unwrap();
     for shape in shapes {
@@ -67,14 +68,12 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, shapes: &[Shape]) {
         let mut out = backend.alloc(count(op.queries)).unwrap();
         let scores = op.heads * op.queries * op.keys;
         let bias = shape.0.starts_with("text").then(|| backend.upload_f32(&values(scores)).unwrap());
-        group.throughput(Throughput::Elements(op.flops()));
-        group.bench_function(BenchmarkId::from_parameter(shape.0), |bencher| {
-            bencher.iter_custom(|iterations| {
-                backend.time(iterations, &mut || {
-                    let extras = AttentionExtras { bias: bias.as_ref(), ..AttentionExtras::default() };
-                    backend.attention(&op, &q, &k, &v, extras, &mut out).unwrap();
-                })
-            });
+        // Sequences of a few dozen tokens do less than their traffic takes.
+        let temporal = shape.0.starts_with("temporal");
+        let work = if temporal { Work::Bytes(op.bytes(B::ELEMENT)) } else { Work::Flops(op.flops()) };
+        bench(&mut group, backend, &ceiling, shape.0, work, || {
+            let extras = AttentionExtras { bias: bias.as_ref(), ..AttentionExtras::default() };
+            backend.attention(&op, &q, &k, &v, extras, &mut out).unwrap();
         });
     }
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Target, values};
+use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use osp::cpu::Cpu;
 use osp::ops::gemm::{Activation, Linear};
@@ -48,6 +48,7 @@ fn reference([m, k, n]: [usize; 3], a: &[f32], b: &[f32], c: &mut [f32]) {
 }
 
 fn ours<B: Target>(criterion: &mut Criterion, backend: &B, sizes: &[[usize; 3]]) {
+    let ceiling = Ceiling::measure(backend);
     let mut group = common::group(criterion, "linear");
     for &[m, k, n] in sizes {
         // The wide layer of a feed-forward has its activation fused.
@@ -56,11 +57,8 @@ fn ours<B: Target>(criterion: &mut Criterion, backend: &B, sizes: &[[usize; 3]])
         let x = backend.upload(&values(m * k)).unwrap();
         let weight = backend.weight(vec![Tensor::from_f32(&[n, k], &values(n * k))]).unwrap();
         let mut out = backend.alloc(m * n).unwrap();
-        group.throughput(Throughput::Elements(op.flops()));
-        group.bench_function(format!("{m}x{k}x{n}/osp"), |bencher| {
-            bencher.iter_custom(|iterations| {
-                backend.time(iterations, &mut || backend.linear(&op, &x, &weight, None, None, &mut out).unwrap())
-            });
+        bench(&mut group, backend, &ceiling, &format!("{m}x{k}x{n}/osp"), Work::Flops(op.flops()), || {
+            backend.linear(&op, &x, &weight, None, None, &mut out).unwrap();
         });
     }
 }

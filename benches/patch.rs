@@ -1,33 +1,47 @@
-//! Patches to tokens and back at 5×32×32 latents, in bytes moved.
+//! Patches to tokens and back, in bytes moved: 5×32×32 latents; on a GPU two samples of 17 and of 56 frames of 64×64.
 
 mod common;
 
-use common::values;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use osp::backend::Backend;
+use common::{Ceiling, Target, Work, bench, values};
+use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
 use osp::ops::patch::{PatchEmbed, Unpatchify};
 use osp::weights::Tensor;
 
-fn patch(criterion: &mut Criterion) {
+const CHANNELS: usize = 1152;
+
+/// `videos`: frames of all samples, and the latents of a side.
+fn run<B: Target>(criterion: &mut Criterion, backend: &B, videos: &[[usize; 2]]) {
+    let ceiling = Ceiling::measure(backend);
     let mut group = common::group(criterion, "patch");
-    let cpu = Cpu::new();
+    let weight = Tensor::from_f32(&[CHANNELS, 2, 2, 4], &values(CHANNELS * 16));
+    let weight = backend.weight(vec![weight]).unwrap();
+    let bias = backend.weight(vec![Tensor::from_f32(&[CHANNELS], &values(CHANNELS))]).unwrap();
+    for &[frames, side] in videos {
+        let pixels = frames * side * side;
+        let op = PatchEmbed { frames, height: side, width: side, cin: 4, cout: CHANNELS, patch: 2 };
+        let x = backend.upload(&values(pixels * op.cin)).unwrap();
+        let mut out = backend.alloc(frames * op.tokens() * op.cout).unwrap();
+        let name = format!("patch_embed {frames}x{side}x{side}");
+        bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes(B::ELEMENT)), || {
+            backend.patch_embed(&op, &x, &weight, &bias, &mut out).unwrap();
+        });
 
-    let op = PatchEmbed { frames: 5, height: 32, width: 32, cin: 4, cout: 1152, patch: 2 };
-    let x = cpu.upload(&values(5 * 32 * 32 * 4)).unwrap();
-    let weight = cpu.weight(vec![Tensor::from_f32(&[1152, 2, 2, 4], &values(1152 * 16))]).unwrap();
-    let bias = cpu.weight(vec![Tensor::from_f32(&[1152], &values(1152))]).unwrap();
-    let mut out = cpu.alloc(op.frames * op.tokens() * op.cout).unwrap();
-    group.throughput(Throughput::Bytes(op.bytes(4)));
-    group.bench_function("patch_embed", |bencher| {
-        bencher.iter(|| cpu.patch_embed(&op, &x, &weight, &bias, &mut out).unwrap());
-    });
+        let op = Unpatchify { frames, rows: side / 2, columns: side / 2, patch: 2, channels: 8, kept: 4 };
+        let x = backend.upload(&values(pixels * op.channels)).unwrap();
+        let mut out = backend.alloc(pixels * op.kept).unwrap();
+        let name = format!("unpatchify {frames}x{side}x{side}");
+        bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes(B::ELEMENT)), || {
+            backend.unpatchify(&op, &x, &mut out).unwrap();
+        });
+    }
+}
 
-    let op = Unpatchify { frames: 5, rows: 16, columns: 16, patch: 2, channels: 8, kept: 4 };
-    let x = cpu.upload(&values(5 * 32 * 32 * 8)).unwrap();
-    let mut out = cpu.alloc(5 * 32 * 32 * 4).unwrap();
-    group.throughput(Throughput::Bytes(op.bytes(4)));
-    group.bench_function("unpatchify", |bencher| bencher.iter(|| cpu.unpatchify(&op, &x, &mut out).unwrap()));
+fn patch(criterion: &mut Criterion) {
+    match common::gpu() {
+        Some(gpu) => run(criterion, &gpu, &[[34, 64], [112, 64]]),
+        None => run(criterion, &Cpu::new(), &[[5, 32]]),
+    }
 }
 
 criterion_group!(benches, patch);

@@ -1,35 +1,51 @@
-//! What a sampler costs besides its model: `combine` over states, and drawing noise. Sizes are the latents of 221 frames
-//! of 512×512, 4×56×64×64.
+//! What a sampler costs besides its model: `combine` over f32 states and over predictions, and drawing noise, which is the
+//! host's. Sizes are the latents of 65 and of 221 frames of 512×512.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use osp::backend::Backend;
+mod common;
+
+use common::{Ceiling, Target, Work, bench};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use osp::cpu::Cpu;
 use osp::ops::sampler::{Combine, MAX_TERMS};
-use osp::sampler::TorchRng;
+use osp::sampler::{TorchRng, guide};
 
-const LEN: usize = 4 * 56 * 64 * 64;
+const LENS: [usize; 2] = [4 * 17 * 64 * 64, 4 * 56 * 64 * 64];
 
-fn combine(c: &mut Criterion) {
-    let backend = Cpu::new();
-    let states: Vec<_> = (0..MAX_TERMS).map(|i| backend.upload(&vec![i as f32; LEN]).unwrap()).collect();
-    let mut out = backend.alloc(LEN).unwrap();
-    let coefficients = [0.5; MAX_TERMS];
-    let mut group = c.benchmark_group("combine");
-    for terms in [1, 2, 3, 5, MAX_TERMS] {
-        let op = Combine { len: LEN, coefficients: &coefficients[..terms], clamp: None };
-        let inputs: Vec<_> = states[..terms].iter().collect();
-        group.throughput(Throughput::Bytes(op.bytes()));
-        group.bench_with_input(BenchmarkId::from_parameter(terms), &op, |b, op| {
-            b.iter(|| backend.combine(op, &inputs, &mut out).unwrap());
+fn run<B: Target>(criterion: &mut Criterion, backend: &B) {
+    let ceiling = Ceiling::measure(backend);
+    let mut group = common::group(criterion, "combine");
+    for len in LENS {
+        let states: Vec<_> = (0..MAX_TERMS).map(|i| backend.upload_f32(&vec![i as f32; len]).unwrap()).collect();
+        let mut out = backend.alloc_f32(len).unwrap();
+        for terms in [1, 2, 3, 5, MAX_TERMS] {
+            let op = Combine { len, coefficients: &[0.5; MAX_TERMS][..terms], clamp: None };
+            let inputs: Vec<_> = states[..terms].iter().collect();
+            let name = format!("{terms} states of {len}");
+            bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes()), || {
+                backend.combine(&op, &inputs, &mut out).unwrap();
+            });
+        }
+        let [without, with] = [0.25, 0.75].map(|value| backend.upload(&vec![value; len]).unwrap());
+        let bytes = len as u64 * (2 * B::ELEMENT + 4);
+        bench(&mut group, backend, &ceiling, &format!("guidance over {len}"), Work::Bytes(bytes), || {
+            guide(backend, 7.5, &without, &with, &mut out).unwrap();
         });
     }
 }
 
-fn noise(c: &mut Criterion) {
-    let mut group = c.benchmark_group("noise");
-    group.throughput(Throughput::Bytes(4 * LEN as u64));
+fn combine(criterion: &mut Criterion) {
+    match common::gpu() {
+        Some(gpu) => run(criterion, &gpu),
+        None => run(criterion, &Cpu::new()),
+    }
+}
+
+fn noise(criterion: &mut Criterion) {
+    let mut group = common::group(criterion, "noise");
+    let [_, len] = LENS;
+    group.throughput(Throughput::Bytes(4 * len as u64));
     let mut rng = TorchRng::new(42);
-    group.bench_function("randn", |b| b.iter(|| rng.randn(LEN)));
+    group.bench_function("randn", |bencher| bencher.iter(|| rng.randn(len)));
 }
 
 criterion_group!(benches, combine, noise);

@@ -1,38 +1,55 @@
-//! Boxes of a decoded 9×256×256 window, and its bytes, in bytes moved.
+//! Boxes of a decoded 9×256×256 window, and its bytes, in bytes moved; on a GPU of a 65×256×256 window, of which 65 and 221
+//! frames of 512×512 have 9 and 36.
 
 mod common;
 
-use common::values;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use osp::backend::Backend;
+use common::{Ceiling, Target, Work, bench, values};
+use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
 use osp::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox, ToBytes};
 
-fn tile(criterion: &mut Criterion) {
+fn run<B: Target>(criterion: &mut Criterion, backend: &B, frames: usize) {
+    let ceiling = Ceiling::measure(backend);
     let mut group = common::group(criterion, "tile");
-    let cpu = Cpu::new();
-    let size = [9, 256, 256];
+    let size = [frames, 256, 256];
     let len = size.iter().product::<usize>() * 3;
-    let x = cpu.upload(&values(len)).unwrap();
-    let mut out = cpu.upload(&values(len)).unwrap();
+    let x = backend.upload(&values(len)).unwrap();
+    let mut out = backend.upload(&values(len)).unwrap();
 
     let whole = BoxAt::whole(size);
-    let op = CopyBox { extent: [9, 192, 192], channels: 3, from: whole, to: BoxAt { origin: [0, 64, 64], ..whole } };
-    group.throughput(Throughput::Bytes(op.bytes(4)));
-    group.bench_function("copy_box", |bencher| bencher.iter(|| cpu.copy_box(&op, &x, &mut out).unwrap()));
+    let to = BoxAt { origin: [0, 64, 64], ..whole };
+    let op = CopyBox { extent: [frames, 192, 192], channels: 3, from: whole, to };
+    bench(&mut group, backend, &ceiling, "copy_box", Work::Bytes(op.bytes(B::ELEMENT)), || {
+        backend.copy_box(&op, &x, &mut out).unwrap();
+    });
 
     for axis in [BlendAxis::Rows, BlendAxis::Columns] {
         let op = BlendBox { neighbour: size, tile: size, channels: 3, axis, blend: 64 };
-        group.throughput(Throughput::Bytes(op.bytes(4)));
-        group.bench_function(format!("blend_box {axis:?}"), |bencher| {
-            bencher.iter(|| cpu.blend_box(&op, &x, &mut out).unwrap());
-        });
+        let name = format!("blend_box {axis:?}");
+        match backend.blend_box(&op, &x, &mut out) {
+            Ok(()) => bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes(B::ELEMENT)), || {
+                backend.blend_box(&op, &x, &mut out).unwrap();
+            }),
+            Err(error) => println!("{name}: {error}"),
+        }
     }
 
+    // Its bytes go to the host.
     let op = ToBytes { offset: 0, len };
     let mut bytes = vec![0; len];
-    group.throughput(Throughput::Bytes(op.bytes(4)));
-    group.bench_function("to_bytes", |bencher| bencher.iter(|| cpu.to_bytes(&op, &x, &mut bytes).unwrap()));
+    match backend.to_bytes(&op, &x, &mut bytes) {
+        Ok(()) => bench(&mut group, backend, &ceiling, "to_bytes", Work::Bytes(op.bytes(B::ELEMENT)), || {
+            backend.to_bytes(&op, &x, &mut bytes).unwrap();
+        }),
+        Err(error) => println!("to_bytes: {error}"),
+    }
+}
+
+fn tile(criterion: &mut Criterion) {
+    match common::gpu() {
+        Some(gpu) => run(criterion, &gpu, 65),
+        None => run(criterion, &Cpu::new(), 9),
+    }
 }
 
 criterion_group!(benches, tile);

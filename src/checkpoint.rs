@@ -6,10 +6,10 @@ use crate::model::latte::{self, LatteConfig};
 use crate::model::t5::{self, T5Config};
 use crate::model::vae::{self, VaeConfig};
 use crate::sampler::Kind;
-use crate::weights::Source;
 use crate::weights::plan::Plan;
-use crate::weights::safetensors::Safetensors;
+use crate::weights::shapes::Shapes;
 use crate::weights::synthetic::Synthetic;
+use crate::weights::{Files, Source};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,8 @@ pub enum WeightSource {
     Files,
     /// The synthetic recipe with this seed, shapes from the configs: full-size runs without a download.
     Synthetic(u64),
+    /// None: shapes from the configs alone, for runs that only count.
+    Shapes,
 }
 
 /// What a request gets where the user says nothing; follows the model.
@@ -78,6 +80,8 @@ pub trait PartConfig: Config {
     const CLASS: &'static str;
     /// What people call the part.
     const NAME: &'static str;
+    /// What its weight files are called, without what follows the first dot.
+    const STEM: &'static str = "diffusion_pytorch_model";
     /// The tensors of a checkpoint. `source`, if there is one, decides between equivalent names.
     fn plan(&self, source: Option<&dyn Source>) -> Plan;
     /// Whether a tensor may be there and is not read.
@@ -87,6 +91,7 @@ pub trait PartConfig: Config {
 impl PartConfig for T5Config {
     const CLASS: &'static str = "t5";
     const NAME: &'static str = "text encoder";
+    const STEM: &'static str = "model";
 
     fn plan(&self, source: Option<&dyn Source>) -> Plan {
         t5::plan(self, source.map_or("shared.weight", t5::embedding_name))
@@ -246,8 +251,18 @@ impl<C: PartConfig> Part<C> {
         let source = match weights {
             WeightSource::Files => open_weights(folder)?,
             WeightSource::Synthetic(seed) => Box::new(Synthetic::new(folder, seed, config.plan(None).tensors)),
+            WeightSource::Shapes => Box::new(Shapes::new(folder, config.plan(None).tensors)),
         };
         Ok(Self { folder: folder.to_path_buf(), config, source })
+    }
+
+    /// Opens the part whose weights are in `file`, its config beside it, as [`Self::open`] does.
+    pub fn open_file(file: &Path) -> Result<Self> {
+        let folder = file.parent().unwrap_or(Path::new("."));
+        let config: C = config::read(&folder.join("config.json"))?;
+        let source = Files::open(file)?;
+        config.plan(Some(&source)).check(&source, C::ignored)?;
+        Ok(Self { folder: folder.to_path_buf(), config, source: Box::new(source) })
     }
 }
 
@@ -260,39 +275,57 @@ const WEIGHT_FILES: [&str; 5] = [
     "synthetic.json",
 ];
 
-/// Opens the weights of a folder: under the published names, else the only `.safetensors` file there is.
+/// The same for PyTorch's pickles, which are looked for where there is nothing else.
+const PICKLE_FILES: [&str; 4] = [
+    "diffusion_pytorch_model.bin",
+    "diffusion_pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+
+/// Opens the weights of a folder.
 fn open_weights(folder: &Path) -> Result<Box<dyn Source>> {
-    if let Some(name) = WEIGHT_FILES.into_iter().find(|name| folder.join(name).is_file()) {
-        let path = folder.join(name);
-        return if name == "synthetic.json" {
-            Ok(Box::new(Synthetic::open(&path)?))
-        } else {
-            Ok(Box::new(Safetensors::open(&path)?))
-        };
+    match weight_file(folder)? {
+        Some(path) if path.ends_with("synthetic.json") => Ok(Box::new(Synthetic::open(&path)?)),
+        Some(path) => Ok(Box::new(Files::open(&path)?)),
+        None => {
+            let [diffusers, transformers] = [WEIGHT_FILES[0], WEIGHT_FILES[2]];
+            let problem =
+                format!("holds no weights; expected {diffusers} or {transformers}, or PyTorch's .bin or .ckpt");
+            Err(Error::weight(folder, "", problem))
+        }
     }
-    let entries = std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?;
-    let paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).collect();
-    let with = |extension: &str| {
-        paths.iter().filter(|path| path.extension().is_some_and(|found| found == extension)).collect::<Vec<_>>()
+}
+
+/// The file with the weights, or the index of several: under a published name, else the only one of its kind.
+fn weight_file(folder: &Path) -> Result<Option<PathBuf>> {
+    // Links to nothing count, too: opening them says what is missing.
+    let is_there = |path: &PathBuf| path.is_symlink() || path.is_file();
+    let named = |names: &[&str]| names.iter().map(|name| folder.join(name)).find(is_there);
+    let only = |ending: &str| -> Result<Option<PathBuf>> {
+        let entries = std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?;
+        let paths = entries.filter_map(|entry| entry.ok()).map(|entry| entry.path());
+        let mut found = paths.filter(|path| path.extension().is_some_and(|found| found == ending));
+        let first = found.next();
+        if found.next().is_some() {
+            let problem = format!("holds several .{ending} files and no index that says which belong together");
+            return Err(Error::weight(folder, "", problem));
+        }
+        Ok(first)
     };
-    match with("safetensors")[..] {
-        [only] => Ok(Box::new(Safetensors::open(only)?)),
-        [] if !with("bin").is_empty() || !with("ckpt").is_empty() => Err(Error::weight(
-            folder,
-            "",
-            "holds weights as PyTorch pickles (.bin, .ckpt) only; convert them to safetensors first",
-        )),
-        [] => Err(Error::weight(
-            folder,
-            "",
-            format!("holds no weights; expected {} or {}", WEIGHT_FILES[0], WEIGHT_FILES[2]),
-        )),
-        _ => Err(Error::weight(
-            folder,
-            "",
-            "holds several .safetensors files and no index that says which belong together",
-        )),
+    if let Some(path) = named(&WEIGHT_FILES) {
+        return Ok(Some(path));
     }
+    if let Some(path) = only("safetensors")? {
+        return Ok(Some(path));
+    }
+    if let Some(path) = named(&PICKLE_FILES) {
+        return Ok(Some(path));
+    }
+    if let Some(path) = only("ckpt")? {
+        return Ok(Some(path));
+    }
+    only("bin")
 }
 
 /// `sampling.json` of a model: what its makers recommend. Every key is optional.

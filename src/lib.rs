@@ -3,7 +3,7 @@
 //! The way of the data: prompt → [`text`] (cleaning, tokens) → T5 ([`model`]) → [`sampler`] steps over LatteT2V
 //! ([`model`]) → CausalVideoVAE with temporal rollback tiling ([`model`]) → [`video`] file. [`pipeline`] ties it
 //! together. Models are sequences of the fused operations of [`backend::Backend`]; [`ops`] says what each operation is,
-//! [`cpu`] computes it.
+//! [`cpu`] computes it, [`cuda`] runs it as kernels of our own, and [`profile`] counts and times it.
 
 #![deny(missing_docs)]
 
@@ -15,6 +15,8 @@ pub mod error;
 pub mod model;
 pub mod ops;
 pub mod pipeline;
+pub mod preset;
+pub mod profile;
 pub mod sampler;
 pub mod text;
 pub mod verify;

@@ -1,5 +1,11 @@
 //! Checkpoints on disk: what fits, what does not, and what is said about it.
 
+mod hub;
+mod pickle;
+mod shards;
+pub mod torch_file;
+mod write;
+
 use osp::Error;
 use osp::weights::plan::{Expected, Plan};
 use osp::weights::safetensors::Safetensors;
@@ -145,6 +151,7 @@ fn headers_that_lie_are_refused() {
 #[test]
 fn dtypes_know_their_sizes() {
     assert_eq!([DType::F32, DType::F16, DType::Bf16, DType::I64, DType::U8].map(DType::size), [4, 2, 2, 8, 1]);
+    assert_eq!([DType::F64, DType::I32, DType::I16, DType::I8, DType::Bool].map(DType::size), [8, 4, 2, 1, 1]);
 }
 
 proptest! {

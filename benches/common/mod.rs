@@ -1,12 +1,15 @@
-//! What the benches of single operations share: which device they run on, and how it is timed.
+//! What the benches of single operations share: which device they run on, how it is timed, and what it was seen to do at
+//! best, which is what they are held against.
 #![allow(dead_code, reason = "every bench includes this file, and uses what it needs")]
 
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion};
+use criterion::{BenchmarkGroup, Criterion, Throughput};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::cuda::device::{Device, Driver};
 use osp::cuda::{Cuda, Half};
+use osp::ops::gemm::Linear;
+use osp::weights::Tensor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +17,10 @@ use std::time::{Duration, Instant};
 pub trait Target: Backend {
     /// Bytes of an activation.
     const ELEMENT: u64;
+    /// Elements of the copy that shows the bandwidth: more than caches hold.
+    const COPIED: usize;
+    /// Rows, inner and columns of the product that shows the arithmetic.
+    const PRODUCT: usize;
 
     /// The time of `iterations` runs of `work`, each with cold caches where the device's are large.
     fn time(&self, iterations: u64, work: &mut dyn FnMut()) -> Duration;
@@ -21,6 +28,8 @@ pub trait Target: Backend {
 
 impl Target for Cpu {
     const ELEMENT: u64 = 4;
+    const COPIED: usize = 32 << 20;
+    const PRODUCT: usize = 1024;
 
     fn time(&self, iterations: u64, work: &mut dyn FnMut()) -> Duration {
         let start = Instant::now();
@@ -34,6 +43,8 @@ const FLUSHED_ELEMENTS: usize = 128 << 20;
 
 impl Target for Cuda<Driver> {
     const ELEMENT: u64 = 2;
+    const COPIED: usize = FLUSHED_ELEMENTS;
+    const PRODUCT: usize = 8192;
 
     fn time(&self, iterations: u64, work: &mut dyn FnMut()) -> Duration {
         let (from, mut to) = (self.alloc(FLUSHED_ELEMENTS).unwrap(), self.alloc(FLUSHED_ELEMENTS).unwrap());
@@ -78,6 +89,86 @@ pub fn video<B: Backend>(backend: &B, frames: usize, frame_len: usize) -> B::Buf
         backend.copy_box(&op, &frame, &mut video).unwrap();
     }
     video
+}
+
+/// Work, in what bounds it.
+#[derive(Clone, Copy)]
+pub enum Work {
+    /// Bytes moved.
+    Bytes(u64),
+    /// Floating-point operations.
+    Flops(u64),
+}
+
+/// The best that the device was seen to do in this run, by our own kernels, in bytes and operations a second. What a CPU's caches
+/// hold moves faster than the copy, which is larger than them.
+pub struct Ceiling {
+    copy: f64,
+    product: f64,
+}
+
+impl Ceiling {
+    /// Measures and prints both.
+    pub fn measure<B: Target>(backend: &B) -> Self {
+        let from = backend.alloc(B::COPIED).unwrap();
+        let mut to = backend.alloc(B::COPIED).unwrap();
+        let seconds = best(backend, &mut || copy(backend, B::COPIED, &from, &mut to));
+        let copy = 2.0 * B::COPIED as f64 * B::ELEMENT as f64 / seconds;
+        drop((from, to));
+
+        let side = B::PRODUCT;
+        let x = backend.upload(&values(side * side)).unwrap();
+        let weight = backend.weight(vec![Tensor::from_f32(&[side, side], &values(side * side))]).unwrap();
+        let mut out = backend.alloc(side * side).unwrap();
+        let op = Linear::new(side, side, side);
+        let product =
+            op.flops() as f64 / best(backend, &mut || backend.linear(&op, &x, &weight, None, None, &mut out).unwrap());
+        println!("ceilings: a copy moves {:.1} GB/s, a product does {:.3} TFLOP/s", copy / 1e9, product / 1e12);
+        Self { copy, product }
+    }
+
+    /// The share of the ceiling that `work` in `seconds` reaches, as a line for people.
+    fn share(&self, work: Work, seconds: f64) -> String {
+        let (rate, ceiling, name) = match work {
+            Work::Bytes(bytes) => (bytes as f64, self.copy, "copy"),
+            Work::Flops(flops) => (flops as f64, self.product, "product"),
+        };
+        format!("{:.0} % of {name}", 100.0 * rate / seconds / ceiling)
+    }
+}
+
+/// The fastest of some runs in seconds, after one that warms up.
+fn best<B: Target>(backend: &B, work: &mut dyn FnMut()) -> f64 {
+    const RUNS: usize = 5;
+    backend.time(1, work);
+    (0..RUNS).map(|_| backend.time(1, work).as_secs_f64()).fold(f64::INFINITY, f64::min)
+}
+
+/// One bench: criterion's lines, then the share of the ceiling that its best sample reached.
+pub fn bench<B: Target>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    backend: &B,
+    ceiling: &Ceiling,
+    name: &str,
+    work: Work,
+    mut run: impl FnMut(),
+) {
+    group.throughput(match work {
+        Work::Bytes(bytes) => Throughput::Bytes(bytes),
+        Work::Flops(flops) => Throughput::Elements(flops),
+    });
+    let mut best = f64::INFINITY;
+    group.bench_function(name, |bencher| {
+        bencher.iter_custom(|iterations| {
+            let time = backend.time(iterations, &mut run);
+            best = best.min(time.as_secs_f64() / iterations as f64);
+            time
+        });
+    });
+    // Unless the command line left it out.
+    if best.is_finite() {
+        println!("{name}: {}", ceiling.share(work, best));
+    }
 }
 
 /// A group of few and short measurements.

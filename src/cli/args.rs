@@ -1,6 +1,6 @@
 //! What the command line accepts: the commands, and the groups of options that several of them share.
 
-use super::{completions, decode, doctor, encode, info, reconstruct, sample, verify};
+use super::{completions, convert, decode, doctor, download, encode, info, profile, reconstruct, sample, verify};
 use clap::{Args, Parser, Subcommand};
 use osp::checkpoint::WeightSource;
 use osp::model::vae::tiling::Tiling;
@@ -47,6 +47,9 @@ pub enum Command {
     Decode(decode::Args),
     Verify(verify::Args),
     Info(info::Args),
+    Profile(profile::Args),
+    Convert(convert::Args),
+    Download(download::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
 }
@@ -54,7 +57,8 @@ pub enum Command {
 /// Which model.
 #[derive(Args)]
 pub struct ModelArgs {
-    /// Folder of the model, with the parts vae, text_encoder and the transformer [default: the demo model]
+    /// Folder of the model, with the parts vae, text_encoder and the transformer, or ORG/NAME in the cache of the Hugging
+    /// Face hub [default: the demo model]
     #[arg(long, value_name = "DIR", env = "OSP_MODEL", hide_env_values = true)]
     pub model: Option<PathBuf>,
     /// Where weights come from: `files`, or `synthetic:SEED` for made-up weights of the shapes that the configs name

@@ -47,6 +47,11 @@ pub struct Kernels<D> {
 }
 
 impl<D: Device> Kernels<D> {
+    /// The same with something in front of the device.
+    pub fn behind<E>(self, wrap: impl FnOnce(Arc<D>) -> E) -> Kernels<E> {
+        Kernels { device: Arc::new(wrap(self.device)), text: self.text, video: self.video }
+    }
+
     /// For the text encoder.
     pub fn text(&self) -> Cuda<D> {
         Cuda::new(self.device.clone(), self.text)
@@ -91,7 +96,13 @@ impl DeviceArgs {
         Ok(chosen)
     }
 
-    fn kernels<D>(&self, device: D) -> Kernels<D> {
+    /// Whether the user named this device.
+    pub fn is(&self, name: &str) -> bool {
+        self.device == name
+    }
+
+    /// Kernels on a device, in the precisions asked for.
+    pub fn kernels<D>(&self, device: D) -> Kernels<D> {
         let half = |default: Half| match self.dtype {
             Some(DType::F16) => Half::F16,
             Some(DType::Bf16) => Half::Bf16,

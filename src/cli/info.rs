@@ -2,10 +2,11 @@
 
 use super::args::weight_source;
 use super::console::{Colour, Console};
+use super::transfer::megabytes;
 use osp::checkpoint::{self, Checkpoint, Defaults, Need, Part, PartConfig, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
 use osp::weights::plan::Plan;
-use osp::weights::{Entry, Source};
+use osp::weights::{Entry, Source, hub};
 use osp::{Error, Result};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
@@ -22,7 +23,7 @@ Exit code 5 if there is a problem.";
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Folder of a model, or of one part of it
+    /// Folder of a model, or of one part of it, or ORG/NAME in the cache of the Hugging Face hub
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// Folder of the text encoder [default: text_encoder in the model's folder]
@@ -84,10 +85,11 @@ struct Weights {
 
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
-    if !args.folder.is_dir() {
-        return Err(Error::config(&args.folder, "there is no such folder; name a model's folder, or one part's"));
+    let folder = hub::locate(&args.folder)?;
+    if !folder.is_dir() {
+        return Err(Error::config(&folder, "there is no such folder; name a model's folder, or one part's"));
     }
-    let report = Report::new(args)?;
+    let report = Report::new(folder, args)?;
     if console.json() {
         console.json_result(&report)?
     } else {
@@ -101,13 +103,13 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 }
 
 impl Report {
-    fn new(args: &Args) -> Result<Self> {
-        let folder = args.folder.clone();
+    fn new(folder: PathBuf, args: &Args) -> Result<Self> {
         if let Some(part) = single_part(&folder, args.weights) {
             return Ok(Self { folder, parts: vec![part], samples: None, problems: Vec::new() });
         }
         let transformers = checkpoint::transformers(&folder)?;
-        let text_encoder = args.text_encoder.clone().unwrap_or_else(|| folder.join("text_encoder"));
+        let text_encoder = args.text_encoder.as_deref().map(hub::locate).transpose()?;
+        let text_encoder = text_encoder.unwrap_or_else(|| folder.join("text_encoder"));
         let mut parts = vec![inspect::<T5Config>(&text_encoder, args.weights)];
         parts.extend(transformers.iter().map(|folder| inspect::<LatteConfig>(folder, args.weights)));
         parts.push(inspect::<VaeConfig>(&folder.join("vae"), args.weights));
@@ -311,10 +313,6 @@ fn count(parameters: u64) -> String {
         100_000..1_000_000_000 => format!("{:.1} M", parameters as f64 / 1e6),
         _ => format!("{:.2} G", parameters as f64 / 1e9),
     }
-}
-
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 #[cfg(test)]

@@ -7,18 +7,27 @@ mod args;
 mod clip;
 mod completions;
 mod console;
+mod convert;
 mod decode;
 mod device;
 mod doctor;
+mod download;
 mod encode;
+#[cfg(feature = "download")]
+mod fetch;
+mod folder;
+#[cfg(feature = "download")]
+mod http;
 mod info;
 mod interrupt;
 mod latent;
 mod model;
 mod output;
+mod profile;
 mod reconstruct;
 mod record;
 mod sample;
+mod transfer;
 mod verify;
 
 use args::{Cli, Command};
@@ -53,6 +62,9 @@ fn run(command: Command, console: &Console) -> Result<()> {
         Command::Decode(args) => decode::run(&args, console),
         Command::Verify(args) => verify::run(&args, console),
         Command::Info(args) => info::run(&args, console),
+        Command::Profile(args) => profile::run(&args, console),
+        Command::Convert(args) => convert::run(&args, console),
+        Command::Download(args) => download::run(&args, console),
         Command::Doctor(args) => doctor::run(&args, console),
         Command::Completions(args) => completions::run(&args, console),
     }

@@ -3,6 +3,7 @@
 use super::args::ModelArgs;
 use super::console::Console;
 use osp::checkpoint::{Checkpoint, Need};
+use osp::weights::hub;
 use osp::{Error, Result};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -37,8 +38,9 @@ pub fn open(
     need: Need,
     console: &Console,
 ) -> Result<Model> {
-    let folder = folder(args)?;
-    let checkpoint = Checkpoint::open(&folder, text_encoder, transformer, args.weights, need)?;
+    let folder = hub::locate(&folder(args)?)?;
+    let text_encoder = text_encoder.map(hub::locate).transpose()?;
+    let checkpoint = Checkpoint::open(&folder, text_encoder.as_deref(), transformer, args.weights, need)?;
     if let Some(notice) = &checkpoint.defaults.notice {
         console.note(notice);
     }

@@ -49,7 +49,7 @@ pub struct Args {
     negative_prompt: String,
     #[command(flatten)]
     model: ModelArgs,
-    /// Folder of the text encoder [default: text_encoder in the model's folder]
+    /// Folder of the text encoder, or ORG/NAME as for --model [default: text_encoder in the model's folder]
     #[arg(long, value_name = "DIR")]
     text_encoder: Option<PathBuf>,
     /// Subfolder of the transformer, such as 65x512x512, where the model has several

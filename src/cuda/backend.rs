@@ -62,9 +62,10 @@ impl<D: Device> Backend for Cuda<D> {
         let mut offset = 0;
         for part in parts {
             // One part at a time: the host never holds more than the largest one widened.
-            let bytes = self.half.bytes(&part.to_f32());
-            self.device.write(&mut memory, offset, &bytes)?;
-            offset += bytes.len();
+            if part.has_values() {
+                self.device.write(&mut memory, offset, &self.half.bytes(&part.to_f32()))?;
+            }
+            offset += 2 * part.len();
         }
         Ok(Weight { memory, shape })
     }

@@ -1,6 +1,6 @@
 //! What Rust believes of the kernels' parameters, for the test that reads their sources.
 
-use super::params::Params;
+use super::params::{Fields, Params};
 use super::{
     FLAT_THREADS, attention, attention_wide, conv3d, depthwise, embed, gemm, groupnorm, norm, patch, resample, sampler,
     tile,
@@ -14,7 +14,7 @@ pub struct Contract {
     /// Struct in that file.
     pub params: &'static str,
     /// Its fields: the spellings that their type may have there, and their names.
-    pub fields: &'static [(&'static [&'static str], &'static str)],
+    pub fields: Fields,
     /// Its size.
     pub bytes: usize,
     /// Threads of the blocks that are launched.

@@ -201,6 +201,7 @@ impl<D: Device> Cuda<D> {
             threads: plan.threads,
             shared_bytes: side(plan.shared_bytes),
             params: bytemuck::bytes_of(params),
+            fields: P::FIELDS,
             flops: plan.flops,
             bytes: plan.bytes,
         })

@@ -32,12 +32,37 @@ impl Field for f32 {
     const NAMES: &'static [&'static str] = &["float "];
 }
 
+/// The fields of a struct: the names their type may have in the `.cu` file, and their own, with the length of an array.
+pub type Fields = &'static [(&'static [&'static str], &'static str)];
+
 /// A kernel's parameters.
 pub trait Params: bytemuck::Pod {
     /// Name of the struct in the `.cu` file.
     const NAME: &'static str;
-    /// Its fields: the names their type may have there, and their own, with the length of an array.
-    const FIELDS: &'static [(&'static [&'static str], &'static str)];
+    /// Its fields.
+    const FIELDS: Fields;
+}
+
+/// Bytes of a field, and how many values of its type it holds.
+fn extent((types, name): (&[&str], &str)) -> (usize, usize) {
+    let bytes = if types == Address::NAMES || types == i64::NAMES { 8 } else { 4 };
+    let length = name.split_once('[').and_then(|(_, rest)| rest.strip_suffix(']')?.parse().ok());
+    (bytes, length.unwrap_or(1))
+}
+
+/// The addresses in the bytes of parameters, each with the name of its field. No field is padded.
+pub(super) fn addresses(fields: Fields, params: &[u8]) -> Vec<(&'static str, u64)> {
+    let mut found = Vec::new();
+    let mut rest = params;
+    for &(types, name) in fields {
+        let (bytes, length) = extent((types, name));
+        let (field, after) = rest.split_at(bytes * length);
+        if types == Address::NAMES {
+            found.extend(field.chunks_exact(8).map(|bytes| (name, bytemuck::pod_read_unaligned(bytes))));
+        }
+        rest = after;
+    }
+    found
 }
 
 /// Declares a struct of parameters, with its fields listed for the test that compares it with the `.cu` file. Arrays are
@@ -56,7 +81,7 @@ macro_rules! params {
 
         impl $crate::cuda::params::Params for $name {
             const NAME: &'static str = stringify!($name);
-            const FIELDS: &'static [(&'static [&'static str], &'static str)] = &[$((
+            const FIELDS: $crate::cuda::params::Fields = &[$((
                 <$type as $crate::cuda::params::Field>::NAMES,
                 concat!(stringify!($field) $(, "[", $length, "]")?),
             ),)*];
@@ -75,3 +100,27 @@ macro_rules! field_type {
 }
 
 pub(crate) use {field_type, params};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::CONTRACTS;
+
+    #[test]
+    fn fields_fill_their_struct() {
+        for contract in CONTRACTS {
+            let bytes: usize =
+                contract.fields.iter().map(|&field| extent(field)).map(|(one, length)| one * length).sum();
+            assert_eq!(bytes, contract.bytes, "{}", contract.params);
+        }
+    }
+
+    #[test]
+    fn addresses_are_found_among_other_fields() {
+        const FIELDS: Fields =
+            &[(Address::NAMES, "x"), (f32::NAMES, "factors[2]"), (Address::NAMES, "more[2]"), (i64::NAMES, "stride")];
+        let words = [7u64, u64::MAX, 8, 9, 10];
+        assert_eq!(addresses(FIELDS, bytemuck::bytes_of(&words)), [("x", 7), ("more[2]", 8), ("more[2]", 9)]);
+        assert_eq!(addresses(&[], &[]), []);
+    }
+}

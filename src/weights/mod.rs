@@ -1,15 +1,22 @@
-//! Where parameters come from: safetensors files, or the synthetic recipe.
+//! Where parameters come from: safetensors files, PyTorch's pickles, or the synthetic recipe; or shapes without values.
 //!
 //! A model asks for its parameters by name and shape through [`Params`]. Run against a [`plan::Plan`] the same code
 //! lists what a checkpoint must hold; run against a [`load::Loader`] it brings the tensors to a device. So names and
 //! shapes are written once, in the models, and a checkpoint is checked as a whole before anything is loaded.
 
+mod files;
+pub mod hub;
 pub mod load;
+mod mapped;
+mod pickle;
 pub mod plan;
 pub mod safetensors;
+pub mod shapes;
 pub mod synthetic;
 mod tensor;
+pub mod write;
 
+pub use files::Files;
 pub use tensor::{Bytes, DType, Tensor};
 
 use crate::error::Result;

@@ -2,10 +2,13 @@
 
 use half::bf16;
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Stored types that hold parameters (f32, f16, bf16) or golden data (the rest).
+/// Stored types that hold parameters (f32, f16, bf16), golden data (i64, u8), or what else lies in checkpoints of
+/// trainings and is not read (the rest).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
     /// IEEE single.
@@ -18,16 +21,26 @@ pub enum DType {
     I64,
     /// Bytes: frames of golden data.
     U8,
+    /// IEEE double.
+    F64,
+    /// Signed 32-bit integers.
+    I32,
+    /// Signed 16-bit integers.
+    I16,
+    /// Signed bytes.
+    I8,
+    /// Truth values, a byte each.
+    Bool,
 }
 
 impl DType {
     /// Bytes of an element.
     pub fn size(self) -> usize {
         match self {
-            Self::U8 => 1,
-            Self::F16 | Self::Bf16 => 2,
-            Self::F32 => 4,
-            Self::I64 => 8,
+            Self::U8 | Self::I8 | Self::Bool => 1,
+            Self::F16 | Self::Bf16 | Self::I16 => 2,
+            Self::F32 | Self::I32 => 4,
+            Self::I64 | Self::F64 => 8,
         }
     }
 
@@ -39,6 +52,11 @@ impl DType {
             Self::Bf16 => "bf16",
             Self::I64 => "i64",
             Self::U8 => "u8",
+            Self::F64 => "f64",
+            Self::I32 => "i32",
+            Self::I16 => "i16",
+            Self::I8 => "i8",
+            Self::Bool => "bool",
         }
     }
 
@@ -48,13 +66,29 @@ impl DType {
     }
 }
 
-/// Bytes that are owned, or a range of a mapped file.
+/// Bytes that are owned, or a range of a mapped file, or none.
 #[derive(Clone, Debug)]
 pub enum Bytes {
     /// A range of a file; pages are read when touched.
     Mapped(Arc<Mmap>, Range<usize>),
     /// Owned.
     Owned(Arc<Vec<u8>>),
+    /// Of a tensor that only has a shape (see [`super::shapes`]): reading it is a bug.
+    Absent,
+}
+
+impl Bytes {
+    /// Says that these bytes are not needed for now, so that the pages of a mapped file stop counting as this process's
+    /// memory. They may be read again all the same.
+    pub fn release(&self) {
+        #[cfg(unix)]
+        if let Self::Mapped(map, range) = self {
+            // SAFETY: the map is of a file and read only, so pages that are dropped are read from the file again.
+            let dropped = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+            // A hint: nothing depends on it.
+            let _ = dropped;
+        }
+    }
 }
 
 impl std::ops::Deref for Bytes {
@@ -64,6 +98,7 @@ impl std::ops::Deref for Bytes {
         match self {
             Self::Mapped(map, range) => &map[range.clone()],
             Self::Owned(bytes) => bytes,
+            Self::Absent => panic!("this tensor has a shape, but no values"),
         }
     }
 }
@@ -97,14 +132,19 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// All elements as f32. Panics on integer types.
+    /// Whether there is more than a shape.
+    pub fn has_values(&self) -> bool {
+        !matches!(self.bytes, Bytes::Absent)
+    }
+
+    /// All elements as f32. Panics on types that hold no parameters.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.len()];
         self.widen(0, &mut out);
         out
     }
 
-    /// Elements `start..start + out.len()` as f32. Panics on integer types.
+    /// Elements `start..start + out.len()` as f32. Panics on types that hold no parameters.
     // Always inlined: it takes on the caller's instruction set.
     #[inline(always)]
     pub fn widen(&self, start: usize, out: &mut [f32]) {
@@ -126,12 +166,15 @@ impl Tensor {
                     *value = widen_f16(u16::from_le_bytes([b[0], b[1]]));
                 }
             }
-            DType::I64 | DType::U8 => panic!("{} tensors are not parameters", self.dtype.name()),
+            _ => panic!("{} tensors are not parameters", self.dtype.name()),
         }
     }
 
     /// The same elements in another order: element i of the result is element `source(i)` of this. Keeps the type.
     pub fn gather(&self, shape: &[usize], source: impl Fn(usize) -> usize) -> Self {
+        if !self.has_values() {
+            return Self { shape: shape.to_vec(), ..self.clone() };
+        }
         let size = self.dtype.size();
         let len: usize = shape.iter().product();
         let mut bytes = Vec::with_capacity(len * size);

@@ -2,7 +2,8 @@
 
 use super::{fails, osp, succeeds};
 
-const COMMANDS: [&str; 7] = ["sample", "reconstruct", "encode", "decode", "verify", "info", "completions"];
+const COMMANDS: [&str; 10] =
+    ["sample", "reconstruct", "encode", "decode", "verify", "info", "profile", "convert", "download", "completions"];
 
 #[test]
 fn help_of_every_command_ends_with_examples() {

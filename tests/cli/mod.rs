@@ -3,11 +3,14 @@
 mod bad_input;
 mod coder;
 mod completions;
+mod convert;
 mod device;
+mod download;
 mod help;
 mod info;
 #[cfg(unix)]
 mod interrupt;
+mod profile;
 mod sample;
 mod verify;
 mod weights;
@@ -30,7 +33,10 @@ fn golden(name: &str) -> PathBuf {
 /// The program in `folder`, with nothing of the tester's environment that it listens to.
 fn osp(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_osp"));
-    command.current_dir(folder).env_remove("OSP_MODEL").env_remove("NO_COLOR");
+    command.current_dir(folder);
+    for name in ["OSP_MODEL", "NO_COLOR", "HF_HUB_CACHE", "HF_HOME", "HF_ENDPOINT", "HF_TOKEN"] {
+        command.env_remove(name);
+    }
     command
 }
 

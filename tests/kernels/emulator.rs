@@ -42,6 +42,7 @@ fn run(kernel: &str, faulty: bool, seed: u64, x: &[u8], outputs: usize, blocks: 
         threads: THREADS,
         shared_bytes: 1024,
         params: &bytes,
+        fields: &[],
         flops: 0,
         bytes: 0,
     };
@@ -120,6 +121,7 @@ fn overruns_of_shared_memory_are_errors() {
             threads: THREADS,
             shared_bytes,
             params: &bytes,
+            fields: &[],
             flops: 0,
             bytes: 0,
         })
@@ -174,6 +176,7 @@ fn unknown_kernels_and_wrong_sizes_are_errors() {
         threads: 32,
         shared_bytes: 0,
         params: &[],
+        fields: &[],
         flops: 0,
         bytes: 0,
     };

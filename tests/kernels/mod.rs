@@ -8,6 +8,8 @@ mod contract;
 mod conv3d;
 /// Keys and values made fewer.
 mod depthwise;
+/// The device that executes nothing: what it refuses, and what it counts.
+mod dry;
 /// Look-up, and adding of tables.
 mod embed;
 /// The emulator itself: faults that it must catch.

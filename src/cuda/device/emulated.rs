@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// `emulator::Kernel` of kernels/emulator/kernel.h.
 #[repr(C)]
-struct Kernel {
+pub(super) struct Kernel {
     name: *const c_char,
     threads: u32,
     params_bytes: usize,
@@ -110,6 +110,20 @@ impl Emulated {
         find(&CString::new(name).ok()?).map(|kernel| (kernel.threads, kernel.params_bytes))
     }
 
+    /// The kernel of a launch, which must have its threads and parameters.
+    pub(super) fn find(&self, launch: &Launch<'_>) -> Result<&'static Kernel> {
+        let name = CString::new(launch.kernel).expect("names of kernels hold no zeros");
+        let kernel = find(&name).ok_or_else(|| Error::launch(launch, "there is no such kernel"))?;
+        if kernel.threads != launch.threads || kernel.params_bytes != launch.params.len() {
+            let (threads, bytes) = (kernel.threads, kernel.params_bytes);
+            return Err(Error::launch(
+                launch,
+                format!("the kernel takes {threads} threads and {bytes} parameter bytes"),
+            ));
+        }
+        Ok(kernel)
+    }
+
     fn regions(&self) -> MutexGuard<'_, Regions> {
         self.regions.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -181,21 +195,13 @@ impl Device for Emulated {
     }
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {
-        let name = CString::new(launch.kernel).expect("names of kernels hold no zeros");
-        let kernel = find(&name).ok_or_else(|| Error::launch(launch, "there is no such kernel"))?;
-        if kernel.threads != launch.threads || kernel.params_bytes != launch.params.len() {
-            let (threads, bytes) = (kernel.threads, kernel.params_bytes);
-            return Err(Error::launch(
-                launch,
-                format!("the kernel takes {threads} threads and {bytes} parameter bytes"),
-            ));
-        }
+        let kernel = self.find(launch)?;
         // In words, for their alignment.
         let params: Vec<u64> = launch.params.chunks(8).map(widened).collect();
         let regions: Vec<Region> =
             self.regions().iter().map(|(&start, &bytes)| Region { start, bytes: bytes as u64 }).collect();
         let raw = RawLaunch {
-            kernel: name.as_ptr(),
+            kernel: kernel.name,
             entry: kernel.entry,
             params: params.as_ptr().cast(),
             grid: launch.grid,

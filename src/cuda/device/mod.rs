@@ -4,11 +4,14 @@
 //! need not know the operation.
 
 mod driver;
+mod dry;
 mod emulated;
 
 pub use driver::{Driver, Gpu, architectures, driver_version};
+pub use dry::{Dry, Event};
 pub use emulated::Emulated;
 
+use super::params::Fields;
 use crate::error::Result;
 use std::time::Duration;
 
@@ -39,6 +42,8 @@ pub struct Launch<'a> {
     pub shared_bytes: u32,
     /// The kernel's one parameter, as its bytes.
     pub params: &'a [u8],
+    /// What these bytes are.
+    pub fields: Fields,
     /// Floating-point operations of the whole launch.
     pub flops: u64,
     /// Bytes of global memory that it must move at least.

@@ -138,9 +138,10 @@ pub fn plan(config: &VaeConfig) -> Plan {
     plan
 }
 
-/// Tensors that may be in a checkpoint and are not read: the discriminator's and the loss's of training.
+/// Tensors that may be in a checkpoint and are not read: the discriminator's and the loss's of training, and averages of
+/// the weights over it.
 pub fn ignored(name: &str) -> bool {
-    name.starts_with("loss.")
+    ["loss.", "ema.", "model_ema."].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// How one clip is cut: along each axis the ranges of the input, and how wide the output's tiles and blends are.
@@ -204,6 +205,11 @@ impl Windows {
             columns: space_tiles(width, tile, blend),
             out: Some((out_tile, tiling.blend(out_tile))),
         })
+    }
+
+    /// Frames, rows and columns of the first tile, the largest.
+    pub fn first(&self) -> [usize; 3] {
+        [&self.time, &self.rows, &self.columns].map(|ranges| ranges[0].len())
     }
 
     /// Tiles of all windows.

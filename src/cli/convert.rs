@@ -1,0 +1,207 @@
+//! `osp convert`: any weights to safetensors.
+
+use super::console::Console;
+use super::folder;
+use super::transfer::{Transfer, megabytes};
+use clap::ValueEnum;
+use osp::checkpoint::{self, Part, PartConfig, WeightSource};
+use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
+use osp::weights::plan::Plan;
+use osp::weights::write::Writer;
+use osp::weights::{self, Source, hub};
+use osp::{Error, Result};
+use serde::Serialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const EXAMPLES: &str = "\
+Examples:
+  osp convert models/t5-v1_1-xxl -o models/t5-bf16
+  osp convert models/vae/checkpoint.ckpt -o models/vae-f32 --dtype f32
+  osp convert LanguageBind/Open-Sora-Plan-v1.1.0 -o models/osp
+
+Tensors that the engine does not read, such as a loss's or an optimizer's, are left out.";
+
+/// Writes a model's weights (PyTorch's .bin or .ckpt, or safetensors) as safetensors
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Folder of a model or of one part of it, a file of weights, or ORG/NAME in the cache of the Hugging Face hub
+    #[arg(value_name = "SRC")]
+    source: PathBuf,
+    /// Folder to write: weights, config and tokenizer; it appears when all of it is written
+    #[arg(short, long, value_name = "DST")]
+    output: PathBuf,
+    /// Type to store
+    #[arg(long, value_name = "TYPE", default_value = "bf16")]
+    dtype: DType,
+    /// Replace an older output
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DType {
+    Bf16,
+    F16,
+    F32,
+}
+
+/// Bytes of one file; more are dealt out to several.
+const MOST: u64 = 10_000_000_000;
+
+/// Files beside the weights that belong to them.
+pub const BESIDE: [&str; 7] = [
+    "config.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "sampling.json",
+];
+
+/// A part of a model, whatever its config.
+struct Opened {
+    part: &'static str,
+    /// Name of the part's folder in the model's; empty where the part is by itself.
+    name: PathBuf,
+    folder: PathBuf,
+    stem: &'static str,
+    source: Box<dyn Source>,
+    plan: Plan,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    output: &'a Path,
+    dtype: &'static str,
+    parts: Vec<Written>,
+}
+
+#[derive(Serialize)]
+struct Written {
+    part: &'static str,
+    files: Vec<PathBuf>,
+    tensors: usize,
+    /// Tensors of the source that were not written.
+    left_out: usize,
+    bytes: u64,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, console: &Console) -> Result<()> {
+    let source = hub::locate(&args.source)?;
+    if !source.exists() {
+        return Err(Error::config(&source, "there is no such folder or file; name a model, a part, or its weights"));
+    }
+    folder::check(&args.output, args.force, is_ours, &source)?;
+    let dtype = args.dtype.into();
+    let parts = open(&source)?;
+    let writers: Vec<_> =
+        parts.iter().map(|part| Writer::new(&*part.source, &part.plan.tensors, dtype, MOST)).collect();
+
+    let staged = folder::beside(&args.output)?;
+    let transfer = Transfer::new(console, "convert", writers.iter().map(Writer::bytes).sum());
+    let mut report = Report { output: &args.output, dtype: dtype.name(), parts: Vec::new() };
+    for (part, writer) in parts.iter().zip(&writers) {
+        report.parts.push(part.write(writer, staged.path(), &args.output, &transfer)?);
+    }
+    if parts.iter().all(|part| !part.name.as_os_str().is_empty()) {
+        copy_beside(&source, staged.path())?;
+    }
+    folder::replace(staged, &args.output)?;
+    transfer.finish();
+    if console.json() { console.json_result(&report) } else { console.result(report.text()) }
+}
+
+/// The part that `source` is, or those in its subfolders.
+fn open(source: &Path) -> Result<Vec<Opened>> {
+    let own = if source.is_file() { source.parent().unwrap_or(Path::new("")) } else { source };
+    if let Some(part) = open_part(own, source) {
+        return Ok(vec![part?]);
+    }
+    if source.is_file() {
+        let problem = "has no config.json beside it that says what part of a model it is";
+        return Err(Error::config(source, problem));
+    }
+    let entries = fs::read_dir(source).map_err(Error::io("cannot list", source))?;
+    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    folders.sort();
+    let parts = folders.iter().filter_map(|folder| {
+        let name = PathBuf::from(folder.file_name()?);
+        Some(open_part(folder, folder)?.map(|part| Opened { name, ..part }))
+    });
+    let parts: Vec<Opened> = parts.collect::<Result<_>>()?;
+    if parts.is_empty() {
+        return Err(Error::config(source, "is no part of a model, and none of its subfolders is"));
+    }
+    Ok(parts)
+}
+
+/// The part in `folder` with the weights of `source`, the folder itself or a file in it; `None` if there is none.
+fn open_part(folder: &Path, source: &Path) -> Option<Result<Opened>> {
+    match checkpoint::class_of(folder)?.as_str() {
+        T5Config::CLASS => Some(opened::<T5Config>(source)),
+        LatteConfig::CLASS => Some(opened::<LatteConfig>(source)),
+        VaeConfig::CLASS => Some(opened::<VaeConfig>(source)),
+        _ => None,
+    }
+}
+
+fn opened<C: PartConfig>(source: &Path) -> Result<Opened> {
+    let part = if source.is_file() { Part::open_file(source) } else { Part::<C>::open(source, WeightSource::Files) }?;
+    let plan = part.config.plan(Some(&*part.source));
+    let Part { folder, source, .. } = part;
+    Ok(Opened { part: C::NAME, name: PathBuf::new(), folder, stem: C::STEM, source, plan })
+}
+
+impl Opened {
+    /// Writes the part into `staged`, which will become `output`.
+    fn write(&self, writer: &Writer<'_>, staged: &Path, output: &Path, transfer: &Transfer<'_>) -> Result<Written> {
+        let folder = staged.join(&self.name);
+        fs::create_dir_all(&folder).map_err(Error::io("cannot write", &folder))?;
+        let files = writer.write(&folder, self.stem, &mut |bytes| transfer.advance(bytes))?;
+        copy_beside(&self.folder, &folder)?;
+        let left_out = self.source.entries().len() - writer.tensors();
+        let files = files.iter().map(|file| output.join(&self.name).join(file)).collect();
+        Ok(Written { part: self.part, files, tensors: writer.tensors(), left_out, bytes: writer.bytes() })
+    }
+}
+
+/// Copies what belongs to weights. From caches these are links: what they lead to is copied.
+fn copy_beside(from: &Path, to: &Path) -> Result<()> {
+    for name in BESIDE.iter().filter(|name| from.join(name).is_file()) {
+        let target = to.join(name);
+        let bytes = fs::read(from.join(name)).map_err(Error::io("cannot read", from.join(name)))?;
+        fs::write(&target, bytes).map_err(Error::io("cannot write", &target))?;
+    }
+    Ok(())
+}
+
+/// Whether this command writes such files.
+fn is_ours(name: &str) -> bool {
+    BESIDE.contains(&name) || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")
+}
+
+impl Report<'_> {
+    fn text(&self) -> String {
+        let lines = self.parts.iter().flat_map(|part| {
+            let Written { tensors, left_out, bytes, .. } = part;
+            let left_out = if *left_out > 0 { format!(", {left_out} left out") } else { String::new() };
+            let head = format!("{}: {tensors} tensors, {} {}{left_out}", part.part, self.dtype, megabytes(*bytes));
+            [head].into_iter().chain(part.files.iter().map(|file| format!("  {}", file.display())))
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl From<DType> for weights::DType {
+    fn from(dtype: DType) -> Self {
+        match dtype {
+            DType::Bf16 => Self::Bf16,
+            DType::F16 => Self::F16,
+            DType::F32 => Self::F32,
+        }
+    }
+}

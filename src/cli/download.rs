@@ -1,0 +1,42 @@
+//! `osp download`: a model from the Hugging Face hub.
+
+use super::console::Console;
+use osp::Result;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  osp download LanguageBind/Open-Sora-Plan-v1.1.0 --only vae --only 65x512x512
+  osp download DeepFloyd/t5-v1_1-xxl -o models/t5
+
+A download that was cut goes on where it stopped when the command is run again. Files are checked against the hashes that
+the hub lists. HF_ENDPOINT names another hub, HF_TOKEN what gated models ask for. Needs a build with the feature `download`.";
+
+/// Downloads a model's weights, configs and tokenizer from the Hugging Face hub
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// ORG/NAME of the model
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Folder to put the model in [default: ORG/NAME, where other commands find it under this name]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Only this subfolder of the model; may be given several times [default: everything that the engine reads]
+    #[arg(long, value_name = "SUBFOLDER")]
+    pub only: Vec<String>,
+}
+
+/// Runs the command.
+#[cfg(feature = "download")]
+pub fn run(args: &Args, console: &Console) -> Result<()> {
+    super::fetch::run(args, console)
+}
+
+/// Says how to get the command.
+#[cfg(not(feature = "download"))]
+pub fn run(_args: &Args, _console: &Console) -> Result<()> {
+    let problem = "this osp is built without the command download: build it with `cargo build --release --features \
+                   download`, or use any other client of the Hugging Face hub, whose cache --model reads";
+    Err(osp::Error::Unsupported(problem.into()))
+}

@@ -1,0 +1,264 @@
+//! `osp profile`: what one piece of each stage costs, kernel by kernel.
+
+mod report;
+
+use super::args::{self, ModelArgs, Size, TilingArgs};
+use super::console::Console;
+use super::device::{Chosen, DeviceArgs, Kernels};
+use super::interrupt;
+use super::model;
+use super::output::{check_file, write_file};
+use osp::backend::Backend;
+use osp::checkpoint::{Checkpoint, Need, WeightSource};
+use osp::cuda::device::{Device, Dry};
+use osp::model::vae::tiling::Tiling;
+use osp::pipeline::{Observer, Stage, validate_frames, validate_size};
+use osp::profile::gpus::Gpu;
+use osp::profile::{Counted, Profiled, Profiler, Recorder, window};
+use osp::{Error, Result, preset};
+use report::{Memory, Report, StageReport, Times};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+const EXAMPLES: &str = "\
+Runs T5 over one caption, one step of the sampler with guidance, and the VAE's decoder over one
+window, and adds up the calls of each kernel: FLOPs and bytes as the kernels count them and, with
+--device cuda, the time of each call by itself; with --device cpu, wall-clock times of operations.
+
+Beside the devices of other commands there is `dry`, which executes nothing and needs no weights:
+it counts and, with --gpu, bounds times by what a data sheet promises.
+
+Examples:
+  osp profile --device cpu --frames 5
+  osp profile --device cuda --model models/Open-Sora-Plan-v1.1.0 --transformer 65x512x512 \\
+      --text-encoder models/t5-v1_1-xxl --trace trace.json
+  osp profile --device dry --preset v1.1.0 --size 512x512 --frames 221 --gpu h100";
+
+/// Counts, and on a GPU times, what a request makes a device do, kernel by kernel
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// A published model by name instead of a folder, without weights: v1.1.0; for --device dry
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["text_encoder", "transformer"])]
+    preset: Option<String>,
+    /// Folder of the text encoder [default: text_encoder in the model's folder]
+    #[arg(long, value_name = "DIR")]
+    text_encoder: Option<PathBuf>,
+    /// Subfolder of the transformer, such as 65x512x512, where the model has several
+    #[arg(long, value_name = "SUBFOLDER")]
+    transformer: Option<String>,
+    /// Frames, 4k+1 [default: what the model was trained for]
+    #[arg(long, value_name = "N", value_parser = args::frames)]
+    frames: Option<usize>,
+    /// Rows and columns of pixels, multiples of 16 [default: what the model was trained for]
+    #[arg(long, value_name = "HxW", value_parser = args::size)]
+    size: Option<Size>,
+    /// Tokens of the caption [default: 120, or the most that the model takes]
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+    /// GPU whose data sheet bounds the kernels' times, such as h100, a100 or rtx4090 [default: the one in use, if it is
+    /// known]
+    #[arg(long, value_name = "NAME")]
+    gpu: Option<String>,
+    /// Also write a trace for Perfetto or Chrome
+    #[arg(long, value_name = "FILE.json")]
+    trace: Option<PathBuf>,
+    #[command(flatten)]
+    tiles: TilingArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Tokens of a caption if nothing else is said: a long one.
+const TOKENS: usize = 120;
+
+/// Runs the command.
+pub fn run(args: &Args, console: &Console) -> Result<()> {
+    let gpu = args.gpu.as_deref().map(Gpu::named).transpose()?;
+    args.check(gpu)?;
+    let report = if args.device.is("dry") {
+        let (model, checkpoint) = args.without_weights(console)?;
+        dry(args, &Job::new(args, &model, &checkpoint)?, gpu, console)?
+    } else {
+        let chosen = args.device.open(console)?;
+        let text_encoder = args.text_encoder.as_deref();
+        let transformer = args.transformer.as_deref();
+        let model = model::open(&args.model, text_encoder, transformer, Need::Everything, console)?;
+        let folder = model.folder.display().to_string();
+        execute(chosen, &Job::new(args, &folder, &model.checkpoint)?, gpu, console)?
+    };
+    if let Some(path) = &args.trace {
+        write_file(path, report.trace().to_string().as_bytes())?;
+    }
+    if console.json() { console.json_result(&report.json()) } else { console.result(report.text()) }
+}
+
+impl Args {
+    /// Everything that can be wrong before a model is opened.
+    fn check(&self, gpu: Option<&Gpu>) -> Result<()> {
+        let usage = |text: &str| Err(Error::Usage(text.into()));
+        let dry = self.device.is("dry");
+        if self.preset.is_some() && !dry {
+            return usage("a preset has no weights to run with: --preset needs --device dry");
+        }
+        // A model that only the environment names gives way.
+        let environment = std::env::var_os("OSP_MODEL");
+        let named = self.model.model.as_deref().filter(|folder| environment.as_deref() != Some(folder.as_os_str()));
+        if self.preset.is_some() && named.is_some() {
+            return usage("--preset and --model name two models; give one");
+        }
+        if gpu.is_some() && self.device.is("cpu") {
+            return usage("--gpu bounds kernels, and --device cpu runs none; use --device dry");
+        }
+        if let Some(path) = &self.trace {
+            if dry && gpu.is_none() || self.device.is("emulated") && gpu.is_none() {
+                return usage(
+                    "there are no times to draw: --trace needs a GPU or a CPU to measure, or --gpu for bounds",
+                );
+            }
+            check_file(path, "json")?;
+        }
+        if self.tokens == Some(0) {
+            return usage("a caption has at least one token: give --tokens 1 or more");
+        }
+        self.frames.map_or(Ok(()), validate_frames)?;
+        self.size.map_or(Ok(()), |size| validate_size(size.height, size.width))?;
+        self.tiles.tiling().map(drop)
+    }
+
+    /// The model's name, and its configs without weights.
+    fn without_weights(&self, console: &Console) -> Result<(String, Checkpoint)> {
+        if let Some(name) = &self.preset {
+            return Ok((name.clone(), preset::open(name, self.frames)?));
+        }
+        let shapes = ModelArgs { model: self.model.model.clone(), weights: WeightSource::Shapes };
+        let transformer = self.transformer.as_deref();
+        let model = model::open(&shapes, self.text_encoder.as_deref(), transformer, Need::Everything, console)?;
+        Ok((model.folder.display().to_string(), model.checkpoint))
+    }
+}
+
+/// What is profiled.
+struct Job<'a> {
+    model: &'a str,
+    checkpoint: &'a Checkpoint,
+    /// Frames, rows and columns of pixels.
+    size: [usize; 3],
+    tokens: usize,
+    /// Latent frames, rows and columns of a window of the VAE, and how many windows the request has.
+    window: ([usize; 3], usize),
+}
+
+impl<'a> Job<'a> {
+    fn new(args: &Args, model: &'a str, checkpoint: &'a Checkpoint) -> Result<Self> {
+        let defaults = &checkpoint.defaults;
+        let frames = args.frames.unwrap_or(defaults.frames);
+        let Size { height, width } = args.size.unwrap_or(Size { height: defaults.height, width: defaults.width });
+        let size = [frames, height, width];
+        let most = checkpoint.transformer.as_ref().map_or(TOKENS, |part| part.config.model_max_length);
+        let tokens = args.tokens.unwrap_or(TOKENS.min(most));
+        if tokens > most {
+            return Err(Error::Usage(format!("--tokens {tokens} is more than the {most} that the model takes")));
+        }
+        let vae = &checkpoint.vae.as_ref().expect("everything was opened").config;
+        let tiling: Option<Tiling> = args.tiles.tiling()?;
+        let window = window(vae, args::latent_size(size), tiling)?;
+        Ok(Self { model, checkpoint, size, tokens, window })
+    }
+
+    fn report(&self, device: String, times: Times, gpu: Option<&'static Gpu>, stages: Vec<StageReport>) -> Report {
+        Report { model: self.model.to_owned(), device, size: self.size, tokens: self.tokens, times, gpu, stages }
+    }
+
+    /// Runs the stages, each on its own backend.
+    fn stages<B: Backend>(
+        &self,
+        profiler: &Profiler<'_>,
+        [text, denoise, decode]: [&B; 3],
+    ) -> Result<Vec<StageReport>> {
+        let part = self.checkpoint.text_encoder.as_ref().expect("everything was opened");
+        let tokens = self.tokens;
+        let what = format!("one caption of {tokens} tokens");
+        let mut stages = vec![StageReport::new("text", what, profiler.text(text, part, tokens)?)];
+
+        let part = self.checkpoint.transformer.as_ref().expect("everything was opened");
+        let [frames, height, width] = self.size;
+        let what = format!("one step with guidance at {frames}x{height}x{width}");
+        stages.push(StageReport::new("denoise", what, profiler.denoise(denoise, part, self.size, tokens)?));
+
+        let ([frames, rows, columns], count) = self.window;
+        let which = if count == 1 { "the only window".into() } else { format!("one of {count} windows") };
+        let what = format!("{which}: {frames}x{rows}x{columns} latents");
+        stages.push(StageReport::new("decode", what, profiler.decode(decode, self.checkpoint, self.window.0)?));
+        Ok(stages)
+    }
+}
+
+/// Runs on a device that executes.
+fn execute(chosen: Chosen, job: &Job<'_>, gpu: Option<&'static Gpu>, console: &Console) -> Result<Report> {
+    let (recorder, device) = (Recorder::default(), chosen.name());
+    let profiler = |warm_up| Profiler { recorder: &recorder, warm_up, observer: console };
+    match chosen {
+        Chosen::Cpu(_) if gpu.is_some() => {
+            Err(Error::Usage("--gpu bounds kernels, and there is no GPU to run any; use --device dry".into()))
+        }
+        Chosen::Cpu(cpu) => {
+            let cpu = Counted::new(cpu, recorder.clone(), size_of::<f32>() as u64);
+            let stages = job.stages(&profiler(true), [&cpu; 3])?;
+            Ok(job.report(device, Times::Cpu, None, stages))
+        }
+        Chosen::Emulated(kernels) => {
+            let kernels = kernels.behind(|device| Profiled::new(device, recorder.clone(), false));
+            let stages = job.stages(&profiler(false), backends(&[kernels.text(), kernels.video()]))?;
+            Ok(job.report(device, Times::None, gpu, stages))
+        }
+        Chosen::Gpu(kernels) => {
+            let gpu = gpu.or_else(|| Gpu::of_driver(&kernels.text().device().name()));
+            let kernels = kernels.behind(|device| Profiled::new(device, recorder.clone(), true));
+            let stages = job.stages(&profiler(true), backends(&[kernels.text(), kernels.video()]))?;
+            Ok(job.report(device, Times::Gpu, gpu, stages))
+        }
+    }
+}
+
+/// The backend of each stage: the text encoder has a precision of its own.
+fn backends<B>([text, video]: &[B; 2]) -> [&B; 3] {
+    [text, video, video]
+}
+
+/// Runs on devices that only count, one for each stage, as each stage's memory is its own.
+fn dry(args: &Args, job: &Job<'_>, gpu: Option<&'static Gpu>, console: &Console) -> Result<Report> {
+    let recorder = Recorder::default();
+    let devices = [(); 3].map(|()| Arc::new(Dry::new()));
+    let kernels: [Kernels<_>; 3] =
+        devices.each_ref().map(|dry| args.device.kernels(Profiled::new(dry.clone(), recorder.clone(), false)));
+    let [text, denoise, decode] = &kernels;
+    let profiler = Profiler { recorder: &recorder, warm_up: false, observer: &Silent(console) };
+    let backends = [text.text(), denoise.video(), decode.video()];
+    let mut stages = job.stages(&profiler, backends.each_ref())?;
+    for (stage, dry) in stages.iter_mut().zip(devices) {
+        stage.memory = Some(Memory { peak_bytes: dry.peak_bytes(), allocations: dry.allocations() });
+    }
+    Ok(job.report(backends[0].device().name(), Times::None, gpu, stages))
+}
+
+/// Shows no progress, whose times would say nothing.
+struct Silent<'a>(&'a Console);
+
+impl Observer for Silent<'_> {
+    fn begin(&self, _: Stage, _: u64) {}
+
+    fn advance(&self, _: u64) {}
+
+    fn end(&self) {}
+
+    fn warn(&self, text: &str) {
+        self.0.warning(text);
+    }
+
+    fn interrupted(&self) -> bool {
+        interrupt::requested()
+    }
+}

@@ -1,0 +1,268 @@
+//! The report of a profile: as a table, as JSON, as a trace.
+
+use osp::profile::gpus::Gpu;
+use osp::profile::trace::{Track, trace};
+use osp::profile::{Record, Summary, summarize};
+use serde_json::{Value, json};
+
+/// What the times of the records are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// There are none.
+    None,
+    /// Wall-clock times of operations on the CPU.
+    Cpu,
+    /// Times of launches on the GPU, by its own clock.
+    Gpu,
+}
+
+/// What one command found.
+pub struct Report {
+    pub model: String,
+    pub device: String,
+    /// Frames, rows and columns of pixels.
+    pub size: [usize; 3],
+    /// Tokens of the caption.
+    pub tokens: usize,
+    pub times: Times,
+    pub gpu: Option<&'static Gpu>,
+    pub stages: Vec<StageReport>,
+}
+
+/// What one stage did.
+pub struct StageReport {
+    name: &'static str,
+    /// Which piece of it was run.
+    what: String,
+    records: Vec<Record>,
+    /// What it would allocate, where that was counted.
+    pub memory: Option<Memory>,
+}
+
+/// Memory of a stage, weights included.
+pub struct Memory {
+    pub peak_bytes: u64,
+    pub allocations: usize,
+}
+
+impl StageReport {
+    pub fn new(name: &'static str, what: String, records: Vec<Record>) -> Self {
+        Self { name, what, records, memory: None }
+    }
+}
+
+impl Report {
+    /// For people.
+    pub fn text(&self) -> String {
+        let [frames, height, width] = self.size;
+        let mut lines = vec![format!("{} at {frames}x{height}x{width} on {}", self.model, self.device)];
+        lines.extend(self.gpu.map(|gpu| self.describe(gpu)));
+        for stage in &self.stages {
+            let memory = stage.memory.as_ref().map(|memory| {
+                let gib = memory.peak_bytes as f64 / (1u64 << 30) as f64;
+                format!("; at most {gib:.2} GiB at once in {} allocations", memory.allocations)
+            });
+            lines.push(format!("\n{}: {}{}", stage.name, stage.what, memory.unwrap_or_default()));
+            lines.push(self.table(stage));
+        }
+        lines.join("\n")
+    }
+
+    /// What the figures of a GPU are good for here.
+    fn describe(&self, gpu: &Gpu) -> String {
+        let Gpu { name, flops, bytes, origin, .. } = gpu;
+        let (tera, giga) = (flops / 1e12, bytes / 1e9);
+        let peaks = format!("{name} ({origin}): {tera} TFLOP/s in 16 bits, {giga} GB/s");
+        match self.times {
+            Times::Gpu => format!("roof: {peaks}"),
+            _ => format!("a bound, not a measurement: {peaks}"),
+        }
+    }
+
+    fn table(&self, stage: &StageReport) -> String {
+        let (summaries, all) = summarize(&stage.records, self.gpu);
+        let mut rows = vec![self.header()];
+        rows.extend(summaries.iter().chain([&all]).map(|summary| self.row(summary, &all)));
+        aligned(&rows)
+    }
+
+    fn header(&self) -> Vec<String> {
+        let mut cells = vec!["kernel", "calls"];
+        match self.times {
+            Times::None => cells.extend(["GFLOP", "GB"]),
+            Times::Cpu => cells.extend(["CPU ms", "%", "TFLOP/s", "GB/s"]),
+            Times::Gpu => cells.extend(["ms", "%", "TFLOP/s", "GB/s"]),
+        }
+        match (self.gpu, self.times) {
+            (None, _) => {}
+            (Some(_), Times::Gpu) => cells.push("% of roof"),
+            (Some(_), _) => cells.extend(["bound ms", "%", "by"]),
+        }
+        cells.into_iter().map(str::to_owned).collect()
+    }
+
+    fn row(&self, summary: &Summary, all: &Summary) -> Vec<String> {
+        let (flops, bytes) = (summary.flops as f64, summary.bytes as f64);
+        let share = |part: f64, whole: f64| format!("{:.1}", if whole > 0.0 { 100.0 * part / whole } else { 0.0 });
+        let mut cells = vec![summary.name.clone(), summary.calls.to_string()];
+        let seconds = summary.seconds.filter(|_| self.times != Times::None);
+        match (seconds, all.seconds) {
+            (Some(seconds), Some(total)) => {
+                let rate = |amount: f64| if seconds > 0.0 { number(amount / seconds) } else { "-".into() };
+                cells.extend([number(1e3 * seconds), share(seconds, total), rate(flops / 1e12), rate(bytes / 1e9)]);
+            }
+            _ => cells.extend([number(flops / 1e9), number(bytes / 1e9)]),
+        }
+        if let (Some(gpu), Some(bound), Some(total)) = (self.gpu, summary.bound_seconds, all.bound_seconds) {
+            match seconds {
+                Some(seconds) => cells.push(share(bound, seconds)),
+                None => {
+                    let by_memory = gpu.is_bound_by_memory(summary.flops, summary.bytes);
+                    let by = if by_memory { "memory" } else { "FLOPs" };
+                    cells.extend([number(1e3 * bound), share(bound, total), by.into()]);
+                }
+            }
+        }
+        cells
+    }
+
+    /// For machines.
+    pub fn json(&self) -> Value {
+        let [frames, height, width] = self.size;
+        let gpu = self.gpu.map(|gpu| {
+            json!({
+                "name": gpu.name, "flops_per_second": gpu.flops, "bytes_per_second": gpu.bytes, "origin": gpu.origin,
+            })
+        });
+        let stages: Vec<Value> = self.stages.iter().map(|stage| self.stage_json(stage)).collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "model": self.model,
+            "device": self.device,
+            "frames": frames,
+            "height": height,
+            "width": width,
+            "tokens": self.tokens,
+            "gpu": gpu,
+            "stages": stages,
+        })
+    }
+
+    fn stage_json(&self, stage: &StageReport) -> Value {
+        let (summaries, all) = summarize(&stage.records, self.gpu);
+        let kernels: Vec<Value> = summaries.iter().map(|summary| self.summary_json(summary)).collect();
+        let memory = stage.memory.as_ref();
+        json!({
+            "stage": stage.name,
+            "what": stage.what,
+            "kernels": kernels,
+            "all": self.summary_json(&all),
+            "peak_bytes": memory.map(|memory| memory.peak_bytes),
+            "allocations": memory.map(|memory| memory.allocations),
+        })
+    }
+
+    fn summary_json(&self, summary: &Summary) -> Value {
+        let Summary { name, calls, flops, bytes, seconds, bound_seconds } = summary;
+        let key = if self.times == Times::Cpu { "cpu_seconds" } else { "gpu_seconds" };
+        let seconds = seconds.filter(|_| self.times != Times::None);
+        json!({
+            "kernel": name, "calls": calls, "flops": flops, "bytes": bytes, key: seconds, "bound_seconds": bound_seconds,
+        })
+    }
+
+    /// For Perfetto: times where there are any, else bounds.
+    pub fn trace(&self) -> Value {
+        let tracks: Vec<Track<'_>> = self.stages.iter().map(|stage| (stage.name, &*stage.records)).collect();
+        let kind = match self.times {
+            Times::None => "bounds by a data sheet",
+            Times::Cpu => "measured on the CPU",
+            Times::Gpu => "measured on the GPU",
+        };
+        trace(&tracks, kind, |record| match (record.time, self.gpu) {
+            (Some(time), _) => time.as_secs_f64(),
+            (None, Some(gpu)) => gpu.bound(record.flops, record.bytes),
+            (None, None) => 0.0,
+        })
+    }
+}
+
+/// Three digits that count, without exponents.
+fn number(value: f64) -> String {
+    let decimals = match value {
+        100.0.. => 0,
+        10.0.. => 1,
+        1.0.. => 2,
+        _ => 3,
+    };
+    format!("{value:.decimals$}")
+}
+
+/// Cells in columns: the first flush left, the others right.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).enumerate();
+        let cells =
+            cells.map(|(i, (cell, &width))| if i == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
+        format!("  {}", cells.collect::<Vec<_>>().join("  "))
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A report on two launches, each of a tenth of a second's work for an H100.
+    fn report(times: Times, time: Option<Duration>) -> Report {
+        let gpu = Gpu::named("h100").unwrap();
+        let (flops, bytes) = ((gpu.flops / 10.0) as u64, (gpu.bytes / 10.0) as u64);
+        let record = |name: &str, flops, bytes| Record { name: name.into(), grid: None, flops, bytes, time };
+        let stage = StageReport::new("text", "words".into(), vec![record("a", flops, 0), record("b", 0, bytes)]);
+        let (model, device) = ("m".into(), "d".into());
+        Report { model, device, size: [1, 16, 16], tokens: 3, times, gpu: Some(gpu), stages: vec![stage] }
+    }
+
+    #[test]
+    fn measured_times_are_held_against_the_roof() {
+        let text = report(Times::Gpu, Some(Duration::from_millis(200))).text();
+        let row = |name: &str| {
+            let row = text.lines().find(|line| line.trim_start().starts_with(&format!("{name} "))).unwrap();
+            row.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(row("kernel"), ["kernel", "calls", "ms", "%", "TFLOP/s", "GB/s", "%", "of", "roof"]);
+        assert_eq!(row("a"), ["a", "1", "200", "50.0", "495", "0.000", "50.0"]);
+        assert_eq!(row("b"), ["b", "1", "200", "50.0", "0.000", "1675", "50.0"]);
+        assert_eq!(row("all"), ["all", "2", "400", "100.0", "247", "838", "50.0"]);
+        assert!(text.contains("roof: H100 SXM (NVIDIA H100 data sheet)"), "{text}");
+    }
+
+    #[test]
+    fn bounds_are_called_bounds() {
+        let report = report(Times::None, None);
+        let text = report.text();
+        for words in ["bound ms", "a bound, not a measurement", "FLOPs", "memory"] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        let all = &report.json()["stages"][0]["all"];
+        assert_eq!(all["gpu_seconds"], Value::Null);
+        assert!((all["bound_seconds"].as_f64().unwrap() - 0.2).abs() < 1e-9);
+        assert_eq!(report.trace()["otherData"]["durations"], "bounds by a data sheet");
+    }
+
+    #[test]
+    fn numbers_have_three_digits_that_count() {
+        let numbers = [0.0, 0.0123, 1.234, 12.34, 123.4, 222_123.4].map(number);
+        assert_eq!(numbers, ["0.000", "0.012", "1.23", "12.3", "123", "222123"]);
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [vec!["a".into(), "calls".into()], vec!["linear".into(), "7".into()]];
+        assert_eq!(aligned(&rows), "  a       calls\n  linear      7");
+    }
+}

@@ -1,0 +1,60 @@
+//! A bar for bytes on their way.
+
+use super::console::{Console, duration};
+use super::interrupt;
+use indicatif::{ProgressBar, ProgressStyle};
+use osp::Result;
+use std::time::Instant;
+
+/// Bytes on their way to a disk. On stderr a bar, of which a line remains when all have arrived.
+pub struct Transfer<'a> {
+    console: &'a Console,
+    label: String,
+    bar: ProgressBar,
+    start: Instant,
+}
+
+impl<'a> Transfer<'a> {
+    /// Begins with none of `total` bytes.
+    pub fn new(console: &'a Console, label: &str, total: u64) -> Self {
+        let bar = if console.quiet() { ProgressBar::hidden() } else { ProgressBar::new(total) };
+        let template =
+            "{prefix:>8} {bar:32} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}, {eta} left";
+        bar.set_style(ProgressStyle::with_template(template).expect("the template is well-formed"));
+        bar.set_prefix(label.to_owned());
+        Self { console, label: label.to_owned(), bar, start: Instant::now() }
+    }
+
+    /// More bytes have arrived.
+    ///
+    /// # Errors
+    /// [`osp::Error::Interrupted`] if the user wants to stop.
+    pub fn advance(&self, bytes: u64) -> Result<()> {
+        self.bar.inc(bytes);
+        interrupt::check()
+    }
+
+    /// Bytes have to come once more.
+    #[cfg(feature = "download")]
+    pub fn retreat(&self, bytes: u64) {
+        self.bar.set_position(self.bar.position().saturating_sub(bytes));
+    }
+
+    /// All have arrived.
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
+        let bytes = megabytes(self.bar.position());
+        self.console.note(&format!("{}: {bytes} in {}", self.label, duration(self.start.elapsed())));
+    }
+}
+
+impl Drop for Transfer<'_> {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A number of bytes for people.
+pub fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}

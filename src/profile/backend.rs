@@ -1,0 +1,209 @@
+//! A backend in front of another one, which writes down every operation: for backends without launches.
+
+use super::{Record, Recorder};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::ops::attention::{Attention, AttentionExtras};
+use crate::ops::{conv3d, embed, gemm, groupnorm, norm, patch, resample, sampler, tile};
+use crate::weights::Tensor;
+use std::time::Instant;
+
+/// Hands everything to `B` and records every operation with its wall-clock time. FLOPs and bytes are those of the
+/// descriptor: what the operation must do by its plain formula, not what `B` makes of it.
+#[derive(Debug)]
+pub struct Counted<B> {
+    backend: B,
+    recorder: Recorder,
+    element: u64,
+}
+
+impl<B: Backend> Counted<B> {
+    /// In front of `backend`, whose activations have `element` bytes.
+    pub fn new(backend: B, recorder: Recorder, element: u64) -> Self {
+        Self { backend, recorder, element }
+    }
+
+    fn count(&self, name: &str, flops: u64, bytes: u64, run: impl FnOnce(&B) -> Result<()>) -> Result<()> {
+        let start = Instant::now();
+        run(&self.backend)?;
+        self.recorder.push(Record { name: name.to_owned(), grid: None, flops, bytes, time: Some(start.elapsed()) });
+        Ok(())
+    }
+}
+
+impl<B: Backend> Backend for Counted<B> {
+    type Buffer = B::Buffer;
+    type Weight = B::Weight;
+
+    fn name(&self) -> String {
+        self.backend.name()
+    }
+
+    fn alloc(&self, len: usize) -> Result<B::Buffer> {
+        self.backend.alloc(len)
+    }
+
+    fn alloc_f32(&self, len: usize) -> Result<B::Buffer> {
+        self.backend.alloc_f32(len)
+    }
+
+    fn upload(&self, host: &[f32]) -> Result<B::Buffer> {
+        self.backend.upload(host)
+    }
+
+    fn upload_f32(&self, host: &[f32]) -> Result<B::Buffer> {
+        self.backend.upload_f32(host)
+    }
+
+    fn download(&self, buffer: &B::Buffer, offset: usize, host: &mut [f32]) -> Result<()> {
+        self.backend.download(buffer, offset, host)
+    }
+
+    fn weight(&self, parts: Vec<Tensor>) -> Result<B::Weight> {
+        self.backend.weight(parts)
+    }
+
+    fn weight_values(&self, weight: &B::Weight) -> Result<Vec<f32>> {
+        self.backend.weight_values(weight)
+    }
+
+    fn linear(
+        &self,
+        op: &gemm::Linear,
+        x: &B::Buffer,
+        weight: &B::Weight,
+        bias: Option<&B::Weight>,
+        gate: Option<&B::Buffer>,
+        out: &mut B::Buffer,
+    ) -> Result<()> {
+        self.count("linear", op.flops(), op.bytes(self.element), |b| b.linear(op, x, weight, bias, gate, out))
+    }
+
+    fn attention(
+        &self,
+        op: &Attention,
+        q: &B::Buffer,
+        k: &B::Buffer,
+        v: &B::Buffer,
+        extras: AttentionExtras<'_, B::Buffer>,
+        out: &mut B::Buffer,
+    ) -> Result<()> {
+        self.count("attention", op.flops(), op.bytes(self.element), |b| b.attention(op, q, k, v, extras, out))
+    }
+
+    fn ada_layer_norm(
+        &self,
+        op: &norm::AdaLayerNorm,
+        x: &B::Buffer,
+        modulation: &B::Buffer,
+        out: &mut B::Buffer,
+    ) -> Result<()> {
+        self.count("ada_layer_norm", op.flops(), op.bytes(self.element), |b| b.ada_layer_norm(op, x, modulation, out))
+    }
+
+    fn layer_norm(
+        &self,
+        op: &norm::LayerNorm,
+        x: &B::Buffer,
+        weight: &B::Weight,
+        bias: &B::Weight,
+        out: &mut B::Buffer,
+    ) -> Result<()> {
+        self.count("layer_norm", op.flops(), op.bytes(self.element), |b| b.layer_norm(op, x, weight, bias, out))
+    }
+
+    fn rms_norm(&self, op: &norm::RmsNorm, x: &B::Buffer, weight: &B::Weight, out: &mut B::Buffer) -> Result<()> {
+        self.count("rms_norm", op.flops(), op.bytes(self.element), |b| b.rms_norm(op, x, weight, out))
+    }
+
+    fn conv3d(
+        &self,
+        op: &conv3d::Conv3d,
+        x: &B::Buffer,
+        weight: &B::Weight,
+        extras: conv3d::ConvExtras<'_, B::Buffer, B::Weight>,
+        out: &mut B::Buffer,
+    ) -> Result<()> {
+        self.count("conv3d", op.flops(), op.bytes(self.element), |b| b.conv3d(op, x, weight, extras, out))
+    }
+
+    fn depthwise_conv(
+        &self,
+        op: &conv3d::DepthwiseConv,
+        x: &B::Buffer,
+        weight: &B::Weight,
+        bias: &B::Weight,
+        out: &mut B::Buffer,
+    ) -> Result<()> {
+        self.count("depthwise_conv", op.flops(), op.bytes(self.element), |b| b.depthwise_conv(op, x, weight, bias, out))
+    }
+
+    fn alloc_moments(&self, moments: &groupnorm::Moments) -> Result<B::Buffer> {
+        self.backend.alloc_moments(moments)
+    }
+
+    fn group_norm(
+        &self,
+        op: &groupnorm::GroupNorm,
+        x: &B::Buffer,
+        moments: &mut B::Buffer,
+        weight: &B::Weight,
+        bias: &B::Weight,
+        out: &mut B::Buffer,
+    ) -> Result<()> {
+        self.count("group_norm", op.flops(), op.bytes(self.element), |b| {
+            b.group_norm(op, x, moments, weight, bias, out)
+        })
+    }
+
+    fn time_average(&self, op: &resample::TimeAverage, x: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
+        self.count("time_average", op.flops(), op.bytes(self.element), |b| b.time_average(op, x, out))
+    }
+
+    fn time_double(&self, op: &resample::TimeDouble, x: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
+        self.count("time_double", op.flops(), op.bytes(self.element), |b| b.time_double(op, x, out))
+    }
+
+    fn regroup_frames(&self, op: &resample::RegroupFrames, x: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
+        self.count("regroup_frames", 0, op.bytes(self.element), |b| b.regroup_frames(op, x, out))
+    }
+
+    fn embedding(&self, op: &embed::Embedding, ids: &[u32], table: &B::Weight, out: &mut B::Buffer) -> Result<()> {
+        self.count("embedding", 0, op.bytes(self.element), |b| b.embedding(op, ids, table, out))
+    }
+
+    fn add_rows(&self, op: &embed::AddRows, table: &B::Buffer, x: &mut B::Buffer) -> Result<()> {
+        self.count("add_rows", op.flops(), op.bytes(self.element), |b| b.add_rows(op, table, x))
+    }
+
+    fn patch_embed(
+        &self,
+        op: &patch::PatchEmbed,
+        x: &B::Buffer,
+        weight: &B::Weight,
+        bias: &B::Weight,
+        out: &mut B::Buffer,
+    ) -> Result<()> {
+        self.count("patch_embed", op.flops(), op.bytes(self.element), |b| b.patch_embed(op, x, weight, bias, out))
+    }
+
+    fn unpatchify(&self, op: &patch::Unpatchify, x: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
+        self.count("unpatchify", 0, op.bytes(self.element), |b| b.unpatchify(op, x, out))
+    }
+
+    fn combine(&self, op: &sampler::Combine<'_>, inputs: &[&B::Buffer], out: &mut B::Buffer) -> Result<()> {
+        self.count("combine", op.flops(), op.bytes(), |b| b.combine(op, inputs, out))
+    }
+
+    fn copy_box(&self, op: &tile::CopyBox, x: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
+        self.count("copy_box", 0, op.bytes(self.element), |b| b.copy_box(op, x, out))
+    }
+
+    fn blend_box(&self, op: &tile::BlendBox, neighbour: &B::Buffer, tile: &mut B::Buffer) -> Result<()> {
+        self.count("blend_box", op.flops(), op.bytes(self.element), |b| b.blend_box(op, neighbour, tile))
+    }
+
+    fn to_bytes(&self, op: &tile::ToBytes, x: &B::Buffer, out: &mut [u8]) -> Result<()> {
+        self.count("to_bytes", 0, op.bytes(self.element), |b| b.to_bytes(op, x, out))
+    }
+}

@@ -1,0 +1,95 @@
+//! A device in front of another one, which writes down every launch.
+
+use super::{Record, Recorder};
+use crate::cuda::device::{Device, Launch, MemoryInfo};
+use crate::error::Result;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Hands everything to `D` and records every launch.
+#[derive(Debug)]
+pub struct Profiled<D> {
+    device: Arc<D>,
+    recorder: Recorder,
+    timed: bool,
+}
+
+impl<D: Device> Profiled<D> {
+    /// In front of `device`. `timed`: each launch is timed by itself, so none overlaps with the next.
+    pub fn new(device: Arc<D>, recorder: Recorder, timed: bool) -> Self {
+        Self { device, recorder, timed }
+    }
+}
+
+impl<D: Device> Device for Profiled<D> {
+    type Memory = D::Memory;
+
+    fn name(&self) -> String {
+        self.device.name()
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Self::Memory> {
+        self.device.alloc(bytes)
+    }
+
+    fn write(&self, memory: &mut Self::Memory, offset: usize, host: &[u8]) -> Result<()> {
+        self.device.write(memory, offset, host)
+    }
+
+    fn read(&self, memory: &Self::Memory, offset: usize, host: &mut [u8]) -> Result<()> {
+        self.device.read(memory, offset, host)
+    }
+
+    fn launch(&self, launch: &Launch<'_>) -> Result<()> {
+        let time = if self.timed {
+            Some(self.device.timed(&mut || self.device.launch(launch))?)
+        } else {
+            self.device.launch(launch)?;
+            None
+        };
+        let Launch { kernel, grid, flops, bytes, .. } = *launch;
+        self.recorder.push(Record { name: kernel.to_owned(), grid: Some(grid), flops, bytes, time });
+        Ok(())
+    }
+
+    fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
+        self.device.timed(work)
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.device.synchronize()
+    }
+
+    fn memory_info(&self) -> Result<MemoryInfo> {
+        self.device.memory_info()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::cuda::device::Dry;
+    use crate::cuda::{Cuda, Half};
+    use crate::ops::sampler::Combine;
+
+    #[test]
+    fn every_launch_is_written_down_and_timed_where_asked() {
+        for timed in [false, true] {
+            let (dry, recorder) = (Arc::new(Dry::new()), Recorder::default());
+            let backend = Cuda::new(Arc::new(Profiled::new(dry.clone(), recorder.clone(), timed)), Half::Bf16);
+            let x = backend.upload_f32(&[1.0; 6]).unwrap();
+            let mut out = backend.alloc(6).unwrap();
+            let op = Combine { len: 6, coefficients: &[2.0, 1.0], clamp: None };
+            backend.combine(&op, &[&x, &x], &mut out).unwrap();
+            assert!(backend.combine(&op, &[&x], &mut out).is_err());
+            let time = timed.then_some(Duration::ZERO);
+            // Two inputs in f32, the output in 16 bits.
+            let name = "combine_ragged_bf16".to_owned();
+            let expected = Record { name, grid: Some([1; 3]), flops: 24, bytes: 6 * (4 + 4 + 2), time };
+            assert_eq!(recorder.take(), [expected]);
+            assert_eq!(recorder.take(), []);
+            assert_eq!(dry.allocations(), 2);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What a request costs, kernel by kernel: counted from what each launch says of itself (on the CPU, each operation), and
+//! timed where the device can tell.
+//!
+//! [`Profiled`] stands between the kernels' backend and its device, [`Counted`] between a model and any other backend;
+//! both write into a [`Recorder`]. [`Profiler`] runs one piece of each stage, [`summarize`] adds records up by kernel,
+//! [`gpus`] bounds their time by a data sheet, and [`trace`] draws them.
+
+mod backend;
+mod device;
+pub mod gpus;
+mod stages;
+pub mod trace;
+
+pub use backend::Counted;
+pub use device::Profiled;
+pub use stages::{Profiler, window};
+
+use gpus::Gpu;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// One launch of a kernel, or one operation on the CPU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The kernel's entry point, or the operation.
+    pub name: String,
+    /// Blocks of a launch.
+    pub grid: Option<[u32; 3]>,
+    /// Floating-point operations.
+    pub flops: u64,
+    /// Bytes that must be moved at least.
+    pub bytes: u64,
+    /// What it took, where that was measured.
+    pub time: Option<Duration>,
+}
+
+/// Where records are gathered. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Recorder(Arc<Mutex<Vec<Record>>>);
+
+impl Recorder {
+    /// Adds one.
+    pub fn push(&self, record: Record) {
+        self.records().push(record);
+    }
+
+    /// All since the last call, in order.
+    pub fn take(&self) -> Vec<Record> {
+        std::mem::take(&mut *self.records())
+    }
+
+    fn records(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All records of one name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Kernel or operation.
+    pub name: String,
+    /// Records.
+    pub calls: usize,
+    /// Floating-point operations.
+    pub flops: u64,
+    /// Bytes moved at least.
+    pub bytes: u64,
+    /// Seconds measured; `None` if any record has none.
+    pub seconds: Option<f64>,
+    /// Least seconds that a GPU could take, if one was named: of each call, the longer of its arithmetic and its traffic.
+    pub bound_seconds: Option<f64>,
+}
+
+impl Summary {
+    fn empty(name: &str, gpu: Option<&Gpu>) -> Self {
+        let bound_seconds = gpu.map(|_| 0.0);
+        Self { name: name.to_owned(), calls: 0, flops: 0, bytes: 0, seconds: Some(0.0), bound_seconds }
+    }
+
+    fn add(&mut self, record: &Record, gpu: Option<&Gpu>) {
+        self.calls += 1;
+        self.flops += record.flops;
+        self.bytes += record.bytes;
+        self.seconds = self.seconds.zip(record.time).map(|(sum, time)| sum + time.as_secs_f64());
+        self.bound_seconds = self.bound_seconds.zip(gpu).map(|(sum, gpu)| sum + gpu.bound(record.flops, record.bytes));
+    }
+
+    /// What the entries of a table are ordered by, the largest first.
+    fn weight(&self) -> f64 {
+        self.seconds.or(self.bound_seconds).unwrap_or(self.flops as f64 + 1e-6 * self.bytes as f64)
+    }
+}
+
+/// One summary for each name, the most expensive first, and one for all.
+pub fn summarize(records: &[Record], gpu: Option<&Gpu>) -> (Vec<Summary>, Summary) {
+    let mut all = Summary::empty("all", gpu);
+    let mut places = HashMap::new();
+    let mut summaries: Vec<Summary> = Vec::new();
+    for record in records {
+        let place = *places.entry(record.name.as_str()).or_insert_with(|| {
+            summaries.push(Summary::empty(&record.name, gpu));
+            summaries.len() - 1
+        });
+        summaries[place].add(record, gpu);
+        all.add(record, gpu);
+    }
+    summaries.sort_by(|a, b| b.weight().total_cmp(&a.weight()).then_with(|| a.name.cmp(&b.name)));
+    (summaries, all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(name: &str, flops: u64, bytes: u64, time: Option<u64>) -> Record {
+        Record { name: name.into(), grid: None, flops, bytes, time: time.map(Duration::from_millis) }
+    }
+
+    #[test]
+    fn calls_of_a_name_are_added_up_and_the_longest_come_first() {
+        let records = [record("a", 1, 10, Some(1)), record("b", 2, 20, Some(5)), record("a", 4, 40, Some(2))];
+        let (summaries, all) = summarize(&records, None);
+        let names: Vec<_> = summaries.iter().map(|summary| (summary.name.as_str(), summary.calls)).collect();
+        assert_eq!(names, [("b", 1), ("a", 2)]);
+        assert_eq!((summaries[1].flops, summaries[1].bytes), (5, 50));
+        assert!((summaries[1].seconds.unwrap() - 0.003).abs() < 1e-9);
+        assert_eq!((all.calls, all.flops, all.bytes, all.bound_seconds), (3, 7, 70, None));
+    }
+
+    #[test]
+    fn a_bound_is_of_each_call_and_not_of_their_sum() {
+        let gpu = &gpus::GPUS[0];
+        let second_of_each = [record("a", gpu.flops as u64, 0, None), record("a", 0, gpu.bytes as u64, None)];
+        let (summaries, all) = summarize(&second_of_each, Some(gpu));
+        assert!((summaries[0].bound_seconds.unwrap() - 2.0).abs() < 1e-9);
+        assert_eq!(all.seconds, None);
+    }
+}

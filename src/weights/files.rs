@@ -1,0 +1,202 @@
+//! Weights in files of any format: one file, or the shards that an index names.
+
+use super::mapped::Mapped;
+use super::synthetic::fnv1a;
+use super::{Bytes, DType, Entry, Source, Tensor, pickle, safetensors};
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+/// A checkpoint in files. Opening it reads tables of contents; tensors are pages of the mapped files.
+#[derive(Debug)]
+pub struct Files {
+    path: PathBuf,
+    format: &'static str,
+    entries: Vec<Entry>,
+    places: HashMap<String, Place>,
+    fingerprint: u64,
+}
+
+/// Where a tensor lies.
+#[derive(Debug)]
+struct Place {
+    file: Arc<Mapped>,
+    /// Into [`Files::entries`].
+    entry: usize,
+    /// First byte.
+    start: usize,
+    /// Elements from one index to the next along each axis, where that is not simply row major.
+    strides: Option<Vec<usize>>,
+}
+
+/// What a format tells of one file.
+pub(super) struct Table {
+    /// In the order of the file's data.
+    pub tensors: Vec<Stored>,
+    /// Of everything that the table says.
+    pub hash: u64,
+}
+
+/// A tensor of a file; whoever makes one has checked that all of it lies inside.
+pub(super) struct Stored {
+    pub name: String,
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+    /// First byte.
+    pub start: usize,
+    /// See [`Place::strides`].
+    pub strides: Option<Vec<usize>>,
+}
+
+/// File names of PyTorch's pickles end so.
+const PICKLES: [&str; 4] = ["bin", "ckpt", "pt", "pth"];
+
+impl Files {
+    /// Opens a file (`.safetensors`, or PyTorch's `.bin`, `.ckpt`, `.pt`, `.pth`), or all shards that an index
+    /// (`….index.json`) names.
+    pub fn open(path: &Path) -> Result<Self> {
+        let (entries, places) = (Vec::new(), HashMap::new());
+        let mut opened = Self { path: path.to_path_buf(), format: "", entries, places, fingerprint: 0 };
+        if path.extension().is_none_or(|extension| extension != "json") {
+            opened.add(path)?;
+            return Ok(opened);
+        }
+        let index = read_index(path)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        // In name order, so that the fingerprint does not depend on the order of the index.
+        let shards: BTreeSet<&String> = index.iter().map(|(_, shard)| shard).collect();
+        for shard in &shards {
+            opened.add(&folder.join(shard))?;
+        }
+        for (name, shard) in &index {
+            let place = opened.places.get(name);
+            if place.is_none_or(|place| place.file.path() != folder.join(shard)) {
+                return Err(Error::weight(path, name, format!("is said to be in {shard}, which does not hold it")));
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Adds one file's tensors.
+    fn add(&mut self, path: &Path) -> Result<()> {
+        let file = Arc::new(Mapped::open(path)?);
+        let is_pickle = path.extension().is_some_and(|found| PICKLES.iter().any(|pickle| found == *pickle));
+        let table = if is_pickle { pickle::table(&file)? } else { safetensors::table(&file)? };
+        self.format = if is_pickle { "pickle" } else { "safetensors" };
+        self.fingerprint = self.fingerprint.rotate_left(1) ^ fingerprint(file.all(), &table);
+        for Stored { name, dtype, shape, start, strides } in table.tensors {
+            let place = Place { file: file.clone(), entry: self.entries.len(), start, strides };
+            if let Some(other) = self.places.insert(name.clone(), place) {
+                let problem = format!("stands in {} too", other.file.path().display());
+                return Err(Error::weight(path, name, problem));
+            }
+            self.entries.push(Entry { name, dtype, shape });
+        }
+        Ok(())
+    }
+}
+
+impl Source for Files {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        self.entries.clone()
+    }
+
+    fn tensor(&self, name: &str) -> Result<Option<Tensor>> {
+        let Some(Place { file, entry, start, strides }) = self.places.get(name) else { return Ok(None) };
+        let Entry { shape, dtype, .. } = self.entries[*entry].clone();
+        // Strided elements may lie anywhere behind the first.
+        let end = match strides {
+            None => start + shape.iter().product::<usize>() * dtype.size(),
+            Some(_) => file.all().len(),
+        };
+        let bytes = file.bytes(*start..end)?;
+        Ok(Some(match strides {
+            None => Tensor { shape, dtype, bytes },
+            Some(strides) => row_major(&shape, dtype, strides, bytes),
+        }))
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("{}:{:016x}", self.format, self.fingerprint)
+    }
+}
+
+/// The same elements in row-major order.
+fn row_major(shape: &[usize], dtype: DType, strides: &[usize], bytes: Bytes) -> Tensor {
+    let stored = Tensor { shape: shape.to_vec(), dtype, bytes };
+    stored.gather(shape, |mut i| {
+        let mut at = 0;
+        for (size, stride) in shape.iter().zip(strides).rev() {
+            at += i % size * stride;
+            i /= size;
+        }
+        at
+    })
+}
+
+/// Names, types, shapes and places of all tensors, and the first values of each: enough to tell checkpoints apart
+/// without reading gigabytes.
+fn fingerprint(file: &[u8], table: &Table) -> u64 {
+    const SAMPLE: usize = 64;
+    let samples = table.tensors.iter().map(|tensor| {
+        let length = tensor.shape.iter().product::<usize>() * tensor.dtype.size();
+        // The values of strided tensors, in the order in which the file has them.
+        let end = file.len().min(tensor.start + length.min(SAMPLE));
+        fnv1a(&file[tensor.start..end])
+    });
+    samples.fold(table.hash, |hash, sample| hash.rotate_left(5) ^ sample)
+}
+
+/// Reads `….index.json`: names of tensors, and the files that hold them.
+fn read_index(path: &Path) -> Result<Vec<(String, String)>> {
+    #[derive(Deserialize)]
+    struct Index {
+        #[serde(deserialize_with = "pairs")]
+        weight_map: Vec<(String, String)>,
+    }
+
+    let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
+    let index: Index = serde_json::from_str(&text)
+        .map_err(|error| Error::config(path, format!("is not an index of shards: {error}")))?;
+    let mut seen = HashMap::new();
+    for (name, shard) in &index.weight_map {
+        if let Some(other) = seen.insert(name, shard) {
+            return Err(Error::weight(path, name, format!("is listed twice, in {other} and in {shard}")));
+        }
+        if !Path::new(shard).components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(Error::weight(path, name, format!("is said to be in {shard:?}, outside of this folder")));
+        }
+    }
+    Ok(index.weight_map)
+}
+
+/// A map as the list that is written there, so that doubled keys are seen.
+fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<(String, String)>, D::Error> {
+    struct Pairs;
+
+    impl<'de> Visitor<'de> for Pairs {
+        type Value = Vec<(String, String)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map from tensors to files")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+            let mut pairs = Vec::new();
+            while let Some(pair) = map.next_entry()? {
+                pairs.push(pair);
+            }
+            Ok(pairs)
+        }
+    }
+
+    deserializer.deserialize_map(Pairs)
+}

@@ -1,0 +1,119 @@
+//! Models as clients of the Hugging Face hub keep them: `models--ORG--NAME/snapshots/COMMIT/…`, where files are links into
+//! `blobs/`, and `refs/main` names the commit.
+
+use crate::error::{Error, Result};
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
+
+/// The folder that `name` means: a folder, a folder of a cache of the hub (then its snapshot), or, where there is no such
+/// folder, `ORG/NAME` of such a cache, followed by further folders inside of the model if need be.
+///
+/// Names that can only be folders are given back as they are, for whoever opens them to say that they are missing.
+///
+/// # Errors
+/// [`Error::Config`] says where the model was looked for, or what is wrong with the cache.
+pub fn locate(name: &Path) -> Result<PathBuf> {
+    locate_in(name, &caches(|variable| std::env::var_os(variable)))
+}
+
+/// [`locate`] in caches other than the environment's.
+pub fn locate_in(name: &Path, caches: &[PathBuf]) -> Result<PathBuf> {
+    if name.exists() {
+        return if name.join("snapshots").is_dir() { snapshot(name) } else { Ok(name.to_path_buf()) };
+    }
+    let Some((entry, inside)) = cache_entry(name) else { return Ok(name.to_path_buf()) };
+    match caches.iter().map(|cache| cache.join(&entry)).find(|folder| folder.is_dir()) {
+        Some(folder) => Ok(snapshot(&folder)?.join(inside)),
+        None => {
+            let places: Vec<_> = caches.iter().map(|cache| cache.display().to_string()).collect();
+            let places = if places.is_empty() { "no cache".to_owned() } else { places.join(", ") };
+            let problem = format!(
+                "is neither a folder here nor a model in a cache of the Hugging Face hub (looked for {entry} in {places}); \
+                 download it, or give the folder that it is in"
+            );
+            Err(Error::config(name, problem))
+        }
+    }
+}
+
+/// Folders in which clients of the hub keep models, by their environment variables.
+fn caches(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let folder = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let user = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
+    let candidates = [
+        folder("HF_HUB_CACHE"),
+        folder("HF_HOME").map(|home| home.join("hub")),
+        user.map(|cache| cache.join("huggingface/hub")),
+    ];
+    let mut caches: Vec<PathBuf> = candidates.into_iter().flatten().collect();
+    caches.dedup();
+    caches
+}
+
+/// What a cache calls the model `name`, and the rest of the path; `None` if it cannot be a model's name.
+fn cache_entry(name: &Path) -> Option<(String, PathBuf)> {
+    let mut parts = name.components();
+    let mut next = || match parts.next()? {
+        Component::Normal(part) => part.to_str(),
+        _ => None,
+    };
+    let first = next()?;
+    let entry = if first.starts_with("models--") { first.to_owned() } else { format!("models--{first}--{}", next()?) };
+    let inside = parts.as_path();
+    inside.components().all(|part| matches!(part, Component::Normal(_))).then(|| (entry, inside.to_path_buf()))
+}
+
+/// The snapshot of a model's folder in a cache: that of `refs/main`, or the only one.
+fn snapshot(folder: &Path) -> Result<PathBuf> {
+    let snapshots = folder.join("snapshots");
+    let reference = folder.join("refs/main");
+    if let Ok(commit) = std::fs::read_to_string(&reference) {
+        let commit = commit.trim();
+        let is_name = !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let found = Some(snapshots.join(commit)).filter(|found| is_name && found.is_dir());
+        return found.ok_or_else(|| {
+            let problem = format!("names the snapshot {commit:?}, which is not there; download the model again");
+            Error::config(&reference, problem)
+        });
+    }
+    let entries = std::fs::read_dir(&snapshots).map_err(Error::io("cannot list", &snapshots))?;
+    let found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    match <[PathBuf; 1]>::try_from(found) {
+        Ok([only]) => Ok(only),
+        Err(found) => {
+            let problem = format!("holds {} snapshots and no refs/main that names one; give one of them", found.len());
+            Err(Error::config(&snapshots, problem))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_are_those_of_the_environment_in_order() {
+        let found = |set: &[(&str, &str)]| {
+            caches(|name| set.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.into()))
+        };
+        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(found(&[]), paths(&[]));
+        assert_eq!(found(&[("HOME", "/u"), ("HF_HOME", "")]), paths(&["/u/.cache/huggingface/hub"]));
+        assert_eq!(
+            found(&[("HOME", "/u"), ("XDG_CACHE_HOME", "/c"), ("HF_HOME", "/h"), ("HF_HUB_CACHE", "/x")]),
+            paths(&["/x", "/h/hub", "/c/huggingface/hub"])
+        );
+    }
+
+    #[test]
+    fn only_names_of_two_parts_can_be_models() {
+        let entry = |name: &str| cache_entry(Path::new(name));
+        let of = |name: &str, inside: &str| Some((name.to_owned(), PathBuf::from(inside)));
+        assert_eq!(entry("org/name"), of("models--org--name", ""));
+        assert_eq!(entry("org/name/vae"), of("models--org--name", "vae"));
+        assert_eq!(entry("models--org--name"), of("models--org--name", ""));
+        for other in ["name", "/org/name", "./org/name", "../org/name", "org/../name", "org/name/../x", ""] {
+            assert_eq!(entry(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Weight files, mapped: pages are read when touched, and given back when the system needs the memory.
+
+use super::Bytes;
+use crate::error::{Error, Result};
+use memmap2::Mmap;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file and its map, the length of which must stay what it was.
+#[derive(Debug)]
+pub(super) struct Mapped {
+    path: PathBuf,
+    file: File,
+    map: Arc<Mmap>,
+}
+
+impl Mapped {
+    /// Maps `path`, which some index or folder has promised to be there.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file =
+            File::open(path).map_err(|error| missing(path).unwrap_or_else(|| Error::io("cannot open", path)(error)))?;
+        let size = file.metadata().map_err(Error::io("cannot read", path))?.len();
+        if size < 8 {
+            return Err(Error::weight(path, "", format!("holds no weights: it has {size} bytes; download it again")));
+        }
+        // SAFETY: the map is read only. If another process truncates the file while it is mapped, reads fault; `bytes`
+        // notices a file that has changed its length before, and the moment between is the accepted price of mapping,
+        // as for every program that maps its inputs.
+        let map = unsafe { Mmap::map(&file) }.map_err(Error::io("cannot map", path))?;
+        if map.starts_with(b"version https://git-lfs") {
+            let problem = "is a pointer of Git LFS, not the file itself; fetch the file with `git lfs pull`";
+            return Err(Error::weight(path, "", problem));
+        }
+        Ok(Self { path: path.to_path_buf(), file, map: Arc::new(map) })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The whole file, for its headers.
+    pub fn all(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// A range of the file, if the file is still as long as it was.
+    pub fn bytes(&self, range: Range<usize>) -> Result<Bytes> {
+        let length = self.file.metadata().map_err(Error::io("cannot read", &self.path))?.len();
+        if length != self.map.len() as u64 {
+            let problem = format!(
+                "had {} bytes when it was opened and has {length} now: something is writing to it; wait, and start again",
+                self.map.len()
+            );
+            return Err(Error::weight(&self.path, "", problem));
+        }
+        Ok(Bytes::Mapped(self.map.clone(), range))
+    }
+}
+
+/// What to say of a file that is not there, or is a link to nothing, as in a cache whose download was broken off.
+fn missing(path: &Path) -> Option<Error> {
+    let problem = match std::fs::read_link(path) {
+        Ok(target) if !path.exists() => {
+            format!("is a link to {}, which is not there; the download is not complete", target.display())
+        }
+        _ if !path.exists() => "is missing; download it".to_owned(),
+        _ => return None,
+    };
+    Some(Error::weight(path, "", problem))
+}

@@ -1,0 +1,77 @@
+//! Where the elements of a tensor lie, after everything that the pickle claims has been held against the file.
+
+use super::value::View;
+use crate::weights::files::Stored;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// Places `view` in the file.
+pub(super) fn place(name: &str, view: &View<'_>, storages: &HashMap<&str, Range<usize>>) -> Result<Stored, String> {
+    let View { storage, dtype, .. } = view;
+    let key = storage.key;
+    let bytes = storages.get(key).ok_or_else(|| format!("lies in storage {key:.80}, which the file lacks"))?.clone();
+    let size = dtype.size();
+    let held = bytes.len() / size;
+    let claimed = usize::try_from(storage.count).ok().and_then(|count| count.checked_mul(storage.size()));
+    if claimed.is_none_or(|claimed| claimed > bytes.len()) {
+        return Err(format!(
+            "lies in storage {key:.80}, which claims {} elements of {} bytes, where the file has {} bytes",
+            storage.count,
+            storage.size(),
+            bytes.len()
+        ));
+    }
+    let shape = sizes(&view.shape, "shape")?;
+    let strides = sizes(&view.strides, "strides")?;
+    if shape.len() != strides.len() || shape.len() > MOST_AXES {
+        return Err(format!("has {} axes and {} strides", shape.len(), strides.len()));
+    }
+    // `first` of the storage counts its own elements, which for bytes are bytes.
+    let offset = |first: i64, size: usize| usize::try_from(first).ok().and_then(|first| first.checked_mul(size));
+    let start = offset(storage.first, storage.size()).zip(offset(view.first, size));
+    let start = start.and_then(|(storage, view)| storage.checked_add(view));
+    let past = |what: String| {
+        format!("has shape {shape:?} and strides {strides:?}, {what} storage {key:.80} of {held} elements")
+    };
+    let start = start.filter(|start| *start <= bytes.len()).ok_or_else(|| past("and starts outside of".into()))?;
+    if shape.contains(&0) {
+        return Ok(Stored { name: name.to_owned(), dtype: *dtype, shape, start: bytes.start, strides: None });
+    }
+    let last = last_element(&shape, &strides).ok_or_else(|| past("whose elements overlap or lie outside of".into()))?;
+    let end =
+        last.checked_add(1).and_then(|count| count.checked_mul(size)).and_then(|length| start.checked_add(length));
+    if end.is_none_or(|end| end > bytes.len()) {
+        return Err(past("whose elements reach beyond".into()));
+    }
+    let strides = if is_row_major(&shape, &strides) { None } else { Some(strides) };
+    Ok(Stored { name: name.to_owned(), dtype: *dtype, shape, start: bytes.start + start, strides })
+}
+
+/// PyTorch's limit.
+const MOST_AXES: usize = 64;
+
+fn sizes(claimed: &[i64], what: &str) -> Result<Vec<usize>, String> {
+    let sizes = claimed.iter().map(|size| usize::try_from(*size));
+    sizes.collect::<Result<_, _>>().map_err(|_| format!("has the {what} {claimed:?}, which no tensor has"))
+}
+
+/// The last element that is reached, counted from the first; `None` if two indices mean the same element, or the number
+/// overflows. As no two do, a tensor has no more elements than its storage.
+fn last_element(shape: &[usize], strides: &[usize]) -> Option<usize> {
+    let mut axes: Vec<(usize, usize)> =
+        strides.iter().zip(shape).filter(|(_, size)| **size > 1).map(|(stride, size)| (*stride, *size)).collect();
+    axes.sort_unstable();
+    axes.into_iter().try_fold(0usize, |last, (stride, size)| {
+        if stride <= last { None } else { stride.checked_mul(size - 1)?.checked_add(last) }
+    })
+}
+
+/// Whether the elements lie in their order, without gaps.
+fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
+    let mut expected = 1;
+    shape.iter().zip(strides).rev().all(|(size, stride)| {
+        let fits = *size == 1 || *stride == expected;
+        expected *= size;
+        fits
+    })
+}

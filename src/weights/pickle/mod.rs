@@ -1,0 +1,77 @@
+//! PyTorch's `.bin` and `.ckpt`: the table of tensors in a pickle, their bytes beside it.
+//!
+//! A pickle is a program, and Python's machine would run whatever it names. This one ([`machine`]) only knows how to make
+//! plain values ([`value`]): it calls nothing, and a file that asks for more than tensors and plain data is refused by the
+//! name of what it asks for. The bytes of tensors are ranges of the mapped file ([`archive`]), checked against what the
+//! pickle claims of them ([`layout`]).
+
+mod archive;
+mod layout;
+mod machine;
+mod value;
+mod zip;
+
+use super::files::{Stored, Table};
+use super::mapped::Mapped;
+use super::synthetic::fnv1a;
+use crate::error::{Error, Result};
+use archive::Archive;
+use machine::{Id, Pickle};
+use value::Value;
+
+/// The tensors of a file: those of its `state_dict` if it has one (Lightning's checkpoints keep theirs there, beside the
+/// state of a training), else of the dictionary that it is.
+pub(super) fn table(file: &Mapped) -> Result<Table> {
+    let fault = |problem: String| Error::weight(file.path(), "", problem);
+    let Archive { pickle, storages } = archive::open(file.all()).map_err(fault)?;
+    let items = weights(&pickle).map_err(fault)?;
+    let mut tensors: Vec<Stored> = Vec::new();
+    let mut hash = 0;
+    for (name, value) in items {
+        let Value::Text(name) = *pickle.value(*name) else { continue };
+        let fault = |problem: String| Error::weight(file.path(), name, problem);
+        match pickle.value(*value) {
+            Value::Tensor(view) => tensors.push(layout::place(name, view, &storages).map_err(fault)?),
+            // Numbers and texts that lie among weights are not weights; an object in place of a tensor might be one.
+            other @ Value::Instance(..) => {
+                return Err(fault(format!("is {}, and not a tensor that can be read", other.kind())));
+            }
+            _ => {}
+        }
+    }
+    if tensors.is_empty() {
+        return Err(fault(no_tensors(&pickle, items)));
+    }
+    for Stored { name, dtype, shape, strides, .. } in &tensors {
+        hash = fnv1a(format!("{hash} {name} {} {shape:?} {strides:?}", dtype.name()).as_bytes());
+    }
+    tensors.sort_by(|a, b| (a.start, &a.name).cmp(&(b.start, &b.name)));
+    Ok(Table { tensors, hash })
+}
+
+/// The dictionary that holds the weights.
+fn weights<'p>(pickle: &'p Pickle<'_>) -> std::result::Result<&'p [(Id, Id)], String> {
+    match (pickle.root(), pickle.get("state_dict")) {
+        (_, Some(Value::Dict(items))) | (Value::Dict(items), None) => Ok(items),
+        (_, Some(other)) => Err(format!("holds {} as its state_dict, not a dictionary of tensors", other.kind())),
+        (Value::Instance(..), None) => Err(format!(
+            "holds {}, whose code would be needed to read it; save its state_dict() instead",
+            pickle.root().kind()
+        )),
+        (other, None) => Err(format!("holds {}, not a dictionary of tensors", other.kind())),
+    }
+}
+
+/// Says what is there where tensors should be.
+fn no_tensors(pickle: &Pickle<'_>, items: &[(Id, Id)]) -> String {
+    const SHOWN: usize = 8;
+    let names = items.iter().filter_map(|(name, _)| match pickle.value(*name) {
+        Value::Text(name) => Some(format!("{name:.40}")),
+        _ => None,
+    });
+    let names: Vec<String> = names.take(SHOWN).collect();
+    match names.is_empty() {
+        true => "holds no tensors: its dictionary is empty".into(),
+        false => format!("holds no tensors in its dictionary, nor a state_dict; it has {}", names.join(", ")),
+    }
+}

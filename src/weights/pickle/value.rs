@@ -1,0 +1,284 @@
+//! What a pickle may make: plain data, storages and tensors; of everything else only the name.
+
+use super::machine::Id;
+use crate::weights::DType;
+
+/// A value of a pickle. Texts are borrowed from the file.
+pub(super) enum Value<'a> {
+    /// Text, of any protocol.
+    Text(&'a str),
+    /// An integer of at most 64 bits.
+    Int(i64),
+    /// A truth value.
+    Bool(bool),
+    /// A list or a tuple.
+    Sequence(Vec<Id>),
+    /// A dictionary of any class.
+    Dict(Vec<(Id, Id)>),
+    /// A class or a function: module and name.
+    Name(&'a str, &'a str),
+    /// Bytes in the archive.
+    Storage(Storage<'a>),
+    /// A tensor.
+    Tensor(Box<View<'a>>),
+    /// An object of a class that is not looked into, or what a harmless function returned: module and name of either.
+    Instance(&'a str, &'a str),
+    /// A value of a kind that holds no tensors.
+    Other(&'static str),
+}
+
+/// A reference to bytes in the archive.
+#[derive(Clone)]
+pub(super) struct Storage<'a> {
+    /// Type of the elements; `None`: bytes.
+    pub dtype: Option<DType>,
+    /// Name in the archive.
+    pub key: &'a str,
+    /// Elements that it claims to have.
+    pub count: i64,
+    /// Element that counts as the first.
+    pub first: i64,
+}
+
+/// A tensor, as the pickle claims it; [`super::layout`] checks the claims.
+pub(super) struct View<'a> {
+    pub storage: Storage<'a>,
+    pub dtype: DType,
+    pub first: i64,
+    pub shape: Vec<i64>,
+    pub strides: Vec<i64>,
+}
+
+impl Storage<'_> {
+    /// Bytes of an element.
+    pub fn size(&self) -> usize {
+        self.dtype.map_or(1, DType::size)
+    }
+}
+
+impl Value<'_> {
+    /// What it is, for messages.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Text(_) => "a text".into(),
+            Self::Int(_) => "an integer".into(),
+            Self::Bool(_) => "a truth value".into(),
+            Self::Sequence(_) => "a list".into(),
+            Self::Dict(_) => "a dictionary".into(),
+            Self::Name(module, name) => format!("the name {module:.80}.{name:.80}"),
+            Self::Storage(_) => "a storage without a tensor".into(),
+            Self::Tensor(_) => "a tensor".into(),
+            Self::Instance(module, name) => format!("an instance of {module:.80}.{name:.80}"),
+            Self::Other(kind) => format!("a value of kind {kind}"),
+        }
+    }
+}
+
+/// An integer of Python, in little-endian two's complement of any length.
+pub(super) fn long(bytes: &[u8]) -> Value<'static> {
+    if bytes.len() > 8 {
+        return Value::Other("large int");
+    }
+    let fill = if bytes.last().is_some_and(|byte| *byte >= 0x80) { 0xff } else { 0 };
+    let mut whole = [fill; 8];
+    whole[..bytes.len()].copy_from_slice(bytes);
+    Value::Int(i64::from_le_bytes(whole))
+}
+
+/// A number of protocol 0; truth values are written `00` and `01` there.
+pub(super) fn number_text(text: &str, float: bool) -> Value<'static> {
+    match (text, text.strip_suffix('L').unwrap_or(text).parse()) {
+        ("00", _) => Value::Bool(false),
+        ("01", _) => Value::Bool(true),
+        (_, Ok(number)) if !float => Value::Int(number),
+        _ => Value::Other("number"),
+    }
+}
+
+/// What the tuple `id` refers to: `("storage", type, key, device, elements[, view])`, or an old file's
+/// `("module", class, …)`.
+pub(super) fn persistent<'a>(values: &[Value<'a>], id: Id) -> Result<Value<'a>, String> {
+    let value = |id: &Id| &values[*id as usize];
+    let unknown = || "refers to data in a way that is not PyTorch's; save it again with torch.save".to_owned();
+    let Value::Sequence(items) = value(&id) else { return Err(unknown()) };
+    match (items.iter().map(value).collect::<Vec<_>>()).as_slice() {
+        [Value::Text("module"), Value::Name(module, name), ..] => Ok(Value::Name(module, name)),
+        [Value::Text("storage"), Value::Name(_, class), Value::Text(key), _, Value::Int(count), rest @ ..] => {
+            let first = match rest {
+                [Value::Sequence(view), ..] => match view.get(1).map(value) {
+                    Some(Value::Int(first)) => *first,
+                    _ => return Err(unknown()),
+                },
+                _ => 0,
+            };
+            match storage_type(class) {
+                Some(dtype) => Ok(Value::Storage(Storage { dtype, key, count: *count, first })),
+                None => Ok(Value::Instance("torch", class)),
+            }
+        }
+        _ => Err(unknown()),
+    }
+}
+
+/// Type of the elements of a storage class; inner `None`: bytes.
+fn storage_type(class: &str) -> Option<Option<DType>> {
+    Some(match class {
+        "UntypedStorage" => None,
+        "FloatStorage" => Some(DType::F32),
+        "HalfStorage" => Some(DType::F16),
+        "BFloat16Storage" => Some(DType::Bf16),
+        "DoubleStorage" => Some(DType::F64),
+        "LongStorage" => Some(DType::I64),
+        "IntStorage" => Some(DType::I32),
+        "ShortStorage" => Some(DType::I16),
+        "CharStorage" => Some(DType::I8),
+        "ByteStorage" => Some(DType::U8),
+        "BoolStorage" => Some(DType::Bool),
+        _ => return None,
+    })
+}
+
+/// What a call makes.
+pub(super) enum Made<'a> {
+    /// A new value.
+    New(Value<'a>),
+    /// One that is there already.
+    Same(Id),
+}
+
+/// What `function(*arguments)` makes. Nothing is called: tensors and containers are recognised by name, some functions
+/// are known to do no harm and their result is not looked into, and a file that calls any other is refused.
+/// `makes_instance`: the program only makes an object of a class, and calls nothing.
+pub(super) fn call<'a>(
+    values: &[Value<'a>],
+    function: Id,
+    arguments: Id,
+    makes_instance: bool,
+) -> Result<Made<'a>, String> {
+    let refused = |what: String| Err(format!("calls {what}, which weights do not need; nothing of it was executed"));
+    let Value::Name(module, name) = values[function as usize] else {
+        return refused(values[function as usize].kind());
+    };
+    let Value::Sequence(arguments) = &values[arguments as usize] else {
+        return Err(format!("calls {module:.80}.{name:.80} without a list of arguments; download it again"));
+    };
+    match (module, name, arguments.as_slice()) {
+        ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3", _) => {
+            tensor(values, name, arguments).map(Made::New)
+        }
+        ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state", [tensor, ..]) => {
+            Ok(Made::Same(*tensor))
+        }
+        ("torch", "Size", [sizes]) => Ok(Made::Same(*sizes)),
+        ("torch._tensor", "_rebuild_from_type_v2", [function, _, arguments, ..]) => match values[*function as usize] {
+            // A tensor of a class of its own. Not this function again: arguments may contain themselves.
+            Value::Name("torch._utils", name) if name.starts_with("_rebuild_") => {
+                call(values, *function, *arguments, false)
+            }
+            _ => refused(values[*function as usize].kind()),
+        },
+        ("collections", "OrderedDict" | "defaultdict" | "Counter", _) => dictionary(values, name, arguments),
+        _ if makes_instance || is_harmless(module, name) => Ok(Made::New(Value::Instance(module, name))),
+        _ => refused(format!("{module:.80}.{name:.80}")),
+    }
+}
+
+/// Functions and classes that trainings pickle beside weights, none of which touches anything outside of its arguments.
+fn is_harmless(module: &str, name: &str) -> bool {
+    const BUILT_IN: [&str; 14] = [
+        "set",
+        "frozenset",
+        "list",
+        "tuple",
+        "dict",
+        "bytearray",
+        "bytes",
+        "complex",
+        "slice",
+        "range",
+        "object",
+        "int",
+        "float",
+        "bool",
+    ];
+    match module {
+        "builtins" | "__builtin__" => BUILT_IN.contains(&name),
+        "_codecs" => name == "encode",
+        "copyreg" | "copy_reg" => name == "_reconstructor",
+        "collections" => name == "deque",
+        "argparse" => name == "Namespace",
+        "datetime" => matches!(name, "date" | "datetime" | "time" | "timedelta" | "timezone"),
+        "pathlib" | "pathlib._local" => name.ends_with("Path"),
+        "numpy" => matches!(name, "dtype" | "ndarray"),
+        "numpy.core.multiarray" | "numpy._core.multiarray" => matches!(name, "_reconstruct" | "scalar"),
+        "torch" => name == "device",
+        "torch._utils" => name.starts_with("_rebuild_"),
+        "torch.nn.parameter" => matches!(name, "Parameter" | "Buffer"),
+        _ => false,
+    }
+}
+
+/// More than PyTorch allows, so that a list that is cut here is refused later.
+const MOST_AXES: usize = 65;
+
+/// `_rebuild_tensor…(storage, first element, shape, strides, …)`; the third version has the type as argument 6.
+fn tensor<'a>(values: &[Value<'a>], version: &str, arguments: &[Id]) -> Result<Value<'a>, String> {
+    let value = |at: usize| arguments.get(at).map(|id| &values[*id as usize]);
+    let strange = || format!("holds a tensor in a form that is not PyTorch's (torch._utils.{version})");
+    let sizes = |at: usize| -> Option<Vec<i64>> {
+        let Some(Value::Sequence(ids)) = value(at) else { return None };
+        ids.iter()
+            .take(MOST_AXES)
+            .map(|id| if let Value::Int(size) = values[*id as usize] { Some(size) } else { None })
+            .collect()
+    };
+    let storage = match value(0) {
+        Some(Value::Storage(storage)) => storage.clone(),
+        // Of a type that is not known: of interest only if it is a weight.
+        Some(Value::Instance(module, class)) => return Ok(Value::Instance(module, class)),
+        _ => return Err(strange()),
+    };
+    let dtype = match value(6) {
+        Some(Value::Name("torch", name)) if version == "_rebuild_tensor_v3" => match torch_type(name) {
+            Some(dtype) => dtype,
+            None => return Ok(Value::Instance("torch", name)),
+        },
+        _ => storage.dtype.ok_or_else(strange)?,
+    };
+    let (Some(Value::Int(first)), Some(shape), Some(strides)) = (value(1), sizes(2), sizes(3)) else {
+        return Err(strange());
+    };
+    Ok(Value::Tensor(Box::new(View { storage, dtype, first: *first, shape, strides })))
+}
+
+fn torch_type(name: &str) -> Option<DType> {
+    Some(match name {
+        "float32" => DType::F32,
+        "float16" => DType::F16,
+        "bfloat16" => DType::Bf16,
+        "float64" => DType::F64,
+        "int64" => DType::I64,
+        "int32" => DType::I32,
+        "int16" => DType::I16,
+        "int8" => DType::I8,
+        "uint8" => DType::U8,
+        "bool" => DType::Bool,
+        _ => return None,
+    })
+}
+
+/// A dictionary, empty or with the pairs of its only argument.
+fn dictionary<'a>(values: &[Value<'a>], class: &str, arguments: &[Id]) -> Result<Made<'a>, String> {
+    let pair = |id: &Id| match &values[*id as usize] {
+        Value::Sequence(pair) if pair.len() == 2 => Some((pair[0], pair[1])),
+        _ => None,
+    };
+    let items = match arguments.first().map(|id| (*id, &values[*id as usize])) {
+        Some((id, Value::Dict(_))) => return Ok(Made::Same(id)),
+        Some((_, Value::Sequence(pairs))) => pairs.iter().map(pair).collect(),
+        // The class of a default.
+        _ => Some(Vec::new()),
+    };
+    let problem = || format!("holds a collections.{class} of something other than pairs; download it again");
+    items.map(|items| Made::New(Value::Dict(items))).ok_or_else(problem)
+}
