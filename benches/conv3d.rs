@@ -6,12 +6,10 @@
 
 mod common;
 
-use common::{Target, values};
+use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
-use osp::ops::tile::{BoxAt, CopyBox};
 use osp::weights::Tensor;
 
 /// c [m, n] = a [m, k] · b [k, n] by the `gemm` crate on all threads.
@@ -59,8 +57,8 @@ fn gpu_shapes() -> Vec<Conv3d> {
         // The decoder, from its last level to its first.
         plain([65, 256, 256], [128, 128], [3, 3, 3]),
         plain([65, 256, 256], [256, 128], [3, 3, 3]),
-        plain([33, 128, 128], [256, 256], [3, 3, 3]),
-        plain([17, 64, 64], [512, 512], [3, 3, 3]),
+        plain([65, 128, 128], [256, 256], [3, 3, 3]),
+        plain([33, 64, 64], [512, 512], [3, 3, 3]),
         plain([17, 32, 32], [512, 512], [3, 3, 3]),
         twice_size(plain([65, 128, 128], [256, 256], [1, 3, 3])),
         twice_size(plain([33, 64, 64], [512, 512], [1, 3, 3])),
@@ -87,38 +85,22 @@ fn name(op: &Conv3d) -> String {
     format!("{}-{} {kt}x{kh}x{kw} {}x{}x{}{rest}", op.cin, op.cout, op.frames, op.height, op.width)
 }
 
-/// A video whose frames are all the same, so that the largest need not pass through the host.
-fn video<B: Backend>(backend: &B, frames: usize, frame_len: usize) -> B::Buffer {
-    let frame = backend.upload(&values(frame_len)).unwrap();
-    let mut video = backend.alloc(frames * frame_len).unwrap();
-    for t in 0..frames {
-        let to = BoxAt { size: [frames, 1, 1], origin: [t, 0, 0] };
-        let op = CopyBox { extent: [1; 3], channels: frame_len, from: BoxAt::whole([1; 3]), to };
-        backend.copy_box(&op, &frame, &mut video).unwrap();
-    }
-    video
-}
-
 fn ours<B: Target>(criterion: &mut Criterion, backend: &B, shapes: &[Conv3d]) {
+    let ceiling = Ceiling::measure(backend);
     let mut group = common::group(criterion, "conv3d");
     for op in shapes {
         // As most layers do, with bias and with the statistics of a GroupNorm of 32 groups to follow.
         let op = Conv3d { moment_groups: if op.cout.is_multiple_of(32) { 32 } else { 0 }, ..*op };
-        let x = video(backend, op.frames, op.height * op.width * op.cin);
+        let x = common::video(backend, op.frames, op.height * op.width * op.cin);
         let [kt, kh, kw] = op.kernel;
         let weight = Tensor::from_f32(&[op.cout, kt, kh, kw, op.cin], &values(op.cout * kt * kh * kw * op.cin));
         let weight = backend.weight(vec![weight]).unwrap();
         let bias = backend.weight(vec![Tensor::from_f32(&[op.cout], &values(op.cout))]).unwrap();
         let mut out = backend.alloc(op.out_shape().iter().product()).unwrap();
         let mut moments = (op.moment_groups > 0).then(|| backend.alloc_moments(&op.moments()).unwrap());
-        group.throughput(Throughput::Elements(op.flops()));
-        group.bench_function(format!("{}/osp", name(&op)), |bencher| {
-            bencher.iter_custom(|iterations| {
-                backend.time(iterations, &mut || {
-                    let extras = ConvExtras { bias: Some(&bias), other: None, moments: moments.as_mut() };
-                    backend.conv3d(&op, &x, &weight, extras, &mut out).unwrap();
-                })
-            });
+        bench(&mut group, backend, &ceiling, &format!("{}/osp", name(&op)), Work::Flops(op.flops()), || {
+            let extras = ConvExtras { bias: Some(&bias), other: None, moments: moments.as_mut() };
+            backend.conv3d(&op, &x, &weight, extras, &mut out).unwrap();
         });
     }
 }

@@ -1,10 +1,10 @@
 //! `group_norm` with and without SiLU, in bytes moved, at levels of the VAE's decoder; on a GPU at those of a 65×256×256
-//! window, with a copy beside each, and also with the moments known, as a convolution leaves them.
+//! window, and also with the moments known, as a convolution leaves them.
 
 mod common;
 
-use common::{Target, values};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use common::{Ceiling, Target, Work, bench, values};
+use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
 use osp::ops::groupnorm::GroupNorm;
 use osp::weights::Tensor;
@@ -13,6 +13,7 @@ use osp::weights::Tensor;
 type Level = [usize; 3];
 
 fn run<B: Target>(criterion: &mut Criterion, backend: &B, levels: &[Level], variants: &[(bool, bool)]) {
+    let ceiling = Ceiling::measure(backend);
     let mut group = common::group(criterion, "group_norm");
     for &[frames, side, channels] in levels {
         let (positions, len) = (side * side, frames * side * side * channels);
@@ -20,11 +21,6 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, levels: &[Level], vari
         let mut out = backend.alloc(len).unwrap();
         let [weight, bias] =
             [(); 2].map(|()| backend.weight(vec![Tensor::from_f32(&[channels], &values(channels))]).unwrap());
-        group.throughput(Throughput::Bytes(2 * len as u64 * B::ELEMENT));
-        group.bench_function(format!("copy {frames}x{side}x{side}x{channels}"), |bencher| {
-            bencher
-                .iter_custom(|iterations| backend.time(iterations, &mut || common::copy(backend, len, &x, &mut out)));
-        });
         for &(silu, moments_known) in variants {
             let (groups, eps, per_frame) = (32, 1e-6, false);
             let op = GroupNorm { frames, positions, channels, groups, eps, per_frame, silu, moments_known };
@@ -33,12 +29,9 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, levels: &[Level], vari
             backend.group_norm(&unknown, &x, &mut moments, &weight, &bias, &mut out).unwrap();
             let silu = if silu { " silu" } else { "" };
             let known = if moments_known { ", moments known" } else { "" };
-            group.throughput(Throughput::Bytes(op.bytes(B::ELEMENT)));
-            group.bench_function(format!("{frames}x{side}x{side}x{channels}{silu}{known}"), |bencher| {
-                bencher.iter_custom(|iterations| {
-                    let mut norm = || backend.group_norm(&op, &x, &mut moments, &weight, &bias, &mut out).unwrap();
-                    backend.time(iterations, &mut norm)
-                });
+            let name = format!("{frames}x{side}x{side}x{channels}{silu}{known}");
+            bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes(B::ELEMENT)), || {
+                backend.group_norm(&op, &x, &mut moments, &weight, &bias, &mut out).unwrap();
             });
         }
     }
@@ -47,7 +40,7 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, levels: &[Level], vari
 fn group_norm(criterion: &mut Criterion) {
     match common::gpu() {
         Some(gpu) => {
-            let levels = [[65, 256, 128], [33, 128, 256], [17, 64, 512], [17, 32, 512]];
+            let levels = [[65, 256, 128], [65, 256, 256], [65, 128, 256], [33, 64, 512], [17, 32, 512]];
             run(criterion, &gpu, &levels, &[(true, false), (true, true), (false, false)]);
         }
         None => {

@@ -1,14 +1,14 @@
-//! Temporal resampling, in bytes moved; on a GPU at levels of the VAE's decoder in a 65×256×256 window, with a copy of the
-//! input beside it.
+//! Temporal resampling, in bytes moved; on a GPU at levels of the VAE's decoder in a 65×256×256 window.
 
 mod common;
 
-use common::Target;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use common::{Ceiling, Target, Work, bench};
+use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
 use osp::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
 
 fn run<B: Target>(criterion: &mut Criterion, backend: &B, [frames, side, channels]: [usize; 3]) {
+    let ceiling = Ceiling::measure(backend);
     let mut group = common::group(criterion, "resample");
     let positions = side * side;
     let frame_len = positions * channels;
@@ -17,40 +17,28 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, [frames, side, channel
 
     let op = TimeAverage { frames, frame_len };
     let mut out = backend.alloc(op.out_frames() * frame_len).unwrap();
-    group.throughput(Throughput::Bytes(op.bytes(B::ELEMENT)));
-    group.bench_function(format!("time_average {size}"), |bencher| {
-        bencher.iter_custom(|iterations| {
-            backend.time(iterations, &mut || backend.time_average(&op, &x, &mut out).unwrap())
-        });
+    bench(&mut group, backend, &ceiling, &format!("time_average {size}"), Work::Bytes(op.bytes(B::ELEMENT)), || {
+        backend.time_average(&op, &x, &mut out).unwrap();
     });
 
     let op = TimeDouble { frames, frame_len };
     let mut out = backend.alloc(op.out_frames() * frame_len).unwrap();
-    group.throughput(Throughput::Bytes(op.bytes(B::ELEMENT)));
-    group.bench_function(format!("time_double {size}"), |bencher| {
-        bencher.iter_custom(|iterations| {
-            backend.time(iterations, &mut || backend.time_double(&op, &x, &mut out).unwrap())
-        });
+    bench(&mut group, backend, &ceiling, &format!("time_double {size}"), Work::Bytes(op.bytes(B::ELEMENT)), || {
+        backend.time_double(&op, &x, &mut out).unwrap();
     });
 
     let op = RegroupFrames { frames, positions, channels, inverse: false };
     let len = frames * frame_len;
     let mut out = backend.alloc(len).unwrap();
-    group.throughput(Throughput::Bytes(op.bytes(B::ELEMENT)));
-    group.bench_function(format!("copy {size}"), |bencher| {
-        bencher.iter_custom(|iterations| backend.time(iterations, &mut || common::copy(backend, len, &x, &mut out)));
-    });
-    group.bench_function(format!("regroup_frames {size}"), |bencher| {
-        bencher.iter_custom(|iterations| {
-            backend.time(iterations, &mut || backend.regroup_frames(&op, &x, &mut out).unwrap())
-        });
+    bench(&mut group, backend, &ceiling, &format!("regroup_frames {size}"), Work::Bytes(op.bytes(B::ELEMENT)), || {
+        backend.regroup_frames(&op, &x, &mut out).unwrap();
     });
 }
 
 fn resample(criterion: &mut Criterion) {
     match common::gpu() {
         Some(gpu) => {
-            for level in [[33, 128, 256], [17, 32, 512]] {
+            for level in [[33, 64, 512], [17, 32, 512]] {
                 run(criterion, &gpu, level);
             }
         }

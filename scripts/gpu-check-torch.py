@@ -106,12 +106,12 @@ def main() -> None:
     attention("temporal 56", 2048, 16, 72, 56, 56)
     attention("vae 1024, 17 frames", 17, 1, 512, 1024, 1024)
     norm(114_688, 1152)
-    for frames, side, channels in ((65, 256, 128), (33, 128, 256), (17, 64, 512), (17, 32, 512)):
+    for frames, side, channels in ((65, 256, 128), (65, 256, 256), (65, 128, 256), (33, 64, 512), (17, 32, 512)):
         group_norm(frames, side, channels)
     # As benches/conv3d.rs.
     torch.backends.cudnn.benchmark = True
     cube, square = (3, 3, 3), (1, 3, 3)
-    for size in ((65, 256, 256, 128, 128), (65, 256, 256, 256, 128), (33, 128, 128, 256, 256), (17, 64, 64, 512, 512)):
+    for size in ((65, 256, 256, 128, 128), (65, 256, 256, 256, 128), (65, 128, 128, 256, 256), (33, 64, 64, 512, 512)):
         conv3d(*size, cube)
     conv3d(17, 32, 32, 512, 512, cube)
     for size in ((65, 128, 128, 256, 256), (33, 64, 64, 512, 512), (17, 32, 32, 512, 512)):

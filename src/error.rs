@@ -116,6 +116,16 @@ impl Error {
         move |source| Self::Io { path, action, source }
     }
 
+    /// Says in which stage of the pipeline memory ran out, which a device does not know.
+    pub fn during(self, stage: &str) -> Self {
+        match self {
+            Self::OutOfMemory { needed, free, suggestion, .. } => {
+                Self::OutOfMemory { stage: stage.to_owned(), needed, free, suggestion }
+            }
+            other => other,
+        }
+    }
+
     /// An [`Error::Launch`] for `launch`.
     pub fn launch(launch: &Launch<'_>, problem: impl Into<String>) -> Self {
         let Launch { grid, threads, shared_bytes, .. } = *launch;

@@ -52,7 +52,7 @@ pub(super) fn linear(
         micro: Micro::best(),
     };
     match op.rows {
-        ..=NARROW_ROWS => call.narrow(),
+        _ if narrow => call.narrow(),
         ..=FEW_ROWS => call.few(),
         _ => call.wide(),
     }

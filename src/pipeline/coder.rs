@@ -48,9 +48,10 @@ pub fn encode<B: Backend>(
     let video = backend.upload(&video)?;
     let mut moments = Vec::new();
     observer.begin(Stage::Encode, Windows::encoding(&part.config, size, tiling)?.units() as u64);
-    encoder.encode(backend, &video, size, tiling, &mut || tick(observer), &mut |frames| {
+    let encoded = encoder.encode(backend, &video, size, tiling, &mut || tick(observer), &mut |frames| {
         download(backend, &frames, &mut moments)
-    })?;
+    });
+    encoded.map_err(|error| error.during("VAE encoder"))?;
     observer.end();
     Ok(posterior(&moments, part.config.embed_dim, seed))
 }
@@ -102,7 +103,8 @@ pub fn decode<B: Backend>(
         let mut send = |rgb| sender.send(rgb).map_err(|_| Error::Interrupted);
         let decoded = decode_frames(backend, checkpoint, latent, size, tiling, observer, &mut send);
         drop(sender);
-        taker.join().unwrap_or_else(|panic| resume_unwind(panic)).and(decoded)
+        let taken = taker.join().unwrap_or_else(|panic| resume_unwind(panic));
+        taken.and(decoded.map_err(|error| error.during("VAE decoder")))
     })
 }
 

@@ -210,10 +210,11 @@ pub fn sample<T: Backend, V: Backend>(
         request.validate()?;
     }
     let start = Instant::now();
-    let texts = text_stage(text, checkpoint, requests, observer)?;
+    let texts = text_stage(text, checkpoint, requests, observer).map_err(|error| error.during("text encoder"))?;
     let text_seconds = start.elapsed().as_secs_f64();
 
-    let mut outcomes = denoise_stage(video, checkpoint, requests, &texts, observer)?;
+    let outcomes = denoise_stage(video, checkpoint, requests, &texts, observer);
+    let mut outcomes = outcomes.map_err(|error| error.during("transformer"))?;
     for outcome in &mut outcomes {
         outcome.timings.text = text_seconds;
     }

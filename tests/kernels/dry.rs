@@ -153,3 +153,15 @@ fn full_size_models_pass_without_weights_and_cost_what_is_known() {
     let step = flops(&dry, start) as f64 / 1e12;
     assert!((237.0..241.0).contains(&step), "{step} TFLOP");
 }
+
+#[test]
+fn out_of_memory_names_the_stage() {
+    let checkpoint = osp::preset::open("v1.1.0", None).unwrap();
+    let backend = Cuda::new(Arc::new(Dry::with_memory(3 << 30)), Half::F16);
+    let size = [17, 32, 32];
+    let latent = vec![0.0; size.iter().product::<usize>() * 4];
+    let mut frame = |_: &[u8]| -> osp::Result<()> { panic!("no frame is finished") };
+    let run = osp::pipeline::decode(&backend, &checkpoint, &latent, size, None, &osp::pipeline::Quiet, &mut frame);
+    let error = run.unwrap_err();
+    assert!(matches!(&error, Error::OutOfMemory { stage, .. } if stage == "VAE decoder"), "{error}");
+}

@@ -25,7 +25,7 @@ fn names(source: &Files) -> Vec<String> {
 /// What a file is refused with.
 #[track_caller]
 fn refusal(bytes: &[u8]) -> String {
-    let error = open(bytes).err().expect("the file is accepted");
+    let Err(error) = open(bytes) else { panic!("the file is accepted") };
     assert_eq!(error.exit_code(), 5, "{error}");
     let line = error.to_string();
     assert!(line.contains("pytorch_model.bin: ") && !line.contains('\n'), "{line}");
@@ -224,7 +224,8 @@ fn claims_about_tensors_are_held_against_the_file() {
         change(&mut tensor);
         state([("x", tensor)])
     };
-    let cases: [(fn(&mut Tensor), &str); 14] = [
+    type Change = fn(&mut Tensor);
+    let cases: [(Change, &str); 14] = [
         (|tensor| tensor.count = 7, "claims 7 elements of 4 bytes, where the file has 24 bytes"),
         (|tensor| tensor.count = i64::MAX, "claims 9223372036854775807 elements"),
         (|tensor| tensor.count = -1, "claims -1 elements"),
@@ -254,7 +255,8 @@ fn claims_about_tensors_are_held_against_the_file() {
 #[test]
 fn archives_that_are_no_checkpoints_are_told_apart() {
     let whole = entries(&sample());
-    let with = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    type Entry = (String, Vec<u8>);
+    let with = |change: &dyn Fn(&mut Vec<Entry>)| {
         let mut entries = whole.clone();
         change(&mut entries);
         refusal(&zip(&entries, false))

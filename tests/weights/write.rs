@@ -39,7 +39,7 @@ fn write(source: &Files, folder: &Path, dtype: DType, most: u64) -> Result<Vec<S
 
 /// Values that round up, down and to even, very small, and special.
 fn values() -> Vec<f32> {
-    let mut values = vec![1.0, 1.00390625, 1.01171875, -3.1415927, 1e-8, 6e-5, -0.0, f32::INFINITY, 65504.0];
+    let mut values = vec![1.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -3.7, 1e-8, 6e-5, -0.0, f32::INFINITY, 65504.0];
     // More than are converted at a time.
     values.extend((0..300_000).map(|i| (i as f32 - 150_000.0) / 1e4));
     values
@@ -50,7 +50,8 @@ fn every_type_is_rounded_to_nearest_even() {
     let folder = tempfile::tempdir().unwrap();
     let values = values();
     let source = source(folder.path(), &[("a.weight", &[values.len() as i64], values.clone())]);
-    let rounded: [(DType, fn(f32) -> f32); 3] = [
+    type Round = fn(f32) -> f32;
+    let rounded: [(DType, Round); 3] = [
         (DType::F32, |value| value),
         (DType::F16, |value| f16::from_f32(value).to_f32()),
         (DType::Bf16, |value| bf16::from_f32(value).to_f32()),

@@ -1,0 +1,81 @@
+//! Whole videos through the decoder of VAE v1.1.0, with made-up weights and the original's windows, in FLOP/s of the plain
+//! formulas: on a GPU 65 and 221 frames of 512×512, frames to bytes included; on the CPU nine frames of 64×64.
+
+mod common;
+
+use common::Target;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use osp::backend::Backend;
+use osp::checkpoint::PartConfig;
+use osp::cpu::Cpu;
+use osp::cuda::device::Dry;
+use osp::cuda::{Cuda, Half};
+use osp::model::vae::tiling::Tiling;
+use osp::model::vae::{Frames, VaeConfig, VaeDecoder};
+use osp::ops::tile::ToBytes;
+use osp::preset;
+use osp::profile::{Profiled, Recorder};
+use osp::weights::load::Loader;
+use osp::weights::shapes::Shapes;
+use osp::weights::synthetic::Synthetic;
+use osp::weights::{Scope, Source};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The original's windows.
+const TILING: Tiling = Tiling { sample_size: 256, sample_frames: 65, overlap: 0.25 };
+
+fn config() -> VaeConfig {
+    preset::open("v1.1.0", None).unwrap().vae.expect("the preset has all parts").config
+}
+
+/// Decodes latents of `size` to bytes that nobody takes.
+fn decode<B: Backend>(backend: &B, decoder: &VaeDecoder<B::Weight>, latent: &B::Buffer, size: [usize; 3]) {
+    let mut bytes = Vec::new();
+    let emit = &mut |frames: Frames<'_, B>| {
+        let len = frames.height * frames.width * frames.channels;
+        bytes.resize(len, 0);
+        (frames.skip..frames.frames)
+            .try_for_each(|frame| backend.to_bytes(&ToBytes { offset: frame * len, len }, frames.data, &mut bytes))
+    };
+    decoder.decode(backend, latent, size, Some(TILING), &mut || Ok(()), emit).unwrap();
+}
+
+fn load<B: Backend>(backend: &B, source: &dyn Source) -> VaeDecoder<B::Weight> {
+    VaeDecoder::build(&config(), Scope::root(&mut Loader::new(source, backend))).unwrap()
+}
+
+/// Counted on the device that executes nothing.
+fn flops(size: [usize; 3]) -> u64 {
+    let recorder = Recorder::default();
+    let dry = Cuda::new(Arc::new(Profiled::new(Arc::new(Dry::new()), recorder.clone(), false)), Half::F16);
+    let source = Shapes::new(Path::new("vae"), config().plan(None).tensors);
+    let decoder = load(&dry, &source);
+    let latent = dry.alloc(size.iter().product::<usize>() * 4).unwrap();
+    decode(&dry, &decoder, &latent, size);
+    recorder.take().iter().map(|record| record.flops).sum()
+}
+
+fn run<B: Target>(criterion: &mut Criterion, backend: &B, sizes: &[[usize; 3]]) {
+    let mut group = common::group(criterion, "decode");
+    let decoder = load(backend, &Synthetic::new("vae", 1, config().plan(None).tensors));
+    for &size in sizes {
+        let [frames, height, width] = size;
+        let latent = backend.upload(&common::values(size.iter().product::<usize>() * 4)).unwrap();
+        group.throughput(Throughput::Elements(flops(size)));
+        group.bench_function(format!("{}x{}x{}", 4 * frames - 3, 8 * height, 8 * width), |bencher| {
+            bencher
+                .iter_custom(|iterations| backend.time(iterations, &mut || decode(backend, &decoder, &latent, size)));
+        });
+    }
+}
+
+fn decodes(criterion: &mut Criterion) {
+    match common::gpu() {
+        Some(gpu) => run(criterion, &gpu, &[[17, 64, 64], [56, 64, 64]]),
+        None => run(criterion, &Cpu::new(), &[[3, 8, 8]]),
+    }
+}
+
+criterion_group!(benches, decodes);
+criterion_main!(benches);
