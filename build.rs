@@ -134,10 +134,13 @@ fn entries(stem: &str) -> Vec<String> {
     lines.filter_map(|line| Some(line.split_once(',')?.0.to_owned())).collect()
 }
 
-/// Compiles one file of kernels for all architectures, unless that was done before from the same sources.
+/// Compiles one file of kernels for all architectures, unless that was done before from the same sources: the results lie
+/// beside the folders of builds, so that checks, tests and programs share them.
 fn fatbin(nvcc: &Path, stem: &str, out: &Path) -> PathBuf {
     let source = Path::new("kernels").join(stem).with_extension("cu");
-    let path = out.join(stem).with_extension("fatbin");
+    // From target/PROFILE/build/osp-…/out.
+    let shared = out.ancestors().nth(3).expect("cargo's folders are deep").join("kernels");
+    std::fs::create_dir_all(&shared).expect("the target folder can be written");
     let mut command = Command::new(nvcc);
     command.args([
         "-std=c++20",
@@ -150,20 +153,19 @@ fn fatbin(nvcc: &Path, stem: &str, out: &Path) -> PathBuf {
     for architecture in ARCHITECTURES {
         command.arg(format!("-gencode=arch=compute_{architecture},code=sm_{architecture}"));
     }
-    command.arg(format!("-gencode=arch=compute_{PTX},code=compute_{PTX}")).arg(&source).arg("-o").arg(&path);
-
-    let key = format!("{:x}", hash(&command, &source));
-    let key_path = path.with_extension("key");
-    if path.is_file() && std::fs::read_to_string(&key_path).is_ok_and(|built| built == key) {
+    command.arg(format!("-gencode=arch=compute_{PTX},code=compute_{PTX}")).arg(&source);
+    let path = shared.join(format!("{stem}-{:016x}.fatbin", hash(&command, &source)));
+    if path.is_file() {
         return path;
     }
-    let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", nvcc.display()));
+    let partial = out.join(stem).with_extension("fatbin");
+    let output = command.arg("-o").arg(&partial).output().unwrap_or_else(|error| panic!("{}: {error}", nvcc.display()));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "nvcc refuses {}:\n{said}", source.display());
     for line in said.lines().filter(|line| line.contains("warning")) {
         println!("cargo:warning={line}");
     }
-    std::fs::write(key_path, key).expect("OUT_DIR can be written");
+    std::fs::rename(partial, &path).expect("both are in the target folder");
     path
 }
 
