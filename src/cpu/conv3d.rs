@@ -43,7 +43,7 @@ pub(super) fn conv3d(
     other: Option<&[f32]>,
     out: &mut [f32],
 ) {
-    if out.is_empty() {
+    if out.is_empty() || op.computed().is_empty() {
         return;
     }
     let bias = bias.map_or_else(|| vec![0.0; op.cout], Weight::to_f32);
