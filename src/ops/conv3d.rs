@@ -60,7 +60,7 @@ pub struct ConvExtras<'a, Buffer, Weight> {
     /// What the epilogue adds, shaped as the output.
     pub other: Option<&'a Buffer>,
     /// Receives the statistics of the computed output frames for the GroupNorm that follows
-    /// (see [`Moments`](super::groupnorm::Moments)).
+    /// (see [`Moments`]).
     pub moments: Option<&'a mut Buffer>,
 }
 
