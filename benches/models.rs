@@ -5,25 +5,25 @@
 //! (`RAYON_NUM_THREADS=2`).
 
 use osp::backend::Backend;
-use osp::checkpoint::PartConfig;
+use osp::checkpoint::{Checkpoint, PartConfig};
 use osp::cpu::Cpu;
-use osp::model::latte::{Latte, LatteConfig, Shape};
-use osp::model::vae::{VaeConfig, VaeDecoder, VaeEncoder};
+use osp::model::latte::{Latte, Shape};
+use osp::model::vae::{VaeDecoder, VaeEncoder};
+use osp::preset;
 use osp::weights::Scope;
 use osp::weights::load::Loader;
 use osp::weights::synthetic::Synthetic;
 use std::hint::black_box;
-use std::path::Path;
 use std::time::Instant;
 
-/// Config of a published checkpoint, and synthetic weights for it.
-fn published<C: PartConfig>(name: &str) -> (C, Synthetic) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifests").join(format!("{name}.json"));
-    let text = std::fs::read_to_string(&path).expect("the manifests are part of the project");
-    let mut manifest: serde_json::Value = serde_json::from_str(&text).expect("a manifest is JSON");
-    let config: C = serde_json::from_value(manifest["config"].take()).expect("a manifest holds a config");
-    let source = Synthetic::new(name, 1, config.plan(None).tensors);
-    (config, source)
+/// The published configs, at 65 frames.
+fn published() -> Checkpoint {
+    preset::open("v1.1.0", Some(65)).expect("the preset is built in")
+}
+
+/// Made-up weights for a config.
+fn weights<C: PartConfig>(config: &C) -> Synthetic {
+    Synthetic::new("made up", 1, config.plan(None).tensors)
 }
 
 /// Values of no particular kind in [−1, 1).
@@ -43,7 +43,8 @@ fn time(name: &str, torch_seconds: f64, mut piece: impl FnMut()) {
 }
 
 fn decode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
-    let (config, source) = published::<VaeConfig>("vae_v1.1.0");
+    let config = published().vae.expect("the preset has all parts").config;
+    let source = weights(&config);
     let decoder = VaeDecoder::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
     let latent = backend.upload(&values(size.iter().product::<usize>() * config.embed_dim)).expect("host memory");
     time(name, torch_seconds, || {
@@ -56,7 +57,8 @@ fn decode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
 }
 
 fn encode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
-    let (config, source) = published::<VaeConfig>("vae_v1.1.0");
+    let config = published().vae.expect("the preset has all parts").config;
+    let source = weights(&config);
     let encoder = VaeEncoder::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
     let video = backend.upload(&values(size.iter().product::<usize>() * 3)).expect("host memory");
     time(name, torch_seconds, || {
@@ -70,7 +72,8 @@ fn encode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
 
 fn transform(backend: &Cpu, name: &str, [frames, height, width]: [usize; 3], torch_seconds: f64) {
     const TEXT_TOKENS: usize = 20;
-    let (config, source) = published::<LatteConfig>("latte_65x512x512");
+    let config = published().transformer.expect("the preset has all parts").config;
+    let source = weights(&config);
     let model = Latte::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
     let shape = Shape { samples: 1, frames, rows: height / 2, columns: width / 2, temporal: frames > 1 };
     let captions = backend.upload(&values(TEXT_TOKENS * config.caption_channels)).expect("host memory");

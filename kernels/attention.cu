@@ -27,37 +27,6 @@ namespace {
 constexpr int BLOCK_THREADS = 128;
 constexpr int BLOCK_WARPS = BLOCK_THREADS / static_cast<int>(WARP_SIZE);
 
-struct AttentionParams {
-    const void *q;
-    const void *k;
-    const void *v;
-    void *out;
-    const void *bias;
-    const void *mask;
-    const void *rope;
-    std::int64_t q_outer;
-    std::int64_t q_inner;
-    std::int64_t q_token;
-    std::int64_t k_outer;
-    std::int64_t k_inner;
-    std::int64_t k_token;
-    std::int64_t v_outer;
-    std::int64_t v_inner;
-    std::int64_t v_token;
-    std::int64_t out_outer;
-    std::int64_t out_inner;
-    std::int64_t out_token;
-    // outer·inner·heads·tiles of queries
-    std::int32_t tasks;
-    std::int32_t inner;
-    std::int32_t heads;
-    std::int32_t head_dim;
-    std::int32_t queries;
-    std::int32_t keys;
-    std::int32_t rope_group;
-    float scale;
-};
-
 // WARPS that share the keys of a head of up to HEAD_DIM features, ROW_TILES·16 queries each. What a tile lacks in rows
 // and features is zeros.
 template <typename T, int WARPS_, int ROW_TILES_, int HEAD_DIM_> struct Team {

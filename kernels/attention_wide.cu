@@ -27,31 +27,6 @@
 
 namespace {
 
-struct AttentionWideParams {
-    const void *q;
-    const void *k;
-    const void *v;
-    void *out;
-    std::int64_t q_outer;
-    std::int64_t q_inner;
-    std::int64_t q_token;
-    std::int64_t k_outer;
-    std::int64_t k_inner;
-    std::int64_t k_token;
-    std::int64_t v_outer;
-    std::int64_t v_inner;
-    std::int64_t v_token;
-    std::int64_t out_outer;
-    std::int64_t out_inner;
-    std::int64_t out_token;
-    std::int32_t inner;
-    std::int32_t heads;
-    std::int32_t head_dim;
-    std::int32_t queries;
-    std::int32_t keys;
-    float scale;
-};
-
 // What a warp keeps: tiles of 16 queries, and steps of 16 features.
 constexpr int ROW_TILES = 2, STEPS = 8;
 constexpr int WARP_QUERIES = 16 * ROW_TILES, WARP_FEATURES = 16 * STEPS;
@@ -258,7 +233,7 @@ struct Met {
     }
 };
 
-template <typename T, int BAND_WARPS> __device__ __forceinline__ void attention_wide(const AttentionWideParams &p) {
+template <typename T, int BAND_WARPS> __device__ __forceinline__ void attention_wide(const AttentionParams &p) {
     using B = Block<T, BAND_WARPS>;
     const Task task = Task::at(static_cast<int>(blockIdx.x), p.queries, QUERIES, p.heads, p.inner);
     const T *k = task.start(static_cast<const T *>(p.k), p.k_outer, p.k_inner, p.head_dim);
@@ -330,9 +305,9 @@ template <typename T, int BAND_WARPS> __device__ __forceinline__ void attention_
 
 } // namespace
 
-KERNEL(attention_wide_d256_f16, 128, AttentionWideParams) { attention_wide<f16, 2>(p); }
-KERNEL(attention_wide_d256_bf16, 128, AttentionWideParams) { attention_wide<bf16, 2>(p); }
-KERNEL(attention_wide_d512_f16, 256, AttentionWideParams) { attention_wide<f16, 4>(p); }
-KERNEL(attention_wide_d512_bf16, 256, AttentionWideParams) { attention_wide<bf16, 4>(p); }
+KERNEL(attention_wide_d256_f16, 128, AttentionParams) { attention_wide<f16, 2>(p); }
+KERNEL(attention_wide_d256_bf16, 128, AttentionParams) { attention_wide<bf16, 2>(p); }
+KERNEL(attention_wide_d512_f16, 256, AttentionParams) { attention_wide<f16, 4>(p); }
+KERNEL(attention_wide_d512_bf16, 256, AttentionParams) { attention_wide<bf16, 4>(p); }
 
 KERNEL_FILE(attention_wide);

@@ -16,8 +16,7 @@
 // Block: 256 threads (large), 128 (small, ragged). Grid: tiles of the product. Shared memory: 48 KiB, for two blocks on
 // every multiprocessor. Limits: in_features a multiple of 8, for ragged any number.
 
-#include "common/ptx.cuh"
-#include "common/vec.cuh"
+#include "common/fragments.cuh"
 
 namespace {
 
@@ -44,12 +43,8 @@ struct GemmParams {
 enum Activation : std::int32_t { ACTIVATION_NONE, ACTIVATION_SILU, ACTIVATION_GELU, ACTIVATION_GATED_GELU };
 enum Store : std::int32_t { STORE_OVERWRITE, STORE_ADD, STORE_ADD_GATED };
 
-// Elements in sixteen bytes, the unit of copies, of swizzling and of the store.
-constexpr int CHUNK = 8;
-// A warp's columns of the tile, and columns of one product.
-constexpr int WARP_N = 32, MMA_N = 8;
-// Rows of one product, and its steps of k.
-constexpr int MMA_M = 16, MMA_K = 16;
+// A warp's columns of the tile.
+constexpr int WARP_N = 32;
 // Rows of a warp that pass through shared memory together.
 constexpr int SLAB_ROWS = 32;
 // Rows of tiles that neighbouring blocks walk through together.
@@ -62,7 +57,6 @@ template <int M, int N, int K, int WARP_M_, int STAGES_> struct Tile {
     static constexpr int THREADS = WARPS * static_cast<int>(WARP_SIZE);
     static constexpr int ROW_CHUNKS = TILE_K / CHUNK;
     static constexpr int STAGE = (TILE_M + TILE_N) * TILE_K;
-    static_assert(ROW_CHUNKS == 4 || ROW_CHUNKS == 8, "the swizzle is made for rows of 64 and 128 bytes");
     static_assert(STAGES * STAGE * sizeof(f16) == 48 << 10, "what src/cuda/gemm.rs gives every kernel");
     static_assert(WARPS * SLAB_ROWS * WARP_N * sizeof(float) <= 48 << 10, "slabs take the place of the stages");
 };
@@ -71,14 +65,6 @@ using Large = Tile<128, 128, 32, 64, 3>;
 // For few rows, where the weight's way from memory is what counts: small tiles make more blocks, deep slices longer
 // reads.
 using Small = Tile<64, 64, 64, 32, 3>;
-
-// Where a chunk of a slice lies, in elements. A line of the 32 banks holds eight chunks, of one row or of two; the XOR
-// puts chunk c of any eight neighbouring rows into eight different places of the line, so ldmatrix has no conflicts,
-// and the copies, which fill whole lines, have none either.
-template <typename Shape> __device__ __forceinline__ int swizzled(int row, int chunk) {
-    constexpr int LINE_ROWS = 8 / Shape::ROW_CHUNKS;
-    return row * Shape::TILE_K + (chunk ^ (row / LINE_ROWS % Shape::ROW_CHUNKS)) * CHUNK;
-}
 
 // Where four neighbouring sums of a slab lie, in floats. A row is a line of the banks. Half a warp writes, by pairs,
 // two such fours of four rows; a quarter reads every other four of two rows (gated: two fours of four rows). For both,
@@ -103,7 +89,7 @@ template <typename T, typename Shape, int ROWS, bool RAGGED> class Source {
     __device__ __forceinline__ Source(const void *matrix, int in_features, Place place) : in_features(in_features) {
         const int row = static_cast<int>(threadIdx.x) / Shape::ROW_CHUNKS;
         chunk = static_cast<int>(threadIdx.x) % Shape::ROW_CHUNKS;
-        to = swizzled<Shape>(row, chunk);
+        to = swizzled<Shape::ROW_CHUNKS>(row, chunk);
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
             const int at = place(row + i * STRIDE);
@@ -139,7 +125,7 @@ template <typename T, typename Shape, int ROWS, bool RAGGED> class Source {
 };
 
 // A warp's sums: [rows / 16][columns / 8], as mma_k16 holds them.
-template <typename Shape> using Sums = float[Shape::WARP_M / MMA_M][WARP_N / MMA_N][4];
+template <typename Shape> using TileSums = Sums<Shape::WARP_M / MMA_M, WARP_N / MMA_N>;
 
 // Where a lane finds its rows of fragments in a stage.
 template <typename Shape> struct FragmentRows {
@@ -152,16 +138,17 @@ template <typename Shape> struct FragmentRows {
 #pragma unroll
         for (int k = 0; k < STEPS; k++) {
             // Rows 0 to 15 with the first half of k, then with the second.
-            x[k] = swizzled<Shape>(x_start + lane % 16, 2 * k + lane / 16);
+            x[k] = swizzled<Shape::ROW_CHUNKS>(x_start + lane % 16, 2 * k + lane / 16);
             // Rows 0 to 7 with both halves of k, then rows 8 to 15.
-            weight[k] = swizzled<Shape>(Shape::TILE_M + weight_start + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2);
+            const int row = Shape::TILE_M + weight_start + lane / 16 * 8 + lane % 8;
+            weight[k] = swizzled<Shape::ROW_CHUNKS>(row, 2 * k + lane / 8 % 2);
         }
     }
 };
 
 // sums += the product of a warp's rows in a stage.
 template <typename T, typename Shape>
-__device__ __forceinline__ void multiply(Sums<Shape> &sums, const T *stage, const FragmentRows<Shape> &rows) {
+__device__ __forceinline__ void multiply_stage(TileSums<Shape> &sums, const T *stage, const FragmentRows<Shape> &rows) {
     constexpr int FRAGMENTS_M = Shape::WARP_M / MMA_M, FRAGMENTS_N = WARP_N / MMA_N;
 #pragma unroll
     for (int k = 0; k < FragmentRows<Shape>::STEPS; k++) {
@@ -254,7 +241,7 @@ template <typename T> __device__ __forceinline__ void finish(const GemmParams &p
 // A warp's sums, from fragments to rows by way of its own `slab`, then what is fused, then the store. `row` and
 // `column` are the first ones of the warp in `out`.
 template <typename T, typename Shape, bool GATED>
-__device__ __forceinline__ void store_sums(const GemmParams &p, const Sums<Shape> &sums, float *slab, int row,
+__device__ __forceinline__ void store_sums(const GemmParams &p, const TileSums<Shape> &sums, float *slab, int row,
                                            int column) {
     constexpr int ROW_LANES = (GATED ? WARP_N / 2 : WARP_N) / CHUNK, PASS = static_cast<int>(WARP_SIZE) / ROW_LANES;
     const int lane = static_cast<int>(threadIdx.x % WARP_SIZE), eight = lane % ROW_LANES;
@@ -357,7 +344,7 @@ template <typename T, typename Shape, bool RAGGED> __device__ __forceinline__ vo
     const bool useful = row < p.rows && column < p.out_features;
     const FragmentRows<Shape> fragments(warp_m * Shape::WARP_M, warp_n * WARP_N);
 
-    Sums<Shape> sums{};
+    TileSums<Shape> sums{};
 #pragma unroll
     for (int step = 0; step < Shape::STAGES - 1; step++) {
         bring(stages + step * Shape::STAGE, step * Shape::TILE_K);
@@ -371,7 +358,7 @@ template <typename T, typename Shape, bool RAGGED> __device__ __forceinline__ vo
         __syncthreads();
         bring(used, k + (Shape::STAGES - 1) * Shape::TILE_K);
         if (useful) {
-            multiply<T, Shape>(sums, stage, fragments);
+            multiply_stage<T, Shape>(sums, stage, fragments);
         }
         used = stage;
         stage = stage == last ? stages : stage + Shape::STAGE;

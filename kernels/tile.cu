@@ -73,27 +73,33 @@ struct ToBytesParams {
     std::int32_t padding;
 };
 
+__device__ __forceinline__ unsigned vector_index() { return blockIdx.x * BLOCK_THREADS + threadIdx.x; }
+
+// Frame, row and first element of a line of a thread's vector in a box.
+template <int WIDTH> struct Place {
+    std::int64_t frame, row, at;
+
+    template <typename Params> __device__ __forceinline__ explicit Place(const Params &p) {
+        const unsigned vectors = p.line / WIDTH, line = vector_index() / vectors, rows = p.rows;
+        frame = line / rows, row = line % rows, at = vector_index() % vectors * WIDTH;
+    }
+};
+
 template <typename T, int WIDTH> __device__ __forceinline__ void copy_box(const CopyBoxParams &p) {
-    const unsigned index = blockIdx.x * BLOCK_THREADS + threadIdx.x;
-    if (index >= static_cast<unsigned>(p.count)) {
+    if (vector_index() >= static_cast<unsigned>(p.count)) {
         return;
     }
-    const unsigned vectors = p.line / WIDTH;
-    const unsigned line = index / vectors, rows = p.rows;
-    const std::int64_t frame = line / rows, row = line % rows, at = index % vectors * WIDTH;
+    const auto [frame, row, at] = Place<WIDTH>(p);
     const T *from = static_cast<const T *>(p.x) + p.from_start + frame * p.from_frame + row * p.from_row + at;
     T *to = static_cast<T *>(p.out) + p.to_start + frame * p.to_frame + row * p.to_row + at;
     store_global(reinterpret_cast<Vec<T, WIDTH> *>(to), load_global(reinterpret_cast<const Vec<T, WIDTH> *>(from)));
 }
 
 template <typename T, int WIDTH> __device__ __forceinline__ void blend_box(const BlendBoxParams &p) {
-    const unsigned index = blockIdx.x * BLOCK_THREADS + threadIdx.x;
-    if (index >= static_cast<unsigned>(p.count)) {
+    if (vector_index() >= static_cast<unsigned>(p.count)) {
         return;
     }
-    const unsigned vectors = p.line / WIDTH;
-    const unsigned line = index / vectors, rows = p.rows;
-    const std::int64_t frame = line / rows, row = line % rows, at = index % vectors * WIDTH;
+    const auto [frame, row, at] = Place<WIDTH>(p);
     const T *from = static_cast<const T *>(p.neighbour) + p.from_start + frame * p.from_frame + row * p.from_row + at;
     T *to = static_cast<T *>(p.tile) + frame * p.to_frame + row * p.to_row + at;
     const auto old = load_floats<WIDTH>(from);
@@ -117,11 +123,10 @@ template <typename T, int WIDTH> __device__ __forceinline__ void blend_box(const
 }
 
 template <typename T, int WIDTH> __device__ __forceinline__ void to_bytes(const ToBytesParams &p) {
-    const unsigned index = blockIdx.x * BLOCK_THREADS + threadIdx.x;
-    if (index >= static_cast<unsigned>(p.count)) {
+    if (vector_index() >= static_cast<unsigned>(p.count)) {
         return;
     }
-    const std::int64_t at = static_cast<std::int64_t>(index) * WIDTH;
+    const std::int64_t at = static_cast<std::int64_t>(vector_index()) * WIDTH;
     const auto x = load_floats<WIDTH>(static_cast<const T *>(p.x) + at);
     Vec<std::uint8_t, WIDTH> bytes;
 #pragma unroll

@@ -7,6 +7,38 @@
 
 constexpr float LOG2_E = 1.4426950408889634f;
 
+// What kernels of attention take; attention_wide leaves bias, mask and rope alone.
+struct AttentionParams {
+    const void *q;
+    const void *k;
+    const void *v;
+    void *out;
+    const void *bias;
+    const void *mask;
+    const void *rope;
+    std::int64_t q_outer;
+    std::int64_t q_inner;
+    std::int64_t q_token;
+    std::int64_t k_outer;
+    std::int64_t k_inner;
+    std::int64_t k_token;
+    std::int64_t v_outer;
+    std::int64_t v_inner;
+    std::int64_t v_token;
+    std::int64_t out_outer;
+    std::int64_t out_inner;
+    std::int64_t out_token;
+    // outer·inner·heads·tiles of queries
+    std::int32_t tasks;
+    std::int32_t inner;
+    std::int32_t heads;
+    std::int32_t head_dim;
+    std::int32_t queries;
+    std::int32_t keys;
+    std::int32_t rope_group;
+    float scale;
+};
+
 __device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x % WARP_SIZE); }
 
 // The head of a sequence that is worked at, and the first query.

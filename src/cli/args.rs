@@ -2,7 +2,7 @@
 
 use super::{completions, convert, decode, doctor, download, encode, info, profile, reconstruct, sample, verify};
 use clap::{Args, Parser, Subcommand};
-use osp::checkpoint::WeightSource;
+use osp::checkpoint::{Defaults, WeightSource};
 use osp::model::vae::tiling::Tiling;
 use osp::{Error, Result};
 use std::path::PathBuf;
@@ -64,6 +64,36 @@ pub struct ModelArgs {
     /// Where weights come from: `files`, or `synthetic:SEED` for made-up weights of the shapes that the configs name
     #[arg(long, value_name = "SOURCE", default_value = "files", value_parser = weight_source)]
     pub weights: WeightSource,
+}
+
+/// Parts of the model that lie elsewhere, or that there are several of.
+#[derive(Args, Default)]
+pub struct PartArgs {
+    /// Folder of the text encoder, or ORG/NAME as for --model [default: text_encoder in the model's folder]
+    #[arg(long, value_name = "DIR")]
+    pub text_encoder: Option<PathBuf>,
+    /// Subfolder of the transformer, such as 65x512x512, where the model has several
+    #[arg(long, value_name = "SUBFOLDER")]
+    pub transformer: Option<String>,
+}
+
+/// Size of the video.
+#[derive(Args)]
+pub struct SizeArgs {
+    /// Frames, 4k+1; 1 is an image [default: what the model was trained for]
+    #[arg(long, value_name = "N", value_parser = frames)]
+    pub frames: Option<usize>,
+    /// Rows and columns of pixels, multiples of 16 [default: what the model was trained for]
+    #[arg(long, value_name = "HxW", value_parser = size)]
+    pub size: Option<Size>,
+}
+
+impl SizeArgs {
+    /// Frames, rows and columns, where they are not given those of the model.
+    pub fn or(&self, defaults: &Defaults) -> [usize; 3] {
+        let Size { height, width } = self.size.unwrap_or(Size { height: defaults.height, width: defaults.width });
+        [self.frames.unwrap_or(defaults.frames), height, width]
+    }
 }
 
 /// Windows of the VAE.

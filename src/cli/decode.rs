@@ -1,6 +1,6 @@
 //! `osp decode`: a latent file to a video.
 
-use super::args::{ModelArgs, SPATIAL_FACTOR, TilingArgs};
+use super::args::{ModelArgs, PartArgs, SPATIAL_FACTOR, TilingArgs};
 use super::console::Console;
 use super::device::DeviceArgs;
 use super::latent::Latent;
@@ -59,7 +59,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let fps = args.fps.or(latent.fps).unwrap_or_default();
     let info = VideoInfo { width: columns * SPATIAL_FACTOR, height: rows * SPATIAL_FACTOR, fps };
     let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, info, Some(latent.frames()))?;
-    let model = model::open(&args.model, None, None, Need::Vae, console)?;
+    let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
 
     let mut push = |rgb: &[u8]| writer.push(rgb);
     device.decode(&model.checkpoint, &latent.values, latent.size, tiling, console, &mut push)?;

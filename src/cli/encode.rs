@@ -1,6 +1,6 @@
 //! `osp encode`: a clip to a latent file.
 
-use super::args::{ModelArgs, TilingArgs};
+use super::args::{ModelArgs, PartArgs, TilingArgs};
 use super::clip::{InputArgs, Posterior};
 use super::console::Console;
 use super::device::DeviceArgs;
@@ -57,7 +57,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     args.input.check()?;
     let tiling = args.tiles.tiling()?;
     let device = args.device.open(console)?;
-    let model = model::open(&args.model, None, None, Need::Vae, console)?;
+    let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
     let clip = args.input.read(console)?;
 
     let (size, seed) = ([clip.frames, clip.height, clip.width], args.posterior.seed());

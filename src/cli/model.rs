@@ -1,6 +1,6 @@
 //! Finding and opening the model.
 
-use super::args::ModelArgs;
+use super::args::{ModelArgs, PartArgs};
 use super::console::Console;
 use osp::checkpoint::{Checkpoint, Need};
 use osp::weights::hub;
@@ -31,15 +31,10 @@ fn demo() -> Option<PathBuf> {
 }
 
 /// Opens the model, checked as far as `need` goes, and shows what its maker wants every user to know.
-pub fn open(
-    args: &ModelArgs,
-    text_encoder: Option<&Path>,
-    transformer: Option<&str>,
-    need: Need,
-    console: &Console,
-) -> Result<Model> {
+pub fn open(args: &ModelArgs, parts: &PartArgs, need: Need, console: &Console) -> Result<Model> {
     let folder = hub::locate(&folder(args)?)?;
-    let text_encoder = text_encoder.map(hub::locate).transpose()?;
+    let text_encoder = parts.text_encoder.as_deref().map(hub::locate).transpose()?;
+    let transformer = parts.transformer.as_deref();
     let checkpoint = Checkpoint::open(&folder, text_encoder.as_deref(), transformer, args.weights, need)?;
     if let Some(notice) = &checkpoint.defaults.notice {
         console.note(notice);

@@ -1,6 +1,6 @@
 //! `osp reconstruct`: what the VAE keeps of a clip.
 
-use super::args::{ModelArgs, TilingArgs, latent_size};
+use super::args::{ModelArgs, PartArgs, TilingArgs, latent_size};
 use super::clip::{InputArgs, Posterior};
 use super::console::Console;
 use super::device::DeviceArgs;
@@ -73,7 +73,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     args.input.check()?;
     let tiling = args.tiles.tiling()?;
     let device = args.device.open(console)?;
-    let model = model::open(&args.model, None, None, Need::Vae, console)?;
+    let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
     let clip = args.input.read(console)?;
     let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, clip.info(), Some(clip.frames))?;
 

@@ -1,6 +1,6 @@
 //! `osp sample`: videos from prompts.
 
-use super::args::{self, ModelArgs, Size, TilingArgs};
+use super::args::{ModelArgs, PartArgs, SizeArgs, TilingArgs};
 use super::console::Console;
 use super::device::{Chosen, DeviceArgs};
 use super::latent::Latent;
@@ -49,18 +49,10 @@ pub struct Args {
     negative_prompt: String,
     #[command(flatten)]
     model: ModelArgs,
-    /// Folder of the text encoder, or ORG/NAME as for --model [default: text_encoder in the model's folder]
-    #[arg(long, value_name = "DIR")]
-    text_encoder: Option<PathBuf>,
-    /// Subfolder of the transformer, such as 65x512x512, where the model has several
-    #[arg(long, value_name = "SUBFOLDER")]
-    transformer: Option<String>,
-    /// Frames, 4k+1; 1 is an image [default: what the model was trained for]
-    #[arg(long, value_name = "N", value_parser = args::frames)]
-    frames: Option<usize>,
-    /// Rows and columns of pixels, multiples of 16 [default: what the model was trained for]
-    #[arg(long, value_name = "HxW", value_parser = args::size)]
-    size: Option<Size>,
+    #[command(flatten)]
+    parts: PartArgs,
+    #[command(flatten)]
+    size: SizeArgs,
     /// Steps of the sampler [default: the model's]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
@@ -111,8 +103,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     // With stand-ins for what only the model knows, all that is wrong with the arguments is found before it is opened.
     Plan::new(args, &captions, &stand_ins())?;
     let device = args.device.open(console)?;
-    let text_encoder = args.text_encoder.as_deref();
-    let model = model::open(&args.model, text_encoder, args.transformer.as_deref(), Need::Everything, console)?;
+    let model = model::open(&args.model, &args.parts, Need::Everything, console)?;
     let plan = Plan::new(args, &captions, &model.checkpoint.defaults)?;
 
     let requests: Vec<Request> = plan.jobs.iter().map(|job| job.request.clone()).collect();
@@ -169,7 +160,8 @@ impl Plan {
     /// Settles what the arguments leave open by `defaults`, and checks everything that can be checked without work.
     fn new(args: &Args, captions: &[(String, u64)], defaults: &Defaults) -> Result<Self> {
         let tiling = args.tiles.tiling()?;
-        let output = args.output.clone().unwrap_or_else(|| default_output(captions, args.frames, defaults));
+        let [frames, height, width] = args.size.or(defaults);
+        let output = args.output.clone().unwrap_or_else(|| default_output(captions, frames));
         let several = captions.len() > 1;
         let numbered =
             |path: &Path, index: usize| if several { marked(path, &format!("{index:03}")) } else { path.to_path_buf() };
@@ -178,9 +170,9 @@ impl Plan {
                 prompt: prompt.clone(),
                 negative_prompt: args.negative_prompt.clone(),
                 clean_caption: !args.no_clean_caption,
-                frames: args.frames.unwrap_or(defaults.frames),
-                height: args.size.map_or(defaults.height, |size| size.height),
-                width: args.size.map_or(defaults.width, |size| size.width),
+                frames,
+                height,
+                width,
                 sampler: args.sampler.unwrap_or(defaults.sampler),
                 steps: args.steps.unwrap_or(defaults.steps),
                 guidance: args.guidance.unwrap_or(defaults.guidance),
@@ -199,8 +191,8 @@ impl Plan {
 }
 
 /// A name that tells what is in the file.
-fn default_output(captions: &[(String, u64)], frames: Option<usize>, defaults: &Defaults) -> PathBuf {
-    let ending = if frames.unwrap_or(defaults.frames) == 1 { "png" } else { "mp4" };
+fn default_output(captions: &[(String, u64)], frames: usize) -> PathBuf {
+    let ending = if frames == 1 { "png" } else { "mp4" };
     match captions {
         [(prompt, seed)] => format!("{}-seed{seed}.{ending}", slug(prompt)).into(),
         _ => format!("samples.{ending}").into(),

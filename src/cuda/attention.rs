@@ -16,7 +16,7 @@ pub(super) const VECTOR: usize = 16;
 const LARGEST_TEAM: usize = 128;
 
 params! {
-    /// See `kernels/attention.cu`.
+    /// See `kernels/common/attention.cuh`.
     AttentionParams {
         q: Address,
         k: Address,
@@ -80,7 +80,7 @@ impl Team {
 }
 
 /// The first element of a layout, and its strides.
-pub(super) fn place<M: Memory>(buffer: &Buffer<M>, layout: &TokenLayout) -> Result<(Address, [i64; 3])> {
+fn place<M: Memory>(buffer: &Buffer<M>, layout: &TokenLayout) -> Result<(Address, [i64; 3])> {
     let &TokenLayout { offset, outer_stride, inner_stride, token_stride } = layout;
     let strides = [outer_stride, inner_stride, token_stride];
     if !strides.iter().chain([&offset]).all(|len| len.is_multiple_of(VECTOR / 2)) {
@@ -89,39 +89,20 @@ pub(super) fn place<M: Memory>(buffer: &Buffer<M>, layout: &TokenLayout) -> Resu
     Ok((Address(buffer.half().0 + 2 * offset as u64), strides.map(|stride| stride as i64)))
 }
 
-/// Launches [`Attention`].
-pub(super) fn attention<D: Device>(
-    cuda: &Cuda<D>,
+/// The parameters of any kernel of attention, for `tasks` tiles of queries.
+pub(super) fn pack<M: Memory>(
     op: &Attention,
-    [q, k, v]: [&Buffer<D::Memory>; 3],
-    extras: &AttentionExtras<'_, Buffer<D::Memory>>,
-    out: &mut Buffer<D::Memory>,
-) -> Result<()> {
-    if op.scale.is_nan() || op.scale <= 0.0 {
-        return Err(Error::Unsupported(format!("attention with a scale of {}: only positive ones", op.scale)));
-    }
-    if op.head_dim > attention_wide::LARGEST || !op.head_dim.is_multiple_of(VECTOR / 2) {
-        return Err(Error::Unsupported(format!(
-            "attention with {} features a head: at most {}, a multiple of {}",
-            op.head_dim,
-            attention_wide::LARGEST,
-            VECTOR / 2
-        )));
-    }
-    if op.head_dim > LARGEST_TEAM {
-        return attention_wide::attention(cuda, op, [q, k, v], extras, out);
-    }
-    if extras.rope.is_some() && !op.rope_group.is_multiple_of(4) {
-        return Err(Error::Unsupported(format!("RoPE in groups of {}: only multiples of 4", op.rope_group)));
-    }
-    let team = Team::of(op.queries, op.head_dim, extras.bias.is_some() || extras.mask.is_some());
-    let tasks = op.outer * op.inner * op.heads * op.queries.div_ceil(team.queries);
+    tasks: usize,
+    [q, k, v]: [&Buffer<M>; 3],
+    extras: &AttentionExtras<'_, Buffer<M>>,
+    out: &Buffer<M>,
+) -> Result<AttentionParams> {
     let (q, [q_outer, q_inner, q_token]) = place(q, &op.q)?;
     let (k, [k_outer, k_inner, k_token]) = place(k, &op.k)?;
     let (v, [v_outer, v_inner, v_token]) = place(v, &op.v)?;
     let (out, [out_outer, out_inner, out_token]) = place(out, &op.out)?;
-    let optional = |buffer: Option<&Buffer<D::Memory>>| buffer.map_or(Address::NULL, Buffer::single);
-    let params = AttentionParams {
+    let optional = |buffer: Option<&Buffer<M>>| buffer.map_or(Address::NULL, Buffer::single);
+    Ok(AttentionParams {
         q,
         k,
         v,
@@ -149,7 +130,37 @@ pub(super) fn attention<D: Device>(
         keys: int(op.keys)?,
         rope_group: int(op.rope_group)?,
         scale: op.scale,
-    };
+    })
+}
+
+/// Launches [`Attention`].
+pub(super) fn attention<D: Device>(
+    cuda: &Cuda<D>,
+    op: &Attention,
+    qkv: [&Buffer<D::Memory>; 3],
+    extras: &AttentionExtras<'_, Buffer<D::Memory>>,
+    out: &mut Buffer<D::Memory>,
+) -> Result<()> {
+    if op.scale.is_nan() || op.scale <= 0.0 {
+        return Err(Error::Unsupported(format!("attention with a scale of {}: only positive ones", op.scale)));
+    }
+    if op.head_dim > attention_wide::LARGEST || !op.head_dim.is_multiple_of(VECTOR / 2) {
+        return Err(Error::Unsupported(format!(
+            "attention with {} features a head: at most {}, a multiple of {}",
+            op.head_dim,
+            attention_wide::LARGEST,
+            VECTOR / 2
+        )));
+    }
+    if op.head_dim > LARGEST_TEAM {
+        return attention_wide::attention(cuda, op, qkv, extras, out);
+    }
+    if extras.rope.is_some() && !op.rope_group.is_multiple_of(4) {
+        return Err(Error::Unsupported(format!("RoPE in groups of {}: only multiples of 4", op.rope_group)));
+    }
+    let team = Team::of(op.queries, op.head_dim, extras.bias.is_some() || extras.mask.is_some());
+    let tasks = op.outer * op.inner * op.heads * op.queries.div_ceil(team.queries);
+    let params = pack(op, tasks, qkv, extras, out)?;
     let plan = Plan {
         kernel: team.kernel(cuda.half),
         grid: [tasks.div_ceil(team.per_block()), 1, 1],

@@ -163,7 +163,7 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn alloc_moments(&self, moments: &ops::groupnorm::Moments) -> Result<Self::Buffer> {
-        self.alloc_f32(moments.len())
+        self.alloc_f32(moments.elements())
     }
 
     fn group_norm(

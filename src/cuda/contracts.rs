@@ -28,7 +28,7 @@ const fn contract<P: Params>(stem: &'static str, threads: &'static [u32]) -> Con
 /// Every struct of parameters.
 pub const CONTRACTS: &[Contract] = &[
     contract::<attention::AttentionParams>("attention", &[attention::THREADS]),
-    contract::<attention_wide::AttentionWideParams>("attention_wide", &attention_wide::THREADS),
+    contract::<attention::AttentionParams>("attention_wide", &attention_wide::THREADS),
     contract::<conv3d::CausalConv3dParams>("conv3d", &[conv3d::THREADS]),
     contract::<depthwise::DepthwiseConvParams>("depthwise", &[FLAT_THREADS]),
     contract::<embed::EmbeddingParams>("embed", &[FLAT_THREADS]),

@@ -159,7 +159,7 @@ pub(super) fn conv3d<D: Device>(
     if let Some(buffer) = extras.moments {
         let divides = moments.groups > 0 && op.cout.is_multiple_of(moments.groups);
         expect_that("conv3d", "moment_groups", divides, "a divisor of the channels", (moments.groups, op.cout))?;
-        expect_len("conv3d", "moments", buffer.len, moments.len())?;
+        expect_len("conv3d", "moments", buffer.len, moments.elements())?;
         (group, moments_address) = (op.cout / moments.groups, buffer.single());
     }
     let Some(tile) = Tile::of(op, group) else {

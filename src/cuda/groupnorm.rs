@@ -4,9 +4,8 @@ use super::device::Device;
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Plan, Weight, int};
 use crate::error::Result;
+use crate::ops::expect_len;
 use crate::ops::groupnorm::{GroupNorm, Moments};
-use crate::ops::{expect_len, expect_that};
-use std::ops::Range;
 
 /// Threads of every kernel here.
 pub(crate) const THREADS: u32 = 256;
@@ -79,30 +78,21 @@ fn stretch_groups(groups: usize, width: usize) -> Option<usize> {
     (1..=groups.min(STRETCH / width)).rev().find(fits)
 }
 
-/// Computes the moments of `frames` of `x`, where those of the whole video are kept. Every frame's are the same whichever
-/// frames are computed along with it.
-pub(super) fn moments<D: Device>(
+/// Computes the moments of `x`. Every frame's are the same whichever frames stand beside it.
+fn moments<D: Device>(
     cuda: &Cuda<D>,
     op: &Moments,
-    frames: Range<usize>,
     x: &Buffer<D::Memory>,
     moments: &mut Buffer<D::Memory>,
 ) -> Result<()> {
-    const OP: &str = "group_moments";
-    expect_that(OP, "frames", frames.start <= frames.end && frames.end <= op.frames, "frames of the video", &frames)?;
-    expect_len(OP, "x", x.len, op.frames * op.positions * op.channels)?;
-    expect_len(OP, "moments", moments.len, op.len())?;
     let (slabs, width) = (op.slabs(), op.channels / op.groups);
     let stretch = stretch_groups(op.groups, width);
     let across = stretch.map_or(1, |groups| groups * width / VECTOR);
     let stretches = op.groups / stretch.unwrap_or(1);
     let ragged = if stretch.is_some() { "" } else { "_ragged" };
-    let elements = frames.len() * op.positions * op.channels;
-    let (first, first_moments) =
-        (2 * frames.start * op.positions * op.channels, PAIR * frames.start * slabs * op.groups);
     let params = GroupMomentsParams {
-        x: Address(x.half().0 + first as u64),
-        moments: Address(moments.single().0 + first_moments as u64),
+        x: x.half(),
+        moments: moments.single(),
         positions: int(op.positions)?,
         channels: int(op.channels)?,
         groups: int(op.groups)?,
@@ -114,11 +104,11 @@ pub(super) fn moments<D: Device>(
     };
     let plan = Plan {
         kernel: format!("group_moments{ragged}_{}", cuda.half.suffix()),
-        grid: [stretches * slabs, frames.len(), 1],
+        grid: [stretches * slabs, op.frames, 1],
         threads: THREADS,
         shared_bytes: shared_bytes(stretch.is_some()),
-        flops: 4 * elements as u64,
-        bytes: (2 * elements + PAIR * frames.len() * slabs * op.groups) as u64,
+        flops: 4 * x.len as u64,
+        bytes: (2 * x.len + PAIR * op.frames * slabs * op.groups) as u64,
     };
     cuda.launch(&plan, &params)
 }
@@ -184,12 +174,12 @@ pub(super) fn group_norm<D: Device>(
     out: &mut Buffer<D::Memory>,
 ) -> Result<()> {
     let kept = op.moments();
-    expect_len("group_norm", "moments", known.len, kept.len())?;
+    expect_len("group_norm", "moments", known.len, kept.elements())?;
     if x.len == 0 {
         return Ok(());
     }
     if !op.moments_known {
-        moments(cuda, &kept, 0..op.frames, x, known)?;
+        moments(cuda, &kept, x, known)?;
     }
     let (slabs, width) = (kept.slabs(), op.channels / op.groups);
     let slab = Moments::SLAB * width;
@@ -261,11 +251,7 @@ fn apply<D: Device>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::backend::Backend;
-    use crate::cuda::Half;
-    use crate::cuda::device::Emulated;
-    use std::sync::Arc;
+    use super::stretch_groups;
 
     #[test]
     fn stretches_are_whole_groups_and_whole_vectors() {
@@ -283,28 +269,6 @@ mod tests {
             (1, 264, None),
         ] {
             assert_eq!(stretch_groups(groups, width), expected, "{groups} groups of {width}");
-        }
-    }
-
-    #[test]
-    fn chunks_of_frames_leave_the_moments_of_the_whole() {
-        for half in [Half::F16, Half::Bf16] {
-            for (channels, groups) in [(64, 32), (12, 3)] {
-                let cuda = Cuda::new(Arc::new(Emulated::new(1)), half);
-                let op = Moments { frames: 5, positions: 150, channels, groups };
-                let host: Vec<f32> = (0..750 * channels).map(|i| (i * 7919 % 1009) as f32 / 256.0 - 1.0).collect();
-                let x = cuda.upload(&host).unwrap();
-                let run = |chunks: &[Range<usize>]| {
-                    let mut kept = cuda.alloc_moments(&op).unwrap();
-                    for frames in chunks {
-                        moments(&cuda, &op, frames.clone(), &x, &mut kept).unwrap();
-                    }
-                    let mut found = vec![0.0f32; 2 * 5 * op.slabs() * groups];
-                    cuda.download(&kept, 0, &mut found).unwrap();
-                    found.into_iter().map(f32::to_bits).collect::<Vec<_>>()
-                };
-                assert_eq!(run(&[3..5, 0..1, 1..3, 2..2]), run(&[0..5, 0..0]));
-            }
         }
     }
 }

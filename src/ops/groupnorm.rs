@@ -30,13 +30,8 @@ impl Moments {
     }
 
     /// Elements of the buffer.
-    pub fn len(&self) -> usize {
+    pub fn elements(&self) -> usize {
         2 * self.frames * self.groups * (self.slabs() + 1)
-    }
-
-    /// Whether there is nothing to keep.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

@@ -20,6 +20,11 @@ impl Shapes {
         let index = tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
         Self { path: path.as_ref().to_path_buf(), tensors, index }
     }
+
+    /// The shape of a tensor, if it is one of these.
+    pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.index.get(name).map(|&index| &*self.tensors[index].shape)
+    }
 }
 
 impl Source for Shapes {
@@ -34,12 +39,8 @@ impl Source for Shapes {
     }
 
     fn tensor(&self, name: &str) -> Result<Option<Tensor>> {
-        let tensor = |&index: &usize| Tensor {
-            shape: self.tensors[index].shape.clone(),
-            dtype: DType::Bf16,
-            bytes: Bytes::Absent,
-        };
-        Ok(self.index.get(name).map(tensor))
+        let tensor = |shape: &[usize]| Tensor { shape: shape.to_vec(), dtype: DType::Bf16, bytes: Bytes::Absent };
+        Ok(self.shape(name).map(tensor))
     }
 
     fn fingerprint(&self) -> String {

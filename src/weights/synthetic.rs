@@ -1,22 +1,20 @@
 //! Weights without a file: values that follow from each tensor's name and a seed.
 
 use super::plan::Expected;
+use super::shapes::Shapes;
 use super::{Bytes, DType, Entry, Source, Tensor};
 use crate::error::{Error, Result};
 use half::bf16;
 use rayon::prelude::*;
 use serde::Deserialize;
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// A checkpoint made from a seed and a table of names and shapes; every tensor is stored as bf16.
 #[derive(Debug)]
 pub struct Synthetic {
-    path: PathBuf,
+    shapes: Shapes,
     seed: u64,
-    tensors: Vec<Expected>,
-    index: HashMap<String, usize>,
 }
 
 /// `synthetic.json` of a folder without weights.
@@ -29,8 +27,7 @@ struct File {
 impl Synthetic {
     /// The tensors of a plan; `path` is only for messages.
     pub fn new(path: impl AsRef<Path>, seed: u64, tensors: Vec<Expected>) -> Self {
-        let index = tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
-        Self { path: path.as_ref().to_path_buf(), seed, tensors, index }
+        Self { shapes: Shapes::new(path, tensors), seed }
     }
 
     /// Reads `synthetic.json`.
@@ -53,18 +50,15 @@ impl Synthetic {
 
 impl Source for Synthetic {
     fn path(&self) -> &Path {
-        &self.path
+        self.shapes.path()
     }
 
     fn entries(&self) -> Vec<Entry> {
-        let entry =
-            |tensor: &Expected| Entry { name: tensor.name.clone(), dtype: DType::Bf16, shape: tensor.shape.clone() };
-        self.tensors.iter().map(entry).collect()
+        self.shapes.entries()
     }
 
     fn tensor(&self, name: &str) -> Result<Option<Tensor>> {
-        let Some(&index) = self.index.get(name) else { return Ok(None) };
-        let shape = &self.tensors[index].shape;
+        let Some(shape) = self.shapes.shape(name) else { return Ok(None) };
         let recipe = Recipe::new(name, shape, self.seed);
         let mut bytes = vec![0; shape.iter().product::<usize>() * 2];
         const CHUNK: usize = 1 << 16;
@@ -73,7 +67,7 @@ impl Source for Synthetic {
                 out.copy_from_slice(&recipe.value((chunk * CHUNK + i) as u64).to_le_bytes());
             }
         });
-        Ok(Some(Tensor { shape: shape.clone(), dtype: DType::Bf16, bytes: Bytes::Owned(Arc::new(bytes)) }))
+        Ok(Some(Tensor { shape: shape.to_vec(), dtype: DType::Bf16, bytes: Bytes::Owned(Arc::new(bytes)) }))
     }
 
     fn fingerprint(&self) -> String {

@@ -37,6 +37,12 @@ fn entries(source: &str) -> Vec<[String; 2]> {
         .collect()
 }
 
+/// The headers that kernels share, one behind the other.
+fn headers() -> String {
+    let entries = std::fs::read_dir(project("kernels/common")).unwrap();
+    entries.map(|entry| read(&entry.unwrap().path())).collect()
+}
+
 /// Fields of a struct: type and name as written.
 fn fields(source: &str, name: &str) -> Vec<String> {
     let start = format!("struct {name} {{\n");
@@ -49,7 +55,9 @@ fn fields(source: &str, name: &str) -> Vec<String> {
 #[test]
 fn parameters_are_the_same_in_both_languages() {
     let (emulated, mut checked) = (Emulated::new(0), BTreeSet::new());
+    let headers = headers();
     for (stem, source) in sources() {
+        let source = source + &headers;
         for [kernel, params] in entries(&source) {
             let contract = CONTRACTS.iter().find(|contract| contract.stem == stem && contract.params == params);
             let contract = contract.unwrap_or_else(|| panic!("{kernel}: no {params} in src/cuda/{stem}.rs"));

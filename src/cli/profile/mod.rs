@@ -2,7 +2,7 @@
 
 mod report;
 
-use super::args::{self, ModelArgs, Size, TilingArgs};
+use super::args::{self, ModelArgs, PartArgs, SizeArgs, TilingArgs};
 use super::console::Console;
 use super::device::{Chosen, DeviceArgs, Kernels};
 use super::interrupt;
@@ -43,18 +43,10 @@ pub struct Args {
     /// A published model by name instead of a folder, without weights: v1.1.0; for --device dry
     #[arg(long, value_name = "NAME", conflicts_with_all = ["text_encoder", "transformer"])]
     preset: Option<String>,
-    /// Folder of the text encoder [default: text_encoder in the model's folder]
-    #[arg(long, value_name = "DIR")]
-    text_encoder: Option<PathBuf>,
-    /// Subfolder of the transformer, such as 65x512x512, where the model has several
-    #[arg(long, value_name = "SUBFOLDER")]
-    transformer: Option<String>,
-    /// Frames, 4k+1 [default: what the model was trained for]
-    #[arg(long, value_name = "N", value_parser = args::frames)]
-    frames: Option<usize>,
-    /// Rows and columns of pixels, multiples of 16 [default: what the model was trained for]
-    #[arg(long, value_name = "HxW", value_parser = args::size)]
-    size: Option<Size>,
+    #[command(flatten)]
+    parts: PartArgs,
+    #[command(flatten)]
+    size: SizeArgs,
     /// Tokens of the caption [default: 120, or the most that the model takes]
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
@@ -83,9 +75,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         dry(args, &Job::new(args, &model, &checkpoint)?, gpu, console)?
     } else {
         let chosen = args.device.open(console)?;
-        let text_encoder = args.text_encoder.as_deref();
-        let transformer = args.transformer.as_deref();
-        let model = model::open(&args.model, text_encoder, transformer, Need::Everything, console)?;
+        let model = model::open(&args.model, &args.parts, Need::Everything, console)?;
         let folder = model.folder.display().to_string();
         execute(chosen, &Job::new(args, &folder, &model.checkpoint)?, gpu, console)?
     };
@@ -123,19 +113,18 @@ impl Args {
         if self.tokens == Some(0) {
             return usage("a caption has at least one token: give --tokens 1 or more");
         }
-        self.frames.map_or(Ok(()), validate_frames)?;
-        self.size.map_or(Ok(()), |size| validate_size(size.height, size.width))?;
+        self.size.frames.map_or(Ok(()), validate_frames)?;
+        self.size.size.map_or(Ok(()), |size| validate_size(size.height, size.width))?;
         self.tiles.tiling().map(drop)
     }
 
     /// The model's name, and its configs without weights.
     fn without_weights(&self, console: &Console) -> Result<(String, Checkpoint)> {
         if let Some(name) = &self.preset {
-            return Ok((name.clone(), preset::open(name, self.frames)?));
+            return Ok((name.clone(), preset::open(name, self.size.frames)?));
         }
         let shapes = ModelArgs { model: self.model.model.clone(), weights: WeightSource::Shapes };
-        let transformer = self.transformer.as_deref();
-        let model = model::open(&shapes, self.text_encoder.as_deref(), transformer, Need::Everything, console)?;
+        let model = model::open(&shapes, &self.parts, Need::Everything, console)?;
         Ok((model.folder.display().to_string(), model.checkpoint))
     }
 }
@@ -154,9 +143,7 @@ struct Job<'a> {
 impl<'a> Job<'a> {
     fn new(args: &Args, model: &'a str, checkpoint: &'a Checkpoint) -> Result<Self> {
         let defaults = &checkpoint.defaults;
-        let frames = args.frames.unwrap_or(defaults.frames);
-        let Size { height, width } = args.size.unwrap_or(Size { height: defaults.height, width: defaults.width });
-        let size = [frames, height, width];
+        let size = args.size.or(defaults);
         let most = checkpoint.transformer.as_ref().map_or(TOKENS, |part| part.config.model_max_length);
         let tokens = args.tokens.unwrap_or(TOKENS.min(most));
         if tokens > most {

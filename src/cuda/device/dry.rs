@@ -15,11 +15,7 @@ const MOST_BLOCKS: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
 /// Most threads of a block.
 const MOST_THREADS: u32 = 1024;
 /// Most shared memory of a block on every GPU that the kernels are compiled for.
-const SHARED_EVERYWHERE: u32 = 99 << 10;
-/// The same on those with the instructions that [`LARGE`] names.
-const SHARED_LARGE: u32 = 227 << 10;
-/// Parts of the names of kernels that run on GPUs with more shared memory only.
-const LARGE: [&str; 2] = ["wgmma", "sm90"];
+const MOST_SHARED: u32 = 99 << 10;
 /// Allocations start on multiples of this, and as much lies between them, so that a step beyond one is in none.
 const ALIGNMENT: u64 = 256;
 
@@ -110,17 +106,15 @@ impl Dry {
 
     /// What no GPU would take, or what would go wrong on one.
     fn check(&self, launch: &Launch<'_>) -> std::result::Result<(), String> {
-        let Launch { kernel, grid, threads, shared_bytes, .. } = *launch;
+        let Launch { grid, threads, shared_bytes, .. } = *launch;
         if grid.iter().zip(MOST_BLOCKS).any(|(&blocks, most)| blocks == 0 || blocks > most) {
             return Err(format!("the grid has a side of none, or of more than {MOST_BLOCKS:?} blocks"));
         }
         if threads == 0 || threads > MOST_THREADS {
             return Err(format!("a block has between 1 and {MOST_THREADS} threads"));
         }
-        let large = LARGE.iter().any(|part| kernel.contains(part));
-        let shared = if large { SHARED_LARGE } else { SHARED_EVERYWHERE };
-        if shared_bytes > shared {
-            return Err(format!("a block may have {shared} bytes of shared memory"));
+        if shared_bytes > MOST_SHARED {
+            return Err(format!("a block may have {MOST_SHARED} bytes of shared memory"));
         }
         let state = self.state();
         match addresses(launch.fields, launch.params).into_iter().find(|&(_, address)| !state.holds(address)) {
