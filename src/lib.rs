@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod cpu;
 pub mod cuda;
 pub mod error;
+pub mod memory;
 pub mod model;
 pub mod ops;
 pub mod pipeline;

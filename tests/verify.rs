@@ -4,6 +4,7 @@ use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::cuda::device::Emulated;
 use osp::cuda::{Cuda, Half};
+use osp::memory::Savings;
 use osp::verify::{Precision, find, run};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,7 +44,7 @@ fn check_on<B: Backend>(backend: &B, precision: Precision, name: &str, cases: us
                 failed.push(line);
             }
         };
-        run(&folder, backend, precision, &mut report).unwrap();
+        run(&folder, backend, precision, Savings::NONE, &mut report).unwrap();
     }
     assert!(failed.is_empty(), "{} of {count} failed:\n{}", failed.len(), failed.join("\n"));
     assert!(count >= cases, "only {count} comparisons were made, expected {cases}");

@@ -7,6 +7,7 @@ use osp::checkpoint::Checkpoint;
 use osp::cpu::Cpu;
 use osp::cuda::device::{Device, Driver, Emulated};
 use osp::cuda::{Cuda, Half};
+use osp::memory::Savings;
 use osp::model::vae::tiling::Tiling;
 use osp::verify::Precision;
 use osp::{Error, Result, pipeline};
@@ -124,11 +125,13 @@ impl Chosen {
         console: &Console,
     ) -> Result<Vec<f32>> {
         match self {
-            Self::Cpu(cpu) => pipeline::encode(cpu, checkpoint, pixels, size, tiling, seed, console),
+            Self::Cpu(cpu) => pipeline::encode(cpu, checkpoint, pixels, size, tiling, Savings::NONE, seed, console),
             Self::Emulated(kernels) => {
-                pipeline::encode(&kernels.video(), checkpoint, pixels, size, tiling, seed, console)
+                pipeline::encode(&kernels.video(), checkpoint, pixels, size, tiling, Savings::NONE, seed, console)
             }
-            Self::Gpu(kernels) => pipeline::encode(&kernels.video(), checkpoint, pixels, size, tiling, seed, console),
+            Self::Gpu(kernels) => {
+                pipeline::encode(&kernels.video(), checkpoint, pixels, size, tiling, Savings::NONE, seed, console)
+            }
         }
     }
 
@@ -143,11 +146,13 @@ impl Chosen {
         frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
     ) -> Result<()> {
         match self {
-            Self::Cpu(cpu) => pipeline::decode(cpu, checkpoint, latent, size, tiling, console, frame),
+            Self::Cpu(cpu) => pipeline::decode(cpu, checkpoint, latent, size, tiling, Savings::NONE, console, frame),
             Self::Emulated(kernels) => {
-                pipeline::decode(&kernels.video(), checkpoint, latent, size, tiling, console, frame)
+                pipeline::decode(&kernels.video(), checkpoint, latent, size, tiling, Savings::NONE, console, frame)
             }
-            Self::Gpu(kernels) => pipeline::decode(&kernels.video(), checkpoint, latent, size, tiling, console, frame),
+            Self::Gpu(kernels) => {
+                pipeline::decode(&kernels.video(), checkpoint, latent, size, tiling, Savings::NONE, console, frame)
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use super::model;
 use super::output::{check_file, marked, record_path, slug};
 use super::record::{Origin, Record, Tiles};
 use osp::checkpoint::{Defaults, Need};
+use osp::memory::Savings;
 use osp::pipeline::{self, FrameSink, Outcome, Request};
 use osp::sampler::Kind;
 use osp::video::{Clip, Format, FrameRate, VideoInfo, Writer, check_writable, resize, sheet, write_clip};
@@ -109,12 +110,30 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let requests: Vec<Request> = plan.jobs.iter().map(|job| job.request.clone()).collect();
     let mut sink = Sink::new(&plan, args.fps, Origin::new(&model, device.name()), console);
     match &device {
-        Chosen::Cpu(cpu) => pipeline::sample(cpu, cpu, &model.checkpoint, &requests, console, &mut sink)?,
+        Chosen::Cpu(cpu) => {
+            pipeline::sample(cpu, cpu, &model.checkpoint, &requests, Savings::NONE, console, &mut sink)?
+        }
         Chosen::Emulated(kernels) => {
-            pipeline::sample(&kernels.text(), &kernels.video(), &model.checkpoint, &requests, console, &mut sink)?;
+            pipeline::sample(
+                &kernels.text(),
+                &kernels.video(),
+                &model.checkpoint,
+                &requests,
+                Savings::NONE,
+                console,
+                &mut sink,
+            )?;
         }
         Chosen::Gpu(kernels) => {
-            pipeline::sample(&kernels.text(), &kernels.video(), &model.checkpoint, &requests, console, &mut sink)?;
+            pipeline::sample(
+                &kernels.text(),
+                &kernels.video(),
+                &model.checkpoint,
+                &requests,
+                Savings::NONE,
+                console,
+                &mut sink,
+            )?;
         }
     }
     sink.write_grid()

@@ -4,6 +4,7 @@ use super::console::{Colour, Console, duration};
 use super::device::{Chosen, DeviceArgs};
 use super::interrupt;
 use osp::backend::Backend;
+use osp::memory::Savings;
 use osp::verify::{self, CaseResult, Precision};
 use osp::{Error, Result};
 use serde::Serialize;
@@ -88,7 +89,7 @@ fn check_folder<B: Backend>(
 ) -> Result<Vec<CaseResult>> {
     let mut results: Vec<CaseResult> = Vec::new();
     let mut printed = Ok(());
-    verify::run(folder, backend, precision, &mut |result| {
+    verify::run(folder, backend, precision, Savings::NONE, &mut |result| {
         let silent = console.json() || (console.quiet() && result.passed);
         if !silent && printed.is_ok() {
             printed = console.result(line(&result, console));

@@ -5,6 +5,7 @@ use super::{Observer, Stage, tick};
 use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, Part};
 use crate::error::{Error, Result};
+use crate::memory::Savings;
 use crate::model::vae::tiling::Tiling;
 use crate::model::vae::{Frames, LATENT_SCALE, VaeConfig, VaeDecoder, VaeEncoder, Windows};
 use crate::ops::tile::ToBytes;
@@ -39,6 +40,7 @@ pub fn encode<B: Backend>(
     pixels: &[u8],
     size: [usize; 3],
     tiling: Option<Tiling>,
+    savings: Savings,
     seed: Option<u64>,
     observer: &dyn Observer,
 ) -> Result<Vec<f32>> {
@@ -93,6 +95,7 @@ pub fn decode<B: Backend>(
     latent: &[f32],
     size: [usize; 3],
     tiling: Option<Tiling>,
+    savings: Savings,
     observer: &dyn Observer,
     frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
 ) -> Result<()> {
@@ -101,7 +104,7 @@ pub fn decode<B: Backend>(
         let taker = scope.spawn(move || receiver.into_iter().try_for_each(|rgb| frame(&rgb)));
         // A taker that gave up has an error of its own, which goes before this one.
         let mut send = |rgb| sender.send(rgb).map_err(|_| Error::Interrupted);
-        let decoded = decode_frames(backend, checkpoint, latent, size, tiling, observer, &mut send);
+        let decoded = decode_frames(backend, checkpoint, latent, size, tiling, savings, observer, &mut send);
         drop(sender);
         let taken = taker.join().unwrap_or_else(|panic| resume_unwind(panic));
         taken.and(decoded.map_err(|error| error.during("VAE decoder")))
@@ -114,6 +117,7 @@ fn decode_frames<B: Backend>(
     latent: &[f32],
     size: [usize; 3],
     tiling: Option<Tiling>,
+    savings: Savings,
     observer: &dyn Observer,
     frame: &mut dyn FnMut(Vec<u8>) -> Result<()>,
 ) -> Result<()> {

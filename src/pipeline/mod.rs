@@ -17,6 +17,7 @@ pub(crate) use text::TextStage;
 use crate::backend::Backend;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::memory::Savings;
 use crate::model::vae::tiling::Tiling;
 use crate::sampler::Kind;
 use std::time::Instant;
@@ -203,6 +204,7 @@ pub fn sample<T: Backend, V: Backend>(
     video: &V,
     checkpoint: &Checkpoint,
     requests: &[Request],
+    savings: Savings,
     observer: &dyn Observer,
     sink: &mut (dyn FrameSink + Send),
 ) -> Result<()> {
@@ -210,21 +212,23 @@ pub fn sample<T: Backend, V: Backend>(
         request.validate()?;
     }
     let start = Instant::now();
-    let texts = text_stage(text, checkpoint, requests, observer).map_err(|error| error.during("text encoder"))?;
+    let texts =
+        text_stage(text, checkpoint, requests, savings, observer).map_err(|error| error.during("text encoder"))?;
     let text_seconds = start.elapsed().as_secs_f64();
 
-    let outcomes = denoise_stage(video, checkpoint, requests, &texts, observer);
+    let outcomes = denoise_stage(video, checkpoint, requests, &texts, savings, observer);
     let mut outcomes = outcomes.map_err(|error| error.during("transformer"))?;
     for outcome in &mut outcomes {
         outcome.timings.text = text_seconds;
     }
-    decode_stage(video, checkpoint, requests, outcomes, observer, sink)
+    decode_stage(video, checkpoint, requests, outcomes, savings, observer, sink)
 }
 
 fn text_stage<B: Backend>(
     backend: &B,
     checkpoint: &Checkpoint,
     requests: &[Request],
+    savings: Savings,
     observer: &dyn Observer,
 ) -> Result<Vec<Text>> {
     let part = checkpoint.text_encoder.as_ref().expect("opened for sampling");
@@ -251,6 +255,7 @@ fn denoise_stage<B: Backend>(
     checkpoint: &Checkpoint,
     requests: &[Request],
     texts: &[Text],
+    savings: Savings,
     observer: &dyn Observer,
 ) -> Result<Vec<Outcome>> {
     let part = checkpoint.transformer.as_ref().expect("opened for sampling");
@@ -282,15 +287,23 @@ fn decode_stage<B: Backend>(
     checkpoint: &Checkpoint,
     requests: &[Request],
     outcomes: Vec<Outcome>,
+    savings: Savings,
     observer: &dyn Observer,
     sink: &mut (dyn FrameSink + Send),
 ) -> Result<()> {
     for (index, (request, mut outcome)) in requests.iter().zip(outcomes).enumerate() {
         let start = Instant::now();
         sink.begin(index, request)?;
-        decode(backend, checkpoint, &outcome.latent, request.latent_size(), request.tiling, observer, &mut |rgb| {
-            sink.frame(rgb)
-        })?;
+        decode(
+            backend,
+            checkpoint,
+            &outcome.latent,
+            request.latent_size(),
+            request.tiling,
+            savings,
+            observer,
+            &mut |rgb| sink.frame(rgb),
+        )?;
         outcome.timings.decode = start.elapsed().as_secs_f64();
         sink.end(index, &outcome)?;
     }

@@ -4,6 +4,7 @@ use super::{Record, Recorder};
 use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, Part};
 use crate::error::Result;
+use crate::memory::Savings;
 use crate::model::latte::LatteConfig;
 use crate::model::t5::{T5, T5Config, embedding_name};
 use crate::model::vae::tiling::Tiling;
@@ -91,7 +92,9 @@ impl Profiler<'_> {
     pub fn decode<B: Backend>(&self, backend: &B, checkpoint: &Checkpoint, size: [usize; 3]) -> Result<Vec<Record>> {
         let channels = checkpoint.vae.as_ref().expect("opened for profiling").config.embed_dim;
         let latent = vec![0.5; size.iter().product::<usize>() * channels];
-        self.last_run(|| pipeline::decode(backend, checkpoint, &latent, size, None, self.observer, &mut |_| Ok(())))
+        self.last_run(|| {
+            pipeline::decode(backend, checkpoint, &latent, size, None, Savings::NONE, self.observer, &mut |_| Ok(()))
+        })
     }
 
     fn runs(&self) -> u64 {

@@ -16,6 +16,7 @@ pub use tolerance::Precision;
 use crate::backend::Backend;
 use crate::checkpoint::{PartConfig, class_of};
 use crate::error::{Error, Result};
+use crate::memory::Savings;
 use crate::model::latte::LatteConfig;
 use crate::model::t5::T5Config;
 use crate::model::vae::VaeConfig;
@@ -114,10 +115,11 @@ pub fn run<B: Backend>(
     folder: &Path,
     backend: &B,
     precision: Precision,
+    savings: Savings,
     report: &mut dyn FnMut(CaseResult),
 ) -> Result<()> {
     let kind = kind_of(folder).ok_or_else(|| Error::Usage(format!("{} is not a golden folder", folder.display())))?;
-    let mut check = Check { folder, precision, report };
+    let mut check = Check { folder, precision, savings, report };
     match kind {
         Kind::Autoencoder => autoencoder::run(backend, &mut check),
         Kind::Transformer => transformer::run(backend, &mut check),
@@ -134,6 +136,7 @@ pub fn run<B: Backend>(
 struct Check<'a> {
     folder: &'a Path,
     precision: Precision,
+    savings: Savings,
     report: &'a mut dyn FnMut(CaseResult),
 }
 

@@ -161,7 +161,16 @@ fn out_of_memory_names_the_stage() {
     let size = [17, 32, 32];
     let latent = vec![0.0; size.iter().product::<usize>() * 4];
     let mut frame = |_: &[u8]| -> osp::Result<()> { panic!("no frame is finished") };
-    let run = osp::pipeline::decode(&backend, &checkpoint, &latent, size, None, &osp::pipeline::Quiet, &mut frame);
+    let run = osp::pipeline::decode(
+        &backend,
+        &checkpoint,
+        &latent,
+        size,
+        None,
+        osp::memory::Savings::NONE,
+        &osp::pipeline::Quiet,
+        &mut frame,
+    );
     let error = run.unwrap_err();
     assert!(matches!(&error, Error::OutOfMemory { stage, .. } if stage == "VAE decoder"), "{error}");
 }
