@@ -166,6 +166,18 @@ impl Checkpoint {
     }
 }
 
+impl Checkpoint {
+    /// The same without values, for runs that only count.
+    pub fn shapes(&self) -> Self {
+        Self {
+            text_encoder: self.text_encoder.as_ref().map(Part::shapes),
+            transformer: self.transformer.as_ref().map(Part::shapes),
+            vae: self.vae.as_ref().map(Part::shapes),
+            defaults: self.defaults.clone(),
+        }
+    }
+}
+
 /// Sizes in which the parts must agree.
 fn check_fit(transformer: &Part<LatteConfig>, text_encoder: &Part<T5Config>, vae: &Part<VaeConfig>) -> Result<()> {
     let (captions, text) = (transformer.config.caption_channels, text_encoder.config.d_model);
@@ -254,6 +266,15 @@ impl<C: PartConfig> Part<C> {
             WeightSource::Shapes => Box::new(Shapes::new(folder, config.plan(None).tensors)),
         };
         Ok(Self { folder: folder.to_path_buf(), config, source })
+    }
+
+    /// The same without values.
+    pub fn shapes(&self) -> Self
+    where
+        C: Clone,
+    {
+        let source = Box::new(Shapes::new(&self.folder, self.config.plan(Some(&*self.source)).tensors));
+        Self { folder: self.folder.clone(), config: self.config.clone(), source }
     }
 
     /// Opens the part whose weights are in `file`, its config beside it, as [`Self::open`] does.

@@ -6,6 +6,9 @@ mod cli;
 /// Kernels on the emulator against the CPU backend.
 mod kernels;
 
+/// Memory, planned and handed out.
+mod memory;
+
 /// Properties of whole models.
 mod model;
 

@@ -2,7 +2,7 @@
 
 use super::interrupt;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
-use osp::pipeline::{Observer, Stage};
+use osp::pipeline::{Observer, Stage, StagePlan};
 use osp::{Error, Result};
 use serde::Serialize;
 use std::cell::Cell;
@@ -126,6 +126,12 @@ impl Observer for Console {
         bar.set_prefix(label);
         bar.enable_steady_tick(Duration::from_millis(250));
         *self.stage() = Some(Running { stage, units: Cell::new(0), start: Instant::now(), bar });
+    }
+
+    fn planned(&self, stage: Stage, plan: &StagePlan) {
+        let Some(rehearsed) = &plan.rehearsed else { return };
+        let (name, mib) = (stage.name(), rehearsed.plan.bytes.div_ceil(1 << 20));
+        self.note(&format!("{name}: {mib} MiB of memory, {}", plan.savings));
     }
 
     fn advance(&self, units: u64) {

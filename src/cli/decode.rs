@@ -2,12 +2,13 @@
 
 use super::args::{ModelArgs, PartArgs, SPATIAL_FACTOR, TilingArgs};
 use super::console::Console;
-use super::device::DeviceArgs;
+use super::device::{DeviceArgs, MemoryArgs};
 use super::latent::Latent;
 use super::model;
 use super::record::{Origin, Record, Tiles};
 use osp::Result;
 use osp::checkpoint::Need;
+use osp::pipeline::StageMemory;
 use osp::video::{Format, FrameRate, VideoInfo, Writer, check_writable};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ pub struct Args {
     tiles: TilingArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 #[derive(Serialize)]
@@ -47,6 +50,7 @@ struct Facts<'a> {
     width: usize,
     fps: f64,
     tiles: Option<Tiles>,
+    memory: StageMemory,
 }
 
 /// Runs the command.
@@ -54,6 +58,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_writable(&args.output)?;
     let tiling = args.tiles.tiling()?;
     let device = args.device.open(console)?;
+    let limit = device.limit(&args.memory)?;
     let latent = Latent::read(&args.latent)?;
     let [_, rows, columns] = latent.size;
     let fps = args.fps.or(latent.fps).unwrap_or_default();
@@ -62,11 +67,11 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
 
     let mut push = |rgb: &[u8]| writer.push(rgb);
-    device.decode(&model.checkpoint, &latent.values, latent.size, tiling, console, &mut push)?;
+    let memory = device.decode(limit, &model.checkpoint, &latent.values, latent.size, tiling, console, &mut push)?;
     writer.finish()?;
 
     let VideoInfo { width, height, .. } = info;
     let (fps, tiles) = (fps.as_f64(), tiling.map(Tiles::from));
-    let facts = Facts { latent: &args.latent, frames: latent.frames(), height, width, fps, tiles };
+    let facts = Facts { latent: &args.latent, frames: latent.frames(), height, width, fps, tiles, memory };
     Record::new(&args.output, facts, &Origin::new(&model, device.name())).print(console)
 }

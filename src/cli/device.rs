@@ -7,8 +7,8 @@ use osp::checkpoint::Checkpoint;
 use osp::cpu::Cpu;
 use osp::cuda::device::{Device, Driver, Emulated};
 use osp::cuda::{Cuda, Half};
-use osp::memory::Savings;
 use osp::model::vae::tiling::Tiling;
+use osp::pipeline::{FrameSink, Planned, Request, StageMemory, decode_planned, encode_planned};
 use osp::verify::Precision;
 use osp::{Error, Result, pipeline};
 use std::sync::Arc;
@@ -24,6 +24,50 @@ pub struct DeviceArgs {
     /// overflows f16]
     #[arg(long, value_name = "TYPE")]
     dtype: Option<DType>,
+}
+
+/// How much memory.
+#[derive(Args)]
+pub struct MemoryArgs {
+    /// Most memory that a stage may take of the GPU, such as 3GiB, 2500MiB or 4GB, or `auto` for what is free; less memory
+    /// takes more time, and gives the same result
+    #[arg(long, value_name = "LIMIT", default_value = "auto", value_parser = limit)]
+    pub memory: Limit,
+}
+
+/// A limit of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// What is free.
+    Auto,
+    /// So many bytes.
+    Bytes(u64),
+}
+
+/// Units of memory, and their bytes.
+const UNITS: [(&str, f64); 8] = [
+    ("KiB", 1024.0),
+    ("MiB", 1_048_576.0),
+    ("GiB", 1_073_741_824.0),
+    ("TiB", 1_099_511_627_776.0),
+    ("kB", 1e3),
+    ("MB", 1e6),
+    ("GB", 1e9),
+    ("TB", 1e12),
+];
+
+/// Reads `auto` or a size.
+pub fn limit(text: &str) -> Result<Limit> {
+    if text == "auto" {
+        return Ok(Limit::Auto);
+    }
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = (text[..split].parse::<f64>(), text[split..].trim_start());
+    let unit = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
+    match (number, unit) {
+        (Ok(number), Some((_, bytes))) if number > 0.0 => Ok(Limit::Bytes((number * bytes) as u64)),
+        _ => Err(Error::Usage("expected auto, or a size such as 3GiB, 2500MiB or 4GB".into())),
+    }
 }
 
 /// The 16-bit types, as the command line names them.
@@ -61,6 +105,11 @@ impl<D: Device> Kernels<D> {
     /// For the transformer and the VAE.
     pub fn video(&self) -> Cuda<D> {
         Cuda::new(self.device.clone(), self.video)
+    }
+
+    /// For the stages of a run, each within `limit` bytes.
+    pub fn planned(&self, limit: Option<u64>) -> Planned<D> {
+        Planned::within(self.device.clone(), [self.text, self.video], limit)
     }
 
     /// The error that `osp verify` allows them.
@@ -114,44 +163,82 @@ impl DeviceArgs {
 }
 
 impl Chosen {
-    /// [`pipeline::encode`].
+    /// The bytes that a stage may take.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the CPU is to be limited.
+    pub fn limit(&self, memory: &MemoryArgs) -> Result<Option<u64>> {
+        match (self, memory.memory) {
+            (Self::Cpu(_), Limit::Bytes(_)) => {
+                Err(Error::Usage("--memory limits what is taken of a GPU, and --device cpu takes none".into()))
+            }
+            (_, Limit::Bytes(bytes)) => Ok(Some(bytes)),
+            (Self::Cpu(_) | Self::Emulated(_), Limit::Auto) => Ok(None),
+            (Self::Gpu(kernels), Limit::Auto) => Ok(Some(kernels.device.memory_info()?.free)),
+        }
+    }
+
+    /// [`pipeline::sample`], from tokens to videos.
+    pub fn sample(
+        &self,
+        limit: Option<u64>,
+        checkpoint: &Checkpoint,
+        requests: &[Request],
+        console: &Console,
+        sink: &mut (dyn FrameSink + Send),
+    ) -> Result<()> {
+        let captions = pipeline::tokenize(checkpoint, requests, console)?;
+        match self {
+            Self::Cpu(cpu) => pipeline::sample(cpu, checkpoint, requests, &captions, console, sink),
+            Self::Emulated(kernels) => {
+                pipeline::sample(&kernels.planned(limit), checkpoint, requests, &captions, console, sink)
+            }
+            Self::Gpu(kernels) => {
+                pipeline::sample(&kernels.planned(limit), checkpoint, requests, &captions, console, sink)
+            }
+        }
+    }
+
+    /// [`pipeline::encode_planned`].
     pub fn encode(
         &self,
+        limit: Option<u64>,
         checkpoint: &Checkpoint,
         pixels: &[u8],
         size: [usize; 3],
         tiling: Option<Tiling>,
         seed: Option<u64>,
         console: &Console,
-    ) -> Result<Vec<f32>> {
+    ) -> Result<(Vec<f32>, StageMemory)> {
         match self {
-            Self::Cpu(cpu) => pipeline::encode(cpu, checkpoint, pixels, size, tiling, Savings::NONE, seed, console),
+            Self::Cpu(cpu) => encode_planned(cpu, checkpoint, pixels, size, tiling, seed, console),
             Self::Emulated(kernels) => {
-                pipeline::encode(&kernels.video(), checkpoint, pixels, size, tiling, Savings::NONE, seed, console)
+                encode_planned(&kernels.planned(limit), checkpoint, pixels, size, tiling, seed, console)
             }
             Self::Gpu(kernels) => {
-                pipeline::encode(&kernels.video(), checkpoint, pixels, size, tiling, Savings::NONE, seed, console)
+                encode_planned(&kernels.planned(limit), checkpoint, pixels, size, tiling, seed, console)
             }
         }
     }
 
-    /// [`pipeline::decode`].
+    /// [`pipeline::decode_planned`].
     pub fn decode(
         &self,
+        limit: Option<u64>,
         checkpoint: &Checkpoint,
         latent: &[f32],
         size: [usize; 3],
         tiling: Option<Tiling>,
         console: &Console,
         frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
-    ) -> Result<()> {
+    ) -> Result<StageMemory> {
         match self {
-            Self::Cpu(cpu) => pipeline::decode(cpu, checkpoint, latent, size, tiling, Savings::NONE, console, frame),
+            Self::Cpu(cpu) => decode_planned(cpu, checkpoint, latent, size, tiling, console, frame),
             Self::Emulated(kernels) => {
-                pipeline::decode(&kernels.video(), checkpoint, latent, size, tiling, Savings::NONE, console, frame)
+                decode_planned(&kernels.planned(limit), checkpoint, latent, size, tiling, console, frame)
             }
             Self::Gpu(kernels) => {
-                pipeline::decode(&kernels.video(), checkpoint, latent, size, tiling, Savings::NONE, console, frame)
+                decode_planned(&kernels.planned(limit), checkpoint, latent, size, tiling, console, frame)
             }
         }
     }
@@ -162,6 +249,29 @@ impl Chosen {
             Self::Cpu(cpu) => cpu.name(),
             Self::Emulated(kernels) => kernels.video().name(),
             Self::Gpu(kernels) => kernels.video().name(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_auto_or_sizes_with_a_unit() {
+        assert_eq!(limit("auto").unwrap(), Limit::Auto);
+        for (text, bytes) in [
+            ("3GiB", 3 << 30),
+            ("2500MiB", 2500 << 20),
+            ("4GB", 4_000_000_000),
+            ("1.5 gib", 3 << 29),
+            ("10kb", 10_000),
+            ("1TiB", 1 << 40),
+        ] {
+            assert_eq!(limit(text).unwrap(), Limit::Bytes(bytes), "{text}");
+        }
+        for wrong in ["", "3", "GiB", "3G", "-3GiB", "0GiB", "3 GiB each", "1e3MB", "..GB", "infGB", "Auto", "٣GB"] {
+            assert!(limit(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -3,13 +3,14 @@
 use super::args::{ModelArgs, PartArgs, TilingArgs};
 use super::clip::{InputArgs, Posterior};
 use super::console::Console;
-use super::device::DeviceArgs;
+use super::device::{DeviceArgs, MemoryArgs};
 use super::latent::Latent;
 use super::model;
 use super::output::check_file;
 use super::record::{Origin, Record, Tiles};
 use osp::Result;
 use osp::checkpoint::Need;
+use osp::pipeline::StageMemory;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -37,6 +38,8 @@ pub struct Args {
     tiles: TilingArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 #[derive(Serialize)]
@@ -49,6 +52,7 @@ struct Facts<'a> {
     latent: [usize; 3],
     seed: Option<u64>,
     tiles: Option<Tiles>,
+    memory: StageMemory,
 }
 
 /// Runs the command.
@@ -57,16 +61,18 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     args.input.check()?;
     let tiling = args.tiles.tiling()?;
     let device = args.device.open(console)?;
+    let limit = device.limit(&args.memory)?;
     let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
     let clip = args.input.read(console)?;
 
     let (size, seed) = ([clip.frames, clip.height, clip.width], args.posterior.seed());
-    let values = device.encode(&model.checkpoint, &clip.pixels, size, tiling, seed, console)?;
+    let (values, memory) = device.encode(limit, &model.checkpoint, &clip.pixels, size, tiling, seed, console)?;
     let latent = Latent::of(values, size, clip.fps);
     latent.write(&args.output)?;
 
     let [frames, height, width] = size;
     let (fps, tiles) = (clip.fps.as_f64(), tiling.map(Tiles::from));
-    let facts = Facts { input: &args.input.input, frames, height, width, fps, latent: latent.size, seed, tiles };
+    let facts =
+        Facts { input: &args.input.input, frames, height, width, fps, latent: latent.size, seed, tiles, memory };
     Record::new(&args.output, facts, &Origin::new(&model, device.name())).print(console)
 }

@@ -3,11 +3,12 @@
 use super::args::{ModelArgs, PartArgs, TilingArgs, latent_size};
 use super::clip::{InputArgs, Posterior};
 use super::console::Console;
-use super::device::DeviceArgs;
+use super::device::{DeviceArgs, MemoryArgs};
 use super::model;
 use super::record::{Origin, Record, Tiles};
 use osp::Result;
 use osp::checkpoint::Need;
+use osp::pipeline::StageMemory;
 use osp::video::metrics::{Scores, psnr, ssim};
 use osp::video::{Clip, Format, Writer, check_writable};
 use serde::Serialize;
@@ -39,6 +40,8 @@ pub struct Args {
     tiles: TilingArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 #[derive(Serialize)]
@@ -50,6 +53,7 @@ struct Facts<'a> {
     fps: f64,
     seed: Option<u64>,
     tiles: Option<Tiles>,
+    memory: [StageMemory; 2],
     psnr: Quality,
     ssim: Quality,
 }
@@ -73,19 +77,20 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     args.input.check()?;
     let tiling = args.tiles.tiling()?;
     let device = args.device.open(console)?;
+    let limit = device.limit(&args.memory)?;
     let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
     let clip = args.input.read(console)?;
     let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, clip.info(), Some(clip.frames))?;
 
     let size = [clip.frames, clip.height, clip.width];
     let seed = args.posterior.seed();
-    let latent = device.encode(&model.checkpoint, &clip.pixels, size, tiling, seed, console)?;
+    let (latent, encoding) = device.encode(limit, &model.checkpoint, &clip.pixels, size, tiling, seed, console)?;
     let mut pixels = Vec::with_capacity(clip.pixels.len());
     let mut push = |rgb: &[u8]| {
         pixels.extend_from_slice(rgb);
         writer.push(rgb)
     };
-    device.decode(&model.checkpoint, &latent, latent_size(size), tiling, console, &mut push)?;
+    let decoding = device.decode(limit, &model.checkpoint, &latent, latent_size(size), tiling, console, &mut push)?;
     writer.finish()?;
 
     let decoded = Clip::new(clip.info(), pixels)?;
@@ -94,8 +99,8 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         console.result(table(&psnr, &ssim))?;
     }
     let [frames, height, width] = size;
-    let (fps, tiles) = (clip.fps.as_f64(), tiling.map(Tiles::from));
-    let facts = Facts { input: &args.input.input, frames, height, width, fps, seed, tiles, psnr, ssim };
+    let (fps, tiles, memory) = (clip.fps.as_f64(), tiling.map(Tiles::from), [encoding, decoding]);
+    let facts = Facts { input: &args.input.input, frames, height, width, fps, seed, tiles, memory, psnr, ssim };
     Record::new(&args.output, facts, &Origin::new(&model, device.name())).print(console)
 }
 

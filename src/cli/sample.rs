@@ -2,14 +2,13 @@
 
 use super::args::{ModelArgs, PartArgs, SizeArgs, TilingArgs};
 use super::console::Console;
-use super::device::{Chosen, DeviceArgs};
+use super::device::{DeviceArgs, MemoryArgs};
 use super::latent::Latent;
 use super::model;
 use super::output::{check_file, marked, record_path, slug};
 use super::record::{Origin, Record, Tiles};
 use osp::checkpoint::{Defaults, Need};
-use osp::memory::Savings;
-use osp::pipeline::{self, FrameSink, Outcome, Request};
+use osp::pipeline::{FrameSink, Outcome, Request, StageMemory};
 use osp::sampler::Kind;
 use osp::video::{Clip, Format, FrameRate, VideoInfo, Writer, check_writable, resize, sheet, write_clip};
 use osp::{Error, Result};
@@ -79,6 +78,8 @@ pub struct Args {
     save_latent: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Output; its ending decides the format [default: the prompt and the seed as a name, .mp4 or .png]
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
@@ -104,38 +105,13 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     // With stand-ins for what only the model knows, all that is wrong with the arguments is found before it is opened.
     Plan::new(args, &captions, &stand_ins())?;
     let device = args.device.open(console)?;
+    let limit = device.limit(&args.memory)?;
     let model = model::open(&args.model, &args.parts, Need::Everything, console)?;
     let plan = Plan::new(args, &captions, &model.checkpoint.defaults)?;
 
     let requests: Vec<Request> = plan.jobs.iter().map(|job| job.request.clone()).collect();
     let mut sink = Sink::new(&plan, args.fps, Origin::new(&model, device.name()), console);
-    match &device {
-        Chosen::Cpu(cpu) => {
-            pipeline::sample(cpu, cpu, &model.checkpoint, &requests, Savings::NONE, console, &mut sink)?
-        }
-        Chosen::Emulated(kernels) => {
-            pipeline::sample(
-                &kernels.text(),
-                &kernels.video(),
-                &model.checkpoint,
-                &requests,
-                Savings::NONE,
-                console,
-                &mut sink,
-            )?;
-        }
-        Chosen::Gpu(kernels) => {
-            pipeline::sample(
-                &kernels.text(),
-                &kernels.video(),
-                &model.checkpoint,
-                &requests,
-                Savings::NONE,
-                console,
-                &mut sink,
-            )?;
-        }
-    }
+    device.sample(limit, &model.checkpoint, &requests, console, &mut sink)?;
     sink.write_grid()
 }
 
@@ -267,6 +243,7 @@ struct Facts<'a> {
     fps: f64,
     tiles: Option<Tiles>,
     latent: Option<&'a Path>,
+    memory: &'a [StageMemory],
     seconds: Seconds,
 }
 
@@ -312,6 +289,7 @@ impl<'a> Sink<'a> {
             fps: self.fps.as_f64(),
             tiles: request.tiling.map(Tiles::from),
             latent: job.latent.as_deref(),
+            memory: &outcome.memory,
             seconds: Seconds {
                 text: outcome.timings.text,
                 denoise: outcome.timings.denoise,

@@ -31,8 +31,8 @@ use crate::weights::Tensor;
 use memory::Pool;
 use std::sync::Arc;
 
-/// The CPU as a device. Uses rayon's current thread pool.
-#[derive(Debug, Default)]
+/// The CPU as a device. Uses rayon's current thread pool. Clones share their buffers.
+#[derive(Clone, Debug, Default)]
 pub struct Cpu {
     pool: Arc<Pool>,
 }

@@ -58,7 +58,7 @@ impl<D: Device> Backend for Cuda<D> {
     fn weight(&self, parts: Vec<Tensor>) -> Result<Self::Weight> {
         let mut shape = parts[0].shape.clone();
         shape[0] = parts.iter().map(|part| part.shape[0]).sum();
-        let mut memory = self.device.alloc(2 * shape.iter().product::<usize>())?;
+        let mut memory = self.device.alloc_weight(2 * shape.iter().product::<usize>())?;
         let mut offset = 0;
         for part in parts {
             // One part at a time: the host never holds more than the largest one widened.

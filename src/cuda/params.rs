@@ -50,19 +50,29 @@ fn extent((types, name): (&[&str], &str)) -> (usize, usize) {
     (bytes, length.unwrap_or(1))
 }
 
-/// The addresses in the bytes of parameters, each with the name of its field. No field is padded.
-pub(super) fn addresses(fields: Fields, params: &[u8]) -> Vec<(&'static str, u64)> {
-    let mut found = Vec::new();
-    let mut rest = params;
-    for &(types, name) in fields {
-        let (bytes, length) = extent((types, name));
-        let (field, after) = rest.split_at(bytes * length);
-        if types == Address::NAMES {
-            found.extend(field.chunks_exact(8).map(|bytes| (name, bytemuck::pod_read_unaligned(bytes))));
+/// Where in the bytes of a kernel's parameters its addresses are, each with the name of its field.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses(Vec<(&'static str, usize)>);
+
+impl Addresses {
+    /// Those among `fields`, none of which is padded.
+    pub fn among(fields: Fields) -> Self {
+        let mut places = Vec::new();
+        let mut offset = 0;
+        for &(types, name) in fields {
+            let (bytes, length) = extent((types, name));
+            if types == Address::NAMES {
+                places.extend((0..length).map(|i| (name, offset + i * bytes)));
+            }
+            offset += bytes * length;
         }
-        rest = after;
+        Self(places)
     }
-    found
+
+    /// Their values.
+    pub fn read<'a>(&'a self, params: &'a [u8]) -> impl Iterator<Item = (&'static str, u64)> + 'a {
+        self.0.iter().map(|&(name, offset)| (name, bytemuck::pod_read_unaligned(&params[offset..offset + 8])))
+    }
 }
 
 /// Declares a struct of parameters, with its fields listed for the test that compares it with the `.cu` file. Arrays are
@@ -120,6 +130,7 @@ mod tests {
         const FIELDS: Fields =
             &[(Address::NAMES, "x"), (f32::NAMES, "factors[2]"), (Address::NAMES, "more[2]"), (i64::NAMES, "stride")];
         let words = [7u64, u64::MAX, 8, 9, 10];
+        let addresses = |fields, params| Addresses::among(fields).read(params).collect::<Vec<_>>();
         assert_eq!(addresses(FIELDS, bytemuck::bytes_of(&words)), [("x", 7), ("more[2]", 8), ("more[2]", 9)]);
         assert_eq!(addresses(&[], &[]), []);
     }

@@ -1,7 +1,18 @@
-//! Device memory: how much of it to save, at the cost of time.
+//! Device memory: how much of it to save at the cost of time, and where every buffer of a stage lies.
+//!
+//! A stage is rehearsed on a device that executes nothing; [`plan`] gives each buffer of its log a place in one arena,
+//! [`choose`] finds how little must be saved for the arena to fit, and [`arena`] hands the places out to the run.
+
+pub mod arena;
+pub mod choose;
+mod place;
+pub mod plan;
+
+use serde::Serialize;
+use std::fmt;
 
 /// How the stages of a run save memory. Nothing here changes a bit of the results.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Savings {
     /// Blocks of the text encoder come to the device one after the other, for all captions of a run, and leave again.
     pub stream_text: bool,
@@ -33,4 +44,32 @@ impl Savings {
         transformer_parts: 8,
         vae_frames: Some(4),
     };
+}
+
+impl fmt::Display for Savings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stream_text, stream_transformer, halves_in_turn, transformer_parts, vae_frames } = *self;
+        let said = [
+            stream_text.then(|| "text encoder streamed".to_owned()),
+            stream_transformer.then(|| "transformer streamed".to_owned()),
+            halves_in_turn.then(|| "guidance's halves in turn".to_owned()),
+            (transformer_parts > 1).then(|| format!("transformer in {transformer_parts} parts")),
+            vae_frames.map(|frames| format!("VAE by {frames} frames")),
+        ];
+        let said: Vec<String> = said.into_iter().flatten().collect();
+        if said.is_empty() { f.write_str("nothing saved") } else { f.write_str(&said.join(", ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Savings;
+
+    #[test]
+    fn savings_are_told_in_words() {
+        assert_eq!(Savings::NONE.to_string(), "nothing saved");
+        let some = Savings { halves_in_turn: true, transformer_parts: 2, ..Savings::NONE };
+        assert_eq!(some.to_string(), "guidance's halves in turn, transformer in 2 parts");
+        assert_eq!(Savings::MOST.to_string().split(", ").count(), 5);
+    }
 }

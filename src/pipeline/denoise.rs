@@ -18,6 +18,8 @@ pub(crate) enum Noise<'a> {
     Seeded(TorchRng),
     /// Given: the initial noise, then the later draws one after the other.
     Given(&'a mut dyn Iterator<Item = Vec<f32>>),
+    /// Zeros, for runs that only count.
+    Absent,
 }
 
 impl Noise<'_> {
@@ -30,6 +32,7 @@ impl Noise<'_> {
     fn draw(&mut self, len: usize, channels: usize) -> Vec<f32> {
         let values = match self {
             Self::Seeded(rng) => rng.randn(len),
+            Self::Absent => return vec![0.0; len],
             Self::Given(draws) => draws.next().expect("as many draws are given as the schedule makes"),
         };
         nhwc_from_nchw(&values, channels)

@@ -3,12 +3,16 @@
 
 mod coder;
 mod denoise;
+mod devices;
 mod layout;
+mod planned;
 mod text;
 
 pub use coder::{decode, encode};
+pub use devices::{Devices, Planned, Rehearsal, StageMemory, StagePlan};
 pub use layout::{nchw_from_nhwc, nhwc_from_nchw};
-pub use text::Text;
+pub use planned::{decode_planned, encode_planned};
+pub use text::{Captions, Text, tokenize};
 
 pub(crate) use coder::{download, load_decoder, load_encoder};
 pub(crate) use denoise::{Denoiser, Noise};
@@ -127,10 +131,26 @@ pub enum Stage {
     Encode,
 }
 
+impl Stage {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text encoder",
+            Self::Denoise => "transformer",
+            Self::Decode => "VAE decoder",
+            Self::Encode => "VAE encoder",
+        }
+    }
+}
+
 /// Is told how a run goes on, and asked whether to stop.
 pub trait Observer {
     /// A stage begins that has `units` units of work.
     fn begin(&self, stage: Stage, units: u64);
+    /// A stage was planned, before any of the run's work is done.
+    fn planned(&self, stage: Stage, plan: &StagePlan) {
+        let _ = (stage, plan);
+    }
     /// Units that are done.
     fn advance(&self, units: u64);
     /// The stage is over.
@@ -182,6 +202,8 @@ pub struct Outcome {
     pub latent: Vec<f32>,
     /// Where the time went.
     pub timings: Timings,
+    /// How the stages used memory.
+    pub memory: Vec<StageMemory>,
 }
 
 /// Takes the frames of the videos of a run, in order. Frames come on another thread than the rest.
@@ -194,60 +216,124 @@ pub trait FrameSink {
     fn end(&mut self, index: usize, outcome: &Outcome) -> Result<()>;
 }
 
-/// Samples all requests: first all captions on the backend `text`, then all latents and then all videos on the backend
-/// `video`, so that one model at a time is open.
+/// How the three stages of [`sample`] will run.
+#[derive(Clone, Debug)]
+pub struct Plans {
+    /// Text encoder.
+    pub text: StagePlan,
+    /// Transformer.
+    pub denoise: StagePlan,
+    /// VAE decoder.
+    pub decode: StagePlan,
+}
+
+/// Plans all stages of [`sample`] before any work is done.
 ///
 /// # Errors
-/// Those of [`Request::validate`], of reading weights, of the devices and of `sink`; [`Error::Interrupted`].
-pub fn sample<T: Backend, V: Backend>(
-    text: &T,
-    video: &V,
+/// Those of [`Request::validate`] and of the devices: [`Error::OutOfMemory`] if a stage has no room.
+pub fn plan<D: Devices>(
+    devices: &D,
     checkpoint: &Checkpoint,
     requests: &[Request],
-    savings: Savings,
-    observer: &dyn Observer,
-    sink: &mut (dyn FrameSink + Send),
-) -> Result<()> {
+    captions: &[Captions],
+) -> Result<Plans> {
     for request in requests {
         request.validate()?;
     }
+    let shapes = checkpoint.shapes();
+    let text = devices.plan(Stage::Text, &|backend, savings, observer| {
+        text_stage(backend, &shapes, captions, savings, observer).map(drop)
+    });
+    let channels = shapes.text_encoder.as_ref().expect("opened for sampling").config.d_model;
+    let texts: Vec<Text> = captions.iter().map(|captions| Text::counted(captions, channels)).collect();
+    let denoise = devices.plan(Stage::Denoise, &|backend, savings, observer| {
+        denoise_stage(backend, &shapes, requests, &texts, |_| Noise::Absent, savings, observer).map(drop)
+    });
+    let channels = shapes.vae.as_ref().expect("opened for sampling").config.embed_dim;
+    let decode = devices.plan(Stage::Decode, &|backend, savings, observer| {
+        requests.iter().try_for_each(|request| {
+            let size = request.latent_size();
+            let latent = vec![0.0; size.iter().product::<usize>() * channels];
+            decode(backend, &shapes, &latent, size, request.tiling, savings, observer, &mut |_| Ok(()))
+        })
+    });
+    devices::all_fit([text, denoise, decode]).map(|[text, denoise, decode]| Plans { text, denoise, decode })
+}
+
+/// Samples all requests, whose tokens are `captions` ([`tokenize`]): first all texts, then all latents and then all
+/// videos, each stage on a backend of its own, so that one model at a time is open.
+///
+/// # Errors
+/// Those of [`plan`], of reading weights, of the devices and of `sink`; [`Error::Interrupted`].
+pub fn sample<D: Devices>(
+    devices: &D,
+    checkpoint: &Checkpoint,
+    requests: &[Request],
+    captions: &[Captions],
+    observer: &dyn Observer,
+    sink: &mut (dyn FrameSink + Send),
+) -> Result<()> {
+    let plans = plan(devices, checkpoint, requests, captions)?;
+    for (stage, plan) in [(Stage::Text, &plans.text), (Stage::Denoise, &plans.denoise), (Stage::Decode, &plans.decode)]
+    {
+        observer.planned(stage, plan);
+    }
     let start = Instant::now();
-    let texts =
-        text_stage(text, checkpoint, requests, savings, observer).map_err(|error| error.during("text encoder"))?;
+    let texts = devices
+        .open(Stage::Text, &plans.text)
+        .and_then(|backend| text_stage(&backend, checkpoint, captions, plans.text.savings, observer))
+        .map_err(|error| error.during(Stage::Text.name()))?;
     let text_seconds = start.elapsed().as_secs_f64();
 
-    let outcomes = denoise_stage(video, checkpoint, requests, &texts, savings, observer);
-    let mut outcomes = outcomes.map_err(|error| error.during("transformer"))?;
-    for outcome in &mut outcomes {
-        outcome.timings.text = text_seconds;
+    let noise = |request: &Request| Noise::seeded(request.seed);
+    let latents = devices
+        .open(Stage::Denoise, &plans.denoise)
+        .and_then(|backend| {
+            denoise_stage(&backend, checkpoint, requests, &texts, noise, plans.denoise.savings, observer)
+        })
+        .map_err(|error| error.during(Stage::Denoise.name()))?;
+    let outcomes = latents.into_iter().zip(captions).map(|(latent, captions)| Outcome {
+        cleaned_prompt: captions.cleaned_prompt.clone(),
+        model_calls: latent.model_calls,
+        latent: latent.values,
+        timings: Timings { text: text_seconds, denoise: latent.seconds, decode: 0.0 },
+        memory: plans.memory(),
+    });
+
+    let backend = devices.open(Stage::Decode, &plans.decode).map_err(|error| error.during(Stage::Decode.name()))?;
+    decode_stage(&backend, checkpoint, requests, outcomes.collect(), plans.decode.savings, observer, sink)
+}
+
+impl Plans {
+    /// What the stages save and need.
+    fn memory(&self) -> Vec<StageMemory> {
+        let stages = [(Stage::Text, &self.text), (Stage::Denoise, &self.denoise), (Stage::Decode, &self.decode)];
+        stages.map(|(stage, plan)| StageMemory::of(stage, plan)).to_vec()
     }
-    decode_stage(video, checkpoint, requests, outcomes, savings, observer, sink)
 }
 
 fn text_stage<B: Backend>(
     backend: &B,
     checkpoint: &Checkpoint,
-    requests: &[Request],
+    captions: &[Captions],
     savings: Savings,
     observer: &dyn Observer,
 ) -> Result<Vec<Text>> {
+    let _ = savings;
     let part = checkpoint.text_encoder.as_ref().expect("opened for sampling");
-    let transformer = checkpoint.transformer.as_ref().expect("opened for sampling");
-    let stage = TextStage::load(backend, part, transformer.config.model_max_length)?;
-    observer.begin(Stage::Text, requests.iter().map(|request| stage.units(request.guidance)).sum());
-    let encode = |request: &Request| {
-        stage.encode(
-            backend,
-            &request.prompt,
-            &request.negative_prompt,
-            request.clean_caption,
-            request.guidance,
-            observer,
-        )
-    };
-    let texts = requests.iter().map(encode).collect::<Result<_>>()?;
+    let stage = TextStage::load(backend, part)?;
+    observer.begin(Stage::Text, captions.iter().map(|captions| stage.units(captions)).sum());
+    let texts = captions.iter().map(|captions| stage.encode(backend, captions, observer)).collect::<Result<_>>()?;
     observer.end();
     Ok(texts)
+}
+
+/// What the transformer made of one request.
+struct Latent {
+    /// `[T, H, W, C]`
+    values: Vec<f32>,
+    model_calls: usize,
+    seconds: f64,
 }
 
 fn denoise_stage<B: Backend>(
@@ -255,12 +341,14 @@ fn denoise_stage<B: Backend>(
     checkpoint: &Checkpoint,
     requests: &[Request],
     texts: &[Text],
+    noise: impl Fn(&Request) -> Noise<'static>,
     savings: Savings,
     observer: &dyn Observer,
-) -> Result<Vec<Outcome>> {
+) -> Result<Vec<Latent>> {
+    let _ = savings;
     let part = checkpoint.transformer.as_ref().expect("opened for sampling");
     let mut denoiser = None;
-    let mut outcomes = Vec::with_capacity(requests.len());
+    let mut latents = Vec::with_capacity(requests.len());
     for (request, text) in requests.iter().zip(texts) {
         let start = Instant::now();
         if denoiser.is_none() {
@@ -270,16 +358,11 @@ fn denoise_stage<B: Backend>(
         denoiser.warn_of_other_lengths(request, observer);
         let schedule = request.sampler.schedule(request.steps)?;
         observer.begin(Stage::Denoise, schedule.calls.len() as u64);
-        let latent = denoiser.run(backend, request, &schedule, text, &mut Noise::seeded(request.seed), observer)?;
+        let values = denoiser.run(backend, request, &schedule, text, &mut noise(request), observer)?;
         observer.end();
-        outcomes.push(Outcome {
-            cleaned_prompt: text.cleaned_prompt.clone(),
-            model_calls: schedule.calls.len(),
-            latent,
-            timings: Timings { denoise: start.elapsed().as_secs_f64(), ..Timings::default() },
-        });
+        latents.push(Latent { values, model_calls: schedule.calls.len(), seconds: start.elapsed().as_secs_f64() });
     }
-    Ok(outcomes)
+    Ok(latents)
 }
 
 fn decode_stage<B: Backend>(

@@ -3,6 +3,7 @@
 use super::{Record, Recorder};
 use crate::cuda::device::{Device, Launch, MemoryInfo};
 use crate::error::Result;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,14 @@ impl<D: Device> Device for Profiled<D> {
 
     fn alloc(&self, bytes: usize) -> Result<Self::Memory> {
         self.device.alloc(bytes)
+    }
+
+    fn alloc_weight(&self, bytes: usize) -> Result<Self::Memory> {
+        self.device.alloc_weight(bytes)
+    }
+
+    fn poison(&self, memory: &mut Self::Memory, range: Range<usize>) {
+        self.device.poison(memory, range);
     }
 
     fn write(&self, memory: &mut Self::Memory, offset: usize, host: &[u8]) -> Result<()> {

@@ -74,7 +74,7 @@ impl Profiler<'_> {
         };
         request.validate()?;
         let embeddings = vec![0.5; 2 * tokens * part.config.caption_channels];
-        let text = Text { cleaned_prompt: request.prompt.clone(), tokens, embeddings };
+        let text = Text { tokens, embeddings };
         let denoiser = Denoiser::load(backend, part)?;
         let schedule = request.sampler.schedule(request.steps)?;
         self.observer.begin(Stage::Denoise, schedule.calls.len() as u64);

@@ -97,7 +97,10 @@ fn memory_is_counted_and_its_bounds_are_kept() {
     let third = dry.alloc(400).unwrap();
     assert_ne!(third.address(), address);
     assert_eq!((dry.peak_bytes(), dry.allocations(), dry.memory_info().unwrap().free), (900, 3, 100));
-    assert_eq!(dry.log()[2..], [Event::Free { address }, Event::Alloc { address: third.address(), bytes: 400 }]);
+    assert_eq!(
+        dry.log()[2..],
+        [Event::Free { address }, Event::Alloc { address: third.address(), bytes: 400, weight: false }]
+    );
 
     let mut host = [1; 4];
     dry.write(&mut second, 496, &host).unwrap();

@@ -4,9 +4,9 @@
 //! to count what a request costs, and to see what it would allocate.
 
 use super::{Device, Emulated, Launch, Memory, MemoryInfo};
-use crate::cuda::params::addresses;
+use crate::cuda::params::{Addresses, Fields};
 use crate::error::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ const MOST_SHARED: u32 = 99 << 10;
 /// Allocations start on multiples of this, and as much lies between them, so that a step beyond one is in none.
 const ALIGNMENT: u64 = 256;
 
+/// Who uses memory first that the host writes to.
+pub const COPY: &str = "copy";
+
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -28,6 +31,15 @@ pub enum Event {
         address: u64,
         /// Its size.
         bytes: usize,
+        /// Whether it is a parameter.
+        weight: bool,
+    },
+    /// Memory that is no parameter is used for the first time.
+    FirstUse {
+        /// Its first byte.
+        address: u64,
+        /// The kernel that does so; [`COPY`] if the host writes to it.
+        by: &'static str,
     },
     /// Memory was given back.
     Free {
@@ -37,7 +49,7 @@ pub enum Event {
     /// A kernel was launched.
     Launch {
         /// Entry point.
-        kernel: String,
+        kernel: &'static str,
         /// Blocks.
         grid: [u32; 3],
         /// Floating-point operations.
@@ -49,13 +61,40 @@ pub enum Event {
 
 #[derive(Debug)]
 struct State {
-    /// Starts and sizes of all that is allocated.
-    live: BTreeMap<u64, usize>,
+    /// All that is allocated, by where it starts.
+    live: BTreeMap<u64, Live>,
     /// Where the next allocation starts.
     next: u64,
     live_bytes: u64,
     peak_bytes: u64,
     log: Vec<Event>,
+    /// Kernels that were launched.
+    known: HashMap<&'static str, Known>,
+}
+
+#[derive(Debug)]
+struct Live {
+    bytes: usize,
+    /// Whether the log says who used it first, or need not.
+    used: bool,
+}
+
+/// A kernel, and where the addresses in its parameters are.
+#[derive(Clone, Debug)]
+struct Known {
+    name: &'static str,
+    threads: u32,
+    fields: Fields,
+    params_bytes: usize,
+    addresses: Arc<Addresses>,
+}
+
+impl Known {
+    fn fits(&self, launch: &Launch<'_>) -> bool {
+        self.threads == launch.threads
+            && self.params_bytes == launch.params.len()
+            && std::ptr::eq(self.fields, launch.fields)
+    }
 }
 
 /// A device that only counts.
@@ -81,13 +120,25 @@ impl Dry {
 
     /// A device with so many bytes.
     pub fn with_memory(total: u64) -> Self {
-        let state = State { live: BTreeMap::new(), next: 1 << 40, live_bytes: 0, peak_bytes: 0, log: Vec::new() };
+        let state = State {
+            live: BTreeMap::new(),
+            next: 1 << 40,
+            live_bytes: 0,
+            peak_bytes: 0,
+            log: Vec::new(),
+            known: HashMap::new(),
+        };
         Self { state: Arc::new(Mutex::new(state)), kernels: Emulated::new(0), total }
     }
 
     /// All allocations, frees and launches, in order.
     pub fn log(&self) -> Vec<Event> {
         self.state().log.clone()
+    }
+
+    /// The log so far, which starts anew.
+    pub fn take_log(&self) -> Vec<Event> {
+        std::mem::take(&mut self.state().log)
     }
 
     /// Most bytes that were allocated at once, as they were asked for.
@@ -104,32 +155,66 @@ impl Dry {
         lock(&self.state)
     }
 
-    /// What no GPU would take, or what would go wrong on one.
-    fn check(&self, launch: &Launch<'_>) -> std::result::Result<(), String> {
-        let Launch { grid, threads, shared_bytes, .. } = *launch;
-        if grid.iter().zip(MOST_BLOCKS).any(|(&blocks, most)| blocks == 0 || blocks > most) {
-            return Err(format!("the grid has a side of none, or of more than {MOST_BLOCKS:?} blocks"));
+    /// New memory.
+    fn give(&self, bytes: usize, weight: bool) -> Result<DryMemory> {
+        let mut state = self.state();
+        let (needed, free) = (bytes as u64, self.total - state.live_bytes);
+        if needed > free {
+            let suggestion = "ask for fewer frames or a smaller size".into();
+            return Err(Error::OutOfMemory { stage: "dry run".into(), needed, free, suggestion });
         }
-        if threads == 0 || threads > MOST_THREADS {
-            return Err(format!("a block has between 1 and {MOST_THREADS} threads"));
+        let address = state.next;
+        state.next += needed.next_multiple_of(ALIGNMENT) + ALIGNMENT;
+        state.live.insert(address, Live { bytes, used: weight });
+        state.live_bytes += needed;
+        state.peak_bytes = state.peak_bytes.max(state.live_bytes);
+        state.log.push(Event::Alloc { address, bytes, weight });
+        Ok(DryMemory { address, len: bytes, state: self.state.clone() })
+    }
+
+    /// The kernel of a launch.
+    fn known(&self, state: &mut State, launch: &Launch<'_>) -> Result<Known> {
+        if let Some(known) = state.known.get(launch.kernel).filter(|known| known.fits(launch)) {
+            return Ok(known.clone());
         }
-        if shared_bytes > MOST_SHARED {
-            return Err(format!("a block may have {MOST_SHARED} bytes of shared memory"));
-        }
-        let state = self.state();
-        match addresses(launch.fields, launch.params).into_iter().find(|&(_, address)| !state.holds(address)) {
-            Some((name, address)) => Err(format!("{name} is {address:#x}, which is in no buffer")),
-            None => Ok(()),
-        }
+        let name = self.kernels.find(launch)?.name();
+        let Launch { threads, fields, params, .. } = *launch;
+        let addresses = Arc::new(Addresses::among(fields));
+        let known = Known { name, threads, fields, params_bytes: params.len(), addresses };
+        state.known.insert(name, known.clone());
+        Ok(known)
     }
 }
 
+/// What no GPU would take.
+fn check_limits(launch: &Launch<'_>) -> std::result::Result<(), String> {
+    let Launch { grid, threads, shared_bytes, .. } = *launch;
+    if grid.iter().zip(MOST_BLOCKS).any(|(&blocks, most)| blocks == 0 || blocks > most) {
+        return Err(format!("the grid has a side of none, or of more than {MOST_BLOCKS:?} blocks"));
+    }
+    if threads == 0 || threads > MOST_THREADS {
+        return Err(format!("a block has between 1 and {MOST_THREADS} threads"));
+    }
+    if shared_bytes > MOST_SHARED {
+        return Err(format!("a block may have {MOST_SHARED} bytes of shared memory"));
+    }
+    Ok(())
+}
+
 impl State {
-    /// Whether an address is null or lies in something that is allocated.
-    fn holds(&self, address: u64) -> bool {
-        let below = self.live.range(..=address).next_back();
+    /// Notes that `by` uses the buffer that an address lies in. A null address is none, and any other must lie in one.
+    fn touch(&mut self, address: u64, by: &'static str) -> bool {
+        let below = self.live.range_mut(..=address).next_back();
         // A buffer of nothing has an address too.
-        address == 0 || below.is_some_and(|(&start, &bytes)| address < start + bytes.max(1) as u64)
+        match below.filter(|(start, live)| address < **start + live.bytes.max(1) as u64) {
+            Some((&start, live)) => {
+                if !std::mem::replace(&mut live.used, true) {
+                    self.log.push(Event::FirstUse { address: start, by });
+                }
+                true
+            }
+            None => address == 0,
+        }
     }
 }
 
@@ -172,23 +257,16 @@ impl Device for Dry {
     }
 
     fn alloc(&self, bytes: usize) -> Result<DryMemory> {
-        let mut state = self.state();
-        let (needed, free) = (bytes as u64, self.total - state.live_bytes);
-        if needed > free {
-            let suggestion = "ask for fewer frames or a smaller size".into();
-            return Err(Error::OutOfMemory { stage: "dry run".into(), needed, free, suggestion });
-        }
-        let address = state.next;
-        state.next += needed.next_multiple_of(ALIGNMENT) + ALIGNMENT;
-        state.live.insert(address, bytes);
-        state.live_bytes += needed;
-        state.peak_bytes = state.peak_bytes.max(state.live_bytes);
-        state.log.push(Event::Alloc { address, bytes });
-        Ok(DryMemory { address, len: bytes, state: self.state.clone() })
+        self.give(bytes, false)
+    }
+
+    fn alloc_weight(&self, bytes: usize) -> Result<DryMemory> {
+        self.give(bytes, true)
     }
 
     fn write(&self, memory: &mut DryMemory, offset: usize, host: &[u8]) -> Result<()> {
         assert!(offset + host.len() <= memory.len, "the copy lies in the buffer");
+        self.state().touch(memory.address, COPY);
         Ok(())
     }
 
@@ -200,10 +278,15 @@ impl Device for Dry {
     }
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {
-        self.kernels.find(launch)?;
-        self.check(launch).map_err(|problem| Error::launch(launch, problem))?;
-        let Launch { kernel, grid, flops, bytes, .. } = *launch;
-        self.state().log.push(Event::Launch { kernel: kernel.to_owned(), grid, flops, bytes });
+        let state = &mut *self.state();
+        let Known { name: kernel, addresses, .. } = self.known(state, launch)?;
+        check_limits(launch).map_err(|problem| Error::launch(launch, problem))?;
+        if let Some((name, address)) = addresses.read(launch.params).find(|&(_, address)| !state.touch(address, kernel))
+        {
+            return Err(Error::launch(launch, format!("{name} is {address:#x}, which is in no buffer")));
+        }
+        let Launch { grid, flops, bytes, .. } = *launch;
+        state.log.push(Event::Launch { kernel, grid, flops, bytes });
         Ok(())
     }
 

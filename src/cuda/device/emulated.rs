@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,15 @@ pub(super) struct Kernel {
     params_bytes: usize,
     entry: unsafe extern "C" fn(*const c_void),
     next: *const Kernel,
+}
+
+impl Kernel {
+    /// Its entry point.
+    pub(super) fn name(&self) -> &'static str {
+        // SAFETY: kernels and their names, which end in a zero, live as long as the program.
+        let name: &'static CStr = unsafe { CStr::from_ptr(self.name) };
+        name.to_str().expect("names of kernels are ASCII")
+    }
 }
 
 /// `emulator::Region` of kernels/emulator/block.h.
@@ -192,6 +202,10 @@ impl Device for Emulated {
     fn read(&self, memory: &HostMemory, offset: usize, host: &mut [u8]) -> Result<()> {
         host.copy_from_slice(&memory.bytes()[offset..offset + host.len()]);
         Ok(())
+    }
+
+    fn poison(&self, memory: &mut HostMemory, range: Range<usize>) {
+        memory.bytes_mut()[range].fill(POISON);
     }
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {

@@ -8,11 +8,12 @@ mod dry;
 mod emulated;
 
 pub use driver::{Driver, Gpu, architectures, driver_version};
-pub use dry::{Dry, Event};
+pub use dry::{COPY, Dry, Event};
 pub use emulated::Emulated;
 
 use super::params::Fields;
 use crate::error::Result;
+use std::ops::Range;
 use std::time::Duration;
 
 /// Memory on a device; freed when dropped.
@@ -72,6 +73,19 @@ pub trait Device {
     /// # Errors
     /// [`crate::Error::OutOfMemory`].
     fn alloc(&self, bytes: usize) -> Result<Self::Memory>;
+
+    /// The same for a parameter, for whoever tells parameters from activations.
+    ///
+    /// # Errors
+    /// As for [`Self::alloc`].
+    fn alloc_weight(&self, bytes: usize) -> Result<Self::Memory> {
+        self.alloc(bytes)
+    }
+
+    /// Makes a range of a buffer unlike anything sensible, where that shows what reads it before it is written.
+    fn poison(&self, memory: &mut Self::Memory, range: Range<usize>) {
+        let _ = (memory, range);
+    }
 
     /// Copies `host` to `offset` and on.
     fn write(&self, memory: &mut Self::Memory, offset: usize, host: &[u8]) -> Result<()>;

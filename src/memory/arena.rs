@@ -1,0 +1,159 @@
+//! One allocation for a whole stage, handed out as planned.
+
+use super::plan::{ALIGNMENT, Plan};
+use crate::cuda::device::{Device, Launch, Memory, MemoryInfo};
+use crate::cuda::params::Addresses;
+use crate::error::Result;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A device whose memory is one block of another's.
+///
+/// Allocations must come in the order and the sizes of the plan: a run that differs from its rehearsal is a bug of ours,
+/// and panics.
+pub struct Arena<D: Device> {
+    block: Arc<Block<D>>,
+}
+
+struct Block<D: Device> {
+    device: Arc<D>,
+    plan: Arc<Plan>,
+    address: u64,
+    memory: Mutex<D::Memory>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Allocations so far.
+    allocations: usize,
+    /// What is handed out: ends by starts, as offsets.
+    live: BTreeMap<u64, u64>,
+}
+
+/// A part of the block.
+pub struct Piece<D: Device> {
+    block: Arc<Block<D>>,
+    offset: u64,
+    len: usize,
+}
+
+impl<D: Device> Arena<D> {
+    /// Takes as much of `device` as the plan says.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub fn new(device: Arc<D>, plan: Arc<Plan>) -> Result<Self> {
+        let memory = device.alloc(usize::try_from(plan.bytes).expect("an arena is counted in bytes of memory"))?;
+        let address = memory.address();
+        assert_eq!(address % ALIGNMENT, 0, "devices align what they allocate");
+        let (memory, state) = (Mutex::new(memory), Mutex::default());
+        Ok(Self { block: Arc::new(Block { device, plan, address, memory, state }) })
+    }
+
+    /// Allocations so far.
+    pub fn allocations(&self) -> usize {
+        lock(&self.block.state).allocations
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    /// Notes that a range is handed out, which must be free.
+    fn take(&mut self, range: Range<u64>) {
+        let below = self.live.range(..range.end).next_back();
+        assert!(below.is_none_or(|(_, &end)| end <= range.start), "the plan gives {range:?} to two buffers at a time");
+        self.live.insert(range.start, range.end);
+    }
+
+    fn holds(&self, offset: u64) -> bool {
+        self.live.range(..=offset).next_back().is_some_and(|(_, &end)| offset < end)
+    }
+}
+
+impl<D: Device> Block<D> {
+    /// Whether every address of a launch is null or in a piece that is handed out.
+    fn holds(&self, launch: &Launch<'_>) -> bool {
+        let state = lock(&self.state);
+        let inside = |address: u64| address.checked_sub(self.address).is_some_and(|offset| state.holds(offset));
+        Addresses::among(launch.fields).read(launch.params).all(|(_, address)| address == 0 || inside(address))
+    }
+}
+
+impl<D: Device> Piece<D> {
+    /// Where bytes of it are in the block.
+    fn at(&self, offset: usize, len: usize) -> usize {
+        assert!(offset + len <= self.len, "the copy lies in the buffer");
+        self.offset as usize + offset
+    }
+}
+
+impl<D: Device> Memory for Piece<D> {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn address(&self) -> u64 {
+        self.block.address + self.offset
+    }
+}
+
+impl<D: Device> Drop for Piece<D> {
+    fn drop(&mut self) {
+        lock(&self.block.state).live.remove(&self.offset);
+    }
+}
+
+impl<D: Device> Device for Arena<D> {
+    type Memory = Piece<D>;
+
+    fn name(&self) -> String {
+        self.block.device.name()
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Piece<D>> {
+        let block = &self.block;
+        let mut state = lock(&block.state);
+        let number = state.allocations;
+        let planned = block.plan.buffers.get(number).map(|buffer| buffer.bytes);
+        assert_eq!(Some(bytes), planned, "allocation {number} of the run (left) is as in its rehearsal (right)");
+        let planned = &block.plan.buffers[number];
+        state.allocations += 1;
+        state.take(planned.offset..planned.offset + planned.room());
+        let start = planned.offset as usize;
+        block.device.poison(&mut lock(&block.memory), start..start + bytes);
+        Ok(Piece { block: block.clone(), offset: planned.offset, len: bytes })
+    }
+
+    fn write(&self, memory: &mut Piece<D>, offset: usize, host: &[u8]) -> Result<()> {
+        let offset = memory.at(offset, host.len());
+        self.block.device.write(&mut lock(&self.block.memory), offset, host)
+    }
+
+    fn read(&self, memory: &Piece<D>, offset: usize, host: &mut [u8]) -> Result<()> {
+        let offset = memory.at(offset, host.len());
+        self.block.device.read(&lock(&self.block.memory), offset, host)
+    }
+
+    fn launch(&self, launch: &Launch<'_>) -> Result<()> {
+        debug_assert!(self.block.holds(launch), "{} gets an address that is in no buffer", launch.kernel);
+        self.block.device.launch(launch)
+    }
+
+    fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
+        self.block.device.timed(work)
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.block.device.synchronize()
+    }
+
+    fn memory_info(&self) -> Result<MemoryInfo> {
+        self.block.device.memory_info()
+    }
+}

@@ -1,0 +1,189 @@
+//! Where the stages of a run get their backends from, each with memory of its own.
+
+use super::{Observer, Stage};
+use crate::backend::Backend;
+use crate::cpu::Cpu;
+use crate::cuda::device::{Device, Dry};
+use crate::cuda::{Cuda, Half};
+use crate::error::{Error, Result};
+use crate::memory::Savings;
+use crate::memory::arena::Arena;
+use crate::memory::choose::{self, Extent, Rehearsed, choose};
+use serde::Serialize;
+use std::cell::Cell;
+use std::sync::Arc;
+
+/// A stage's own host code, to be run on a device that executes nothing.
+pub type Rehearsal<'a> = &'a dyn Fn(&Cuda<Dry>, Savings, &dyn Observer) -> Result<()>;
+
+/// Hands out a backend per stage. A stage's memory is gone when its backend and its buffers are dropped.
+pub trait Devices {
+    /// What runs a stage.
+    type Backend: Backend;
+
+    /// Settles how a stage saves memory and, if it is planned, where its buffers lie.
+    ///
+    /// # Errors
+    /// Those of the rehearsal; [`Error::OutOfMemory`] if there is no room, whatever is saved.
+    fn plan(&self, stage: Stage, rehearsal: Rehearsal<'_>) -> Result<StagePlan>;
+
+    /// The backend of a stage that was planned so.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn open(&self, stage: Stage, plan: &StagePlan) -> Result<Self::Backend>;
+}
+
+/// How a stage will run.
+#[derive(Clone, Debug)]
+pub struct StagePlan {
+    /// What it saves.
+    pub savings: Savings,
+    /// Its memory and its work, where it was rehearsed.
+    pub rehearsed: Option<Rehearsed>,
+}
+
+/// How a stage used memory, for records.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageMemory {
+    /// Which stage.
+    pub stage: &'static str,
+    /// What it saved.
+    pub savings: Savings,
+    /// Bytes of its arena, where it has one.
+    pub arena_bytes: Option<u64>,
+}
+
+impl StageMemory {
+    /// Of a stage that was planned so.
+    pub fn of(stage: Stage, plan: &StagePlan) -> Self {
+        let arena_bytes = plan.rehearsed.as_ref().map(|rehearsed| rehearsed.plan.bytes);
+        Self { stage: stage.name(), savings: plan.savings, arena_bytes }
+    }
+}
+
+/// The CPU saves nothing and plans nothing: its pool grows and shrinks with what is in use.
+impl Devices for Cpu {
+    type Backend = Cpu;
+
+    fn plan(&self, _: Stage, _: Rehearsal<'_>) -> Result<StagePlan> {
+        Ok(StagePlan { savings: Savings::NONE, rehearsed: None })
+    }
+
+    fn open(&self, _: Stage, _: &StagePlan) -> Result<Cpu> {
+        Ok(self.clone())
+    }
+}
+
+/// Kernels on a device, each stage in one allocation that was planned by rehearsing it.
+pub struct Planned<D> {
+    device: Arc<D>,
+    /// Of the text encoder, and of the other models.
+    halves: [Half; 2],
+    /// Bytes that a stage may take.
+    limit: Option<u64>,
+    /// What is saved, where that is not to be chosen by the limit.
+    savings: Option<Savings>,
+}
+
+impl<D> Planned<D> {
+    /// Saves as little as a limit of bytes allows. `halves`: of the text encoder, and of the other models.
+    pub fn within(device: Arc<D>, halves: [Half; 2], limit: Option<u64>) -> Self {
+        Self { device, halves, limit, savings: None }
+    }
+
+    /// Saves just this.
+    pub fn saving(device: Arc<D>, halves: [Half; 2], savings: Savings) -> Self {
+        Self { device, halves, limit: None, savings: Some(savings) }
+    }
+
+    fn half(&self, stage: Stage) -> Half {
+        self.halves[usize::from(stage != Stage::Text)]
+    }
+}
+
+impl<D: Device> Devices for Planned<D> {
+    type Backend = Cuda<Arena<D>>;
+
+    fn plan(&self, stage: Stage, rehearsal: Rehearsal<'_>) -> Result<StagePlan> {
+        let candidates = match (self.savings, stage) {
+            (Some(savings), _) => vec![savings],
+            (None, Stage::Text) => choose::of_text(),
+            (None, Stage::Denoise) => choose::of_transformer(),
+            (None, Stage::Decode | Stage::Encode) => choose::of_vae(),
+        };
+        let rehearsed = choose(&candidates, self.limit, &|savings, extent, memory| {
+            let dry = Arc::new(Dry::with_memory(memory));
+            let observer = Rehearsing { units: Cell::new((extent == Extent::Start).then_some(UNITS)) };
+            match rehearsal(&Cuda::new(dry.clone(), self.half(stage)), savings, &observer) {
+                Err(Error::Interrupted) if observer.units.get() == Some(0) => {}
+                other => other?,
+            }
+            Ok(dry.take_log())
+        });
+        let rehearsed = rehearsed.map_err(|error| no_room(error, stage))?;
+        Ok(StagePlan { savings: rehearsed.savings, rehearsed: Some(rehearsed) })
+    }
+
+    fn open(&self, stage: Stage, plan: &StagePlan) -> Result<Self::Backend> {
+        let rehearsed = plan.rehearsed.as_ref().expect("what is planned here is rehearsed");
+        let arena = Arena::new(self.device.clone(), rehearsed.plan.clone())?;
+        Ok(Cuda::new(Arc::new(arena), self.half(stage)))
+    }
+}
+
+/// Units of work after which the start of a stage is over: no sampler remembers more calls of its model.
+const UNITS: u64 = 64;
+
+/// Says nothing, and interrupts after some units.
+struct Rehearsing {
+    /// Units that are left, if they are counted.
+    units: Cell<Option<u64>>,
+}
+
+impl Observer for Rehearsing {
+    fn begin(&self, _: Stage, _: u64) {}
+
+    fn advance(&self, units: u64) {
+        self.units.set(self.units.get().map(|left| left.saturating_sub(units)));
+    }
+
+    fn end(&self) {}
+
+    fn warn(&self, _: &str) {}
+
+    fn interrupted(&self) -> bool {
+        self.units.get() == Some(0)
+    }
+}
+
+/// Says which stage has no room, and what would help.
+fn no_room(error: Error, stage: Stage) -> Error {
+    let Error::OutOfMemory { needed, free, .. } = error else { return error };
+    let less = match stage {
+        Stage::Text => "",
+        Stage::Denoise => "; or fewer frames or a smaller --size",
+        Stage::Decode | Stage::Encode => "; or --tile-size or --tile-frames that are smaller, which changes the result",
+    };
+    let suggestion = format!("give it --memory {}MiB{less}", needed.div_ceil(1 << 20));
+    Error::OutOfMemory { stage: stage.name().into(), needed, free, suggestion }
+}
+
+/// All plans, or of the stages that have no room the one that needs most: with that much, the others fit, too.
+pub(super) fn all_fit<const N: usize>(plans: [Result<StagePlan>; N]) -> Result<[StagePlan; N]> {
+    let mut fitting = Vec::new();
+    let mut worst = None;
+    for plan in plans {
+        match (plan, &worst) {
+            (Ok(plan), _) => fitting.push(plan),
+            (Err(Error::OutOfMemory { needed, .. }), Some(Error::OutOfMemory { needed: most, .. }))
+                if needed <= *most => {}
+            (Err(error @ Error::OutOfMemory { .. }), _) => worst = Some(error),
+            (Err(error), _) => return Err(error),
+        }
+    }
+    match worst {
+        Some(error) => Err(error),
+        None => Ok(fitting.try_into().expect("every plan fits")),
+    }
+}

@@ -1,0 +1,266 @@
+use super::run;
+use osp::checkpoint::{Checkpoint, Need, WeightSource};
+use osp::cuda::device::{Device, Dry, Emulated, Event, Memory};
+use osp::cuda::{Cuda, Half};
+use osp::memory::Savings;
+use osp::memory::arena::Arena;
+use osp::memory::plan::Plan;
+use osp::pipeline::{Captions, Devices, Planned, Quiet, Rehearsal, Request, Stage, StagePlan, tokenize};
+use osp::sampler::Kind;
+use osp::{Error, Result, preset};
+use proptest::prelude::*;
+use std::path::Path;
+use std::sync::Arc;
+
+const HALVES: [Half; 2] = [Half::Bf16, Half::F16];
+
+/// A device that takes every buffer by itself.
+struct Loose<D>(Arc<D>, Savings);
+
+impl<D: Device> Devices for Loose<D> {
+    type Backend = Cuda<D>;
+
+    fn plan(&self, _: Stage, _: Rehearsal<'_>) -> Result<StagePlan> {
+        Ok(StagePlan { savings: self.1, rehearsed: None })
+    }
+
+    fn open(&self, stage: Stage, _: &StagePlan) -> Result<Cuda<D>> {
+        Ok(Cuda::new(self.0.clone(), HALVES[usize::from(stage != Stage::Text)]))
+    }
+}
+
+/// The tiny model of the golden data.
+fn tiny(weights: WeightSource) -> Checkpoint {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pipeline");
+    Checkpoint::open(&folder, None, None, weights, Need::Everything).unwrap()
+}
+
+fn request(frames: usize, [height, width]: [usize; 2], sampler: Kind, steps: usize, guidance: f32) -> Request {
+    Request {
+        prompt: "a cat".into(),
+        negative_prompt: "a dog, a cow and a horse".into(),
+        clean_caption: false,
+        frames,
+        height,
+        width,
+        sampler,
+        steps,
+        guidance,
+        seed: 1,
+        tiling: Some(osp::model::vae::tiling::Tiling::default()),
+    }
+}
+
+fn savings() -> impl Strategy<Value = Savings> {
+    let parts = prop::sample::select(vec![1, 2, 4, 8]);
+    let frames = prop::sample::select(vec![None, Some(16), Some(8), Some(4)]);
+    (any::<[bool; 3]>(), parts, frames).prop_map(|([text, transformer, halves], transformer_parts, vae_frames)| {
+        Savings {
+            stream_text: text,
+            stream_transformer: transformer,
+            halves_in_turn: halves,
+            transformer_parts,
+            vae_frames,
+        }
+    })
+}
+
+fn requests() -> impl Strategy<Value = (Request, usize)> {
+    let sides = || prop::sample::select(vec![16, 32, 48]);
+    let kinds = prop::sample::select(Kind::ALL.to_vec());
+    let guidance = prop::sample::select(vec![1.0f32, 7.5]);
+    let frames = prop::sample::select(vec![1, 5, 17, 33]);
+    (frames, sides(), sides(), kinds, 2usize..8, guidance, 1usize..20).prop_map(
+        |(frames, height, width, kind, steps, guidance, tokens)| {
+            (request(frames, [height, width], kind, steps, guidance), tokens)
+        },
+    )
+}
+
+/// The parts of a log between the moments at which nothing is allocated.
+fn stages(log: Vec<Event>) -> Vec<Vec<Event>> {
+    let mut stages = vec![Vec::new()];
+    let mut alive = 0;
+    for event in log {
+        alive += match event {
+            Event::Alloc { .. } => 1,
+            Event::Free { .. } => -1,
+            _ => 0,
+        };
+        stages.last_mut().unwrap().push(event);
+        if alive == 0 {
+            stages.push(Vec::new());
+        }
+    }
+    stages.pop();
+    stages
+}
+
+fn launches(log: &[Event]) -> Vec<Event> {
+    log.iter().filter(|event| matches!(event, Event::Launch { .. })).cloned().collect()
+}
+
+fn allocated(log: &[Event]) -> Vec<u64> {
+    let bytes = |event: &Event| if let Event::Alloc { bytes, .. } = event { Some(*bytes as u64) } else { None };
+    log.iter().filter_map(bytes).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn what_is_planned_is_what_is_taken((request, tokens) in requests(), savings in savings(), again in any::<bool>()) {
+        prop_assume!(request.validate().is_ok());
+        let checkpoint = tiny(WeightSource::Shapes);
+        let captions = vec![Captions::counted(tokens, request.guidance); if again { 2 } else { 1 }];
+        let requests = vec![request; captions.len()];
+
+        let dry = Arc::new(Dry::new());
+        let sampled = run(&Planned::saving(dry.clone(), HALVES, savings), &checkpoint, &requests, &captions).unwrap();
+        let planned: Vec<u64> = sampled.outcomes[0].memory.iter().map(|stage| stage.arena_bytes.unwrap()).collect();
+        let log = dry.take_log();
+        prop_assert_eq!(allocated(&log), planned.clone());
+        let logs = stages(log.clone());
+        prop_assert_eq!(logs.len(), 3);
+        prop_assert_eq!(dry.peak_bytes(), *planned.iter().max().unwrap());
+
+        // The same without planning: another log, which plans to the same.
+        let dry = Arc::new(Dry::new());
+        let loose = run(&Loose(dry.clone(), savings), &checkpoint, &requests, &captions).unwrap();
+        prop_assert_eq!(loose.bytes.len(), sampled.bytes.len());
+        let loose = dry.take_log();
+        prop_assert_eq!(launches(&loose), launches(&log));
+        let replanned: Vec<u64> = logs_of(loose).iter().map(|log| Plan::of(log).bytes).collect();
+        prop_assert_eq!(replanned, planned);
+    }
+}
+
+/// The logs of text encoder, transformer and decoder, which may allocate and free more than once: the last two load their
+/// models when the one before has left.
+fn logs_of(log: Vec<Event>) -> Vec<Vec<Event>> {
+    let mut logs: Vec<Vec<Event>> = vec![Vec::new(); 3];
+    let mut parts = stages(log).into_iter();
+    logs[0] = parts.next().unwrap();
+    logs[1] = parts.next().unwrap();
+    logs[2] = parts.flatten().collect();
+    logs
+}
+
+#[test]
+fn the_emulator_samples_the_same_bits_in_an_arena() {
+    let checkpoint = tiny(WeightSource::Files);
+    let requests = [request(5, [32, 16], Kind::Ddim, 2, 7.5)];
+    let captions = tokenize(&checkpoint, &requests, &Quiet).unwrap();
+    let device = Arc::new(Emulated::new(0));
+    let loose = run(&Loose(device.clone(), Savings::NONE), &checkpoint, &requests, &captions).unwrap();
+    for savings in [Savings::NONE, Savings::MOST] {
+        let planned = Planned::saving(device.clone(), HALVES, savings);
+        let planned = run(&planned, &checkpoint, &requests, &captions).unwrap();
+        assert!(planned.bytes == loose.bytes);
+        let bits = |latent: &[f32]| latent.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&planned.outcomes[0].latent), bits(&loose.outcomes[0].latent));
+    }
+    assert_eq!(device.memory_info().unwrap().free, u64::MAX);
+}
+
+/// An arena for a plan of two buffers that live together, the second of which starts at `offset`.
+fn arena(offset: u64) -> Arena<Emulated> {
+    let alloc = |address| Event::Alloc { address, bytes: 300, weight: false };
+    let mut plan = Plan::of(&[alloc(256), alloc(1024)]);
+    assert_eq!((plan.bytes, plan.buffers[1].offset), (1024, 512));
+    plan.buffers[1].offset = offset;
+    Arena::new(Arc::new(Emulated::new(0)), Arc::new(plan)).unwrap()
+}
+
+#[test]
+fn pieces_of_an_arena_are_poisoned_each_time() {
+    let arena = arena(512);
+    let mut first = arena.alloc(300).unwrap();
+    arena.write(&mut first, 0, &[1; 300]).unwrap();
+    let second = arena.alloc(300).unwrap();
+    assert_eq!(second.address() - first.address(), 512);
+    let mut host = [0; 300];
+    arena.read(&second, 0, &mut host).unwrap();
+    assert_eq!(host, [0xCB; 300]);
+    arena.read(&first, 0, &mut host).unwrap();
+    assert_eq!((host, arena.allocations()), ([1; 300], 2));
+}
+
+#[test]
+#[should_panic(expected = "as in its rehearsal")]
+fn an_allocation_of_another_size_is_a_bug() {
+    let _ = arena(512).alloc(299);
+}
+
+#[test]
+#[should_panic(expected = "as in its rehearsal")]
+fn an_allocation_too_many_is_a_bug() {
+    let arena = arena(512);
+    let _pieces = [(); 3].map(|()| arena.alloc(300));
+}
+
+#[test]
+#[should_panic(expected = "two buffers at a time")]
+fn a_plan_that_overlaps_is_a_bug() {
+    let arena = arena(256);
+    let _pieces = [(); 2].map(|()| arena.alloc(300));
+}
+
+#[test]
+#[should_panic(expected = "the copy lies in the buffer")]
+fn a_copy_beyond_a_piece_is_a_bug() {
+    let arena = arena(512);
+    let mut first = arena.alloc(300).unwrap();
+    let _ = arena.write(&mut first, 299, &[0; 2]);
+}
+
+/// A limit in bytes that the plan of every stage keeps, or the error.
+fn within(limit: u64) -> Result<Vec<(Savings, u64)>> {
+    let checkpoint = tiny(WeightSource::Shapes);
+    let requests = [request(17, [32, 32], Kind::Pndm, 4, 7.5)];
+    let captions = [Captions::counted(9, 7.5)];
+    let devices = Planned::within(Arc::new(Dry::new()), HALVES, Some(limit));
+    let sampled = run(&devices, &checkpoint, &requests, &captions)?;
+    Ok(sampled.outcomes[0].memory.iter().map(|stage| (stage.savings, stage.arena_bytes.unwrap())).collect())
+}
+
+#[test]
+fn a_limit_is_kept_or_refused_before_any_work() {
+    let roomy = within(1 << 30).unwrap();
+    assert!(roomy.iter().all(|&(savings, _)| savings == Savings::NONE));
+    let error = within(10_000).unwrap_err();
+    let Error::OutOfMemory { needed, free: 10_000, suggestion, .. } = &error else { panic!("{error}") };
+    assert!(suggestion.contains("--memory"), "{error}");
+    let tight = within(*needed).unwrap();
+    assert!(tight.iter().all(|(_, bytes)| bytes <= needed), "{tight:?}");
+    assert!(tight.iter().any(|(_, bytes)| bytes == needed), "{tight:?}");
+    assert!(matches!(within(needed - 1), Err(Error::OutOfMemory { .. })));
+}
+
+/// Prints what 221 frames of 512×512 need with PNDM's 150 steps and guidance, each stage with no savings and with most.
+#[test]
+fn table_221x512x512() {
+    let checkpoint = preset::open("v1.1.0", Some(221)).unwrap();
+    let requests = [request(221, [512, 512], Kind::Pndm, 150, 7.5)];
+    let captions = [Captions::counted(120, 7.5)];
+    println!("{:<12} {:<60} {:>8} {:>8} {:>9}  dominated by", "stage", "savings", "GiB", "weights", "launches");
+    for savings in [Savings::NONE, Savings::MOST] {
+        let devices = Planned::saving(Arc::new(Dry::new()), [Half::Bf16; 2], savings);
+        let plans = osp::pipeline::plan(&devices, &checkpoint, &requests, &captions).unwrap();
+        for (stage, plan) in [("text", plans.text), ("denoise", plans.denoise), ("decode", plans.decode)] {
+            let rehearsed = plan.rehearsed.unwrap();
+            let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+            let (plan, work) = (rehearsed.plan, rehearsed.work);
+            println!(
+                "{stage:<12} {:<60} {:>8.3} {:>8.3} {:>9}  {:?}",
+                savings.to_string(),
+                gib(plan.bytes),
+                gib(plan.weights()),
+                work.launches(),
+                &plan.peak.by[..plan.peak.by.len().min(3)]
+            );
+            // An arena wastes hardly anything over what is alive at once.
+            assert!(gib(plan.bytes) <= 1.02 * gib(plan.peak.bytes), "{stage}: {} {}", plan.bytes, plan.peak.bytes);
+        }
+    }
+}
