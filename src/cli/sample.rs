@@ -9,7 +9,7 @@ use super::output::{check_file, marked, record_path, slug};
 use super::record::{Origin, Record, Tiles};
 use osp::checkpoint::{Defaults, Need};
 use osp::memory::Savings;
-use osp::pipeline::{self, FrameSink, Outcome, Request};
+use osp::pipeline::{self, FrameSink, Outcome, Request, TextCache};
 use osp::sampler::Kind;
 use osp::video::{Clip, Format, FrameRate, VideoInfo, Writer, check_writable, resize, sheet, write_clip};
 use osp::{Error, Result};
@@ -72,6 +72,9 @@ pub struct Args {
     /// Take prompts as they are, but for lower case, instead of removing links, markup and odd characters
     #[arg(long)]
     no_clean_caption: bool,
+    /// Encode every prompt anew, instead of looking first among the text embeddings of earlier runs
+    #[arg(long)]
+    no_cache: bool,
     #[command(flatten)]
     tiles: TilingArgs,
     /// Also write the latent, for `osp decode`
@@ -109,9 +112,11 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 
     let requests: Vec<Request> = plan.jobs.iter().map(|job| job.request.clone()).collect();
     let mut sink = Sink::new(&plan, args.fps, Origin::new(&model, device.name()), console);
+    let cache = if args.no_cache { None } else { TextCache::of_user() };
+    let cache = cache.as_ref();
     match &device {
         Chosen::Cpu(cpu) => {
-            pipeline::sample(cpu, cpu, &model.checkpoint, &requests, Savings::NONE, console, &mut sink)?
+            pipeline::sample(cpu, cpu, &model.checkpoint, &requests, Savings::NONE, cache, console, &mut sink)?
         }
         Chosen::Emulated(kernels) => {
             pipeline::sample(
@@ -120,6 +125,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
                 &model.checkpoint,
                 &requests,
                 Savings::NONE,
+                cache,
                 console,
                 &mut sink,
             )?;
@@ -131,6 +137,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
                 &model.checkpoint,
                 &requests,
                 Savings::NONE,
+                cache,
                 console,
                 &mut sink,
             )?;
@@ -254,6 +261,7 @@ struct Sink<'a> {
 struct Facts<'a> {
     prompt: &'a str,
     cleaned_prompt: &'a str,
+    text_cached: bool,
     negative_prompt: &'a str,
     clean_caption: bool,
     seed: u64,
@@ -299,6 +307,7 @@ impl<'a> Sink<'a> {
         Facts {
             prompt: &request.prompt,
             cleaned_prompt: &outcome.cleaned_prompt,
+            text_cached: outcome.text_cached,
             negative_prompt: &request.negative_prompt,
             clean_caption: request.clean_caption,
             seed: request.seed,

@@ -5,14 +5,16 @@ mod coder;
 mod denoise;
 mod layout;
 mod text;
+mod text_cache;
 
 pub use coder::{decode, encode};
 pub use layout::{nchw_from_nhwc, nhwc_from_nchw};
 pub use text::Text;
+pub use text_cache::TextCache;
 
 pub(crate) use coder::{download, load_decoder, load_encoder};
 pub(crate) use denoise::{Denoiser, Noise};
-pub(crate) use text::TextStage;
+pub(crate) use text::embed;
 
 use crate::backend::Backend;
 use crate::checkpoint::Checkpoint;
@@ -176,6 +178,8 @@ pub struct Timings {
 pub struct Outcome {
     /// The caption after cleaning.
     pub cleaned_prompt: String,
+    /// Whether the text embeddings came from the cache.
+    pub text_cached: bool,
     /// Model calls of the sampler.
     pub model_calls: usize,
     /// Final latent, `[frames/4 + 1, height/8, width/8, 4]`, before the division by 0.18215.
@@ -194,8 +198,8 @@ pub trait FrameSink {
     fn end(&mut self, index: usize, outcome: &Outcome) -> Result<()>;
 }
 
-/// Samples all requests: first all captions on the backend `text`, then all latents and then all videos on the backend
-/// `video`, so that one model at a time is open.
+/// Samples all requests: first all captions on the backend `text`, unless `cache` has them, then all latents and then all
+/// videos on the backend `video`, so that one model at a time is open.
 ///
 /// # Errors
 /// Those of [`Request::validate`], of reading weights, of the devices and of `sink`; [`Error::Interrupted`].
@@ -205,6 +209,7 @@ pub fn sample<T: Backend, V: Backend>(
     checkpoint: &Checkpoint,
     requests: &[Request],
     savings: Savings,
+    cache: Option<&TextCache>,
     observer: &dyn Observer,
     sink: &mut (dyn FrameSink + Send),
 ) -> Result<()> {
@@ -212,8 +217,8 @@ pub fn sample<T: Backend, V: Backend>(
         request.validate()?;
     }
     let start = Instant::now();
-    let texts =
-        text_stage(text, checkpoint, requests, savings, observer).map_err(|error| error.during("text encoder"))?;
+    let texts = text_stage(text, checkpoint, requests, savings, cache, observer);
+    let texts = texts.map_err(|error| error.during("text encoder"))?;
     let text_seconds = start.elapsed().as_secs_f64();
 
     let outcomes = denoise_stage(video, checkpoint, requests, &texts, savings, observer);
@@ -229,25 +234,13 @@ fn text_stage<B: Backend>(
     checkpoint: &Checkpoint,
     requests: &[Request],
     savings: Savings,
+    cache: Option<&TextCache>,
     observer: &dyn Observer,
 ) -> Result<Vec<Text>> {
     let part = checkpoint.text_encoder.as_ref().expect("opened for sampling");
     let transformer = checkpoint.transformer.as_ref().expect("opened for sampling");
-    let stage = TextStage::load(backend, part, transformer.config.model_max_length)?;
-    observer.begin(Stage::Text, requests.iter().map(|request| stage.units(request.guidance)).sum());
-    let encode = |request: &Request| {
-        stage.encode(
-            backend,
-            &request.prompt,
-            &request.negative_prompt,
-            request.clean_caption,
-            request.guidance,
-            observer,
-        )
-    };
-    let texts = requests.iter().map(encode).collect::<Result<_>>()?;
-    observer.end();
-    Ok(texts)
+    let max_tokens = transformer.config.model_max_length;
+    embed(backend, part, max_tokens, requests, savings, cache, observer)
 }
 
 fn denoise_stage<B: Backend>(
@@ -264,7 +257,7 @@ fn denoise_stage<B: Backend>(
     for (request, text) in requests.iter().zip(texts) {
         let start = Instant::now();
         if denoiser.is_none() {
-            denoiser = Some(Denoiser::load(backend, part)?);
+            denoiser = Some(Denoiser::load(backend, part, savings)?);
         }
         let denoiser = denoiser.as_ref().expect("just loaded");
         denoiser.warn_of_other_lengths(request, observer);
@@ -274,6 +267,7 @@ fn denoise_stage<B: Backend>(
         observer.end();
         outcomes.push(Outcome {
             cleaned_prompt: text.cleaned_prompt.clone(),
+            text_cached: text.cached,
             model_calls: schedule.calls.len(),
             latent,
             timings: Timings { denoise: start.elapsed().as_secs_f64(), ..Timings::default() },

@@ -5,7 +5,7 @@ use super::{Check, Precision, relative_l2, tolerance};
 use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, Need, WeightSource};
 use crate::error::{Error, Result};
-use crate::pipeline::{Denoiser, Noise, Quiet, Request, TextStage, decode, nchw_from_nhwc};
+use crate::pipeline::{Denoiser, Noise, Quiet, Request, decode, embed, nchw_from_nhwc};
 use crate::sampler::Kind;
 use serde::Deserialize;
 
@@ -29,21 +29,15 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
     let checkpoint = Checkpoint::open(check.folder, None, None, WeightSource::Files, Need::Everything)?;
     let transformer = checkpoint.transformer.as_ref().expect("everything was opened");
     let encoder = checkpoint.text_encoder.as_ref().expect("everything was opened");
-    let text_stage = TextStage::load(backend, encoder, transformer.config.model_max_length)?;
-    let denoiser = Denoiser::load(backend, transformer)?;
+    let max_tokens = transformer.config.model_max_length;
+    let denoiser = Denoiser::load(backend, transformer, check.savings)?;
     let golden = Golden::open(check.folder)?;
     for (name, case) in golden.cases() {
         let case: Case = golden.read(name, case)?;
         let request = request(&case)?;
         request.validate()?;
-        let text = text_stage.encode(
-            backend,
-            &request.prompt,
-            &request.negative_prompt,
-            request.clean_caption,
-            request.guidance,
-            &Quiet,
-        )?;
+        let requests = std::slice::from_ref(&request);
+        let text = embed(backend, encoder, max_tokens, requests, check.savings, None, &Quiet)?.remove(0);
         let schedule = request.sampler.schedule(request.steps)?;
         let mut draws = draws(&golden, name)?.into_iter();
         if draws.len() != 1 + schedule.calls.iter().filter(|call| call.draws_noise).count() {
