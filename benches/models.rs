@@ -77,13 +77,13 @@ fn transform(backend: &Cpu, name: &str, [frames, height, width]: [usize; 3], tor
     let config = published().transformer.expect("the preset has all parts").config;
     let source = weights(&config);
     let model = Latte::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
-    let shape = Shape { samples: 1, frames, rows: height / 2, columns: width / 2, temporal: frames > 1 };
+    let shape = Shape { samples: 1, batch: 1, frames, rows: height / 2, columns: width / 2, temporal: frames > 1 };
     let captions = backend.upload(&values(TEXT_TOKENS * config.caption_channels)).expect("host memory");
-    let mut prepared = model.prepare(backend, shape, &captions, TEXT_TOKENS, None).expect("sizes fit");
+    let prepared = model.prepare(backend, shape, &captions, TEXT_TOKENS, None).expect("sizes fit");
     let latent = backend.upload(&values(frames * height * width * 4)).expect("host memory");
     let mut out = backend.alloc(frames * height * width * 4).expect("host memory");
     time(name, torch_seconds, || {
-        model.forward(backend, &mut prepared, &latent, 500.0, 4, &mut out).expect("sizes fit");
+        model.forward(backend, &prepared, &latent, 500.0, 4, &mut out).expect("sizes fit");
     });
 }
 

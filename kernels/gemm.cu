@@ -4,8 +4,8 @@
 //     out = y,  out += y  or  out += gate·y
 //
 // x [rows, in_features], weight [out_features (gated: twice as many), in_features], bias [rows of the weight] or null,
-// out [rows, out_features], all T. gate: row r reads its out_features values at (r / rows_per_gate)·gate_stride +
-// gate_offset.
+// out [rows, out_features], all T. gate: row r reads its out_features values at
+// ((first_row + r) / rows_per_gate)·gate_stride + gate_offset. A part of a larger product has its addresses moved on.
 //
 // A block makes one tile of the product. Slices of x and W, TILE_K deep, come into a ring of STAGES in shared memory by
 // asynchronous copies, zeros where the matrices end. A warp multiplies WARP_M×32 of the tile: fragments by ldmatrix,
@@ -36,7 +36,7 @@ struct GemmParams {
     std::int32_t rows_per_gate;
     std::int32_t gate_stride;
     std::int32_t gate_offset;
-    std::int32_t padding;
+    std::int32_t first_row;
 };
 
 // Values of `activation` and `store`. All threads take the same way, once per tile: no reason for kernels of their own.
@@ -221,7 +221,7 @@ template <typename T> __device__ __forceinline__ void finish(const GemmParams &p
     T *out = static_cast<T *>(p.out) + static_cast<std::int64_t>(row) * p.out_features + column;
     if (p.store != STORE_OVERWRITE) {
         if (p.store == STORE_ADD_GATED) {
-            const std::int64_t sample = row / p.rows_per_gate;
+            const std::int64_t sample = (row + p.first_row) / p.rows_per_gate;
             const T *gate = static_cast<const T *>(p.gate) + sample * p.gate_stride + p.gate_offset + column;
             const Eight factors = load_eight(gate, count, p.wide);
 #pragma unroll

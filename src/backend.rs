@@ -75,6 +75,23 @@ pub trait Backend {
     /// Values keep their stored precision.
     fn weight(&self, parts: Vec<Tensor>) -> Result<Self::Weight>;
 
+    /// The same, on its way: the parameter's memory is taken now, and its values are brought by the next
+    /// [`Self::bring_ahead`], beside what is launched between the two calls. Nothing may use it before
+    /// [`Self::join_ahead`].
+    fn weight_ahead(&self, parts: Vec<Tensor>) -> Result<Self::Weight> {
+        self.weight(parts)
+    }
+
+    /// Starts to bring the values of everything from [`Self::weight_ahead`].
+    fn bring_ahead(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What is called from here on finds the values that were brought.
+    fn join_ahead(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// A small parameter's values (mix factors, modulation tables) on the host.
     fn weight_values(&self, weight: &Self::Weight) -> Result<Vec<f32>>;
 

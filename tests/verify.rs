@@ -15,22 +15,29 @@ fn golden(name: &str) -> PathBuf {
 
 /// Runs all golden folders at or below `name` on the CPU; at least `cases` comparisons must be made and all must pass.
 fn check(name: &str, cases: usize) {
-    check_on(&Cpu::new(), Precision::F32, name, cases);
+    check_on(&Cpu::new(), Precision::F32, Savings::NONE, name, cases);
 }
 
 /// The same on the emulated GPU, in both of its types.
 fn check_emulated(name: &str, cases: usize) {
     for (half, precision) in [(Half::F16, Precision::F16), (Half::Bf16, Precision::Bf16)] {
-        check_on(&Cuda::new(Arc::new(Emulated::new(0)), half), precision, name, cases);
+        check_on(&Cuda::new(Arc::new(Emulated::new(0)), half), precision, Savings::NONE, name, cases);
     }
 }
 
-fn check_on<B: Backend>(backend: &B, precision: Precision, name: &str, cases: usize) {
+/// The same with and without everything that saves memory: the errors must be equal to the last bit.
+fn check_saving<B: Backend>(backend: &B, precision: Precision, name: &str, cases: usize) {
+    let [none, most] = [Savings::NONE, Savings::MOST].map(|savings| check_on(backend, precision, savings, name, cases));
+    assert_eq!(none, most, "{name} on {}", backend.name());
+}
+
+/// Returns the errors, as bits.
+fn check_on<B: Backend>(backend: &B, precision: Precision, savings: Savings, name: &str, cases: usize) -> Vec<u64> {
     let mut failed = Vec::new();
-    let mut count = 0;
+    let mut errors = Vec::new();
     for folder in find(&golden(name)).unwrap() {
         let mut report = |result: osp::verify::CaseResult| {
-            count += 1;
+            errors.push(result.error.to_bits());
             let line = format!(
                 "{} {}: {} {:.3e}, allowed {:.3e}",
                 result.folder.display(),
@@ -44,10 +51,12 @@ fn check_on<B: Backend>(backend: &B, precision: Precision, name: &str, cases: us
                 failed.push(line);
             }
         };
-        run(&folder, backend, precision, Savings::NONE, &mut report).unwrap();
+        run(&folder, backend, precision, savings, &mut report).unwrap();
     }
+    let count = errors.len();
     assert!(failed.is_empty(), "{} of {count} failed:\n{}", failed.len(), failed.join("\n"));
     assert!(count >= cases, "only {count} comparisons were made, expected {cases}");
+    errors
 }
 
 #[test]
@@ -84,6 +93,19 @@ fn transformer_with_every_option() {
 #[test]
 fn transformer_with_every_option_on_the_emulated_gpu() {
     TRANSFORMERS.into_iter().for_each(|(name, cases)| check_emulated(name, cases));
+}
+
+#[test]
+fn models_with_all_savings() {
+    TRANSFORMERS.into_iter().for_each(|(name, cases)| check_saving(&Cpu::new(), Precision::F32, name, cases));
+    check_saving(&Cpu::new(), Precision::F32, "pipeline", 19);
+}
+
+#[test]
+fn models_with_all_savings_on_the_emulated_gpu() {
+    let backend = Cuda::new(Arc::new(Emulated::new(0)), Half::Bf16);
+    TRANSFORMERS.into_iter().for_each(|(name, cases)| check_saving(&backend, Precision::Bf16, name, cases));
+    check_saving(&backend, Precision::Bf16, "pipeline/text_encoder", 4);
 }
 
 #[test]

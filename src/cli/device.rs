@@ -8,7 +8,7 @@ use osp::cpu::Cpu;
 use osp::cuda::device::{Device, Driver, Emulated};
 use osp::cuda::{Cuda, Half};
 use osp::model::vae::tiling::Tiling;
-use osp::pipeline::{FrameSink, Planned, Request, StageMemory, decode_planned, encode_planned};
+use osp::pipeline::{FrameSink, Planned, Request, StageMemory, TextCache, decode_planned, encode_planned};
 use osp::verify::Precision;
 use osp::{Error, Result, pipeline};
 use std::sync::Arc;
@@ -184,17 +184,18 @@ impl Chosen {
         limit: Option<u64>,
         checkpoint: &Checkpoint,
         requests: &[Request],
+        cache: Option<&TextCache>,
         console: &Console,
         sink: &mut (dyn FrameSink + Send),
     ) -> Result<()> {
         let captions = pipeline::tokenize(checkpoint, requests, console)?;
         match self {
-            Self::Cpu(cpu) => pipeline::sample(cpu, checkpoint, requests, &captions, console, sink),
+            Self::Cpu(cpu) => pipeline::sample(cpu, checkpoint, requests, &captions, cache, console, sink),
             Self::Emulated(kernels) => {
-                pipeline::sample(&kernels.planned(limit), checkpoint, requests, &captions, console, sink)
+                pipeline::sample(&kernels.planned(limit), checkpoint, requests, &captions, cache, console, sink)
             }
             Self::Gpu(kernels) => {
-                pipeline::sample(&kernels.planned(limit), checkpoint, requests, &captions, console, sink)
+                pipeline::sample(&kernels.planned(limit), checkpoint, requests, &captions, cache, console, sink)
             }
         }
     }

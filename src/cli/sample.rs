@@ -8,7 +8,7 @@ use super::model;
 use super::output::{check_file, marked, record_path, slug};
 use super::record::{Origin, Record, Tiles};
 use osp::checkpoint::{Defaults, Need};
-use osp::pipeline::{FrameSink, Outcome, Request, StageMemory};
+use osp::pipeline::{FrameSink, Outcome, Request, StageMemory, TextCache};
 use osp::sampler::Kind;
 use osp::video::{Clip, Format, FrameRate, VideoInfo, Writer, check_writable, resize, sheet, write_clip};
 use osp::{Error, Result};
@@ -71,6 +71,9 @@ pub struct Args {
     /// Take prompts as they are, but for lower case, instead of removing links, markup and odd characters
     #[arg(long)]
     no_clean_caption: bool,
+    /// Encode every prompt anew, instead of looking first among the text embeddings of earlier runs
+    #[arg(long)]
+    no_cache: bool,
     #[command(flatten)]
     tiles: TilingArgs,
     /// Also write the latent, for `osp decode`
@@ -111,7 +114,8 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 
     let requests: Vec<Request> = plan.jobs.iter().map(|job| job.request.clone()).collect();
     let mut sink = Sink::new(&plan, args.fps, Origin::new(&model, device.name()), console);
-    device.sample(limit, &model.checkpoint, &requests, console, &mut sink)?;
+    let cache = if args.no_cache { None } else { TextCache::of_user() };
+    device.sample(limit, &model.checkpoint, &requests, cache.as_ref(), console, &mut sink)?;
     sink.write_grid()
 }
 
@@ -230,6 +234,7 @@ struct Sink<'a> {
 struct Facts<'a> {
     prompt: &'a str,
     cleaned_prompt: &'a str,
+    text_cached: bool,
     negative_prompt: &'a str,
     clean_caption: bool,
     seed: u64,
@@ -276,6 +281,7 @@ impl<'a> Sink<'a> {
         Facts {
             prompt: &request.prompt,
             cleaned_prompt: &outcome.cleaned_prompt,
+            text_cached: outcome.text_cached,
             negative_prompt: &request.negative_prompt,
             clean_caption: request.clean_caption,
             seed: request.seed,

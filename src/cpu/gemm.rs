@@ -35,19 +35,24 @@ pub(super) fn linear(
     gate: Option<&[f32]>,
     out: &mut [f32],
 ) {
-    if out.is_empty() {
+    if op.rows == 0 || op.out_features == 0 {
         return;
     }
+    let place = op.place();
     let bias = bias.map(Weight::to_f32);
-    let narrow = op.rows <= NARROW_ROWS;
+    let x = &x[place.x * op.in_features..][..op.rows * op.in_features];
+    // Inner products add up in another order than tiles, so the whole product decides, not the part.
+    let narrow = place.rows <= NARROW_ROWS;
     let mut copy = None;
     let call = Call {
         op,
         x: if narrow { Rows { values: x, stride: op.in_features } } else { spread(x, op.in_features, &mut copy) },
         weight,
-        bias: bias.as_deref(),
+        bias: bias.as_deref().map(|bias| &bias[place.weight..]),
         gate,
-        out: SharedMut::new(out),
+        out: SharedMut::new(&mut out[place.out * op.out_features..][..op.rows * op.out_features]),
+        first_gate: place.out,
+        first_weight: place.weight,
         halves: if op.activation == Activation::GatedGeluTanh { 2 } else { 1 },
         micro: Micro::best(),
     };
@@ -66,6 +71,10 @@ struct Call<'a> {
     bias: Option<&'a [f32]>,
     gate: Option<&'a [f32]>,
     out: SharedMut<'a>,
+    /// The row whose gate is that of the first row.
+    first_gate: usize,
+    /// The row of the weight that makes the first column.
+    first_weight: usize,
     halves: usize,
     micro: &'static Micro,
 }
@@ -101,7 +110,8 @@ impl Call<'_> {
                         #[inline(always)]
                         || {
                             for (row, weight) in some.clone().zip(weight.chunks_exact_mut(k)) {
-                                self.weight.widen(half * self.op.out_features + columns.start + row, 0, weight);
+                                let row = half * self.op.out_features + columns.start + row;
+                                self.weight.widen(self.first_weight + row, 0, weight);
                             }
                         },
                     );
@@ -190,7 +200,8 @@ impl Call<'_> {
                 || {
                     for (j, row) in widened.chunks_exact_mut(STEPS).enumerate().take(panel.columns) {
                         let row = &mut row[..packed.len() / panel.width];
-                        self.weight.widen(first + panel.column + j, ks.start + i * STEPS, row);
+                        let from = self.first_weight + first + panel.column + j;
+                        self.weight.widen(from, ks.start + i * STEPS, row);
                     }
                 },
             );
@@ -260,7 +271,8 @@ impl Call<'_> {
                         Store::Add => add(out, u),
                         Store::AddGated { rows_per_gate, gate_stride, gate_offset } => {
                             let gate = self.gate.expect("validated: a gated store has its gate");
-                            let first = row / rows_per_gate * gate_stride + gate_offset + block.columns.start;
+                            let sample = (self.first_gate + row) / rows_per_gate;
+                            let first = sample * gate_stride + gate_offset + block.columns.start;
                             let gate = &gate[first..first + width];
                             out.iter_mut().zip(gate).zip(u).for_each(|((out, gate), u)| *out += gate * *u);
                         }

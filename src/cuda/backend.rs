@@ -1,6 +1,6 @@
 //! [`Backend`] by kernels: checks, then the operation's own file.
 
-use super::{Buffer, Cuda, Precision, Weight};
+use super::{Buffer, Cuda, Precision, Weight, lock};
 use super::{attention, conv3d, depthwise, embed, gemm, groupnorm, norm, patch, resample, sampler, tile};
 use crate::backend::{Backend, DeviceBuffer, DeviceWeight};
 use crate::cuda::device::{Device, Memory};
@@ -9,6 +9,7 @@ use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::ConvExtras;
 use crate::weights::Tensor;
+use std::sync::Arc;
 
 fn lens<M: Memory, const N: usize>(buffers: [Option<&Buffer<M>>; N]) -> [Option<usize>; N] {
     buffers.map(|buffer| buffer.map(DeviceBuffer::len))
@@ -56,23 +57,39 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn weight(&self, parts: Vec<Tensor>) -> Result<Self::Weight> {
-        let mut shape = parts[0].shape.clone();
-        shape[0] = parts.iter().map(|part| part.shape[0]).sum();
-        let mut memory = self.device.alloc_weight(2 * shape.iter().product::<usize>())?;
-        let mut offset = 0;
-        for part in parts {
-            // One part at a time: the host never holds more than the largest one widened.
-            if part.has_values() {
-                self.device.write(&mut memory, offset, &self.half.bytes(&part.to_f32()))?;
+        let weight = self.room(&parts)?;
+        let mut memory = lock(&weight.memory);
+        self.stack(parts, &mut |offset, bytes| self.device.write(&mut memory, offset, bytes))?;
+        drop(memory);
+        Ok(weight)
+    }
+
+    fn weight_ahead(&self, parts: Vec<Tensor>) -> Result<Self::Weight> {
+        let weight = self.room(&parts)?;
+        self.device.begin_ahead()?;
+        lock(&self.coming).push((weight.memory.clone(), parts));
+        Ok(weight)
+    }
+
+    fn bring_ahead(&self) -> Result<()> {
+        for (memory, parts) in std::mem::take(&mut *lock(&self.coming)) {
+            // A run that was ended has dropped its weights, whose memory nobody waits for.
+            if Arc::strong_count(&memory) > 1 {
+                let mut memory = lock(&memory);
+                self.stack(parts, &mut |offset, bytes| self.device.write_ahead(&mut memory, offset, bytes))?;
             }
-            offset += 2 * part.len();
         }
-        Ok(Weight { memory, shape })
+        Ok(())
+    }
+
+    fn join_ahead(&self) -> Result<()> {
+        self.bring_ahead()?;
+        self.device.join_ahead()
     }
 
     fn weight_values(&self, weight: &Self::Weight) -> Result<Vec<f32>> {
         let mut bytes = vec![[0; 2]; weight.len()];
-        self.device.read(&weight.memory, 0, bytes.as_flattened_mut())?;
+        self.device.read(&lock(&weight.memory), 0, bytes.as_flattened_mut())?;
         Ok(bytes.into_iter().map(|bytes| self.half.value(bytes)).collect())
     }
 

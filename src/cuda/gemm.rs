@@ -26,7 +26,7 @@ params! {
         rows_per_gate: i32,
         gate_stride: i32,
         gate_offset: i32,
-        padding: i32,
+        first_row: i32,
     }
 }
 
@@ -105,13 +105,16 @@ pub(super) fn linear<D: Device>(
         Store::Add => (1, 1, 0, 0),
         Store::AddGated { rows_per_gate, gate_stride, gate_offset } => (2, rows_per_gate, gate_stride, gate_offset),
     };
-    let wide = [op.out_features, gate_stride, gate_offset].iter().all(|len| len.is_multiple_of(8));
+    let place = op.place();
+    let wide = [op.out_features, gate_stride, gate_offset, place.weight].iter().all(|len| len.is_multiple_of(8));
+    // Rows of x and of the weight begin on multiples of sixteen bytes wherever the kernel needs it, as all of them do.
+    let behind = |address: Address, elements: usize| Address(address.0 + 2 * elements as u64);
     let params = GemmParams {
-        x: x.half(),
-        weight: weight.address(),
-        bias: bias.map_or(Address::NULL, Weight::address),
+        x: behind(x.half(), place.x * op.in_features),
+        weight: behind(weight.address(), place.weight * op.in_features),
+        bias: bias.map_or(Address::NULL, |bias| behind(bias.address(), place.weight)),
         gate: gate.map_or(Address::NULL, Buffer::half),
-        out: out.half(),
+        out: behind(out.half(), place.out * op.out_features),
         rows: int(op.rows)?,
         in_features: int(op.in_features)?,
         out_features: int(op.out_features)?,
@@ -121,7 +124,7 @@ pub(super) fn linear<D: Device>(
         rows_per_gate: int(rows_per_gate)?,
         gate_stride: int(gate_stride)?,
         gate_offset: int(gate_offset)?,
-        padding: 0,
+        first_row: int(place.out)?,
     };
     let tile = Tile::of(op);
     let plan = Plan {

@@ -25,10 +25,11 @@ pub use contracts::{CONTRACTS, Contract};
 
 use crate::backend::{DeviceBuffer, DeviceWeight};
 use crate::error::{Error, Result};
+use crate::weights::{DType, Tensor};
 use device::{Device, Launch, Memory};
 use half::{bf16, f16};
 use params::{Address, Params};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The 16-bit type of activations and parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,14 @@ impl Half {
         match self {
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+        }
+    }
+
+    /// The same as a stored type.
+    fn dtype(self) -> DType {
+        match self {
+            Self::F16 => DType::F16,
+            Self::Bf16 => DType::Bf16,
         }
     }
 
@@ -117,10 +126,11 @@ impl<M: Memory> Buffer<M> {
     }
 }
 
-/// A parameter in device memory.
+/// A parameter in device memory, shared with the list of those whose values are still to be brought.
 #[derive(Debug)]
 pub struct Weight<M> {
-    memory: M,
+    memory: Arc<Mutex<M>>,
+    address: u64,
     shape: Vec<usize>,
 }
 
@@ -132,7 +142,7 @@ impl<M: Memory> DeviceWeight for Weight<M> {
 
 impl<M: Memory> Weight<M> {
     fn address(&self) -> Address {
-        Address(self.memory.address())
+        Address(self.address)
     }
 }
 
@@ -143,7 +153,12 @@ pub struct Cuda<D: Device> {
     half: Half,
     /// Where kernels leave what goes to the host at once; kept from call to call.
     staging: Mutex<Option<D::Memory>>,
+    /// Parameters that have their memory, and the values that it is to hold.
+    coming: Mutex<Vec<Coming<D::Memory>>>,
 }
+
+/// A parameter's memory and values.
+type Coming<M> = (Arc<Mutex<M>>, Vec<Tensor>);
 
 /// Threads of a block in kernels where each thread goes about a part of its own.
 const FLAT_THREADS: u32 = 256;
@@ -161,7 +176,7 @@ struct Plan {
 impl<D: Device> Cuda<D> {
     /// A backend that keeps activations and parameters in `half` on `device`.
     pub fn new(device: Arc<D>, half: Half) -> Self {
-        Self { device, half, staging: Mutex::new(None) }
+        Self { device, half, staging: Mutex::new(None), coming: Mutex::new(Vec::new()) }
     }
 
     /// The device.
@@ -173,9 +188,38 @@ impl<D: Device> Cuda<D> {
         Ok(Buffer { memory: self.device.alloc(len * precision.bytes())?, len, precision })
     }
 
+    /// Memory for a parameter of `parts` stacked.
+    fn room(&self, parts: &[Tensor]) -> Result<Weight<D::Memory>> {
+        let mut shape = parts[0].shape.clone();
+        shape[0] = parts.iter().map(|part| part.shape[0]).sum();
+        let memory = self.device.alloc_weight(2 * shape.iter().product::<usize>())?;
+        let address = memory.address();
+        Ok(Weight { memory: Arc::new(Mutex::new(memory)), address, shape })
+    }
+
+    /// Hands the values of `parts`, in this backend's type, to `write` with the offset of each.
+    fn stack(&self, parts: Vec<Tensor>, write: &mut dyn FnMut(usize, &[u8]) -> Result<()>) -> Result<()> {
+        /// Elements that are converted at a time: all that the host holds of a parameter whose file has another type.
+        const PIECE: usize = 4 << 20;
+        let mut offset = 0;
+        for part in parts.into_iter().filter(|part| !part.is_empty()) {
+            if part.dtype == self.half.dtype() && part.has_values() {
+                write(offset, &part.bytes)?;
+            } else if part.has_values() {
+                for start in (0..part.len()).step_by(PIECE) {
+                    let mut values = vec![0.0; PIECE.min(part.len() - start)];
+                    part.widen(start, &mut values);
+                    write(offset + 2 * start, &self.half.bytes(&values))?;
+                }
+            }
+            offset += 2 * part.len();
+        }
+        Ok(())
+    }
+
     /// Lends `work` at least `bytes` bytes of device memory, the same as last time where they suffice.
     fn staged(&self, bytes: usize, work: impl FnOnce(&D::Memory) -> Result<()>) -> Result<()> {
-        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut staging = lock(&self.staging);
         let kept = staging.take().filter(|kept| kept.len() >= bytes);
         // What is too small is freed before more is asked for.
         let memory = kept.map_or_else(|| self.device.alloc(bytes), Ok)?;
@@ -206,6 +250,10 @@ impl<D: Device> Cuda<D> {
             bytes: plan.bytes,
         })
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A size as kernels take it.

@@ -135,6 +135,19 @@ impl<D: Device> Device for Arena<D> {
         self.block.device.write(&mut lock(&self.block.memory), offset, host)
     }
 
+    fn begin_ahead(&self) -> Result<()> {
+        self.block.device.begin_ahead()
+    }
+
+    fn write_ahead(&self, memory: &mut Piece<D>, offset: usize, host: &[u8]) -> Result<()> {
+        let offset = memory.at(offset, host.len());
+        self.block.device.write_ahead(&mut lock(&self.block.memory), offset, host)
+    }
+
+    fn join_ahead(&self) -> Result<()> {
+        self.block.device.join_ahead()
+    }
+
     fn read(&self, memory: &Piece<D>, offset: usize, host: &mut [u8]) -> Result<()> {
         let offset = memory.at(offset, host.len());
         self.block.device.read(&lock(&self.block.memory), offset, host)

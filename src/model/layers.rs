@@ -1,9 +1,43 @@
-//! What the models share: a linear layer, and the observation of intermediate results.
+//! What the models share: a linear layer, and blocks that lie on the device or come to it one after the other.
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::gemm::{Activation, Linear, Store};
+use crate::ops::gemm::{Activation, Linear, Part, Store};
 use crate::weights::Scope;
+use std::fmt;
+use std::ops::Range;
+
+/// The rows that a linear layer takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rows {
+    /// How many.
+    pub count: usize,
+    /// Rows of the whole product, see [`Part::rows`].
+    pub of: usize,
+    /// The first in `x`.
+    pub x: usize,
+    /// The first in `out`.
+    pub out: usize,
+}
+
+impl From<usize> for Rows {
+    /// All rows of both buffers.
+    fn from(count: usize) -> Self {
+        Self { count, of: count, x: 0, out: 0 }
+    }
+}
+
+impl Rows {
+    /// The part that they are, with the weight's rows from `weight` on.
+    fn part(self, weight: usize) -> Part {
+        Part { rows: self.of, x: self.x, out: self.out, weight }
+    }
+
+    /// A product of these rows.
+    fn place(self, op: Linear) -> Linear {
+        if self == Self::from(self.count) { op } else { op.part(self.part(0)) }
+    }
+}
 
 /// A linear layer: `weight [out, in]`, `bias [out]` where the model has one.
 #[derive(Debug)]
@@ -12,6 +46,15 @@ pub(super) struct Projection<W> {
     pub bias: Option<W>,
     pub inputs: usize,
     pub outputs: usize,
+}
+
+/// Where [`Projection::columns`] has left the outputs of stacked layers, in elements.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Columns {
+    /// From one layer's outputs to the next layer's.
+    pub layer: usize,
+    /// From one row to the next.
+    pub row: usize,
 }
 
 impl<W> Projection<W> {
@@ -40,17 +83,18 @@ impl<W> Projection<W> {
         Ok(Self { weight, bias, inputs, outputs: names.len() * outputs })
     }
 
-    /// `out = activation(x·Wᵀ + b)` for `rows` rows.
+    /// `out = activation(x·Wᵀ + b)`.
     pub fn run<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        rows: usize,
+        rows: impl Into<Rows>,
         x: &B::Buffer,
         activation: Activation,
         out: &mut B::Buffer,
     ) -> Result<()> {
         let outputs = if activation == Activation::GatedGeluTanh { self.outputs / 2 } else { self.outputs };
-        let op = Linear::new(rows, self.inputs, outputs).activation(activation);
+        let rows = rows.into();
+        let op = rows.place(Linear::new(rows.count, self.inputs, outputs).activation(activation));
         backend.linear(&op, x, &self.weight, self.bias.as_ref(), None, out)
     }
 
@@ -58,13 +102,100 @@ impl<W> Projection<W> {
     pub fn add<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        rows: usize,
+        rows: impl Into<Rows>,
         x: &B::Buffer,
         store: Store,
         gate: Option<&B::Buffer>,
         out: &mut B::Buffer,
     ) -> Result<()> {
-        let op = Linear::new(rows, self.inputs, self.outputs).store(store);
+        let rows = rows.into();
+        let op = rows.place(Linear::new(rows.count, self.inputs, self.outputs).store(store));
         backend.linear(&op, x, &self.weight, self.bias.as_ref(), gate, out)
+    }
+
+    /// The outputs `columns` of each of `layers` stacked layers. All outputs lie side by side, as [`Self::run`] leaves
+    /// them; some lie layer after layer.
+    pub fn columns<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        rows: Rows,
+        x: &B::Buffer,
+        layers: usize,
+        columns: &Range<usize>,
+        out: &mut B::Buffer,
+    ) -> Result<Columns> {
+        let (outputs, width) = (self.outputs / layers, columns.len());
+        if width == outputs {
+            self.run(backend, rows, x, Activation::None, out)?;
+            return Ok(Columns { layer: width, row: self.outputs });
+        }
+        for layer in 0..layers {
+            let rows = Rows { out: rows.out + layer * rows.count, ..rows };
+            let part = rows.part(layer * outputs + columns.start);
+            let op = Linear::new(rows.count, self.inputs, width).part(part);
+            backend.linear(&op, x, &self.weight, self.bias.as_ref(), None, out)?;
+        }
+        Ok(Columns { layer: rows.count * width, row: width })
+    }
+}
+
+/// `0..len` in `count` ranges, as even as they can be, but no empty ones.
+pub(super) fn ranges(len: usize, count: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
+    let count = count.clamp(1, len.max(1));
+    (0..count).map(move |i| i * len / count..(i + 1) * len / count)
+}
+
+/// Blocks of a model, or other weights that are used one after the other.
+pub(super) enum Blocks<'a, T> {
+    /// On the device.
+    Resident(Vec<T>),
+    /// Brought there for each use: the closure asks for block i by [`crate::weights::load::Loader::ahead`].
+    Streamed(Box<dyn Fn(usize) -> Result<T> + 'a>),
+}
+
+impl<T> Blocks<'_, T> {
+    /// Runs `run` over the blocks `indices`. Streamed, a block is on its way while the one before it computes: two are on
+    /// the device, and none afterwards.
+    pub fn each<B: Backend>(
+        &self,
+        backend: &B,
+        mut indices: impl Iterator<Item = usize>,
+        mut run: impl FnMut(usize, &T) -> Result<()>,
+    ) -> Result<()> {
+        let load = match self {
+            Self::Resident(blocks) => return indices.try_for_each(|i| run(i, &blocks[i])),
+            Self::Streamed(load) => load,
+        };
+        let mut bring = || indices.next().map(|i| Ok((i, load(i)?))).transpose();
+        let mut next = bring()?;
+        while let Some((i, block)) = next {
+            backend.join_ahead()?;
+            // It gets its memory before this block's launches, so that its copies need not wait for them.
+            next = bring()?;
+            run(i, &block)?;
+            backend.bring_ahead()?;
+        }
+        Ok(())
+    }
+}
+
+impl<T> fmt::Debug for Blocks<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resident(blocks) => write!(f, "{} resident blocks", blocks.len()),
+            Self::Streamed(_) => f.write_str("streamed blocks"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ranges;
+
+    #[test]
+    fn ranges_cover_everything_and_none_is_empty() {
+        assert_eq!(ranges(7, 3).collect::<Vec<_>>(), [0..2, 2..4, 4..7]);
+        assert_eq!(ranges(2, 8).collect::<Vec<_>>(), [0..1, 1..2]);
+        assert_eq!(ranges(5, 0).collect::<Vec<_>>(), [0..5]);
     }
 }

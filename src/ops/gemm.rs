@@ -1,6 +1,6 @@
 //! `linear`: y = f(x·Wᵀ + b), the matrix product of every linear layer, with what follows it fused.
 
-use super::{expect_len, expect_shape, expect_that};
+use super::{expect_at_least, expect_len, expect_shape, expect_that};
 use crate::error::Result;
 
 const OP: &str = "linear";
@@ -38,6 +38,20 @@ pub enum Store {
     },
 }
 
+/// Which part of a larger product a call makes: some of its rows, or some of its columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Rows of the whole product. Backends choose their way by these and never by the part's, so that a row has the same
+    /// bits in every part.
+    pub rows: usize,
+    /// First row of `x` that is read.
+    pub x: usize,
+    /// First row of `out` that is written; its gate is that of this row.
+    pub out: usize,
+    /// First row of the weight, and element of the bias, that is used.
+    pub weight: usize,
+}
+
 /// Descriptor of `linear`.
 ///
 /// `x [rows, in_features] · weight [out_features, in_features]ᵀ + bias [out_features] → out [rows, out_features]`
@@ -53,12 +67,14 @@ pub struct Linear {
     pub activation: Activation,
     /// Applied when storing.
     pub store: Store,
+    /// Where x, out and weight are larger than this call needs; `None` if they fit exactly.
+    pub part: Option<Part>,
 }
 
 impl Linear {
     /// A plain layer without activation that overwrites `out`.
     pub fn new(rows: usize, in_features: usize, out_features: usize) -> Self {
-        Self { rows, in_features, out_features, activation: Activation::None, store: Store::Overwrite }
+        Self { rows, in_features, out_features, activation: Activation::None, store: Store::Overwrite, part: None }
     }
 
     /// The same with an activation.
@@ -69,6 +85,16 @@ impl Linear {
     /// The same with another way of storing.
     pub fn store(self, store: Store) -> Self {
         Self { store, ..self }
+    }
+
+    /// The same as a part of a larger product.
+    pub fn part(self, part: Part) -> Self {
+        Self { part: Some(part), ..self }
+    }
+
+    /// The part that it makes: all of it, if nothing else is said.
+    pub fn place(&self) -> Part {
+        self.part.unwrap_or(Part { rows: self.rows, x: 0, out: 0, weight: 0 })
     }
 
     /// Rows of the weight: twice `out_features` when gated.
@@ -89,29 +115,47 @@ impl Linear {
         out: usize,
     ) -> Result<()> {
         expect_that(OP, "in_features", self.in_features > 0, "at least one", self.in_features)?;
-        expect_len(OP, "x", x, self.rows * self.in_features)?;
-        expect_shape(OP, "weight", weight, &[self.weight_rows(), self.in_features])?;
+        let place = self.place();
+        let expect_rows = if self.part.is_some() { expect_at_least } else { expect_len };
+        expect_that(OP, "part.rows", place.rows >= self.rows, "at least the part's", place.rows)?;
+        expect_rows(OP, "x", x, (place.x + self.rows) * self.in_features)?;
+        let weight_rows = self.check_weight(weight)?;
         if let Some(bias) = bias {
-            expect_len(OP, "bias", bias, self.weight_rows())?;
+            expect_len(OP, "bias", bias, weight_rows)?;
         }
         match (self.store, gate) {
             (Store::AddGated { rows_per_gate, gate_stride, gate_offset }, Some(gate)) => {
                 expect_that(
                     OP,
                     "rows_per_gate",
-                    rows_per_gate > 0 && self.rows.is_multiple_of(rows_per_gate),
+                    rows_per_gate > 0 && place.rows.is_multiple_of(rows_per_gate),
                     "a divisor of rows",
                     rows_per_gate,
                 )?;
-                let last = (self.rows / rows_per_gate).saturating_sub(1);
-                super::expect_at_least(OP, "gate", gate, last * gate_stride + gate_offset + self.out_features)?;
+                let last = (place.out + self.rows).saturating_sub(1) / rows_per_gate;
+                expect_at_least(OP, "gate", gate, last * gate_stride + gate_offset + self.out_features)?;
             }
             (store, gate) => {
                 let gated = matches!(store, Store::AddGated { .. });
                 expect_that(OP, "gate", gated == gate.is_some(), "given if and only if the store is gated", gate)?;
             }
         }
-        expect_len(OP, "out", out, self.rows * self.out_features)
+        expect_rows(OP, "out", out, (place.out + self.rows) * self.out_features)
+    }
+
+    /// Checks the weight's shape; returns its rows.
+    fn check_weight(&self, weight: &[usize]) -> Result<usize> {
+        let &[rows, columns] = weight else {
+            return expect_shape(OP, "weight", weight, &[self.weight_rows(), self.in_features]).map(|()| 0);
+        };
+        let gated = self.activation == Activation::GatedGeluTanh;
+        // Which rows a part of both halves has would need saying.
+        let whole = self.part.is_none() || gated;
+        let first = self.place().weight;
+        expect_that(OP, "part.weight", !gated || first == 0, "0 where the weight has two halves", first)?;
+        let expected = if whole { self.weight_rows() } else { rows.max(first + self.weight_rows()) };
+        expect_shape(OP, "weight", &[rows, columns], &[expected, self.in_features])?;
+        Ok(rows)
     }
 
     /// Floating-point operations of the product.

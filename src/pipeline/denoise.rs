@@ -5,12 +5,11 @@ use super::{Observer, Request, Text, tick};
 use crate::backend::{Backend, DeviceBuffer};
 use crate::checkpoint::Part;
 use crate::error::Result;
+use crate::memory::Savings;
 use crate::model::latte::{Latte, LatteConfig, Prepared, Shape};
 use crate::ops::sampler::Combine;
 use crate::ops::tile::{BoxAt, CopyBox};
 use crate::sampler::{Run, Schedule, TorchRng, guide};
-use crate::weights::Scope;
-use crate::weights::load::Loader;
 
 /// Where a run's noise comes from, in the order and layout in which the original draws it: (C, T, H, W).
 pub(crate) enum Noise<'a> {
@@ -40,15 +39,16 @@ impl Noise<'_> {
 }
 
 /// The transformer, loaded.
-pub(crate) struct Denoiser<W> {
-    model: Latte<W>,
+pub(crate) struct Denoiser<'a, W> {
+    model: Latte<'a, W>,
+    halves_in_turn: bool,
 }
 
-impl<W> Denoiser<W> {
+impl<'a, W> Denoiser<'a, W> {
     /// Loads the transformer.
-    pub fn load<B: Backend<Weight = W>>(backend: &B, part: &Part<LatteConfig>) -> Result<Self> {
-        let mut loader = Loader::new(&*part.source, backend);
-        Ok(Self { model: Latte::build(&part.config, Scope::root(&mut loader))? })
+    pub fn load<B: Backend<Weight = W>>(backend: &'a B, part: &'a Part<LatteConfig>, savings: Savings) -> Result<Self> {
+        let model = Latte::load(&part.config, &*part.source, backend, savings)?;
+        Ok(Self { model, halves_in_turn: savings.halves_in_turn })
     }
 
     /// The model was trained for one length; others use its formulas outside of what it saw.
@@ -74,25 +74,15 @@ impl<W> Denoiser<W> {
     ) -> Result<Vec<f32>> {
         let c = self.model.config();
         let [frames, height, width] = request.latent_size();
-        let guided = request.guidance > 1.0;
-        let shape = Shape {
-            samples: if guided { 2 } else { 1 },
-            frames,
-            rows: height / c.patch_size,
-            columns: width / c.patch_size,
-            temporal: request.frames > 1,
-        };
-        let captions = backend.upload(&text.embeddings)?;
-        let mut prepared = self.model.prepare(backend, shape, &captions, text.tokens, None)?;
-        drop(captions);
+        let prepared = self.prepare(backend, request, text)?;
 
         let len = frames * height * width * c.in_channels;
         let mut run = Run::new(backend, schedule, &noise.draw(len, c.in_channels))?;
         let mut prediction = backend.alloc_f32(len)?;
-        let mut evaluation = Evaluation::new(backend, guided.then_some(request.guidance), len)?;
+        let mut evaluation = Evaluation::new(backend, request, prepared, len)?;
         while let Some(call) = run.call() {
             let sample = run.model_input()?;
-            evaluation.predict(backend, &self.model, &mut prepared, sample, call.timestep, &mut prediction)?;
+            evaluation.predict(backend, &self.model, sample, call.timestep, &mut prediction)?;
             let drawn = call.draws_noise.then(|| noise.draw(len, c.in_channels));
             run.step(&prediction, drawn.as_deref())?;
             tick(observer)?;
@@ -101,30 +91,55 @@ impl<W> Denoiser<W> {
         backend.download(run.sample(), 0, &mut latent)?;
         Ok(latent)
     }
+
+    /// The text, for all evaluations of a call as one batch, or for each by itself.
+    fn prepare<B: Backend<Weight = W>>(&self, backend: &B, request: &Request, text: &Text) -> Result<Vec<Prepared<B>>> {
+        let patch = self.model.config().patch_size;
+        let [frames, height, width] = request.latent_size();
+        let batch = evaluations(request);
+        let samples = if self.halves_in_turn { 1 } else { batch };
+        let (rows, columns) = (height / patch, width / patch);
+        let shape = Shape { samples, batch, frames, rows, columns, temporal: request.frames > 1 };
+        let parts = text.embeddings.chunks_exact(text.embeddings.len() / batch * samples);
+        let prepare = |embeddings| {
+            let captions = backend.upload(embeddings)?;
+            self.model.prepare(backend, shape, &captions, text.tokens, None)
+        };
+        parts.map(prepare).collect()
+    }
 }
 
-/// The model's evaluations for one call of the sampler, as one batch: with the caption and, guided, without it.
+/// Evaluations of the model for one call of the sampler: with the caption and, guided, without it.
+fn evaluations(request: &Request) -> usize {
+    if request.guidance > 1.0 { 2 } else { 1 }
+}
+
+/// The model's evaluations for one call of the sampler, as one batch or one after the other.
 struct Evaluation<B: Backend> {
-    guidance: Option<f32>,
+    guidance: f32,
+    /// One for the batch, or one for each evaluation.
+    prepared: Vec<Prepared<B>>,
     /// `[T, H, W, C]`, in the device's precision
     latent: B::Buffer,
-    /// `[N, T, H, W, C]`
-    inputs: B::Buffer,
-    /// `[N, T, H, W, C]`: guided, first without the caption
-    outputs: B::Buffer,
-    /// The samples of `outputs`.
-    parts: Vec<B::Buffer>,
+    /// Inputs and outputs of a batch of several, `[N, T, H, W, C]` each.
+    batch: Option<[B::Buffer; 2]>,
+    /// Each evaluation's output: guided, first that without the caption.
+    outputs: Vec<B::Buffer>,
 }
 
 impl<B: Backend> Evaluation<B> {
-    fn new(backend: &B, guidance: Option<f32>, len: usize) -> Result<Self> {
-        let samples = if guidance.is_some() { 2 } else { 1 };
+    fn new(backend: &B, request: &Request, prepared: Vec<Prepared<B>>, len: usize) -> Result<Self> {
+        let samples = evaluations(request);
+        let batch = match prepared.len() == samples {
+            true => None,
+            false => Some([backend.alloc(samples * len)?, backend.alloc(samples * len)?]),
+        };
         Ok(Self {
-            guidance,
+            guidance: request.guidance,
+            prepared,
             latent: backend.alloc(len)?,
-            inputs: backend.alloc(samples * len)?,
-            outputs: backend.alloc(samples * len)?,
-            parts: (0..samples).map(|_| backend.alloc(len)).collect::<Result<_>>()?,
+            batch,
+            outputs: (0..samples).map(|_| backend.alloc(len)).collect::<Result<_>>()?,
         })
     }
 
@@ -132,28 +147,127 @@ impl<B: Backend> Evaluation<B> {
     fn predict(
         &mut self,
         backend: &B,
-        model: &Latte<B::Weight>,
-        prepared: &mut Prepared<B>,
+        model: &Latte<'_, B::Weight>,
         sample: &B::Buffer,
         timestep: f32,
         out: &mut B::Buffer,
     ) -> Result<()> {
-        let (len, samples) = (sample.len(), self.parts.len());
-        let rounded = Combine { len, coefficients: &[1.0], clamp: None };
+        let rounded = Combine { len: sample.len(), coefficients: &[1.0], clamp: None };
         backend.combine(&rounded, &[sample], &mut self.latent)?;
-        let one = BoxAt::whole([1; 3]);
-        let part = |i: usize| BoxAt { size: [samples, 1, 1], origin: [i, 0, 0] };
-        let copy = |from: BoxAt, to: BoxAt| CopyBox { extent: [1; 3], channels: len, from, to };
-        for i in 0..samples {
-            backend.copy_box(&copy(one, part(i)), &self.latent, &mut self.inputs)?;
+        let channels = model.config().in_channels;
+        match &mut self.batch {
+            Some([inputs, outputs]) => {
+                spread(backend, &self.latent, self.outputs.len(), inputs)?;
+                model.forward(backend, &self.prepared[0], inputs, timestep, channels, outputs)?;
+                split(backend, outputs, &mut self.outputs)?;
+            }
+            None => {
+                for (prepared, output) in self.prepared.iter().zip(&mut self.outputs) {
+                    model.forward(backend, prepared, &self.latent, timestep, channels, output)?;
+                }
+            }
         }
-        model.forward(backend, prepared, &self.inputs, timestep, model.config().in_channels, &mut self.outputs)?;
-        for (i, buffer) in self.parts.iter_mut().enumerate() {
-            backend.copy_box(&copy(part(i), one), &self.outputs, buffer)?;
+        match &self.outputs[..] {
+            [unconditional, conditional] => guide(backend, self.guidance, unconditional, conditional, out),
+            [conditional] => backend.combine(&rounded, &[conditional], out),
+            _ => unreachable!("there are one or two evaluations"),
         }
-        match (self.guidance, &self.parts[..]) {
-            (Some(scale), [unconditional, conditional]) => guide(backend, scale, unconditional, conditional, out),
-            _ => backend.combine(&rounded, &[&self.parts[0]], out),
+    }
+}
+
+/// Sample `index` of `samples`.
+fn at(samples: usize, index: usize) -> BoxAt {
+    BoxAt { size: [samples, 1, 1], origin: [index, 0, 0] }
+}
+
+/// `out [N, …]`: `one` for each sample.
+fn spread<B: Backend>(backend: &B, one: &B::Buffer, samples: usize, out: &mut B::Buffer) -> Result<()> {
+    for i in 0..samples {
+        let op = CopyBox { extent: [1; 3], channels: one.len(), from: at(1, 0), to: at(samples, i) };
+        backend.copy_box(&op, one, out)?;
+    }
+    Ok(())
+}
+
+/// The samples of `all [N, …]`.
+fn split<B: Backend>(backend: &B, all: &B::Buffer, parts: &mut [B::Buffer]) -> Result<()> {
+    let samples = parts.len();
+    for (i, part) in parts.iter_mut().enumerate() {
+        let op = CopyBox { extent: [1; 3], channels: part.len(), from: at(samples, i), to: at(1, 0) };
+        backend.copy_box(&op, all, part)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::device::{Dry, Event};
+    use crate::cuda::{Cuda, Half};
+    use crate::pipeline::Stage;
+    use crate::preset;
+    use crate::sampler::Kind;
+    use std::cell::RefCell;
+    use std::sync::Arc;
+
+    /// Remembers how long the device's log was after every call of the model.
+    struct Steps {
+        dry: Arc<Dry>,
+        ends: RefCell<Vec<usize>>,
+    }
+
+    impl Observer for Steps {
+        fn begin(&self, _: Stage, _: u64) {}
+        fn advance(&self, _: u64) {
+            self.ends.borrow_mut().push(self.dry.log().len());
         }
+        fn end(&self) {}
+        fn warn(&self, _: &str) {}
+        fn interrupted(&self) -> bool {
+            false
+        }
+    }
+
+    /// Peak of a guided run of PNDM at 221×512×512 in bf16; every call of the model must allocate the same.
+    fn peak(savings: Savings) -> u64 {
+        let dry = Arc::new(Dry::new());
+        let backend = Cuda::new(dry.clone(), Half::Bf16);
+        let part = preset::open("v1.1.0", Some(221)).unwrap().transformer.unwrap();
+        let request = Request {
+            prompt: "a lake".into(),
+            negative_prompt: String::new(),
+            clean_caption: true,
+            frames: 221,
+            height: 512,
+            width: 512,
+            sampler: Kind::Pndm,
+            steps: 4,
+            guidance: 7.5,
+            seed: 0,
+            tiling: None,
+        };
+        let text = Text { tokens: 120, embeddings: vec![0.5; 2 * 120 * 4096], cached: false };
+        let schedule = request.sampler.schedule(request.steps).unwrap();
+        let steps = Steps { dry: dry.clone(), ends: RefCell::default() };
+        let denoiser = Denoiser::load(&backend, &part, savings).unwrap();
+        denoiser.run(&backend, &request, &schedule, &text, &mut Noise::seeded(0), &steps).unwrap();
+        let log = dry.log();
+        let allocations = |range: &[usize]| -> Vec<usize> {
+            let size = |event: &Event| if let Event::Alloc { bytes, .. } = event { Some(*bytes) } else { None };
+            log[range[0]..range[1]].iter().filter_map(size).collect()
+        };
+        let ends = steps.ends.borrow();
+        let first = allocations(&ends[..2]);
+        assert!(ends.windows(2).all(|range| allocations(range) == first), "{savings:?}");
+        println!("{savings:?}: {:.3} GiB", dry.peak_bytes() as f64 / (1u64 << 30) as f64);
+        dry.peak_bytes()
+    }
+
+    #[test]
+    fn a_long_video_is_denoised_in_three_gibibytes_resident_and_in_little_more_than_one_streamed() {
+        const GIB: u64 = 1 << 30;
+        let resident = Savings { halves_in_turn: true, transformer_parts: 4, ..Savings::NONE };
+        assert!(peak(resident) <= 3 * GIB);
+        assert!(peak(Savings { stream_transformer: true, ..resident }) <= GIB * 6 / 5);
     }
 }

@@ -21,6 +21,9 @@ pub trait Devices {
     /// What runs a stage.
     type Backend: Backend;
 
+    /// What a stage's backend will call itself.
+    fn name(&self, stage: Stage) -> String;
+
     /// Settles how a stage saves memory and, if it is planned, where its buffers lie.
     ///
     /// # Errors
@@ -66,6 +69,10 @@ impl StageMemory {
 impl Devices for Cpu {
     type Backend = Cpu;
 
+    fn name(&self, _: Stage) -> String {
+        Backend::name(self)
+    }
+
     fn plan(&self, _: Stage, _: Rehearsal<'_>) -> Result<StagePlan> {
         Ok(StagePlan { savings: Savings::NONE, rehearsed: None })
     }
@@ -104,6 +111,10 @@ impl<D> Planned<D> {
 
 impl<D: Device> Devices for Planned<D> {
     type Backend = Cuda<Arena<D>>;
+
+    fn name(&self, stage: Stage) -> String {
+        Cuda::new(self.device.clone(), self.half(stage)).name()
+    }
 
     fn plan(&self, stage: Stage, rehearsal: Rehearsal<'_>) -> Result<StagePlan> {
         let candidates = match (self.savings, stage) {

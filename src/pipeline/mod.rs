@@ -7,24 +7,28 @@ mod devices;
 mod layout;
 mod planned;
 mod text;
+mod text_cache;
 
 pub use coder::{decode, encode};
 pub use devices::{Devices, Planned, Rehearsal, StageMemory, StagePlan};
 pub use layout::{nchw_from_nhwc, nhwc_from_nchw};
 pub use planned::{decode_planned, encode_planned};
-pub use text::{Captions, Text, tokenize};
+pub use text::{Captions, Text, Wanted, tokenize};
+pub use text_cache::TextCache;
 
 pub(crate) use coder::{download, load_decoder, load_encoder};
 pub(crate) use denoise::{Denoiser, Noise};
-pub(crate) use text::TextStage;
+pub(crate) use text::{Texts, embed};
 
 use crate::backend::Backend;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Part};
 use crate::error::{Error, Result};
 use crate::memory::Savings;
+use crate::model::t5::T5Config;
 use crate::model::vae::tiling::Tiling;
 use crate::sampler::Kind;
 use std::time::Instant;
+use text_cache::Key;
 
 /// What one video is asked to be.
 #[derive(Clone, Debug)]
@@ -196,6 +200,8 @@ pub struct Timings {
 pub struct Outcome {
     /// The caption after cleaning.
     pub cleaned_prompt: String,
+    /// Whether the text embeddings came from the cache.
+    pub text_cached: bool,
     /// Model calls of the sampler.
     pub model_calls: usize,
     /// Final latent, `[frames/4 + 1, height/8, width/8, 4]`, before the division by 0.18215.
@@ -237,14 +243,26 @@ pub fn plan<D: Devices>(
     requests: &[Request],
     captions: &[Captions],
 ) -> Result<Plans> {
+    let channels = text_encoder(checkpoint).config.d_model;
+    plan_missing(devices, checkpoint, requests, captions, Texts::new(captions, channels).missing())
+}
+
+/// [`plan`], if of all captions only these are to be encoded.
+fn plan_missing<D: Devices>(
+    devices: &D,
+    checkpoint: &Checkpoint,
+    requests: &[Request],
+    captions: &[Captions],
+    missing: &[&Wanted],
+) -> Result<Plans> {
     for request in requests {
         request.validate()?;
     }
     let shapes = checkpoint.shapes();
     let text = devices.plan(Stage::Text, &|backend, savings, observer| {
-        text_stage(backend, &shapes, captions, savings, observer).map(drop)
+        embed(backend, text_encoder(&shapes), missing, savings, observer).map(drop)
     });
-    let channels = shapes.text_encoder.as_ref().expect("opened for sampling").config.d_model;
+    let channels = text_encoder(&shapes).config.d_model;
     let texts: Vec<Text> = captions.iter().map(|captions| Text::counted(captions, channels)).collect();
     let denoise = devices.plan(Stage::Denoise, &|backend, savings, observer| {
         denoise_stage(backend, &shapes, requests, &texts, |_| Noise::Absent, savings, observer).map(drop)
@@ -260,8 +278,12 @@ pub fn plan<D: Devices>(
     devices::all_fit([text, denoise, decode]).map(|[text, denoise, decode]| Plans { text, denoise, decode })
 }
 
-/// Samples all requests, whose tokens are `captions` ([`tokenize`]): first all texts, then all latents and then all
-/// videos, each stage on a backend of its own, so that one model at a time is open.
+fn text_encoder(checkpoint: &Checkpoint) -> &Part<T5Config> {
+    checkpoint.text_encoder.as_ref().expect("opened for sampling")
+}
+
+/// Samples all requests, whose tokens are `captions` ([`tokenize`]): first all texts, unless `cache` has them, then all
+/// latents and then all videos, each stage on a backend of its own, so that one model at a time is open.
 ///
 /// # Errors
 /// Those of [`plan`], of reading weights, of the devices and of `sink`; [`Error::Interrupted`].
@@ -270,19 +292,31 @@ pub fn sample<D: Devices>(
     checkpoint: &Checkpoint,
     requests: &[Request],
     captions: &[Captions],
+    cache: Option<&TextCache>,
     observer: &dyn Observer,
     sink: &mut (dyn FrameSink + Send),
 ) -> Result<()> {
-    let plans = plan(devices, checkpoint, requests, captions)?;
+    let part = text_encoder(checkpoint);
+    let mut texts = Texts::new(captions, part.config.d_model);
+    let cache = cache.map(|cache| (cache, Key::new(&devices.name(Stage::Text), part)));
+    let cache = cache.as_ref().map(|(cache, key)| (*cache, key));
+    if let Some((cache, key)) = cache {
+        texts.look_up(cache, key);
+    }
+    let plans = plan_missing(devices, checkpoint, requests, captions, texts.missing())?;
     for (stage, plan) in [(Stage::Text, &plans.text), (Stage::Denoise, &plans.denoise), (Stage::Decode, &plans.decode)]
     {
         observer.planned(stage, plan);
     }
     let start = Instant::now();
-    let texts = devices
-        .open(Stage::Text, &plans.text)
-        .and_then(|backend| text_stage(&backend, checkpoint, captions, plans.text.savings, observer))
-        .map_err(|error| error.during(Stage::Text.name()))?;
+    if !texts.missing().is_empty() {
+        let encoded = devices
+            .open(Stage::Text, &plans.text)
+            .and_then(|backend| embed(&backend, part, texts.missing(), plans.text.savings, observer))
+            .map_err(|error| error.during(Stage::Text.name()))?;
+        texts.add(encoded, cache, observer);
+    }
+    let texts = texts.into_texts();
     let text_seconds = start.elapsed().as_secs_f64();
 
     let noise = |request: &Request| Noise::seeded(request.seed);
@@ -292,8 +326,9 @@ pub fn sample<D: Devices>(
             denoise_stage(&backend, checkpoint, requests, &texts, noise, plans.denoise.savings, observer)
         })
         .map_err(|error| error.during(Stage::Denoise.name()))?;
-    let outcomes = latents.into_iter().zip(captions).map(|(latent, captions)| Outcome {
+    let outcomes = latents.into_iter().zip(captions).zip(&texts).map(|((latent, captions), text)| Outcome {
         cleaned_prompt: captions.cleaned_prompt.clone(),
+        text_cached: text.cached,
         model_calls: latent.model_calls,
         latent: latent.values,
         timings: Timings { text: text_seconds, denoise: latent.seconds, decode: 0.0 },
@@ -310,22 +345,6 @@ impl Plans {
         let stages = [(Stage::Text, &self.text), (Stage::Denoise, &self.denoise), (Stage::Decode, &self.decode)];
         stages.map(|(stage, plan)| StageMemory::of(stage, plan)).to_vec()
     }
-}
-
-fn text_stage<B: Backend>(
-    backend: &B,
-    checkpoint: &Checkpoint,
-    captions: &[Captions],
-    savings: Savings,
-    observer: &dyn Observer,
-) -> Result<Vec<Text>> {
-    let _ = savings;
-    let part = checkpoint.text_encoder.as_ref().expect("opened for sampling");
-    let stage = TextStage::load(backend, part)?;
-    observer.begin(Stage::Text, captions.iter().map(|captions| stage.units(captions)).sum());
-    let texts = captions.iter().map(|captions| stage.encode(backend, captions, observer)).collect::<Result<_>>()?;
-    observer.end();
-    Ok(texts)
 }
 
 /// What the transformer made of one request.
@@ -345,14 +364,13 @@ fn denoise_stage<B: Backend>(
     savings: Savings,
     observer: &dyn Observer,
 ) -> Result<Vec<Latent>> {
-    let _ = savings;
     let part = checkpoint.transformer.as_ref().expect("opened for sampling");
     let mut denoiser = None;
     let mut latents = Vec::with_capacity(requests.len());
     for (request, text) in requests.iter().zip(texts) {
         let start = Instant::now();
         if denoiser.is_none() {
-            denoiser = Some(Denoiser::load(backend, part)?);
+            denoiser = Some(Denoiser::load(backend, part, savings)?);
         }
         let denoiser = denoiser.as_ref().expect("just loaded");
         denoiser.warn_of_other_lengths(request, observer);

@@ -1,14 +1,25 @@
 //! Captions to text embeddings.
 
-use super::{Observer, Request, tick};
+use super::text_cache::{Key, TextCache};
+use super::{Observer, Request, Stage, tick};
 use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, Part};
 use crate::error::Result;
-use crate::model::t5::{T5, T5Config, embedding_name};
+use crate::memory::Savings;
+use crate::model::t5::{self, Caption, T5, T5Config};
 use crate::text::caption;
 use crate::text::tokenizer::Tokenizer;
-use crate::weights::Scope;
-use crate::weights::load::Loader;
+use std::collections::HashMap;
+
+/// A caption as the encoder takes it, and how many of its first positions are wanted. Masked tokens change nothing but
+/// their own rows, so only as many are encoded as are wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Wanted {
+    /// The caption.
+    pub caption: Caption,
+    /// Positions.
+    pub kept: usize,
+}
 
 /// What the text encoder is given for one request.
 #[derive(Clone, Debug)]
@@ -17,8 +28,8 @@ pub struct Captions {
     pub cleaned_prompt: String,
     /// Tokens of the caption, `</s>` included: K.
     pub tokens: usize,
-    /// With guidance the negative prompt, then the caption: ids, and how many of them are no padding. All are at least K.
-    pub samples: Vec<(Vec<u32>, usize)>,
+    /// With guidance the negative prompt, then the caption.
+    pub samples: Vec<Wanted>,
 }
 
 impl Captions {
@@ -37,27 +48,32 @@ impl Captions {
                 observer
                     .warn(&format!("the {name} is longer than {max_tokens} tokens; this part of it is cut off: {cut}"));
             }
-            Ok((tokens.ids, tokens.unmasked))
+            Ok(tokens)
+        };
+        let wanted = |ids: &[u32], unmasked: usize, kept: usize| {
+            let length = unmasked.max(kept);
+            let mask = (0..length).map(|i| i < unmasked).collect();
+            Wanted { caption: Caption { ids: ids[..length].to_vec(), mask }, kept }
         };
         let cleaned_prompt = prepare(&request.prompt);
-        let caption = encode("caption", &cleaned_prompt)?;
-        let tokens = caption.1;
+        let prompt = encode("caption", &cleaned_prompt)?;
+        let tokens = prompt.unmasked;
         let mut samples = Vec::new();
         if request.guidance > 1.0 {
-            samples.push(encode("negative prompt", &prepare(&request.negative_prompt))?);
+            let negative = encode("negative prompt", &prepare(&request.negative_prompt))?;
+            samples.push(wanted(&negative.ids, negative.unmasked, tokens));
         }
-        samples.push(caption);
-        for (ids, unmasked) in &mut samples {
-            // Masked tokens change nothing but their own rows, so only as many are computed as are kept.
-            ids.truncate(tokens.max(*unmasked));
-        }
+        samples.push(wanted(&prompt.ids, tokens, tokens));
         Ok(Self { cleaned_prompt, tokens, samples })
     }
 
     /// Captions of so many tokens, for runs that only count.
     pub fn counted(tokens: usize, guidance: f32) -> Self {
-        let sample = || ((0..tokens as u32).collect(), tokens);
-        let samples = (0..if guidance > 1.0 { 2 } else { 1 }).map(|_| sample()).collect();
+        let sample = |first: u32| {
+            let ids = (first..first + tokens as u32).collect();
+            Wanted { caption: Caption { ids, mask: vec![true; tokens] }, kept: tokens }
+        };
+        let samples = (0..if guidance > 1.0 { 2 } else { 1 }).map(sample).collect();
         Self { cleaned_prompt: String::new(), tokens, samples }
     }
 }
@@ -81,63 +97,100 @@ pub struct Text {
     pub tokens: usize,
     /// Embeddings, `[samples, tokens, d_model]`: with guidance the negative prompt's first, then the caption's.
     pub embeddings: Vec<f32>,
+    /// Whether all of them came from the cache.
+    pub cached: bool,
 }
 
 impl Text {
     /// Zeros in place of what the encoder would give, for runs that only count.
     pub(crate) fn counted(captions: &Captions, channels: usize) -> Self {
         let Captions { tokens, samples, .. } = captions;
-        Self { tokens: *tokens, embeddings: vec![0.0; samples.len() * tokens * channels] }
+        Self { tokens: *tokens, embeddings: vec![0.0; samples.len() * tokens * channels], cached: false }
     }
 }
 
-/// T5, loaded.
-pub(crate) struct TextStage<W> {
-    model: T5<W>,
+/// The embeddings of a run's captions, as far as they are known.
+pub(crate) struct Texts<'a> {
+    captions: &'a [Captions],
+    /// Embeddings, and whether they came from the cache.
+    known: HashMap<&'a Wanted, (Vec<f32>, bool)>,
+    /// Those that are not known, each once.
+    missing: Vec<&'a Wanted>,
     channels: usize,
 }
 
-impl<W> TextStage<W> {
-    /// Loads it from the part's folder.
-    pub fn load<B: Backend<Weight = W>>(backend: &B, part: &Part<T5Config>) -> Result<Self> {
-        let embedding = embedding_name(&*part.source);
-        let mut loader = Loader::new(&*part.source, backend);
-        let model = T5::build(&part.config, embedding, Scope::root(&mut loader))?;
-        Ok(Self { model, channels: part.config.d_model })
-    }
-
-    /// Units of work of a request.
-    pub fn units(&self, captions: &Captions) -> u64 {
-        captions.samples.len() as u64 * self.model.units() as u64
-    }
-
-    /// Embeds the captions of a request.
-    pub fn encode<B: Backend<Weight = W>>(
-        &self,
-        backend: &B,
-        captions: &Captions,
-        observer: &dyn Observer,
-    ) -> Result<Text> {
-        let mut embeddings = Vec::new();
-        for (ids, unmasked) in &captions.samples {
-            embeddings.extend(self.hidden(backend, ids, *unmasked, captions.tokens, observer)?);
+impl<'a> Texts<'a> {
+    /// Nothing is known yet.
+    pub fn new(captions: &'a [Captions], channels: usize) -> Self {
+        let mut missing: Vec<&Wanted> = Vec::new();
+        for wanted in captions.iter().flat_map(|captions| &captions.samples) {
+            if !missing.contains(&wanted) {
+                missing.push(wanted);
+            }
         }
-        Ok(Text { tokens: captions.tokens, embeddings })
+        Self { captions, known: HashMap::new(), missing, channels }
     }
 
-    /// The encoder's output at the first `kept` positions when `unmasked` tokens take part.
-    fn hidden<B: Backend<Weight = W>>(
-        &self,
-        backend: &B,
-        ids: &[u32],
-        unmasked: usize,
-        kept: usize,
-        observer: &dyn Observer,
-    ) -> Result<Vec<f32>> {
-        let mask: Vec<bool> = (0..ids.len()).map(|i| i < unmasked).collect();
-        let hidden = self.model.encode(backend, ids, &mask, &mut || tick(observer))?;
-        let mut out = vec![0.0; kept * self.channels];
-        backend.download(&hidden, 0, &mut out)?;
-        Ok(out)
+    /// Takes from `cache` what it has.
+    pub fn look_up(&mut self, cache: &TextCache, key: &Key) {
+        for wanted in std::mem::take(&mut self.missing) {
+            match cache.get(&key.of(wanted), [wanted.kept, self.channels]) {
+                Some(embeddings) => drop(self.known.insert(wanted, (embeddings, true))),
+                None => self.missing.push(wanted),
+            }
+        }
     }
+
+    /// What is to be encoded.
+    pub fn missing(&self) -> &[&'a Wanted] {
+        &self.missing
+    }
+
+    /// Takes what was encoded, in the order of [`Self::missing`], and keeps it in the cache.
+    pub fn add(&mut self, encoded: Vec<Vec<f32>>, cache: Option<(&TextCache, &Key)>, observer: &dyn Observer) {
+        let new = std::mem::take(&mut self.missing).into_iter().zip(encoded);
+        let new: Vec<_> = new.collect();
+        if let Some((cache, key)) = cache {
+            let files = new.iter().map(|(wanted, embeddings)| (key.of(wanted), &**embeddings));
+            cache.put_all(files, self.channels, observer);
+        }
+        self.known.extend(new.into_iter().map(|(wanted, embeddings)| (wanted, (embeddings, false))));
+    }
+
+    /// The texts of all requests, none of which misses a caption any more.
+    pub fn into_texts(self) -> Vec<Text> {
+        let text = |captions: &Captions| {
+            let found: Vec<_> = captions.samples.iter().map(|wanted| &self.known[wanted]).collect();
+            Text {
+                tokens: captions.tokens,
+                embeddings: found.iter().flat_map(|(embeddings, _)| embeddings).copied().collect(),
+                cached: found.iter().all(|(_, cached)| *cached),
+            }
+        };
+        self.captions.iter().map(text).collect()
+    }
+}
+
+/// The encoder's output at the wanted positions of each caption. Without captions nothing is loaded.
+pub(crate) fn embed<B: Backend>(
+    backend: &B,
+    part: &Part<T5Config>,
+    wanted: &[&Wanted],
+    savings: Savings,
+    observer: &dyn Observer,
+) -> Result<Vec<Vec<f32>>> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let model = T5::load(&part.config, &*part.source, backend, savings.stream_text)?;
+    observer.begin(Stage::Text, t5::units(&part.config, wanted.len()));
+    let captions: Vec<Caption> = wanted.iter().map(|wanted| wanted.caption.clone()).collect();
+    let hidden = model.encode(backend, &captions, &mut || tick(observer))?;
+    let kept = |(hidden, wanted): (&B::Buffer, &&Wanted)| {
+        let mut out = vec![0.0; wanted.kept * part.config.d_model];
+        backend.download(hidden, 0, &mut out).map(|()| out)
+    };
+    let embeddings = hidden.iter().zip(wanted).map(kept).collect::<Result<_>>()?;
+    observer.end();
+    Ok(embeddings)
 }

@@ -63,6 +63,18 @@ impl<B: Backend> Backend for Counted<B> {
         self.backend.weight(parts)
     }
 
+    fn weight_ahead(&self, parts: Vec<Tensor>) -> Result<B::Weight> {
+        self.backend.weight_ahead(parts)
+    }
+
+    fn bring_ahead(&self) -> Result<()> {
+        self.backend.bring_ahead()
+    }
+
+    fn join_ahead(&self) -> Result<()> {
+        self.backend.join_ahead()
+    }
+
     fn weight_values(&self, weight: &B::Weight) -> Result<Vec<f32>> {
         self.backend.weight_values(weight)
     }

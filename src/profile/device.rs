@@ -45,6 +45,18 @@ impl<D: Device> Device for Profiled<D> {
         self.device.write(memory, offset, host)
     }
 
+    fn begin_ahead(&self) -> Result<()> {
+        self.device.begin_ahead()
+    }
+
+    fn write_ahead(&self, memory: &mut Self::Memory, offset: usize, host: &[u8]) -> Result<()> {
+        self.device.write_ahead(memory, offset, host)
+    }
+
+    fn join_ahead(&self) -> Result<()> {
+        self.device.join_ahead()
+    }
+
     fn read(&self, memory: &Self::Memory, offset: usize, host: &mut [u8]) -> Result<()> {
         self.device.read(memory, offset, host)
     }

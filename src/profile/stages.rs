@@ -6,13 +6,11 @@ use crate::checkpoint::{Checkpoint, Part};
 use crate::error::Result;
 use crate::memory::Savings;
 use crate::model::latte::LatteConfig;
-use crate::model::t5::{T5, T5Config, embedding_name};
+use crate::model::t5::{self, Caption, T5, T5Config};
 use crate::model::vae::tiling::Tiling;
 use crate::model::vae::{VaeConfig, Windows};
 use crate::pipeline::{self, Denoiser, Noise, Observer, Request, Stage, Text, tick};
 use crate::sampler::Kind;
-use crate::weights::Scope;
-use crate::weights::load::Loader;
 use std::cell::Cell;
 
 /// Frames, rows and columns of the first (and largest) tile that a latent of `size` is decoded in, and how many there are.
@@ -37,12 +35,11 @@ impl Profiler<'_> {
     /// # Errors
     /// Those of reading weights and of the backend; [`crate::Error::Interrupted`].
     pub fn text<B: Backend>(&self, backend: &B, part: &Part<T5Config>, tokens: usize) -> Result<Vec<Record>> {
-        let mut loader = Loader::new(&*part.source, backend);
-        let model = T5::build(&part.config, embedding_name(&*part.source), Scope::root(&mut loader))?;
+        let model = T5::load(&part.config, &*part.source, backend, false)?;
         let ids: Vec<u32> = (0..tokens).map(|i| (i % part.config.vocab_size) as u32).collect();
-        self.observer.begin(Stage::Text, self.runs() * model.units() as u64);
-        let records =
-            self.last_run(|| model.encode(backend, &ids, &vec![true; tokens], &mut || tick(self.observer)).map(drop));
+        let captions = [Caption { ids, mask: vec![true; tokens] }];
+        self.observer.begin(Stage::Text, self.runs() * t5::units(&part.config, captions.len()));
+        let records = self.last_run(|| model.encode(backend, &captions, &mut || tick(self.observer)).map(drop));
         self.observer.end();
         records
     }
@@ -74,8 +71,8 @@ impl Profiler<'_> {
         };
         request.validate()?;
         let embeddings = vec![0.5; 2 * tokens * part.config.caption_channels];
-        let text = Text { tokens, embeddings };
-        let denoiser = Denoiser::load(backend, part)?;
+        let text = Text { tokens, embeddings, cached: false };
+        let denoiser = Denoiser::load(backend, part, Savings::NONE)?;
         let schedule = request.sampler.schedule(request.steps)?;
         self.observer.begin(Stage::Denoise, schedule.calls.len() as u64);
         self.recorder.take();

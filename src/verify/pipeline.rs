@@ -5,7 +5,7 @@ use super::{Check, Precision, relative_l2, tolerance};
 use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, Need, WeightSource};
 use crate::error::{Error, Result};
-use crate::pipeline::{Captions, Denoiser, Noise, Quiet, Request, TextStage, decode, nchw_from_nhwc};
+use crate::pipeline::{Captions, Denoiser, Noise, Quiet, Request, Texts, decode, embed, nchw_from_nhwc};
 use crate::sampler::Kind;
 use crate::text::tokenizer::Tokenizer;
 use serde::Deserialize;
@@ -31,15 +31,17 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
     let transformer = checkpoint.transformer.as_ref().expect("everything was opened");
     let encoder = checkpoint.text_encoder.as_ref().expect("everything was opened");
     let tokenizer = Tokenizer::open(&encoder.folder)?;
-    let text_stage = TextStage::load(backend, encoder)?;
-    let denoiser = Denoiser::load(backend, transformer)?;
+    let denoiser = Denoiser::load(backend, transformer, check.savings)?;
     let golden = Golden::open(check.folder)?;
     for (name, case) in golden.cases() {
         let case: Case = golden.read(name, case)?;
         let request = request(&case)?;
         request.validate()?;
-        let captions = Captions::of(&tokenizer, transformer.config.model_max_length, &request, &Quiet)?;
-        let text = text_stage.encode(backend, &captions, &Quiet)?;
+        let captions = [Captions::of(&tokenizer, transformer.config.model_max_length, &request, &Quiet)?];
+        let mut texts = Texts::new(&captions, encoder.config.d_model);
+        let embedded = embed(backend, encoder, texts.missing(), check.savings, &Quiet)?;
+        texts.add(embedded, None, &Quiet);
+        let text = texts.into_texts().remove(0);
         let schedule = request.sampler.schedule(request.steps)?;
         let mut draws = draws(&golden, name)?.into_iter();
         if draws.len() != 1 + schedule.calls.iter().filter(|call| call.draws_noise).count() {

@@ -5,11 +5,9 @@ use super::{Check, relative_l2, tolerance};
 use crate::backend::Backend;
 use crate::checkpoint::{Part, WeightSource};
 use crate::error::{Error, Result};
-use crate::model::t5::{T5, T5Config, embedding_name};
+use crate::model::t5::{self, T5, T5Config};
 use crate::text::caption;
 use crate::text::tokenizer::Tokenizer;
-use crate::weights::Scope;
-use crate::weights::load::Loader;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -61,8 +59,7 @@ pub(super) fn encoder<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<
         check.at_most("tokens", "texts that differ", differ as f64, 0.0);
     }
     let part: Part<T5Config> = Part::open(check.folder, WeightSource::Files)?;
-    let mut loader = Loader::new(&*part.source, backend);
-    let model = T5::build(&part.config, embedding_name(&*part.source), Scope::root(&mut loader))?;
+    let model = T5::load(&part.config, &*part.source, backend, check.savings.stream_text)?;
     let golden = Golden::open(check.folder)?;
     for (name, case) in golden.cases() {
         let case: Case = golden.read(name, case)?;
@@ -76,12 +73,15 @@ pub(super) fn encoder<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<
                 mask.len()
             )));
         }
+        let caption = |(ids, mask): (&[i64], &[i64])| t5::Caption {
+            ids: ids.iter().map(|&id| id as u32).collect(),
+            mask: mask.iter().map(|&kept| kept != 0).collect(),
+        };
+        let captions: Vec<t5::Caption> = ids.chunks_exact(length).zip(mask.chunks_exact(length)).map(caption).collect();
+        let hidden = model.encode(backend, &captions, &mut || Ok(()))?;
         let mut found = vec![0.0; expected.len()];
-        for (i, out) in found.chunks_exact_mut(length * channels).enumerate() {
-            let ids: Vec<u32> = ids[i * length..][..length].iter().map(|&id| id as u32).collect();
-            let mask: Vec<bool> = mask[i * length..][..length].iter().map(|&kept| kept != 0).collect();
-            let hidden = model.encode(backend, &ids, &mask, &mut || Ok(()))?;
-            backend.download(&hidden, 0, out)?;
+        for (hidden, out) in hidden.iter().zip(found.chunks_exact_mut(length * channels)) {
+            backend.download(hidden, 0, out)?;
         }
         let allowed = check.precision.relative(tolerance::TRANSFORMER, case.torch_bf16_rel_error.of("hidden"));
         check.at_most(format!("{name}.hidden"), "relative L2", relative_l2(&found, &expected.to_f32()), allowed);

@@ -2,13 +2,11 @@
 
 use super::golden::{Bf16Error, Golden};
 use super::{Check, relative_l2, tolerance};
-use crate::backend::Backend;
+use crate::backend::{Backend, DeviceBuffer};
 use crate::checkpoint::{Part, WeightSource};
 use crate::error::{Error, Result};
 use crate::model::latte::{Latte, LatteConfig, Shape};
 use crate::pipeline::{nchw_from_nhwc, nhwc_from_nchw};
-use crate::weights::Scope;
-use crate::weights::load::Loader;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -21,12 +19,11 @@ struct Case {
 
 pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> {
     let part: Part<LatteConfig> = Part::open(check.folder, WeightSource::Files)?;
-    let mut loader = Loader::new(&*part.source, backend);
-    let model = Latte::build(&part.config, Scope::root(&mut loader))?;
+    let model = Latte::load(&part.config, &*part.source, backend, check.savings)?;
     let golden = Golden::open(check.folder)?;
     for (name, case) in golden.cases() {
         let case: Case = golden.read(name, case)?;
-        let found = evaluate(backend, &model, &golden, name, &case)?;
+        let found = evaluate(backend, &model, &golden, name, &case, check.savings.halves_in_turn)?;
         let expected = golden.floats(name, "output", 5)?.to_f32();
         let allowed = check.precision.relative(tolerance::TRANSFORMER, case.torch_bf16_rel_error.of("output"));
         check.at_most(format!("{name}.output"), "relative L2", relative_l2(&found, &expected), allowed);
@@ -34,13 +31,14 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
     Ok(())
 }
 
-/// The output (N, out_channels, T, H, W) of one case.
+/// The output (N, out_channels, T, H, W) of one case, its samples as one batch or one after the other.
 fn evaluate<B: Backend>(
     backend: &B,
-    model: &Latte<B::Weight>,
+    model: &Latte<'_, B::Weight>,
     golden: &Golden,
     name: &str,
     case: &Case,
+    in_turn: bool,
 ) -> Result<Vec<f32>> {
     let c = model.config();
     let latent = golden.floats(name, "latent", 5)?;
@@ -55,19 +53,27 @@ fn evaluate<B: Backend>(
         true => Some(golden.integers(name, "caption_mask")?.into_iter().map(|kept| kept != 0).collect()),
         false => None,
     };
-    let shape =
-        Shape { samples, frames, rows: height / c.patch_size, columns: width / c.patch_size, temporal: case.temporal };
-    let captions = backend.upload(&caption.to_f32())?;
-    let mut prepared = model.prepare(backend, shape, &captions, tokens, mask.as_deref())?;
-
+    let (rows, columns) = (height / c.patch_size, width / c.patch_size);
+    let count = if in_turn { 1 } else { samples };
+    let shape = Shape { samples: count, batch: samples, frames, rows, columns, temporal: case.temporal };
     let positions = frames * height * width;
-    let values = latent.to_f32();
-    let turned: Vec<f32> =
-        values.chunks_exact(channels * positions).flat_map(|sample| nhwc_from_nchw(sample, channels)).collect();
-    let mut out = backend.alloc(samples * positions * c.out_channels)?;
-    model.forward(backend, &mut prepared, &backend.upload(&turned)?, case.timestep, c.out_channels, &mut out)?;
-    let mut found = vec![0.0; samples * positions * c.out_channels];
-    backend.download(&out, 0, &mut found)?;
+    let (latents, captions) = (latent.to_f32(), caption.to_f32());
+    let mut found = Vec::new();
+    for first in (0..samples).step_by(count) {
+        let some = |values: &[f32], len: usize| values[first * len..][..count * len].to_vec();
+        let captions = backend.upload(&some(&captions, tokens * c.caption_channels))?;
+        let mask = mask.as_ref().map(|mask| &mask[first * tokens..][..count * tokens]);
+        let prepared = model.prepare(backend, shape, &captions, tokens, mask)?;
+        let turned: Vec<f32> = some(&latents, channels * positions)
+            .chunks_exact(channels * positions)
+            .flat_map(|sample| nhwc_from_nchw(sample, channels))
+            .collect();
+        let mut out = backend.alloc(count * positions * c.out_channels)?;
+        model.forward(backend, &prepared, &backend.upload(&turned)?, case.timestep, c.out_channels, &mut out)?;
+        let mut values = vec![0.0; out.len()];
+        backend.download(&out, 0, &mut values)?;
+        found.extend(values);
+    }
     Ok(found
         .chunks_exact(positions * c.out_channels)
         .flat_map(|sample| nchw_from_nhwc(sample, c.out_channels))

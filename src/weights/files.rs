@@ -6,7 +6,7 @@ use super::{Bytes, DType, Entry, Source, Tensor, pickle, safetensors};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -126,6 +126,13 @@ impl Source for Files {
 
     fn fingerprint(&self) -> String {
         format!("{}:{:016x}", self.format, self.fingerprint)
+    }
+
+    /// The fingerprint samples values; a file that was changed elsewhere has another time.
+    fn identity(&self) -> String {
+        let stamps: BTreeMap<&Path, (u64, u128)> =
+            self.places.values().map(|place| (place.file.path(), place.file.stamp())).collect();
+        format!("{} {stamps:?}", self.fingerprint())
     }
 }
 

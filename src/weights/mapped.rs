@@ -7,6 +7,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 /// A file and its map, the length of which must stay what it was.
 #[derive(Debug)]
@@ -39,6 +40,13 @@ impl Mapped {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Length and time of change, in nanoseconds since 1970.
+    pub fn stamp(&self) -> (u64, u128) {
+        let time = self.file.metadata().and_then(|facts| facts.modified()).ok();
+        let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        (self.map.len() as u64, since.map_or(0, |since| since.as_nanos()))
     }
 
     /// The whole file, for its headers.

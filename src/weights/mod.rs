@@ -98,6 +98,11 @@ pub trait Source: Send + Sync {
 
     /// A short text that tells checkpoints apart, for records.
     fn fingerprint(&self) -> String;
+
+    /// A text that changes whenever any value may have changed, for what is kept from run to run.
+    fn identity(&self) -> String {
+        self.fingerprint()
+    }
 }
 
 /// A line of a checkpoint's table of contents.

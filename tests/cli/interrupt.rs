@@ -1,6 +1,6 @@
 //! Ctrl-C.
 
-use super::{contents, model_argument, osp};
+use super::{CACHE, contents, model_argument, osp};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -13,6 +13,7 @@ fn start(folder: &Path, more: &[&str]) -> (Child, impl Iterator<Item = String>) 
         .arg(model_argument())
         .args(more)
         .current_dir(folder)
+        .env("XDG_CACHE_HOME", folder.join(CACHE))
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();

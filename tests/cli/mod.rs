@@ -12,6 +12,7 @@ mod info;
 mod interrupt;
 mod profile;
 mod sample;
+mod text_cache;
 mod verify;
 mod weights;
 
@@ -37,8 +38,12 @@ fn osp(folder: &Path) -> Command {
     for name in ["OSP_MODEL", "NO_COLOR", "HF_HUB_CACHE", "HF_HOME", "HF_ENDPOINT", "HF_TOKEN"] {
         command.env_remove(name);
     }
+    command.env("XDG_CACHE_HOME", folder.join(CACHE));
     command
 }
+
+/// Where runs in a folder keep their caches, which no test of the folder's contents means.
+const CACHE: &str = ".cache";
 
 /// What a run that succeeded has printed to stdout.
 fn succeeds(folder: &Path, args: &[&str]) -> String {
@@ -66,8 +71,7 @@ fn fails(folder: &Path, args: &[&str], code: i32, words: &[&str]) {
 /// Every file below `folder`, and its bytes.
 fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for path in paths(folder) {
         if path.is_dir() {
             files.insert(path.clone(), Vec::new());
             files.extend(contents(&path));
@@ -95,10 +99,15 @@ fn write(path: &Path, frames: usize, height: usize, width: usize) {
 
 /// Files directly in `folder`, in name order.
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let mut names: Vec<String> = paths(folder).map(name).collect();
     names.sort();
     names
+}
+
+/// What is directly in `folder`, but for [`CACHE`].
+fn paths(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| !path.ends_with(CACHE))
 }
 
 /// The model's path as an argument.

@@ -7,7 +7,7 @@ use osp::cuda::device::{Device, Dry, Event, Launch, Memory};
 use osp::cuda::{CONTRACTS, Cuda, Half};
 use osp::memory::Savings;
 use osp::model::latte::{Latte, LatteConfig, Shape};
-use osp::model::t5::{T5, T5Config};
+use osp::model::t5::{Caption, T5, T5Config};
 use osp::model::vae::tiling::Tiling;
 use osp::pipeline::Quiet;
 use osp::weights::Scope;
@@ -139,8 +139,9 @@ fn full_size_models_pass_without_weights_and_cost_what_is_known() {
     let text = T5::build(&config, "shared.weight", Scope::root(&mut Loader::new(&source, &backend))).unwrap();
     let weights = dry.peak_bytes();
     assert_eq!(weights, 2 * config.plan(None).parameters());
-    let hidden = text.encode(&backend, &[5; 120], &[true; 120], &mut || Ok(())).unwrap();
-    assert_eq!(hidden.len(), 120 * 4096);
+    let caption = Caption { ids: vec![5; 120], mask: vec![true; 120] };
+    let hidden = text.encode(&backend, &[caption], &mut || Ok(())).unwrap();
+    assert_eq!(hidden[0].len(), 120 * 4096);
     let activations = dry.peak_bytes() - weights;
     assert!((10 << 20..64 << 20).contains(&activations), "{activations}");
     drop((text, hidden));
@@ -148,16 +149,33 @@ fn full_size_models_pass_without_weights_and_cost_what_is_known() {
 
     let (config, source) = published::<LatteConfig>("latte_221x512x512");
     let model = Latte::build(&config, Scope::root(&mut Loader::new(&source, &backend))).unwrap();
-    let shape = Shape { samples: 2, frames: 56, rows: 32, columns: 32, temporal: true };
+    let shape = Shape { samples: 2, batch: 2, frames: 56, rows: 32, columns: 32, temporal: true };
     let captions = backend.alloc(2 * 120 * 4096).unwrap();
-    let mut prepared = model.prepare(&backend, shape, &captions, 120, None).unwrap();
+    let prepared = model.prepare(&backend, shape, &captions, 120, None).unwrap();
     let latent = backend.alloc(2 * 56 * 64 * 64 * 4).unwrap();
     let mut out = backend.alloc(latent.len()).unwrap();
     let start = dry.log().len();
-    model.forward(&backend, &mut prepared, &latent, 500.0, 4, &mut out).unwrap();
+    model.forward(&backend, &prepared, &latent, 500.0, 4, &mut out).unwrap();
     // The 239 TFLOP of a step with guidance, counted by hand from the architecture.
     let step = flops(&dry, start) as f64 / 1e12;
     assert!((237.0..241.0).contains(&step), "{step} TFLOP");
+}
+
+#[test]
+fn two_long_captions_stream_through_the_largest_text_encoder_in_little_memory() {
+    let dry = Arc::new(Dry::new());
+    let backend = Cuda::new(dry.clone(), Half::Bf16);
+    let (config, source) = published::<T5Config>("t5_v1_1_xxl");
+    let text = T5::load(&config, &source, &backend, true).unwrap();
+    let caption = || Caption { ids: vec![5; 120], mask: vec![true; 120] };
+    let hidden = text.encode(&backend, &[caption(), caption()], &mut || Ok(())).unwrap();
+    assert_eq!(hidden.len(), 2);
+    let (block, peak) = (2 * 4096 * (4 * 4096 + 3 * 10240) as u64, dry.peak_bytes());
+    println!("text: {:.3} GiB", peak as f64 / (1u64 << 30) as f64);
+    assert!((2 * block..(6 << 30) / 5).contains(&peak), "{peak}");
+    // One block at a time came and went.
+    let blocks = dry.log().into_iter().filter(|event| matches!(event, Event::Alloc { bytes, .. } if *bytes == 8 << 22));
+    assert!(blocks.count() <= 24);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::policy::{against_the_cpu, body, devices, half_values, host, rounded};
 use osp::backend::Backend;
 use osp::cuda::Half;
-use osp::ops::gemm::{Activation, Linear, Store};
+use osp::ops::gemm::{Activation, Linear, Part, Store};
 use osp::weights::Tensor;
 
 const ACTIVATIONS: [Activation; 4] =
@@ -135,5 +135,40 @@ fn a_row_is_the_same_among_few_and_among_many() {
         };
         // Small tiles against large ones.
         assert_eq!(product(1), product(1030)[..outer]);
+    }
+}
+
+#[test]
+fn parts_have_the_bits_of_the_whole() {
+    // Rows for large and for small tiles; columns with and without whole vectors; inner sizes for both ways of loading.
+    for (cuda, half) in devices() {
+        for [rows, inner, outer] in [[1100, 40, 48], [96, 72, 40], [50, 45, 21]] {
+            let x = cuda.upload(&half_values(1, rows * inner, half)).unwrap();
+            let weight = cuda.weight(stacked(outer, inner, 1, half)).unwrap();
+            let bias = cuda.weight(vec![Tensor::from_f32(&[outer], &half_values(3, outer, half))]).unwrap();
+            let gate = cuda.upload(&half_values(4, 2 * outer, half)).unwrap();
+            let before = half_values(5, rows * outer, half);
+            let store = Store::AddGated { rows_per_gate: rows / 2, gate_stride: outer, gate_offset: 0 };
+            let op = Linear::new(rows, inner, outer).store(store);
+            let mut whole = cuda.upload(&before).unwrap();
+            cuda.linear(&op, &x, &weight, Some(&bias), Some(&gate), &mut whole).unwrap();
+
+            let mut parts = cuda.upload(&before).unwrap();
+            for part in [0..7, 7..rows / 2 + 3, rows / 2 + 3..rows] {
+                let op = Linear { rows: part.len(), ..op };
+                let op = op.part(Part { rows, x: part.start, out: part.start, weight: 0 });
+                cuda.linear(&op, &x, &weight, Some(&bias), Some(&gate), &mut parts).unwrap();
+            }
+            assert!(host(&cuda, &parts) == host(&cuda, &whole), "rows of {rows}×{inner}×{outer}");
+
+            let plain = Linear::new(rows, inner, outer);
+            cuda.linear(&plain, &x, &weight, Some(&bias), None, &mut whole).unwrap();
+            let (whole, first) = (host(&cuda, &whole), outer / 3);
+            let columns = Linear::new(rows, inner, outer - first).part(Part { rows, x: 0, out: 0, weight: first });
+            let mut some = cuda.alloc(rows * (outer - first)).unwrap();
+            cuda.linear(&columns, &x, &weight, Some(&bias), None, &mut some).unwrap();
+            let expected: Vec<f32> = whole.chunks_exact(outer).flat_map(|row| row[first..].to_vec()).collect();
+            assert!(host(&cuda, &some) == expected, "columns of {rows}×{inner}×{outer}");
+        }
     }
 }

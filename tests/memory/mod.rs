@@ -40,6 +40,6 @@ fn run<D: pipeline::Devices>(
     captions: &[Captions],
 ) -> Result<Frames> {
     let mut frames = Frames::default();
-    sample(devices, checkpoint, requests, captions, &Quiet, &mut frames)?;
+    sample(devices, checkpoint, requests, captions, None, &Quiet, &mut frames)?;
     Ok(frames)
 }

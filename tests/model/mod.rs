@@ -1,6 +1,7 @@
 //! Properties of whole models that no single golden case shows.
 
 mod devices;
+mod savings;
 mod threads;
 mod windows;
 

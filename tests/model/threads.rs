@@ -45,12 +45,12 @@ fn of_the_transformer() {
     same_bits(|| {
         let backend = Cpu::new();
         let model = Latte::build(&part.config, Scope::root(&mut Loader::new(&*part.source, &backend))).unwrap();
-        let shape = Shape { samples: 2, frames: 5, rows: 4, columns: 6, temporal: true };
+        let shape = Shape { samples: 2, batch: 2, frames: 5, rows: 4, columns: 6, temporal: true };
         let captions = backend.upload(&values(2 * 7 * 64)).unwrap();
-        let mut prepared = model.prepare(&backend, shape, &captions, 7, None).unwrap();
+        let prepared = model.prepare(&backend, shape, &captions, 7, None).unwrap();
         let latent = backend.upload(&values(2 * 5 * 8 * 12 * 4)).unwrap();
         let mut out = backend.alloc(2 * 5 * 8 * 12 * 4).unwrap();
-        model.forward(&backend, &mut prepared, &latent, 321.0, 4, &mut out).unwrap();
+        model.forward(&backend, &prepared, &latent, 321.0, 4, &mut out).unwrap();
         let mut values = vec![0.0; 2 * 5 * 8 * 12 * 4];
         backend.download(&out, 0, &mut values).unwrap();
         values

@@ -1,9 +1,10 @@
 //! `linear` against y = f(x·Wᵀ + b) in f64.
 
+use super::refusal::refused;
 use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::ops::gemm::{Activation, Linear, Store};
+use osp::ops::gemm::{Activation, Linear, Part, Store};
 use osp::weights::{DType, Tensor};
 use proptest::prelude::*;
 
@@ -134,4 +135,61 @@ fn linear_does_not_depend_on_the_number_of_threads() {
 fn linear_without_rows_does_nothing() {
     let (found, _) = run(&Case { op: Linear::new(0, 3, 4), bias: false, dtype: DType::F32, parts: 1 });
     assert!(found.is_empty());
+}
+
+/// Rows `x..x + rows` of a product into rows from `out` on; the weight's rows from `weight` on.
+fn in_place(op: Linear, whole: usize, [x, out, weight]: [usize; 3]) -> Linear {
+    op.part(Part { rows: whole, x, out, weight })
+}
+
+#[test]
+fn parts_have_the_bits_of_the_whole() {
+    let cpu = Cpu::new();
+    let host = |buffer: &osp::cpu::Buffer| buffer.to_vec();
+    // Rows for each way through the CPU; parts of few rows must not take theirs.
+    for [rows, inner, outer] in [[6, 40, 30], [20, 800, 70], [700, 64, 40]] {
+        let x = cpu.upload(&values(1, rows * inner)).unwrap();
+        let (tensors, _) = stacked(outer, inner, 2, DType::Bf16);
+        let weight = cpu.weight(tensors).unwrap();
+        let bias = cpu.weight(vec![parameter(3, &[outer], DType::F32).0]).unwrap();
+        let gate = cpu.upload(&values(4, 2 * outer)).unwrap();
+        let before = values(5, rows * outer);
+        let store = Store::AddGated { rows_per_gate: rows / 2, gate_stride: outer, gate_offset: 0 };
+        let op = Linear::new(rows, inner, outer).store(store);
+        let mut whole = cpu.upload(&before).unwrap();
+        cpu.linear(&op, &x, &weight, Some(&bias), Some(&gate), &mut whole).unwrap();
+
+        let mut parts = cpu.upload(&before).unwrap();
+        for part in [0..1, 1..rows / 2 + 2, rows / 2 + 2..rows] {
+            let op = in_place(Linear { rows: part.len(), ..op }, rows, [part.start, part.start, 0]);
+            cpu.linear(&op, &x, &weight, Some(&bias), Some(&gate), &mut parts).unwrap();
+        }
+        assert!(host(&parts) == host(&whole), "rows of {rows}×{inner}×{outer}");
+
+        cpu.linear(&Linear::new(rows, inner, outer), &x, &weight, Some(&bias), None, &mut whole).unwrap();
+        let first = outer / 3;
+        let columns = in_place(Linear::new(rows, inner, outer - first), rows, [0, 1, first]);
+        let mut some = cpu.alloc((rows + 1) * (outer - first)).unwrap();
+        cpu.linear(&columns, &x, &weight, Some(&bias), None, &mut some).unwrap();
+        let expected: Vec<f32> = host(&whole).chunks_exact(outer).flat_map(|row| row[first..].to_vec()).collect();
+        assert!(host(&some)[outer - first..] == expected, "columns of {rows}×{inner}×{outer}");
+    }
+}
+
+#[test]
+fn parts_must_lie_in_what_they_are_parts_of() {
+    let check = |op: Linear, x: usize, weight: &[usize], out: usize| refused(op.validate(x, weight, None, None, out));
+    let op = Linear::new(2, 3, 4);
+    assert_eq!(check(in_place(op, 1, [0, 0, 0]), 6, &[4, 3], 8), "part.rows");
+    assert_eq!(check(in_place(op, 9, [1, 0, 0]), 8, &[4, 3], 8), "x");
+    assert_eq!(check(in_place(op, 9, [0, 1, 0]), 6, &[4, 3], 11), "out");
+    assert_eq!(check(in_place(op, 9, [0, 0, 2]), 6, &[5, 3], 8), "weight");
+    assert_eq!(check(op, 6, &[5, 3], 8), "weight");
+    let gated = op.activation(Activation::GatedGeluTanh);
+    assert_eq!(check(in_place(gated, 9, [0, 0, 1]), 6, &[9, 3], 8), "part.weight");
+    in_place(op, 9, [1, 1, 1]).validate(9, &[5, 3], Some(5), None, 12).unwrap();
+    let store = Store::AddGated { rows_per_gate: 3, gate_stride: 4, gate_offset: 0 };
+    let gates = |gate: usize| in_place(op.store(store), 9, [0, 7, 0]).validate(6, &[4, 3], None, Some(gate), 36);
+    gates(12).unwrap();
+    assert_eq!(refused(gates(11)), "gate");
 }

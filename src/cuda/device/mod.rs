@@ -90,6 +90,22 @@ pub trait Device {
     /// Copies `host` to `offset` and on.
     fn write(&self, memory: &mut Self::Memory, offset: usize, host: &[u8]) -> Result<()>;
 
+    /// Memory that is allocated by now is written by the [`Self::write_ahead`]s that follow, as soon as what was launched
+    /// before this call is done: whatever is launched between this call and those may run beside the copies.
+    fn begin_ahead(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// As [`Self::write`], but kernels see the bytes from [`Self::join_ahead`] on and not before.
+    fn write_ahead(&self, memory: &mut Self::Memory, offset: usize, host: &[u8]) -> Result<()> {
+        self.write(memory, offset, host)
+    }
+
+    /// What is launched from here on sees everything that was written ahead.
+    fn join_ahead(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Copies from `offset` on into `host`, when everything launched before is done.
     fn read(&self, memory: &Self::Memory, offset: usize, host: &mut [u8]) -> Result<()>;
 

@@ -1,9 +1,12 @@
 //! One transformer block: self-attention, cross-attention (spatial blocks only), feed-forward, each added to the tokens.
+//!
+//! To save memory, attention takes a part of its heads at a time, which depend on no others, and the feed-forward a part
+//! of the tokens. Buffers live only while they are needed.
 
 use super::{LatteConfig, Shape};
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::model::layers::Projection;
+use crate::model::layers::{Projection, Rows, ranges};
 use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
 use crate::ops::conv3d::DepthwiseConv;
 use crate::ops::gemm::{Activation, Store};
@@ -25,11 +28,9 @@ const COMPRESSED_NORM_EPS: f32 = 1e-5;
 #[derive(Debug)]
 pub(super) struct Block<W> {
     axis: Axis,
-    /// `[6, D]`: shift, scale, gate of the attention, then of the feed-forward
-    pub scale_shift_table: W,
     attention: SelfAttention<W>,
     /// Spatial blocks only.
-    pub cross: Option<CrossAttention<W>>,
+    cross: Option<CrossAttention<W>>,
     /// `[4D, D]`
     ff_in: Projection<W>,
     /// `[D, 4D]`
@@ -62,51 +63,38 @@ enum SelfAttention<W> {
 }
 
 #[derive(Debug)]
-pub(super) struct CrossAttention<W> {
+struct CrossAttention<W> {
     to_q: Projection<W>,
-    /// k and v, `[2D, D]`
-    pub kv: Projection<W>,
     to_out: Projection<W>,
 }
 
-/// Buffers that every block reuses; all have `rows` tokens.
-pub(super) struct Workspace<B: Backend> {
-    /// `[N, 6D]`
-    pub modulation: B::Buffer,
-    /// `[rows, D]`
-    normed: B::Buffer,
-    /// `[rows, 3D]`
-    qkv: B::Buffer,
-    /// `[rows, D]`
-    query: B::Buffer,
-    /// `[rows, D]`
-    attended: B::Buffer,
-    /// `[rows, 4D]`
-    hidden: B::Buffer,
+/// What of a pair of blocks is used once a prompt.
+#[derive(Debug)]
+pub(super) struct OncePerPrompt<W> {
+    /// k and v of the spatial block's cross-attention, `[2D, D]`
+    pub text_kv: Projection<W>,
+    /// Of the spatial and the temporal block, `[6, D]`: shift, scale, gate of the attention, then of the feed-forward
+    pub scale_shift_tables: [W; 2],
 }
 
-impl<B: Backend> Workspace<B> {
-    pub fn new(backend: &B, shape: &Shape, channels: usize) -> Result<Self> {
-        let rows = shape.rows();
-        Ok(Self {
-            modulation: backend.alloc(shape.samples * 6 * channels)?,
-            normed: backend.alloc(rows * channels)?,
-            qkv: backend.alloc(rows * 3 * channels)?,
-            query: backend.alloc(rows * channels)?,
-            attended: backend.alloc(rows * channels)?,
-            hidden: backend.alloc(rows * 4 * channels)?,
-        })
-    }
-
-    /// The normed tokens, for the output layer, once the blocks are done with them.
-    pub fn normed(&mut self) -> &mut B::Buffer {
-        &mut self.normed
+impl<W> OncePerPrompt<W> {
+    pub fn build(c: &LatteConfig, pair: usize, scope: &mut Scope<'_, W>) -> Result<Self> {
+        let d = c.channels();
+        let mut spatial = scope.at(format!("transformer_blocks.{pair}"));
+        let text_kv = Projection::stacked(&mut spatial.at("attn2"), &["to_k", "to_v"], d, d, c.attention_bias)?;
+        let table = spatial.plain("scale_shift_table", &[6, d])?;
+        let mut temporal = scope.at(format!("temporal_transformer_blocks.{pair}"));
+        Ok(Self { text_kv, scale_shift_tables: [table, temporal.plain("scale_shift_table", &[6, d])?] })
     }
 }
 
 /// What a block is given besides the tokens it changes.
 pub(super) struct Inputs<'a, Buffer> {
     pub shape: &'a Shape,
+    /// Parts that heads and tokens are taken in.
+    pub parts: usize,
+    /// `[N, 6D]`: the block's table plus the timestep's six vectors.
+    pub modulation: &'a Buffer,
     /// Cosines and sines of the block's axis.
     pub rope: Option<&'a Buffer>,
     /// Read by spatial blocks only.
@@ -123,55 +111,96 @@ pub(super) struct TextKv<'a, Buffer> {
 }
 
 impl<W> Block<W> {
-    pub fn build(c: &LatteConfig, axis: Axis, compressed: bool, mut scope: Scope<'_, W>) -> Result<Self> {
-        let d = c.channels();
-        let scale_shift_table = scope.plain("scale_shift_table", &[6, d])?;
-        let attention = SelfAttention::build(c, axis, compressed, scope.at("attn1"))?;
+    /// Block `index` of the order in which they run: the spatial one of a pair, then its temporal one.
+    pub fn build(c: &LatteConfig, index: usize, scope: &mut Scope<'_, W>) -> Result<Self> {
+        let (d, pair) = (c.channels(), index / 2);
+        let (axis, name) = match index % 2 {
+            0 => (Axis::Space, "transformer_blocks"),
+            _ => (Axis::Time, "temporal_transformer_blocks"),
+        };
+        let mut scope = scope.at(format!("{name}.{pair}"));
+        let attention = SelfAttention::build(c, axis, c.compresses(pair), scope.at("attn1"))?;
         let cross = match axis {
             Axis::Space => Some(CrossAttention::build(c, scope.at("attn2"))?),
             Axis::Time => None,
         };
         let ff_in = Projection::build(scope.at("ff.net.0.proj"), d, 4 * d, true)?;
         let ff_out = Projection::build(scope.at("ff.net.2"), 4 * d, d, true)?;
-        Ok(Self { axis, scale_shift_table, attention, cross, ff_in, ff_out })
+        Ok(Self { axis, attention, cross, ff_in, ff_out })
     }
 
-    /// `h [N, T, S, D]` in place; `work.modulation` holds this block's table plus the timestep's six vectors.
+    /// `h [N, T, S, D]` in place.
     pub fn run<B: Backend<Weight = W>>(
         &self,
         backend: &B,
         c: &LatteConfig,
         inputs: &Inputs<'_, B::Buffer>,
-        work: &mut Workspace<B>,
         h: &mut B::Buffer,
     ) -> Result<()> {
-        let shape = inputs.shape;
-        let (d, rows) = (c.channels(), shape.rows());
-        let per_sample = shape.frames * shape.positions();
-        let norm = |shift: usize, scale: usize| AdaLayerNorm {
-            rows,
-            channels: d,
-            eps: c.norm_eps,
-            rows_per_modulation: per_sample,
-            modulation_stride: 6 * d,
-            shift: shift * d,
-            scale: scale * d,
-        };
-        let gate =
-            |gate: usize| Store::AddGated { rows_per_gate: per_sample, gate_stride: 6 * d, gate_offset: gate * d };
-
-        backend.ada_layer_norm(&norm(0, 1), h, &work.modulation, &mut work.normed)?;
-        let to_out = self.attention.run(backend, c, self.axis, inputs, work)?;
-        to_out.add(backend, rows, &work.attended, gate(2), Some(&work.modulation), h)?;
-
+        let normed = modulated_norm(backend, c, inputs, [0, 1], h)?;
+        let (attended, to_out) = self.attention.run(backend, c, self.axis, inputs, normed)?;
+        let rows = inputs.shape.all_rows();
+        to_out.add(backend, rows, &attended, gate(c, inputs.shape, 2), Some(inputs.modulation), h)?;
+        drop(attended);
         if let Some(cross) = &self.cross {
-            cross.run(backend, c, inputs, work, h)?;
+            cross.run(backend, c, inputs, h)?;
         }
-
-        backend.ada_layer_norm(&norm(3, 4), h, &work.modulation, &mut work.normed)?;
-        self.ff_in.run(backend, rows, &work.normed, Activation::GeluTanh, &mut work.hidden)?;
-        self.ff_out.add(backend, rows, &work.hidden, gate(5), Some(&work.modulation), h)
+        self.feed_forward(backend, c, inputs, h)
     }
+
+    /// `h += gate·ff_out(gelu(ff_in(norm(h))))`, a part of the tokens at a time.
+    fn feed_forward<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        c: &LatteConfig,
+        inputs: &Inputs<'_, B::Buffer>,
+        h: &mut B::Buffer,
+    ) -> Result<()> {
+        let all = inputs.shape.all_rows();
+        let mut normed = Some(modulated_norm(backend, c, inputs, [3, 4], h)?);
+        let parts = ranges(all.count, inputs.parts);
+        let mut hidden = backend.alloc(all.count.div_ceil(parts.len()) * 4 * c.channels())?;
+        for part in parts {
+            let rows = Rows { count: part.len(), ..all };
+            let x = normed.as_ref().expect("kept up to the last part");
+            self.ff_in.run(backend, Rows { x: part.start, ..rows }, x, Activation::GeluTanh, &mut hidden)?;
+            if part.end == all.count {
+                normed = None;
+            }
+            let (rows, gate) = (Rows { out: part.start, ..rows }, gate(c, inputs.shape, 5));
+            self.ff_out.add(backend, rows, &hidden, gate, Some(inputs.modulation), h)?;
+        }
+        Ok(())
+    }
+}
+
+/// LayerNorm of the tokens, with shift and scale from these vectors of the modulation.
+fn modulated_norm<B: Backend>(
+    backend: &B,
+    c: &LatteConfig,
+    inputs: &Inputs<'_, B::Buffer>,
+    [shift, scale]: [usize; 2],
+    h: &B::Buffer,
+) -> Result<B::Buffer> {
+    let (d, rows) = (c.channels(), inputs.shape.rows());
+    let norm = AdaLayerNorm {
+        rows,
+        channels: d,
+        eps: c.norm_eps,
+        rows_per_modulation: inputs.shape.rows_per_sample(),
+        modulation_stride: 6 * d,
+        shift: shift * d,
+        scale: scale * d,
+    };
+    let mut normed = backend.alloc(rows * d)?;
+    backend.ada_layer_norm(&norm, h, inputs.modulation, &mut normed)?;
+    Ok(normed)
+}
+
+/// Addition through a vector of the modulation.
+fn gate(c: &LatteConfig, shape: &Shape, vector: usize) -> Store {
+    let d = c.channels();
+    Store::AddGated { rows_per_gate: shape.rows_per_sample(), gate_stride: 6 * d, gate_offset: vector * d }
 }
 
 impl<W> SelfAttention<W> {
@@ -198,77 +227,136 @@ impl<W> SelfAttention<W> {
         })
     }
 
-    /// Attention of `work.normed` into `work.attended`; returns the output layer, which the caller fuses with its gate.
+    /// Attention of `normed`; also returns the output layer, which the caller fuses with its gate.
     fn run<B: Backend<Weight = W>>(
         &self,
         backend: &B,
         c: &LatteConfig,
         axis: Axis,
         inputs: &Inputs<'_, B::Buffer>,
-        work: &mut Workspace<B>,
-    ) -> Result<&Projection<W>> {
-        let shape = inputs.shape;
-        let (d, rows) = (c.channels(), shape.rows());
-        let tokens = |offset: usize, row: usize| layout(axis, shape.frames, shape.positions(), offset, row);
-        let (inner, queries) = match axis {
-            Axis::Space => (shape.frames, shape.positions()),
-            Axis::Time => (shape.positions(), shape.frames),
-        };
-        let mut op = Attention {
-            outer: shape.samples,
-            inner,
-            heads: c.num_attention_heads,
-            head_dim: c.attention_head_dim,
-            queries,
-            keys: queries,
-            scale: (c.attention_head_dim as f32).sqrt().recip(),
-            q: tokens(0, 3 * d),
-            k: tokens(d, 3 * d),
-            v: tokens(2 * d, 3 * d),
-            out: tokens(0, d),
-            rope_group: match axis {
-                Axis::Space => c.attention_head_dim / 2,
-                Axis::Time => c.attention_head_dim,
-            },
-        };
+        normed: B::Buffer,
+    ) -> Result<(B::Buffer, &Projection<W>)> {
         match self {
-            Self::Plain { qkv, to_out } => {
-                qkv.run(backend, rows, &work.normed, Activation::None, &mut work.qkv)?;
-                let extras = AttentionExtras { rope: inputs.rope, ..Default::default() };
-                backend.attention(&op, &work.qkv, &work.qkv, &work.qkv, extras, &mut work.attended)?;
-                Ok(to_out)
-            }
+            Self::Plain { qkv, to_out } => Ok((plain_attention(backend, c, axis, inputs, qkv, normed)?, to_out)),
             Self::Compressed { sr_weight, sr_bias, norm_weight, norm_bias, factor, to_q, kv, to_out } => {
-                let conv = compression(axis, shape, d, *factor);
-                let kv_rows =
-                    conv.out_tokens() * if axis == Axis::Space { shape.samples * shape.frames } else { shape.samples };
-                let mut shortened = backend.alloc(kv_rows * d)?;
-                let mut normed = backend.alloc(kv_rows * d)?;
-                let mut key_values = backend.alloc(kv_rows * 2 * d)?;
-                backend.depthwise_conv(&conv, &work.normed, sr_weight, sr_bias, &mut shortened)?;
-                let norm = LayerNorm { rows: kv_rows, channels: d, eps: COMPRESSED_NORM_EPS };
-                backend.layer_norm(&norm, &shortened, norm_weight, norm_bias, &mut normed)?;
-                to_q.run(backend, rows, &work.normed, Activation::None, &mut work.query)?;
-                kv.run(backend, kv_rows, &normed, Activation::None, &mut key_values)?;
-                let (frames, positions) = match axis {
-                    Axis::Space => (shape.frames, conv.out_tokens()),
-                    Axis::Time => (conv.out_tokens() / shape.positions(), shape.positions()),
-                };
-                op.keys = if axis == Axis::Space { positions } else { frames };
-                op.q = tokens(0, d);
-                op.k = layout(axis, frames, positions, 0, 2 * d);
-                op.v = layout(axis, frames, positions, d, 2 * d);
-                backend.attention(
-                    &op,
-                    &work.query,
-                    &key_values,
-                    &key_values,
-                    AttentionExtras::default(),
-                    &mut work.attended,
-                )?;
-                Ok(to_out)
+                let conv = compression(axis, inputs.shape, c.channels(), *factor);
+                let rows = compressed_rows(axis, inputs.shape, &conv);
+                let elements = rows.count * c.channels();
+                let mut shortened = backend.alloc(elements)?;
+                backend.depthwise_conv(&conv, &normed, sr_weight, sr_bias, &mut shortened)?;
+                let norm = LayerNorm { rows: rows.count, channels: c.channels(), eps: COMPRESSED_NORM_EPS };
+                let mut keys = backend.alloc(elements)?;
+                backend.layer_norm(&norm, &shortened, norm_weight, norm_bias, &mut keys)?;
+                drop(shortened);
+                let tokens = conv.out_tokens();
+                let attended =
+                    compressed_attention(backend, c, axis, inputs, [to_q, kv], [&normed, &keys], (rows, tokens))?;
+                Ok((attended, to_out))
             }
         }
+    }
+}
+
+/// Self-attention along `axis` of all heads, or of some at a time, all tokens being queries and keys.
+fn plain_attention<B: Backend>(
+    backend: &B,
+    c: &LatteConfig,
+    axis: Axis,
+    inputs: &Inputs<'_, B::Buffer>,
+    qkv: &Projection<B::Weight>,
+    normed: B::Buffer,
+) -> Result<B::Buffer> {
+    let (shape, rows) = (inputs.shape, inputs.shape.all_rows());
+    let (d, features) = (c.channels(), c.attention_head_dim);
+    let tokens = |offset: usize, row: usize| layout(axis, shape.frames, shape.positions(), offset, row);
+    let parts = ranges(c.num_attention_heads, inputs.parts);
+    let most = c.num_attention_heads.div_ceil(parts.len());
+    let (mut normed, mut attended) = (Some(normed), None);
+    let mut projected = backend.alloc(rows.count * 3 * most * features)?;
+    for heads in parts {
+        let columns = heads.start * features..heads.end * features;
+        let x = normed.as_ref().expect("kept up to the last part");
+        let placed = qkv.columns(backend, rows, x, 3, &columns, &mut projected)?;
+        if heads.end == c.num_attention_heads {
+            normed = None;
+        }
+        let attended = match &mut attended {
+            Some(attended) => attended,
+            none => none.insert(backend.alloc(rows.count * d)?),
+        };
+        let op = Attention {
+            heads: heads.len(),
+            q: tokens(0, placed.row),
+            k: tokens(placed.layer, placed.row),
+            v: tokens(2 * placed.layer, placed.row),
+            out: tokens(columns.start, d),
+            ..attention_along(axis, c, shape)
+        };
+        let extras = AttentionExtras { rope: inputs.rope, ..Default::default() };
+        backend.attention(&op, &projected, &projected, &projected, extras, attended)?;
+    }
+    Ok(attended.expect("there is a head"))
+}
+
+/// The same with keys and values from fewer tokens: `rows` in all, `kept` of a frame or of a sample.
+fn compressed_attention<B: Backend>(
+    backend: &B,
+    c: &LatteConfig,
+    axis: Axis,
+    inputs: &Inputs<'_, B::Buffer>,
+    [to_q, kv]: [&Projection<B::Weight>; 2],
+    [normed, keys]: [&B::Buffer; 2],
+    (rows, kept): (Rows, usize),
+) -> Result<B::Buffer> {
+    let (shape, queries) = (inputs.shape, inputs.shape.all_rows());
+    let (d, features) = (c.channels(), c.attention_head_dim);
+    let (frames, positions) = match axis {
+        Axis::Space => (shape.frames, kept),
+        Axis::Time => (kept / shape.positions(), shape.positions()),
+    };
+    let parts = ranges(c.num_attention_heads, inputs.parts);
+    let most = c.num_attention_heads.div_ceil(parts.len()) * features;
+    let mut query = backend.alloc(queries.count * most)?;
+    let mut key_values = backend.alloc(rows.count * 2 * most)?;
+    let mut attended = backend.alloc(queries.count * d)?;
+    for heads in parts {
+        let columns = heads.start * features..heads.end * features;
+        let of_queries = to_q.columns(backend, queries, normed, 1, &columns, &mut query)?;
+        let of_keys = kv.columns(backend, rows, keys, 2, &columns, &mut key_values)?;
+        let op = Attention {
+            heads: heads.len(),
+            keys: if axis == Axis::Space { positions } else { frames },
+            q: layout(axis, shape.frames, shape.positions(), 0, of_queries.row),
+            k: layout(axis, frames, positions, 0, of_keys.row),
+            v: layout(axis, frames, positions, of_keys.layer, of_keys.row),
+            out: layout(axis, shape.frames, shape.positions(), columns.start, d),
+            ..attention_along(axis, c, shape)
+        };
+        backend.attention(&op, &query, &key_values, &key_values, AttentionExtras::default(), &mut attended)?;
+    }
+    Ok(attended)
+}
+
+/// Attention of all tokens of a frame or of a position to each other; where they lie is for the caller to say.
+fn attention_along(axis: Axis, c: &LatteConfig, shape: &Shape) -> Attention {
+    let (inner, queries, rope_group) = match axis {
+        Axis::Space => (shape.frames, shape.positions(), c.attention_head_dim / 2),
+        Axis::Time => (shape.positions(), shape.frames, c.attention_head_dim),
+    };
+    let nowhere = layout(axis, 0, 0, 0, 0);
+    Attention {
+        outer: shape.samples,
+        inner,
+        heads: c.num_attention_heads,
+        head_dim: c.attention_head_dim,
+        queries,
+        keys: queries,
+        scale: (c.attention_head_dim as f32).sqrt().recip(),
+        q: nowhere,
+        k: nowhere,
+        v: nowhere,
+        out: nowhere,
+        rope_group,
     }
 }
 
@@ -300,12 +388,17 @@ fn compression(axis: Axis, shape: &Shape, channels: usize, factor: usize) -> Dep
     }
 }
 
+/// Tokens that a convolution leaves of all samples.
+fn compressed_rows(axis: Axis, shape: &Shape, conv: &DepthwiseConv) -> Rows {
+    let per_sample = conv.out_tokens() * if axis == Axis::Space { shape.frames } else { 1 };
+    Rows { of: shape.batch * per_sample, ..Rows::from(shape.samples * per_sample) }
+}
+
 impl<W> CrossAttention<W> {
     fn build(c: &LatteConfig, mut scope: Scope<'_, W>) -> Result<Self> {
         let (d, bias) = (c.channels(), c.attention_bias);
         Ok(Self {
             to_q: Projection::build(scope.at("to_q"), d, d, bias)?,
-            kv: Projection::stacked(&mut scope, &["to_k", "to_v"], d, d, bias)?,
             to_out: Projection::build(scope.at("to_out.0"), d, d, true)?,
         })
     }
@@ -316,35 +409,37 @@ impl<W> CrossAttention<W> {
         backend: &B,
         c: &LatteConfig,
         inputs: &Inputs<'_, B::Buffer>,
-        work: &mut Workspace<B>,
         h: &mut B::Buffer,
     ) -> Result<()> {
-        let (shape, text) = (inputs.shape, &inputs.text);
-        let (d, rows) = (c.channels(), shape.rows());
-        self.to_q.run(backend, rows, h, Activation::None, &mut work.query)?;
-        let queries = layout(Axis::Space, shape.frames, shape.positions(), 0, d);
+        let (shape, text, rows) = (inputs.shape, &inputs.text, inputs.shape.all_rows());
+        let (d, features) = (c.channels(), c.attention_head_dim);
+        let tokens = |offset: usize, row: usize| layout(Axis::Space, shape.frames, shape.positions(), offset, row);
         let keys = |offset: usize| TokenLayout {
             offset,
             outer_stride: text.tokens * 2 * d,
             inner_stride: 0,
             token_stride: 2 * d,
         };
-        let op = Attention {
-            outer: shape.samples,
-            inner: shape.frames,
-            heads: c.num_attention_heads,
-            head_dim: c.attention_head_dim,
-            queries: shape.positions(),
-            keys: text.tokens,
-            scale: (c.attention_head_dim as f32).sqrt().recip(),
-            q: queries,
-            k: keys(0),
-            v: keys(d),
-            out: queries,
-            rope_group: c.attention_head_dim,
-        };
-        let extras = AttentionExtras { mask: text.mask, ..Default::default() };
-        backend.attention(&op, &work.query, text.kv, text.kv, extras, &mut work.attended)?;
-        self.to_out.add(backend, rows, &work.attended, Store::Add, None, h)
+        let parts = ranges(c.num_attention_heads, inputs.parts);
+        let mut query = backend.alloc(rows.count * c.num_attention_heads.div_ceil(parts.len()) * features)?;
+        let mut attended = backend.alloc(rows.count * d)?;
+        for heads in parts {
+            let columns = heads.start * features..heads.end * features;
+            let placed = self.to_q.columns(backend, rows, h, 1, &columns, &mut query)?;
+            let op = Attention {
+                heads: heads.len(),
+                keys: text.tokens,
+                q: tokens(0, placed.row),
+                k: keys(columns.start),
+                v: keys(d + columns.start),
+                out: tokens(columns.start, d),
+                rope_group: features,
+                ..attention_along(Axis::Space, c, shape)
+            };
+            let extras = AttentionExtras { mask: text.mask, ..Default::default() };
+            backend.attention(&op, &query, text.kv, text.kv, extras, &mut attended)?;
+        }
+        drop(query);
+        self.to_out.add(backend, rows, &attended, Store::Add, None, h)
     }
 }

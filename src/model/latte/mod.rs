@@ -9,17 +9,19 @@ mod positions;
 
 pub use config::LatteConfig;
 
-use super::layers::Projection;
+use super::layers::{Blocks, Projection, Rows};
 use crate::backend::Backend;
 use crate::error::Result;
+use crate::memory::Savings;
 use crate::ops::embed::AddRows;
 use crate::ops::gemm::Activation;
 use crate::ops::norm::AdaLayerNorm;
 use crate::ops::patch::{PatchEmbed, Unpatchify};
 use crate::ops::tile::{BoxAt, CopyBox};
+use crate::weights::load::Loader;
 use crate::weights::plan::Plan;
-use crate::weights::{Role, Scope};
-use block::{Axis, Block, Inputs, TextKv, Workspace};
+use crate::weights::{Role, Scope, Source};
+use block::{Block, Inputs, OncePerPrompt, TextKv};
 
 /// Added to the scores of masked text tokens.
 const MASKED: f32 = -10000.0;
@@ -29,6 +31,9 @@ const MASKED: f32 = -10000.0;
 pub struct Shape {
     /// N, samples: two with guidance.
     pub samples: usize,
+    /// Samples of the batch that these are evaluated for, if only some of it at a time; else N. The result has the bits
+    /// that the whole batch gives.
+    pub batch: usize,
     /// T, latent frames.
     pub frames: usize,
     /// Token rows: latent rows / patch.
@@ -47,13 +52,28 @@ impl Shape {
 
     /// Tokens of all frames and samples.
     pub fn rows(&self) -> usize {
-        self.samples * self.frames * self.positions()
+        self.samples * self.rows_per_sample()
+    }
+
+    /// Tokens of a sample.
+    pub fn rows_per_sample(&self) -> usize {
+        self.frames * self.positions()
+    }
+
+    /// All tokens, for a linear layer.
+    fn all_rows(&self) -> Rows {
+        self.times(self.rows_per_sample())
+    }
+
+    /// Rows of which every sample has `per_sample`.
+    fn times(&self, per_sample: usize) -> Rows {
+        Rows { of: self.batch * per_sample, ..Rows::from(self.samples * per_sample) }
     }
 }
 
 /// The transformer's parameters.
 #[derive(Debug)]
-pub struct Latte<W> {
+pub struct Latte<'a, W> {
     config: LatteConfig,
     /// `[D, patch, patch, in_channels]`
     patch_weight: W,
@@ -69,8 +89,12 @@ pub struct Latte<W> {
     caption_1: Projection<W>,
     /// D → D
     caption_2: Projection<W>,
-    /// Spatial and temporal, one of each per layer.
-    pairs: Vec<[Block<W>; 2]>,
+    /// For each pair of blocks.
+    once_per_prompt: Blocks<'a, OncePerPrompt<W>>,
+    /// Spatial and temporal in turn.
+    blocks: Blocks<'a, Block<W>>,
+    /// Parts that a block's heads and tokens are taken in.
+    parts: usize,
     /// `[2, D]`: shift and scale of the output
     scale_shift_table: W,
     /// D → patch²·out_channels
@@ -94,21 +118,45 @@ pub struct Prepared<B: Backend> {
     tables: Vec<[B::Buffer; 2]>,
     /// `[2D]`
     out_table: B::Buffer,
-    work: Workspace<B>,
 }
 
-impl<W> Latte<W> {
-    /// Asks `scope` for the parameters.
+impl<'a, W> Latte<'a, W> {
+    /// Asks `scope` for all parameters.
     pub fn build(config: &LatteConfig, mut scope: Scope<'_, W>) -> Result<Self> {
+        let pairs = 0..config.num_layers;
+        let once = pairs.map(|pair| OncePerPrompt::build(config, pair, &mut scope)).collect::<Result<_>>()?;
+        let blocks = (0..2 * config.num_layers).map(|i| Block::build(config, i, &mut scope)).collect::<Result<_>>()?;
+        Self::assemble(config, Blocks::Resident(once), Blocks::Resident(blocks), scope)
+    }
+
+    /// Loads the parameters from `source`: all of them, or, if the blocks are to stream, only what they share.
+    pub fn load<B: Backend<Weight = W>>(
+        config: &LatteConfig,
+        source: &'a dyn Source,
+        backend: &'a B,
+        savings: Savings,
+    ) -> Result<Self> {
+        let mut loader = Loader::new(source, backend);
+        let model = if savings.stream_transformer {
+            let (c, d) = (config.clone(), config.clone());
+            let once = move |i| OncePerPrompt::build(&c, i, &mut Scope::root(&mut Loader::ahead(source, backend)));
+            let block = move |i| Block::build(&d, i, &mut Scope::root(&mut Loader::ahead(source, backend)));
+            let (once, blocks) = (Blocks::Streamed(Box::new(once)), Blocks::Streamed(Box::new(block)));
+            Self::assemble(config, once, blocks, Scope::root(&mut loader))?
+        } else {
+            Self::build(config, Scope::root(&mut loader))?
+        };
+        Ok(Self { parts: savings.transformer_parts, ..model })
+    }
+
+    fn assemble(
+        config: &LatteConfig,
+        once_per_prompt: Blocks<'a, OncePerPrompt<W>>,
+        blocks: Blocks<'a, Block<W>>,
+        mut scope: Scope<'_, W>,
+    ) -> Result<Self> {
         let c = config.clone();
         let d = c.channels();
-        let pair = |scope: &mut Scope<'_, W>, i: usize| -> Result<[Block<W>; 2]> {
-            let compressed = c.compresses(i);
-            Ok([
-                Block::build(&c, Axis::Space, compressed, scope.at(format!("transformer_blocks.{i}")))?,
-                Block::build(&c, Axis::Time, compressed, scope.at(format!("temporal_transformer_blocks.{i}")))?,
-            ])
-        };
         Ok(Self {
             scale_shift_table: scope.plain("scale_shift_table", &[2, d])?,
             patch_weight: scope.get(
@@ -117,7 +165,9 @@ impl<W> Latte<W> {
                 Role::Patches,
             )?,
             patch_bias: scope.plain("pos_embed.proj.bias", &[d])?,
-            pairs: (0..c.num_layers).map(|i| pair(&mut scope, i)).collect::<Result<_>>()?,
+            once_per_prompt,
+            blocks,
+            parts: 1,
             proj_out: Projection::build(scope.at("proj_out"), d, c.patch_size * c.patch_size * c.out_channels, true)?,
             timestep_1: Projection::build(scope.at("adaln_single.emb.timestep_embedder.linear_1"), 256, d, true)?,
             timestep_2: Projection::build(scope.at("adaln_single.emb.timestep_embedder.linear_2"), d, d, true)?,
@@ -144,22 +194,24 @@ impl<W> Latte<W> {
         mask: Option<&[bool]>,
     ) -> Result<Prepared<B>> {
         let c = &self.config;
-        let (d, text_rows) = (c.channels(), shape.samples * text_tokens);
-        let mut hidden = backend.alloc(text_rows * d)?;
-        let mut text = backend.alloc(text_rows * d)?;
+        let (d, text_rows) = (c.channels(), shape.times(text_tokens));
+        let mut hidden = backend.alloc(text_rows.count * d)?;
         self.caption_1.run(backend, text_rows, captions, Activation::GeluTanh, &mut hidden)?;
+        let mut text = backend.alloc(text_rows.count * d)?;
         self.caption_2.run(backend, text_rows, &hidden, Activation::None, &mut text)?;
+        drop(hidden);
 
         let mut text_kv = Vec::new();
         let mut tables = Vec::new();
-        for [spatial, temporal] in &self.pairs {
-            let cross = spatial.cross.as_ref().expect("spatial blocks have cross-attention");
-            let mut kv = backend.alloc(text_rows * 2 * d)?;
-            cross.kv.run(backend, text_rows, &text, Activation::None, &mut kv)?;
+        self.once_per_prompt.each(backend, 0..c.num_layers, |_, once| {
+            let mut kv = backend.alloc(text_rows.count * 2 * d)?;
+            once.text_kv.run(backend, text_rows, &text, Activation::None, &mut kv)?;
             text_kv.push(kv);
-            let table = |block: &Block<W>| backend.upload(&backend.weight_values(&block.scale_shift_table)?);
+            let [spatial, temporal] = &once.scale_shift_tables;
+            let table = |table: &W| backend.upload(&backend.weight_values(table)?);
             tables.push([table(spatial)?, table(temporal)?]);
-        }
+            Ok(())
+        })?;
         let rope = match c.use_rope {
             true => Some([
                 backend.upload_f32(&positions::rope_spatial(c, shape.rows, shape.columns))?,
@@ -177,7 +229,6 @@ impl<W> Latte<W> {
             text_kv,
             tables,
             out_table: backend.upload(&backend.weight_values(&self.scale_shift_table)?)?,
-            work: Workspace::new(backend, &shape, d)?,
             shape,
         })
     }
@@ -187,7 +238,7 @@ impl<W> Latte<W> {
     pub fn forward<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        prepared: &mut Prepared<B>,
+        prepared: &Prepared<B>,
         latent: &B::Buffer,
         timestep: f32,
         kept: usize,
@@ -197,27 +248,28 @@ impl<W> Latte<W> {
         let d = c.channels();
         let time = self.embed_timestep(backend, &shape, timestep)?;
         let mut h = self.embed_latent(backend, prepared, latent)?;
-        for (i, pair) in self.pairs.iter().enumerate() {
-            for (axis, block) in pair.iter().enumerate() {
-                let temporal = axis == 1;
-                if temporal && !shape.temporal {
-                    continue;
-                }
-                if temporal && i == 0 {
-                    let op =
-                        AddRows { outer: shape.samples, rows: shape.frames, inner: shape.positions(), channels: d };
-                    backend.add_rows(&op, &prepared.temporal_positions, &mut h)?;
-                }
-                modulate(backend, &shape, &time.modulation, &prepared.tables[i][axis], &mut prepared.work.modulation)?;
-                let text = TextKv {
-                    kv: &prepared.text_kv[i],
+        let mut modulation = backend.alloc(shape.samples * 6 * d)?;
+        let indices = (0..2 * c.num_layers).filter(|index| shape.temporal || index % 2 == 0);
+        self.blocks.each(backend, indices, |index, block| {
+            let (pair, axis) = (index / 2, index % 2);
+            if index == 1 {
+                let op = AddRows { outer: shape.samples, rows: shape.frames, inner: shape.positions(), channels: d };
+                backend.add_rows(&op, &prepared.temporal_positions, &mut h)?;
+            }
+            modulate(backend, &shape, &time.modulation, &prepared.tables[pair][axis], &mut modulation)?;
+            let inputs = Inputs {
+                shape: &shape,
+                parts: self.parts,
+                modulation: &modulation,
+                rope: prepared.rope.as_ref().map(|tables| &tables[axis]),
+                text: TextKv {
+                    kv: &prepared.text_kv[pair],
                     tokens: prepared.text_tokens,
                     mask: prepared.text_mask.as_ref(),
-                };
-                let rope = prepared.rope.as_ref().map(|tables| &tables[axis]);
-                block.run(backend, c, &Inputs { shape: &shape, rope, text }, &mut prepared.work, &mut h)?;
-            }
-        }
+                },
+            };
+            block.run(backend, c, &inputs, &mut h)
+        })?;
         self.output(backend, prepared, &time.embedding, &h, kept, out)
     }
 
@@ -246,17 +298,17 @@ impl<W> Latte<W> {
     }
 
     fn embed_timestep<B: Backend<Weight = W>>(&self, backend: &B, shape: &Shape, timestep: f32) -> Result<Time<B>> {
-        let (d, samples) = (self.config.channels(), shape.samples);
+        let (d, samples, rows) = (self.config.channels(), shape.samples, shape.times(1));
         let features = backend.upload(&positions::timestep(timestep).repeat(samples))?;
         let mut hidden = backend.alloc(samples * d)?;
         let mut embedding = backend.alloc(samples * d)?;
         let mut activated = backend.alloc(samples * d)?;
         let mut modulation = backend.alloc(samples * 6 * d)?;
-        self.timestep_1.run(backend, samples, &features, Activation::Silu, &mut hidden)?;
-        self.timestep_2.run(backend, samples, &hidden, Activation::None, &mut embedding)?;
+        self.timestep_1.run(backend, rows, &features, Activation::Silu, &mut hidden)?;
+        self.timestep_2.run(backend, rows, &hidden, Activation::None, &mut embedding)?;
         // Again with SiLU behind it: a product of one row, cheaper than an operation of its own.
-        self.timestep_2.run(backend, samples, &hidden, Activation::Silu, &mut activated)?;
-        self.timestep_modulation.run(backend, samples, &activated, Activation::None, &mut modulation)?;
+        self.timestep_2.run(backend, rows, &hidden, Activation::Silu, &mut activated)?;
+        self.timestep_modulation.run(backend, rows, &activated, Activation::None, &mut modulation)?;
         Ok(Time { embedding, modulation })
     }
 
@@ -264,7 +316,7 @@ impl<W> Latte<W> {
     fn output<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        prepared: &mut Prepared<B>,
+        prepared: &Prepared<B>,
         embedding: &B::Buffer,
         h: &B::Buffer,
         kept: usize,
@@ -289,15 +341,15 @@ impl<W> Latte<W> {
             rows,
             channels: d,
             eps: c.norm_eps,
-            rows_per_modulation: shape.frames * shape.positions(),
+            rows_per_modulation: shape.rows_per_sample(),
             modulation_stride: 2 * d,
             shift: 0,
             scale: d,
         };
-        let normed = prepared.work.normed();
-        backend.ada_layer_norm(&norm, h, &modulation, normed)?;
+        let mut normed = backend.alloc(rows * d)?;
+        backend.ada_layer_norm(&norm, h, &modulation, &mut normed)?;
         let mut patches = backend.alloc(rows * self.proj_out.outputs)?;
-        self.proj_out.run(backend, rows, normed, Activation::None, &mut patches)?;
+        self.proj_out.run(backend, shape.all_rows(), &normed, Activation::None, &mut patches)?;
         let op = Unpatchify {
             frames: shape.samples * shape.frames,
             rows: shape.rows,

@@ -9,27 +9,37 @@ mod relative;
 
 pub use config::T5Config;
 
-use super::layers::Projection;
-use crate::backend::Backend;
+use super::layers::{Blocks, Projection};
+use crate::backend::{Backend, DeviceBuffer};
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
 use crate::ops::embed::Embedding;
 use crate::ops::gemm::{Activation, Store};
 use crate::ops::norm::RmsNorm;
+use crate::weights::load::Loader;
 use crate::weights::plan::Plan;
 use crate::weights::{Scope, Source};
 
 /// The encoder's parameters.
 #[derive(Debug)]
-pub struct T5<W> {
+pub struct T5<'a, W> {
     config: T5Config,
-    /// `[vocab_size, d_model]`
-    shared: W,
+    /// `[vocab_size, d_model]`, used once a run as if it were a block
+    shared: Blocks<'a, W>,
     /// `[buckets, num_heads]`, block 0's
     relative_attention_bias: W,
-    blocks: Vec<Block<W>>,
+    blocks: Blocks<'a, Block<W>>,
     /// `[d_model]`
     final_layer_norm: W,
+}
+
+/// A caption to encode.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Caption {
+    /// Its tokens.
+    pub ids: Vec<u32>,
+    /// As many; tokens where it is false take no part as keys.
+    pub mask: Vec<bool>,
 }
 
 #[derive(Debug)]
@@ -48,63 +58,131 @@ struct Block<W> {
     wo: Projection<W>,
 }
 
-impl<W> T5<W> {
-    /// Asks `scope` for the parameters. `embedding` names the table, see [`embedding_name`].
+impl<'a, W> T5<'a, W> {
+    /// Asks `scope` for all parameters. `embedding` names the table, see [`embedding_name`].
     pub fn build(config: &T5Config, embedding: &str, mut scope: Scope<'_, W>) -> Result<Self> {
-        let c = config.clone();
-        let shared = scope.plain(embedding, &[c.vocab_size, c.d_model])?;
+        let shared = table(config, embedding, &mut scope)?;
+        let blocks = (0..config.num_layers).map(|i| Block::build(config, i, &mut scope)).collect::<Result<_>>()?;
+        Self::assemble(config, Blocks::Resident(vec![shared]), Blocks::Resident(blocks), scope)
+    }
+
+    /// Loads the parameters from `source`: all of them, or, if `stream`, only a few small ones. The others are then
+    /// brought while [`Self::encode`] runs, and leave again.
+    pub fn load<B: Backend<Weight = W>>(
+        config: &T5Config,
+        source: &'a dyn Source,
+        backend: &'a B,
+        stream: bool,
+    ) -> Result<Self> {
+        let embedding = embedding_name(source);
+        let mut loader = Loader::new(source, backend);
+        if !stream {
+            return Self::build(config, embedding, Scope::root(&mut loader));
+        }
+        let (c, d) = (config.clone(), config.clone());
+        let shared = move |_| table(&c, embedding, &mut Scope::root(&mut Loader::ahead(source, backend)));
+        let block = move |i| Block::build(&d, i, &mut Scope::root(&mut Loader::ahead(source, backend)));
+        let (shared, blocks) = (Blocks::Streamed(Box::new(shared)), Blocks::Streamed(Box::new(block)));
+        Self::assemble(config, shared, blocks, Scope::root(&mut loader))
+    }
+
+    fn assemble(
+        config: &T5Config,
+        shared: Blocks<'a, W>,
+        blocks: Blocks<'a, Block<W>>,
+        mut scope: Scope<'_, W>,
+    ) -> Result<Self> {
         let table = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
-        let relative_attention_bias = scope.plain(table, &[c.relative_attention_num_buckets, c.num_heads])?;
-        let block = |i| Block::build(&c, scope.at(format!("encoder.block.{i}")));
-        let blocks = (0..c.num_layers).map(block).collect::<Result<_>>()?;
-        let final_layer_norm = scope.plain("encoder.final_layer_norm.weight", &[c.d_model])?;
-        Ok(Self { config: c, shared, relative_attention_bias, blocks, final_layer_norm })
+        let relative_attention_bias = scope.plain(table, &[config.relative_attention_num_buckets, config.num_heads])?;
+        let final_layer_norm = scope.plain("encoder.final_layer_norm.weight", &[config.d_model])?;
+        Ok(Self { config: config.clone(), shared, relative_attention_bias, blocks, final_layer_norm })
     }
 
-    /// Units of work that [`Self::encode`] reports: one per block.
-    pub fn units(&self) -> usize {
-        self.blocks.len()
-    }
-
-    /// Text embeddings `[ids.len(), d_model]`; keys where `mask` is false take no part. `advance` hears of every block
-    /// and may end the run.
+    /// Text embeddings `[ids.len(), d_model]` of each caption. A block is used for all captions before the next, so
+    /// that a streamed one comes once. `advance` hears of every caption in every block (see [`units`]) and may end the run.
     pub fn encode<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        ids: &[u32],
-        mask: &[bool],
+        captions: &[Caption],
         advance: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<B::Buffer> {
-        let (c, tokens) = (&self.config, ids.len());
-        let inner = c.num_heads * c.d_kv;
+    ) -> Result<Vec<B::Buffer>> {
+        let mut hidden = self.embed(backend, captions)?;
+        let inputs = self.inputs(backend, captions)?;
+        self.blocks.each(backend, 0..self.config.num_layers, |_, block| {
+            for (inputs, h) in inputs.iter().zip(&mut hidden) {
+                self.run(backend, block, inputs, h)?;
+                advance()?;
+            }
+            Ok(())
+        })?;
+        drop(inputs);
+        let normed = |h: B::Buffer| {
+            let rows = h.len() / self.config.d_model;
+            let mut out = backend.alloc(h.len())?;
+            backend.rms_norm(&self.norm(rows), &h, &self.final_layer_norm, &mut out)?;
+            Ok(out)
+        };
+        hidden.into_iter().map(normed).collect()
+    }
+
+    /// Rows of the embedding table.
+    fn embed<B: Backend<Weight = W>>(&self, backend: &B, captions: &[Caption]) -> Result<Vec<B::Buffer>> {
+        let c = &self.config;
+        let mut embedded = Vec::with_capacity(captions.len());
+        self.shared.each(backend, 0..1, |_, table| {
+            for Caption { ids, .. } in captions {
+                let mut h = backend.alloc(ids.len() * c.d_model)?;
+                let op = Embedding { tokens: ids.len(), vocabulary: c.vocab_size, channels: c.d_model };
+                backend.embedding(&op, ids, table, &mut h)?;
+                embedded.push(h);
+            }
+            Ok(())
+        })?;
+        Ok(embedded)
+    }
+
+    /// What attention adds to the scores of each caption.
+    fn inputs<B: Backend<Weight = W>>(&self, backend: &B, captions: &[Caption]) -> Result<Vec<Inputs<B>>> {
         let table = backend.weight_values(&self.relative_attention_bias)?;
-        let bias = backend.upload_f32(&relative::bias(c, &table, tokens))?;
-        let mask: Vec<f32> = mask.iter().map(|&kept| if kept { 0.0 } else { f32::NEG_INFINITY }).collect();
-        let mask = backend.upload_f32(&mask)?;
+        let inputs = |Caption { ids, mask }: &Caption| {
+            let mask: Vec<f32> = mask.iter().map(|&kept| if kept { 0.0 } else { f32::NEG_INFINITY }).collect();
+            Ok(Inputs {
+                tokens: ids.len(),
+                bias: backend.upload_f32(&relative::bias(&self.config, &table, ids.len()))?,
+                mask: backend.upload_f32(&mask)?,
+            })
+        };
+        captions.iter().map(inputs).collect()
+    }
 
-        let mut h = backend.alloc(tokens * c.d_model)?;
-        let op = Embedding { tokens, vocabulary: c.vocab_size, channels: c.d_model };
-        backend.embedding(&op, ids, &self.shared, &mut h)?;
-
-        let norm = RmsNorm { rows: tokens, channels: c.d_model, eps: c.layer_norm_epsilon };
+    /// One block over one caption, `h [tokens, d_model]` in place.
+    fn run<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        block: &Block<W>,
+        inputs: &Inputs<B>,
+        h: &mut B::Buffer,
+    ) -> Result<()> {
+        let (c, tokens) = (&self.config, inputs.tokens);
+        let (norm, inner) = (self.norm(tokens), c.num_heads * c.d_kv);
         let mut normed = backend.alloc(tokens * c.d_model)?;
+        backend.rms_norm(&norm, h, &block.attention_norm, &mut normed)?;
         let mut qkv = backend.alloc(tokens * 3 * inner)?;
+        block.qkv.run(backend, tokens, &normed, Activation::None, &mut qkv)?;
         let mut attended = backend.alloc(tokens * inner)?;
+        let extras = AttentionExtras { bias: Some(&inputs.bias), mask: Some(&inputs.mask), rope: None };
+        backend.attention(&self.attention(tokens), &qkv, &qkv, &qkv, extras, &mut attended)?;
+        drop(qkv);
+        block.o.add(backend, tokens, &attended, Store::Add, None, h)?;
+        drop(attended);
+        backend.rms_norm(&norm, h, &block.feed_forward_norm, &mut normed)?;
         let mut hidden = backend.alloc(tokens * c.d_ff)?;
-        let attention = self.attention(tokens);
-        for block in &self.blocks {
-            backend.rms_norm(&norm, &h, &block.attention_norm, &mut normed)?;
-            block.qkv.run(backend, tokens, &normed, Activation::None, &mut qkv)?;
-            let extras = AttentionExtras { bias: Some(&bias), mask: Some(&mask), rope: None };
-            backend.attention(&attention, &qkv, &qkv, &qkv, extras, &mut attended)?;
-            block.o.add(backend, tokens, &attended, Store::Add, None, &mut h)?;
-            backend.rms_norm(&norm, &h, &block.feed_forward_norm, &mut normed)?;
-            block.wi.run(backend, tokens, &normed, Activation::GatedGeluTanh, &mut hidden)?;
-            block.wo.add(backend, tokens, &hidden, Store::Add, None, &mut h)?;
-            advance()?;
-        }
-        backend.rms_norm(&norm, &h, &self.final_layer_norm, &mut normed)?;
-        Ok(normed)
+        block.wi.run(backend, tokens, &normed, Activation::GatedGeluTanh, &mut hidden)?;
+        block.wo.add(backend, tokens, &hidden, Store::Add, None, h)
+    }
+
+    fn norm(&self, rows: usize) -> RmsNorm {
+        RmsNorm { rows, channels: self.config.d_model, eps: self.config.layer_norm_epsilon }
     }
 
     fn attention(&self, tokens: usize) -> Attention {
@@ -133,8 +211,27 @@ impl<W> T5<W> {
     }
 }
 
+/// What attention adds to the scores of a caption.
+struct Inputs<B: Backend> {
+    tokens: usize,
+    /// `[heads, tokens, tokens]`
+    bias: B::Buffer,
+    /// `[tokens]`
+    mask: B::Buffer,
+}
+
+/// Units of work of which [`T5::encode`] tells: a block for a caption.
+pub fn units(config: &T5Config, captions: usize) -> u64 {
+    (config.num_layers * captions) as u64
+}
+
+fn table<W>(c: &T5Config, name: &str, scope: &mut Scope<'_, W>) -> Result<W> {
+    scope.plain(name, &[c.vocab_size, c.d_model])
+}
+
 impl<W> Block<W> {
-    fn build(c: &T5Config, mut scope: Scope<'_, W>) -> Result<Self> {
+    fn build(c: &T5Config, index: usize, scope: &mut Scope<'_, W>) -> Result<Self> {
+        let mut scope = scope.at(format!("encoder.block.{index}"));
         let inner = c.num_heads * c.d_kv;
         let attention_norm = scope.plain("layer.0.layer_norm.weight", &[c.d_model])?;
         let mut attention = scope.at("layer.0.SelfAttention");

@@ -1,0 +1,206 @@
+//! Text embeddings on disk, so that a caption that was encoded once loads no text encoder again.
+//!
+//! A file holds one caption's embeddings and, in its metadata, everything that decides their bits. Its name is a hash of
+//! that, but only the whole text is believed. What cannot be read counts as absent.
+
+use super::Observer;
+use super::text::Wanted;
+use crate::checkpoint::Part;
+use crate::error::{Error, Result};
+use crate::model::t5::T5Config;
+use crate::weights::synthetic::fnv1a;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Files beyond so many bytes make room for newer ones: some hundred captions of T5-XXL.
+const MOST_BYTES: u64 = 256 << 20;
+/// The tensor of a file.
+const TENSOR: &str = "embeddings";
+/// The entry of its metadata that says what it is.
+const KEY: &str = "key";
+
+/// A folder of embeddings.
+#[derive(Clone, Debug)]
+pub struct TextCache {
+    folder: PathBuf,
+    most_bytes: u64,
+}
+
+/// What all captions of a run have in common.
+pub(crate) struct Key(String);
+
+impl Key {
+    /// The engine, the device and the encoder.
+    pub fn new(backend: &str, part: &Part<T5Config>) -> Self {
+        let version = env!("CARGO_PKG_VERSION");
+        // A program that was built anew may round otherwise.
+        let program = std::env::current_exe().and_then(fs::metadata);
+        let built = program.map_or((0, 0), |program| (program.len(), modified(&program)));
+        let (config, weights) = (&part.config, part.source.identity());
+        Self(format!("osp {version}, built {built:?}; {backend}; {weights}; {config:?}"))
+    }
+
+    /// The whole key of one caption.
+    pub fn of(&self, wanted: &Wanted) -> String {
+        let Wanted { caption, kept } = wanted;
+        let mask: String = caption.mask.iter().map(|&kept| if kept { '1' } else { '0' }).collect();
+        format!("{}; {kept} of {:?} masked {mask}", self.0, caption.ids)
+    }
+}
+
+impl TextCache {
+    /// The cache in `folder`, which is made when something is put there.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), most_bytes: MOST_BYTES }
+    }
+
+    /// The user's: `$XDG_CACHE_HOME/osp/text`, else `~/.cache/osp/text`; none for users without a home.
+    pub fn of_user() -> Option<Self> {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let caches = set("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+        let caches = caches.or_else(|| set("HOME").map(|home| home.join(".cache")))?;
+        Some(Self::new(caches.join("osp/text")))
+    }
+
+    /// The embeddings `[kept, channels]` of a caption, if they are there.
+    pub(super) fn get(&self, key: &str, shape: [usize; 2]) -> Option<Vec<f32>> {
+        let path = self.path(key);
+        let bytes = fs::read(&path).ok()?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
+        let is_it = header.metadata().as_ref()?.get(KEY)? == key;
+        let tensors = SafeTensors::deserialize(&bytes).ok()?;
+        let tensor = tensors.tensor(TENSOR).ok()?;
+        if !is_it || tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
+            return None;
+        }
+        // What is used goes last. Only a wish: a folder that is not ours to write may still be read.
+        let _ = File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        Some(tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    }
+
+    /// Keeps embeddings of `channels` channels. A folder that takes none is worth a warning, and no more.
+    pub(super) fn put_all<'a>(
+        &self,
+        mut files: impl Iterator<Item = (String, &'a [f32])>,
+        channels: usize,
+        observer: &dyn Observer,
+    ) {
+        let kept = files.try_for_each(|(key, embeddings)| self.put(&key, channels, embeddings));
+        if let Err(error) = kept.and_then(|()| self.make_room()) {
+            observer.warn(&format!("text embeddings are not cached: {error} (--no-cache does without)"));
+        }
+    }
+
+    fn put(&self, key: &str, channels: usize, embeddings: &[f32]) -> Result<()> {
+        let full = || Error::io("cannot write to", &self.folder);
+        let bytes: Vec<u8> = embeddings.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, vec![embeddings.len() / channels, channels], &bytes)
+            .expect("as many bytes as the shape says");
+        let metadata = HashMap::from([(KEY.to_owned(), key.to_owned())]);
+        let bytes = safetensors::serialize([(TENSOR, view)], Some(metadata)).expect("one whole tensor");
+        fs::create_dir_all(&self.folder).map_err(full())?;
+        // Beside its place, then renamed: nobody ever sees half of it.
+        let mut file = tempfile::NamedTempFile::new_in(&self.folder).map_err(full())?;
+        file.write_all(&bytes).map_err(full())?;
+        file.persist(self.path(key)).map_err(|failed| full()(failed.error))?;
+        Ok(())
+    }
+
+    /// Removes what was not used for the longest time, until the rest is small enough.
+    fn make_room(&self) -> Result<()> {
+        let entries = fs::read_dir(&self.folder).map_err(Error::io("cannot list", &self.folder))?;
+        let file = |path: PathBuf| {
+            let ours = path.extension().is_some_and(|found| found == "safetensors");
+            let facts = fs::metadata(&path).ok().filter(|facts| ours && facts.is_file())?;
+            Some((modified(&facts), facts.len(), path))
+        };
+        let mut files: Vec<_> = entries.filter_map(|entry| file(entry.ok()?.path())).collect();
+        files.sort();
+        let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, size, path) in files {
+            if bytes <= self.most_bytes {
+                break;
+            }
+            // Another run may have removed it.
+            let _ = fs::remove_file(path);
+            bytes -= size;
+        }
+        Ok(())
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.folder.join(format!("{:016x}.safetensors", fnv1a(key.as_bytes())))
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// Nanoseconds since 1970.
+fn modified(facts: &fs::Metadata) -> u128 {
+    let since = facts.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::Quiet;
+
+    #[test]
+    fn what_was_put_is_found_under_its_whole_key_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = TextCache::new(folder.path().join("a/b"));
+        let values = [1.5, -0.0, f32::MIN_POSITIVE, 4.0, 5.0, 6.0];
+        assert_eq!(cache.get("key", [2, 3]), None);
+        cache.put_all([("key".to_owned(), &values[..])].into_iter(), 3, &Quiet);
+        let found = cache.get("key", [2, 3]).unwrap();
+        assert!(found.iter().map(|value| value.to_bits()).eq(values.iter().map(|value| value.to_bits())));
+        assert_eq!(cache.get("key", [3, 2]), None);
+        // As if another key had the same hash.
+        fs::copy(cache.path("key"), cache.path("other")).unwrap();
+        assert_eq!(cache.get("other", [2, 3]), None);
+    }
+
+    #[test]
+    fn a_damaged_file_is_absent_and_gets_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = TextCache::new(folder.path());
+        let put = || cache.put_all([("key".to_owned(), &[1.0, 2.0][..])].into_iter(), 2, &Quiet);
+        put();
+        let whole = fs::read(cache.path("key")).unwrap();
+        for damaged in [&whole[..whole.len() - 1], &whole[..9], b"", b"no table at all"] {
+            fs::write(cache.path("key"), damaged).unwrap();
+            assert_eq!(cache.get("key", [1, 2]), None);
+        }
+        put();
+        assert_eq!(cache.get("key", [1, 2]), Some(vec![1.0, 2.0]));
+    }
+
+    #[test]
+    fn what_was_used_last_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = TextCache { most_bytes: 2500, ..TextCache::new(folder.path()) };
+        let values = [0.5; 256];
+        let put = |key: &str| cache.put_all([(key.to_owned(), &values[..])].into_iter(), 256, &Quiet);
+        let age = |key: &str, seconds: u64| {
+            let time = SystemTime::now() - std::time::Duration::from_secs(seconds);
+            File::options().append(true).open(cache.path(key)).unwrap().set_modified(time).unwrap();
+        };
+        put("a");
+        put("b");
+        age("a", 30);
+        age("b", 20);
+        assert!(cache.get("a", [1, 256]).is_some());
+        put("c");
+        let found = ["a", "b", "c"].map(|key| cache.get(key, [1, 256]).is_some());
+        assert_eq!(found, [true, false, true]);
+    }
+}
