@@ -137,7 +137,7 @@ fn full_size_models_pass_without_weights_and_cost_what_is_known() {
     let hidden = text.encode(&backend, &[caption], &mut || Ok(())).unwrap();
     assert_eq!(hidden[0].len(), 120 * 4096);
     let activations = dry.peak_bytes() - weights;
-    assert!((10 << 20..64 << 20).contains(&activations), "{activations}");
+    assert!((4 << 20..64 << 20).contains(&activations), "{activations}");
     drop((text, hidden));
     assert_eq!(dry.memory_info().unwrap().free, u64::MAX);
 
