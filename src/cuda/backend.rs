@@ -72,14 +72,19 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn bring_ahead(&self) -> Result<()> {
-        for (memory, parts) in std::mem::take(&mut *lock(&self.coming)) {
-            // A run that was ended has dropped its weights, whose memory nobody waits for.
-            if Arc::strong_count(&memory) > 1 {
-                let mut memory = lock(&memory);
-                self.stack(parts, &mut |offset, bytes| self.device.write_ahead(&mut memory, offset, bytes))?;
-            }
+        let coming = std::mem::take(&mut *lock(&self.coming));
+        // A run that was ended has dropped its weights, whose values nobody waits for.
+        let mut wanted = coming.into_iter().filter(|(memory, _)| Arc::strong_count(memory) > 1);
+        let sent = wanted.try_for_each(|(memory, parts)| {
+            let mut memory = lock(&memory);
+            self.stack(parts, &mut |offset, bytes| self.device.write_ahead(&mut memory, offset, bytes))
+        });
+        if sent.is_err() {
+            // The weights are dropped now, and their memory must not be reused while copies write to it. Of two failures
+            // the first says more.
+            let _ = self.device.join_ahead();
         }
-        Ok(())
+        sent
     }
 
     fn join_ahead(&self) -> Result<()> {

@@ -152,7 +152,9 @@ fn modified(facts: &fs::Metadata) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::t5::Caption;
     use crate::pipeline::Quiet;
+    use crate::preset;
 
     #[test]
     fn what_was_put_is_found_under_its_whole_key_only() {
@@ -167,6 +169,26 @@ mod tests {
         // As if another key had the same hash.
         fs::copy(cache.path("key"), cache.path("other")).unwrap();
         assert_eq!(cache.get("other", [2, 3]), None);
+    }
+
+    #[test]
+    fn keys_tell_devices_captions_masks_and_lengths_apart() {
+        let part = preset::open("v1.1.0", None).unwrap().text_encoder.unwrap();
+        let wanted = |id: u32, masked: bool, kept: usize| Wanted {
+            caption: Caption { ids: vec![7, id], mask: vec![true, !masked] },
+            kept,
+        };
+        let of = |backend: &str, wanted: Wanted| Key::new(backend, &part).of(&wanted);
+        let keys = [
+            of("a", wanted(1, false, 2)),
+            of("b", wanted(1, false, 2)),
+            of("a", wanted(2, false, 2)),
+            of("a", wanted(1, true, 2)),
+            of("a", wanted(1, false, 1)),
+        ];
+        let distinct: std::collections::HashSet<&String> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+        assert_eq!(of("a", wanted(1, false, 2)), keys[0]);
     }
 
     #[test]

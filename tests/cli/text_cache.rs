@@ -33,8 +33,7 @@ fn a_caption_is_encoded_once_and_the_image_stays_the_same() {
     assert!(run(&[]) == (false, first.clone()));
     assert!(run(&["--no-cache"]) == (true, first));
     assert!(run(&["--negative-prompt", "a dog"]).0 && !run(&["--negative-prompt", "a dog", "--guidance", "3"]).0);
-    assert!(run(&["--device", "emulated"]).0 && run(&["--device", "emulated", "--dtype", "f16"]).0);
-    assert_eq!(files(folder.path()), 7);
+    assert_eq!(files(folder.path()), 3);
 }
 
 #[test]

@@ -3,11 +3,14 @@
 
 use super::{Device, Launch, Memory, MemoryInfo};
 use crate::error::{Error, Result};
+use ahead::Ahead;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
 use std::time::Duration;
+
+mod ahead;
 
 mod kernels {
     //! What build.rs compiled: one fat binary per file of kernels, none without nvcc.
@@ -17,10 +20,11 @@ mod kernels {
 /// The oldest CUDA whose drivers have all that is called here.
 const OLDEST_CUDA: i32 = 12;
 
-/// The first GPU that the driver offers (`CUDA_VISIBLE_DEVICES` chooses), and one stream on it.
+/// The first GPU that the driver offers (`CUDA_VISIBLE_DEVICES` chooses), one stream on it, and one for copies beside it.
 pub struct Driver {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    ahead: Ahead,
     functions: HashMap<String, sys::CUfunction>,
     name: String,
 }
@@ -136,14 +140,15 @@ impl Driver {
                     .into(),
             ));
         }
-        // One stream orders everything; events for each buffer would only cost time.
-        // SAFETY: there is only this stream.
+        // One stream orders everything but copies ahead, which `Ahead` orders; events for each buffer would only cost time.
+        // SAFETY: no buffer of cudarc's own is ever used.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(|error| device_error("no stream", error))?;
+        let ahead = Ahead::new(&context)?;
         keep_freed_memory(&context)?;
         let functions = load(&context)?;
         let name = context.name().map_err(|error| device_error("the GPU has no name", error))?;
-        Ok(Self { context, stream, functions, name })
+        Ok(Self { context, stream, ahead, functions, name })
     }
 
     fn bind(&self) -> Result<()> {
@@ -244,6 +249,19 @@ impl Device for Driver {
         // SAFETY: the bounds were checked; pageable memory is copied away before the call returns.
         unsafe { result::memcpy_htod_async(memory.address + offset as u64, host, self.stream.cu_stream()) }
             .map_err(|error| device_error("copy to the GPU", error))
+    }
+
+    fn begin_ahead(&self) -> Result<()> {
+        self.ahead.begin(&self.stream)
+    }
+
+    fn write_ahead(&self, memory: &mut DeviceMemory, offset: usize, host: &[u8]) -> Result<()> {
+        assert!(offset + host.len() <= memory.len, "the copy lies in the buffer");
+        self.ahead.write(memory.address + offset as u64, host)
+    }
+
+    fn join_ahead(&self) -> Result<()> {
+        self.ahead.join(&self.stream)
     }
 
     fn read(&self, memory: &DeviceMemory, offset: usize, host: &mut [u8]) -> Result<()> {

@@ -1,0 +1,56 @@
+//! Host memory of the largest text encoder: T5-XXL with made-up weights, each block made when it is needed, encodes a
+//! prompt on the CPU.
+//!
+//! `cargo bench --bench text` prints the time and the peak of anonymous memory, which the system cannot take back, where it
+//! tells (Linux). Weights in files would be mapped and cost none; made-up ones are held like a copy of the file's blocks.
+
+use osp::backend::Backend;
+use osp::cpu::Cpu;
+use osp::model::t5::{Caption, T5};
+use osp::preset;
+use osp::weights::synthetic::Synthetic;
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Tokens of the prompt.
+const TOKENS: usize = 120;
+/// The goal, in bytes.
+const GOAL: u64 = 3 << 29;
+
+/// A line of the process's status, in bytes.
+fn status(name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
+}
+
+fn main() {
+    use osp::checkpoint::PartConfig;
+    let config =
+        preset::open("v1.1.0", None).expect("the preset is built in").text_encoder.expect("it is whole").config;
+    let source = Synthetic::new("made up", 1, config.plan(None).tensors);
+    let backend = Cpu::new();
+    println!("{}", backend.name());
+    let caption = Caption { ids: (0..TOKENS as u32).collect(), mask: vec![true; TOKENS] };
+    let model = T5::load(&config, &source, &backend, true).expect("the plan fits");
+    let mut anonymous = 0;
+    let start = Instant::now();
+    // Asked within the blocks, where two of them are held.
+    let mut look = || {
+        anonymous = anonymous.max(status("RssAnon").unwrap_or(0));
+        Ok(())
+    };
+    black_box(model.encode(&backend, &[caption], &mut look).expect("host memory"));
+    let seconds = start.elapsed().as_secs_f64();
+    println!("T5-XXL, {TOKENS} tokens: {seconds:.1} s, weights made on the way");
+    match status("VmHWM") {
+        Some(peak) => {
+            println!("anonymous memory {:.2} GiB of {:.2}, peak of all {:.2} GiB", gib(anonymous), gib(GOAL), gib(peak))
+        }
+        None => println!("this system does not tell its memory"),
+    }
+}
