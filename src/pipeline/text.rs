@@ -56,7 +56,7 @@ impl Captions {
 
     /// Captions of so many tokens, for runs that only count.
     pub fn counted(tokens: usize, guidance: f32) -> Self {
-        let sample = || ((0..tokens as u32).collect(), tokens);
+        let sample = || (vec![0; tokens], tokens);
         let samples = (0..if guidance > 1.0 { 2 } else { 1 }).map(|_| sample()).collect();
         Self { cleaned_prompt: String::new(), tokens, samples }
     }
