@@ -97,7 +97,8 @@ fn ours<B: Target>(criterion: &mut Criterion, backend: &B, shapes: &[Conv3d]) {
         let weight = backend.weight(vec![weight]).unwrap();
         let bias = backend.weight(vec![Tensor::from_f32(&[op.cout], &values(op.cout))]).unwrap();
         let mut out = backend.alloc(op.out_shape().iter().product()).unwrap();
-        let mut moments = (op.moment_groups > 0).then(|| backend.alloc_moments(&op.moments()).unwrap());
+        let mut moments =
+            (op.moment_groups > 0).then(|| backend.alloc_moments(&op.moments(op.out_shape()[0])).unwrap());
         bench(&mut group, backend, &ceiling, &format!("{}/osp", name(&op)), Work::Flops(op.flops()), || {
             let extras = ConvExtras { bias: Some(&bias), other: None, moments: moments.as_mut() };
             backend.conv3d(&op, &x, &weight, extras, &mut out).unwrap();

@@ -11,7 +11,7 @@ use osp::cpu::Cpu;
 use osp::cuda::device::Dry;
 use osp::cuda::{Cuda, Half};
 use osp::model::vae::tiling::Tiling;
-use osp::model::vae::{Frames, VaeConfig, VaeDecoder};
+use osp::model::vae::{Clip, Frames, VaeConfig, VaeDecoder, frames_of};
 use osp::ops::tile::ToBytes;
 use osp::preset;
 use osp::profile::{Profiled, Recorder};
@@ -30,7 +30,8 @@ fn config() -> VaeConfig {
 }
 
 /// Decodes latents of `size` to bytes that nobody takes.
-fn decode<B: Backend>(backend: &B, decoder: &VaeDecoder<B::Weight>, latent: &B::Buffer, size: [usize; 3]) {
+fn decode<B: Backend>(backend: &B, decoder: &VaeDecoder<B::Weight>, latent: &[f32], size: [usize; 3]) {
+    let latent = Clip { size, frames: &frames_of(latent, size[0]), tiling: Some(TILING), frames_at_a_time: None };
     let mut bytes = Vec::new();
     let emit = &mut |frames: Frames<'_, B>| {
         let len = frames.height * frames.width * frames.channels;
@@ -38,7 +39,7 @@ fn decode<B: Backend>(backend: &B, decoder: &VaeDecoder<B::Weight>, latent: &B::
         (frames.skip..frames.frames)
             .try_for_each(|frame| backend.to_bytes(&ToBytes { offset: frame * len, len }, frames.data, &mut bytes))
     };
-    decoder.decode(backend, latent, size, Some(TILING), &mut || Ok(()), emit).unwrap();
+    decoder.decode(backend, &latent, &mut || Ok(()), emit).unwrap();
 }
 
 fn load<B: Backend>(backend: &B, source: &dyn Source) -> VaeDecoder<B::Weight> {
@@ -51,8 +52,7 @@ fn flops(size: [usize; 3]) -> u64 {
     let dry = Cuda::new(Arc::new(Profiled::new(Arc::new(Dry::new()), recorder.clone(), false)), Half::F16);
     let source = Shapes::new(Path::new("vae"), config().plan(None).tensors);
     let decoder = load(&dry, &source);
-    let latent = dry.alloc(size.iter().product::<usize>() * 4).unwrap();
-    decode(&dry, &decoder, &latent, size);
+    decode(&dry, &decoder, &vec![0.0; size.iter().product::<usize>() * 4], size);
     recorder.take().iter().map(|record| record.flops).sum()
 }
 
@@ -61,7 +61,7 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, sizes: &[[usize; 3]]) 
     let decoder = load(backend, &Synthetic::new("vae", 1, config().plan(None).tensors));
     for &size in sizes {
         let [frames, height, width] = size;
-        let latent = backend.upload(&common::values(size.iter().product::<usize>() * 4)).unwrap();
+        let latent = common::values(size.iter().product::<usize>() * 4);
         group.throughput(Throughput::Elements(flops(size)));
         group.bench_function(format!("{}x{}x{}", 4 * frames - 3, 8 * height, 8 * width), |bencher| {
             bencher

@@ -6,8 +6,11 @@ mod common;
 use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
-use osp::ops::groupnorm::GroupNorm;
+use osp::ops::groupnorm::{GroupNorm, Statistics};
 use osp::weights::Tensor;
+
+/// Groups of every norm of the model.
+const GROUPS: usize = 32;
 
 /// Frames, height and width, channels.
 type Level = [usize; 3];
@@ -21,17 +24,26 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, levels: &[Level], vari
         let mut out = backend.alloc(len).unwrap();
         let [weight, bias] =
             [(); 2].map(|()| backend.weight(vec![Tensor::from_f32(&[channels], &values(channels))]).unwrap());
+        let whole = Statistics { frames, positions, channels, groups: GROUPS, eps: 1e-6, per_frame: false };
+        let moments_op = whole.moments(frames);
+        let mut moments = backend.alloc_moments(&moments_op).unwrap();
+        let mut statistics = backend.alloc_statistics(&whole).unwrap();
+        backend.group_moments(&moments_op, &x, &mut moments).unwrap();
         for &(silu, moments_known) in variants {
-            let (groups, eps, per_frame) = (32, 1e-6, false);
-            let op = GroupNorm { frames, positions, channels, groups, eps, per_frame, silu, moments_known };
-            let mut moments = backend.alloc_moments(&op.moments()).unwrap();
-            let unknown = GroupNorm { moments_known: false, ..op };
-            backend.group_norm(&unknown, &x, &mut moments, &weight, &bias, &mut out).unwrap();
+            let at = 0;
+            let op =
+                GroupNorm { frames, positions, channels, groups: GROUPS, silu, x_at: at, out_at: at, video_at: at };
             let silu = if silu { " silu" } else { "" };
             let known = if moments_known { ", moments known" } else { "" };
             let name = format!("{frames}x{side}x{side}x{channels}{silu}{known}");
-            bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes(B::ELEMENT)), || {
-                backend.group_norm(&op, &x, &mut moments, &weight, &bias, &mut out).unwrap();
+            let moved = if moments_known { 0 } else { moments_op.bytes(B::ELEMENT) };
+            let work = Work::Bytes(moved + whole.bytes() + op.bytes(B::ELEMENT));
+            bench(&mut group, backend, &ceiling, &name, work, || {
+                if !moments_known {
+                    backend.group_moments(&moments_op, &x, &mut moments).unwrap();
+                }
+                backend.group_statistics(&whole, &[(&moments, frames)], &mut statistics).unwrap();
+                backend.group_norm(&op, &x, &statistics, &weight, &bias, &mut out).unwrap();
             });
         }
     }

@@ -8,7 +8,7 @@ use osp::backend::Backend;
 use osp::checkpoint::{Checkpoint, PartConfig};
 use osp::cpu::Cpu;
 use osp::model::latte::{Latte, Shape};
-use osp::model::vae::{VaeDecoder, VaeEncoder};
+use osp::model::vae::{Clip, Frames, VaeDecoder, VaeEncoder, frames_of};
 use osp::preset;
 use osp::weights::Scope;
 use osp::weights::load::Loader;
@@ -46,13 +46,14 @@ fn decode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
     let config = published().vae.expect("the preset has all parts").config;
     let source = weights(&config);
     let decoder = VaeDecoder::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
-    let latent = backend.upload(&values(size.iter().product::<usize>() * config.embed_dim)).expect("host memory");
+    let latent = values(size.iter().product::<usize>() * config.embed_dim);
+    let latent = Clip { size, frames: &frames_of(&latent, size[0]), tiling: None, frames_at_a_time: None };
     time(name, torch_seconds, || {
-        let emit = &mut |frames: osp::model::vae::Frames<'_, Cpu>| {
+        let emit = &mut |frames: Frames<'_, Cpu>| {
             black_box(frames.data);
             Ok(())
         };
-        decoder.decode(backend, &latent, size, None, &mut || Ok(()), emit).expect("sizes fit");
+        decoder.decode(backend, &latent, &mut || Ok(()), emit).expect("sizes fit");
     });
 }
 
@@ -60,13 +61,14 @@ fn encode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
     let config = published().vae.expect("the preset has all parts").config;
     let source = weights(&config);
     let encoder = VaeEncoder::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
-    let video = backend.upload(&values(size.iter().product::<usize>() * 3)).expect("host memory");
+    let video = values(size.iter().product::<usize>() * 3);
+    let video = Clip { size, frames: &frames_of(&video, size[0]), tiling: None, frames_at_a_time: None };
     time(name, torch_seconds, || {
-        let emit = &mut |frames: osp::model::vae::Frames<'_, Cpu>| {
+        let emit = &mut |frames: Frames<'_, Cpu>| {
             black_box(frames.data);
             Ok(())
         };
-        encoder.encode(backend, &video, size, None, &mut || Ok(()), emit).expect("sizes fit");
+        encoder.encode(backend, &video, &mut || Ok(()), emit).expect("sizes fit");
     });
 }
 

@@ -52,6 +52,9 @@ struct CausalConv3dParams {
     std::int32_t positions;
     std::int32_t first_frame;
     std::int32_t frames;
+    // Where the first of them is in out and in moments, and in other.
+    std::int32_t out_frame;
+    std::int32_t other_frame;
     // Channels of a tile.
     std::int32_t columns;
     // Whether rows of out and columns of tiles start on multiples of sixteen bytes.
@@ -78,6 +81,8 @@ enum class Input { WINDOWS, STRIDED, RAGGED };
 template <Input INPUT_, int N, int WARP_M_, int WARP_N_> struct Tile {
     static constexpr Input INPUT = INPUT_;
     static constexpr int TILE_N = N, WARP_M = WARP_M_, WARP_N = WARP_N_, WARPS_N = TILE_N / WARP_N;
+    // Few channels are the last of a coder, which no norm follows.
+    static constexpr bool MOMENTS = TILE_N > 8;
     static constexpr int FRAGMENTS_M = WARP_M / MMA_M, FRAGMENTS_N = WARP_N / MMA_N;
     // Rows of a slice of the input, and slices at a time.
     static constexpr int ROWS = INPUT == Input::WINDOWS ? WINDOW_ROWS : TILE_M;
@@ -87,7 +92,8 @@ template <Input INPUT_, int N, int WARP_M_, int WARP_N_> struct Tile {
     static constexpr int SHARED_BYTES = 2 * (INPUT_STAGES * INPUT_SLICE + STAGES * WEIGHT_SLICE);
     static constexpr int TILE_BYTES = 2 * TILE_M * TILE_N;
     static_assert(TILE_M / WARP_M * WARPS_N * static_cast<int>(WARP_SIZE) == THREADS);
-    static_assert(TILE_BYTES + 2 * THREADS * static_cast<int>(sizeof(Moment)) <= SHARED_BYTES, "they take its place");
+    static_assert(TILE_BYTES + PARTS<TILE_M> * TILE_N * static_cast<int>(sizeof(Moment)) <= SHARED_BYTES,
+                  "they take its place");
 };
 // 128 accumulators a thread: half as many fragments loaded for a product as with 64, and still two blocks.
 template <Input INPUT> using Wide = Tile<INPUT, 128, 64, 64>;
@@ -97,7 +103,8 @@ template <Input INPUT> using Narrow = Tile<INPUT, 8, 32, 8>;
 
 // The tile of a block.
 struct Place {
-    int frame, slab;
+    // Which of the frames that are made, and its slab.
+    int made, slab;
     // Its first position in the frame, and positions that there are.
     int position, rows;
     // Its first channel, and channels that there are.
@@ -111,7 +118,7 @@ struct Place {
         const int slabs_left = slabs - band * BAND, band_slabs = slabs_left < BAND ? slabs_left : BAND;
         const int rest = in_band / band_slabs;
         slab = band * BAND + in_band % band_slabs;
-        frame = p.first_frame + rest / tiles_n;
+        made = rest / tiles_n;
         position = slab * TILE_M;
         column = rest % tiles_n * p.columns;
         rows = p.positions - position < TILE_M ? p.positions - position : TILE_M;
@@ -153,14 +160,14 @@ template <typename T, typename Shape> class InputSource {
 
     // Of each row: the (enlarged) input under the kernel's first tap.
     int top[COUNT], left[COUNT];
-    int out_frame;
+    int made;
     // What the last step aimed at: a frame, and of each row the element of it, or −1 outside.
     const T *from;
     int at[COUNT];
 
     // The frame of x under a tap in time.
     __device__ __forceinline__ const T *frame(const CausalConv3dParams &p, int time) const {
-        const int at = out_frame * p.time_stride + time - (p.kt - 1);
+        const int at = (p.first_frame + made) * p.time_stride + time - (p.kt - 1);
         const auto elements = static_cast<std::int64_t>(p.height) * p.width * p.cin;
         return static_cast<const T *>(p.x) + (at < 0 ? 0 : at) * elements;
     }
@@ -203,7 +210,7 @@ template <typename T, typename Shape> class InputSource {
     }
 
   public:
-    __device__ __forceinline__ InputSource(const CausalConv3dParams &p, const Place &place) : out_frame(place.frame) {
+    __device__ __forceinline__ InputSource(const CausalConv3dParams &p, const Place &place) : made(place.made) {
         // A window begins at the tile's first position in rows that are wider by the zeros beside them.
         const int width = Shape::INPUT == Input::WINDOWS ? p.out_width + p.kw - 1 : p.out_width;
         const int first = place.position / p.out_width * width + place.position % p.out_width + source_row();
@@ -285,11 +292,11 @@ template <typename T, typename Shape> class WeightSource {
 };
 
 // Goes with all threads over the chunks of a tile in rows: `visit` gets the place in shared memory, the place in out, or
-// in what has its shape, and how many elements there are.
+// in what has frames like it, where the tile lies in `frame`, and how many elements there are.
 template <typename Shape, typename Visit>
-__device__ __forceinline__ void each_chunk(const CausalConv3dParams &p, const Place &place, Visit visit) {
+__device__ __forceinline__ void each_chunk(const CausalConv3dParams &p, const Place &place, int frame, Visit visit) {
     constexpr int CHUNKS = Shape::TILE_N / CHUNK;
-    const std::int64_t first = static_cast<std::int64_t>(place.frame) * p.positions + place.position;
+    const std::int64_t first = static_cast<std::int64_t>(frame) * p.positions + place.position;
     for (int index = static_cast<int>(threadIdx.x); index < place.rows * CHUNKS; index += THREADS) {
         const int row = index / CHUNKS, chunk = index % CHUNKS, left = place.columns - chunk * CHUNK;
         if (left > 0) {
@@ -303,7 +310,7 @@ __device__ __forceinline__ void each_chunk(const CausalConv3dParams &p, const Pl
 template <typename T, typename Shape>
 __device__ __forceinline__ void bring_other(const CausalConv3dParams &p, const Place &place, T *tile) {
     const T *other = static_cast<const T *>(p.other);
-    each_chunk<Shape>(p, place, [&](unsigned to, std::int64_t from, int count) {
+    each_chunk<Shape>(p, place, p.other_frame + place.made, [&](unsigned to, std::int64_t from, int count) {
         if (p.wide) {
             cp_async_16(tile + to, other + from);
         } else {
@@ -352,7 +359,7 @@ __device__ __forceinline__ void finish(const CausalConv3dParams &p, const Place 
 template <typename T, typename Shape>
 __device__ __forceinline__ void store(const CausalConv3dParams &p, const Place &place, const T *tile) {
     T *out = static_cast<T *>(p.out);
-    each_chunk<Shape>(p, place, [&](unsigned from, std::int64_t to, int count) {
+    each_chunk<Shape>(p, place, p.out_frame + place.made, [&](unsigned from, std::int64_t to, int count) {
         if (p.wide) {
             store_global(reinterpret_cast<WideVec<T> *>(out + to), *reinterpret_cast<const WideVec<T> *>(tile + from));
         } else {
@@ -361,9 +368,10 @@ __device__ __forceinline__ void store(const CausalConv3dParams &p, const Place &
             }
         }
     });
-    if (p.moments != nullptr) {
+    if (Shape::MOMENTS && p.moments != nullptr) {
         const std::int64_t slabs = (p.positions + TILE_M - 1) / TILE_M;
-        const std::int64_t first = (place.frame * slabs + place.slab) * p.groups + place.column / p.group;
+        const std::int64_t frame = p.out_frame + place.made;
+        const std::int64_t first = (frame * slabs + place.slab) * p.groups + place.column / p.group;
         Moment *scratch = reinterpret_cast<Moment *>(shared_memory() + Shape::TILE_BYTES);
         store_moments<THREADS, TILE_M, Shape::TILE_N>(tile, place.rows, place.columns, p.group, scratch,
                                                       static_cast<Vec<float, 2> *>(p.moments) + first);

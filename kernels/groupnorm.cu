@@ -5,8 +5,8 @@
 //     group_apply     out = (x − mean) / √(variance + eps) · weight + bias; with SiLU out·σ(out)
 //
 // x, out [frames, positions, channels], T; a group is channels / groups neighbours. weight, bias [channels], T.
-// moments [frames, slabs, groups, 2], f32, slabs of 128 positions (a frame's last may have fewer), and behind them what
-// they combine to, [frames, groups, 2], f32.
+// moments [frames, slabs, groups, 2], f32, slabs of 128 positions (a frame's last may have fewer); what they combine to,
+// [frames, groups, 2], f32. A video may come in stretches of time, each with moments of its own.
 //
 // Moments: a block takes a slab and a stretch of whole groups, up to 128 channels. A thread loads its vectors, up to eight
 // positions of one column, before it uses the first, and holds them: x is read once. It sums deviations from its first value

@@ -8,7 +8,7 @@ use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::{Conv3d, ConvExtras, DepthwiseConv};
 use crate::ops::embed::{AddRows, Embedding};
 use crate::ops::gemm::Linear;
-use crate::ops::groupnorm::{GroupNorm, Moments};
+use crate::ops::groupnorm::{GroupNorm, Moments, Statistics};
 use crate::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
 use crate::ops::patch::{PatchEmbed, Unpatchify};
 use crate::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
@@ -142,16 +142,29 @@ pub trait Backend {
         out: &mut Self::Buffer,
     ) -> Result<()>;
 
-    /// Room for the statistics of a video, as this backend keeps them: between a convolution and the norm that follows,
-    /// or within the norm.
+    /// Room for [`Moments`], as this backend keeps them.
     fn alloc_moments(&self, moments: &Moments) -> Result<Self::Buffer>;
 
-    /// [`GroupNorm`]; `moments` is from [`Self::alloc_moments`].
+    /// Room for [`Statistics`], as this backend keeps them.
+    fn alloc_statistics(&self, statistics: &Statistics) -> Result<Self::Buffer>;
+
+    /// [`Moments`].
+    fn group_moments(&self, op: &Moments, x: &Self::Buffer, moments: &mut Self::Buffer) -> Result<()>;
+
+    /// [`Statistics`]; `stretches`: the moments of the video's stretches of time, and how many frames each has, in order.
+    fn group_statistics(
+        &self,
+        op: &Statistics,
+        stretches: &[(&Self::Buffer, usize)],
+        statistics: &mut Self::Buffer,
+    ) -> Result<()>;
+
+    /// [`GroupNorm`].
     fn group_norm(
         &self,
         op: &GroupNorm,
         x: &Self::Buffer,
-        moments: &mut Self::Buffer,
+        statistics: &Self::Buffer,
         weight: &Self::Weight,
         bias: &Self::Weight,
         out: &mut Self::Buffer,

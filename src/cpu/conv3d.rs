@@ -208,7 +208,10 @@ impl Call<'_> {
     /// Bias, factors and the other summand.
     fn store(&self, block: &Block, sums: &[f32], stride: usize) {
         let [_, height, width, cout] = self.op.out_shape();
-        let first = (block.frame * height + block.rows.start) * width;
+        let start = block.rows.start * width;
+        let made = block.frame - self.op.computed().start;
+        let first = (self.op.out_at() + made) * height * width + start;
+        let other_first = (self.op.other_at() + made) * height * width + start;
         let (scale, other_scale) = (self.op.conv_scale, self.op.other_scale);
         let bias = &self.bias[block.columns.clone()];
         math::widest(
@@ -222,6 +225,7 @@ impl Call<'_> {
                         *out = scale * (sum + bias);
                     }
                     if let Some(other) = self.other {
+                        let at = (other_first + pixel) * cout + block.columns.start;
                         let other = &other[at..at + bias.len()];
                         out.iter_mut().zip(other).for_each(|(out, other)| *out += other_scale * other);
                     }

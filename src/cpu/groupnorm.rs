@@ -1,4 +1,7 @@
-//! `group_norm`: statistics by blocks of positions, combined in order; then one pass that normalises and applies SiLU.
+//! `group_moments` by blocks of positions, `group_statistics` in the order of frames, and `group_norm`, one pass that
+//! normalises and applies SiLU.
+//!
+//! Between these, means and sums of squares stay f64, in two words of a buffer each.
 //!
 //! A block is small enough to be read twice from cache, so that its M2 is summed about its own mean and nothing cancels.
 //! Blocks make frames and frames make the video by Chan's formula, in order and in f64; blocks are cut by size alone, so
@@ -6,11 +9,14 @@
 //! vectorises, and are folded per group at the end of a block.
 
 use super::math::{self, silu};
-use crate::ops::groupnorm::GroupNorm;
+use crate::ops::conv3d::Conv3d;
+use crate::ops::groupnorm::{self, GroupNorm, Statistics};
 use rayon::prelude::*;
 
 /// Elements of a block: two readings of it stay in the second cache.
 const BLOCK: usize = 32768;
+/// Words of a buffer that the moments of a frame's group take, and its statistics.
+pub(super) const WORDS: usize = 4;
 
 /// Count, mean and sum of squared deviations of one group.
 #[derive(Clone, Copy, Default)]
@@ -33,20 +39,76 @@ impl Moments {
     }
 }
 
-pub(super) fn group_norm(op: &GroupNorm, x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
+/// Two numbers as words of a buffer.
+fn to_words(pair: [f64; 2], words: &mut [f32]) {
+    for (value, words) in pair.into_iter().zip(words.chunks_exact_mut(2)) {
+        let bits = value.to_bits();
+        words.copy_from_slice(&[f32::from_bits((bits >> 32) as u32), f32::from_bits(bits as u32)]);
+    }
+}
+
+fn from_words(words: &[f32]) -> [f64; 2] {
+    [0, 2].map(|i| f64::from_bits(u64::from(words[i].to_bits()) << 32 | u64::from(words[i + 1].to_bits())))
+}
+
+/// Computes [`groupnorm::Moments`].
+pub(super) fn group_moments(op: &groupnorm::Moments, x: &[f32], moments: &mut [f32]) {
+    let frame_len = op.positions * op.channels;
     if x.is_empty() {
         return;
     }
-    let frame_len = op.positions * op.channels;
-    let block_len = (BLOCK / op.channels).max(1) * op.channels;
-    let mut frames = statistics(op, x, frame_len, block_len);
+    let frames = x.par_chunks_exact(frame_len).zip(moments.par_chunks_exact_mut(WORDS * op.groups));
+    frames.for_each(|(frame, moments)| {
+        let blocks: Vec<Vec<Moments>> = frame
+            .par_chunks(block_len(op.channels))
+            .map(|block| {
+                math::widest(
+                    #[inline(always)]
+                    || block_moments(op, block),
+                )
+            })
+            .collect();
+        let sums = blocks.iter().fold(vec![Moments::default(); op.groups], |sum, block| merge_groups(sum, block));
+        for (sum, words) in sums.iter().zip(moments.chunks_exact_mut(WORDS)) {
+            to_words([sum.mean, sum.m2], words);
+        }
+    });
+}
+
+/// The moments of what a convolution has computed.
+pub(super) fn conv_moments(op: &Conv3d, out: &[f32], moments: &mut [f32]) {
+    let op_moments = op.moments(op.computed().len());
+    let frame_len = op_moments.positions * op_moments.channels;
+    let out = &out[op.out_at() * frame_len..][..op_moments.frames * frame_len];
+    group_moments(&op_moments, out, &mut moments[op.out_at() * WORDS * op_moments.groups..]);
+}
+
+/// Computes [`Statistics`]: mean and deviation of every frame and group.
+pub(super) fn group_statistics(op: &Statistics, stretches: &[(&super::Buffer, usize)], statistics: &mut [f32]) {
+    let count = (op.positions * (op.channels / op.groups)) as f64;
+    let words =
+        stretches.iter().flat_map(|(moments, frames)| moments[..frames * WORDS * op.groups].chunks_exact(WORDS));
+    let mut frames: Vec<Moments> = words.map(from_words).map(|[mean, m2]| Moments { count, mean, m2 }).collect();
     if !op.per_frame {
         let video = frames.chunks_exact(op.groups).fold(vec![Moments::default(); op.groups], merge_groups);
         frames.chunks_exact_mut(op.groups).for_each(|groups| groups.copy_from_slice(&video));
     }
-    let frames = frames.par_chunks_exact(op.groups).zip(x.par_chunks(frame_len)).zip(out.par_chunks_mut(frame_len));
-    frames.for_each(|((groups, x), out)| {
-        let affine = affine(op, groups, weight, bias);
+    for (Moments { count, mean, m2 }, words) in frames.into_iter().zip(statistics.chunks_exact_mut(WORDS)) {
+        to_words([mean, (m2 / count + f64::from(op.eps)).sqrt()], words);
+    }
+}
+
+/// Computes [`GroupNorm`].
+pub(super) fn group_norm(op: &GroupNorm, x: &[f32], statistics: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
+    let (frame_len, block_len) = (op.frame_len(), block_len(op.channels));
+    if op.frames * frame_len == 0 {
+        return;
+    }
+    let x = x[op.x_at * frame_len..].par_chunks_exact(frame_len);
+    let out = out[op.out_at * frame_len..].par_chunks_exact_mut(frame_len).take(op.frames);
+    let statistics = statistics[op.video_at * WORDS * op.groups..].par_chunks_exact(WORDS * op.groups);
+    x.zip(out).zip(statistics).for_each(|((x, out), statistics)| {
+        let affine = affine(op, statistics, weight, bias);
         x.par_chunks(block_len).zip(out.par_chunks_mut(block_len)).for_each(|(x, out)| {
             math::widest(
                 #[inline(always)]
@@ -59,21 +121,9 @@ pub(super) fn group_norm(op: &GroupNorm, x: &[f32], weight: &[f32], bias: &[f32]
     });
 }
 
-/// Moments of every frame and group.
-fn statistics(op: &GroupNorm, x: &[f32], frame_len: usize, block_len: usize) -> Vec<Moments> {
-    let frames = x.par_chunks(frame_len).flat_map_iter(|frame| {
-        let blocks: Vec<Vec<Moments>> = frame
-            .par_chunks(block_len)
-            .map(|block| {
-                math::widest(
-                    #[inline(always)]
-                    || block_moments(op, block),
-                )
-            })
-            .collect();
-        blocks.iter().fold(vec![Moments::default(); op.groups], |sum, block| merge_groups(sum, block))
-    });
-    frames.collect()
+/// Elements of a block: whole positions.
+fn block_len(channels: usize) -> usize {
+    (BLOCK / channels).max(1) * channels
 }
 
 fn merge_groups(mut sum: Vec<Moments>, next: &[Moments]) -> Vec<Moments> {
@@ -84,7 +134,7 @@ fn merge_groups(mut sum: Vec<Moments>, next: &[Moments]) -> Vec<Moments> {
 /// Moments of every group of a block of positions, from deviations about a rough mean: what the rough mean is off by
 /// shows in their sum.
 #[inline(always)]
-fn block_moments(op: &GroupNorm, block: &[f32]) -> Vec<Moments> {
+fn block_moments(op: &groupnorm::Moments, block: &[f32]) -> Vec<Moments> {
     let width = op.channels / op.groups;
     let count = (block.len() / op.groups) as f64;
     let mut sums = vec![0.0f32; op.channels];
@@ -121,11 +171,11 @@ struct Affine {
 
 /// Normalisation, weight and bias of every channel. The center is the mean as f32 has it, so that the difference to x is
 /// nearly exact; what the mean lost by rounding goes into the offset.
-fn affine(op: &GroupNorm, groups: &[Moments], weight: &[f32], bias: &[f32]) -> Affine {
+fn affine(op: &GroupNorm, statistics: &[f32], weight: &[f32], bias: &[f32]) -> Affine {
     let width = op.channels / op.groups;
     let channel = |channel: usize| {
-        let Moments { count, mean, m2 } = groups[channel / width];
-        let scale = f64::from(weight[channel]) / (m2 / count + f64::from(op.eps)).sqrt();
+        let [mean, deviation] = from_words(&statistics[channel / width * WORDS..]);
+        let scale = f64::from(weight[channel]) / deviation;
         let slip = mean - f64::from(mean as f32);
         (mean as f32, scale as f32, (f64::from(bias[channel]) - slip * scale) as f32)
     };

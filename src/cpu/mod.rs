@@ -170,9 +170,12 @@ impl Backend for Cpu {
         extras: ConvExtras<'_, Buffer, Weight>,
         out: &mut Buffer,
     ) -> Result<()> {
-        let ConvExtras { bias, other, moments: _ } = extras;
+        let ConvExtras { bias, other, moments } = extras;
         op.validate(x.len(), weight.shape(), bias.map(|bias| bias.len()), other.map(DeviceBuffer::len), out.len())?;
         conv3d::conv3d(op, x, weight, bias, other.map(|other| &**other), out);
+        if let Some(moments) = moments {
+            groupnorm::conv_moments(op, out, moments);
+        }
         Ok(())
     }
 
@@ -189,22 +192,42 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    /// Nothing: two readings of a block from cache cost less than keeping its statistics.
-    fn alloc_moments(&self, _: &ops::groupnorm::Moments) -> Result<Buffer> {
-        self.alloc_f32(0)
+    fn alloc_moments(&self, moments: &ops::groupnorm::Moments) -> Result<Buffer> {
+        self.alloc_f32(groupnorm::WORDS * moments.frames * moments.groups)
+    }
+
+    fn alloc_statistics(&self, statistics: &ops::groupnorm::Statistics) -> Result<Buffer> {
+        self.alloc_f32(groupnorm::WORDS * statistics.frames * statistics.groups)
+    }
+
+    fn group_moments(&self, op: &ops::groupnorm::Moments, x: &Buffer, moments: &mut Buffer) -> Result<()> {
+        op.validate(x.len())?;
+        groupnorm::group_moments(op, x, moments);
+        Ok(())
+    }
+
+    fn group_statistics(
+        &self,
+        op: &ops::groupnorm::Statistics,
+        stretches: &[(&Buffer, usize)],
+        statistics: &mut Buffer,
+    ) -> Result<()> {
+        op.validate(stretches.iter().map(|&(_, frames)| frames))?;
+        groupnorm::group_statistics(op, stretches, statistics);
+        Ok(())
     }
 
     fn group_norm(
         &self,
         op: &ops::groupnorm::GroupNorm,
         x: &Buffer,
-        _: &mut Buffer,
+        statistics: &Buffer,
         weight: &Weight,
         bias: &Weight,
         out: &mut Buffer,
     ) -> Result<()> {
         op.validate(x.len(), weight.len(), bias.len(), out.len())?;
-        groupnorm::group_norm(op, x, &weight.to_f32(), &bias.to_f32(), out);
+        groupnorm::group_norm(op, x, statistics, &weight.to_f32(), &bias.to_f32(), out);
         Ok(())
     }
 

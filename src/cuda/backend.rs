@@ -166,17 +166,36 @@ impl<D: Device> Backend for Cuda<D> {
         self.alloc_f32(moments.elements())
     }
 
+    fn alloc_statistics(&self, statistics: &ops::groupnorm::Statistics) -> Result<Self::Buffer> {
+        self.alloc_f32(statistics.elements())
+    }
+
+    fn group_moments(&self, op: &ops::groupnorm::Moments, x: &Self::Buffer, moments: &mut Self::Buffer) -> Result<()> {
+        op.validate(x.len)?;
+        groupnorm::group_moments(self, op, x, moments)
+    }
+
+    fn group_statistics(
+        &self,
+        op: &ops::groupnorm::Statistics,
+        stretches: &[(&Self::Buffer, usize)],
+        statistics: &mut Self::Buffer,
+    ) -> Result<()> {
+        op.validate(stretches.iter().map(|&(_, frames)| frames))?;
+        groupnorm::group_statistics(self, op, stretches, statistics)
+    }
+
     fn group_norm(
         &self,
         op: &ops::groupnorm::GroupNorm,
         x: &Self::Buffer,
-        moments: &mut Self::Buffer,
+        statistics: &Self::Buffer,
         weight: &Self::Weight,
         bias: &Self::Weight,
         out: &mut Self::Buffer,
     ) -> Result<()> {
         op.validate(x.len, weight.len(), bias.len(), out.len)?;
-        groupnorm::group_norm(self, op, x, moments, [weight, bias], out)
+        groupnorm::group_norm(self, op, x, statistics, [weight, bias], out)
     }
 
     fn time_average(&self, op: &ops::resample::TimeAverage, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()> {

@@ -6,7 +6,7 @@ use super::{Buffer, Cuda, Plan, Weight, int};
 use crate::error::{Error, Result};
 use crate::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
 use crate::ops::groupnorm::Moments;
-use crate::ops::{expect_len, expect_that};
+use crate::ops::{expect_at_least, expect_that};
 
 /// Threads of a block.
 pub(crate) const THREADS: u32 = 128;
@@ -36,6 +36,8 @@ params! {
         positions: i32,
         first_frame: i32,
         frames: i32,
+        out_frame: i32,
+        other_frame: i32,
         columns: i32,
         wide: i32,
         group: i32,
@@ -77,10 +79,10 @@ impl Input {
         }
     }
 
-    /// The channels that kernels make tiles of, the most first.
-    fn widths(self, cout: usize) -> &'static [usize] {
+    /// The channels that kernels make tiles of, the most first. The narrow ones leave no moments.
+    fn widths(self, cout: usize, moments: bool) -> &'static [usize] {
         match self {
-            Self::Windows if cout <= 8 => &[8],
+            Self::Windows if cout <= 8 && !moments => &[8],
             Self::Windows => &[128, 96, 64],
             Self::Strided => &[128, 64],
             Self::Ragged => &[64],
@@ -97,11 +99,10 @@ struct Tile {
 }
 
 impl Tile {
-    /// The tile for moments of groups of `group` channels (1 without moments). Says nothing of the frames that are
-    /// computed, so that chunks of a video go the same way as the whole.
-    fn of(op: &Conv3d, group: usize) -> Option<Self> {
-        let input = Input::of(op);
-        let tiles = input.widths(op.cout).iter().filter_map(|&width| {
+    /// The tile for moments of groups of so many channels, or for none. All tiles give the same bits.
+    fn of(op: &Conv3d, moments: Option<usize>) -> Option<Self> {
+        let (input, group) = (Input::of(op), moments.unwrap_or(1));
+        let tiles = input.widths(op.cout, moments.is_some()).iter().filter_map(|&width| {
             // Whole groups, and rows that begin on multiples of sixteen bytes, if both can be had.
             let step = [lcm(8, group), group].into_iter().find(|&step| step <= width)?;
             Some(Self { input, width, columns: width / step * step })
@@ -127,7 +128,7 @@ impl Tile {
     }
 
     fn blocks_of_a_frame(self, op: &Conv3d) -> usize {
-        op.moments().positions.div_ceil(POSITIONS) * self.across(op)
+        op.moments(1).positions.div_ceil(POSITIONS) * self.across(op)
     }
 
     /// Two slices of the input, or three, and three of the weight.
@@ -154,17 +155,18 @@ pub(super) fn conv3d<D: Device>(
     if out.len == 0 {
         return Ok(());
     }
-    let moments = op.moments();
-    let (mut group, mut moments_address) = (1, Address::NULL);
+    let moments = op.moments(op.out_at() + op.computed().len());
+    let (mut group, mut moments_address) = (None, Address::NULL);
     if let Some(buffer) = extras.moments {
         let divides = moments.groups > 0 && op.cout.is_multiple_of(moments.groups);
         expect_that("conv3d", "moment_groups", divides, "a divisor of the channels", (moments.groups, op.cout))?;
-        expect_len("conv3d", "moments", buffer.len, moments.elements())?;
-        (group, moments_address) = (op.cout / moments.groups, buffer.single());
+        expect_at_least("conv3d", "moments", buffer.len, moments.elements())?;
+        (group, moments_address) = (Some(op.cout / moments.groups), buffer.single());
     }
     let Some(tile) = Tile::of(op, group) else {
         return Err(Error::Unsupported(format!(
-            "moments of groups of {group} channels: no kernel makes so many at once"
+            "moments of groups of {} channels: no kernel makes so many at once",
+            group.unwrap_or(1)
         )));
     };
     // Kernels count the elements of a frame and of the weight in 32 bits.
@@ -194,9 +196,11 @@ pub(super) fn conv3d<D: Device>(
         positions: int(moments.positions)?,
         first_frame: int(op.computed().start)?,
         frames: int(op.computed().len())?,
+        out_frame: int(op.out_at())?,
+        other_frame: int(op.other_at())?,
         columns: int(tile.columns)?,
         wide: i32::from([op.cout, tile.columns].iter().all(|len| len.is_multiple_of(8))),
-        group: int(group)?,
+        group: int(group.unwrap_or(1))?,
         groups: int(moments.groups)?,
         conv_scale: op.conv_scale,
         other_scale: op.other_scale,

@@ -1,11 +1,11 @@
-//! `group_norm`: `kernels/groupnorm.cu`.
+//! `group_moments`, `group_statistics`, `group_norm`: `kernels/groupnorm.cu`.
 
-use super::device::Device;
+use super::device::{Device, Memory};
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Plan, Weight, int};
 use crate::error::Result;
-use crate::ops::expect_len;
-use crate::ops::groupnorm::{GroupNorm, Moments};
+use crate::ops::groupnorm::{GroupNorm, Moments, Statistics};
+use crate::ops::{expect_at_least, expect_len};
 
 /// Threads of every kernel here.
 pub(crate) const THREADS: u32 = 256;
@@ -78,13 +78,17 @@ fn stretch_groups(groups: usize, width: usize) -> Option<usize> {
     (1..=groups.min(STRETCH / width)).rev().find(fits)
 }
 
-/// Computes the moments of `x`. Every frame's are the same whichever frames stand beside it.
-fn moments<D: Device>(
+/// Launches [`Moments`]. Every frame's are the same whichever frames stand beside it.
+pub(super) fn group_moments<D: Device>(
     cuda: &Cuda<D>,
     op: &Moments,
     x: &Buffer<D::Memory>,
     moments: &mut Buffer<D::Memory>,
 ) -> Result<()> {
+    expect_len("group_moments", "moments", moments.len, op.elements())?;
+    if x.len == 0 {
+        return Ok(());
+    }
     let (slabs, width) = (op.slabs(), op.channels / op.groups);
     let stretch = stretch_groups(op.groups, width);
     let across = stretch.map_or(1, |groups| groups * width / VECTOR);
@@ -107,8 +111,8 @@ fn moments<D: Device>(
         grid: [stretches * slabs, op.frames, 1],
         threads: THREADS,
         shared_bytes: shared_bytes(stretch.is_some()),
-        flops: 4 * x.len as u64,
-        bytes: (2 * x.len + PAIR * op.frames * slabs * op.groups) as u64,
+        flops: op.flops(),
+        bytes: op.bytes(2),
     };
     cuda.launch(&plan, &params)
 }
@@ -137,7 +141,7 @@ struct Parts {
     finish: bool,
 }
 
-fn combine<D: Device>(cuda: &Cuda<D>, op: &GroupNorm, parts: &Parts) -> Result<()> {
+fn combine<D: Device>(cuda: &Cuda<D>, op: &Statistics, parts: &Parts) -> Result<()> {
     let [part, last] = parts.elements;
     let params = GroupCombineParams {
         parts: parts.from,
@@ -164,76 +168,83 @@ fn combine<D: Device>(cuda: &Cuda<D>, op: &GroupNorm, parts: &Parts) -> Result<(
     cuda.launch(&plan, &params)
 }
 
-/// Launches [`GroupNorm`]: the moments unless they are known, what they combine to, and the norm itself.
-pub(super) fn group_norm<D: Device>(
+/// Launches [`Statistics`]: slabs to frames, then frames to the video, unless each is normed by itself.
+pub(super) fn group_statistics<D: Device>(
     cuda: &Cuda<D>,
-    op: &GroupNorm,
-    x: &Buffer<D::Memory>,
-    known: &mut Buffer<D::Memory>,
-    [weight, bias]: [&Weight<D::Memory>; 2],
-    out: &mut Buffer<D::Memory>,
+    op: &Statistics,
+    stretches: &[(&Buffer<D::Memory>, usize)],
+    statistics: &mut Buffer<D::Memory>,
 ) -> Result<()> {
-    let kept = op.moments();
-    expect_len("group_norm", "moments", known.len, kept.elements())?;
-    if x.len == 0 {
+    const OP: &str = "group_statistics";
+    expect_len(OP, "statistics", statistics.len, op.elements())?;
+    if op.frames * op.positions * op.channels == 0 {
         return Ok(());
     }
-    if !op.moments_known {
-        moments(cuda, &kept, x, known)?;
-    }
-    let (slabs, width) = (kept.slabs(), op.channels / op.groups);
-    let slab = Moments::SLAB * width;
-    let frame = op.positions * width;
-    let statistics = Address(known.single().0 + (PAIR * op.frames * slabs * op.groups) as u64);
-    combine(
-        cuda,
-        op,
-        &Parts {
-            from: known.single(),
-            to: statistics,
-            wholes: op.frames,
-            count: slabs,
-            elements: [slab, frame - (slabs - 1) * slab],
-            repeats: 1,
-            finish: op.per_frame,
-        },
-    )?;
-    if !op.per_frame {
+    let (slabs, width) = (op.moments(1).slabs(), op.channels / op.groups);
+    let (slab, frame) = (Moments::SLAB * width, op.positions * width);
+    let mut first = 0;
+    for &(moments, frames) in stretches {
+        expect_at_least(OP, "moments", moments.len, op.moments(frames).elements())?;
         combine(
             cuda,
             op,
             &Parts {
-                from: statistics,
-                to: statistics,
-                wholes: 1,
-                count: op.frames,
-                elements: [frame; 2],
-                repeats: op.frames,
-                finish: true,
+                from: moments.single(),
+                to: frame_statistics(statistics, op.groups, first),
+                wholes: frames,
+                count: slabs,
+                elements: [slab, frame - (slabs - 1) * slab],
+                repeats: 1,
+                finish: op.per_frame,
             },
         )?;
+        first += frames;
     }
-    apply(cuda, op, x, statistics, [weight, bias], out)
+    if op.per_frame {
+        return Ok(());
+    }
+    combine(
+        cuda,
+        op,
+        &Parts {
+            from: statistics.single(),
+            to: statistics.single(),
+            wholes: 1,
+            count: op.frames,
+            elements: [frame; 2],
+            repeats: op.frames,
+            finish: true,
+        },
+    )
 }
 
-fn apply<D: Device>(
+/// Where the statistics of a frame are.
+fn frame_statistics<M: Memory>(statistics: &Buffer<M>, groups: usize, frame: usize) -> Address {
+    Address(statistics.single().0 + (PAIR * groups * frame) as u64)
+}
+
+/// Launches [`GroupNorm`].
+pub(super) fn group_norm<D: Device>(
     cuda: &Cuda<D>,
     op: &GroupNorm,
     x: &Buffer<D::Memory>,
-    statistics: Address,
+    statistics: &Buffer<D::Memory>,
     [weight, bias]: [&Weight<D::Memory>; 2],
     out: &mut Buffer<D::Memory>,
 ) -> Result<()> {
+    let reached = 2 * op.groups * (op.video_at + op.frames);
+    expect_at_least("group_norm", "statistics", statistics.len, reached)?;
     let wide = op.channels.is_multiple_of(VECTOR);
     let vectors = op.channels / if wide { VECTOR } else { 1 };
     let across = vectors.min(THREADS as usize);
     let (rows, columns) = (THREADS as usize / across, vectors.div_ceil(across));
+    let frame = |buffer: Address, at: usize| Address(buffer.0 + (2 * at * op.frame_len()) as u64);
     let params = GroupApplyParams {
-        x: x.half(),
-        statistics,
+        x: frame(x.half(), op.x_at),
+        statistics: frame_statistics(statistics, op.groups, op.video_at),
         weight: weight.address(),
         bias: bias.address(),
-        out: out.half(),
+        out: frame(out.half(), op.out_at),
         positions: int(op.positions)?,
         channels: int(op.channels)?,
         groups: int(op.groups)?,
@@ -243,8 +254,7 @@ fn apply<D: Device>(
         rows: int(rows)?,
         columns: int(columns)?,
     };
-    let known = GroupNorm { moments_known: true, ..*op };
-    let mut plan = cuda.flat("group_apply", wide, 0, known.flops(), known.bytes(2));
+    let mut plan = cuda.flat("group_apply", wide, 0, op.flops(), op.bytes(2));
     plan.grid = [columns * op.positions.div_ceil(STEPS * rows), op.frames, 1];
     cuda.launch(&plan, &params)
 }

@@ -2,7 +2,7 @@
 //! `depthwise_conv`: the strided per-channel convolution of compressed keys and values.
 
 use super::groupnorm::Moments;
-use super::{expect_len, expect_shape, expect_that};
+use super::{expect_at_least, expect_len, expect_shape, expect_that};
 use crate::error::Result;
 use std::ops::Range;
 
@@ -45,9 +45,13 @@ pub struct Conv3d {
     pub conv_scale: f32,
     /// Factor on `other`.
     pub other_scale: f32,
-    /// Output frames that are computed, from and to; `None` for all. Input and output are whole in either case, and the
-    /// frames left out keep their values, so that a layer can run in chunks of time.
+    /// Output frames that are computed, from and to; `None` for all. So a layer can run in stretches of time: frames of the
+    /// output that are left out keep their values, and those of the input behind the last that is needed are not read.
     pub only: Option<[usize; 2]>,
+    /// Where the first computed frame goes in `out` and in the moments, if these do not begin with the first frame of all.
+    pub out_at: Option<usize>,
+    /// Which frame of `other` is added to the first computed one, if `other` does not begin with the first frame of all.
+    pub other_at: Option<usize>,
     /// Groups of channels whose statistics [`ConvExtras::moments`] receives.
     pub moment_groups: usize,
 }
@@ -59,8 +63,7 @@ pub struct ConvExtras<'a, Buffer, Weight> {
     pub bias: Option<&'a Weight>,
     /// What the epilogue adds, shaped as the output.
     pub other: Option<&'a Buffer>,
-    /// Receives the statistics of the computed output frames for the GroupNorm that follows
-    /// (see [`Moments`]).
+    /// Receives the moments of the computed output frames for the GroupNorm that follows (see [`Moments`]).
     pub moments: Option<&'a mut Buffer>,
 }
 
@@ -86,6 +89,8 @@ impl Conv3d {
             conv_scale: 1.0,
             other_scale: 1.0,
             only: None,
+            out_at: None,
+            other_at: None,
             moment_groups: 0,
         }
     }
@@ -126,13 +131,24 @@ impl Conv3d {
         start..end
     }
 
-    /// The statistics that [`ConvExtras::moments`] holds.
-    pub fn moments(&self) -> Moments {
-        let [frames, height, width, channels] = self.out_shape();
+    /// Where the first computed frame is in `out`.
+    pub fn out_at(&self) -> usize {
+        self.out_at.unwrap_or(self.computed().start)
+    }
+
+    /// Which frame of `other` belongs to the first computed one.
+    pub fn other_at(&self) -> usize {
+        self.other_at.unwrap_or(self.computed().start)
+    }
+
+    /// The moments of as many output frames.
+    pub fn moments(&self, frames: usize) -> Moments {
+        let [_, height, width, channels] = self.out_shape();
         Moments { frames, positions: height * width, channels, groups: self.moment_groups }
     }
 
-    /// Checks element counts, the weight's shape and the computed frames.
+    /// Checks element counts, the weight's shape and the computed frames. `out` and `other` may be longer than what is
+    /// computed where places in them are given.
     pub fn validate(
         &self,
         x: usize,
@@ -151,14 +167,22 @@ impl Conv3d {
         expect_that(OP, "frames", self.frames > 0, "at least one", self.frames)?;
         expect_len(OP, "x", x, self.frames * self.height * self.width * self.cin)?;
         expect_shape(OP, "weight", weight, &[self.cout, kt, kh, kw, self.cin])?;
-        let elements = self.out_shape().iter().product();
         if let Some(bias) = bias {
             expect_len(OP, "bias", bias, self.cout)?;
         }
         if let Some(other) = other {
-            expect_len(OP, "other", other, elements)?;
+            self.validate_place("other", other, self.other_at)?;
         }
-        expect_len(OP, "out", out, elements)
+        self.validate_place("out", out, self.out_at)
+    }
+
+    /// `found` elements must be the whole output, or hold the computed frames from `at` on.
+    fn validate_place(&self, argument: &'static str, found: usize, at: Option<usize>) -> Result<()> {
+        let frame: usize = self.out_shape()[1..].iter().product();
+        match at {
+            None => expect_len("conv3d", argument, found, self.out_shape()[0] * frame),
+            Some(at) => expect_at_least("conv3d", argument, found, (at + self.computed().len()) * frame),
+        }
     }
 
     /// Elements of the output that are computed.

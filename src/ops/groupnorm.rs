@@ -1,13 +1,18 @@
-//! `group_norm`: GroupNorm of one video, optionally followed by SiLU.
+//! `group_moments`, `group_statistics`, `group_norm`: GroupNorm, optionally followed by SiLU, of a video that may come in
+//! stretches of time.
+//!
+//! Moments are kept for each frame and combined in the order of frames, so that a layer that runs in stretches gets the same
+//! bits as one that runs at once.
 
-use super::{expect_len, expect_that};
+use super::{expect_at_least, expect_len, expect_that};
 use crate::error::Result;
 
-/// Statistics of a video for a GroupNorm, as backends may keep them between the operation that makes the video and the
-/// norm: mean and M2 (the sum of squared deviations from it) of every group in every slab of [`Moments::SLAB`] neighbouring
-/// positions of a frame; and room for what they combine to.
+/// Descriptor of `group_moments`: mean and M2 (the sum of squared deviations from it) of every group in a stretch of frames,
+/// `x [frames, positions, channels] → moments`. A convolution leaves the same of its output where it is asked to
+/// (see [`crate::ops::conv3d::ConvExtras::moments`]).
 ///
-/// f32 `[frames, slabs, groups, 2]`, then `[frames, groups, 2]`. A backend that has no use for them leaves the buffer empty.
+/// How finely a frame is divided is the backend's affair: kernels write f32 `[frames, slabs, groups, 2]`, a slab being
+/// [`Moments::SLAB`] neighbouring positions. So moments live in buffers of [`crate::backend::Backend::alloc_moments`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moments {
     /// Frames.
@@ -29,19 +34,82 @@ impl Moments {
         self.positions.div_ceil(Self::SLAB)
     }
 
-    /// Elements of the buffer.
+    /// Means and M2s of all slabs.
     pub fn elements(&self) -> usize {
-        2 * self.frames * self.groups * (self.slabs() + 1)
+        2 * self.frames * self.groups * self.slabs()
+    }
+
+    /// Checks element counts.
+    pub fn validate(&self, x: usize) -> Result<()> {
+        const OP: &str = "group_moments";
+        expect_groups(OP, self.groups, self.channels)?;
+        expect_len(OP, "x", x, self.frames * self.positions * self.channels)
+    }
+
+    /// Five operations an element.
+    pub fn flops(&self) -> u64 {
+        5 * (self.frames * self.positions * self.channels) as u64
+    }
+
+    /// One read, and the moments written.
+    pub fn bytes(&self, element: u64) -> u64 {
+        (self.frames * self.positions * self.channels) as u64 * element + 4 * self.elements() as u64
     }
 }
 
-/// Descriptor of `group_norm`. `x [frames, positions, channels] → out`, the same shape; weight and bias `[channels]`.
-///
-/// Statistics are kept per frame and group (count, mean, M2) and combined in frame order, so that a layer that runs in
-/// time chunks gets the same bits.
+/// Descriptor of `group_statistics`: the moments of a video's stretches to what [`GroupNorm`] needs of each frame and group.
+/// The result lives in a buffer of [`crate::backend::Backend::alloc_statistics`].
 #[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Statistics {
+    /// Frames of the whole video.
+    pub frames: usize,
+    /// Height times width.
+    pub positions: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Groups of neighbouring channels.
+    pub groups: usize,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Statistics of each frame by itself (the 2-D blocks) instead of over all frames.
+    pub per_frame: bool,
+}
+
+impl Statistics {
+    /// The moments of `frames` of the frames.
+    pub fn moments(&self, frames: usize) -> Moments {
+        Moments { frames, positions: self.positions, channels: self.channels, groups: self.groups }
+    }
+
+    /// A mean and an inverse deviation of each frame and group.
+    pub fn elements(&self) -> usize {
+        2 * self.frames * self.groups
+    }
+
+    /// Checks that the stretches, of so many frames each, are the video.
+    pub fn validate(&self, stretches: impl Iterator<Item = usize>) -> Result<()> {
+        const OP: &str = "group_statistics";
+        expect_groups(OP, self.groups, self.channels)?;
+        let found: usize = stretches.sum();
+        expect_that(OP, "stretches", found == self.frames, &format!("{} frames in all", self.frames), found)
+    }
+
+    /// Seven operations for each slab's moments.
+    pub fn flops(&self) -> u64 {
+        7 * self.moments(self.frames).elements() as u64 / 2
+    }
+
+    /// The moments once, the statistics once.
+    pub fn bytes(&self) -> u64 {
+        4 * (self.moments(self.frames).elements() + self.elements()) as u64
+    }
+}
+
+/// Descriptor of `group_norm`: some frames of `x [frames, positions, channels]`, normed by the statistics of the video that
+/// they belong to, to a place in `out`, which has frames of the same shape; weight and bias `[channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupNorm {
-    /// Frames.
+    /// Frames that are normed.
     pub frames: usize,
     /// Height times width.
     pub positions: usize,
@@ -49,44 +117,45 @@ pub struct GroupNorm {
     pub channels: usize,
     /// Groups of neighbouring channels (32 everywhere in the model).
     pub groups: usize,
-    /// Added to the variance.
-    pub eps: f32,
-    /// Statistics of each frame by itself (the 2-D blocks) instead of over all frames.
-    pub per_frame: bool,
     /// Apply x·σ(x) to the result.
     pub silu: bool,
-    /// The moments that are passed along are those of `x` already: the convolution that made it left them there.
-    pub moments_known: bool,
+    /// The first of them in `x`.
+    pub x_at: usize,
+    /// Where it goes in `out`.
+    pub out_at: usize,
+    /// Which frame of the video it is.
+    pub video_at: usize,
 }
 
 impl GroupNorm {
-    /// The statistics that are passed along.
-    pub fn moments(&self) -> Moments {
-        let Self { frames, positions, channels, groups, .. } = *self;
-        Moments { frames, positions, channels, groups }
+    /// Elements of a frame.
+    pub fn frame_len(&self) -> usize {
+        self.positions * self.channels
     }
 
-    /// Checks element counts.
+    /// Checks element counts. Buffers may hold more frames than are normed.
     pub fn validate(&self, x: usize, weight: usize, bias: usize, out: usize) -> Result<()> {
         const OP: &str = "group_norm";
-        let divides = self.groups > 0 && self.channels.is_multiple_of(self.groups);
-        expect_that(OP, "groups", divides, "a divisor of the channels", (self.groups, self.channels))?;
-        expect_len(OP, "x", x, self.frames * self.positions * self.channels)?;
+        expect_groups(OP, self.groups, self.channels)?;
+        expect_at_least(OP, "x", x, (self.x_at + self.frames) * self.frame_len())?;
         expect_len(OP, "weight", weight, self.channels)?;
         expect_len(OP, "bias", bias, self.channels)?;
-        expect_len(OP, "out", out, x)
+        expect_at_least(OP, "out", out, (self.out_at + self.frames) * self.frame_len())
     }
 
-    /// Five operations an element for the statistics, two to apply, five for SiLU.
+    /// Two operations an element, five more for SiLU.
     pub fn flops(&self) -> u64 {
-        let statistics = if self.moments_known { 0 } else { 5 };
-        let apply = if self.silu { 7 } else { 2 };
-        (statistics + apply) * (self.frames * self.positions * self.channels) as u64
+        let each = if self.silu { 7 } else { 2 };
+        each * (self.frames * self.frame_len()) as u64
     }
 
-    /// A read for the statistics, a read and a write to apply.
+    /// A read and a write.
     pub fn bytes(&self, element: u64) -> u64 {
-        let passes = if self.moments_known { 2 } else { 3 };
-        passes * (self.frames * self.positions * self.channels) as u64 * element
+        2 * (self.frames * self.frame_len()) as u64 * element
     }
+}
+
+fn expect_groups(op: &'static str, groups: usize, channels: usize) -> Result<()> {
+    let divides = groups > 0 && channels.is_multiple_of(groups);
+    expect_that(op, "groups", divides, "a divisor of the channels", (groups, channels))
 }

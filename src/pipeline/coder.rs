@@ -7,11 +7,12 @@ use crate::checkpoint::{Checkpoint, Part};
 use crate::error::{Error, Result};
 use crate::memory::Savings;
 use crate::model::vae::tiling::Tiling;
-use crate::model::vae::{Frames, LATENT_SCALE, VaeConfig, VaeDecoder, VaeEncoder, Windows};
+use crate::model::vae::{Clip, Frames, LATENT_SCALE, VaeConfig, VaeDecoder, VaeEncoder, Windows};
 use crate::ops::tile::ToBytes;
 use crate::sampler::TorchRng;
 use crate::weights::Scope;
 use crate::weights::load::Loader;
+use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::mpsc;
 use std::thread;
@@ -46,13 +47,16 @@ pub fn encode<B: Backend>(
 ) -> Result<Vec<f32>> {
     let part = checkpoint.vae.as_ref().expect("every command that codes opens the VAE");
     let encoder = load_encoder(backend, part)?;
-    let video: Vec<f32> = pixels.iter().map(|&byte| byte as f32 / 127.5 - 1.0).collect();
-    let video = backend.upload(&video)?;
+    let frame = size[1] * size[2] * 3;
+    let frames = |range: Range<usize>| {
+        let bytes = &pixels[range.start * frame..range.end * frame];
+        bytes.iter().map(|&byte| byte as f32 / 127.5 - 1.0).collect()
+    };
+    let video = Clip { size, frames: &frames, tiling, frames_at_a_time: savings.vae_frames };
     let mut moments = Vec::new();
     observer.begin(Stage::Encode, Windows::encoding(&part.config, size, tiling)?.units() as u64);
-    let encoded = encoder.encode(backend, &video, size, tiling, &mut || tick(observer), &mut |frames| {
-        download(backend, &frames, &mut moments)
-    });
+    let encoded =
+        encoder.encode(backend, &video, &mut || tick(observer), &mut |frames| download(backend, &frames, &mut moments));
     encoded.map_err(|error| error.during("VAE encoder"))?;
     observer.end();
     Ok(posterior(&moments, part.config.embed_dim, seed))
@@ -123,12 +127,14 @@ fn decode_frames<B: Backend>(
 ) -> Result<()> {
     let part = checkpoint.vae.as_ref().expect("every command that codes opens the VAE");
     let decoder = load_decoder(backend, part)?;
-    let latent: Vec<f32> = latent.iter().map(|value| value / LATENT_SCALE).collect();
-    let latent = backend.upload(&latent)?;
+    let frame_len = latent.len() / size[0];
+    let frames = |range: Range<usize>| {
+        let values = &latent[range.start * frame_len..range.end * frame_len];
+        values.iter().map(|value| value / LATENT_SCALE).collect()
+    };
+    let clip = Clip { size, frames: &frames, tiling, frames_at_a_time: savings.vae_frames };
     observer.begin(Stage::Decode, Windows::decoding(&part.config, size, tiling)?.units() as u64);
-    decoder.decode(backend, &latent, size, tiling, &mut || tick(observer), &mut |frames| {
-        frames_to_bytes(backend, &frames, frame)
-    })?;
+    decoder.decode(backend, &clip, &mut || tick(observer), &mut |frames| frames_to_bytes(backend, &frames, frame))?;
     observer.end();
     Ok(())
 }

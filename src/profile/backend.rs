@@ -142,17 +142,34 @@ impl<B: Backend> Backend for Counted<B> {
         self.backend.alloc_moments(moments)
     }
 
+    fn alloc_statistics(&self, statistics: &groupnorm::Statistics) -> Result<B::Buffer> {
+        self.backend.alloc_statistics(statistics)
+    }
+
+    fn group_moments(&self, op: &groupnorm::Moments, x: &B::Buffer, moments: &mut B::Buffer) -> Result<()> {
+        self.count("group_moments", op.flops(), op.bytes(self.element), |b| b.group_moments(op, x, moments))
+    }
+
+    fn group_statistics(
+        &self,
+        op: &groupnorm::Statistics,
+        stretches: &[(&B::Buffer, usize)],
+        statistics: &mut B::Buffer,
+    ) -> Result<()> {
+        self.count("group_statistics", op.flops(), op.bytes(), |b| b.group_statistics(op, stretches, statistics))
+    }
+
     fn group_norm(
         &self,
         op: &groupnorm::GroupNorm,
         x: &B::Buffer,
-        moments: &mut B::Buffer,
+        statistics: &B::Buffer,
         weight: &B::Weight,
         bias: &B::Weight,
         out: &mut B::Buffer,
     ) -> Result<()> {
         self.count("group_norm", op.flops(), op.bytes(self.element), |b| {
-            b.group_norm(op, x, moments, weight, bias, out)
+            b.group_norm(op, x, statistics, weight, bias, out)
         })
     }
 

@@ -5,7 +5,7 @@ use super::{Check, relative_l2, tolerance};
 use crate::backend::{Backend, DeviceBuffer};
 use crate::checkpoint::{Part, WeightSource};
 use crate::error::{Error, Result};
-use crate::model::vae::{Frames, VaeConfig, VaeDecoder, VaeEncoder};
+use crate::model::vae::{Clip, Frames, VaeConfig, VaeDecoder, VaeEncoder, frames_of};
 use crate::pipeline::{load_decoder, load_encoder, nchw_from_nhwc, nhwc_from_nchw};
 use crate::weights::safetensors::Safetensors;
 use crate::weights::{Source, Tensor};
@@ -25,11 +25,13 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
     for (name, case) in golden.cases() {
         let case: Case = golden.read(name, case)?;
         let tiling = case.tile.map(Into::into);
+        let frames_at_a_time = check.savings.vae_frames;
         for (input, output) in [("video", "moments"), ("latent", "decoded")] {
             let x = golden.floats(name, input, 5)?;
             let expected = golden.floats(name, output, 5)?;
             let found = each_sample(&x, |values, size| {
-                let x = backend.upload(values)?;
+                let frames = frames_of(values, size[0]);
+                let clip = Clip { size, frames: &frames, tiling, frames_at_a_time };
                 let mut out = Vec::new();
                 let mut channels = 0;
                 let emit = &mut |frames: Frames<'_, B>| {
@@ -37,8 +39,8 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
                     crate::pipeline::download(backend, &frames, &mut out)
                 };
                 match output {
-                    "moments" => encoder.encode(backend, &x, size, tiling, &mut || Ok(()), emit)?,
-                    _ => decoder.decode(backend, &x, size, tiling, &mut || Ok(()), emit)?,
+                    "moments" => encoder.encode(backend, &clip, &mut || Ok(()), emit)?,
+                    _ => decoder.decode(backend, &clip, &mut || Ok(()), emit)?,
                 }
                 Ok(nchw_from_nhwc(&out, channels))
             })?;
@@ -79,6 +81,7 @@ fn trace<B: Backend>(
     let mut results = Vec::new();
     let mut failure = None;
     let mut moments = None;
+    let frames_at_a_time = check.savings.vae_frames;
     let mut probe = |name: &str, x: &B::Buffer, [frames, height, width, channels]: [usize; 4]| {
         let mut compare = || -> Result<()> {
             let mut values = vec![0.0; x.len()];
@@ -96,7 +99,8 @@ fn trace<B: Backend>(
     };
     let video = source.tensor("video")?.ok_or_else(|| missing("video"))?;
     each_sample(&video, |values, size| {
-        encoder.encode_probed(backend, &backend.upload(values)?, size, &mut probe)?;
+        let frames = frames_of(values, size[0]);
+        encoder.encode_probed(backend, &Clip { size, frames: &frames, tiling: None, frames_at_a_time }, &mut probe)?;
         Ok(Vec::new())
     })?;
     let (values, size, channels) = moments.take().ok_or_else(|| missing("trace.quant_conv"))?;
@@ -115,7 +119,8 @@ fn trace<B: Backend>(
         };
         failure = failure.take().or_else(|| compare().err());
     };
-    decoder.decode_probed(backend, &backend.upload(&mean)?, size, &mut probe)?;
+    let frames = frames_of(&mean, size[0]);
+    decoder.decode_probed(backend, &Clip { size, frames: &frames, tiling: None, frames_at_a_time }, &mut probe)?;
     if let Some(failure) = failure {
         return Err(failure);
     }

@@ -7,13 +7,19 @@ use osp::cpu::Cpu;
 use osp::cuda::device::Emulated;
 use osp::cuda::{Cuda, Half};
 use osp::model::vae::tiling::Tiling;
-use osp::model::vae::{Frames, VaeConfig, VaeDecoder, VaeEncoder};
+use osp::model::vae::{Clip, Frames, VaeConfig, VaeDecoder, VaeEncoder, frames_of};
 use osp::weights::Scope;
 use osp::weights::load::Loader;
 use std::sync::Arc;
 
 /// Decoded pixels of a latent, then the moments of a clip, as they come.
-fn both_ways<B: Backend>(backend: &B, name: &str, latent: [usize; 3], tiling: Option<Tiling>) -> [Vec<f32>; 2] {
+fn both_ways<B: Backend>(
+    backend: &B,
+    name: &str,
+    latent: [usize; 3],
+    tiling: Option<Tiling>,
+    frames_at_a_time: Option<usize>,
+) -> [Vec<f32>; 2] {
     let part = part::<VaeConfig>(name);
     let decoder = VaeDecoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, backend))).unwrap();
     let encoder = VaeEncoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, backend))).unwrap();
@@ -25,10 +31,12 @@ fn both_ways<B: Backend>(backend: &B, name: &str, latent: [usize; 3], tiling: Op
         to.resize(start + (frames.frames - frames.skip) * frame_len, f32::NAN);
         backend.download(frames.data, frames.skip * frame_len, &mut to[start..])
     };
-    let x = backend.upload(&values(latent.iter().product::<usize>() * 4)).unwrap();
-    decoder.decode(backend, &x, latent, tiling, &mut || Ok(()), &mut |frames| take(&frames, &mut pixels)).unwrap();
-    let x = backend.upload(&values(clip.iter().product::<usize>() * 3)).unwrap();
-    encoder.encode(backend, &x, clip, tiling, &mut || Ok(()), &mut |frames| take(&frames, &mut moments)).unwrap();
+    let x = values(latent.iter().product::<usize>() * 4);
+    let x = Clip { size: latent, frames: &frames_of(&x, latent[0]), tiling, frames_at_a_time };
+    decoder.decode(backend, &x, &mut || Ok(()), &mut |frames| take(&frames, &mut pixels)).unwrap();
+    let x = values(clip.iter().product::<usize>() * 3);
+    let x = Clip { size: clip, frames: &frames_of(&x, clip[0]), tiling, frames_at_a_time };
+    encoder.encode(backend, &x, &mut || Ok(()), &mut |frames| take(&frames, &mut moments)).unwrap();
     [pixels, moments]
 }
 
@@ -43,9 +51,9 @@ fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {
 const ALLOWED: [(Half, f64); 2] = [(Half::F16, 0.01), (Half::Bf16, 0.08)];
 
 fn kernels_agree(name: &str, latent: [usize; 3], tiling: Option<Tiling>, types: &[(Half, f64)]) {
-    let expected = both_ways(&Cpu::new(), name, latent, tiling);
+    let expected = both_ways(&Cpu::new(), name, latent, tiling, None);
     for &(half, allowed) in types {
-        let found = both_ways(&Cuda::new(Arc::new(Emulated::new(0)), half), name, latent, tiling);
+        let found = both_ways(&Cuda::new(Arc::new(Emulated::new(0)), half), name, latent, tiling, None);
         for (what, (found, expected)) in ["pixels", "moments"].iter().zip(found.iter().zip(&expected)) {
             let error = relative_l2(found, expected);
             println!("{name} {half:?} {what}: {error:.2e}");
@@ -73,4 +81,32 @@ fn kernels_run_every_other_block_of_a_vae() {
 fn kernels_run_windows_that_fade_into_each_other() {
     let tiling = Tiling { sample_size: 16, sample_frames: 5, overlap: 0.5 };
     kernels_agree("vae_v110", [3, 3, 1], Some(tiling), &ALLOWED[..1]);
+}
+
+/// Layers that run over stretches of time give the bits of layers that run at once.
+fn stretches_change_nothing<B: Backend>(backend: &B, name: &str, latent: [usize; 3], lengths: &[usize]) {
+    let whole = both_ways(backend, name, latent, None, None);
+    for &frames in lengths {
+        let found = both_ways(backend, name, latent, None, Some(frames));
+        for (what, (found, whole)) in ["pixels", "moments"].iter().zip(found.iter().zip(&whole)) {
+            let same = found.iter().zip(whole).all(|(found, whole)| found.to_bits() == whole.to_bits());
+            assert!(found.len() == whole.len() && same, "{name}, {}, {frames} frames: {what} differ", backend.name());
+        }
+    }
+}
+
+#[test]
+fn stretches_of_time_change_no_bit_on_the_cpu() {
+    for name in ["vae_v110", "vae_v100", "vae_mixed"] {
+        for latent in [[1, 3, 2], [2, 2, 3], [5, 2, 2]] {
+            stretches_change_nothing(&Cpu::new(), name, latent, &[1, 3, 4, 16]);
+        }
+    }
+}
+
+#[test]
+fn stretches_of_time_change_no_bit_of_kernels() {
+    for name in ["vae_v110", "vae_mixed"] {
+        stretches_change_nothing(&Cuda::new(Arc::new(Emulated::new(0)), Half::F16), name, [2, 1, 1], &[2]);
+    }
 }

@@ -1,10 +1,10 @@
 //! Temporal rollback tiling holds one window at a time.
 
 use super::{part, values};
-use osp::backend::{Backend, DeviceBuffer};
+use osp::backend::DeviceBuffer;
 use osp::cpu::Cpu;
 use osp::model::vae::tiling::Tiling;
-use osp::model::vae::{Frames, VaeConfig, VaeDecoder};
+use osp::model::vae::{Clip, Frames, VaeConfig, VaeDecoder, frames_of};
 use osp::weights::Scope;
 use osp::weights::load::Loader;
 
@@ -15,14 +15,15 @@ fn decode(size: [usize; 3]) -> (usize, usize) {
     let backend = Cpu::new();
     let part = part::<VaeConfig>("vae_v110");
     let decoder = VaeDecoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, &backend))).unwrap();
-    let latent = backend.upload(&values(size.iter().product::<usize>() * 4)).unwrap();
+    let latent = values(size.iter().product::<usize>() * 4);
+    let latent = Clip { size, frames: &frames_of(&latent, size[0]), tiling: Some(TILING), frames_at_a_time: None };
     let mut count = 0;
     let emit = &mut |frames: Frames<'_, Cpu>| {
         assert_eq!(frames.data.len(), frames.frames * 8 * size[1] * 8 * size[2] * 3);
         count += frames.frames - frames.skip;
         Ok(())
     };
-    decoder.decode(&backend, &latent, size, Some(TILING), &mut || Ok(()), emit).unwrap();
+    decoder.decode(&backend, &latent, &mut || Ok(()), emit).unwrap();
     (count, backend.peak_bytes())
 }
 

@@ -4,21 +4,69 @@ use super::refusal::refused;
 use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::ops::groupnorm::GroupNorm;
+use osp::ops::groupnorm::{GroupNorm, Statistics};
 use osp::weights::DType;
 use proptest::prelude::*;
 
-fn run(op: &GroupNorm, x: &[f32]) -> Vec<f32> {
+/// A whole video's norm.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    frames: usize,
+    positions: usize,
+    channels: usize,
+    groups: usize,
+    per_frame: bool,
+    silu: bool,
+}
+
+const EPS: f32 = 1e-6;
+
+impl Case {
+    fn statistics(&self) -> Statistics {
+        let Self { frames, positions, channels, groups, per_frame, .. } = *self;
+        Statistics { frames, positions, channels, groups, eps: EPS, per_frame }
+    }
+
+    fn norm(&self) -> GroupNorm {
+        let Self { frames, positions, channels, groups, silu, .. } = *self;
+        GroupNorm { frames, positions, channels, groups, silu, x_at: 0, out_at: 0, video_at: 0 }
+    }
+}
+
+fn run(op: &Case, x: &[f32]) -> Vec<f32> {
+    run_stretches(op, x, &[op.frames])
+}
+
+/// The norm of a video in stretches of so many frames.
+fn run_stretches(op: &Case, x: &[f32], lengths: &[usize]) -> Vec<f32> {
     let cpu = Cpu::new();
     let [weight, bias] = [2, 3].map(|seed| parameter(seed, &[op.channels], DType::F32).0);
     let [weight, bias] = [weight, bias].map(|tensor| cpu.weight(vec![tensor]).unwrap());
-    let mut out = cpu.alloc(x.len()).unwrap();
-    let mut moments = cpu.alloc_moments(&op.moments()).unwrap();
-    cpu.group_norm(op, &cpu.upload(x).unwrap(), &mut moments, &weight, &bias, &mut out).unwrap();
+    let statistics_op = op.statistics();
+    let mut x = x;
+    let stretches = lengths.iter().map(|&frames| {
+        let (stretch, rest) = x.split_at(frames * op.positions * op.channels);
+        x = rest;
+        let stretch = cpu.upload(stretch).unwrap();
+        let mut moments = cpu.alloc_moments(&statistics_op.moments(frames)).unwrap();
+        cpu.group_moments(&statistics_op.moments(frames), &stretch, &mut moments).unwrap();
+        (stretch, moments, frames)
+    });
+    let stretches: Vec<_> = stretches.collect();
+    let mut statistics = cpu.alloc_statistics(&statistics_op).unwrap();
+    let moments: Vec<_> = stretches.iter().map(|(_, moments, frames)| (moments, *frames)).collect();
+    cpu.group_statistics(&statistics_op, &moments, &mut statistics).unwrap();
+    let mut out = cpu.alloc(op.frames * op.positions * op.channels).unwrap();
+    let mut at = 0;
+    for (stretch, _, frames) in &stretches {
+        let op = GroupNorm { frames: *frames, out_at: at, video_at: at, ..op.norm() };
+        cpu.group_norm(&op, stretch, &statistics, &weight, &bias, &mut out).unwrap();
+        at += frames;
+    }
     out.to_vec()
 }
 
-fn formula(op: &GroupNorm, x: &[f32]) -> Vec<f64> {
+fn formula(op: &Case, x: &[f32]) -> Vec<f64> {
     let [weight, bias] = [2, 3].map(|seed| parameter(seed, &[op.channels], DType::F32).1);
     let (frame_len, width) = (op.positions * op.channels, op.channels / op.groups);
     let mut out = vec![0.0; x.len()];
@@ -34,7 +82,7 @@ fn formula(op: &GroupNorm, x: &[f32]) -> Vec<f64> {
             let variance = members.iter().map(|&i| (f64::from(x[i]) - mean).powi(2)).sum::<f64>() / count;
             for i in members {
                 let channel = i % op.channels;
-                let normal = (f64::from(x[i]) - mean) / (variance + f64::from(op.eps)).sqrt();
+                let normal = (f64::from(x[i]) - mean) / (variance + f64::from(EPS)).sqrt();
                 let y = normal * f64::from(weight[channel]) + f64::from(bias[channel]);
                 out[i] = if op.silu { y / (1.0 + (-y).exp()) } else { y };
             }
@@ -44,7 +92,7 @@ fn formula(op: &GroupNorm, x: &[f32]) -> Vec<f64> {
 }
 
 /// Values around a mean that differs by channel and frame.
-fn video(op: &GroupNorm, distance: f32) -> Vec<f32> {
+fn video(op: &Case, distance: f32) -> Vec<f32> {
     let mut x = values(1, op.frames * op.positions * op.channels);
     for (i, value) in x.iter_mut().enumerate() {
         *value += distance * ((i % op.channels % 3) as f32 + (i / op.channels / op.positions % 2) as f32);
@@ -59,22 +107,13 @@ proptest! {
         (per_frame, silu) in any::<(bool, bool)>(),
     ) {
         prop_assume!(positions * width > 1);
-        let op = GroupNorm { frames, positions, channels: groups * width, groups, eps: 1e-6, per_frame, silu, moments_known: false };
+        let op = Case { frames, positions, channels: groups * width, groups, per_frame, silu };
         let x = video(&op, 1.0);
         assert_close(&run(&op, &x), &formula(&op, &x), 2e-5);
     }
 }
 
-const LARGE: GroupNorm = GroupNorm {
-    frames: 3,
-    positions: 37 * 41,
-    channels: 96,
-    groups: 32,
-    eps: 1e-6,
-    per_frame: false,
-    silu: true,
-    moments_known: false,
-};
+const LARGE: Case = Case { frames: 3, positions: 37 * 41, channels: 96, groups: 32, per_frame: false, silu: true };
 
 #[test]
 fn group_norm_covers_many_blocks_of_a_frame() {
@@ -84,7 +123,7 @@ fn group_norm_covers_many_blocks_of_a_frame() {
 
 #[test]
 fn a_mean_far_from_zero_does_not_cancel() {
-    let op = GroupNorm { silu: false, ..LARGE };
+    let op = Case { silu: false, ..LARGE };
     let mut x = video(&op, 0.0);
     x.iter_mut().for_each(|value| *value += 4000.0);
     assert_close(&run(&op, &x), &formula(&op, &x), 1e-5);
@@ -97,33 +136,41 @@ fn group_norm_does_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn a_frame_by_itself_gets_the_bits_it_gets_among_others() {
-    let op = GroupNorm { per_frame: true, ..LARGE };
+    let op = Case { per_frame: true, ..LARGE };
     let x = video(&op, 1.0);
     let frame_len = op.positions * op.channels;
-    let alone = run(&GroupNorm { frames: 1, per_frame: false, ..op }, &x[frame_len..2 * frame_len]);
+    let alone = run(&Case { frames: 1, per_frame: false, ..op }, &x[frame_len..2 * frame_len]);
     assert_eq!(run(&op, &x)[frame_len..2 * frame_len], alone);
+}
+
+#[test]
+fn stretches_of_time_give_the_bits_of_the_whole() {
+    for per_frame in [false, true] {
+        let op = Case { per_frame, ..LARGE };
+        let x = video(&op, 1.0);
+        for lengths in [&[1, 2][..], &[2, 1], &[1, 1, 1]] {
+            assert_eq!(run_stretches(&op, &x, lengths), run(&op, &x), "{lengths:?}");
+        }
+    }
 }
 
 #[test]
 fn group_norm_refuses_wrong_sizes() {
     let cpu = Cpu::new();
-    let op = GroupNorm {
-        frames: 2,
-        positions: 3,
-        channels: 4,
-        groups: 2,
-        eps: 1e-6,
-        per_frame: false,
-        silu: false,
-        moments_known: false,
-    };
+    let case = Case { frames: 2, positions: 3, channels: 4, groups: 2, per_frame: false, silu: false };
+    let (op, whole) = (case.norm(), case.statistics());
     let x = cpu.upload(&[0.0; 24]).unwrap();
-    let (mut out, mut m) = (cpu.alloc(24).unwrap(), cpu.alloc_moments(&op.moments()).unwrap());
+    let (mut out, mut moments) = (cpu.alloc(24).unwrap(), cpu.alloc_moments(&whole.moments(2)).unwrap());
+    let mut statistics = cpu.alloc_statistics(&whole).unwrap();
     let [four, five] = [4, 5].map(|len| cpu.weight(vec![parameter(1, &[len], DType::F32).0]).unwrap());
-    assert_eq!(refused(cpu.group_norm(&GroupNorm { groups: 3, ..op }, &x, &mut m, &four, &four, &mut out)), "groups");
-    assert_eq!(refused(cpu.group_norm(&GroupNorm { groups: 0, ..op }, &x, &mut m, &four, &four, &mut out)), "groups");
-    assert_eq!(refused(cpu.group_norm(&GroupNorm { frames: 1, ..op }, &x, &mut m, &four, &four, &mut out)), "x");
-    assert_eq!(refused(cpu.group_norm(&op, &x, &mut m, &five, &four, &mut out)), "weight");
-    assert_eq!(refused(cpu.group_norm(&op, &x, &mut m, &four, &five, &mut out)), "bias");
-    assert_eq!(refused(cpu.group_norm(&op, &x, &mut m, &four, &four, &mut cpu.alloc(25).unwrap())), "out");
+    let mut norm = |op: GroupNorm, weight, bias| refused(cpu.group_norm(&op, &x, &statistics, weight, bias, &mut out));
+    assert_eq!(norm(GroupNorm { groups: 3, ..op }, &four, &four), "groups");
+    assert_eq!(norm(GroupNorm { groups: 0, ..op }, &four, &four), "groups");
+    assert_eq!(norm(GroupNorm { frames: 3, ..op }, &four, &four), "x");
+    assert_eq!(norm(GroupNorm { x_at: 1, ..op }, &four, &four), "x");
+    assert_eq!(norm(GroupNorm { out_at: 1, ..op }, &four, &four), "out");
+    assert_eq!(norm(op, &five, &four), "weight");
+    assert_eq!(norm(op, &four, &five), "bias");
+    assert_eq!(refused(cpu.group_moments(&whole.moments(1), &x, &mut moments)), "x");
+    assert_eq!(refused(cpu.group_statistics(&whole, &[(&moments, 1)], &mut statistics)), "stretches");
 }

@@ -221,6 +221,8 @@ impl Call<'_> {
     fn store(&self, frame: usize, squares: Range<usize>, columns: Range<usize>, sums: &[f32], stride: usize) {
         let [_, height, width, cout] = self.op.out_shape();
         let (across, plane) = (width.div_ceil(2), squares.len() * stride);
+        let made = frame - self.op.computed().start;
+        let [out_frame, other_frame] = [self.op.out_at(), self.op.other_at()].map(|first| first + made);
         let (scale, other_scale) = (self.op.conv_scale, self.op.other_scale);
         for (i, square) in squares.enumerate() {
             let (top, left) = (2 * (square / across), 2 * (square % across));
@@ -240,15 +242,18 @@ impl Call<'_> {
                         for x in 0..2.min(width - left) {
                             let pixels = gather(rows.map(|row| row[x]));
                             for (y, values) in pixels.iter().enumerate().take(height - top) {
-                                let pixel = (frame * height + top + y) * width + left + x;
-                                let at = pixel * cout + columns.start + column;
+                                let place = |frame: usize| {
+                                    let pixel = (frame * height + top + y) * width + left + x;
+                                    pixel * cout + columns.start + column
+                                };
+                                let at = place(out_frame);
                                 // SAFETY: squares are disjoint.
                                 let out = unsafe { self.out.slice(at..at + LANES) };
                                 for ((out, value), bias) in out.iter_mut().zip(values).zip(bias) {
                                     *out = scale * (value + bias);
                                 }
                                 if let Some(other) = self.other {
-                                    let other = lane(&other[at..]);
+                                    let other = lane(&other[place(other_frame)..]);
                                     out.iter_mut().zip(other).for_each(|(out, other)| *out += other_scale * other);
                                 }
                             }

@@ -1,8 +1,10 @@
 //! The VAE's attention blocks: one head over all channels.
 
 use super::config::AttentionClass;
-use super::layers::{Features, Norm, Pointwise};
-use crate::backend::Backend;
+use super::features::Features;
+use super::layers::Pointwise;
+use super::normed::Norm;
+use crate::backend::{Backend, DeviceBuffer};
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
 use crate::ops::resample::RegroupFrames;
@@ -33,32 +35,24 @@ impl<W> AttentionBlock<W> {
         Ok(Self { class, norm, q, k, v, proj_out })
     }
 
-    /// Adds its result to `x`.
+    /// Adds its result to `x`, a video in one piece.
     pub fn run<B: Backend<Weight = W>>(&self, backend: &B, mut x: Features<B>) -> Result<Features<B>> {
-        let normed = self.norm.run(backend, &mut x, false)?;
+        let normed = self.norm.whole(backend, &mut x)?;
         let layers = [&self.q, &self.k, &self.v];
         let mut qkv = Vec::with_capacity(3);
         for layer in layers {
-            let projected = layer.run(backend, &normed)?;
-            qkv.push(if self.class == AttentionClass::AttnBlock3D {
-                regroup(backend, &projected, false)?
-            } else {
-                projected
+            let projected = layer.whole(backend, &normed)?;
+            qkv.push(match self.class {
+                AttentionClass::AttnBlock3D => regroup(backend, &normed, &projected, false)?,
+                _ => projected,
             });
         }
         let mut attended = normed;
         let op = self.attention(&attended);
-        backend.attention(
-            &op,
-            &qkv[0].data,
-            &qkv[1].data,
-            &qkv[2].data,
-            AttentionExtras::default(),
-            &mut attended.data,
-        )?;
+        backend.attention(&op, &qkv[0], &qkv[1], &qkv[2], AttentionExtras::default(), attended.data_mut())?;
         drop(qkv);
         if self.class == AttentionClass::AttnBlock3D {
-            attended = regroup(backend, &attended, true)?;
+            *attended.data_mut() = regroup(backend, &attended, attended.data(), true)?;
         }
         self.proj_out.add(backend, &attended, &mut x)?;
         Ok(x)
@@ -89,10 +83,10 @@ impl<W> AttentionBlock<W> {
     }
 }
 
-/// v1.0.0 reshapes (C, T, H·W) to (T, C, H·W) without transposing.
-fn regroup<B: Backend>(backend: &B, x: &Features<B>, inverse: bool) -> Result<Features<B>> {
-    let mut out = Features::alloc(backend, x.shape())?;
-    let op = RegroupFrames { frames: x.frames, positions: x.height * x.width, channels: x.channels, inverse };
-    backend.regroup_frames(&op, &x.data, &mut out.data)?;
+/// v1.0.0 reshapes (C, T, H·W) to (T, C, H·W) without transposing. `values` has the shape of `x`.
+fn regroup<B: Backend>(backend: &B, x: &Features<B>, values: &B::Buffer, inverse: bool) -> Result<B::Buffer> {
+    let op = RegroupFrames { frames: x.frames, positions: x.positions(), channels: x.channels, inverse };
+    let mut out = backend.alloc(values.len())?;
+    backend.regroup_frames(&op, values, &mut out)?;
     Ok(out)
 }

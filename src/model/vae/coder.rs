@@ -2,7 +2,9 @@
 
 use super::attention::AttentionBlock;
 use super::config::{ConvClass, SpatialDownsample, SpatialUpsample, VaeConfig};
-use super::layers::{Conv, Features, Norm, Resnet, Run};
+use super::features::Features;
+use super::layers::{Conv, Resnet, Run};
+use super::normed::{Norm, Normed};
 use super::resample::{TimeDownsample, TimeUpsample};
 use crate::backend::Backend;
 use crate::error::Result;
@@ -18,11 +20,11 @@ struct Blocks<W> {
 impl<W> Blocks<W> {
     fn run<B: Backend<Weight = W>>(&self, run: &mut Run<'_, B>, name: &str, mut x: Features<B>) -> Result<Features<B>> {
         for (i, block) in self.block.iter().enumerate() {
-            x = block.run(run.backend, x)?;
-            run.show(|| format!("{name}.block.{i}"), &x);
+            x = block.run(run, x)?;
+            run.show(|| format!("{name}.block.{i}"), &x)?;
             if let Some(attention) = self.attn.get(i) {
-                x = attention.run(run.backend, x)?;
-                run.show(|| format!("{name}.attn.{i}"), &x);
+                x = attention.run(run.backend, x.whole(run.backend)?)?;
+                run.show(|| format!("{name}.attn.{i}"), &x)?;
             }
         }
         Ok(x)
@@ -39,12 +41,12 @@ struct Mid<W> {
 
 impl<W> Mid<W> {
     fn run<B: Backend<Weight = W>>(&self, run: &mut Run<'_, B>, name: &str, x: Features<B>) -> Result<Features<B>> {
-        let x = self.block_1.run(run.backend, x)?;
-        run.show(|| format!("{name}.mid.block_1"), &x);
-        let x = self.attn_1.run(run.backend, x)?;
-        run.show(|| format!("{name}.mid.attn_1"), &x);
-        let x = self.block_2.run(run.backend, x)?;
-        run.show(|| format!("{name}.mid.block_2"), &x);
+        let x = self.block_1.run(run, x)?;
+        run.show(|| format!("{name}.mid.block_1"), &x)?;
+        let x = self.attn_1.run(run.backend, x.whole(run.backend)?)?;
+        run.show(|| format!("{name}.mid.attn_1"), &x)?;
+        let x = self.block_2.run(run, x)?;
+        run.show(|| format!("{name}.mid.block_2"), &x)?;
         Ok(x)
     }
 }
@@ -63,10 +65,14 @@ impl<W> Head<W> {
     }
 
     fn run<B: Backend<Weight = W>>(&self, run: &mut Run<'_, B>, name: &str, mut x: Features<B>) -> Result<Features<B>> {
-        let normed = self.norm_out.run(run.backend, &mut x, true)?;
-        drop(x);
-        let out = self.conv_out.run(run.backend, &normed)?;
-        run.show(|| format!("{name}.conv_out"), &out);
+        let mut out = Features::empty([x.frames, x.height, x.width, self.conv_out.cout]);
+        let mut normed = Normed::new(run, &self.norm_out, &self.conv_out, &mut x)?;
+        for stretch in normed.stretches() {
+            normed.fill(run, &x, &stretch)?;
+            x.give_up_before(stretch.end);
+            out.push(normed.convolve(run, &stretch, None)?);
+        }
+        run.show(|| format!("{name}.conv_out"), &out)?;
         Ok(out)
     }
 }
@@ -112,24 +118,24 @@ impl<W> Encoder<W> {
 
     /// `x [T, H, W, 3]` → moments `[(T−1)/4 + 1, H/8, W/8, 2·embed_dim]`.
     pub fn run<B: Backend<Weight = W>>(&self, run: &mut Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
-        let mut x = self.conv_in.run(run.backend, &x)?;
-        run.show(|| "encoder.conv_in".into(), &x);
+        let mut x = self.conv_in.run(run, x)?;
+        run.show(|| "encoder.conv_in".into(), &x)?;
         for (level, down) in self.down.iter().enumerate() {
             let name = format!("encoder.down.{level}");
             x = down.blocks.run(run, &name, x)?;
             if let Some(downsample) = &down.downsample {
-                x = downsample.downsample(run.backend, &x)?;
-                run.show(|| format!("{name}.downsample"), &x);
+                x = downsample.downsample(run, x)?;
+                run.show(|| format!("{name}.downsample"), &x)?;
             }
             if let Some(time_downsample) = &down.time_downsample {
-                x = time_downsample.run(run.backend, x)?;
-                run.show(|| format!("{name}.time_downsample"), &x);
+                x = time_downsample.run(run, x.whole(run.backend)?)?;
+                run.show(|| format!("{name}.time_downsample"), &x)?;
             }
         }
         let x = self.mid.run(run, "encoder", x)?;
         let x = self.head.run(run, "encoder", x)?;
-        let x = self.quant_conv.run(run.backend, &x)?;
-        run.show(|| "quant_conv".into(), &x);
+        let x = self.quant_conv.run(run, x)?;
+        run.show(|| "quant_conv".into(), &x)?;
         Ok(x)
     }
 }
@@ -207,21 +213,21 @@ impl<W> Decoder<W> {
 
     /// `x [T, H, W, embed_dim]` → pixels `[4(T−1) + 1, 8H, 8W, 3]`.
     pub fn run<B: Backend<Weight = W>>(&self, run: &mut Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
-        let x = self.post_quant_conv.run(run.backend, &x)?;
-        run.show(|| "post_quant_conv".into(), &x);
-        let x = self.conv_in.run(run.backend, &x)?;
-        run.show(|| "decoder.conv_in".into(), &x);
+        let x = self.post_quant_conv.run(run, x)?;
+        run.show(|| "post_quant_conv".into(), &x)?;
+        let x = self.conv_in.run(run, x)?;
+        run.show(|| "decoder.conv_in".into(), &x)?;
         let mut x = self.mid.run(run, "decoder", x)?;
         for (level, up) in self.up.iter().enumerate().rev() {
             let name = format!("decoder.up.{level}");
             x = up.blocks.run(run, &name, x)?;
             if let Some(upsample) = &up.upsample {
-                x = upsample.upsample(run.backend, &x)?;
-                run.show(|| format!("{name}.upsample"), &x);
+                x = upsample.upsample(run, x)?;
+                run.show(|| format!("{name}.upsample"), &x)?;
             }
             if let Some(time_upsample) = &up.time_upsample {
-                x = time_upsample.run(run.backend, x)?;
-                run.show(|| format!("{name}.time_upsample"), &x);
+                x = time_upsample.run(run, x.whole(run.backend)?)?;
+                run.show(|| format!("{name}.time_upsample"), &x)?;
             }
         }
         self.head.run(run, "decoder", x)

@@ -1,46 +1,13 @@
 //! The blocks that both coders are made of: convolutions, norms, residual blocks.
 
 use super::config::{ConvClass, ResnetClass};
+use super::features::{Features, Piece, stretches};
+use super::normed::{GROUPS, Norm, Normed};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
-use crate::ops::gemm::Linear;
-use crate::ops::groupnorm::GroupNorm;
+use crate::ops::gemm::{Linear, Store};
 use crate::weights::{Role, Scope};
-
-/// Groups of every GroupNorm of the model.
-const GROUPS: usize = 32;
-/// Epsilon of every GroupNorm of the model.
-const EPS: f32 = 1e-6;
-
-/// A video in feature space, `[frames, height, width, channels]`.
-pub(super) struct Features<B: Backend> {
-    pub data: B::Buffer,
-    pub frames: usize,
-    pub height: usize,
-    pub width: usize,
-    pub channels: usize,
-    /// The statistics of `data`, where what made it left them.
-    pub moments: Option<B::Buffer>,
-}
-
-impl<B: Backend> Features<B> {
-    /// Unspecified values.
-    pub fn alloc(backend: &B, [frames, height, width, channels]: [usize; 4]) -> Result<Self> {
-        let data = backend.alloc(frames * height * width * channels)?;
-        Ok(Self { data, frames, height, width, channels, moments: None })
-    }
-
-    /// `[frames, height, width, channels]`
-    pub fn shape(&self) -> [usize; 4] {
-        [self.frames, self.height, self.width, self.channels]
-    }
-
-    /// Positions of all frames.
-    pub fn rows(&self) -> usize {
-        self.frames * self.height * self.width
-    }
-}
 
 /// Sees the output of every named block; for checking against another implementation.
 pub type Probe<'a, Buffer> = &'a mut dyn FnMut(&str, &Buffer, [usize; 4]);
@@ -49,14 +16,27 @@ pub type Probe<'a, Buffer> = &'a mut dyn FnMut(&str, &Buffer, [usize; 4]);
 pub(super) struct Run<'a, B: Backend> {
     pub backend: &'a B,
     pub probe: Option<Probe<'a, B::Buffer>>,
+    /// Positions of all frames that a layer takes at a time; `None` for all there are.
+    pub positions: Option<usize>,
 }
 
+/// The fewest frames that a layer takes at a time: those that the next ones see of them through a kernel of three.
+const FEWEST_FRAMES: usize = 2;
+
 impl<B: Backend> Run<'_, B> {
+    /// Frames of this size that a layer takes at a time.
+    pub fn frames(&self, height: usize, width: usize) -> usize {
+        self.positions.map_or(usize::MAX, |positions| (positions / (height * width)).max(FEWEST_FRAMES))
+    }
+
     /// Shows `x` to the probe under the module's name in the checkpoint.
-    pub fn show(&mut self, name: impl FnOnce() -> String, x: &Features<B>) {
-        if let Some(probe) = &mut self.probe {
-            probe(&name(), &x.data, x.shape());
+    pub fn show(&mut self, name: impl FnOnce() -> String, x: &Features<B>) -> Result<()> {
+        match &mut self.probe {
+            None => {}
+            Some(probe) if x.is_whole() => probe(&name(), x.data(), x.shape()),
+            Some(probe) => probe(&name(), &x.copied(self.backend)?, x.shape()),
         }
+        Ok(())
     }
 }
 
@@ -89,45 +69,88 @@ impl<W> Conv<W> {
         Ok(Self { weight, bias: scope.plain("bias", &[cout])?, cin, cout, kernel })
     }
 
-    /// The descriptor for `x`, stride 1.
-    pub fn op<B: Backend>(&self, x: &Features<B>) -> Conv3d {
-        Conv3d::new(x.frames, x.height, x.width, self.cin, self.cout, self.kernel)
+    /// The descriptor for a video of this size, stride 1, "same" padding.
+    pub fn op(&self, frames: usize, height: usize, width: usize) -> Conv3d {
+        Conv3d::new(frames, height, width, self.cin, self.cout, self.kernel)
+    }
+
+    /// Frames before one that its result depends on.
+    pub fn history(&self) -> usize {
+        self.kernel[0] - 1
     }
 
     /// Stride 1, "same" padding.
-    pub fn run<B: Backend<Weight = W>>(&self, backend: &B, x: &Features<B>) -> Result<Features<B>> {
-        self.run_as(backend, self.op(x), x, None)
+    pub fn run<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+        let op = self.op(x.frames, x.height, x.width);
+        self.run_through(run, op, x)
     }
 
     /// Half the height and width.
-    pub fn downsample<B: Backend<Weight = W>>(&self, backend: &B, x: &Features<B>) -> Result<Features<B>> {
-        let op = Conv3d { stride: [1, 2], padding: SpacePadding::RightBottom, ..self.op(x) };
-        self.run_as(backend, op, x, None)
+    pub fn downsample<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+        let op = self.op(x.frames, x.height, x.width);
+        self.run_through(run, Conv3d { stride: [1, 2], padding: SpacePadding::RightBottom, ..op }, x)
     }
 
     /// Of the input enlarged twice in height and width.
-    pub fn upsample<B: Backend<Weight = W>>(&self, backend: &B, x: &Features<B>) -> Result<Features<B>> {
-        self.run_as(backend, Conv3d { upsample: true, ..self.op(x) }, x, None)
+    pub fn upsample<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+        let op = self.op(x.frames, x.height, x.width);
+        self.run_through(run, Conv3d { upsample: true, ..op }, x)
     }
 
-    /// With another descriptor than [`Self::op`], and what its epilogue adds. Leaves the statistics for a norm to follow,
-    /// which nearly always does.
+    /// Frame by frame, where the kernel sees one at a time: then pieces of `x` leave as they are used up.
+    fn run_through<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, op: Conv3d, x: Features<B>) -> Result<Features<B>> {
+        if self.history() > 0 {
+            return self.run_as(run, op, &x.whole(run.backend)?, None);
+        }
+        let [_, height, width, _] = op.out_shape();
+        let mut out = Features::empty(op.out_shape());
+        let mut x = x;
+        while let Some(piece) = x.take_before(x.frames) {
+            let op = Conv3d { frames: piece.frames, ..op };
+            for stretch in stretches(piece.frames, run.frames(height, width)) {
+                let op = Conv3d { only: Some([stretch.start, stretch.end]), out_at: Some(0), ..op };
+                out.push(self.piece(run.backend, op, &piece.data, None)?);
+            }
+        }
+        Ok(out)
+    }
+
+    /// With another descriptor than [`Self::op`], of a video in one piece, and what its epilogue adds.
     pub fn run_as<B: Backend<Weight = W>>(
         &self,
-        backend: &B,
+        run: &Run<'_, B>,
         op: Conv3d,
         x: &Features<B>,
         other: Option<&Features<B>>,
     ) -> Result<Features<B>> {
-        let op = Conv3d { moment_groups: if self.cout.is_multiple_of(GROUPS) { GROUPS } else { 0 }, ..op };
-        let mut out = Features::alloc(backend, op.out_shape())?;
-        if op.moment_groups > 0 {
-            out.moments = Some(backend.alloc_moments(&op.moments())?);
+        let [frames, height, width, _] = op.out_shape();
+        let mut out = Features::empty(op.out_shape());
+        for stretch in stretches(frames, run.frames(height, width)) {
+            let (other, other_at) = other.map(|other| other.part(&stretch)).unzip();
+            let op = Conv3d { only: Some([stretch.start, stretch.end]), out_at: Some(0), other_at, ..op };
+            out.push(self.piece(run.backend, op, x.data(), other)?);
         }
-        let extras =
-            ConvExtras { bias: Some(&self.bias), other: other.map(|other| &other.data), moments: out.moments.as_mut() };
-        backend.conv3d(&op, &x.data, &self.weight, extras, &mut out.data)?;
         Ok(out)
+    }
+
+    /// The computed frames of `op`. Leaves the moments for a norm to follow, which nearly always does.
+    pub fn piece<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        op: Conv3d,
+        x: &B::Buffer,
+        other: Option<&B::Buffer>,
+    ) -> Result<Piece<B>> {
+        let op = Conv3d { moment_groups: if self.cout.is_multiple_of(GROUPS) { GROUPS } else { 0 }, ..op };
+        let frames = op.computed().len();
+        let mut data = backend.alloc(frames * op.out_shape()[1..].iter().product::<usize>())?;
+        let mut moments = match op.moment_groups {
+            0 => None,
+            _ => Some(backend.alloc_moments(&op.moments(frames))?),
+        };
+        let extras = ConvExtras { bias: Some(&self.bias), other, moments: moments.as_mut() };
+        backend.conv3d(&op, x, &self.weight, extras, &mut data)?;
+        Ok(Piece { data, frames, moments: moments.map(|moments| (moments, frames)).into_iter().collect() })
     }
 }
 
@@ -149,53 +172,28 @@ impl<W> Pointwise<W> {
         Ok(Self { weight, bias: scope.plain("bias", &[cout])?, cin, cout })
     }
 
-    /// A new video of `cout` channels.
-    pub fn run<B: Backend<Weight = W>>(&self, backend: &B, x: &Features<B>) -> Result<Features<B>> {
-        let mut out = Features::alloc(backend, [x.frames, x.height, x.width, self.cout])?;
-        let op = Linear::new(x.rows(), self.cin, self.cout);
-        backend.linear(&op, &x.data, &self.weight, Some(&self.bias), None, &mut out.data)?;
+    /// A piece of `cout` channels; `positions` are those of a frame.
+    pub fn run<B: Backend<Weight = W>>(&self, backend: &B, x: &Piece<B>, positions: usize) -> Result<Piece<B>> {
+        let rows = x.frames * positions;
+        let mut data = backend.alloc(rows * self.cout)?;
+        let op = Linear::new(rows, self.cin, self.cout);
+        backend.linear(&op, &x.data, &self.weight, Some(&self.bias), None, &mut data)?;
+        Ok(Piece { data, frames: x.frames, moments: Vec::new() })
+    }
+
+    /// A video of `cout` channels from one in one piece.
+    pub fn whole<B: Backend<Weight = W>>(&self, backend: &B, x: &Features<B>) -> Result<B::Buffer> {
+        let rows = x.frames * x.positions();
+        let mut out = backend.alloc(rows * self.cout)?;
+        let op = Linear::new(rows, self.cin, self.cout);
+        backend.linear(&op, x.data(), &self.weight, Some(&self.bias), None, &mut out)?;
         Ok(out)
     }
 
-    /// `out += x·Wᵀ + b`
+    /// `out += x·Wᵀ + b`, both in one piece.
     pub fn add<B: Backend<Weight = W>>(&self, backend: &B, x: &Features<B>, out: &mut Features<B>) -> Result<()> {
-        let op = Linear::new(x.rows(), self.cin, self.cout).store(crate::ops::gemm::Store::Add);
-        out.moments = None;
-        backend.linear(&op, &x.data, &self.weight, Some(&self.bias), None, &mut out.data)
-    }
-}
-
-/// GroupNorm with weight and bias.
-#[derive(Debug)]
-pub(super) struct Norm<W> {
-    weight: W,
-    bias: W,
-    per_frame: bool,
-}
-
-impl<W> Norm<W> {
-    /// The norm `scope`; `per_frame` for the statistics of the 2-D blocks.
-    pub fn build(mut scope: Scope<'_, W>, channels: usize, per_frame: bool) -> Result<Self> {
-        Ok(Self { weight: scope.plain("weight", &[channels])?, bias: scope.plain("bias", &[channels])?, per_frame })
-    }
-
-    /// The normed video, through SiLU if `silu`. Uses up the statistics of `x`.
-    pub fn run<B: Backend<Weight = W>>(&self, backend: &B, x: &mut Features<B>, silu: bool) -> Result<Features<B>> {
-        let known = x.moments.take();
-        let mut out = Features::alloc(backend, x.shape())?;
-        let op = GroupNorm {
-            frames: x.frames,
-            positions: x.height * x.width,
-            channels: x.channels,
-            groups: GROUPS,
-            eps: EPS,
-            per_frame: self.per_frame,
-            silu,
-            moments_known: known.is_some(),
-        };
-        let mut moments = known.map_or_else(|| backend.alloc_moments(&op.moments()), Ok)?;
-        backend.group_norm(&op, &x.data, &mut moments, &self.weight, &self.bias, &mut out.data)?;
-        Ok(out)
+        let op = Linear::new(x.frames * x.positions(), self.cin, self.cout).store(Store::Add);
+        backend.linear(&op, x.data(), &self.weight, Some(&self.bias), None, out.data_mut())
     }
 }
 
@@ -231,15 +229,48 @@ impl<W> Resnet<W> {
         })
     }
 
-    /// Consumes the input: its memory is free as soon as it is no longer needed.
-    pub fn run<B: Backend<Weight = W>>(&self, backend: &B, mut x: Features<B>) -> Result<Features<B>> {
-        let h = self.norm1.run(backend, &mut x, true)?;
-        let mut h = self.conv1.run(backend, &h)?;
-        let x = match &self.nin_shortcut {
-            Some(shortcut) => shortcut.run(backend, &x)?,
-            None => x,
-        };
-        let h = self.norm2.run(backend, &mut h, true)?;
-        self.conv2.run_as(backend, self.conv2.op(&h), &h, Some(&x))
+    /// Consumes the input, whose memory is free as soon as it is no longer needed.
+    pub fn run<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, mut x: Features<B>) -> Result<Features<B>> {
+        // Frames that see no others go all the way one piece after the other.
+        if !self.norm1.is_per_frame() || x.is_whole() {
+            return self.run_together(run, x);
+        }
+        let [frames, height, width, _] = x.shape();
+        let mut out = Features::empty([frames, height, width, self.conv2.cout]);
+        while let Some(piece) = x.take_before(frames) {
+            let shape = [piece.frames, height, width, x.channels];
+            let mut made = self.run_together(run, Features::of(piece, shape))?;
+            while let Some(piece) = made.take_before(made.frames) {
+                out.push(piece);
+            }
+        }
+        Ok(out)
+    }
+
+    fn run_together<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, mut x: Features<B>) -> Result<Features<B>> {
+        let (positions, shape) = (x.positions(), [x.frames, x.height, x.width, self.conv2.cout]);
+        let mut shortcut = Features::empty(shape);
+        let mut h = Features::empty(shape);
+        let mut normed = Normed::new(run, &self.norm1, &self.conv1, &mut x)?;
+        for stretch in normed.stretches() {
+            normed.fill(run, &x, &stretch)?;
+            h.push(normed.convolve(run, &stretch, None)?);
+            let Some(layer) = &self.nin_shortcut else { continue };
+            // What has become of the piece takes no more room than it.
+            while let Some(piece) = x.take_before(stretch.end) {
+                shortcut.push(layer.run(run.backend, &piece, positions)?);
+            }
+        }
+        drop(normed);
+        let mut other = if self.nin_shortcut.is_some() { shortcut } else { x };
+        let mut out = Features::empty(shape);
+        let mut normed = Normed::new(run, &self.norm2, &self.conv2, &mut h)?;
+        for stretch in normed.stretches() {
+            normed.fill(run, &h, &stretch)?;
+            h.give_up_before(stretch.end);
+            out.push(normed.convolve(run, &stretch, Some(&other))?);
+            other.give_up_before(stretch.end);
+        }
+        Ok(out)
     }
 }

@@ -7,20 +7,24 @@
 mod attention;
 mod coder;
 pub mod config;
+mod features;
 mod layers;
+mod normed;
 mod resample;
 pub mod tiling;
 
 pub use config::VaeConfig;
 pub use layers::Probe;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, DeviceBuffer};
 use crate::error::Result;
+use crate::ops::expect_len;
 use crate::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox};
 use crate::weights::Scope;
 use crate::weights::plan::Plan;
 use coder::{Decoder, Encoder};
-use layers::{Features, Run};
+use features::{Features, Piece};
+use layers::Run;
 use std::ops::Range;
 use tiling::{Tiling, space_tiles, time_windows};
 
@@ -62,37 +66,61 @@ pub type Advance<'a> = &'a mut dyn FnMut() -> Result<()>;
 /// Takes the frames as soon as no later window can change them.
 pub type Emit<'a, B> = &'a mut dyn FnMut(Frames<'_, B>) -> Result<()>;
 
+/// A clip on the host, and how it goes through a coder.
+pub struct Clip<'a> {
+    /// Frames, rows, columns.
+    pub size: [usize; 3],
+    /// The values of some frames, `[frames, rows, columns, channels]`.
+    pub frames: &'a dyn Fn(Range<usize>) -> Vec<f32>,
+    /// Windows; `None` codes everything at once.
+    pub tiling: Option<Tiling>,
+    /// Frames of full size that a layer takes at a time, see [`crate::memory::Savings::vae_frames`].
+    pub frames_at_a_time: Option<usize>,
+}
+
+/// [`Clip::frames`] of a clip of `count` frames whose values are all there.
+pub fn frames_of(values: &[f32], count: usize) -> impl Fn(Range<usize>) -> Vec<f32> {
+    let len = values.len() / count;
+    move |frames| values[frames.start * len..frames.end * len].to_vec()
+}
+
 impl<W> VaeDecoder<W> {
     /// Asks `scope` for the decoder's parameters.
     pub fn build(config: &VaeConfig, scope: Scope<'_, W>) -> Result<Self> {
         Ok(Self { config: config.clone(), decoder: Decoder::build(config, scope)? })
     }
 
-    /// Decodes `latent [T, H, W, embed_dim]` (divided by [`LATENT_SCALE`]) to pixels in [−1, 1], 3 channels.
+    /// Decodes a latent of `embed_dim` channels (divided by [`LATENT_SCALE`]) to pixels in [−1, 1], 3 channels.
     pub fn decode<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        latent: &B::Buffer,
-        size: [usize; 3],
-        tiling: Option<Tiling>,
+        latent: &Clip<'_>,
         advance: Advance<'_>,
         emit: Emit<'_, B>,
     ) -> Result<()> {
-        let code = |x| self.decoder.run(&mut Run { backend, probe: None }, x);
-        let windows = Windows::decoding(&self.config, size, tiling)?;
-        windows.run(backend, latent, size, self.config.embed_dim, &code, advance, emit)
+        let code = |x: Features<B>| {
+            let positions = latent.frames_at_a_time.map(|frames| frames * self.full_positions(&x));
+            self.decoder.run(&mut Run { backend, probe: None, positions }, x)
+        };
+        let windows = Windows::decoding(&self.config, latent.size, latent.tiling)?;
+        windows.run(backend, latent, self.config.embed_dim, &code, advance, emit)
     }
 
     /// Decodes one window, showing every block's output.
     pub fn decode_probed<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        latent: &B::Buffer,
-        size: [usize; 3],
+        latent: &Clip<'_>,
         probe: Probe<'_, B::Buffer>,
     ) -> Result<()> {
-        let x = copy_whole(backend, latent, size, self.config.embed_dim)?;
-        self.decoder.run(&mut Run { backend, probe: Some(probe) }, x).map(drop)
+        let x = upload(backend, latent, 0..latent.size[0], self.config.embed_dim)?;
+        let positions = latent.frames_at_a_time.map(|frames| frames * self.full_positions(&x));
+        self.decoder.run(&mut Run { backend, probe: Some(probe), positions }, x).map(drop)
+    }
+
+    /// Pixels of a frame that this becomes.
+    fn full_positions<B: Backend>(&self, x: &Features<B>) -> usize {
+        x.positions() * self.config.spatial_factor().pow(2)
     }
 }
 
@@ -102,31 +130,32 @@ impl<W> VaeEncoder<W> {
         Ok(Self { config: config.clone(), encoder: Encoder::build(config, scope)? })
     }
 
-    /// Encodes `video [T, H, W, 3]`, in [−1, 1], to moments: `embed_dim` means, then as many log variances.
+    /// Encodes a video of 3 channels, in [−1, 1], to moments: `embed_dim` means, then as many log variances.
     pub fn encode<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        video: &B::Buffer,
-        size: [usize; 3],
-        tiling: Option<Tiling>,
+        video: &Clip<'_>,
         advance: Advance<'_>,
         emit: Emit<'_, B>,
     ) -> Result<()> {
-        let code = |x| self.encoder.run(&mut Run { backend, probe: None }, x);
-        let windows = Windows::encoding(&self.config, size, tiling)?;
-        windows.run(backend, video, size, 3, &code, advance, emit)
+        let code = |x: Features<B>| {
+            let positions = video.frames_at_a_time.map(|frames| frames * x.positions());
+            self.encoder.run(&mut Run { backend, probe: None, positions }, x)
+        };
+        let windows = Windows::encoding(&self.config, video.size, video.tiling)?;
+        windows.run(backend, video, 3, &code, advance, emit)
     }
 
     /// Encodes one window, showing every block's output.
     pub fn encode_probed<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        video: &B::Buffer,
-        size: [usize; 3],
+        video: &Clip<'_>,
         probe: Probe<'_, B::Buffer>,
     ) -> Result<()> {
-        let x = copy_whole(backend, video, size, 3)?;
-        self.encoder.run(&mut Run { backend, probe: Some(probe) }, x).map(drop)
+        let x = upload(backend, video, 0..video.size[0], 3)?;
+        let positions = video.frames_at_a_time.map(|frames| frames * x.positions());
+        self.encoder.run(&mut Run { backend, probe: Some(probe), positions }, x).map(drop)
     }
 }
 
@@ -217,34 +246,36 @@ impl Windows {
         self.time.len() * self.rows.len() * self.columns.len()
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn run<B: Backend>(
         &self,
         backend: &B,
-        x: &B::Buffer,
-        size: [usize; 3],
+        clip: &Clip<'_>,
         channels: usize,
         code: Code<'_, B>,
         advance: Advance<'_>,
         emit: Emit<'_, B>,
     ) -> Result<()> {
         for (i, frames) in self.time.iter().enumerate() {
-            let crop = |rows: &Range<usize>, columns: &Range<usize>| {
-                let ranges = [frames, rows, columns];
-                let from = BoxAt { size, origin: ranges.map(|range| range.start) };
-                cut_box(backend, x, from, ranges.map(|range| range.len()), channels)
-            };
+            // No more of the clip than this is on the device.
+            let input = upload(backend, clip, frames.clone(), channels)?;
             let window = match self.out {
                 None => {
-                    let out = code(crop(&self.rows[0], &self.columns[0])?)?;
+                    let out = code(input)?.whole(backend)?;
                     advance()?;
                     out
                 }
-                Some((tile, blend)) => self.blended(backend, tile, blend, &crop, code, advance)?,
+                Some((tile, blend)) => {
+                    let crop = |rows: &Range<usize>, columns: &Range<usize>| {
+                        let size = [input.frames, input.height, input.width];
+                        let from = BoxAt { size, origin: [0, rows.start, columns.start] };
+                        cut_box(backend, &input, from, [input.frames, rows.len(), columns.len()])
+                    };
+                    self.blended(backend, tile, blend, &crop, code, advance)?
+                }
             };
             let skip = if i == 0 { 0 } else { 1 };
             let [frames, height, width, channels] = window.shape();
-            emit(Frames { data: &window.data, frames, skip, height, width, channels })?;
+            emit(Frames { data: window.data(), frames, skip, height, width, channels })?;
         }
         Ok(())
     }
@@ -265,7 +296,7 @@ impl Windows {
         for (row, rows) in self.rows.iter().enumerate() {
             let mut left: Option<Features<B>> = None;
             for (column, columns) in self.columns.iter().enumerate() {
-                let mut out = code(crop(rows, columns)?)?;
+                let mut out = code(crop(rows, columns)?)?.whole(backend)?;
                 fade(backend, above[column].as_ref(), &mut out, BlendAxis::Rows, blend)?;
                 fade(backend, left.as_ref(), &mut out, BlendAxis::Columns, blend)?;
                 above[column] = Some(strip(backend, &out, BlendAxis::Rows, blend)?);
@@ -288,7 +319,7 @@ impl Windows {
                     from: BoxAt::whole([out.frames, out.height, out.width]),
                     to: BoxAt { size: [size[0], size[1], size[2]], origin },
                 };
-                backend.copy_box(&op, &out.data, &mut whole.data)?;
+                backend.copy_box(&op, out.data(), whole.data_mut())?;
                 advance()?;
             }
         }
@@ -324,7 +355,7 @@ fn fade<B: Backend>(
     if op.blend == 0 {
         return Ok(());
     }
-    backend.blend_box(&op, &neighbour.data, &mut tile.data)
+    backend.blend_box(&op, neighbour.data(), tile.data_mut())
 }
 
 /// The last `len` rows (columns) of `x`, or all if there are fewer.
@@ -334,22 +365,21 @@ fn strip<B: Backend>(backend: &B, x: &Features<B>, axis: BlendAxis, len: usize) 
     let index = if axis == BlendAxis::Rows { 1 } else { 2 };
     extent[index] = len.min(size[index]);
     origin[index] = size[index] - extent[index];
-    cut_box(backend, &x.data, BoxAt { size, origin }, extent, x.channels)
+    cut_box(backend, x, BoxAt { size, origin }, extent)
 }
 
-fn cut_box<B: Backend>(
-    backend: &B,
-    x: &B::Buffer,
-    from: BoxAt,
-    extent: [usize; 3],
-    channels: usize,
-) -> Result<Features<B>> {
-    let mut out = Features::alloc(backend, [extent[0], extent[1], extent[2], channels])?;
-    let op = CopyBox { extent, channels, from, to: BoxAt::whole(extent) };
-    backend.copy_box(&op, x, &mut out.data)?;
+fn cut_box<B: Backend>(backend: &B, x: &Features<B>, from: BoxAt, extent: [usize; 3]) -> Result<Features<B>> {
+    let mut out = Features::alloc(backend, [extent[0], extent[1], extent[2], x.channels])?;
+    let op = CopyBox { extent, channels: x.channels, from, to: BoxAt::whole(extent) };
+    backend.copy_box(&op, x.data(), out.data_mut())?;
     Ok(out)
 }
 
-fn copy_whole<B: Backend>(backend: &B, x: &B::Buffer, size: [usize; 3], channels: usize) -> Result<Features<B>> {
-    cut_box(backend, x, BoxAt::whole(size), size, channels)
+/// Some frames of a clip.
+fn upload<B: Backend>(backend: &B, clip: &Clip<'_>, frames: Range<usize>, channels: usize) -> Result<Features<B>> {
+    let [_, height, width] = clip.size;
+    let shape = [frames.len(), height, width, channels];
+    let data = backend.upload(&(clip.frames)(frames))?;
+    expect_len("vae", "clip", data.len(), shape.iter().product())?;
+    Ok(Features::of(Piece { data, frames: shape[0], moments: Vec::new() }, shape))
 }

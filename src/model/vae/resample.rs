@@ -2,7 +2,9 @@
 
 use super::attention::AttentionBlock;
 use super::config::{AttentionClass, ResnetClass, TemporalDownsample, TemporalUpsample};
-use super::layers::{Conv, Features, Norm, Resnet};
+use super::features::Features;
+use super::layers::{Conv, Resnet, Run};
+use super::normed::Norm;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::conv3d::Conv3d;
@@ -19,6 +21,10 @@ struct Mixed<W> {
 }
 
 impl<W> Mixed<W> {
+    fn op<B: Backend>(&self, x: &Features<B>) -> Conv3d {
+        self.conv.op(x.frames, x.height, x.width)
+    }
+
     fn scales<B: Backend<Weight = W>>(&self, backend: &B, op: Conv3d) -> Result<Conv3d> {
         let factor = backend.weight_values(&self.mix_factor)?[0];
         let alpha = 1.0 / (1.0 + (-factor).exp());
@@ -40,8 +46,9 @@ impl<W> Refine<W> {
         Ok(Self { res, attn })
     }
 
-    fn run<B: Backend<Weight = W>>(&self, backend: &B, x: Features<B>) -> Result<Features<B>> {
-        self.attn.run(backend, self.res.run(backend, x)?)
+    fn run<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+        let x = self.res.run(run, x)?;
+        self.attn.run(run.backend, x.whole(run.backend)?)
     }
 }
 
@@ -72,24 +79,25 @@ impl<W> TimeDownsample<W> {
         Ok(Some(Self { mixed, refine }))
     }
 
-    /// T frames → ceil(T/2).
-    pub fn run<B: Backend<Weight = W>>(&self, backend: &B, x: Features<B>) -> Result<Features<B>> {
+    /// T frames, in one piece → ceil(T/2).
+    pub fn run<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+        let backend = run.backend;
         let frame_len = x.height * x.width * x.channels;
         let op = TimeAverage { frames: x.frames, frame_len };
         let mut average = Features::alloc(backend, [op.out_frames(), x.height, x.width, x.channels])?;
-        backend.time_average(&op, &x.data, &mut average.data)?;
+        backend.time_average(&op, x.data(), average.data_mut())?;
         let Some(mixed) = &self.mixed else { return Ok(average) };
-        let strided = |x: &Features<B>| mixed.scales(backend, Conv3d { stride: [2, 1], ..mixed.conv.op(x) });
+        let strided = |x: &Features<B>| mixed.scales(backend, Conv3d { stride: [2, 1], ..mixed.op(x) });
         let Some(refine) = &self.refine else {
             // The two frames that the class repeats in front are the causal padding of the convolution.
-            return mixed.conv.run_as(backend, strided(&x)?, &x, Some(&average));
+            return mixed.conv.run_as(run, strided(&x)?, &x, Some(&average));
         };
         // Here the repeated frames pass through the refining blocks, and the convolution has no padding of its own.
         // A causal convolution of stride 2 gives the same frames behind one more, which is dropped.
-        let refined = refine.run(backend, pad_front(backend, &x, 2)?)?;
+        let refined = refine.run(run, pad_front(backend, &x, 2)?)?;
         let average = pad_front(backend, &average, 1)?;
-        let out = mixed.conv.run_as(backend, strided(&refined)?, &refined, Some(&average))?;
-        drop_first(backend, &out)
+        let out = mixed.conv.run_as(run, strided(&refined)?, &refined, Some(&average))?;
+        drop_first(backend, &out.whole(backend)?)
     }
 }
 
@@ -124,19 +132,20 @@ impl<W> TimeUpsample<W> {
         Ok(Some(Self { mixed, refine }))
     }
 
-    /// T frames → 2T − 1.
-    pub fn run<B: Backend<Weight = W>>(&self, backend: &B, x: Features<B>) -> Result<Features<B>> {
+    /// T frames, in one piece → 2T − 1.
+    pub fn run<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+        let backend = run.backend;
         let op = TimeDouble { frames: x.frames, frame_len: x.height * x.width * x.channels };
         let mut doubled = Features::alloc(backend, [op.out_frames(), x.height, x.width, x.channels])?;
-        backend.time_double(&op, &x.data, &mut doubled.data)?;
+        backend.time_double(&op, x.data(), doubled.data_mut())?;
         drop(x);
         let Some(mixed) = &self.mixed else { return Ok(doubled) };
-        let op = mixed.scales(backend, mixed.conv.op(&doubled))?;
+        let op = mixed.scales(backend, mixed.op(&doubled))?;
         match &self.refine {
-            None => mixed.conv.run_as(backend, op, &doubled, Some(&doubled)),
+            None => mixed.conv.run_as(run, op, &doubled, Some(&doubled)),
             Some(refine) => {
-                let refined = refine.run(backend, pad_front(backend, &doubled, 0)?)?;
-                mixed.conv.run_as(backend, op, &refined, Some(&doubled))
+                let refined = refine.run(run, pad_front(backend, &doubled, 0)?)?;
+                mixed.conv.run_as(run, op, &refined, Some(&doubled))
             }
         }
     }
@@ -150,7 +159,7 @@ fn pad_front<B: Backend>(backend: &B, x: &Features<B>, count: usize) -> Result<F
     let mut copy = |extent: usize, to: usize| {
         let from = BoxAt::whole([frames, height, width]);
         let op = CopyBox { extent: [extent, height, width], channels, from, to: BoxAt { size, origin: [to, 0, 0] } };
-        backend.copy_box(&op, &x.data, &mut out.data)
+        backend.copy_box(&op, x.data(), out.data_mut())
     };
     for frame in 0..count {
         copy(1, frame)?;
@@ -166,6 +175,6 @@ fn drop_first<B: Backend>(backend: &B, x: &Features<B>) -> Result<Features<B>> {
     let extent = [frames - 1, height, width];
     let from = BoxAt { size: [frames, height, width], origin: [1, 0, 0] };
     let op = CopyBox { extent, channels, from, to: BoxAt::whole(extent) };
-    backend.copy_box(&op, &x.data, &mut out.data)?;
+    backend.copy_box(&op, x.data(), out.data_mut())?;
     Ok(out)
 }

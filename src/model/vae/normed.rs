@@ -1,0 +1,177 @@
+//! GroupNorm, and what follows it stretch by stretch.
+
+use super::features::{Features, Piece};
+use super::layers::{Conv, Run};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::ops::conv3d::Conv3d;
+use crate::ops::groupnorm::{GroupNorm, Statistics};
+use crate::ops::tile::{BoxAt, CopyBox};
+use crate::weights::Scope;
+use std::ops::Range;
+
+/// Groups of every GroupNorm of the model.
+pub(super) const GROUPS: usize = 32;
+/// Epsilon of every GroupNorm of the model.
+const EPS: f32 = 1e-6;
+
+/// GroupNorm with weight and bias.
+#[derive(Debug)]
+pub(super) struct Norm<W> {
+    weight: W,
+    bias: W,
+    per_frame: bool,
+}
+
+impl<W> Norm<W> {
+    /// The norm `scope`; `per_frame` for the statistics of the 2-D blocks.
+    pub fn build(mut scope: Scope<'_, W>, channels: usize, per_frame: bool) -> Result<Self> {
+        Ok(Self { weight: scope.plain("weight", &[channels])?, bias: scope.plain("bias", &[channels])?, per_frame })
+    }
+
+    /// Whether each frame is normed by itself.
+    pub fn is_per_frame(&self) -> bool {
+        self.per_frame
+    }
+
+    /// The statistics of `x`, of which the moments are used up.
+    fn statistics<B: Backend<Weight = W>>(&self, backend: &B, x: &mut Features<B>) -> Result<B::Buffer> {
+        let [frames, height, width, channels] = x.shape();
+        let per_frame = self.per_frame;
+        let op = Statistics { frames, positions: height * width, channels, groups: GROUPS, eps: EPS, per_frame };
+        for piece in x.pieces_mut().filter(|piece| piece.moments.is_empty()) {
+            let mut moments = backend.alloc_moments(&op.moments(piece.frames))?;
+            backend.group_moments(&op.moments(piece.frames), &piece.data, &mut moments)?;
+            piece.moments.push((moments, piece.frames));
+        }
+        let mut statistics = backend.alloc_statistics(&op)?;
+        let moments = x.pieces().flat_map(|piece| &piece.moments).map(|(moments, frames)| (moments, *frames));
+        backend.group_statistics(&op, &moments.collect::<Vec<_>>(), &mut statistics)?;
+        x.pieces_mut().for_each(|piece| piece.moments.clear());
+        Ok(statistics)
+    }
+
+    /// The normed video, of one that is in one piece.
+    pub fn whole<B: Backend<Weight = W>>(&self, backend: &B, x: &mut Features<B>) -> Result<Features<B>> {
+        let statistics = self.statistics(backend, x)?;
+        let mut out = Features::alloc(backend, x.shape())?;
+        self.norm(backend, x, &(0..x.frames), &statistics, false, (out.data_mut(), 0))?;
+        Ok(out)
+    }
+
+    /// Norms a stretch of `x` to a place in `out`.
+    fn norm<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        x: &Features<B>,
+        stretch: &Range<usize>,
+        statistics: &B::Buffer,
+        silu: bool,
+        (out, out_at): (&mut B::Buffer, usize),
+    ) -> Result<()> {
+        let (data, x_at) = x.part(stretch);
+        let op = GroupNorm {
+            frames: stretch.len(),
+            positions: x.positions(),
+            channels: x.channels,
+            groups: GROUPS,
+            silu,
+            x_at,
+            out_at,
+            video_at: stretch.start,
+        };
+        backend.group_norm(&op, data, statistics, &self.weight, &self.bias, out)
+    }
+}
+
+/// A stretch of a normed video after SiLU, behind the frames before it that a causal kernel still sees: the input of a
+/// convolution, which nowhere exists as a whole.
+pub(super) struct Normed<'a, B: Backend> {
+    norm: &'a Norm<B::Weight>,
+    conv: &'a Conv<B::Weight>,
+    statistics: B::Buffer,
+    stretches: Vec<Range<usize>>,
+    /// `[frames, height, width, channels]` of the window
+    shape: [usize; 4],
+    window: Option<B::Buffer>,
+    /// The last frames of the stretch before.
+    tail: Option<B::Buffer>,
+}
+
+impl<'a, B: Backend> Normed<'a, B> {
+    /// What `conv` sees of `x` through `norm`.
+    pub fn new(
+        run: &Run<'_, B>,
+        norm: &'a Norm<B::Weight>,
+        conv: &'a Conv<B::Weight>,
+        x: &mut Features<B>,
+    ) -> Result<Self> {
+        let statistics = norm.statistics(run.backend, x)?;
+        let stretches = x.stretches(run.frames(x.height, x.width));
+        let longest = stretches.iter().map(Range::len).max().unwrap_or(0);
+        let history = if stretches.len() > 1 { conv.history() } else { 0 };
+        let [_, height, width, channels] = x.shape();
+        let shape = [history + longest, height, width, channels];
+        let window = Some(run.backend.alloc(shape.iter().product())?);
+        let tail = match history {
+            0 => None,
+            frames => Some(run.backend.alloc(frames * height * width * channels)?),
+        };
+        Ok(Self { norm, conv, statistics, stretches, shape, window, tail })
+    }
+
+    /// The stretches of time, in order; each is first filled in, then convolved.
+    pub fn stretches(&self) -> Vec<Range<usize>> {
+        self.stretches.clone()
+    }
+
+    /// Brings a stretch of `x` into the window, which is the last that is needed of it.
+    pub fn fill(&mut self, run: &Run<'_, B>, x: &Features<B>, stretch: &Range<usize>) -> Result<()> {
+        let at = self.history(stretch);
+        let window = self.window.as_mut().expect("stretches come in order, each once");
+        if let (Some(tail), 1..) = (&self.tail, at) {
+            run.backend.copy_box(&copy_frames(self.shape, at, [at, 0], [self.shape[0], 0]), tail, window)?;
+        }
+        self.norm.norm(run.backend, x, stretch, &self.statistics, true, (window, at))
+    }
+
+    /// The convolution of the stretch in the window, plus the same stretch of `other`.
+    pub fn convolve(
+        &mut self,
+        run: &Run<'_, B>,
+        stretch: &Range<usize>,
+        other: Option<&Features<B>>,
+    ) -> Result<Piece<B>> {
+        let window = self.window.take().expect("stretches come in order, each once");
+        let (start, [frames, height, width, _]) = (self.history(stretch), self.shape);
+        let (other, other_at) = other.map(|other| other.part(stretch)).unzip();
+        let op = Conv3d {
+            only: Some([start, start + stretch.len()]),
+            out_at: Some(0),
+            other_at,
+            ..self.conv.op(frames, height, width)
+        };
+        let piece = self.conv.piece(run.backend, op, &window, other)?;
+        let last = self.stretches.last().is_none_or(|last| last == stretch);
+        if !last {
+            if let Some(tail) = &mut self.tail {
+                let kept = self.conv.history();
+                let from = [frames, start + stretch.len() - kept];
+                run.backend.copy_box(&copy_frames(self.shape, kept, from, [kept, 0]), &window, tail)?;
+            }
+            self.window = Some(window);
+        }
+        Ok(piece)
+    }
+
+    /// Frames in front of a stretch in the window: none before the first, whose causal padding is the convolution's affair.
+    fn history(&self, stretch: &Range<usize>) -> usize {
+        if stretch.start == 0 { 0 } else { self.conv.history() }
+    }
+}
+
+/// Copies `count` frames of the shape of a window's, from and to a buffer of so many frames and a place in it.
+fn copy_frames([_, height, width, channels]: [usize; 4], count: usize, from: [usize; 2], to: [usize; 2]) -> CopyBox {
+    let place = |[frames, at]: [usize; 2]| BoxAt { size: [frames, height, width], origin: [at, 0, 0] };
+    CopyBox { extent: [count, height, width], channels, from: place(from), to: place(to) }
+}
