@@ -7,8 +7,8 @@ use crate::sampler::Kind;
 use crate::weights::shapes::Shapes;
 use std::path::PathBuf;
 
-/// Names of presets.
-pub const NAMES: [&str; 1] = ["v1.1.0"];
+/// Names of presets, each with the frames that it is for if nothing else is said.
+const PRESETS: [(&str, usize); 3] = [("v1.1.0", 65), ("v1.1.0-65x512x512", 65), ("v1.1.0-221x512x512", 221)];
 
 /// DeepFloyd/t5-v1_1-xxl.
 const T5_XXL: &str = r#"{
@@ -47,11 +47,12 @@ const VAE: &str = r#"{
 /// # Errors
 /// [`Error::Usage`] lists the names.
 pub fn open(name: &str, frames: Option<usize>) -> Result<Checkpoint> {
-    if !NAMES.contains(&name) {
-        return Err(Error::Usage(format!("there is no preset {name:?}; these are: {}", NAMES.join(", "))));
-    }
+    let Some((_, usual)) = PRESETS.into_iter().find(|(preset, _)| *preset == name) else {
+        let names = PRESETS.map(|(name, _)| name).join(", ");
+        return Err(Error::Usage(format!("there is no preset {name:?}; these are: {names}")));
+    };
     let mut transformer: LatteConfig = parse(LATTE_XL);
-    let frames = frames.unwrap_or(transformer.frames());
+    let frames = frames.unwrap_or(usual);
     transformer.video_length =
         VIDEO_LENGTHS.into_iter().find(|length| 4 * (length - 1) + 1 >= frames).unwrap_or(VIDEO_LENGTHS[2]);
     let defaults = Defaults {
@@ -109,7 +110,9 @@ mod tests {
             assert_same(checkpoint.text_encoder, "t5_v1_1_xxl.json");
             assert_same(checkpoint.vae, "vae_v1.1.0.json");
         }
-        assert_eq!(open("v1.1.0", None).unwrap().defaults.frames, 65);
+        for (name, frames) in PRESETS {
+            assert_eq!(open(name, None).unwrap().defaults.frames, frames);
+        }
         assert!(open("v2", None).is_err_and(|error| error.to_string().contains("v1.1.0")));
     }
 }

@@ -1,6 +1,6 @@
 //! What the command line accepts: the commands, and the groups of options that several of them share.
 
-use super::{completions, convert, decode, doctor, download, encode, info, profile, reconstruct, sample, verify};
+use super::{completions, convert, decode, doctor, download, encode, info, plan, profile, reconstruct, sample, verify};
 use clap::{Args, Parser, Subcommand};
 use osp::checkpoint::{Defaults, WeightSource};
 use osp::model::vae::tiling::Tiling;
@@ -47,6 +47,7 @@ pub enum Command {
     Decode(decode::Args),
     Verify(verify::Args),
     Info(info::Args),
+    Plan(plan::Args),
     Profile(profile::Args),
     Convert(convert::Args),
     Download(download::Args),

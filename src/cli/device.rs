@@ -72,9 +72,19 @@ pub fn limit(text: &str) -> Result<Limit> {
 
 /// The 16-bit types, as the command line names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum DType {
+pub enum DType {
     F16,
     Bf16,
+}
+
+/// The precisions of the text encoder and of the other models, if a user asks for `dtype`.
+pub fn halves(dtype: Option<DType>) -> [Half; 2] {
+    let half = |default: Half| match dtype {
+        Some(DType::F16) => Half::F16,
+        Some(DType::Bf16) => Half::Bf16,
+        None => default,
+    };
+    [half(Half::Bf16), half(Half::F16)]
 }
 
 /// A device that was opened.
@@ -153,12 +163,8 @@ impl DeviceArgs {
 
     /// Kernels on a device, in the precisions asked for.
     pub fn kernels<D>(&self, device: D) -> Kernels<D> {
-        let half = |default: Half| match self.dtype {
-            Some(DType::F16) => Half::F16,
-            Some(DType::Bf16) => Half::Bf16,
-            None => default,
-        };
-        Kernels { device: Arc::new(device), text: half(Half::Bf16), video: half(Half::F16) }
+        let [text, video] = halves(self.dtype);
+        Kernels { device: Arc::new(device), text, video }
     }
 }
 

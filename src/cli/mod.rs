@@ -23,10 +23,12 @@ mod interrupt;
 mod latent;
 mod model;
 mod output;
+mod plan;
 mod profile;
 mod reconstruct;
 mod record;
 mod sample;
+mod table;
 mod transfer;
 mod verify;
 
@@ -62,6 +64,7 @@ fn run(command: Command, console: &Console) -> Result<()> {
         Command::Decode(args) => decode::run(&args, console),
         Command::Verify(args) => verify::run(&args, console),
         Command::Info(args) => info::run(&args, console),
+        Command::Plan(args) => plan::run(&args, console),
         Command::Profile(args) => profile::run(&args, console),
         Command::Convert(args) => convert::run(&args, console),
         Command::Download(args) => download::run(&args, console),

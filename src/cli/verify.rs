@@ -15,6 +15,7 @@ const EXAMPLES: &str = "\
 Examples:
   osp verify tests/golden
   osp verify tests/golden/latte tests/golden/vae_v110 --json
+  osp verify tests/golden --least-memory
 
 Exit code 1 if any check fails; with --quiet only failed checks and the total are printed.";
 
@@ -25,6 +26,9 @@ pub struct Args {
     /// Golden folders, or folders that contain some
     #[arg(value_name = "DIR", required = true)]
     folders: Vec<PathBuf>,
+    /// Save as much memory as can be, which must not change a bit
+    #[arg(long)]
+    least_memory: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -56,14 +60,15 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         folders.extend(verify::find(root)?);
     }
     let device = args.device.open(console)?;
+    let savings = if args.least_memory { Savings::MOST } else { Savings::NONE };
     let start = Instant::now();
     let mut results = Vec::new();
     for folder in &folders {
         interrupt::check()?;
         results.extend(match &device {
-            Chosen::Cpu(cpu) => check_folder(folder, cpu, Precision::F32, console)?,
-            Chosen::Emulated(kernels) => check_folder(folder, &kernels.video(), kernels.precision(), console)?,
-            Chosen::Gpu(kernels) => check_folder(folder, &kernels.video(), kernels.precision(), console)?,
+            Chosen::Cpu(cpu) => check_folder(folder, cpu, Precision::F32, savings, console)?,
+            Chosen::Emulated(kernels) => check_folder(folder, &kernels.video(), kernels.precision(), savings, console)?,
+            Chosen::Gpu(kernels) => check_folder(folder, &kernels.video(), kernels.precision(), savings, console)?,
         });
     }
     let failed = results.iter().filter(|result| !result.passed).count();
@@ -85,11 +90,12 @@ fn check_folder<B: Backend>(
     folder: &Path,
     backend: &B,
     precision: Precision,
+    savings: Savings,
     console: &Console,
 ) -> Result<Vec<CaseResult>> {
     let mut results: Vec<CaseResult> = Vec::new();
     let mut printed = Ok(());
-    verify::run(folder, backend, precision, Savings::NONE, &mut |result| {
+    verify::run(folder, backend, precision, savings, &mut |result| {
         let silent = console.json() || (console.quiet() && result.passed);
         if !silent && printed.is_ok() {
             printed = console.result(line(&result, console));

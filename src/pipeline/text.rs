@@ -69,9 +69,9 @@ impl Captions {
 
     /// Captions of so many tokens, for runs that only count.
     pub fn counted(tokens: usize, guidance: f32) -> Self {
-        let sample = |first: u32| {
-            let ids = (first..first + tokens as u32).collect();
-            Wanted { caption: Caption { ids, mask: vec![true; tokens] }, kept: tokens }
+        let sample = |id: u32| {
+            let caption = Caption { ids: vec![id; tokens], mask: vec![true; tokens] };
+            Wanted { caption, kept: tokens }
         };
         let samples = (0..if guidance > 1.0 { 2 } else { 1 }).map(sample).collect();
         Self { cleaned_prompt: String::new(), tokens, samples }

@@ -2,8 +2,19 @@
 
 use super::{fails, osp, succeeds};
 
-const COMMANDS: [&str; 10] =
-    ["sample", "reconstruct", "encode", "decode", "verify", "info", "profile", "convert", "download", "completions"];
+const COMMANDS: [&str; 11] = [
+    "sample",
+    "reconstruct",
+    "encode",
+    "decode",
+    "verify",
+    "info",
+    "plan",
+    "profile",
+    "convert",
+    "download",
+    "completions",
+];
 
 #[test]
 fn help_of_every_command_ends_with_examples() {

@@ -10,6 +10,7 @@ mod help;
 mod info;
 #[cfg(unix)]
 mod interrupt;
+mod plan;
 mod profile;
 mod sample;
 mod text_cache;

@@ -40,7 +40,7 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// A published model by name instead of a folder, without weights: v1.1.0; for --device dry
+    /// A published model by name instead of a folder, without weights, such as v1.1.0; for --device dry
     #[arg(long, value_name = "NAME", conflicts_with_all = ["text_encoder", "transformer"])]
     preset: Option<String>,
     #[command(flatten)]
@@ -64,7 +64,7 @@ pub struct Args {
 }
 
 /// Tokens of a caption if nothing else is said: a long one.
-const TOKENS: usize = 120;
+pub const TOKENS: usize = 120;
 
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {

@@ -1,0 +1,162 @@
+//! A plan as a table, as JSON, as a picture.
+
+use super::svg::{Panel, draw};
+use crate::cli::table::{aligned, number};
+use osp::memory::choose::Rehearsed;
+use osp::pipeline::{Request, Stage, StagePlan};
+use osp::profile::gpus::Gpu;
+use serde_json::{Value, json};
+
+/// What was planned, and for what.
+pub struct Report {
+    pub model: String,
+    pub request: Request,
+    /// Tokens of the caption, if there is one.
+    pub tokens: Option<usize>,
+    /// Bytes that a stage may take.
+    pub limit: Option<u64>,
+    pub gpu: Option<&'static Gpu>,
+    pub stages: Vec<(Stage, StagePlan)>,
+}
+
+/// Labels that the table names of a peak.
+const NAMED: usize = 3;
+
+impl Report {
+    /// Each stage with its rehearsal.
+    fn rehearsed(&self) -> impl Iterator<Item = (Stage, &Rehearsed)> {
+        self.stages.iter().map(|(stage, plan)| (*stage, plan.rehearsed.as_ref().expect("stages are rehearsed here")))
+    }
+
+    /// Size of the largest arena.
+    fn bytes(&self) -> u64 {
+        self.rehearsed().map(|(_, rehearsed)| rehearsed.plan.bytes).max().unwrap_or(0)
+    }
+
+    fn bound(&self, rehearsed: &Rehearsed) -> Option<f64> {
+        self.gpu.map(|gpu| rehearsed.work.bound(|flops, bytes| gpu.bound(flops, bytes)))
+    }
+
+    /// What is asked for, in a line.
+    fn title(&self) -> String {
+        let Request { frames, height, width, sampler, steps, guidance, .. } = &self.request;
+        let tokens = self.tokens.map(|tokens| {
+            let guidance = if *guidance > 1.0 { "with guidance" } else { "without guidance" };
+            format!(", {tokens} tokens, {sampler} in {steps} steps {guidance}")
+        });
+        format!("{} at {frames}x{height}x{width}{}", self.model, tokens.unwrap_or_default())
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut lines = vec![self.title()];
+        if let Some(gpu) = self.gpu {
+            let Gpu { name, flops, bytes, origin, .. } = gpu;
+            let (tera, giga) = (flops / 1e12, bytes / 1e9);
+            let peaks = format!("{name} ({origin}): {tera} TFLOP/s in 16 bits, {giga} GB/s");
+            lines.push(format!("a bound, not a measurement: {peaks}"));
+        }
+        lines.push(String::new());
+        let mut rows = vec![self.header()];
+        rows.extend(self.rehearsed().map(|(stage, rehearsed)| self.row(stage, rehearsed)));
+        lines.push(aligned(&rows));
+        lines.push(String::new());
+        lines.extend(self.rehearsed().map(|(stage, rehearsed)| about(stage, rehearsed)));
+        let limit = self.limit.map(|limit| format!(", of {} GiB allowed", gib(limit)));
+        lines.push(format!("\nat most {} GiB at once{}", gib(self.bytes()), limit.unwrap_or_default()));
+        lines.join("\n")
+    }
+
+    fn header(&self) -> Vec<String> {
+        let cells = ["stage", "weights GiB", "activations GiB", "arena GiB", "launches", "TFLOP", "GB"];
+        let bound = self.gpu.map(|_| "bound s");
+        cells.into_iter().chain(bound).map(str::to_owned).collect()
+    }
+
+    fn row(&self, stage: Stage, rehearsed: &Rehearsed) -> Vec<String> {
+        let Rehearsed { plan, work, .. } = rehearsed;
+        let mut cells = vec![
+            stage.name().to_owned(),
+            gib(plan.weights()),
+            gib(plan.activations()),
+            gib(plan.bytes),
+            work.launches().to_string(),
+            number(work.flops() as f64 / 1e12),
+            number(work.bytes() as f64 / 1e9),
+        ];
+        cells.extend(self.bound(rehearsed).map(number));
+        cells
+    }
+
+    /// For machines.
+    pub fn json(&self) -> Value {
+        let Request { frames, height, width, sampler, steps, guidance, .. } = &self.request;
+        let gpu = self.gpu.map(|gpu| {
+            json!({
+                "name": gpu.name, "flops_per_second": gpu.flops, "bytes_per_second": gpu.bytes, "origin": gpu.origin,
+            })
+        });
+        let stages: Vec<Value> = self.rehearsed().map(|(stage, rehearsed)| self.stage_json(stage, rehearsed)).collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "model": self.model,
+            "frames": frames,
+            "height": height,
+            "width": width,
+            "tokens": self.tokens,
+            "sampler": sampler.name(),
+            "steps": steps,
+            "guidance": guidance,
+            "limit_bytes": self.limit,
+            "gpu": gpu,
+            "bytes": self.bytes(),
+            "stages": stages,
+        })
+    }
+
+    fn stage_json(&self, stage: Stage, rehearsed: &Rehearsed) -> Value {
+        let Rehearsed { savings, plan, work } = rehearsed;
+        let dominant: Vec<Value> =
+            plan.peak.by.iter().map(|(label, bytes)| json!({"label": label, "bytes": bytes})).collect();
+        json!({
+            "stage": stage.name(),
+            "savings": savings,
+            "weights_bytes": plan.weights(),
+            "activations_bytes": plan.activations(),
+            "arena_bytes": plan.bytes,
+            "peak": {"bytes": plan.peak.bytes, "launch": plan.peak.launch, "dominated_by": dominant},
+            "allocations": plan.buffers.len(),
+            "launches": work.launches(),
+            "flops": work.flops(),
+            "bytes": work.bytes(),
+            "bound_seconds": self.bound(rehearsed),
+        })
+    }
+
+    /// The arenas over time.
+    pub fn svg(&self) -> String {
+        let panels: Vec<Panel<'_>> = self
+            .rehearsed()
+            .map(|(stage, rehearsed)| Panel {
+                title: format!("{}: {} GiB, {}", stage.name(), gib(rehearsed.plan.bytes), rehearsed.savings),
+                plan: &rehearsed.plan,
+                launches: rehearsed.work.launches() as usize,
+            })
+            .collect();
+        draw(&self.title(), &panels)
+    }
+}
+
+/// What a stage saves, and what fills it.
+fn about(stage: Stage, rehearsed: &Rehearsed) -> String {
+    let Rehearsed { savings, plan, .. } = rehearsed;
+    let share =
+        |(label, bytes): &(&str, u64)| format!("{label} {:.0} %", 100.0 * *bytes as f64 / plan.peak.bytes as f64);
+    let named: Vec<String> = plan.peak.by.iter().take(NAMED).map(share).collect();
+    format!("  {}: {savings}; at its peak {}", stage.name(), named.join(", "))
+}
+
+/// Gibibytes, to the hundredth.
+fn gib(bytes: u64) -> String {
+    format!("{:.2}", bytes as f64 / (1u64 << 30) as f64)
+}

@@ -1,0 +1,140 @@
+//! Arenas over time, drawn: x is launches, y is offsets, and each buffer is a rectangle.
+
+use osp::memory::plan::{Plan, Planned};
+use std::ops::Range;
+
+/// One stage.
+pub struct Panel<'a> {
+    pub title: String,
+    pub plan: &'a Plan,
+    /// Launches of the whole stage.
+    pub launches: usize,
+}
+
+/// Width and height of a panel's drawing, and the room around it for titles and axes.
+const SIZE: [f64; 2] = [1080.0, 300.0];
+const LEFT: f64 = 90.0;
+const RIGHT: f64 = 30.0;
+const HEAD: f64 = 74.0;
+const ABOVE: f64 = 34.0;
+const BELOW: f64 = 52.0;
+/// Most buffers of a panel that are no parameters: a file stays below a megabyte.
+const MOST: usize = 1500;
+/// Buffers that are less high are not drawn.
+const THINNEST: f64 = 0.25;
+
+/// A kind of buffers: what labels of it begin with, its name, its colour.
+type Kind = (&'static [&'static str], &'static str, &'static str);
+
+/// By what writes them first; the last one is anything else.
+const KINDS: [Kind; 7] = [
+    (&["weights"], "weights", "#9aa5b1"),
+    (&["linear", "gated"], "linear layers", "#3b7dd8"),
+    (&["attention"], "attention", "#e07b39"),
+    (&["causal", "conv", "depthwise", "upsample", "spatial"], "convolutions", "#2e9e6b"),
+    (&["group", "rms", "layer", "ada"], "norms", "#b05cc6"),
+    (&["copy"], "from the host, and copies", "#d9b310"),
+    (&[""], "other", "#c94f4f"),
+];
+
+fn kind(label: &str) -> usize {
+    KINDS.iter().position(|(stems, _, _)| stems.iter().any(|stem| label.starts_with(stem))).unwrap_or(KINDS.len() - 1)
+}
+
+/// All panels below each other.
+pub fn draw(title: &str, panels: &[Panel<'_>]) -> String {
+    let (width, one) = (LEFT + SIZE[0] + RIGHT, ABOVE + SIZE[1] + BELOW);
+    let height = HEAD + one * panels.len() as f64;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
+         font-size=\"13\">\n<title>{0}</title>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n\
+         <text x=\"{LEFT}\" y=\"28\" font-size=\"18\">{0}</text>\n",
+        escaped(title)
+    );
+    let mut x = LEFT;
+    for (_, name, colour) in KINDS {
+        svg += &format!("<rect x=\"{x}\" y=\"44\" width=\"12\" height=\"12\" fill=\"{colour}\"/>");
+        svg += &format!("<text x=\"{}\" y=\"55\">{name}</text>\n", x + 17.0);
+        x += 40.0 + 7.2 * name.len() as f64;
+    }
+    for (index, panel) in panels.iter().enumerate() {
+        let top = HEAD + one * index as f64 + ABOVE;
+        panel.draw(top, &mut svg);
+    }
+    svg + "</svg>\n"
+}
+
+impl Panel<'_> {
+    fn draw(&self, top: f64, svg: &mut String) {
+        let shown = self.shown();
+        let [width, height] = SIZE;
+        let x = |launch: usize| LEFT + width * (launch - shown.start) as f64 / shown.len() as f64;
+        let y = |offset: u64| top + height * (1.0 - offset as f64 / self.plan.bytes.max(1) as f64);
+        *svg += &format!("<text x=\"{LEFT}\" y=\"{}\" font-size=\"15\">{}</text>\n", top - 10.0, escaped(&self.title));
+        *svg += "<g stroke=\"#fff\" stroke-width=\"0.15\">\n";
+        for buffer in self.plan.buffers.iter().filter(|buffer| meets(buffer, &shown)) {
+            let (from, to) = (buffer.launches.start.max(shown.start), buffer.launches.end.min(shown.end));
+            let (high, low) = (y(buffer.offset + buffer.room()), y(buffer.offset));
+            if low - high < THINNEST {
+                continue;
+            }
+            let colour = KINDS[kind(buffer.label)].2;
+            let (left, wide, tall) = (x(from), x(to) - x(from), low - high);
+            let size = format!("x=\"{left:.1}\" y=\"{high:.1}\" width=\"{wide:.1}\" height=\"{tall:.1}\"");
+            *svg += &format!("<rect {size} fill=\"{colour}\"/>\n");
+        }
+        *svg += "</g>\n";
+        self.axes(top, &shown, svg);
+    }
+
+    /// The frame, with offsets to the left and launches below.
+    fn axes(&self, top: f64, shown: &Range<usize>, svg: &mut String) {
+        let [width, height] = SIZE;
+        let bottom = top + height;
+        let frame = format!("x=\"{LEFT}\" y=\"{top}\" width=\"{width}\" height=\"{height}\"");
+        *svg += &format!("<rect {frame} fill=\"none\" stroke=\"#333\"/>\n");
+        for quarter in 0..=4 {
+            let share = f64::from(quarter) / 4.0;
+            let gib = share * self.plan.bytes as f64 / (1u64 << 30) as f64;
+            let (x, y) = (LEFT - 6.0, bottom - share * height + 4.0);
+            *svg += &format!("<text x=\"{x}\" y=\"{y}\" text-anchor=\"end\">{gib:.2}</text>\n");
+            let launch = shown.start + shown.len() * quarter as usize / 4;
+            let (x, y) = (LEFT + share * width, bottom + 17.0);
+            *svg += &format!("<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{launch}</text>\n");
+        }
+        let all = if shown.len() < self.launches {
+            format!("launches, of {} those around the peak", self.launches)
+        } else {
+            "launches".to_owned()
+        };
+        let (x, y) = (LEFT + width / 2.0, bottom + 36.0);
+        *svg += &format!("<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{all}</text>\n");
+        let (x, y) = (LEFT - 62.0, top + height / 2.0);
+        let turn = format!("transform=\"rotate(-90 {x} {y})\"");
+        *svg += &format!("<text x=\"{x}\" y=\"{y}\" {turn} text-anchor=\"middle\">offset in GiB</text>\n");
+    }
+
+    /// The launches that are drawn: all, or as many around the peak as have [`MOST`] buffers.
+    fn shown(&self) -> Range<usize> {
+        let buffers = &self.plan.buffers;
+        let mut born: Vec<usize> =
+            buffers.iter().filter(|buffer| !buffer.weight).map(|buffer| buffer.launches.start).collect();
+        born.sort_unstable();
+        if born.len() <= MOST {
+            return 0..self.launches.max(1);
+        }
+        let peak = born.partition_point(|&launch| launch < self.plan.peak.launch);
+        let first = peak.saturating_sub(MOST / 2).min(born.len() - MOST);
+        born[first]..born[first + MOST - 1].max(born[first] + 1)
+    }
+}
+
+/// Whether a buffer is to be seen among some launches.
+fn meets(buffer: &Planned, launches: &Range<usize>) -> bool {
+    let life = &buffer.launches;
+    life.start < launches.end && life.end > launches.start && !life.is_empty()
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
