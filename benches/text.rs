@@ -1,8 +1,8 @@
 //! Host memory of the largest text encoder: T5-XXL with made-up weights, each block made when it is needed, encodes a
 //! prompt on the CPU.
 //!
-//! `cargo bench --bench text` prints the time and the peak of anonymous memory, which the system cannot take back, where it
-//! tells (Linux). Weights in files would be mapped and cost none; made-up ones are held like a copy of the file's blocks.
+//! `cargo bench --bench text` prints the time and the peak of anonymous memory, which the system cannot take back, where
+//! it tells (Linux). Weights in files would be mapped and cost none; made-up ones are held as long as their blocks.
 
 use osp::backend::Backend;
 use osp::cpu::Cpu;

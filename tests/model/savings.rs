@@ -1,4 +1,5 @@
-//! What saves memory changes no bit: of the transformer for every option, number of parts and size, and of the text encoder.
+//! What saves memory changes no bit: of the transformer for every option, number of parts and size, and of the text
+//! encoder.
 
 use super::{part, values};
 use osp::backend::{Backend, DeviceBuffer};

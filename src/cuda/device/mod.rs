@@ -1,7 +1,7 @@
 //! Where kernels run: a device interface of a dozen calls, and what implements it.
 //!
-//! Everything goes through one stream in order, but for what is written ahead. A launch says what it costs, so that whoever counts (benches, profiles)
-//! need not know the operation.
+//! Everything goes through one stream in order, but for what is written ahead. A launch says what it costs, so that
+//! whoever counts (benches, profiles) need not know the operation.
 
 mod driver;
 mod dry;

@@ -99,7 +99,8 @@ impl<'a, W> T5<'a, W> {
     }
 
     /// Text embeddings `[ids.len(), d_model]` of each caption. A block is used for all captions before the next, so
-    /// that a streamed one comes once. `advance` hears of every caption in every block (see [`units`]) and may end the run.
+    /// that a streamed one comes once. `advance` hears of every caption in every block (see [`units`]) and may end the
+    /// run.
     pub fn encode<B: Backend<Weight = W>>(
         &self,
         backend: &B,
