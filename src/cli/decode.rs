@@ -8,7 +8,7 @@ use super::model;
 use super::record::{Origin, Record, Tiles};
 use osp::Result;
 use osp::checkpoint::Need;
-use osp::pipeline::StageMemory;
+use osp::pipeline::{StageMemory, Windowed};
 use osp::video::{Format, FrameRate, VideoInfo, Writer, check_writable};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -67,7 +67,8 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
 
     let mut push = |rgb: &[u8]| writer.push(rgb);
-    let memory = device.decode(limit, &model.checkpoint, &latent.values, latent.size, tiling, console, &mut push)?;
+    let clip = Windowed { size: latent.size, tiling };
+    let memory = device.decode(limit, &model.checkpoint, &latent.values, clip, console, &mut push)?;
     writer.finish()?;
 
     let VideoInfo { width, height, .. } = info;

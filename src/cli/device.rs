@@ -7,8 +7,7 @@ use osp::checkpoint::Checkpoint;
 use osp::cpu::Cpu;
 use osp::cuda::device::{Device, Driver, Emulated};
 use osp::cuda::{Cuda, Half};
-use osp::model::vae::tiling::Tiling;
-use osp::pipeline::{FrameSink, Planned, Request, StageMemory, TextCache, decode_planned, encode_planned};
+use osp::pipeline::{FrameSink, Planned, Request, StageMemory, TextCache, Windowed, decode_planned, encode_planned};
 use osp::verify::Precision;
 use osp::{Error, Result, pipeline};
 use std::sync::Arc;
@@ -31,7 +30,7 @@ pub struct DeviceArgs {
 pub struct MemoryArgs {
     /// Most memory that a stage may take of the GPU, such as 3GiB, 2500MiB or 4GB, or `auto` for what is free; less memory
     /// takes more time, and gives the same result
-    #[arg(long, value_name = "LIMIT", default_value = "auto", value_parser = limit)]
+    #[arg(long, value_name = "LIMIT", default_value = "auto", value_parser = limit, allow_hyphen_values = true)]
     pub memory: Limit,
 }
 
@@ -43,6 +42,9 @@ pub enum Limit {
     /// So many bytes.
     Bytes(u64),
 }
+
+/// How much of what is free a run takes if it is not told: the driver needs some of it, and others come and go.
+const FREE_PERCENT: u64 = 95;
 
 /// Units of memory, and their bytes.
 const UNITS: [(&str, f64); 8] = [
@@ -180,7 +182,7 @@ impl Chosen {
             }
             (_, Limit::Bytes(bytes)) => Ok(Some(bytes)),
             (Self::Cpu(_) | Self::Emulated(_), Limit::Auto) => Ok(None),
-            (Self::Gpu(kernels), Limit::Auto) => Ok(Some(kernels.device.memory_info()?.free)),
+            (Self::Gpu(kernels), Limit::Auto) => Ok(Some(kernels.device.memory_info()?.free / 100 * FREE_PERCENT)),
         }
     }
 
@@ -212,19 +214,14 @@ impl Chosen {
         limit: Option<u64>,
         checkpoint: &Checkpoint,
         pixels: &[u8],
-        size: [usize; 3],
-        tiling: Option<Tiling>,
+        clip: Windowed,
         seed: Option<u64>,
         console: &Console,
     ) -> Result<(Vec<f32>, StageMemory)> {
         match self {
-            Self::Cpu(cpu) => encode_planned(cpu, checkpoint, pixels, size, tiling, seed, console),
-            Self::Emulated(kernels) => {
-                encode_planned(&kernels.planned(limit), checkpoint, pixels, size, tiling, seed, console)
-            }
-            Self::Gpu(kernels) => {
-                encode_planned(&kernels.planned(limit), checkpoint, pixels, size, tiling, seed, console)
-            }
+            Self::Cpu(cpu) => encode_planned(cpu, checkpoint, pixels, clip, seed, console),
+            Self::Emulated(kernels) => encode_planned(&kernels.planned(limit), checkpoint, pixels, clip, seed, console),
+            Self::Gpu(kernels) => encode_planned(&kernels.planned(limit), checkpoint, pixels, clip, seed, console),
         }
     }
 
@@ -234,19 +231,16 @@ impl Chosen {
         limit: Option<u64>,
         checkpoint: &Checkpoint,
         latent: &[f32],
-        size: [usize; 3],
-        tiling: Option<Tiling>,
+        clip: Windowed,
         console: &Console,
         frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
     ) -> Result<StageMemory> {
         match self {
-            Self::Cpu(cpu) => decode_planned(cpu, checkpoint, latent, size, tiling, console, frame),
+            Self::Cpu(cpu) => decode_planned(cpu, checkpoint, latent, clip, console, frame),
             Self::Emulated(kernels) => {
-                decode_planned(&kernels.planned(limit), checkpoint, latent, size, tiling, console, frame)
+                decode_planned(&kernels.planned(limit), checkpoint, latent, clip, console, frame)
             }
-            Self::Gpu(kernels) => {
-                decode_planned(&kernels.planned(limit), checkpoint, latent, size, tiling, console, frame)
-            }
+            Self::Gpu(kernels) => decode_planned(&kernels.planned(limit), checkpoint, latent, clip, console, frame),
         }
     }
 

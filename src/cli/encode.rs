@@ -10,7 +10,7 @@ use super::output::check_file;
 use super::record::{Origin, Record, Tiles};
 use osp::Result;
 use osp::checkpoint::Need;
-use osp::pipeline::StageMemory;
+use osp::pipeline::{StageMemory, Windowed};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -66,7 +66,8 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let clip = args.input.read(console)?;
 
     let (size, seed) = ([clip.frames, clip.height, clip.width], args.posterior.seed());
-    let (values, memory) = device.encode(limit, &model.checkpoint, &clip.pixels, size, tiling, seed, console)?;
+    let (values, memory) =
+        device.encode(limit, &model.checkpoint, &clip.pixels, Windowed { size, tiling }, seed, console)?;
     let latent = Latent::of(values, size, clip.fps);
     latent.write(&args.output)?;
 

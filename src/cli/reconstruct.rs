@@ -8,7 +8,7 @@ use super::model;
 use super::record::{Origin, Record, Tiles};
 use osp::Result;
 use osp::checkpoint::Need;
-use osp::pipeline::StageMemory;
+use osp::pipeline::{StageMemory, Windowed};
 use osp::video::metrics::{Scores, psnr, ssim};
 use osp::video::{Clip, Format, Writer, check_writable};
 use serde::Serialize;
@@ -84,13 +84,14 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 
     let size = [clip.frames, clip.height, clip.width];
     let seed = args.posterior.seed();
-    let (latent, encoding) = device.encode(limit, &model.checkpoint, &clip.pixels, size, tiling, seed, console)?;
+    let windowed = |size| Windowed { size, tiling };
+    let (latent, encoding) = device.encode(limit, &model.checkpoint, &clip.pixels, windowed(size), seed, console)?;
     let mut pixels = Vec::with_capacity(clip.pixels.len());
     let mut push = |rgb: &[u8]| {
         pixels.extend_from_slice(rgb);
         writer.push(rgb)
     };
-    let decoding = device.decode(limit, &model.checkpoint, &latent, latent_size(size), tiling, console, &mut push)?;
+    let decoding = device.decode(limit, &model.checkpoint, &latent, windowed(latent_size(size)), console, &mut push)?;
     writer.finish()?;
 
     let decoded = Clip::new(clip.info(), pixels)?;

@@ -196,6 +196,6 @@ mod tests {
     fn ranges_cover_everything_and_none_is_empty() {
         assert_eq!(ranges(7, 3).collect::<Vec<_>>(), [0..2, 2..4, 4..7]);
         assert_eq!(ranges(2, 8).collect::<Vec<_>>(), [0..1, 1..2]);
-        assert_eq!(ranges(5, 0).collect::<Vec<_>>(), [0..5]);
+        assert!(ranges(5, 0).eq(std::iter::once(0..5)));
     }
 }

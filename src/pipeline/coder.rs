@@ -30,6 +30,15 @@ pub(crate) fn load_encoder<B: Backend>(backend: &B, part: &Part<VaeConfig>) -> R
     VaeEncoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, backend)))
 }
 
+/// How large a clip is that goes into the VAE, and in which windows it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Windowed {
+    /// Frames, rows and columns: of pixels for the encoder, of latents for the decoder.
+    pub size: [usize; 3],
+    /// Windows; `None` takes everything at once.
+    pub tiling: Option<Tiling>,
+}
+
 /// Encodes a clip: `pixels` RGB bytes `[frames, height, width, 3]`, frames 4k + 1, sides multiples of 8. Gives the latent
 /// `[frames/4 + 1, height/8, width/8, 4]`, times 0.18215: a sample of the posterior with `seed`'s noise, or its mean.
 ///
@@ -39,14 +48,14 @@ pub fn encode<B: Backend>(
     backend: &B,
     checkpoint: &Checkpoint,
     pixels: &[u8],
-    size: [usize; 3],
-    tiling: Option<Tiling>,
+    clip: Windowed,
     savings: Savings,
     seed: Option<u64>,
     observer: &dyn Observer,
 ) -> Result<Vec<f32>> {
     let part = checkpoint.vae.as_ref().expect("every command that codes opens the VAE");
     let encoder = load_encoder(backend, part)?;
+    let Windowed { size, tiling } = clip;
     let frame = size[1] * size[2] * 3;
     let frames = |range: Range<usize>| {
         let bytes = &pixels[range.start * frame..range.end * frame];
@@ -88,7 +97,7 @@ fn posterior(moments: &[f32], channels: usize, seed: Option<u64>) -> Vec<f32> {
 /// Frames that may wait for [`decode`]'s taker.
 const FRAMES_AHEAD: usize = 16;
 
-/// Decodes a latent `size` = `[frames, height, width]` (times 0.18215) to RGB frames, each handed to `frame` in order, on
+/// Decodes a latent `[frames, height, width, 4]` (times 0.18215) to RGB frames, each handed to `frame` in order, on
 /// a thread of its own: the device goes on to the next window while the host encodes.
 ///
 /// # Errors
@@ -97,8 +106,7 @@ pub fn decode<B: Backend>(
     backend: &B,
     checkpoint: &Checkpoint,
     latent: &[f32],
-    size: [usize; 3],
-    tiling: Option<Tiling>,
+    clip: Windowed,
     savings: Savings,
     observer: &dyn Observer,
     frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
@@ -108,7 +116,7 @@ pub fn decode<B: Backend>(
         let taker = scope.spawn(move || receiver.into_iter().try_for_each(|rgb| frame(&rgb)));
         // A taker that gave up has an error of its own, which goes before this one.
         let mut send = |rgb| sender.send(rgb).map_err(|_| Error::Interrupted);
-        let decoded = decode_frames(backend, checkpoint, latent, size, tiling, savings, observer, &mut send);
+        let decoded = decode_frames(backend, checkpoint, latent, clip, savings, observer, &mut send);
         drop(sender);
         let taken = taker.join().unwrap_or_else(|panic| resume_unwind(panic));
         taken.and(decoded.map_err(|error| error.during("VAE decoder")))
@@ -119,14 +127,14 @@ fn decode_frames<B: Backend>(
     backend: &B,
     checkpoint: &Checkpoint,
     latent: &[f32],
-    size: [usize; 3],
-    tiling: Option<Tiling>,
+    clip: Windowed,
     savings: Savings,
     observer: &dyn Observer,
     frame: &mut dyn FnMut(Vec<u8>) -> Result<()>,
 ) -> Result<()> {
     let part = checkpoint.vae.as_ref().expect("every command that codes opens the VAE");
     let decoder = load_decoder(backend, part)?;
+    let Windowed { size, tiling } = clip;
     let frame_len = latent.len() / size[0];
     let frames = |range: Range<usize>| {
         let values = &latent[range.start * frame_len..range.end * frame_len];

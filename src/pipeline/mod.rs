@@ -9,7 +9,7 @@ mod planned;
 mod text;
 mod text_cache;
 
-pub use coder::{decode, encode};
+pub use coder::{Windowed, decode, encode};
 pub use devices::{Devices, Planned, Rehearsal, StageMemory, StagePlan};
 pub use layout::{nchw_from_nhwc, nhwc_from_nchw};
 pub use planned::{decode_planned, encode_planned};
@@ -83,6 +83,11 @@ impl Request {
             tiling.validate(PIXELS_PER_TOKEN / 2, FRAMES_PER_LATENT)?;
         }
         self.sampler.schedule(self.steps).map(drop)
+    }
+
+    /// The latent, as it goes through the VAE.
+    pub fn windowed(&self) -> Windowed {
+        Windowed { size: self.latent_size(), tiling: self.tiling }
     }
 
     /// Frames, rows, columns of the latent.
@@ -270,9 +275,8 @@ fn plan_missing<D: Devices>(
     let channels = shapes.vae.as_ref().expect("opened for sampling").config.embed_dim;
     let decode = devices.plan(Stage::Decode, &|backend, savings, observer| {
         requests.iter().try_for_each(|request| {
-            let size = request.latent_size();
-            let latent = vec![0.0; size.iter().product::<usize>() * channels];
-            decode(backend, &shapes, &latent, size, request.tiling, savings, observer, &mut |_| Ok(()))
+            let latent = vec![0.0; request.latent_size().iter().product::<usize>() * channels];
+            decode(backend, &shapes, &latent, request.windowed(), savings, observer, &mut |_| Ok(()))
         })
     });
     devices::all_fit([text, denoise, decode]).map(|[text, denoise, decode]| Plans { text, denoise, decode })
@@ -395,16 +399,9 @@ fn decode_stage<B: Backend>(
     for (index, (request, mut outcome)) in requests.iter().zip(outcomes).enumerate() {
         let start = Instant::now();
         sink.begin(index, request)?;
-        decode(
-            backend,
-            checkpoint,
-            &outcome.latent,
-            request.latent_size(),
-            request.tiling,
-            savings,
-            observer,
-            &mut |rgb| sink.frame(rgb),
-        )?;
+        decode(backend, checkpoint, &outcome.latent, request.windowed(), savings, observer, &mut |rgb| {
+            sink.frame(rgb)
+        })?;
         outcome.timings.decode = start.elapsed().as_secs_f64();
         sink.end(index, &outcome)?;
     }

@@ -1,9 +1,8 @@
 //! The two halves of the VAE, each on a backend that was planned for it.
 
-use super::{Devices, Observer, Stage, StageMemory, decode, encode};
+use super::{Devices, Observer, Stage, StageMemory, Windowed, decode, encode};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::model::vae::tiling::Tiling;
 
 /// [`encode`], planned.
 ///
@@ -13,18 +12,17 @@ pub fn encode_planned<D: Devices>(
     devices: &D,
     checkpoint: &Checkpoint,
     pixels: &[u8],
-    size: [usize; 3],
-    tiling: Option<Tiling>,
+    clip: Windowed,
     seed: Option<u64>,
     observer: &dyn Observer,
 ) -> Result<(Vec<f32>, StageMemory)> {
     let shapes = checkpoint.shapes();
     let plan = devices.plan(Stage::Encode, &|backend, savings, observer| {
-        encode(backend, &shapes, pixels, size, tiling, savings, None, observer).map(drop)
+        encode(backend, &shapes, pixels, clip, savings, None, observer).map(drop)
     })?;
     observer.planned(Stage::Encode, &plan);
     let backend = devices.open(Stage::Encode, &plan).map_err(|error| error.during(Stage::Encode.name()))?;
-    let latent = encode(&backend, checkpoint, pixels, size, tiling, plan.savings, seed, observer)?;
+    let latent = encode(&backend, checkpoint, pixels, clip, plan.savings, seed, observer)?;
     Ok((latent, StageMemory::of(Stage::Encode, &plan)))
 }
 
@@ -36,17 +34,16 @@ pub fn decode_planned<D: Devices>(
     devices: &D,
     checkpoint: &Checkpoint,
     latent: &[f32],
-    size: [usize; 3],
-    tiling: Option<Tiling>,
+    clip: Windowed,
     observer: &dyn Observer,
     frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
 ) -> Result<StageMemory> {
     let shapes = checkpoint.shapes();
     let plan = devices.plan(Stage::Decode, &|backend, savings, observer| {
-        decode(backend, &shapes, latent, size, tiling, savings, observer, &mut |_| Ok(()))
+        decode(backend, &shapes, latent, clip, savings, observer, &mut |_| Ok(()))
     })?;
     observer.planned(Stage::Decode, &plan);
     let backend = devices.open(Stage::Decode, &plan).map_err(|error| error.during(Stage::Decode.name()))?;
-    decode(&backend, checkpoint, latent, size, tiling, plan.savings, observer, frame)?;
+    decode(&backend, checkpoint, latent, clip, plan.savings, observer, frame)?;
     Ok(StageMemory::of(Stage::Decode, &plan))
 }

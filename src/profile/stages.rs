@@ -9,7 +9,7 @@ use crate::model::latte::LatteConfig;
 use crate::model::t5::{self, Caption, T5, T5Config};
 use crate::model::vae::tiling::Tiling;
 use crate::model::vae::{VaeConfig, Windows};
-use crate::pipeline::{self, Denoiser, Noise, Observer, Request, Stage, Text, tick};
+use crate::pipeline::{self, Denoiser, Noise, Observer, Request, Stage, Text, Windowed, tick};
 use crate::sampler::Kind;
 use std::cell::Cell;
 
@@ -90,7 +90,8 @@ impl Profiler<'_> {
         let channels = checkpoint.vae.as_ref().expect("opened for profiling").config.embed_dim;
         let latent = vec![0.5; size.iter().product::<usize>() * channels];
         self.last_run(|| {
-            pipeline::decode(backend, checkpoint, &latent, size, None, Savings::NONE, self.observer, &mut |_| Ok(()))
+            let clip = Windowed { size, tiling: None };
+            pipeline::decode(backend, checkpoint, &latent, clip, Savings::NONE, self.observer, &mut |_| Ok(()))
         })
     }
 

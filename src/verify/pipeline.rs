@@ -62,7 +62,7 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
             video.extend_from_slice(rgb);
             Ok(())
         };
-        decode(backend, &checkpoint, &latent, request.latent_size(), request.tiling, check.savings, &Quiet, &mut push)?;
+        decode(backend, &checkpoint, &latent, request.windowed(), check.savings, &Quiet, &mut push)?;
         compare_frames(check, name, &video, &golden.tensor(name, "video")?.bytes, case.torch_bf16_video_psnr);
     }
     Ok(())

@@ -88,7 +88,7 @@ fn nonsense_is_refused_in_one_line() {
         (&["--preset", "v1.1.0", "--model", "absent"], 2, &["--preset", "--model"]),
         (&["--preset", "v1.1.0", "--memory", "3"], 2, &["'3'", "3GiB"]),
         (&["--preset", "v1.1.0", "--memory", "much"], 2, &["'much'", "3GiB"]),
-        (&["--preset", "v1.1.0", "--memory=-1GiB"], 2, &["--memory"]),
+        (&["--preset", "v1.1.0", "--memory", "-1GiB"], 2, &["--memory", "-1GiB"]),
         (&["--preset", "v1.1.0", "--gpu", "voodoo"], 2, &["voodoo", "h100"]),
         (&["--preset", "v1.1.0", "--tokens", "301"], 2, &["301", "300"]),
         (&["--preset", "v1.1.0", "--frames", "6"], 2, &["6", "5", "9"]),

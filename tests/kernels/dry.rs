@@ -9,7 +9,7 @@ use osp::memory::Savings;
 use osp::model::latte::{Latte, LatteConfig, Shape};
 use osp::model::t5::{Caption, T5, T5Config};
 use osp::model::vae::tiling::Tiling;
-use osp::pipeline::Quiet;
+use osp::pipeline::{Quiet, Windowed};
 use osp::weights::Scope;
 use osp::weights::load::Loader;
 use osp::weights::shapes::Shapes;
@@ -185,16 +185,8 @@ fn out_of_memory_names_the_stage() {
     let size = [17, 32, 32];
     let latent = vec![0.0; size.iter().product::<usize>() * 4];
     let mut frame = |_: &[u8]| -> osp::Result<()> { panic!("no frame is finished") };
-    let run = osp::pipeline::decode(
-        &backend,
-        &checkpoint,
-        &latent,
-        size,
-        None,
-        osp::memory::Savings::NONE,
-        &osp::pipeline::Quiet,
-        &mut frame,
-    );
+    let clip = Windowed { size, tiling: None };
+    let run = osp::pipeline::decode(&backend, &checkpoint, &latent, clip, Savings::NONE, &Quiet, &mut frame);
     let error = run.unwrap_err();
     assert!(matches!(&error, Error::OutOfMemory { stage, .. } if stage == "VAE decoder"), "{error}");
 }
@@ -213,7 +205,15 @@ fn the_published_vae_gives_its_inputs_room_to_its_outputs() {
     let decoded = peak(&|backend| {
         let (size, tiling) = ([56, 64, 64], Some(Tiling::default()));
         let latent = vec![0.0; size.iter().product::<usize>() * 4];
-        osp::pipeline::decode(backend, &checkpoint, &latent, size, tiling, Savings::MOST, &Quiet, &mut |_| Ok(()))
+        osp::pipeline::decode(
+            backend,
+            &checkpoint,
+            &latent,
+            Windowed { size, tiling },
+            Savings::MOST,
+            &Quiet,
+            &mut |_| Ok(()),
+        )
     });
     println!("decode 221x512x512: {:.2} GiB", decoded / GIB);
     assert!(decoded <= 3.0 * GIB, "{decoded}");
@@ -221,7 +221,8 @@ fn the_published_vae_gives_its_inputs_room_to_its_outputs() {
         let bytes = peak(&|backend| {
             let pixels = vec![0; frames * 256 * 256 * 3];
             let size = [frames, 256, 256];
-            osp::pipeline::encode(backend, &checkpoint, &pixels, size, tiling, Savings::MOST, None, &Quiet).map(drop)
+            osp::pipeline::encode(backend, &checkpoint, &pixels, Windowed { size, tiling }, Savings::MOST, None, &Quiet)
+                .map(drop)
         });
         println!("encode {frames}x256x256, {tiling:?}: {:.2} GiB", bytes / GIB);
         bytes

@@ -11,7 +11,7 @@ use super::output::{check_file, write_file};
 use super::profile::TOKENS;
 use osp::checkpoint::{Checkpoint, Need, WeightSource};
 use osp::cuda::device::Dry;
-use osp::pipeline::{self, Captions, Devices, Planned, Request, Stage, StagePlan};
+use osp::pipeline::{self, Captions, Devices, Planned, Request, Stage, StagePlan, Windowed};
 use osp::profile::gpus::Gpu;
 use osp::sampler::Kind;
 use osp::{Error, Result, preset};
@@ -105,7 +105,8 @@ fn encoding(devices: &Planned<Dry>, checkpoint: &Checkpoint, request: &Request) 
     let shapes = checkpoint.shapes();
     let pixels = vec![0; 3 * size.iter().product::<usize>()];
     devices.plan(Stage::Encode, &|backend, savings, observer| {
-        pipeline::encode(backend, &shapes, &pixels, size, request.tiling, savings, None, observer).map(drop)
+        let clip = Windowed { size, tiling: request.tiling };
+        pipeline::encode(backend, &shapes, &pixels, clip, savings, None, observer).map(drop)
     })
 }
 
