@@ -65,7 +65,8 @@ impl StageMemory {
     }
 }
 
-/// The CPU saves nothing and plans nothing: its pool grows and shrinks with what is in use.
+/// The CPU plans nothing: its pool grows and shrinks with what is in use. All that it saves is what costs nothing there, to hold
+/// weights that are not mapped, but made up, longer than the text needs them.
 impl Devices for Cpu {
     type Backend = Cpu;
 
@@ -74,7 +75,7 @@ impl Devices for Cpu {
     }
 
     fn plan(&self, _: Stage, _: Rehearsal<'_>) -> Result<StagePlan> {
-        Ok(StagePlan { savings: Savings::NONE, rehearsed: None })
+        Ok(StagePlan { savings: Savings { stream_text: true, ..Savings::NONE }, rehearsed: None })
     }
 
     fn open(&self, _: Stage, _: &StagePlan) -> Result<Cpu> {
