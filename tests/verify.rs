@@ -61,17 +61,17 @@ fn check_on<B: Backend>(backend: &B, precision: Precision, savings: Savings, nam
 
 #[test]
 fn vae_v110_with_tiling_and_every_block() {
-    check("vae_v110", 10 + 40);
+    check_saving(&Cpu::new(), Precision::F32, "vae_v110", 10 + 40);
 }
 
 #[test]
 fn vae_v100_with_its_untransposed_attention() {
-    check("vae_v100", 8);
+    check_saving(&Cpu::new(), Precision::F32, "vae_v100", 8);
 }
 
 #[test]
 fn vae_of_every_other_block_class() {
-    check("vae_mixed", 6);
+    check_saving(&Cpu::new(), Precision::F32, "vae_mixed", 6);
 }
 
 /// Golden folders of the transformer, and the cases of each.

@@ -9,7 +9,7 @@ mod write;
 use osp::Error;
 use osp::weights::plan::{Expected, Plan};
 use osp::weights::safetensors::Safetensors;
-use osp::weights::{DType, Source};
+use osp::weights::{DType, Files, Source};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -152,6 +152,27 @@ fn headers_that_lie_are_refused() {
 fn dtypes_know_their_sizes() {
     assert_eq!([DType::F32, DType::F16, DType::Bf16, DType::I64, DType::U8].map(DType::size), [4, 2, 2, 8, 1]);
     assert_eq!([DType::F64, DType::I32, DType::I16, DType::I8, DType::Bool].map(DType::size), [8, 4, 2, 1, 1]);
+}
+
+/// Reading beyond the end of a mapped file would end the process.
+#[test]
+fn a_file_that_changes_its_length_while_it_is_mapped_is_named() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pipeline");
+    for name in ["vae/diffusion_pytorch_model.safetensors", "text_encoder/pytorch_model.bin"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(Path::new(name).file_name().unwrap());
+        let bytes = std::fs::read(golden.join(name)).unwrap();
+        std::fs::write(&path, &bytes).unwrap();
+        let source = Files::open(&path).unwrap();
+        let tensor = &source.entries()[0].name;
+        assert!(source.tensor(tensor).unwrap().is_some());
+        std::fs::write(&path, [&bytes[..], &[0]].concat()).unwrap();
+        let error = source.tensor(tensor).unwrap_err();
+        assert!(
+            matches!(error, Error::Weight { .. }) && error.to_string().contains("something is writing to it"),
+            "{error}"
+        );
+    }
 }
 
 proptest! {
