@@ -21,8 +21,18 @@ fn check(name: &str, cases: usize) {
 /// The same on the emulated GPU, in both of its types.
 fn check_emulated(name: &str, cases: usize) {
     for (half, precision) in [(Half::F16, Precision::F16), (Half::Bf16, Precision::Bf16)] {
-        check_on(&Cuda::new(Arc::new(Emulated::new(0)), half), precision, Savings::NONE, name, cases);
+        check_on(&emulated(half), precision, Savings::NONE, name, cases);
     }
+}
+
+/// The same, in bf16 also with all savings.
+fn check_emulated_saving(name: &str, cases: usize) {
+    check_on(&emulated(Half::F16), Precision::F16, Savings::NONE, name, cases);
+    check_saving(&emulated(Half::Bf16), Precision::Bf16, name, cases);
+}
+
+fn emulated(half: Half) -> Cuda<Emulated> {
+    Cuda::new(Arc::new(Emulated::new(0)), half)
 }
 
 /// The same with and without everything that saves memory: the errors must be equal to the last bit.
@@ -92,7 +102,7 @@ fn transformer_with_every_option() {
 
 #[test]
 fn transformer_with_every_option_on_the_emulated_gpu() {
-    TRANSFORMERS.into_iter().for_each(|(name, cases)| check_emulated(name, cases));
+    TRANSFORMERS.into_iter().for_each(|(name, cases)| check_emulated_saving(name, cases));
 }
 
 #[test]
@@ -102,15 +112,8 @@ fn models_with_all_savings() {
 }
 
 #[test]
-fn models_with_all_savings_on_the_emulated_gpu() {
-    let backend = Cuda::new(Arc::new(Emulated::new(0)), Half::Bf16);
-    TRANSFORMERS.into_iter().for_each(|(name, cases)| check_saving(&backend, Precision::Bf16, name, cases));
-    check_saving(&backend, Precision::Bf16, "pipeline/text_encoder", 4);
-}
-
-#[test]
 fn text_encoder_on_the_emulated_gpu() {
-    check_emulated("pipeline/text_encoder", 4);
+    check_emulated_saving("pipeline/text_encoder", 4);
 }
 
 #[test]
