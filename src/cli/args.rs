@@ -1,10 +1,15 @@
 //! What the command line accepts: the commands, and the groups of options that several of them share.
 
-use super::{completions, convert, decode, doctor, download, encode, info, plan, profile, reconstruct, sample, verify};
+use super::console::Console;
+use super::{
+    completions, convert, decode, doctor, download, encode, info, model, plan, profile, reconstruct, sample, verify,
+};
 use clap::{Args, Parser, Subcommand};
-use osp::checkpoint::{Defaults, WeightSource};
+use osp::checkpoint::{Checkpoint, Defaults, Need, WeightSource};
 use osp::model::vae::tiling::Tiling;
-use osp::{Error, Result};
+use osp::pipeline::{validate_frames, validate_size};
+use osp::sampler::Kind;
+use osp::{Error, Result, preset};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -94,6 +99,89 @@ impl SizeArgs {
     pub fn or(&self, defaults: &Defaults) -> [usize; 3] {
         let Size { height, width } = self.size.unwrap_or(Size { height: defaults.height, width: defaults.width });
         [self.frames.unwrap_or(defaults.frames), height, width]
+    }
+}
+
+/// What is counted, and needs no weights for that: a model, the size of a video, the length of a caption.
+#[derive(Args)]
+pub struct SubjectArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A published model by name instead of a folder, for what is only counted: v1.1.0, v1.1.0-65x512x512 or
+    /// v1.1.0-221x512x512
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["text_encoder", "transformer"])]
+    pub preset: Option<String>,
+    #[command(flatten)]
+    pub parts: PartArgs,
+    #[command(flatten)]
+    pub size: SizeArgs,
+    /// Tokens of the caption [default: 120, or the most that the model takes]
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+}
+
+/// Tokens of a caption if nothing else is said: a long one.
+const TOKENS: usize = 120;
+
+impl SubjectArgs {
+    /// Everything that can be wrong before a model is opened.
+    pub fn check(&self) -> Result<()> {
+        // A model that only the environment names gives way.
+        let environment = std::env::var_os("OSP_MODEL");
+        let named = self.model.model.as_deref().filter(|folder| environment.as_deref() != Some(folder.as_os_str()));
+        if self.preset.is_some() && named.is_some() {
+            return Err(Error::Usage("--preset and --model name two models; give one".into()));
+        }
+        if self.tokens == Some(0) {
+            return Err(Error::Usage("a caption has at least one token: give --tokens 1 or more".into()));
+        }
+        self.size.frames.map_or(Ok(()), validate_frames)?;
+        self.size.size.map_or(Ok(()), |size| validate_size(size.height, size.width))
+    }
+
+    /// The model's name, and its configs without weights.
+    pub fn without_weights(&self, console: &Console) -> Result<(String, Checkpoint)> {
+        if let Some(name) = &self.preset {
+            return Ok((name.clone(), preset::open(name, self.size.frames)?));
+        }
+        let shapes = ModelArgs { model: self.model.model.clone(), weights: WeightSource::Shapes };
+        let model = model::open(&shapes, &self.parts, Need::Everything, console)?;
+        Ok((model.folder.display().to_string(), model.checkpoint))
+    }
+
+    /// Tokens of the caption.
+    pub fn tokens(&self, checkpoint: &Checkpoint) -> Result<usize> {
+        let most = checkpoint.transformer.as_ref().map_or(TOKENS, |part| part.config.model_max_length);
+        let tokens = self.tokens.unwrap_or(TOKENS.min(most));
+        if tokens > most {
+            return Err(Error::Usage(format!("--tokens {tokens} is more than the {most} that the model takes")));
+        }
+        Ok(tokens)
+    }
+}
+
+/// How noise becomes a video.
+#[derive(Args)]
+pub struct SamplerArgs {
+    /// Steps of the sampler [default: the model's]
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Guidance scale: how closely to follow the prompt; 1 is off and twice as fast [default: the model's]
+    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
+    guidance: Option<f32>,
+    /// Sampler, one of those that `osp sample --help` lists [default: the model's]
+    #[arg(long, value_name = "NAME")]
+    sampler: Option<Kind>,
+}
+
+impl SamplerArgs {
+    /// Sampler, steps and guidance scale, where they are not given those of the model.
+    pub fn or(&self, defaults: &Defaults) -> (Kind, usize, f32) {
+        (
+            self.sampler.unwrap_or(defaults.sampler),
+            self.steps.unwrap_or(defaults.steps),
+            self.guidance.unwrap_or(defaults.guidance),
+        )
     }
 }
 

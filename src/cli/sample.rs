@@ -1,6 +1,6 @@
 //! `osp sample`: videos from prompts.
 
-use super::args::{ModelArgs, PartArgs, SizeArgs, TilingArgs};
+use super::args::{ModelArgs, PartArgs, SamplerArgs, SizeArgs, TilingArgs};
 use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
 use super::latent::Latent;
@@ -53,15 +53,8 @@ pub struct Args {
     parts: PartArgs,
     #[command(flatten)]
     size: SizeArgs,
-    /// Steps of the sampler [default: the model's]
-    #[arg(long, value_name = "N")]
-    steps: Option<usize>,
-    /// Guidance scale: how closely to follow the prompt; 1 is off and twice as fast [default: the model's]
-    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
-    guidance: Option<f32>,
-    /// Sampler, one of those below [default: the model's]
-    #[arg(long, value_name = "NAME")]
-    sampler: Option<Kind>,
+    #[command(flatten)]
+    sampler: SamplerArgs,
     /// Seed of the noise, the same for all prompts; or several: one for each prompt, or several videos of one prompt
     #[arg(long, value_name = "SEED[,SEED…]", value_delimiter = ',', default_value = "0")]
     seed: Vec<u64>,
@@ -160,6 +153,7 @@ impl Plan {
     fn new(args: &Args, captions: &[(String, u64)], defaults: &Defaults) -> Result<Self> {
         let tiling = args.tiles.tiling()?;
         let [frames, height, width] = args.size.or(defaults);
+        let (sampler, steps, guidance) = args.sampler.or(defaults);
         let output = args.output.clone().unwrap_or_else(|| default_output(captions, frames));
         let several = captions.len() > 1;
         let numbered =
@@ -172,9 +166,9 @@ impl Plan {
                 frames,
                 height,
                 width,
-                sampler: args.sampler.unwrap_or(defaults.sampler),
-                steps: args.steps.unwrap_or(defaults.steps),
-                guidance: args.guidance.unwrap_or(defaults.guidance),
+                sampler,
+                steps,
+                guidance,
                 seed: *seed,
                 tiling,
             },

@@ -65,8 +65,8 @@ impl StageMemory {
     }
 }
 
-/// The CPU plans nothing: its pool grows and shrinks with what is in use. All that it saves is what costs nothing there, to hold
-/// weights that are not mapped, but made up, longer than the text needs them.
+/// The CPU plans nothing: its pool grows and shrinks with what is in use. It streams the text encoder, which costs nothing there:
+/// each block serves all captions at once, and those that are made up instead of mapped are not all held.
 impl Devices for Cpu {
     type Backend = Cpu;
 
@@ -74,8 +74,9 @@ impl Devices for Cpu {
         Backend::name(self)
     }
 
-    fn plan(&self, _: Stage, _: Rehearsal<'_>) -> Result<StagePlan> {
-        Ok(StagePlan { savings: Savings { stream_text: true, ..Savings::NONE }, rehearsed: None })
+    fn plan(&self, stage: Stage, _: Rehearsal<'_>) -> Result<StagePlan> {
+        let savings = Savings { stream_text: stage == Stage::Text, ..Savings::NONE };
+        Ok(StagePlan { savings, rehearsed: None })
     }
 
     fn open(&self, _: Stage, _: &StagePlan) -> Result<Cpu> {

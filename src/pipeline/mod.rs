@@ -12,7 +12,7 @@ mod text_cache;
 pub use coder::{Windowed, decode, encode};
 pub use devices::{Devices, Planned, Rehearsal, StageMemory, StagePlan};
 pub use layout::{nchw_from_nhwc, nhwc_from_nchw};
-pub use planned::{decode_planned, encode_planned};
+pub use planned::{decode_planned, encode_planned, plan_encode};
 pub use text::{Captions, Text, Wanted, tokenize};
 pub use text_cache::TextCache;
 

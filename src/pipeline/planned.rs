@@ -1,8 +1,24 @@
 //! The two halves of the VAE, each on a backend that was planned for it.
 
-use super::{Devices, Observer, Stage, StageMemory, Windowed, decode, encode};
+use super::{Devices, Observer, Stage, StageMemory, StagePlan, Windowed, decode, encode};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
+
+/// Plans [`encode`] before any work is done.
+///
+/// # Errors
+/// Those of the devices: [`crate::Error::OutOfMemory`] if there is no room.
+pub fn plan_encode<D: Devices>(
+    devices: &D,
+    checkpoint: &Checkpoint,
+    pixels: &[u8],
+    clip: Windowed,
+) -> Result<StagePlan> {
+    let shapes = checkpoint.shapes();
+    devices.plan(Stage::Encode, &|backend, savings, observer| {
+        encode(backend, &shapes, pixels, clip, savings, None, observer).map(drop)
+    })
+}
 
 /// [`encode`], planned.
 ///
@@ -16,10 +32,7 @@ pub fn encode_planned<D: Devices>(
     seed: Option<u64>,
     observer: &dyn Observer,
 ) -> Result<(Vec<f32>, StageMemory)> {
-    let shapes = checkpoint.shapes();
-    let plan = devices.plan(Stage::Encode, &|backend, savings, observer| {
-        encode(backend, &shapes, pixels, clip, savings, None, observer).map(drop)
-    })?;
+    let plan = plan_encode(devices, checkpoint, pixels, clip)?;
     observer.planned(Stage::Encode, &plan);
     let backend = devices.open(Stage::Encode, &plan).map_err(|error| error.during(Stage::Encode.name()))?;
     let latent = encode(&backend, checkpoint, pixels, clip, plan.savings, seed, observer)?;

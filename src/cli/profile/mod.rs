@@ -2,20 +2,20 @@
 
 mod report;
 
-use super::args::{self, ModelArgs, PartArgs, SizeArgs, TilingArgs};
+use super::args::{self, SubjectArgs, TilingArgs};
 use super::console::Console;
 use super::device::{Chosen, DeviceArgs, Kernels};
 use super::interrupt;
 use super::model;
 use super::output::{check_file, write_file};
 use osp::backend::Backend;
-use osp::checkpoint::{Checkpoint, Need, WeightSource};
+use osp::checkpoint::{Checkpoint, Need};
 use osp::cuda::device::{Device, Dry};
 use osp::model::vae::tiling::Tiling;
-use osp::pipeline::{Observer, Stage, validate_frames, validate_size};
+use osp::pipeline::{Observer, Stage};
 use osp::profile::gpus::Gpu;
 use osp::profile::{Counted, Profiled, Profiler, Recorder, window};
-use osp::{Error, Result, preset};
+use osp::{Error, Result};
 use report::{Memory, Report, StageReport, Times};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,17 +39,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
-    model: ModelArgs,
-    /// A published model by name instead of a folder, without weights, such as v1.1.0; for --device dry
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["text_encoder", "transformer"])]
-    preset: Option<String>,
-    #[command(flatten)]
-    parts: PartArgs,
-    #[command(flatten)]
-    size: SizeArgs,
-    /// Tokens of the caption [default: 120, or the most that the model takes]
-    #[arg(long, value_name = "N")]
-    tokens: Option<usize>,
+    subject: SubjectArgs,
     /// GPU whose data sheet bounds the kernels' times, such as h100, a100 or rtx4090 [default: the one in use, if it is
     /// known]
     #[arg(long, value_name = "NAME")]
@@ -63,19 +53,16 @@ pub struct Args {
     device: DeviceArgs,
 }
 
-/// Tokens of a caption if nothing else is said: a long one.
-pub const TOKENS: usize = 120;
-
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     let gpu = args.gpu.as_deref().map(Gpu::named).transpose()?;
     args.check(gpu)?;
     let report = if args.device.is("dry") {
-        let (model, checkpoint) = args.without_weights(console)?;
+        let (model, checkpoint) = args.subject.without_weights(console)?;
         dry(args, &Job::new(args, &model, &checkpoint)?, gpu, console)?
     } else {
         let chosen = args.device.open(console)?;
-        let model = model::open(&args.model, &args.parts, Need::Everything, console)?;
+        let model = model::open(&args.subject.model, &args.subject.parts, Need::Everything, console)?;
         let folder = model.folder.display().to_string();
         execute(chosen, &Job::new(args, &folder, &model.checkpoint)?, gpu, console)?
     };
@@ -90,14 +77,8 @@ impl Args {
     fn check(&self, gpu: Option<&Gpu>) -> Result<()> {
         let usage = |text: &str| Err(Error::Usage(text.into()));
         let dry = self.device.is("dry");
-        if self.preset.is_some() && !dry {
+        if self.subject.preset.is_some() && !dry {
             return usage("a preset has no weights to run with: --preset needs --device dry");
-        }
-        // A model that only the environment names gives way.
-        let environment = std::env::var_os("OSP_MODEL");
-        let named = self.model.model.as_deref().filter(|folder| environment.as_deref() != Some(folder.as_os_str()));
-        if self.preset.is_some() && named.is_some() {
-            return usage("--preset and --model name two models; give one");
         }
         if gpu.is_some() && self.device.is("cpu") {
             return usage("--gpu bounds kernels, and --device cpu runs none; use --device dry");
@@ -110,22 +91,8 @@ impl Args {
             }
             check_file(path, "json")?;
         }
-        if self.tokens == Some(0) {
-            return usage("a caption has at least one token: give --tokens 1 or more");
-        }
-        self.size.frames.map_or(Ok(()), validate_frames)?;
-        self.size.size.map_or(Ok(()), |size| validate_size(size.height, size.width))?;
+        self.subject.check()?;
         self.tiles.tiling().map(drop)
-    }
-
-    /// The model's name, and its configs without weights.
-    fn without_weights(&self, console: &Console) -> Result<(String, Checkpoint)> {
-        if let Some(name) = &self.preset {
-            return Ok((name.clone(), preset::open(name, self.size.frames)?));
-        }
-        let shapes = ModelArgs { model: self.model.model.clone(), weights: WeightSource::Shapes };
-        let model = model::open(&shapes, &self.parts, Need::Everything, console)?;
-        Ok((model.folder.display().to_string(), model.checkpoint))
     }
 }
 
@@ -143,12 +110,8 @@ struct Job<'a> {
 impl<'a> Job<'a> {
     fn new(args: &Args, model: &'a str, checkpoint: &'a Checkpoint) -> Result<Self> {
         let defaults = &checkpoint.defaults;
-        let size = args.size.or(defaults);
-        let most = checkpoint.transformer.as_ref().map_or(TOKENS, |part| part.config.model_max_length);
-        let tokens = args.tokens.unwrap_or(TOKENS.min(most));
-        if tokens > most {
-            return Err(Error::Usage(format!("--tokens {tokens} is more than the {most} that the model takes")));
-        }
+        let size = args.subject.size.or(defaults);
+        let tokens = args.subject.tokens(checkpoint)?;
         let vae = &checkpoint.vae.as_ref().expect("everything was opened").config;
         let tiling: Option<Tiling> = args.tiles.tiling()?;
         let window = window(vae, args::latent_size(size), tiling)?;
