@@ -127,4 +127,33 @@ KERNEL(fault_wrong_fragment, THREADS, FaultParams) {
     }
 }
 
+namespace {
+
+// Waits for ever with small arrays in its frame.
+[[gnu::noinline]] int frame_left_in_the_middle(int i) {
+    volatile int array[3] = {}, another[3] = {}, third[3] = {};
+    if (i < static_cast<int>(WARP_SIZE)) {
+        __syncthreads();
+    }
+    return array[i % 3] + another[i % 3] + third[i % 3];
+}
+
+// Has one large array where the other function has its small ones.
+[[gnu::noinline]] int frame_filled(int i) {
+    volatile int array[256];
+    for (int j = 0; j < 256; j++) {
+        array[j] = j;
+    }
+    return array[i];
+}
+
+} // namespace
+
+// The fault leaves a function's frame on the stacks; what runs there next must not stumble over it.
+KERNEL(fault_frame_left, THREADS, FaultParams) {
+    const int i = static_cast<int>(threadIdx.x);
+    const int value = p.faulty != 0 ? frame_left_in_the_middle(i) : frame_filled(i);
+    store_global(static_cast<float *>(p.out) + i, static_cast<float>(value));
+}
+
 KERNEL_FILE(faults);

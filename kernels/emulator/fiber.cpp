@@ -14,7 +14,7 @@
 #endif
 #endif
 #ifdef OSP_ASAN
-#include <sanitizer/common_interface_defs.h>
+#include <sanitizer/asan_interface.h>
 #endif
 
 // Saves what the callee must keep on the stack, and the stack's pointer in *from; then the reverse from `to`.
@@ -100,10 +100,21 @@ std::size_t page_bytes() {
 // A stack and the page below it.
 std::size_t stride() { return STACK_BYTES + page_bytes(); }
 
+// A fiber that never went on to its end leaves the marks of its frames in AddressSanitizer's shadow, and the shadow
+// outlives the mapping: without this they are reported to whoever uses the memory next.
+void forget_frames([[maybe_unused]] char *memory, [[maybe_unused]] std::size_t bytes) {
+#ifdef OSP_ASAN
+    __asan_unpoison_memory_region(memory, bytes);
+#endif
+}
+
 } // namespace
 
-Stacks::~Stacks() {
+Stacks::~Stacks() { release(); }
+
+void Stacks::release() {
     if (mapping != nullptr) {
+        forget_frames(mapping, count * stride());
         munmap(mapping, count * stride());
     }
 }
@@ -112,9 +123,7 @@ void Stacks::reserve(std::size_t wanted) {
     if (wanted <= count) {
         return;
     }
-    if (mapping != nullptr) {
-        munmap(mapping, count * stride());
-    }
+    release();
     // Mapped, not used: pages come when a fiber first touches them.
     void *memory = mmap(nullptr, wanted * stride(), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -131,6 +140,7 @@ void Stacks::reserve(std::size_t wanted) {
 
 void Stacks::prepare(std::size_t index, Fiber &fiber, void (*entry)()) {
     char *bottom = mapping + index * stride() + page_bytes();
+    forget_frames(bottom, STACK_BYTES);
     fiber.stack_bottom = bottom;
     fiber.stack_bytes = STACK_BYTES;
     fiber.fake_stack = nullptr;

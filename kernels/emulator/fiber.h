@@ -33,6 +33,8 @@ class Stacks {
     void prepare(std::size_t index, Fiber &fiber, void (*entry)());
 
   private:
+    void release();
+
     char *mapping = nullptr;
     std::size_t count = 0;
 };

@@ -150,6 +150,12 @@ fn lanes_that_do_not_come_are_errors() {
 }
 
 #[test]
+fn what_a_block_leaves_on_its_stacks_is_forgotten() {
+    // Only AddressSanitizer can tell.
+    refused_if_faulty("fault_frame_left", &[0.0], 64, 1, "thread 32 has ended");
+}
+
+#[test]
 fn misaligned_vectors_are_errors() {
     refused_if_faulty("fault_misaligned", &values(5, 8), 64, 1, "no multiple of 16 bytes");
     refused_if_faulty("fault_misaligned_shared", &values(5, 64), 64, 1, "no multiple of 16 bytes");
