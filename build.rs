@@ -36,6 +36,8 @@ const PTX: &str = "80";
 const NVCC_VARIABLES: [&str; 2] = ["OSP_NVCC", "NVCC"];
 /// Where a toolkit's folder may be named.
 const TOOLKIT_VARIABLES: [&str; 2] = ["CUDA_HOME", "CUDA_PATH"];
+/// What else the results hang on.
+const OTHER_VARIABLES: [&str; 4] = ["OSP_REQUIRE_CUDA", "OSP_EMULATOR_ASAN", "CXX", "CXXFLAGS"];
 /// Where scripts/get-nvcc puts the toolkit.
 const PROJECT_TOOLKIT: &str = ".nvcc/nvidia/cu13";
 
@@ -45,18 +47,29 @@ fn main() {
     if Path::new(PROJECT_TOOLKIT).exists() {
         println!("cargo:rerun-if-changed={PROJECT_TOOLKIT}/bin/nvcc");
     }
-    for variable in NVCC_VARIABLES.iter().chain(&TOOLKIT_VARIABLES).chain(&["OSP_REQUIRE_CUDA", "OSP_EMULATOR_ASAN"]) {
+    for variable in NVCC_VARIABLES.iter().chain(&TOOLKIT_VARIABLES).chain(&OTHER_VARIABLES) {
         println!("cargo:rerun-if-env-changed={variable}");
     }
-    emulator(Path::new("kernels"));
-    gpu(&PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+    emulator(Path::new("kernels"), &out);
+    gpu(&out);
 }
 
-/// The emulator and the kernels, as one library of host code.
-fn emulator(kernels: &Path) {
+/// Where results that hang on sources and compilers alone lie: beside the folders of builds, so that checks, tests and
+/// programs, with whatever features, share them.
+fn shared(out: &Path) -> PathBuf {
+    // From target/PROFILE/build/osp-…/out.
+    let shared = out.ancestors().nth(3).expect("cargo's folders are deep").join("kernels");
+    std::fs::create_dir_all(&shared).expect("the target folder can be written");
+    shared
+}
+
+/// The emulator and the kernels, as one library of host code, unless it was made before from the same sources.
+fn emulator(kernels: &Path, out: &Path) {
     let sources = ["fiber", "block", "warp", "launch"];
     let sources = sources.iter().map(|stem| kernels.join("emulator").join(stem).with_extension("cpp"));
     let stems = STEMS.iter().chain([&FAULTS]).map(|stem| kernels.join(stem).with_extension("cu"));
+    let files: Vec<PathBuf> = sources.chain(stems).collect();
     let mut build = cc::Build::new();
     // Optimised in every profile: the tests run the kernels thread by thread.
     build.cpp(true).std("c++20").opt_level(2).warnings_into_errors(true).flag("-Wno-unknown-pragmas");
@@ -67,7 +80,17 @@ fn emulator(kernels: &Path) {
         // By name: rustc links without the libraries that the compiler would add for its own flag.
         println!("cargo:rustc-link-lib=dylib=asan");
     }
-    build.flag("-x").flag("c++").files(sources.chain(stems)).compile("osp_emulator");
+    build.flag("-x").flag("c++").cargo_metadata(false);
+    let all = ["", "common", "emulator"].iter().flat_map(|folder| listed(&kernels.join(folder)));
+    let name = format!("osp_emulator-{:016x}", hash(&build.get_compiler().to_command(), all.collect()));
+    let (archive, shared) = (format!("lib{name}.a"), shared(out));
+    if !shared.join(&archive).is_file() {
+        build.files(files).compile(&name);
+        std::fs::rename(out.join(&archive), shared.join(&archive)).expect("both are in the target folder");
+    }
+    println!("cargo:rustc-link-search=native={}", shared.display());
+    println!("cargo:rustc-link-lib=static={name}");
+    println!("cargo:rustc-link-lib=stdc++");
 }
 
 /// A fat binary for each file of kernels, and a table of them in `kernels.rs`.
@@ -134,13 +157,9 @@ fn entries(stem: &str) -> Vec<String> {
     lines.filter_map(|line| Some(line.split_once(',')?.0.to_owned())).collect()
 }
 
-/// Compiles one file of kernels for all architectures, unless that was done before from the same sources: the results lie
-/// beside the folders of builds, so that checks, tests and programs share them.
+/// Compiles one file of kernels for all architectures, unless that was done before from the same sources.
 fn fatbin(nvcc: &Path, stem: &str, out: &Path) -> PathBuf {
     let source = Path::new("kernels").join(stem).with_extension("cu");
-    // From target/PROFILE/build/osp-…/out.
-    let shared = out.ancestors().nth(3).expect("cargo's folders are deep").join("kernels");
-    std::fs::create_dir_all(&shared).expect("the target folder can be written");
     let mut command = Command::new(nvcc);
     command.args([
         "-std=c++20",
@@ -154,7 +173,8 @@ fn fatbin(nvcc: &Path, stem: &str, out: &Path) -> PathBuf {
         command.arg(format!("-gencode=arch=compute_{architecture},code=sm_{architecture}"));
     }
     command.arg(format!("-gencode=arch=compute_{PTX},code=compute_{PTX}")).arg(&source);
-    let path = shared.join(format!("{stem}-{:016x}.fatbin", hash(&command, &source)));
+    let read = listed(Path::new("kernels/common")).chain([source.clone()]).collect();
+    let path = shared(out).join(format!("{stem}-{:016x}.fatbin", hash(&command, read)));
     if path.is_file() {
         return path;
     }
@@ -169,13 +189,17 @@ fn fatbin(nvcc: &Path, stem: &str, out: &Path) -> PathBuf {
     path
 }
 
-/// Of the command, the source, and every header that it may include.
-fn hash(command: &Command, source: &Path) -> u64 {
+/// The files of a folder.
+fn listed(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    entries.map(|entry| entry.expect("a listed file").path()).filter(|path| path.is_file())
+}
+
+/// Of the command, without its environment, and every file that it may read.
+fn hash(command: &Command, mut files: Vec<PathBuf>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    format!("{command:?}").hash(&mut hasher);
-    let headers = std::fs::read_dir("kernels/common").expect("the project has its headers");
-    let mut files: Vec<PathBuf> = headers.map(|entry| entry.expect("a listed file").path()).collect();
-    files.push(source.to_path_buf());
+    command.get_program().hash(&mut hasher);
+    command.get_args().for_each(|argument| argument.hash(&mut hasher));
     files.sort();
     for file in files {
         std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display())).hash(&mut hasher);
