@@ -81,10 +81,15 @@ fn emulator(kernels: &Path, out: &Path) {
         println!("cargo:rustc-link-lib=dylib=asan");
     }
     build.flag("-x").flag("c++").cargo_metadata(false);
-    let all = ["", "common", "emulator"].iter().flat_map(|folder| listed(&kernels.join(folder)));
-    let name = format!("osp_emulator-{:016x}", hash(&build.get_compiler().to_command(), all.collect()));
+    let command = build.get_compiler().to_command();
+    let variant = format!("osp_emulator-{:016x}", hash(&command, Vec::new()));
+    let read = ["", "common", "emulator"].iter().flat_map(|folder| listed(&kernels.join(folder))).collect();
+    let name = format!("{variant}-{:016x}", hash(&command, read));
     let (archive, shared) = (format!("lib{name}.a"), shared(out));
     if !shared.join(&archive).is_file() {
+        // Those of older sources: each is tens of megabytes, and whoever works on kernels makes many.
+        let older = |path: &PathBuf| path.to_string_lossy().contains(&variant);
+        listed(&shared).filter(older).for_each(|path| std::fs::remove_file(path).expect("it is the build's own"));
         build.files(files).compile(&name);
         std::fs::rename(out.join(&archive), shared.join(&archive)).expect("both are in the target folder");
     }

@@ -129,7 +129,7 @@ KERNEL(fault_wrong_fragment, THREADS, FaultParams) {
 
 namespace {
 
-// Waits for ever with small arrays in its frame.
+// Half of the threads wait here for ever, with small arrays in their frames.
 [[gnu::noinline]] int frame_left_in_the_middle(int i) {
     volatile int array[3] = {}, another[3] = {}, third[3] = {};
     if (i < static_cast<int>(WARP_SIZE)) {
