@@ -49,7 +49,7 @@ fn load<B: Backend>(backend: &B, source: &dyn Source) -> VaeDecoder<B::Weight> {
 /// Counted on the device that executes nothing.
 fn flops(size: [usize; 3]) -> u64 {
     let recorder = Recorder::default();
-    let dry = Cuda::new(Arc::new(Profiled::new(Arc::new(Dry::new()), recorder.clone(), false)), Half::F16);
+    let dry = Cuda::new(Arc::new(Profiled::new(Arc::new(Dry::new()), recorder.clone())), Half::F16);
     let source = Shapes::new(Path::new("vae"), config().plan(None).tensors);
     let decoder = load(&dry, &source);
     decode(&dry, &decoder, &vec![0.0; size.iter().product::<usize>() * 4], size);

@@ -1,10 +1,12 @@
-//! The published models' configs, built in, without weights: for runs that only count.
+//! The published models' configs, built in, without weights: for runs that only count, or whose weights are made up.
 
 use crate::checkpoint::{Checkpoint, Defaults, Part, PartConfig};
 use crate::error::{Error, Result};
 use crate::model::latte::LatteConfig;
 use crate::sampler::Kind;
+use crate::weights::Source;
 use crate::weights::shapes::Shapes;
+use crate::weights::synthetic::Synthetic;
 use std::path::PathBuf;
 
 /// Names of presets, each with the frames that it is for if nothing else is said.
@@ -42,11 +44,23 @@ const VAE: &str = r#"{
     "decoder_mid_resnet": "ResnetBlock3D"
 }"#;
 
-/// The preset `name`, its transformer the one for videos of `frames` frames (or the next longer one).
+/// The preset `name` without weights, its transformer the one for videos of `frames` frames (or the next longer one).
 ///
 /// # Errors
 /// [`Error::Usage`] lists the names.
 pub fn open(name: &str, frames: Option<usize>) -> Result<Checkpoint> {
+    assemble(name, frames, None)
+}
+
+/// The same with weights that are made up from a seed.
+///
+/// # Errors
+/// As for [`open`].
+pub fn open_synthetic(name: &str, frames: Option<usize>, seed: u64) -> Result<Checkpoint> {
+    assemble(name, frames, Some(seed))
+}
+
+fn assemble(name: &str, frames: Option<usize>, seed: Option<u64>) -> Result<Checkpoint> {
     let Some((_, usual)) = PRESETS.into_iter().find(|(preset, _)| *preset == name) else {
         let names = PRESETS.map(|(name, _)| name).join(", ");
         return Err(Error::Usage(format!("there is no preset {name:?}; these are: {names}")));
@@ -66,9 +80,9 @@ pub fn open(name: &str, frames: Option<usize>) -> Result<Checkpoint> {
     };
     let folder = PathBuf::from(name);
     Ok(Checkpoint {
-        text_encoder: Some(part(folder.join("text_encoder"), parse(T5_XXL))),
-        transformer: Some(part(folder.join("transformer"), transformer)),
-        vae: Some(part(folder.join("vae"), parse(VAE))),
+        text_encoder: Some(part(folder.join("text_encoder"), parse(T5_XXL), seed)),
+        transformer: Some(part(folder.join("transformer"), transformer, seed)),
+        vae: Some(part(folder.join("vae"), parse(VAE), seed)),
         defaults,
     })
 }
@@ -77,8 +91,12 @@ fn parse<C: PartConfig>(json: &str) -> C {
     serde_json::from_str(json).expect("the configs above are whole")
 }
 
-fn part<C: PartConfig>(folder: PathBuf, config: C) -> Part<C> {
-    let source = Box::new(Shapes::new(&folder, config.plan(None).tensors));
+fn part<C: PartConfig>(folder: PathBuf, config: C, seed: Option<u64>) -> Part<C> {
+    let tensors = config.plan(None).tensors;
+    let source: Box<dyn Source> = match seed {
+        Some(seed) => Box::new(Synthetic::new(&folder, seed, tensors)),
+        None => Box::new(Shapes::new(&folder, tensors)),
+    };
     Part { folder, config, source }
 }
 

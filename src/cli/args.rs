@@ -107,8 +107,8 @@ impl SizeArgs {
 pub struct SubjectArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// A published model by name instead of a folder, for what is only counted: v1.1.0, v1.1.0-65x512x512 or
-    /// v1.1.0-221x512x512
+    /// A published model by name instead of a folder, for what is only counted or has made-up weights: v1.1.0,
+    /// v1.1.0-65x512x512 or v1.1.0-221x512x512
     #[arg(long, value_name = "NAME", conflicts_with_all = ["text_encoder", "transformer"])]
     pub preset: Option<String>,
     #[command(flatten)]
@@ -137,6 +137,19 @@ impl SubjectArgs {
         }
         self.size.frames.map_or(Ok(()), validate_frames)?;
         self.size.size.map_or(Ok(()), |size| validate_size(size.height, size.width))
+    }
+
+    /// The model's name, and the model with its weights; those of a preset are made up.
+    pub fn with_weights(&self, console: &Console) -> Result<(String, Checkpoint)> {
+        if let Some(name) = &self.preset {
+            let WeightSource::Synthetic(seed) = self.model.weights else {
+                let hint = "give --weights synthetic:1, or --device dry to count without any";
+                return Err(Error::Usage(format!("a preset has no weights to run with: {hint}")));
+            };
+            return Ok((name.clone(), preset::open_synthetic(name, self.size.frames, seed)?));
+        }
+        let model = model::open(&self.model, &self.parts, Need::Everything, console)?;
+        Ok((model.folder.display().to_string(), model.checkpoint))
     }
 
     /// The model's name, and its configs without weights.

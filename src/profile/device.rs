@@ -1,6 +1,6 @@
 //! A device in front of another one, which writes down every launch.
 
-use super::{Record, Recorder};
+use super::{Record, Recorder, Timing};
 use crate::cuda::device::{Device, Launch, MemoryInfo};
 use crate::error::Result;
 use std::ops::Range;
@@ -12,13 +12,17 @@ use std::time::Duration;
 pub struct Profiled<D> {
     device: Arc<D>,
     recorder: Recorder,
-    timed: bool,
 }
 
 impl<D: Device> Profiled<D> {
-    /// In front of `device`. `timed`: each launch is timed by itself, so none overlaps with the next.
-    pub fn new(device: Arc<D>, recorder: Recorder, timed: bool) -> Self {
-        Self { device, recorder, timed }
+    /// In front of `device`; the recorder says whether launches are timed.
+    pub fn new(device: Arc<D>, recorder: Recorder) -> Self {
+        Self { device, recorder }
+    }
+
+    /// Where it writes to.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 }
 
@@ -62,11 +66,15 @@ impl<D: Device> Device for Profiled<D> {
     }
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {
-        let time = if self.timed {
-            Some(self.device.timed(&mut || self.device.launch(launch))?)
-        } else {
+        let timing = self.recorder.timing();
+        if timing == Timing::Cold {
+            self.device.clear_caches()?;
+        }
+        let time = if timing == Timing::None {
             self.device.launch(launch)?;
             None
+        } else {
+            Some(self.device.timed(&mut || self.device.launch(launch))?)
         };
         let Launch { kernel, grid, flops, bytes, .. } = *launch;
         self.recorder.push(Record { name: kernel.to_owned(), grid: Some(grid), flops, bytes, time });
@@ -75,6 +83,10 @@ impl<D: Device> Device for Profiled<D> {
 
     fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
         self.device.timed(work)
+    }
+
+    fn clear_caches(&self) -> Result<()> {
+        self.device.clear_caches()
     }
 
     fn synchronize(&self) -> Result<()> {
@@ -96,15 +108,16 @@ mod tests {
 
     #[test]
     fn every_launch_is_written_down_and_timed_where_asked() {
-        for timed in [false, true] {
+        for timing in [Timing::None, Timing::Warm, Timing::Cold] {
             let (dry, recorder) = (Arc::new(Dry::new()), Recorder::default());
-            let backend = Cuda::new(Arc::new(Profiled::new(dry.clone(), recorder.clone(), timed)), Half::Bf16);
+            let backend = Cuda::new(Arc::new(Profiled::new(dry.clone(), recorder.clone())), Half::Bf16);
+            recorder.set_timing(timing);
             let x = backend.upload_f32(&[1.0; 6]).unwrap();
             let mut out = backend.alloc(6).unwrap();
             let op = Combine { len: 6, coefficients: &[2.0, 1.0], clamp: None };
             backend.combine(&op, &[&x, &x], &mut out).unwrap();
             assert!(backend.combine(&op, &[&x], &mut out).is_err());
-            let time = timed.then_some(Duration::ZERO);
+            let time = (timing != Timing::None).then_some(Duration::ZERO);
             // Two inputs in f32, the output in 16 bits.
             let name = "combine_ragged_bf16".to_owned();
             let expected = Record { name, grid: Some([1; 3]), flops: 24, bytes: 6 * (4 + 4 + 2), time };

@@ -8,11 +8,13 @@
 mod backend;
 mod device;
 pub mod gpus;
+mod passes;
 mod stages;
 pub mod trace;
 
 pub use backend::Counted;
 pub use device::Profiled;
+pub use passes::{Measure, Piece};
 pub use stages::{Profiler, window};
 
 use gpus::Gpu;
@@ -35,22 +37,50 @@ pub struct Record {
     pub time: Option<Duration>,
 }
 
+/// What a device in front of another does with a launch beside writing it down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timing {
+    /// Nothing.
+    #[default]
+    None,
+    /// Times it by itself, so that no launch overlaps with the next.
+    Warm,
+    /// The same, with nothing of its operands in the device's caches.
+    Cold,
+}
+
 /// Where records are gathered. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Recorder(Arc<Mutex<Vec<Record>>>);
+pub struct Recorder(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    records: Vec<Record>,
+    timing: Timing,
+}
 
 impl Recorder {
     /// Adds one.
     pub fn push(&self, record: Record) {
-        self.records().push(record);
+        self.state().records.push(record);
     }
 
     /// All since the last call, in order.
     pub fn take(&self) -> Vec<Record> {
-        std::mem::take(&mut *self.records())
+        std::mem::take(&mut self.state().records)
     }
 
-    fn records(&self) -> MutexGuard<'_, Vec<Record>> {
+    /// How launches are timed from here on.
+    pub fn set_timing(&self, timing: Timing) {
+        self.state().timing = timing;
+    }
+
+    /// How launches are timed now.
+    pub fn timing(&self) -> Timing {
+        self.state().timing
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

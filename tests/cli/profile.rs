@@ -136,13 +136,29 @@ fn traces_have_a_track_for_each_stage_and_their_calls_follow_each_other() {
 }
 
 #[test]
+fn repeated_times_are_medians_with_the_whole_beside_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (once, thrice) =
+        (report(folder.path(), &["--device", "cpu"]), report(folder.path(), &["--device", "cpu", "--repeat", "3"]));
+    for name in ["text", "denoise", "decode"] {
+        let (once, thrice) = (stage(&once, name), stage(&thrice, name));
+        assert_eq!([&once["all"]["calls"], &once["all"]["flops"]], [&thrice["all"]["calls"], &thrice["all"]["flops"]]);
+        assert!(once["wall_seconds"].is_null() && thrice["wall_seconds"].as_f64().unwrap() > 0.0);
+        assert!(thrice["all"]["cpu_seconds"].as_f64().unwrap() > 0.0);
+    }
+    let text = succeeds(folder.path(), &[&["profile", "--device", "cpu", "--repeat", "2"], &TINY[..]].concat());
+    assert_eq!(text.matches("by the host's clock: ").count(), 3, "{text}");
+}
+
+#[test]
 fn nonsense_is_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&[&str], i32, &[&str]); 17] = [
+    let cases: [(&[&str], i32, &[&str]); 18] = [
         (&["--device", "tpu"], 3, &["tpu"]),
         (&["--preset", "v9", "--device", "dry"], 2, &["v9", "v1.1.0"]),
-        (&["--preset", "v1.1.0"], 2, &["--device dry"]),
-        (&["--preset", "v1.1.0", "--device", "cpu"], 2, &["--device dry"]),
+        (&["--preset", "v1.1.0", "--device", "cpu"], 2, &["--device dry", "--weights synthetic:1"]),
+        (&["--repeat", "0"], 2, &["--repeat"]),
+        (&["--repeat", "2", "--device", "dry"], 2, &["--repeat"]),
         (&["--preset", "v1.1.0", "--device", "dry", "--model", "absent"], 2, &["--preset", "--model"]),
         (&["--preset", "v1.1.0", "--transformer", "65x512x512"], 2, &["--preset", "--transformer"]),
         (&["--gpu", "h100", "--device", "cpu"], 2, &["--gpu", "--device dry"]),

@@ -6,15 +6,14 @@ use super::args::{self, SubjectArgs, TilingArgs};
 use super::console::Console;
 use super::device::{Chosen, DeviceArgs, Kernels};
 use super::interrupt;
-use super::model;
 use super::output::{check_file, write_file};
 use osp::backend::Backend;
-use osp::checkpoint::{Checkpoint, Need};
+use osp::checkpoint::Checkpoint;
 use osp::cuda::device::{Device, Dry};
 use osp::model::vae::tiling::Tiling;
 use osp::pipeline::{Observer, Stage};
 use osp::profile::gpus::Gpu;
-use osp::profile::{Counted, Profiled, Profiler, Recorder, window};
+use osp::profile::{Counted, Measure, Profiled, Profiler, Recorder, window};
 use osp::{Error, Result};
 use report::{Memory, Report, StageReport, Times};
 use std::path::PathBuf;
@@ -24,6 +23,8 @@ const EXAMPLES: &str = "\
 Runs T5 over one caption, one step of the sampler with guidance, and the VAE's decoder over one
 window, and adds up the calls of each kernel: FLOPs and bytes as the kernels count them and, with
 --device cuda, the time of each call by itself; with --device cpu, wall-clock times of operations.
+With --repeat N each time is a median of N, on a GPU with cold caches, and each piece is also run as
+a whole: what it takes by the host's clock beyond the sum of its calls are gaps between them.
 
 Beside the devices of other commands there is `dry`, which executes nothing and needs no weights:
 it counts and, with --gpu, bounds times by what a data sheet promises.
@@ -32,6 +33,7 @@ Examples:
   osp profile --device cpu --frames 5
   osp profile --device cuda --model models/Open-Sora-Plan-v1.1.0 --transformer 65x512x512 \\
       --text-encoder models/t5-v1_1-xxl --trace trace.json
+  osp profile --device cuda --preset v1.1.0-65x512x512 --weights synthetic:1 --repeat 5
   osp profile --device dry --preset v1.1.0 --size 512x512 --frames 221 --gpu h100";
 
 /// Counts, and on a GPU times, what a request makes a device do, kernel by kernel
@@ -44,6 +46,9 @@ pub struct Args {
     /// known]
     #[arg(long, value_name = "NAME")]
     gpu: Option<String>,
+    /// Time everything N times and report medians [default: once]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    repeat: Option<u16>,
     /// Also write a trace for Perfetto or Chrome
     #[arg(long, value_name = "FILE.json")]
     trace: Option<PathBuf>,
@@ -62,9 +67,8 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         dry(args, &Job::new(args, &model, &checkpoint)?, gpu, console)?
     } else {
         let chosen = args.device.open(console)?;
-        let model = model::open(&args.subject.model, &args.subject.parts, Need::Everything, console)?;
-        let folder = model.folder.display().to_string();
-        execute(chosen, &Job::new(args, &folder, &model.checkpoint)?, gpu, console)?
+        let (model, checkpoint) = args.subject.with_weights(console)?;
+        execute(chosen, &Job::new(args, &model, &checkpoint)?, gpu, console)?
     };
     if let Some(path) = &args.trace {
         write_file(path, report.trace().to_string().as_bytes())?;
@@ -77,8 +81,8 @@ impl Args {
     fn check(&self, gpu: Option<&Gpu>) -> Result<()> {
         let usage = |text: &str| Err(Error::Usage(text.into()));
         let dry = self.device.is("dry");
-        if self.subject.preset.is_some() && !dry {
-            return usage("a preset has no weights to run with: --preset needs --device dry");
+        if self.repeat.is_some() && (dry || self.device.is("emulated")) {
+            return usage("there is nothing to time: --repeat needs a GPU or a CPU");
         }
         if gpu.is_some() && self.device.is("cpu") {
             return usage("--gpu bounds kernels, and --device cpu runs none; use --device dry");
@@ -105,6 +109,8 @@ struct Job<'a> {
     tokens: usize,
     /// Latent frames, rows and columns of a window of the VAE, and how many windows the request has.
     window: ([usize; 3], usize),
+    /// Runs of which times are medians.
+    repeat: Option<u16>,
 }
 
 impl<'a> Job<'a> {
@@ -115,11 +121,16 @@ impl<'a> Job<'a> {
         let vae = &checkpoint.vae.as_ref().expect("everything was opened").config;
         let tiling: Option<Tiling> = args.tiles.tiling()?;
         let window = window(vae, args::latent_size(size), tiling)?;
-        Ok(Self { model, checkpoint, size, tokens, window })
+        Ok(Self { model, checkpoint, size, tokens, window, repeat: args.repeat })
     }
 
     fn report(&self, device: String, times: Times, gpu: Option<&'static Gpu>, stages: Vec<StageReport>) -> Report {
         Report { model: self.model.to_owned(), device, size: self.size, tokens: self.tokens, times, gpu, stages }
+    }
+
+    /// What is measured on a device that has times to tell.
+    fn measure<'b>(&self, synchronize: &'b dyn Fn() -> Result<()>) -> Measure<'b> {
+        self.repeat.map_or(Measure::Once, |repeat| Measure::Medians { repeat: repeat.into(), synchronize })
     }
 
     /// Runs the stages, each on its own backend.
@@ -149,25 +160,31 @@ impl<'a> Job<'a> {
 /// Runs on a device that executes.
 fn execute(chosen: Chosen, job: &Job<'_>, gpu: Option<&'static Gpu>, console: &Console) -> Result<Report> {
     let (recorder, device) = (Recorder::default(), chosen.name());
-    let profiler = |warm_up| Profiler { recorder: &recorder, warm_up, observer: console };
+    fn profiler<'a>(recorder: &'a Recorder, measure: Measure<'a>, observer: &'a Console) -> Profiler<'a> {
+        Profiler { recorder, measure, observer }
+    }
     match chosen {
         Chosen::Cpu(_) if gpu.is_some() => {
             Err(Error::Usage("--gpu bounds kernels, and there is no GPU to run any; use --device dry".into()))
         }
         Chosen::Cpu(cpu) => {
             let cpu = Counted::new(cpu, recorder.clone(), size_of::<f32>() as u64);
-            let stages = job.stages(&profiler(true), [&cpu; 3])?;
+            let stages = job.stages(&profiler(&recorder, job.measure(&|| Ok(())), console), [&cpu; 3])?;
             Ok(job.report(device, Times::Cpu, None, stages))
         }
         Chosen::Emulated(kernels) => {
-            let kernels = kernels.behind(|device| Profiled::new(device, recorder.clone(), false));
-            let stages = job.stages(&profiler(false), backends(&[kernels.text(), kernels.video()]))?;
+            let kernels = kernels.behind(|device| Profiled::new(device, recorder.clone()));
+            let profiler = profiler(&recorder, Measure::Counts, console);
+            let stages = job.stages(&profiler, backends(&[kernels.text(), kernels.video()]))?;
             Ok(job.report(device, Times::None, gpu, stages))
         }
         Chosen::Gpu(kernels) => {
             let gpu = gpu.or_else(|| Gpu::of_driver(&kernels.text().device().name()));
-            let kernels = kernels.behind(|device| Profiled::new(device, recorder.clone(), true));
-            let stages = job.stages(&profiler(true), backends(&[kernels.text(), kernels.video()]))?;
+            let kernels = kernels.behind(|device| Profiled::new(device, recorder.clone()));
+            let backends = [kernels.text(), kernels.video()];
+            let synchronize = || backends[0].device().synchronize();
+            let stages =
+                job.stages(&profiler(&recorder, job.measure(&synchronize), console), self::backends(&backends))?;
             Ok(job.report(device, Times::Gpu, gpu, stages))
         }
     }
@@ -183,9 +200,9 @@ fn dry(args: &Args, job: &Job<'_>, gpu: Option<&'static Gpu>, console: &Console)
     let recorder = Recorder::default();
     let devices = [(); 3].map(|()| Arc::new(Dry::new()));
     let kernels: [Kernels<_>; 3] =
-        devices.each_ref().map(|dry| args.device.kernels(Profiled::new(dry.clone(), recorder.clone(), false)));
+        devices.each_ref().map(|dry| args.device.kernels(Profiled::new(dry.clone(), recorder.clone())));
     let [text, denoise, decode] = &kernels;
-    let profiler = Profiler { recorder: &recorder, warm_up: false, observer: &Silent(console) };
+    let profiler = Profiler { recorder: &recorder, measure: Measure::Counts, observer: &Silent(console) };
     let backends = [text.text(), denoise.video(), decode.video()];
     let mut stages = job.stages(&profiler, backends.each_ref())?;
     for (stage, dry) in stages.iter_mut().zip(devices) {

@@ -3,8 +3,9 @@
 use crate::cli::table::{aligned, number};
 use osp::profile::gpus::Gpu;
 use osp::profile::trace::{Track, trace};
-use osp::profile::{Record, Summary, summarize};
+use osp::profile::{Piece, Record, Summary, summarize};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// What the times of the records are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct StageReport {
     /// Which piece of it was run.
     what: String,
     records: Vec<Record>,
+    /// What all of it took by the host's clock, where that was measured.
+    wall: Option<Duration>,
     /// What it would allocate, where that was counted.
     pub memory: Option<Memory>,
 }
@@ -47,8 +50,20 @@ pub struct Memory {
 }
 
 impl StageReport {
-    pub fn new(name: &'static str, what: String, records: Vec<Record>) -> Self {
-        Self { name, what, records, memory: None }
+    pub fn new(name: &'static str, what: String, Piece { records, wall }: Piece) -> Self {
+        Self { name, what, records, wall, memory: None }
+    }
+}
+
+impl StageReport {
+    /// What lies between the calls.
+    fn gaps(&self) -> Option<String> {
+        let wall = self.wall?.as_secs_f64();
+        let calls: Duration = self.records.iter().filter_map(|record| record.time).sum();
+        let calls = calls.as_secs_f64();
+        let share = 100.0 * (wall / calls - 1.0);
+        let [wall, calls] = [wall, calls].map(|seconds| number(1e3 * seconds));
+        Some(format!("  by the host's clock: {wall} ms for all, {share:+.1} % beside the calls' {calls} ms"))
     }
 }
 
@@ -65,6 +80,7 @@ impl Report {
             });
             lines.push(format!("\n{}: {}{}", stage.name, stage.what, memory.unwrap_or_default()));
             lines.push(self.table(stage));
+            lines.extend(stage.gaps());
         }
         lines.join("\n")
     }
@@ -158,6 +174,7 @@ impl Report {
             "what": stage.what,
             "kernels": kernels,
             "all": self.summary_json(&all),
+            "wall_seconds": stage.wall.map(|wall| wall.as_secs_f64()),
             "peak_bytes": memory.map(|memory| memory.peak_bytes),
             "allocations": memory.map(|memory| memory.allocations),
         })
@@ -198,7 +215,12 @@ mod tests {
         let gpu = Gpu::named("h100").unwrap();
         let (flops, bytes) = ((gpu.flops / 10.0) as u64, (gpu.bytes / 10.0) as u64);
         let record = |name: &str, flops, bytes| Record { name: name.into(), grid: None, flops, bytes, time };
-        let stage = StageReport::new("text", "words".into(), vec![record("a", flops, 0), record("b", 0, bytes)]);
+        let wall = time.map(|time| 3 * time);
+        let stage = StageReport::new(
+            "text",
+            "words".into(),
+            Piece { records: vec![record("a", flops, 0), record("b", 0, bytes)], wall },
+        );
         let (model, device) = ("m".into(), "d".into());
         Report { model, device, size: [1, 16, 16], tokens: 3, times, gpu: Some(gpu), stages: vec![stage] }
     }
@@ -214,6 +236,7 @@ mod tests {
         assert_eq!(row("a"), ["a", "1", "200", "50.0", "495", "0.000", "50.0"]);
         assert_eq!(row("b"), ["b", "1", "200", "50.0", "0.000", "1675", "50.0"]);
         assert_eq!(row("all"), ["all", "2", "400", "100.0", "247", "838", "50.0"]);
+        assert!(text.contains("by the host's clock: 600 ms for all, +50.0 % beside the calls' 400 ms"), "{text}");
         assert!(text.contains("roof: H100 SXM (NVIDIA H100 data sheet)"), "{text}");
     }
 

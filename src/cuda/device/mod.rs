@@ -119,6 +119,11 @@ pub trait Device {
     /// tell.
     fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
 
+    /// Leaves nothing of any buffer in the device's caches, where a device has some that matter.
+    fn clear_caches(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Waits until everything launched is done.
     fn synchronize(&self) -> Result<()>;
 
