@@ -9,8 +9,12 @@ use osp::cpu::Cpu;
 use osp::cuda::device::{Device, Driver};
 use osp::cuda::{Cuda, Half};
 use osp::ops::gemm::Linear;
+use osp::profile::gpus;
+use osp::profile::{Profiled, Recorder, Timing};
 use osp::weights::Tensor;
+use rayon::prelude::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A backend that benches run on.
@@ -24,6 +28,11 @@ pub trait Target: Backend {
 
     /// The time of `iterations` runs of `work`, each with cold caches where the device's are large.
     fn time(&self, iterations: u64, work: &mut dyn FnMut()) -> Duration;
+
+    /// What the device's maker promises, if it is known.
+    fn data_sheet(&self) -> Option<&'static gpus::Gpu> {
+        None
+    }
 }
 
 impl Target for Cpu {
@@ -38,37 +47,50 @@ impl Target for Cpu {
     }
 }
 
-/// More than any GPU's second-level cache.
-const FLUSHED_ELEMENTS: usize = 128 << 20;
+/// Kernels on a GPU, each launch timed by itself.
+pub type Gpu = Cuda<Profiled<Driver>>;
 
-impl Target for Cuda<Driver> {
+impl Target for Gpu {
     const ELEMENT: u64 = 2;
-    const COPIED: usize = FLUSHED_ELEMENTS;
+    const COPIED: usize = 128 << 20;
     const PRODUCT: usize = 8192;
 
+    /// The sum of its launches: what the host copies meanwhile is not in it.
     fn time(&self, iterations: u64, work: &mut dyn FnMut()) -> Duration {
-        let (from, mut to) = (self.alloc(FLUSHED_ELEMENTS).unwrap(), self.alloc(FLUSHED_ELEMENTS).unwrap());
-        let one = || {
-            copy(self, FLUSHED_ELEMENTS, &from, &mut to);
-            let mut launch = || {
-                work();
-                Ok(())
-            };
-            self.device().timed(&mut launch).unwrap()
-        };
-        std::iter::repeat_with(one).take(iterations as usize).sum()
+        let recorder = self.device().recorder();
+        recorder.set_timing(Timing::Cold);
+        recorder.take();
+        (0..iterations).for_each(|_| work());
+        recorder.set_timing(Timing::None);
+        recorder.take().into_iter().filter_map(|record| record.time).sum()
+    }
+
+    fn data_sheet(&self) -> Option<&'static gpus::Gpu> {
+        gpus::Gpu::of_driver(&self.device().name())
     }
 }
 
-/// The GPU, where there is one and the kernels were compiled for it; `OSP_BENCH_DTYPE=bf16` chooses the other type.
-pub fn gpu() -> Option<Cuda<Driver>> {
+/// The GPU, where there is one and the kernels were compiled for it. `OSP_BENCH_DTYPE=bf16` chooses the other type,
+/// `OSP_BENCH_DEVICE` a device: with `cuda` there is no bench without a GPU.
+pub fn gpu() -> Option<Gpu> {
     let half = if std::env::var("OSP_BENCH_DTYPE").as_deref() == Ok("bf16") { Half::Bf16 } else { Half::F16 };
-    let gpu = Driver::open().map(|driver| Cuda::new(Arc::new(driver), half));
-    match &gpu {
-        Ok(gpu) => println!("on {}", gpu.name()),
-        Err(error) => println!("on the CPU: {error}"),
+    let device = std::env::var("OSP_BENCH_DEVICE").unwrap_or_else(|_| "auto".into());
+    if device == "cpu" {
+        println!("on the CPU, as asked");
+        return None;
     }
-    gpu.ok()
+    match Driver::open() {
+        Ok(driver) => {
+            let gpu = Cuda::new(Arc::new(Profiled::new(Arc::new(driver), Recorder::default())), half);
+            println!("on {}", gpu.name());
+            Some(gpu)
+        }
+        Err(error) if device == "auto" => {
+            println!("on the CPU: {error}");
+            None
+        }
+        Err(error) => panic!("OSP_BENCH_DEVICE is {device}: {error}"),
+    }
 }
 
 /// Copies `len` activations.
@@ -100,11 +122,12 @@ pub enum Work {
     Flops(u64),
 }
 
-/// The best that the device was seen to do in this run, by our own kernels, in bytes and operations a second. What a CPU's caches
-/// hold moves faster than the copy, which is larger than them.
+/// The best that the device was seen to do in this run, by our own kernels, in bytes and operations a second, and what its data
+/// sheet says. What a CPU's caches hold moves faster than the copy, which is larger than them.
 pub struct Ceiling {
     copy: f64,
     product: f64,
+    data_sheet: Option<&'static gpus::Gpu>,
 }
 
 impl Ceiling {
@@ -124,16 +147,26 @@ impl Ceiling {
         let product =
             op.flops() as f64 / best(backend, &mut || backend.linear(&op, &x, &weight, None, None, &mut out).unwrap());
         println!("ceilings: a copy moves {:.1} GB/s, a product does {:.3} TFLOP/s", copy / 1e9, product / 1e12);
-        Self { copy, product }
+        let data_sheet = backend.data_sheet();
+        if let Some(gpus::Gpu { flops, bytes, origin, .. }) = data_sheet {
+            println!("data sheet: {:.1} GB/s and {:.1} TFLOP/s ({origin})", bytes / 1e9, flops / 1e12);
+        }
+        Self { copy, product, data_sheet }
     }
 
     /// The share of the ceiling that `work` in `seconds` reaches, as a line for people.
     fn share(&self, work: Work, seconds: f64) -> String {
-        let (rate, ceiling, name) = match work {
+        let (amount, ceiling, name) = match work {
             Work::Bytes(bytes) => (bytes as f64, self.copy, "copy"),
             Work::Flops(flops) => (flops as f64, self.product, "product"),
         };
-        format!("{:.0} % of {name}", 100.0 * rate / seconds / ceiling)
+        let share = |ceiling: f64| format!("{:.0} %", 100.0 * amount / seconds / ceiling);
+        let promised = self.data_sheet.map(|gpu| match work {
+            Work::Bytes(_) => gpu.bytes,
+            Work::Flops(_) => gpu.flops,
+        });
+        let promised = promised.map_or_else(String::new, |peak| format!(", {} of the data sheet", share(peak)));
+        format!("{} of {name}{promised}", share(ceiling))
     }
 }
 
@@ -178,7 +211,17 @@ pub fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a,
     group
 }
 
-/// Values in [−1, 1).
+/// Values in [−1, 1) without a pattern, others at each call: what repeats lets a chip run faster than it does on real data.
 pub fn values(len: usize) -> Vec<f32> {
-    (0..len).map(|i| (i * 7919 % 1024) as f32 / 512.0 - 1.0).collect()
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let key = CALLS.fetch_add(1, Ordering::Relaxed) << 40;
+    (0..len as u64).into_par_iter().map(|i| hashed(key + i)).collect()
+}
+
+/// SplitMix64's finalizer, its upper bits as a number in [−1, 1).
+fn hashed(i: u64) -> f32 {
+    let mut z = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
 }
