@@ -2,7 +2,8 @@
 
 use super::console::Console;
 use super::{
-    completions, convert, decode, doctor, download, encode, info, model, plan, profile, reconstruct, sample, verify,
+    completions, convert, decode, doctor, download, encode, info, model, plan, profile, reconstruct, sample, selftest,
+    verify,
 };
 use clap::{Args, Parser, Subcommand};
 use osp::checkpoint::{Checkpoint, Defaults, Need, WeightSource};
@@ -56,6 +57,7 @@ pub enum Command {
     Profile(profile::Args),
     Convert(convert::Args),
     Download(download::Args),
+    Selftest(selftest::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
 }

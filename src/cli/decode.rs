@@ -57,7 +57,7 @@ struct Facts<'a> {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_writable(&args.output)?;
     let tiling = args.tiles.tiling()?;
-    let device = args.device.open(console)?;
+    let device = args.device.open_tried(console)?;
     let limit = device.limit(&args.memory)?;
     let latent = Latent::read(&args.latent)?;
     let [_, rows, columns] = latent.size;

@@ -1,6 +1,7 @@
 //! Which device a command runs on, and in which precision.
 
 use super::console::Console;
+use super::selftest;
 use clap::{Args, ValueEnum};
 use osp::backend::Backend;
 use osp::checkpoint::Checkpoint;
@@ -155,6 +156,15 @@ impl DeviceArgs {
             }
         };
         console.note(&format!("device: {}", chosen.name()));
+        Ok(chosen)
+    }
+
+    /// As [`Self::open`], for what users keep: a GPU that this program has not met before is tested first.
+    pub fn open_tried(&self, console: &Console) -> Result<Chosen> {
+        let chosen = self.open(console)?;
+        if let Chosen::Gpu(kernels) = &chosen {
+            selftest::tried(&kernels.device.name(), console)?;
+        }
         Ok(chosen)
     }
 

@@ -28,6 +28,7 @@ mod profile;
 mod reconstruct;
 mod record;
 mod sample;
+mod selftest;
 mod table;
 mod transfer;
 mod verify;
@@ -68,6 +69,7 @@ fn run(command: Command, console: &Console) -> Result<()> {
         Command::Profile(args) => profile::run(&args, console),
         Command::Convert(args) => convert::run(&args, console),
         Command::Download(args) => download::run(&args, console),
+        Command::Selftest(args) => selftest::run(&args, console),
         Command::Doctor(args) => doctor::run(&args, console),
         Command::Completions(args) => completions::run(&args, console),
     }

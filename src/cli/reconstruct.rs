@@ -76,7 +76,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_writable(&args.output)?;
     args.input.check()?;
     let tiling = args.tiles.tiling()?;
-    let device = args.device.open(console)?;
+    let device = args.device.open_tried(console)?;
     let limit = device.limit(&args.memory)?;
     let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
     let clip = args.input.read(console)?;

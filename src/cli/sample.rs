@@ -100,7 +100,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let captions = captions(args)?;
     // With stand-ins for what only the model knows, all that is wrong with the arguments is found before it is opened.
     Plan::new(args, &captions, &stand_ins())?;
-    let device = args.device.open(console)?;
+    let device = args.device.open_tried(console)?;
     let limit = device.limit(&args.memory)?;
     let model = model::open(&args.model, &args.parts, Need::Everything, console)?;
     let plan = Plan::new(args, &captions, &model.checkpoint.defaults)?;

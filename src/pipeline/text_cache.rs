@@ -8,6 +8,7 @@ use super::text::Wanted;
 use crate::checkpoint::Part;
 use crate::error::{Error, Result};
 use crate::model::t5::T5Config;
+use crate::program::{self, modified};
 use crate::weights::synthetic::fnv1a;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -15,7 +16,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// Files beyond so many bytes make room for newer ones: some hundred captions of T5-XXL.
 const MOST_BYTES: u64 = 256 << 20;
@@ -37,12 +38,8 @@ pub(crate) struct Key(String);
 impl Key {
     /// The engine, the device and the encoder.
     pub fn new(backend: &str, part: &Part<T5Config>) -> Self {
-        let version = env!("CARGO_PKG_VERSION");
-        // A program that was built anew may round otherwise.
-        let program = std::env::current_exe().and_then(fs::metadata);
-        let built = program.map_or((0, 0), |program| (program.len(), modified(&program)));
-        let (config, weights) = (&part.config, part.source.identity());
-        Self(format!("osp {version}, built {built:?}; {backend}; {weights}; {config:?}"))
+        let (program, config, weights) = (program::identity(), &part.config, part.source.identity());
+        Self(format!("{program}; {backend}; {weights}; {config:?}"))
     }
 
     /// The whole key of one caption.
@@ -59,12 +56,9 @@ impl TextCache {
         Self { folder: folder.into(), most_bytes: MOST_BYTES }
     }
 
-    /// The user's: `$XDG_CACHE_HOME/osp/text`, else `~/.cache/osp/text`; none for users without a home.
+    /// The user's: `text` in the program's folder of caches, if there is one.
     pub fn of_user() -> Option<Self> {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let caches = set("XDG_CACHE_HOME").filter(|path| path.is_absolute());
-        let caches = caches.or_else(|| set("HOME").map(|home| home.join(".cache")))?;
-        Some(Self::new(caches.join("osp/text")))
+        Some(Self::new(program::cache_folder()?.join("text")))
     }
 
     /// The embeddings `[kept, channels]` of a caption, if they are there.
@@ -141,12 +135,6 @@ impl TextCache {
     pub fn folder(&self) -> &Path {
         &self.folder
     }
-}
-
-/// Nanoseconds since 1970.
-fn modified(facts: &fs::Metadata) -> u128 {
-    let since = facts.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.map_or(0, |since| since.as_nanos())
 }
 
 #[cfg(test)]

@@ -37,6 +37,11 @@ fn entries(source: &str) -> Vec<[String; 2]> {
         .collect()
 }
 
+/// The names of all kernels.
+pub fn entry_points() -> impl Iterator<Item = String> {
+    sources().into_iter().flat_map(|(_, source)| entries(&source)).map(|[kernel, _]| kernel)
+}
+
 /// The headers that kernels share, one behind the other.
 fn headers() -> String {
     let entries = std::fs::read_dir(project("kernels/common")).unwrap();

@@ -1,9 +1,9 @@
 //! The emulator must catch what a GPU would not tell: each kernel of `kernels/emulator/faults.cu` has one fault, which
 //! can be left out.
 
-use super::policy::values;
 use half::f16;
 use osp::cuda::device::{Device, Emulated, Launch, Memory};
+use osp::selftest::values;
 use osp::{Error, Result};
 
 unsafe extern "C" {

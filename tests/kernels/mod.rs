@@ -1,32 +1,12 @@
-//! Every kernel, on the emulator, against the CPU backend.
+//! Kernels on the emulator: every one against the CPU backend, and what keeps them in order.
 
-/// Softmax of scores, times values.
-mod attention;
 /// Sources, Rust and docs agree.
 mod contract;
-/// Causal convolutions of videos.
-mod conv3d;
-/// Keys and values made fewer.
-mod depthwise;
 /// The device that executes nothing: what it refuses, and what it counts.
 mod dry;
-/// Look-up, and adding of tables.
-mod embed;
 /// The emulator itself: faults that it must catch.
 mod emulator;
-/// Linear layers.
-mod gemm;
-/// GroupNorm, and its moments.
-mod groupnorm;
-/// Norms over the channels of a token.
-mod norm;
-/// Patches to tokens and back.
-mod patch;
-/// How far a kernel may be from the CPU, and what runs both.
-mod policy;
-/// Resampling in time.
-mod resample;
-/// Linear combinations of states.
-mod sampler;
-/// Boxes of videos, and bytes.
-mod tile;
+/// What kernels cannot, and say so.
+mod refusal;
+/// The checks of `osp selftest`.
+mod selftest;

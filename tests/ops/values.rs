@@ -4,18 +4,7 @@ use half::{bf16, f16};
 use osp::weights::{Bytes, DType, Tensor};
 use std::sync::Arc;
 
-/// `len` values in [−1, 1) that follow from `seed`.
-pub fn values(seed: u64, len: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..8).for_each(|_| _ = next());
-    (0..len).map(|_| next()).collect()
-}
+pub use osp::selftest::values;
 
 /// A parameter stored as `dtype`, and the values it then has.
 pub fn parameter(seed: u64, shape: &[usize], dtype: DType) -> (Tensor, Vec<f32>) {

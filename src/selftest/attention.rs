@@ -1,11 +1,13 @@
 //! `kernels/attention.cu`: every team and width, in the layouts of the model, with bias, mask and RoPE; and
 //! `kernels/attention_wide.cu`, which has none of these.
 
-use super::policy::{against_the_cpu, body, devices, half_values, host, rounded, values};
-use osp::Error;
-use osp::backend::Backend;
-use osp::cuda::Half;
-use osp::ops::attention::{Attention, AttentionExtras, TokenLayout};
+use super::trial::{Body, Trial, host};
+use super::values::{half_values, rounded, values};
+use crate::backend::Backend;
+use crate::cuda::Half;
+use crate::cuda::device::Device;
+use crate::error::Result;
+use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
 
 /// How tokens lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,31 +92,6 @@ impl Case {
         }
     }
 
-    fn run<B: Backend>(&self, backend: &B, half: Half) -> Vec<f32> {
-        let op = self.descriptor();
-        let (tokens, row) = (op.outer * op.inner * op.queries, op.heads * op.head_dim);
-        let upload = |seed: u64, len: usize| {
-            let mut values: Vec<f32> = half_values(seed, len, half).iter().map(|x| self.amplitude * x).collect();
-            if self.rising {
-                values.chunks_exact_mut(3 * row).enumerate().for_each(|(token, qkv)| self.raise(token, qkv));
-            }
-            backend.upload(&rounded(&values, half)).unwrap()
-        };
-        let (q, kv) = match self.kind {
-            Kind::Cross => (upload(1, tokens * row), Some(upload(2, op.outer * op.keys * 2 * row))),
-            _ => (upload(1, tokens * 3 * row), None),
-        };
-        let kv = kv.as_ref().unwrap_or(&q);
-        let single = |wanted: bool, values: Vec<f32>| wanted.then(|| backend.upload_f32(&values).unwrap());
-        let bias = single(self.bias, values(3, op.heads * op.queries * op.keys));
-        let mask = single(self.mask, masked(op.outer, op.keys));
-        let rope = single(self.rope_groups > 0, rotations(op.queries, op.head_dim));
-        let extras = AttentionExtras { bias: bias.as_ref(), mask: mask.as_ref(), rope: rope.as_ref() };
-        let mut out = backend.upload(&vec![0.5; 8 + tokens * (row + 8)]).unwrap();
-        backend.attention(&op, &q, kv, kv, extras, &mut out).unwrap();
-        host(backend, &out)
-    }
-
     /// Makes queries positive, and keys larger with their place in the sequence.
     fn raise(&self, token: usize, qkv: &mut [f32]) {
         let row = qkv.len() / 3;
@@ -125,7 +102,32 @@ impl Case {
     }
 }
 
-body!(Case);
+impl Body for Case {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
+        let op = self.descriptor();
+        let (tokens, row) = (op.outer * op.inner * op.queries, op.heads * op.head_dim);
+        let upload = |seed: u64, len: usize| {
+            let mut values: Vec<f32> = half_values(seed, len, half).iter().map(|x| self.amplitude * x).collect();
+            if self.rising {
+                values.chunks_exact_mut(3 * row).enumerate().for_each(|(token, qkv)| self.raise(token, qkv));
+            }
+            backend.upload(&rounded(&values, half))
+        };
+        let (q, kv) = match self.kind {
+            Kind::Cross => (upload(1, tokens * row)?, Some(upload(2, op.outer * op.keys * 2 * row)?)),
+            _ => (upload(1, tokens * 3 * row)?, None),
+        };
+        let kv = kv.as_ref().unwrap_or(&q);
+        let single = |wanted: bool, values: Vec<f32>| wanted.then(|| backend.upload_f32(&values)).transpose();
+        let bias = single(self.bias, values(3, op.heads * op.queries * op.keys))?;
+        let mask = single(self.mask, masked(op.outer, op.keys))?;
+        let rope = single(self.rope_groups > 0, rotations(op.queries, op.head_dim))?;
+        let extras = AttentionExtras { bias: bias.as_ref(), mask: mask.as_ref(), rope: rope.as_ref() };
+        let mut out = backend.upload(&vec![0.5; 8 + tokens * (row + 8)])?;
+        backend.attention(&op, &q, kv, kv, extras, &mut out)?;
+        host(backend, &out)
+    }
+}
 
 /// −∞ for the front two thirds of the keys, whole tiles if there are enough, and for some behind, but never the last.
 fn masked(outer: usize, keys: usize) -> Vec<f32> {
@@ -146,108 +148,98 @@ fn rotations(tokens: usize, head_dim: usize) -> Vec<f32> {
     angles.chunks_exact(head_dim).flat_map(both).collect()
 }
 
-fn check(cases: impl IntoIterator<Item = Case>) {
-    for case in cases {
-        against_the_cpu(&case, &case);
-    }
+fn check<D: Device>(trial: &mut Trial<D>, cases: impl IntoIterator<Item = Case>) -> Result<()> {
+    cases.into_iter().try_for_each(|case| trial.against_the_cpu(&case))
 }
 
-#[test]
-fn sequences_of_any_length_agree_with_the_cpu() {
-    check([1, 5, 16, 17, 33, 64, 65, 129, 193].map(|tokens| Case::spatial(72, tokens)));
+fn sequences_of_any_length_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    check(trial, [1, 5, 16, 17, 33, 64, 65, 129, 193].map(|tokens| Case::spatial(72, tokens)))
 }
 
-#[test]
-fn heads_of_any_width_agree_with_the_cpu() {
+fn heads_of_any_width_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
     for tokens in [5, 20, 40, 70] {
-        check([16, 64, 128].map(|head_dim| Case::spatial(head_dim, tokens)));
+        check(trial, [16, 64, 128].map(|head_dim| Case::spatial(head_dim, tokens)))?;
     }
-    check([8, 40, 80, 120].map(|head_dim| Case::spatial(head_dim, 33)));
+    check(trial, [8, 40, 80, 120].map(|head_dim| Case::spatial(head_dim, 33)))
 }
 
-#[test]
-fn temporal_attention_agrees_with_the_cpu() {
+fn temporal_attention_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
     // Sequences that share a block, and blocks that are not full.
-    check([5, 17, 56].map(|tokens| Case { kind: Kind::Temporal, sequences: [2, 3, 1], ..Case::spatial(72, tokens) }));
+    check(
+        trial,
+        [5, 17, 56].map(|tokens| Case { kind: Kind::Temporal, sequences: [2, 3, 1], ..Case::spatial(72, tokens) }),
+    )
 }
 
-#[test]
-fn shared_and_masked_keys_agree_with_the_cpu() {
+fn shared_and_masked_keys_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
     let case = Case { kind: Kind::Cross, sequences: [2, 2, 2], mask: true, ..Case::spatial(72, 70) };
-    check([Case { keys: 33, ..case }, Case { queries: 9, keys: 120, ..case }, Case { mask: false, keys: 50, ..case }]);
+    check(
+        trial,
+        [Case { keys: 33, ..case }, Case { queries: 9, keys: 120, ..case }, Case { mask: false, keys: 50, ..case }],
+    )
 }
 
-#[test]
-fn relative_positions_and_masked_tiles_agree_with_the_cpu() {
+fn relative_positions_and_masked_tiles_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
     let case = |tokens| Case { sequences: [2, 1, 2], bias: true, ..Case::spatial(64, tokens) };
-    check([9, 31, 130].map(|tokens| Case { mask: true, ..case(tokens) }));
-    check([case(65)]);
+    check(trial, [9, 31, 130].map(|tokens| Case { mask: true, ..case(tokens) }))?;
+    check(trial, [case(65)])
 }
 
-#[test]
-fn rope_agrees_with_the_cpu() {
+fn rope_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
     for groups in [1, 2] {
         // Larger scores would show that turned queries and keys are rounded.
         let case = |head_dim, tokens| Case { amplitude: 1.0, rope_groups: groups, ..Case::spatial(head_dim, tokens) };
-        check([case(72, 5), case(72, 65), case(16, 20), case(64, 40), case(104, 33)]);
+        check(trial, [case(72, 5), case(72, 65), case(16, 20), case(64, 40), case(104, 33)])?;
     }
-    check([Case { amplitude: 1.0, rope_groups: 1, mask: true, bias: true, ..Case::spatial(72, 40) }]);
+    check(trial, [Case { amplitude: 1.0, rope_groups: 1, mask: true, bias: true, ..Case::spatial(72, 40) }])
 }
 
-#[test]
-fn large_scores_agree_with_the_cpu() {
+fn large_scores_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
     // The largest score so far grows from tile to tile, and by more than exp's range.
-    check([
-        Case { amplitude: 12.0, ..Case::spatial(72, 300) },
-        Case { amplitude: 12.0, bias: true, ..Case::spatial(16, 300) },
-        Case { rising: true, ..Case::spatial(72, 140) },
-    ]);
+    check(
+        trial,
+        [
+            Case { amplitude: 12.0, ..Case::spatial(72, 300) },
+            Case { amplitude: 12.0, bias: true, ..Case::spatial(16, 300) },
+            Case { rising: true, ..Case::spatial(72, 140) },
+        ],
+    )
 }
 
-#[test]
-fn wide_heads_agree_with_the_cpu() {
-    check([1, 15, 64, 65, 200].map(|tokens| Case::spatial(512, tokens)));
-    check([136, 160, 256].map(|head_dim| Case::spatial(head_dim, 70)));
+fn wide_heads_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    check(trial, [1, 15, 64, 65, 200].map(|tokens| Case::spatial(512, tokens)))?;
+    check(trial, [136, 160, 256].map(|head_dim| Case::spatial(head_dim, 70)))?;
     let heads = |head_dim, tokens| Case { sequences: [2, 2, 2], ..Case::spatial(head_dim, tokens) };
-    check([heads(264, 33), Case { kind: Kind::Cross, keys: 50, ..heads(192, 20) }]);
+    check(trial, [heads(264, 33), Case { kind: Kind::Cross, keys: 50, ..heads(192, 20) }])
 }
 
-#[test]
-fn wide_temporal_attention_agrees_with_the_cpu() {
+fn wide_temporal_attention_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
     let case =
         |head_dim, tokens| Case { kind: Kind::Temporal, sequences: [2, 3, 1], ..Case::spatial(head_dim, tokens) };
-    check([case(512, 17), case(512, 2), case(256, 40)]);
+    check(trial, [case(512, 17), case(512, 2), case(256, 40)])
 }
 
-#[test]
-fn large_scores_of_wide_heads_agree_with_the_cpu() {
+fn large_scores_of_wide_heads_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
     // Scores up to 30 and more, once anywhere and once with the largest last; for 256 features beyond exp's range.
-    check([
-        Case { amplitude: 4.5, ..Case::spatial(512, 100) },
-        Case { rising: true, ..Case::spatial(512, 100) },
-        Case { amplitude: 12.0, ..Case::spatial(256, 100) },
-    ]);
+    check(
+        trial,
+        [
+            Case { amplitude: 4.5, ..Case::spatial(512, 100) },
+            Case { rising: true, ..Case::spatial(512, 100) },
+            Case { amplitude: 12.0, ..Case::spatial(256, 100) },
+        ],
+    )
 }
 
-#[test]
-fn attention_refuses_what_its_kernels_cannot() {
-    let (cuda, _) = devices().next().unwrap();
-    let refused = |op: &Attention, rope: bool| {
-        let qkv = cuda.alloc(100_000).unwrap();
-        let table = cuda.alloc_f32(op.queries * 2 * op.head_dim).unwrap();
-        let extras = AttentionExtras { rope: rope.then_some(&table), ..Default::default() };
-        let mut out = cuda.alloc(100_000).unwrap();
-        match cuda.attention(op, &qkv, &qkv, &qkv, extras, &mut out) {
-            Err(Error::Unsupported(text)) => text,
-            other => panic!("{other:?}"),
-        }
-    };
-    let op = Case::spatial(72, 5).descriptor();
-    assert!(refused(&Case::spatial(520, 5).descriptor(), false).contains("520 features"));
-    assert!(refused(&Case::spatial(136, 5).descriptor(), true).contains("136 features a head and a bias"));
-    assert!(refused(&Case::spatial(12, 5).descriptor(), false).contains("12 features"));
-    assert!(refused(&Attention { scale: 0.0, ..op }, false).contains("scale of 0"));
-    assert!(refused(&Attention { rope_group: 18, ..op }, true).contains("groups of 18"));
-    let odd = TokenLayout { token_stride: op.q.token_stride + 4, ..op.q };
-    assert!(refused(&Attention { q: odd, ..op }, false).contains("multiples of 8"));
+checks! {
+    sequences_of_any_length_agree_with_the_cpu,
+    heads_of_any_width_agree_with_the_cpu,
+    temporal_attention_agrees_with_the_cpu,
+    shared_and_masked_keys_agree_with_the_cpu,
+    relative_positions_and_masked_tiles_agree_with_the_cpu,
+    rope_agrees_with_the_cpu,
+    large_scores_agree_with_the_cpu,
+    wide_heads_agree_with_the_cpu,
+    wide_temporal_attention_agrees_with_the_cpu,
+    large_scores_of_wide_heads_agree_with_the_cpu,
 }

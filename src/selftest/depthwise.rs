@@ -1,16 +1,19 @@
 //! `kernels/depthwise.cu`: keys and values made fewer in space and in time.
 
-use super::policy::{against_the_cpu, body, half_values, host};
-use osp::backend::Backend;
-use osp::cuda::Half;
-use osp::ops::conv3d::DepthwiseConv;
-use osp::weights::Tensor;
+use super::trial::{Body, Trial, host};
+use super::values::half_values;
+use crate::backend::Backend;
+use crate::cuda::Half;
+use crate::cuda::device::Device;
+use crate::error::Result;
+use crate::ops::conv3d::DepthwiseConv;
+use crate::weights::Tensor;
 
 #[derive(Clone, Copy, Debug)]
 struct Case(DepthwiseConv);
 
-impl Case {
-    fn run<B: Backend>(&self, backend: &B, half: Half) -> Vec<f32> {
+impl Body for Case {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
         let Self(op) = self;
         let (outer, tokens, channels, shape) = match *op {
             DepthwiseConv::Space { outer, height, width, channels, factor } => {
@@ -22,39 +25,42 @@ impl Case {
         };
         let parameter = |seed, shape: &[usize]| {
             let tensor = Tensor::from_f32(shape, &half_values(seed, shape.iter().product(), half));
-            backend.weight(vec![tensor]).unwrap()
+            backend.weight(vec![tensor])
         };
-        let x = backend.upload(&half_values(1, outer * tokens * channels, half)).unwrap();
-        let (weight, bias) = (parameter(2, &shape), parameter(3, &[channels]));
-        let mut out = backend.alloc(outer * op.out_tokens() * channels).unwrap();
-        backend.depthwise_conv(op, &x, &weight, &bias, &mut out).unwrap();
+        let x = backend.upload(&half_values(1, outer * tokens * channels, half))?;
+        let (weight, bias) = (parameter(2, &shape)?, parameter(3, &[channels])?);
+        let mut out = backend.alloc(outer * op.out_tokens() * channels)?;
+        backend.depthwise_conv(op, &x, &weight, &bias, &mut out)?;
         host(backend, &out)
     }
 }
 
-body!(Case);
-
 /// By vectors, and ragged: by the channels and by the factor.
 const SIZES: [(usize, usize); 7] = [(8, 2), (144, 2), (1152, 2), (7, 2), (8, 3), (7, 3), (8, 1)];
 
-#[test]
-fn depthwise_conv_in_space_agrees_with_the_cpu() {
+fn depthwise_conv_in_space_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
     for (channels, factor) in SIZES {
         // Whole windows; rows and columns that are dropped.
         for [outer, height, width] in [[1, 6, 6], [3, 7, 5], [2, 3, 4]] {
             let case = Case(DepthwiseConv::Space { outer, height, width, channels, factor });
-            against_the_cpu(&case, &case);
+            trial.against_the_cpu(&case)?;
         }
     }
+    Ok(())
 }
 
-#[test]
-fn depthwise_conv_in_time_agrees_with_the_cpu() {
+fn depthwise_conv_in_time_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
     for (channels, factor) in SIZES {
         // One frame, odd and even numbers of frames.
         for [outer, frames, positions] in [[1, 1, 5], [2, 5, 3], [1, 17, 2], [2, 6, 3], [1, 4, 1]] {
             let case = Case(DepthwiseConv::Time { outer, frames, positions, channels, factor });
-            against_the_cpu(&case, &case);
+            trial.against_the_cpu(&case)?;
         }
     }
+    Ok(())
+}
+
+checks! {
+    depthwise_conv_in_space_agrees_with_the_cpu,
+    depthwise_conv_in_time_agrees_with_the_cpu,
 }

@@ -1,0 +1,210 @@
+//! `osp selftest`: the program's own kernels, on the machine at hand, against the CPU.
+
+mod first_use;
+mod process;
+
+pub use first_use::tried;
+
+use super::console::{Colour, Console, duration};
+use clap::ValueEnum;
+use osp::cuda::device::{Device, Driver, Emulated};
+use osp::selftest::{Findings, STEMS, Trial, checks};
+use osp::{Error, Result};
+use process::{Event, Extent, Problem};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Instant;
+
+const EXAMPLES: &str = "\
+Each file of kernels is tested in a process of its own, so that a kernel that takes the driver down
+does not hide the others.
+
+Examples:
+  osp selftest
+  osp selftest gemm conv3d --json
+  osp selftest --device emulated --quick
+
+Exit code 1 if a kernel fails, 3 without a GPU; with --quiet only failures and the total are printed.";
+
+/// Tests this program's kernels on this machine: ragged shapes, parts, and bits, against the CPU
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Files of kernels to test, such as gemm [default: all]
+    #[arg(value_name = "STEM", value_parser = clap::builder::PossibleValuesParser::new(STEMS))]
+    stems: Vec<String>,
+    /// Two cases of each kernel: seconds instead of a minute
+    #[arg(long)]
+    quick: bool,
+    /// Where the kernels run: on a GPU, or on the emulator, which is slow and strict
+    #[arg(long, value_name = "DEVICE", default_value = "cuda")]
+    device: Where,
+    /// For the program itself: test one file in this process, from the check of this number on
+    #[arg(long, value_name = "FIRST", hide = true)]
+    here: Option<usize>,
+}
+
+/// Where kernels are tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Where {
+    Cuda,
+    Emulated,
+}
+
+/// Everything, for machines.
+#[derive(Serialize)]
+struct Report {
+    device: String,
+    quick: bool,
+    kernels: Vec<Line>,
+    problems: Vec<Problem>,
+    passed: usize,
+    failed: usize,
+    seconds: f64,
+}
+
+/// What was found of a kernel.
+#[derive(Serialize)]
+struct Line {
+    stem: String,
+    kernel: String,
+    cases: usize,
+    /// Largest error as a part of what is allowed.
+    worst: f64,
+    /// Results that were wrong.
+    wrong: usize,
+    failure: Option<String>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, console: &Console) -> Result<()> {
+    if let Some(first) = args.here {
+        return here(args, first, console);
+    }
+    let (start, extent) = (Instant::now(), Extent { device: args.device, quick: args.quick });
+    let (mut device, mut kernels, mut problems) = (None, Vec::new(), Vec::new());
+    let all = STEMS.map(str::to_owned);
+    let stems = if args.stems.is_empty() { &all[..] } else { &args.stems };
+    for stem in stems {
+        let tested = process::test(extent, stem)?;
+        if device.is_none() {
+            console.note(&format!("device: {}", tested.device));
+        }
+        device.get_or_insert(tested.device);
+        let lines = lines(stem, tested.findings);
+        print(&lines, &tested.problems, console)?;
+        kernels.extend(lines);
+        problems.extend(tested.problems);
+    }
+    let failed = kernels.iter().filter(|line| line.failure.is_some()).count();
+    let (passed, time) = (kernels.len() - failed, start.elapsed());
+    let verdict = verdict(kernels.len(), failed, &problems);
+    if args.device == Where::Cuda && args.stems.is_empty() {
+        let failure = kernels.iter().find(|line| line.failure.is_some()).map(|line| line.kernel.clone());
+        let unfinished = || problems.first().map(|problem| problem.stem.clone());
+        first_use::remember(device.as_deref().unwrap_or_default(), failure.or_else(unfinished));
+    }
+    if console.json() {
+        let device = device.unwrap_or_default();
+        let (quick, seconds) = (args.quick, time.as_secs_f64());
+        console.json_result(&Report { device, quick, kernels, problems, passed, failed, seconds })?;
+    } else {
+        let text = verdict.as_ref().map_or_else(Error::to_string, |()| format!("{passed} kernels, all passed"));
+        console.result(format!("{text}, in {}", duration(time)))?;
+    }
+    verdict
+}
+
+fn verdict(kernels: usize, failed: usize, problems: &[Problem]) -> Result<()> {
+    match (failed, problems) {
+        (0, []) => Ok(()),
+        (0, problems) => Err(Error::Failed(format!("{} checks did not get to their end", problems.len()))),
+        _ => Err(Error::Failed(format!("{failed} of {kernels} kernels failed"))),
+    }
+}
+
+fn lines(stem: &str, findings: Findings) -> Vec<Line> {
+    let line = |(kernel, finding): (String, osp::selftest::Finding)| Line {
+        stem: stem.to_owned(),
+        kernel,
+        cases: finding.cases,
+        worst: finding.worst,
+        wrong: finding.failed,
+        failure: finding.failure,
+    };
+    findings.into_iter().map(line).collect()
+}
+
+/// A line a kernel, and one for each check that could not go on.
+fn print(lines: &[Line], problems: &[Problem], console: &Console) -> Result<()> {
+    if console.json() {
+        return Ok(());
+    }
+    for Line { kernel, cases, worst, wrong, failure, .. } in lines {
+        match failure {
+            Some(failure) => {
+                let fail = console.coloured("FAIL", Colour::Red);
+                console.result(format!("{fail}  {kernel:<40}  {wrong} wrong: {}", cut(failure)))?;
+            }
+            None if console.quiet() => {}
+            None => {
+                let pass = console.coloured("pass", Colour::Green);
+                console.result(format!("{pass}  {kernel:<40}  {worst:.2} of allowed, {cases:>3} cases"))?;
+            }
+        }
+    }
+    problems.iter().try_for_each(|Problem { stem, check, problem }| {
+        let fail = console.coloured("FAIL", Colour::Red);
+        console.result(format!("{fail}  {stem}, {check}: {}", cut(problem)))
+    })
+}
+
+/// The start of a message, and its end: cases are long, and what is wrong stands behind them.
+fn cut(text: &str) -> String {
+    const ENDS: usize = 150;
+    let characters: Vec<char> = text.chars().collect();
+    if characters.len() <= 2 * ENDS {
+        return text.to_owned();
+    }
+    let [start, end] = [&characters[..ENDS], &characters[characters.len() - ENDS..]].map(String::from_iter);
+    format!("{start} … {end}")
+}
+
+/// Tests one file in this process.
+fn here(args: &Args, first: usize, console: &Console) -> Result<()> {
+    let [stem] = &args.stems[..] else { return Err(Error::Usage("--here takes one file of kernels".into())) };
+    match args.device {
+        Where::Cuda => {
+            let driver = Arc::new(Driver::open()?);
+            let name = driver.name();
+            tell(stem, first, name, quick_or_not(Trial::new(&driver), args), console)
+        }
+        Where::Emulated => {
+            let seeds: &[u64] = if args.quick { &[1] } else { &[0, 1, 2] };
+            let name = Emulated::new(0).name();
+            tell(stem, first, name, quick_or_not(Trial::emulated(seeds), args), console)
+        }
+    }
+}
+
+fn quick_or_not<D: Device>(trial: Trial<D>, args: &Args) -> Trial<D> {
+    if args.quick { trial.quick() } else { trial }
+}
+
+/// Runs a file's checks, each event on a line of its own.
+fn tell<D: Device>(stem: &str, first: usize, device: String, mut trial: Trial<D>, console: &Console) -> Result<()> {
+    console.json_result(&Event::Device(device))?;
+    let checks = checks::<D>(stem).expect("the command line takes no others");
+    for (number, check) in checks.iter().enumerate().skip(first) {
+        console.json_result(&Event::Begin { number, check: check.name.to_owned() })?;
+        let outcome = check.run(&mut trial);
+        console.json_result(&Event::Found(trial.findings().clone()))?;
+        match outcome {
+            Ok(()) => {}
+            // Whatever is found from here on would say nothing of the kernels.
+            Err(error @ Error::Device(_)) => return Err(error),
+            Err(error) => console.json_result(&Event::Problem(error.to_string()))?,
+        }
+    }
+    console.json_result(&Event::End)
+}

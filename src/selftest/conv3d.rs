@@ -1,0 +1,298 @@
+//! `kernels/conv3d.cu`: every way of bringing the input with every width of tile, borders of all kinds, what is fused, and
+//! videos that are computed in chunks of time.
+
+use super::trial::{Body, Trial, ensure, ensure_same, host};
+use super::values::{half_values, rounded};
+use crate::backend::{Backend, DeviceBuffer};
+use crate::cpu::Cpu;
+use crate::cuda::Half;
+use crate::cuda::device::Device;
+use crate::error::Result;
+use crate::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
+use crate::ops::groupnorm::Moments;
+use crate::weights::Tensor;
+
+/// What frames hold that must not be touched.
+const BEFORE: f32 = 7.0;
+/// So many frames that the tiles of one suffice for kernels with wide tiles; few of them are computed.
+const MANY: usize = 264;
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    op: Conv3d,
+    bias: bool,
+    other: bool,
+}
+
+/// The plain convolution, with bias.
+fn plain(size: [usize; 3], channels: [usize; 2], kernel: [usize; 3]) -> Case {
+    let [frames, height, width] = size;
+    Case { op: Conv3d::new(frames, height, width, channels[0], channels[1], kernel), bias: true, other: false }
+}
+
+impl Case {
+    fn change(self, change: impl Fn(Conv3d) -> Conv3d) -> Self {
+        Self { op: change(self.op), ..self }
+    }
+
+    fn groups(self, moment_groups: usize) -> Self {
+        self.change(|op| Conv3d { moment_groups, ..op })
+    }
+
+    fn only(self, start: usize, end: usize) -> Self {
+        self.change(|op| Conv3d { only: Some([start, end]), ..op })
+    }
+
+    fn half_size(self) -> Self {
+        self.change(|op| Conv3d { stride: [1, 2], padding: SpacePadding::RightBottom, ..op })
+    }
+
+    fn twice_size(self) -> Self {
+        self.change(|op| Conv3d { upsample: true, ..op })
+    }
+
+    fn half_rate(self) -> Self {
+        self.change(|op| Conv3d { stride: [2, op.stride[1]], ..op })
+    }
+
+    fn mixed(self) -> Self {
+        let op = Conv3d { conv_scale: 0.75, other_scale: -0.5, ..self.op };
+        Self { op, bias: self.bias, other: true }
+    }
+
+    /// The output, and the moments where the backend keeps them, of the convolution in these chunks of time.
+    fn chunks<B: Backend>(&self, backend: &B, half: Half, chunks: &[[usize; 2]]) -> Result<[Vec<f32>; 2]> {
+        let op = &self.op;
+        let [kt, kh, kw] = op.kernel;
+        let x = backend.upload(&half_values(1, op.frames * op.height * op.width * op.cin, half))?;
+        let depth = kt * kh * kw * op.cin;
+        // Of a size that gives sums about as large as one.
+        let scale = 3.0 / (depth as f32).sqrt();
+        let weight: Vec<f32> = half_values(2, op.cout * depth, half).iter().map(|value| value * scale).collect();
+        let weight = Tensor::from_f32(&[op.cout, kt, kh, kw, op.cin], &rounded(&weight, half));
+        let weight = backend.weight(vec![weight])?;
+        let bias = Tensor::from_f32(&[op.cout], &half_values(3, op.cout, half));
+        let bias = self.bias.then(|| backend.weight(vec![bias])).transpose()?;
+        let len = op.out_shape().iter().product();
+        let other = self.other.then(|| backend.upload(&half_values(4, len, half))).transpose()?;
+        let mut out = backend.upload(&vec![BEFORE; len])?;
+        let moments = || {
+            let len = backend.alloc_moments(&op.moments(op.out_shape()[0]))?.len();
+            backend.upload_f32(&vec![BEFORE; len])
+        };
+        let mut moments = (op.moment_groups > 0).then(moments).transpose()?;
+        for &chunk in chunks {
+            let op = Conv3d { only: Some(chunk), ..*op };
+            let extras = ConvExtras { bias: bias.as_ref(), other: other.as_ref(), moments: moments.as_mut() };
+            backend.conv3d(&op, &x, &weight, extras, &mut out)?;
+        }
+        let moments = moments.map_or(Ok(Vec::new()), |moments| host(backend, &moments))?;
+        Ok([host(backend, &out)?, moments])
+    }
+
+    /// The moments must be those of the output as it is stored.
+    fn check_moments(&self, out: &[f32], moments: &[f32]) -> Result<()> {
+        let Moments { frames, positions, channels, groups } = self.op.moments(self.op.out_shape()[0]);
+        let (slabs, width) = (self.op.moments(self.op.out_shape()[0]).slabs(), channels / groups);
+        for (i, found) in moments[..2 * frames * slabs * groups].chunks(2).enumerate() {
+            let (frame, slab, group) = (i / groups / slabs, i / groups % slabs, i % groups);
+            if !self.op.computed().contains(&frame) {
+                ensure(found == [BEFORE; 2], || {
+                    format!("moments of frame {frame}, which was not asked for: {found:?}")
+                })?;
+                continue;
+            }
+            let slab_positions = slab * Moments::SLAB..positions.min((slab + 1) * Moments::SLAB);
+            let members = slab_positions.flat_map(|position| {
+                let at = (frame * positions + position) * channels + group * width;
+                out[at..at + width].iter().map(|&value| f64::from(value))
+            });
+            let count = members.clone().count() as f64;
+            let mean = members.clone().sum::<f64>() / count;
+            let m2 = members.map(|value| (value - mean).powi(2)).sum::<f64>();
+            let typical = (m2 / count).sqrt() + mean.abs();
+            let error = [f64::from(found[0]) - mean, (f64::from(found[1]) - m2) / count];
+            let close = error[0].abs() <= 1e-5 * typical && error[1].abs() <= 1e-5 * typical * typical;
+            ensure(close, || {
+                format!("moments of frame {frame}, slab {slab}, group {group}: {found:?}, not {mean} and {m2}")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Body for Case {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
+        let computed = self.op.computed();
+        let [out, moments] = self.chunks(backend, half, &[[computed.start, computed.end]])?;
+        let frame = out.len() / self.op.out_shape()[0];
+        let untouched = |values: &[f32]| values.iter().all(|&value| value == BEFORE);
+        let others = untouched(&out[..computed.start * frame]) && untouched(&out[computed.end * frame..]);
+        ensure(others, || "frames that were not asked for have changed".into())?;
+        // The CPU keeps them in another form.
+        if !moments.is_empty() && !backend.name().starts_with("cpu") {
+            self.check_moments(&out, &moments)?;
+        }
+        Ok(out)
+    }
+}
+
+fn check<D: Device>(trial: &mut Trial<D>, cases: impl IntoIterator<Item = Case>) -> Result<()> {
+    cases.into_iter().try_for_each(|case| trial.against_the_cpu(&case))
+}
+
+fn windows_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    check(
+        trial,
+        [
+            plain([2, 5, 9], [8, 64], [3, 3, 3]).groups(32).mixed(),
+            plain([1, 16, 16], [64, 32], [3, 3, 3]).groups(32),
+            // The most rows that a window can hold.
+            plain([1, 30, 9], [8, 64], [1, 3, 3]).groups(8),
+            plain([1, 3, 300], [8, 40], [1, 3, 3]),
+            plain([5, 5, 10], [32, 64], [3, 3, 3]).groups(32).mixed().half_rate(),
+            plain([2, 5, 7], [40, 32], [1, 3, 3]).groups(32).twice_size(),
+            plain([2, 8, 16], [160, 13], [1, 1, 3]).groups(1),
+        ],
+    )
+}
+
+fn wide_tiles_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    check(
+        trial,
+        [
+            plain([MANY, 9, 16], [40, 128], [1, 3, 3]).groups(32).only(5, 6),
+            plain([MANY, 5, 9], [8, 250], [3, 3, 3]).mixed().only(0, 1),
+            plain([MANY, 5, 9], [32, 96], [3, 3, 3]).groups(32).mixed().only(1, 2),
+            plain([MANY, 2, 40], [8, 192], [3, 3, 3]).groups(32).only(MANY - 1, MANY),
+            plain([MANY, 5, 7], [8, 160], [1, 3, 3]).groups(32).twice_size().only(7, 8),
+            plain([MANY, 16, 33], [16, 128], [1, 3, 3]).groups(32).mixed().half_size().only(7, 8),
+        ],
+    )
+}
+
+fn few_output_channels_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    check(
+        trial,
+        [
+            plain([2, 33, 9], [32, 3], [3, 3, 3]),
+            plain([1, 16, 16], [128, 3], [3, 3, 3]),
+            plain([5, 5, 10], [8, 8], [3, 3, 3]).groups(8).mixed(),
+            plain([2, 6, 12], [96, 6], [1, 3, 3]).groups(2).mixed(),
+            plain([2, 3, 5], [16, 4], [1, 3, 3]).twice_size(),
+        ],
+    )
+}
+
+fn strides_and_other_kernels_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    check(
+        trial,
+        [
+            plain([2, 16, 33], [32, 64], [1, 3, 3]).groups(32).half_size(),
+            plain([1, 5, 7], [64, 32], [1, 3, 3]).half_size(),
+            plain([2, 5, 7], [8, 8], [1, 1, 1]),
+            plain([1, 16, 16], [128, 64], [1, 1, 1]).groups(32).mixed(),
+            plain([5, 5, 7], [24, 96], [3, 1, 1]).groups(32),
+            // Rows too short for windows.
+            plain([5, 5, 7], [32, 32], [3, 3, 3]).groups(32).mixed().half_rate(),
+            plain([1, 1, 1], [160, 3], [3, 3, 3]),
+            plain([2, 4, 6], [8, 12], [2, 4, 5]).twice_size().half_size(),
+            Case { bias: false, ..plain([2, 9, 20], [8, 16], [1, 5, 5]) },
+        ],
+    )
+}
+
+fn odd_input_channels_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    check(
+        trial,
+        [
+            plain([2, 5, 7], [3, 128], [1, 3, 3]).groups(32),
+            plain([2, 12, 16], [3, 32], [3, 3, 3]).groups(32),
+            plain([5, 5, 7], [4, 64], [3, 3, 3]).groups(32).mixed().half_rate(),
+            plain([2, 33, 9], [4, 4], [1, 1, 1]),
+            plain([2, 9, 8], [7, 13], [2, 3, 5]).groups(13).half_size().half_rate(),
+            plain([1, 5, 7], [12, 9], [1, 3, 3]).twice_size().groups(3),
+        ],
+    )
+}
+
+fn chunks_of_time_are_bit_for_bit_the_whole<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for case in [
+        plain([5, 9, 16], [8, 64], [3, 3, 3]).groups(32).mixed(),
+        plain([9, 5, 7], [16, 32], [3, 3, 3]).groups(32).half_rate(),
+        plain([5, 5, 7], [4, 8], [3, 3, 3]).groups(4),
+        plain([5, 5, 9], [8, 3], [3, 3, 3]),
+    ] {
+        trial.each(&case, |kernels, half| {
+            let whole = case.chunks(kernels, half, &[[0, 5]])?;
+            let chunks = case.chunks(kernels, half, &[[0, 1], [1, 3], [3, 3], [3, 5]])?;
+            ensure_same(&chunks[0], &whole[0], &"chunks of time")?;
+            ensure_same(&chunks[1], &whole[1], &"their moments")
+        })?;
+    }
+    Ok(())
+}
+
+fn a_sum_is_the_same_in_small_tiles_and_in_wide_ones<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    trial.each(&[1, MANY], |kernels, half| {
+        let first_frame = |frames: usize| {
+            let case = plain([frames, 15, 9], [40, 128], [1, 3, 3]).groups(32);
+            let [out, moments] = case.chunks(kernels, half, &[[0, 1]])?;
+            let moments = &moments[..case.op.moments(1).elements()];
+            Ok([&out[..15 * 9 * 128], moments].concat())
+        };
+        let wide: Result<Vec<f32>> = first_frame(MANY);
+        ensure_same(&first_frame(1)?, &wide?, &"the first frame")
+    })
+}
+
+/// The last frames of a convolution, from no more of the input than they depend on, to the end of another buffer, with the
+/// other summand at the start of one; the CPU and the kernels.
+fn a_stretch_is_the_same_from_its_own_history<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for case in [
+        plain([7, 6, 10], [8, 64], [3, 3, 3]).groups(32).mixed(),
+        plain([6, 3, 4], [4, 8], [3, 3, 3]).groups(4).mixed(),
+    ] {
+        stretch(&Cpu::new(), case.op, Half::F16)?;
+        trial.each(&case, |kernels, half| stretch(kernels, case.op, half))?;
+    }
+    Ok(())
+}
+
+fn stretch<B: Backend>(backend: &B, op: Conv3d, half: Half) -> Result<()> {
+    let [frames, rest] = [op.frames, 3];
+    let [x_frame, out_frame] = [op.height * op.width * op.cin, op.out_shape()[1..].iter().product::<usize>()];
+    let (x, other) = (half_values(1, frames * x_frame, half), half_values(4, frames * out_frame, half));
+    let [kt, kh, kw] = op.kernel;
+    let weight = half_values(2, op.cout * kt * kh * kw * op.cin, half);
+    let weight = backend.weight(vec![Tensor::from_f32(&[op.cout, kt, kh, kw, op.cin], &weight)])?;
+    let convolve = |op: Conv3d, x: &[f32], other: &[f32], room: usize| -> Result<[Vec<f32>; 2]> {
+        let mut out = backend.upload(&vec![BEFORE; room * out_frame])?;
+        let mut moments = backend.alloc_moments(&op.moments(room))?;
+        let (x, other) = (backend.upload(x)?, backend.upload(other)?);
+        let extras = ConvExtras { bias: None, other: Some(&other), moments: Some(&mut moments) };
+        backend.conv3d(&op, &x, &weight, extras, &mut out)?;
+        let words = moments.len() / room;
+        Ok([host(backend, &out)?, host(backend, &moments)?[(room - rest) * words..].to_vec()])
+    };
+    let [whole, moments] = convolve(op, &x, &other, frames)?;
+    let from = frames - rest;
+    let x = &x[(from + 1 - kt) * x_frame..];
+    let only = Some([kt - 1, kt - 1 + rest]);
+    let op = Conv3d { frames: kt - 1 + rest, only, out_at: Some(2), other_at: Some(0), ..op };
+    let [stretch, of_stretch] = convolve(op, x, &other[from * out_frame..], 2 + rest)?;
+    ensure_same(&stretch[2 * out_frame..], &whole[from * out_frame..], &"the last frames")?;
+    ensure(stretch[..2 * out_frame].iter().all(|&value| value == BEFORE), || "frames in front have changed".into())?;
+    ensure_same(&of_stretch, &moments, &"moments of the last frames")
+}
+
+checks! {
+    windows_agree_with_the_cpu,
+    wide_tiles_agree_with_the_cpu,
+    few_output_channels_agree_with_the_cpu,
+    strides_and_other_kernels_agree_with_the_cpu,
+    odd_input_channels_agree_with_the_cpu,
+    chunks_of_time_are_bit_for_bit_the_whole,
+    a_sum_is_the_same_in_small_tiles_and_in_wide_ones,
+    a_stretch_is_the_same_from_its_own_history,
+}

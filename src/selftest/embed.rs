@@ -1,0 +1,70 @@
+//! `kernels/embed.cu`: rows by vectors and ragged; positions, frames and modulations added.
+
+use super::trial::{Body, Trial, host};
+use super::values::half_values;
+use crate::backend::Backend;
+use crate::cuda::Half;
+use crate::cuda::device::Device;
+use crate::error::Result;
+use crate::ops::embed::{AddRows, Embedding};
+use crate::weights::Tensor;
+
+#[derive(Clone, Debug)]
+struct LookUp {
+    ids: Vec<u32>,
+    channels: usize,
+}
+
+const VOCABULARY: usize = 23;
+
+impl Body for LookUp {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
+        let Self { ids, channels } = self;
+        let table = Tensor::from_f32(&[VOCABULARY, *channels], &half_values(1, VOCABULARY * channels, half));
+        let table = backend.weight(vec![table])?;
+        let op = Embedding { tokens: ids.len(), vocabulary: VOCABULARY, channels: *channels };
+        let mut out = backend.alloc(ids.len() * channels)?;
+        backend.embedding(&op, ids, &table, &mut out)?;
+        host(backend, &out)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Addition(AddRows);
+
+impl Body for Addition {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
+        let Self(op) = self;
+        let table = backend.upload(&half_values(1, op.rows * op.channels, half))?;
+        let len = op.outer * op.rows * op.inner * op.channels;
+        let mut x = backend.upload(&half_values(2, len, half))?;
+        backend.add_rows(op, &table, &mut x)?;
+        host(backend, &x)
+    }
+}
+
+fn embedding_copies_rows<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for channels in [7, 8, 144, 1152, 1153] {
+        for ids in [vec![], vec![22], vec![0, 22, 5, 5, 13, 0, 1]] {
+            let case = LookUp { ids, channels };
+            trial.exactly_the_cpu(&case)?;
+        }
+    }
+    Ok(())
+}
+
+fn add_rows_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for channels in [7, 8, 144, 1152] {
+        // Spatial positions, frames, a modulation, all at once.
+        for [outer, rows, inner] in [[3, 10, 1], [2, 5, 6], [2, 1, 1], [1, 1, 1], [2, 3, 4]] {
+            let case = Addition(AddRows { outer, rows, inner, channels });
+            trial.against_the_cpu(&case)?;
+        }
+    }
+    Ok(())
+}
+
+checks! {
+    embedding_copies_rows,
+    add_rows_agrees_with_the_cpu,
+}

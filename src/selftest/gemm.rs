@@ -1,0 +1,196 @@
+//! `kernels/gemm.cu`: every activation with every store, tiles that the matrices fill and tiles that they do not.
+
+use super::trial::{Body, Kernels, Trial, ensure_same, host};
+use super::values::{half_values, rounded};
+use crate::backend::Backend;
+use crate::cuda::device::Device;
+use crate::cuda::{Half, Weight};
+use crate::error::Result;
+use crate::ops::gemm::{Activation, Linear, Part, Store};
+use crate::weights::Tensor;
+
+const ACTIVATIONS: [Activation; 4] =
+    [Activation::None, Activation::Silu, Activation::GeluTanh, Activation::GatedGeluTanh];
+
+/// What a case stores. `gap` elements lie before the first sample's gate, and between one sample's and the next.
+#[derive(Clone, Copy, Debug)]
+enum Storing {
+    Overwrite,
+    Add,
+    AddGated { gap: usize },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    sizes: [usize; 3],
+    activation: Activation,
+    storing: Storing,
+    bias: bool,
+    /// The weight arrives in this many stacked tensors.
+    parts: usize,
+}
+
+impl Case {
+    /// Samples that share out the rows between them.
+    fn samples(&self) -> usize {
+        [5, 2].into_iter().find(|&samples| self.sizes[0].is_multiple_of(samples)).unwrap_or(1)
+    }
+
+    fn op(&self) -> Linear {
+        let [rows, inner, outer] = self.sizes;
+        let store = match self.storing {
+            Storing::Overwrite => Store::Overwrite,
+            Storing::Add => Store::Add,
+            Storing::AddGated { gap } => {
+                Store::AddGated { rows_per_gate: rows / self.samples(), gate_stride: outer + gap, gate_offset: gap }
+            }
+        };
+        Linear::new(rows, inner, outer).activation(self.activation).store(store)
+    }
+}
+
+impl Body for Case {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
+        let (op, [rows, inner, outer]) = (self.op(), self.sizes);
+        let x = backend.upload(&half_values(1, rows * inner, half))?;
+        let weight = backend.weight(stacked(op.weight_rows(), inner, self.parts, half))?;
+        let bias = Tensor::from_f32(&[op.weight_rows()], &half_values(3, op.weight_rows(), half));
+        let bias = self.bias.then(|| backend.weight(vec![bias])).transpose()?;
+        let gate = match self.storing {
+            Storing::AddGated { gap } => Some(backend.upload(&half_values(4, self.samples() * (outer + gap), half))?),
+            Storing::Overwrite | Storing::Add => None,
+        };
+        let mut out = match self.storing {
+            Storing::Overwrite => backend.alloc(rows * outer)?,
+            Storing::Add | Storing::AddGated { .. } => backend.upload(&half_values(5, rows * outer, half))?,
+        };
+        backend.linear(&op, &x, &weight, bias.as_ref(), gate.as_ref(), &mut out)?;
+        host(backend, &out)
+    }
+}
+
+/// A weight of `n` rows in `parts` tensors, of a size that gives sums about as large as one.
+fn stacked(n: usize, inner: usize, parts: usize, half: Half) -> Vec<Tensor> {
+    let scale = 3.0 / (inner as f32).sqrt();
+    let values: Vec<f32> = half_values(2, n * inner, half).iter().map(|value| value * scale).collect();
+    let values = rounded(&values, half);
+    let part = |rows: &[f32]| Tensor::from_f32(&[rows.len() / inner, inner], rows);
+    values.chunks(n.div_ceil(parts) * inner).map(part).collect()
+}
+
+/// Every activation × store × bias or none; `sizes(i)` are those of case i.
+fn check<D: Device>(trial: &mut Trial<D>, sizes: impl Fn(usize) -> [usize; 3]) -> Result<()> {
+    let mut count = 0;
+    for activation in ACTIVATIONS {
+        // Gates on multiples of sixteen bytes, and not.
+        for storing in [Storing::Overwrite, Storing::Add, Storing::AddGated { gap: 8 }, Storing::AddGated { gap: 3 }] {
+            for bias in [true, false] {
+                let case = Case { sizes: sizes(count), activation, storing, bias, parts: 1 };
+                trial.against_the_cpu(&case)?;
+                count += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Case i walks through each list at its own pace, so that combinations differ from case to case.
+fn ragged_sizes(rows: &[usize], inner: &[usize], outer: &[usize]) -> impl Fn(usize) -> [usize; 3] {
+    move |i| [rows[i % rows.len()], inner[i % inner.len()], outer[(i + i / rows.len()) % outer.len()]]
+}
+
+fn few_rows_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    // From one slice to more than all stages; columns that end within sixteen bytes.
+    check(trial, ragged_sizes(&[1, 2, 17, 64, 65, 130, 300], &[8, 40, 72, 144, 256], &[8, 24, 96, 144, 256, 130, 7]))
+}
+
+fn many_rows_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    // More rows of tiles than a band has; again from one slice to more than all stages.
+    check(trial, ragged_sizes(&[1025, 1030, 1152], &[8, 40, 72, 32, 136], &[8, 7, 40, 136]))
+}
+
+fn odd_inner_sizes_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    check(trial, ragged_sizes(&[1, 17, 130], &[45, 7, 1, 131], &[24, 7, 96, 64, 130]))
+}
+
+fn the_weight_may_come_in_parts<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for (parts, activation) in [(3, Activation::None), (2, Activation::GatedGeluTanh)] {
+        let case = Case { sizes: [17, 72, 48], activation, storing: Storing::Overwrite, bias: true, parts };
+        trial.against_the_cpu(&case)?;
+    }
+    Ok(())
+}
+
+fn a_row_is_the_same_among_few_and_among_many<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    let [inner, outer] = [136, 40];
+    // Small tiles against large ones.
+    let rows = [1, 1030];
+    let case = rows.map(|rows| Case {
+        sizes: [rows, inner, outer],
+        activation: Activation::Silu,
+        storing: Storing::Overwrite,
+        bias: true,
+        parts: 1,
+    });
+    trial.each(&case, |kernels, half| {
+        ensure_same(&case[0].run(kernels, half)?, &case[1].run(kernels, half)?[..outer], &"the first row")
+    })
+}
+
+fn parts_have_the_bits_of_the_whole<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    // Rows for large and for small tiles; columns with and without whole vectors; inner sizes for both ways of loading.
+    for sizes in [[1100, 40, 48], [96, 72, 40], [50, 45, 21]] {
+        trial.each(&sizes, |kernels, half| {
+            rows_in_parts(kernels, sizes, half)?;
+            columns_in_parts(kernels, sizes, half)
+        })?;
+    }
+    Ok(())
+}
+
+fn bias<D: Device>(kernels: &Kernels<D>, outer: usize, half: Half) -> Result<Weight<D::Memory>> {
+    kernels.weight(vec![Tensor::from_f32(&[outer], &half_values(3, outer, half))])
+}
+
+fn rows_in_parts<D: Device>(kernels: &Kernels<D>, [rows, inner, outer]: [usize; 3], half: Half) -> Result<()> {
+    let x = kernels.upload(&half_values(1, rows * inner, half))?;
+    let (weight, bias) = (kernels.weight(stacked(outer, inner, 1, half))?, bias(kernels, outer, half)?);
+    let gate = kernels.upload(&half_values(4, 2 * outer, half))?;
+    let store = Store::AddGated { rows_per_gate: rows / 2, gate_stride: outer, gate_offset: 0 };
+    let op = Linear::new(rows, inner, outer).store(store);
+    let before = half_values(5, rows * outer, half);
+    let mut whole = kernels.upload(&before)?;
+    kernels.linear(&op, &x, &weight, Some(&bias), Some(&gate), &mut whole)?;
+
+    let mut parts = kernels.upload(&before)?;
+    for part in [0..7, 7..rows / 2 + 3, rows / 2 + 3..rows] {
+        let op = Linear { rows: part.len(), ..op };
+        let op = op.part(Part { rows, x: part.start, out: part.start, weight: 0 });
+        kernels.linear(&op, &x, &weight, Some(&bias), Some(&gate), &mut parts)?;
+    }
+    ensure_same(&host(kernels, &parts)?, &host(kernels, &whole)?, &"rows")
+}
+
+fn columns_in_parts<D: Device>(kernels: &Kernels<D>, [rows, inner, outer]: [usize; 3], half: Half) -> Result<()> {
+    let x = kernels.upload(&half_values(1, rows * inner, half))?;
+    let (weight, bias) = (kernels.weight(stacked(outer, inner, 1, half))?, bias(kernels, outer, half)?);
+    let mut whole = kernels.alloc(rows * outer)?;
+    kernels.linear(&Linear::new(rows, inner, outer), &x, &weight, Some(&bias), None, &mut whole)?;
+
+    let first = outer / 3;
+    let columns = Linear::new(rows, inner, outer - first).part(Part { rows, x: 0, out: 0, weight: first });
+    let mut some = kernels.alloc(rows * (outer - first))?;
+    kernels.linear(&columns, &x, &weight, Some(&bias), None, &mut some)?;
+    let whole = host(kernels, &whole)?;
+    let expected: Vec<f32> = whole.chunks_exact(outer).flat_map(|row| row[first..].to_vec()).collect();
+    ensure_same(&host(kernels, &some)?, &expected, &"columns")
+}
+
+checks! {
+    few_rows_agree_with_the_cpu,
+    many_rows_agree_with_the_cpu,
+    odd_inner_sizes_agree_with_the_cpu,
+    the_weight_may_come_in_parts,
+    a_row_is_the_same_among_few_and_among_many,
+    parts_have_the_bits_of_the_whole,
+}

@@ -1,0 +1,178 @@
+//! `kernels/groupnorm.cu`: stretches and ragged, groups of every width in a vector, slabs and frames of any number, means
+//! far from zero, and videos in stretches of time.
+
+use super::trial::{Body, Trial, ensure, ensure_same, host};
+use super::values::{half_values, rounded};
+use crate::backend::Backend;
+use crate::cuda::Half;
+use crate::cuda::device::Device;
+use crate::error::Result;
+use crate::ops::groupnorm::{GroupNorm, Statistics};
+use crate::weights::Tensor;
+
+/// The norm of a video whose values lie about `mean`.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    whole: Statistics,
+    silu: bool,
+    mean: f32,
+}
+
+impl Case {
+    /// Values about a mean that differs by channel and frame.
+    fn video(&self, half: Half) -> Vec<f32> {
+        let Statistics { frames, positions, channels, .. } = self.whole;
+        let mut x = half_values(1, frames * positions * channels, half);
+        for (i, value) in x.iter_mut().enumerate() {
+            *value = 2.0 * *value + self.mean + (i % channels % 3) as f32 + (i / channels / positions % 2) as f32;
+        }
+        rounded(&x, half)
+    }
+
+    /// The norm of `x` in stretches of so many frames, each with moments of its own; one more frame of room than needed in
+    /// front of each input.
+    fn norm<B: Backend>(&self, backend: &B, x: &[f32], lengths: &[usize], half: Half) -> Result<Vec<f32>> {
+        let Statistics { positions, channels, groups, .. } = self.whole;
+        let vector = |seed| {
+            let tensor = Tensor::from_f32(&[channels], &half_values(seed, channels, half));
+            backend.weight(vec![tensor])
+        };
+        let (weight, bias, mut rest) = (vector(2)?, vector(3)?, x);
+        let mut stretches = Vec::new();
+        for &frames in lengths {
+            let (stretch, behind) = rest.split_at(frames * positions * channels);
+            rest = behind;
+            let op = self.whole.moments(frames);
+            let mut moments = backend.alloc_moments(&op)?;
+            backend.group_moments(&op, &backend.upload(stretch)?, &mut moments)?;
+            let room_in_front = [&vec![f32::NAN; positions * channels], stretch].concat();
+            stretches.push((backend.upload(&room_in_front)?, moments, frames));
+        }
+        let moments: Vec<_> = stretches.iter().map(|(_, moments, frames)| (moments, *frames)).collect();
+        let mut statistics = backend.alloc_statistics(&self.whole)?;
+        backend.group_statistics(&self.whole, &moments, &mut statistics)?;
+        let mut out = backend.alloc(x.len())?;
+        let mut at = 0;
+        for (x, _, frames) in &stretches {
+            let (frames, silu) = (*frames, self.silu);
+            let op = GroupNorm { frames, positions, channels, groups, silu, x_at: 1, out_at: at, video_at: at };
+            backend.group_norm(&op, x, &statistics, &weight, &bias, &mut out)?;
+            at += frames;
+        }
+        host(backend, &out)
+    }
+
+    fn per_frame(self) -> Self {
+        Self { whole: Statistics { per_frame: true, ..self.whole }, ..self }
+    }
+}
+
+impl Body for Case {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
+        self.norm(backend, &self.video(half), &[self.whole.frames], half)
+    }
+}
+
+fn norm([frames, positions, channels, groups]: [usize; 4]) -> Case {
+    Case {
+        whole: Statistics { frames, positions, channels, groups, eps: 1e-6, per_frame: false },
+        silu: true,
+        mean: 0.0,
+    }
+}
+
+/// One position, a slab and parts of one, many slabs; groups of 4, 8, 16, 2, 1, 3, 24 and 12 channels; several stretches.
+const SIZES: [[usize; 4]; 9] = [
+    [1, 1, 128, 32],
+    [3, 300, 128, 32],
+    [2, 128, 256, 32],
+    [2, 129, 512, 32],
+    [2, 140, 64, 32],
+    [1, 260, 32, 32],
+    [2, 70, 96, 32],
+    [1, 133, 120, 5],
+    [2, 50, 264, 22],
+];
+
+/// More than 32 slabs, more than 32 frames.
+const MANY: [[usize; 4]; 2] = [[1, 33 * 128 + 5, 16, 2], [35, 9, 32, 16]];
+
+/// Channels that are no whole vectors; groups that no stretch holds; more channels than threads.
+const RAGGED: [[usize; 4]; 5] = [[2, 200, 7, 7], [2, 150, 12, 3], [1, 70, 264, 1], [1, 20, 300, 2], [1, 19, 2056, 8]];
+
+fn group_norm_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for sizes in SIZES.iter().chain(&MANY).chain(&RAGGED) {
+        let case = norm(*sizes);
+        trial.against_the_cpu(&case)?;
+    }
+    for sizes in [[3, 300, 128, 32], [2, 150, 12, 3]] {
+        for case in [
+            norm(sizes).per_frame(),
+            Case { silu: false, ..norm(sizes).per_frame() },
+            Case { silu: false, ..norm(sizes) },
+        ] {
+            trial.against_the_cpu(&case)?;
+        }
+    }
+    Ok(())
+}
+
+fn a_mean_far_from_zero_does_not_cancel<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for sizes in [[3, 300, 128, 32], [2, 129, 512, 32], [2, 140, 64, 32], [2, 150, 12, 3]] {
+        let case = Case { silu: false, mean: 100.0, ..norm(sizes) };
+        trial.against_the_cpu(&case)?;
+    }
+    Ok(())
+}
+
+fn an_even_video_becomes_the_bias<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for sizes in [[2, 200, 128, 32], [2, 200, 12, 3]] {
+        let case = Case { silu: false, ..norm(sizes) };
+        trial.each(&case, |kernels, half| {
+            let found = case.norm(kernels, &vec![100.5; sizes[..3].iter().product()], &[2], half)?;
+            let bias = half_values(3, sizes[2], half);
+            let even = found.chunks_exact(sizes[2]).all(|position| position == bias);
+            ensure(even, || "an even video does not become the bias".into())
+        })?;
+    }
+    Ok(())
+}
+
+fn stretches_of_time_give_the_bits_of_the_whole<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for sizes in [[3, 300, 128, 32], [3, 50, 12, 3]] {
+        for case in [norm(sizes), norm(sizes).per_frame()] {
+            trial.each(&case, |kernels, half| {
+                let x = case.video(half);
+                let whole = case.norm(kernels, &x, &[3], half)?;
+                [&[1, 2][..], &[2, 1], &[1, 1, 1]]
+                    .iter()
+                    .try_for_each(|lengths| ensure_same(&case.norm(kernels, &x, lengths, half)?, &whole, lengths))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn a_frame_by_itself_gets_the_bits_it_gets_among_others<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for sizes in [[3, 300, 128, 32], [3, 50, 12, 3]] {
+        let case = norm(sizes).per_frame();
+        let alone = norm([1, sizes[1], sizes[2], sizes[3]]);
+        trial.each(&case, |kernels, half| {
+            let x = case.video(half);
+            let mut frames = Vec::new();
+            for frame in x.chunks_exact(sizes[1] * sizes[2]) {
+                frames.extend(alone.norm(kernels, frame, &[1], half)?);
+            }
+            ensure_same(&case.norm(kernels, &x, &[3], half)?, &frames, &"frames by themselves")
+        })?;
+    }
+    Ok(())
+}
+
+checks! {
+    group_norm_agrees_with_the_cpu,
+    a_mean_far_from_zero_does_not_cancel,
+    an_even_video_becomes_the_bias,
+    stretches_of_time_give_the_bits_of_the_whole,
+    a_frame_by_itself_gets_the_bits_it_gets_among_others,
+}

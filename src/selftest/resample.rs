@@ -1,0 +1,100 @@
+//! `kernels/resample.cu`: any number of frames, by vectors and ragged.
+
+use super::trial::{Body, Trial, host};
+use super::values::half_values;
+use crate::backend::Backend;
+use crate::cuda::Half;
+use crate::cuda::device::Device;
+use crate::error::Result;
+use crate::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
+
+#[derive(Clone, Copy, Debug)]
+enum Case {
+    Average(TimeAverage),
+    Double(TimeDouble),
+    Regroup(RegroupFrames),
+}
+
+impl Body for Case {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
+        let x = |len| backend.upload(&half_values(1, len, half));
+        let out = |len| backend.alloc(len);
+        let out = match self {
+            Self::Average(op) => {
+                let mut out = out(op.out_frames() * op.frame_len)?;
+                backend.time_average(op, &x(op.frames * op.frame_len)?, &mut out)?;
+                out
+            }
+            Self::Double(op) => {
+                let mut out = out(op.out_frames() * op.frame_len)?;
+                backend.time_double(op, &x(op.frames * op.frame_len)?, &mut out)?;
+                out
+            }
+            Self::Regroup(op) => {
+                let len = op.frames * op.positions * op.channels;
+                let mut out = out(len)?;
+                backend.regroup_frames(op, &x(len)?, &mut out)?;
+                out
+            }
+        };
+        host(backend, &out)
+    }
+}
+
+/// Whole vectors, fewer and more than a block's; single elements, fewer and more.
+const FRAME_LENS: [usize; 4] = [8, 264 * 8, 7, 259];
+
+fn time_average_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for frames in (1..=10).chain([17]) {
+        for frame_len in FRAME_LENS {
+            let case = Case::Average(TimeAverage { frames, frame_len });
+            trial.against_the_cpu(&case)?;
+        }
+    }
+    Ok(())
+}
+
+fn time_double_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for frames in (1..=6).chain([8, 9]) {
+        for frame_len in FRAME_LENS {
+            let case = Case::Double(TimeDouble { frames, frame_len });
+            trial.against_the_cpu(&case)?;
+        }
+    }
+    Ok(())
+}
+
+fn the_first_frame_keeps_its_bits<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    let case = Case::Double(TimeDouble { frames: 1, frame_len: 24 });
+    trial.exactly_the_cpu(&case)
+}
+
+fn regroup<D: Device>(trial: &mut Trial<D>, sizes: &[[usize; 3]]) -> Result<()> {
+    for &[frames, positions, channels] in sizes {
+        for inverse in [false, true] {
+            let case = Case::Regroup(RegroupFrames { frames, positions, channels, inverse });
+            trial.exactly_the_cpu(&case)?;
+        }
+    }
+    Ok(())
+}
+
+fn regroup_frames_moves_vectors<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    regroup(trial, &[[1, 3, 8], [2, 2, 16], [5, 3, 64], [17, 2, 136], [3, 1, 2056]])?;
+    // Several stretches of a position, the last one shorter.
+    regroup(trial, &[[17, 2, 1024], [65, 1, 264]])
+}
+
+fn regroup_frames_moves_single_elements<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    regroup(trial, &[[1, 3, 7], [5, 3, 12], [17, 2, 9]])?;
+    // More frames than a block's memory holds vectors of.
+    regroup(trial, &[[1700, 1, 8]])
+}
+
+checks! {
+    time_average_agrees_with_the_cpu,
+    time_double_agrees_with_the_cpu,
+    the_first_frame_keeps_its_bits,
+    regroup_frames_moves_vectors,
+    regroup_frames_moves_single_elements,
+}

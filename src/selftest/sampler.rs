@@ -1,0 +1,116 @@
+//! `kernels/sampler.cu`: every number of terms, every mix of f32 and 16-bit buffers. The sum is that of the CPU to the
+//! bit, rounded once where the output is 16-bit.
+
+use super::trial::{Body, Trial, ensure, host};
+use super::values::{half_values, values};
+use crate::backend::Backend;
+use crate::cuda::Half;
+use crate::cuda::device::Device;
+use crate::error::Result;
+use crate::ops::sampler::Combine;
+
+/// Which buffers are f32: bit `i` for input `i`, bit 8 for the output.
+type Singles = u32;
+
+#[derive(Clone, Debug)]
+struct Case {
+    len: usize,
+    coefficients: Vec<f32>,
+    clamp: Option<f32>,
+    singles: Singles,
+}
+
+impl Case {
+    fn input(&self, term: usize, half: Half) -> Vec<f32> {
+        let seed = term as u64 + 1;
+        let mut x = if self.single(term) { values(seed, self.len) } else { half_values(seed, self.len, half) };
+        // A product of −0, which added to zero is +0.
+        x[0] = 0.0;
+        x
+    }
+
+    fn single(&self, place: usize) -> bool {
+        self.singles >> place & 1 == 1
+    }
+
+    /// The sum is that of the CPU to the bit, rounded once where the output is 16-bit.
+    fn check<D: Device>(&self, trial: &mut Trial<D>) -> Result<()> {
+        if self.single(8) { trial.exactly_the_cpu(self) } else { trial.exactly_the_cpu_rounded(self) }
+    }
+}
+
+impl Body for Case {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
+        let upload = |term| {
+            let x = self.input(term, half);
+            if self.single(term) { backend.upload_f32(&x) } else { backend.upload(&x) }
+        };
+        let inputs: Vec<B::Buffer> = (0..self.coefficients.len()).map(upload).collect::<Result<_>>()?;
+        let mut out = if self.single(8) { backend.alloc_f32(self.len) } else { backend.alloc(self.len) }?;
+        let op = Combine { len: self.len, coefficients: &self.coefficients, clamp: self.clamp };
+        backend.combine(&op, &inputs.iter().collect::<Vec<_>>(), &mut out)?;
+        host(backend, &out)
+    }
+}
+
+fn coefficients(terms: usize) -> Vec<f32> {
+    values(77, terms).iter().map(|x| 3.0 * x).collect()
+}
+
+const ALL: Singles = 0x1FF;
+
+fn states_are_combined_to_the_bit<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for terms in 1..=8 {
+        for len in [1, 7, 256, 1028, 1030] {
+            for clamp in [None, Some(0.75)] {
+                Case { len, coefficients: coefficients(terms), clamp, singles: ALL }.check(trial)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn buffers_of_both_precisions_mix<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for terms in [1, 2, 5, 8] {
+        for len in [31, 64] {
+            // None, the output alone, the inputs alone, every other one, the last input and the output.
+            for singles in [0, 0x100, 0xFF, 0x155, 0x0AA, 0x180] {
+                Case { len, coefficients: coefficients(terms), clamp: Some(1.5), singles }.check(trial)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn a_product_of_minus_zero_becomes_zero<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for singles in [ALL, 0] {
+        Case { len: 4, coefficients: vec![-1.0], clamp: None, singles }.check(trial)?;
+    }
+    Ok(())
+}
+
+fn the_clamp_passes_nan_and_stops_infinities<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    let x = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.5];
+    trial.each(&x, |kernels, _| {
+        let mut out = kernels.alloc_f32(4)?;
+        let op = Combine { len: 4, coefficients: &[1.0], clamp: Some(2.0) };
+        kernels.combine(&op, &[&kernels.upload_f32(&x)?], &mut out)?;
+        let out = host(kernels, &out)?;
+        ensure(out[0].is_nan() && out[1..] == [2.0, -2.0, 0.5], || format!("{out:?}"))
+    })
+}
+
+fn nothing_is_combined_without_elements<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    trial.each(&"no elements", |kernels, _| {
+        let op = Combine { len: 0, coefficients: &[1.0], clamp: None };
+        kernels.combine(&op, &[&kernels.upload_f32(&[])?], &mut kernels.alloc_f32(0)?)
+    })
+}
+
+checks! {
+    states_are_combined_to_the_bit,
+    buffers_of_both_precisions_mix,
+    a_product_of_minus_zero_becomes_zero,
+    the_clamp_passes_nan_and_stops_infinities,
+    nothing_is_combined_without_elements,
+}

@@ -1,0 +1,152 @@
+//! `kernels/tile.cu`: boxes by vectors and ragged, into videos whose rest must stay; bytes of every value there is.
+
+use super::trial::{Body, Trial, host};
+use super::values::half_values;
+use crate::backend::Backend;
+use crate::cuda::Half;
+use crate::cuda::device::Device;
+use crate::error::Result;
+use crate::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox, ToBytes};
+use half::{bf16, f16};
+
+#[derive(Clone, Copy, Debug)]
+struct Case(CopyBox);
+
+impl Body for Case {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
+        let Self(op) = self;
+        let video = |seed, size: [usize; 3]| {
+            backend.upload(&half_values(seed, size.iter().product::<usize>() * op.channels, half))
+        };
+        let x = video(1, op.from.size)?;
+        let mut out = video(2, op.to.size)?;
+        backend.copy_box(op, &x, &mut out)?;
+        host(backend, &out)
+    }
+}
+
+/// A size of a video, and where in it a box starts.
+type Corner = ([usize; 3], [usize; 3]);
+
+fn check<D: Device>(trial: &mut Trial<D>, extent: [usize; 3], channels: usize, from: Corner, to: Corner) -> Result<()> {
+    let at = |(size, origin)| BoxAt { size, origin };
+    let case = Case(CopyBox { extent, channels, from: at(from), to: at(to) });
+    trial.exactly_the_cpu(&case)
+}
+
+fn copy_box_moves_vectors<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for channels in [8, 144, 1152] {
+        check(trial, [2, 3, 2], channels, ([3, 4, 5], [1, 1, 3]), ([2, 5, 3], [0, 2, 1]))?;
+    }
+    // Pixels of less than a vector, but lines that are whole vectors.
+    check(trial, [1, 5, 6], 4, ([2, 7, 8], [1, 2, 2]), ([1, 5, 10], [0, 0, 4]))?;
+    check(trial, [1; 3], 4096, ([2, 1, 1], [1, 0, 0]), ([1; 3], [0; 3]))
+}
+
+fn copy_box_moves_single_elements<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for channels in [1, 7, 1153] {
+        check(trial, [2, 3, 2], channels, ([3, 4, 5], [1, 1, 3]), ([2, 5, 3], [0, 2, 1]))?;
+    }
+    // One of the lines, the starts and the strides of either video is not whole vectors.
+    check(trial, [1, 5, 5], 4, ([2, 7, 8], [1, 2, 2]), ([1, 5, 10], [0, 0, 4]))?;
+    check(trial, [1, 5, 6], 4, ([2, 7, 8], [1, 2, 1]), ([1, 5, 10], [0, 0, 4]))?;
+    check(trial, [1, 5, 6], 4, ([2, 7, 8], [1, 2, 2]), ([1, 5, 10], [0, 0, 3]))?;
+    check(trial, [1, 5, 6], 4, ([2, 7, 9], [0, 2, 2]), ([1, 5, 10], [0, 0, 4]))?;
+    check(trial, [1, 5, 6], 4, ([2, 7, 8], [1, 2, 2]), ([1, 5, 11], [0, 0, 4]))
+}
+
+fn an_empty_box_changes_nothing<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    check(trial, [0, 3, 2], 8, ([1, 3, 2], [0; 3]), ([1, 3, 2], [0; 3]))
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Blend(BlendBox);
+
+impl Body for Blend {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
+        let Self(op) = self;
+        let video = |seed, size: [usize; 3]| {
+            backend.upload(&half_values(seed, size.iter().product::<usize>() * op.channels, half))
+        };
+        let mut tile = video(2, op.tile)?;
+        backend.blend_box(op, &video(1, op.neighbour)?, &mut tile)?;
+        host(backend, &tile)
+    }
+}
+
+fn blend<D: Device>(
+    trial: &mut Trial<D>,
+    neighbour: [usize; 3],
+    tile: [usize; 3],
+    channels: usize,
+    axis: BlendAxis,
+    blend: usize,
+) -> Result<()> {
+    let case = Blend(BlendBox { neighbour, tile, channels, axis, blend });
+    trial.against_the_cpu(&case)
+}
+
+fn blend_box_fades_rows_and_columns<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for axis in [BlendAxis::Rows, BlendAxis::Columns] {
+        // Vectors that cross pixels, and that do not.
+        blend(trial, [2, 16, 16], [2, 16, 16], 3, axis, 8)?;
+        blend(trial, [2, 9, 8], [1, 12, 16], 4, axis, 6)?;
+        blend(trial, [1, 5, 6], [3, 4, 5], 8, axis, 3)?;
+        blend(trial, [1, 5, 6], [3, 4, 5], 24, axis, 3)?;
+        blend(trial, [2, 64, 64], [2, 64, 64], 1, axis, 64)?;
+        // One of the line, the strides and the start is no whole vectors.
+        blend(trial, [2, 7, 9], [2, 8, 6], 3, axis, 5)?;
+        blend(trial, [1, 6, 9], [1, 6, 8], 1, axis, 4)?;
+        blend(trial, [1, 8, 8], [1, 8, 12], 2, axis, 3)?;
+        blend(trial, [1, 3, 3], [1, 3, 3], 7, axis, 1)?;
+        // Nothing fades.
+        blend(trial, [1, 3, 3], [1, 3, 3], 8, axis, 0)?;
+    }
+    Ok(())
+}
+
+#[derive(Clone, Debug)]
+struct Bytes {
+    ops: Vec<ToBytes>,
+    x: fn(Half) -> Vec<f32>,
+}
+
+impl Body for Bytes {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
+        let x = backend.upload(&(self.x)(half))?;
+        let mut bytes = Vec::new();
+        for op in &self.ops {
+            let mut out = vec![77; op.len];
+            backend.to_bytes(op, &x, &mut out)?;
+            bytes.extend(out);
+        }
+        Ok(bytes.into_iter().map(f32::from).collect())
+    }
+}
+
+/// Every value of a type, with infinities and all kinds of NaN.
+fn all_values(half: Half) -> Vec<f32> {
+    let value = |bits| match half {
+        Half::F16 => f16::from_bits(bits).to_f32(),
+        Half::Bf16 => bf16::from_bits(bits).to_f32(),
+    };
+    (0..=u16::MAX).map(value).collect()
+}
+
+fn to_bytes_gives_the_bytes_of_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    let whole = Bytes { ops: vec![ToBytes { offset: 0, len: 1 << 16 }], x: all_values };
+    trial.exactly_the_cpu(&whole)?;
+    // By vectors and ragged, by the length and by the offset; each leaves its bytes where the one before had them.
+    let parts = [(0, 2056), (8, 16), (16, 3000), (3, 8), (8, 7), (24, 0), (16_384, 40)];
+    let ops = parts.map(|(offset, len)| ToBytes { offset, len }).to_vec();
+    let parts = Bytes { ops, x: |half| half_values(1, 20_000, half) };
+    trial.exactly_the_cpu(&parts)
+}
+
+checks! {
+    copy_box_moves_vectors,
+    copy_box_moves_single_elements,
+    an_empty_box_changes_nothing,
+    blend_box_fades_rows_and_columns,
+    to_bytes_gives_the_bytes_of_the_cpu,
+}

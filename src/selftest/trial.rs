@@ -1,0 +1,231 @@
+//! Cases on every device under test, and what was found of each kernel that they launched.
+
+use super::policy::{self, Verdict};
+use super::values::rounded;
+use crate::backend::{Backend, DeviceBuffer};
+use crate::cpu::Cpu;
+use crate::cuda::device::{Device, Dry, Emulated};
+use crate::cuda::{Cuda, Half};
+use crate::error::{Error, Result};
+use crate::profile::{Profiled, Recorder};
+use serde::{Deserialize, Serialize};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// Both types of activations.
+const HALVES: [Half; 2] = [Half::F16, Half::Bf16];
+/// Cases of each kernel in a quick trial.
+const QUICK_CASES: usize = 2;
+
+/// Something that runs on any backend and must give the same on all.
+pub(super) trait Body: Debug {
+    /// The result. It may upload only values that `half` holds exactly.
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>>;
+}
+
+/// The kernels of a device under test.
+pub(super) type Kernels<D> = Cuda<Profiled<D>>;
+
+/// How a result is compared with that of the CPU.
+#[derive(Clone, Copy)]
+enum Comparison {
+    /// By the policy for sums.
+    Close,
+    /// The bits of the CPU.
+    Same,
+    /// The bits of the CPU's result rounded once.
+    SameRounded,
+}
+
+/// What was found of one kernel.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Cases that launched it, on however many orders of threads.
+    pub cases: usize,
+    /// The largest error as a part of what is allowed; 0 where only bits were compared.
+    pub worst: f64,
+    /// Results that were wrong.
+    pub failed: usize,
+    /// The first of them: case, type, and what is wrong.
+    pub failure: Option<String>,
+}
+
+/// What was found, by entry point.
+pub type Findings = BTreeMap<String, Finding>;
+
+/// Adds what another process found to `all`.
+pub fn merge(all: &mut Findings, more: Findings) {
+    for (kernel, Finding { cases, worst, failed, failure }) in more {
+        let finding = all.entry(kernel).or_default();
+        finding.cases += cases;
+        finding.worst = finding.worst.max(worst);
+        finding.failed += failed;
+        finding.failure = finding.failure.take().or(failure);
+    }
+}
+
+/// Devices under test.
+pub struct Trial<D: Device> {
+    devices: Vec<(Kernels<D>, Half)>,
+    recorder: Recorder,
+    /// Where each case runs first in a quick trial, to see whether it launches what has been tried enough.
+    scout: Option<Box<Trial<Dry>>>,
+    /// Whether results mean anything.
+    compares: bool,
+    findings: Findings,
+}
+
+impl<D: Device> Trial<D> {
+    /// Of one device, in both types.
+    pub fn new(device: &Arc<D>) -> Self {
+        Self::of(std::slice::from_ref(device))
+    }
+
+    fn of(devices: &[Arc<D>]) -> Self {
+        let recorder = Recorder::default();
+        let kernels = |half: Half, device: &Arc<D>| {
+            (Cuda::new(Arc::new(Profiled::new(device.clone(), recorder.clone())), half), half)
+        };
+        let devices = HALVES.iter().flat_map(|&half| devices.iter().map(move |device| kernels(half, device))).collect();
+        Self { devices, recorder, scout: None, compares: true, findings: Findings::new() }
+    }
+
+    /// The same with few cases for each kernel.
+    pub fn quick(mut self) -> Self {
+        self.scout = Some(Box::new(Trial::dry()));
+        self
+    }
+
+    /// What was found so far.
+    pub fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// The kernel must agree with the CPU as far as the policy asks.
+    pub(super) fn against_the_cpu(&mut self, case: &impl Body) -> Result<()> {
+        self.compare(case, Comparison::Close)
+    }
+
+    /// What only moves values must give the CPU's bits.
+    pub(super) fn exactly_the_cpu(&mut self, case: &impl Body) -> Result<()> {
+        self.compare(case, Comparison::Same)
+    }
+
+    /// What computes as the CPU does, and rounds once, must give the CPU's bits, rounded.
+    pub(super) fn exactly_the_cpu_rounded(&mut self, case: &impl Body) -> Result<()> {
+        self.compare(case, Comparison::SameRounded)
+    }
+
+    fn compare(&mut self, case: &impl Body, comparison: Comparison) -> Result<()> {
+        if self.tried_enough(case) {
+            return Ok(());
+        }
+        let mut expected: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
+        let compares = self.compares;
+        self.on_each(case, |kernels, half| {
+            let found = case.run(kernels, half)?;
+            if !compares {
+                return Ok(Ok(0.0));
+            }
+            let expected = match expected.entry(half.suffix()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(case.run(&Cpu::new(), half)?),
+            };
+            Ok(match comparison {
+                Comparison::Close => policy::close(&found, expected, half),
+                Comparison::Same => policy::same(&found, expected),
+                Comparison::SameRounded => policy::same(&found, &rounded(expected, half)),
+            })
+        })
+    }
+
+    /// A case that knows by itself what is right.
+    pub(super) fn each(&mut self, case: &dyn Debug, run: impl Fn(&Kernels<D>, Half) -> Result<()>) -> Result<()> {
+        self.on_each(case, |kernels, half| run(kernels, half).map(|()| Ok(0.0)))
+    }
+
+    /// Runs a case on each device, and notes what came of it with every kernel that it launched.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device does not answer any more, so that what follows would say nothing; [`Error::Failed`]
+    /// for what failed before any kernel was launched.
+    fn on_each(&mut self, case: &dyn Debug, mut run: impl FnMut(&Kernels<D>, Half) -> Result<Verdict>) -> Result<()> {
+        let mut counted = BTreeSet::new();
+        for (kernels, half) in &self.devices {
+            let verdict = match run(kernels, *half) {
+                Err(error) if self.compares || matches!(error, Error::Launch { .. }) => Err(error.to_string()),
+                other => other.unwrap_or(Ok(0.0)),
+            };
+            let verdict = verdict.map_err(|problem| format!("{case:?}, {}: {problem}", half.suffix()));
+            let launched: BTreeSet<String> = self.recorder.take().into_iter().map(|record| record.name).collect();
+            for kernel in &launched {
+                let finding = self.findings.entry(kernel.clone()).or_default();
+                finding.cases += usize::from(counted.insert(kernel.clone()));
+                finding.note(&verdict);
+            }
+            let Err(problem) = verdict else { continue };
+            if launched.is_empty() {
+                return Err(Error::Failed(problem));
+            }
+            kernels.device().synchronize().map_err(|error| Error::Device(format!("{problem}; then {error}")))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a quick trial has had enough of each kernel that a case launches.
+    fn tried_enough(&self, case: &impl Body) -> bool {
+        let Some(scout) = &self.scout else { return false };
+        let enough = |kernel: &str| self.findings.get(kernel).is_some_and(|finding| finding.cases >= QUICK_CASES);
+        for (kernels, half) in &scout.devices {
+            // Zeros, whether it takes them for right or not.
+            let _ = case.run(kernels, *half);
+        }
+        scout.recorder.take().iter().all(|record| enough(&record.name))
+    }
+}
+
+impl Trial<Emulated> {
+    /// Of the emulator, once for each order of a block's threads: [`Emulated::new`] says what a seed means.
+    pub fn emulated(seeds: &[u64]) -> Self {
+        let devices: Vec<_> = seeds.iter().map(|&seed| Arc::new(Emulated::new(seed))).collect();
+        Self::of(&devices)
+    }
+}
+
+impl Trial<Dry> {
+    /// Of no device: it finds what is launched, and that no launch is beyond what every GPU takes.
+    pub fn dry() -> Self {
+        Self { compares: false, ..Self::new(&Arc::new(Dry::new())) }
+    }
+}
+
+impl Finding {
+    fn note(&mut self, verdict: &Verdict) {
+        match verdict {
+            Ok(part) => self.worst = self.worst.max(*part),
+            Err(problem) => {
+                self.failed += 1;
+                self.failure.get_or_insert_with(|| problem.clone());
+            }
+        }
+    }
+}
+
+/// The elements of a buffer.
+pub(super) fn host<B: Backend>(backend: &B, buffer: &B::Buffer) -> Result<Vec<f32>> {
+    let mut host = vec![f32::NAN; buffer.len()];
+    backend.download(buffer, 0, &mut host)?;
+    Ok(host)
+}
+
+/// Fails with `what` unless it is `right`.
+pub(super) fn ensure(right: bool, what: impl FnOnce() -> String) -> Result<()> {
+    if right { Ok(()) } else { Err(Error::Failed(what())) }
+}
+
+/// Fails unless both have the same bits.
+pub(super) fn ensure_same(found: &[f32], expected: &[f32], what: &dyn Debug) -> Result<()> {
+    policy::same(found, expected).map(drop).map_err(|problem| Error::Failed(format!("{what:?}: {problem}")))
+}

@@ -1,0 +1,76 @@
+//! What kernels cannot, and say so.
+
+use crate::ops::refusal::refused;
+use osp::Error;
+use osp::backend::Backend;
+use osp::cuda::device::Dry;
+use osp::cuda::{Cuda, Half};
+use osp::ops::attention::{Attention, AttentionExtras, TokenLayout};
+use osp::ops::groupnorm::{GroupNorm, Statistics};
+use osp::weights::Tensor;
+use std::sync::Arc;
+
+fn kernels() -> Cuda<Dry> {
+    Cuda::new(Arc::new(Dry::new()), Half::F16)
+}
+
+#[test]
+fn attention_of_other_heads_scales_and_strides_is_unsupported() {
+    let cuda = kernels();
+    let unsupported = |op: &Attention, rope: bool| {
+        let qkv = cuda.alloc(100_000).unwrap();
+        let table = cuda.alloc_f32(op.queries * 2 * op.head_dim).unwrap();
+        let extras = AttentionExtras { rope: rope.then_some(&table), ..Default::default() };
+        let mut out = cuda.alloc(100_000).unwrap();
+        match cuda.attention(op, &qkv, &qkv, &qkv, extras, &mut out) {
+            Err(Error::Unsupported(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    };
+    // Five tokens of one head, with q, k and v side by side.
+    let heads_of = |head_dim: usize| {
+        let side_by_side = |offset: usize| TokenLayout {
+            offset,
+            outer_stride: 5 * 3 * head_dim,
+            inner_stride: 5 * 3 * head_dim,
+            token_stride: 3 * head_dim,
+        };
+        Attention {
+            outer: 1,
+            inner: 1,
+            heads: 1,
+            head_dim,
+            queries: 5,
+            keys: 5,
+            scale: 0.1,
+            q: side_by_side(0),
+            k: side_by_side(head_dim),
+            v: side_by_side(2 * head_dim),
+            out: side_by_side(0),
+            rope_group: head_dim,
+        }
+    };
+    let op = heads_of(72);
+    assert!(unsupported(&heads_of(520), false).contains("520 features"));
+    assert!(unsupported(&heads_of(136), true).contains("136 features a head and a bias"));
+    assert!(unsupported(&heads_of(12), false).contains("12 features"));
+    assert!(unsupported(&Attention { scale: 0.0, ..op }, false).contains("scale of 0"));
+    assert!(unsupported(&Attention { rope_group: 18, ..op }, true).contains("groups of 18"));
+    let odd = TokenLayout { token_stride: op.q.token_stride + 4, ..op.q };
+    assert!(unsupported(&Attention { q: odd, ..op }, false).contains("multiples of 8"));
+}
+
+#[test]
+fn moments_and_statistics_of_another_video_are_refused() {
+    let cuda = kernels();
+    let whole = Statistics { frames: 2, positions: 3, channels: 64, groups: 32, eps: 1e-6, per_frame: false };
+    let weight = || cuda.weight(vec![Tensor::from_f32(&[64], &[1.0; 64])]).unwrap();
+    let (x, mut out) = (cuda.alloc(384).unwrap(), cuda.alloc(384).unwrap());
+    let mut moments = cuda.alloc_moments(&whole.moments(1)).unwrap();
+    let mut statistics = cuda.alloc_statistics(&Statistics { frames: 1, ..whole }).unwrap();
+    assert_eq!(refused(cuda.group_moments(&whole.moments(2), &x, &mut moments)), "moments");
+    assert_eq!(refused(cuda.group_statistics(&whole, &[(&moments, 2)], &mut statistics)), "statistics");
+    let op =
+        GroupNorm { frames: 2, positions: 3, channels: 64, groups: 32, silu: false, x_at: 0, out_at: 0, video_at: 0 };
+    assert_eq!(refused(cuda.group_norm(&op, &x, &statistics, &weight(), &weight(), &mut out)), "statistics");
+}

@@ -1,0 +1,141 @@
+//! Every check of `osp selftest`, on the emulator under three orders of threads.
+
+use super::contract;
+use osp::cuda::device::{Device, Dry, Emulated};
+use osp::selftest::{Finding, STEMS, Trial, checks};
+use std::collections::BTreeSet;
+
+fn on_the_emulator(stem: &str, name: &str) {
+    // Plain, shuffled, and with single warps ahead.
+    let mut trial = Trial::emulated(&[0, 1, 2]);
+    let checks = checks::<Emulated>(stem).expect("a stem of the list");
+    let check = checks.iter().find(|check| check.name == name).expect("a check of the stem");
+    check.run(&mut trial).unwrap();
+    let failure = |(kernel, finding): (&String, &Finding)| Some(format!("{kernel}: {}", finding.failure.as_ref()?));
+    let failures: Vec<String> = trial.findings().iter().filter_map(failure).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// A test for each check, and the list of all.
+macro_rules! tests {
+    ($($stem:ident { $($name:ident)* })*) => {
+        $(mod $stem {
+            $(#[test]
+            fn $name() {
+                super::on_the_emulator(stringify!($stem), stringify!($name));
+            })*
+        })*
+
+        const TESTED: &[(&str, &[&str])] = &[$((stringify!($stem), &[$(stringify!($name)),*])),*];
+    };
+}
+
+tests! {
+    attention {
+        sequences_of_any_length_agree_with_the_cpu
+        heads_of_any_width_agree_with_the_cpu
+        temporal_attention_agrees_with_the_cpu
+        shared_and_masked_keys_agree_with_the_cpu
+        relative_positions_and_masked_tiles_agree_with_the_cpu
+        rope_agrees_with_the_cpu
+        large_scores_agree_with_the_cpu
+        wide_heads_agree_with_the_cpu
+        wide_temporal_attention_agrees_with_the_cpu
+        large_scores_of_wide_heads_agree_with_the_cpu
+    }
+    conv3d {
+        windows_agree_with_the_cpu
+        wide_tiles_agree_with_the_cpu
+        few_output_channels_agree_with_the_cpu
+        strides_and_other_kernels_agree_with_the_cpu
+        odd_input_channels_agree_with_the_cpu
+        chunks_of_time_are_bit_for_bit_the_whole
+        a_sum_is_the_same_in_small_tiles_and_in_wide_ones
+        a_stretch_is_the_same_from_its_own_history
+    }
+    depthwise {
+        depthwise_conv_in_space_agrees_with_the_cpu
+        depthwise_conv_in_time_agrees_with_the_cpu
+    }
+    embed {
+        embedding_copies_rows
+        add_rows_agrees_with_the_cpu
+    }
+    gemm {
+        few_rows_agree_with_the_cpu
+        many_rows_agree_with_the_cpu
+        odd_inner_sizes_agree_with_the_cpu
+        the_weight_may_come_in_parts
+        a_row_is_the_same_among_few_and_among_many
+        parts_have_the_bits_of_the_whole
+    }
+    groupnorm {
+        group_norm_agrees_with_the_cpu
+        a_mean_far_from_zero_does_not_cancel
+        an_even_video_becomes_the_bias
+        stretches_of_time_give_the_bits_of_the_whole
+        a_frame_by_itself_gets_the_bits_it_gets_among_others
+    }
+    norm {
+        layer_norm_agrees_with_the_cpu
+        rms_norm_agrees_with_the_cpu
+        ada_layer_norm_agrees_with_the_cpu
+    }
+    patch {
+        patch_embed_agrees_with_the_cpu
+        unpatchify_puts_every_kept_channel_in_its_place
+    }
+    resample {
+        time_average_agrees_with_the_cpu
+        time_double_agrees_with_the_cpu
+        the_first_frame_keeps_its_bits
+        regroup_frames_moves_vectors
+        regroup_frames_moves_single_elements
+    }
+    sampler {
+        states_are_combined_to_the_bit
+        buffers_of_both_precisions_mix
+        a_product_of_minus_zero_becomes_zero
+        the_clamp_passes_nan_and_stops_infinities
+        nothing_is_combined_without_elements
+    }
+    tile {
+        copy_box_moves_vectors
+        copy_box_moves_single_elements
+        an_empty_box_changes_nothing
+        blend_box_fades_rows_and_columns
+        to_bytes_gives_the_bytes_of_the_cpu
+    }
+}
+
+#[test]
+fn each_check_is_a_test_of_its_own() {
+    let names = |stem: &&str| checks::<Dry>(stem).expect("a stem of the list").iter().map(|check| check.name).collect();
+    let listed: Vec<Vec<&str>> = STEMS.iter().map(names).collect();
+    let listed: Vec<(&str, &[&str])> = STEMS.iter().copied().zip(listed.iter().map(Vec::as_slice)).collect();
+    assert_eq!(TESTED, listed);
+    assert!(checks::<Dry>("gemm2").is_none());
+}
+
+/// Kernels that the checks of all stems launch.
+fn launched<D: Device>(trial: impl Fn() -> Trial<D>) -> BTreeSet<String> {
+    let mut launched = BTreeSet::new();
+    for stem in STEMS {
+        let mut trial = trial();
+        for check in checks::<D>(stem).expect("a stem of the list") {
+            check.run(&mut trial).unwrap();
+        }
+        for (kernel, finding) in trial.findings() {
+            assert_eq!(finding.failure, None, "{kernel}");
+            launched.insert(kernel.clone());
+        }
+    }
+    launched
+}
+
+#[test]
+fn every_entry_point_is_launched() {
+    let all: BTreeSet<String> = contract::entry_points().collect();
+    assert_eq!(launched(Trial::dry), all);
+    assert_eq!(launched(|| Trial::dry().quick()), all);
+}
