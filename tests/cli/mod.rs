@@ -13,6 +13,7 @@ mod interrupt;
 mod plan;
 mod profile;
 mod sample;
+mod selftest;
 mod text_cache;
 mod verify;
 mod weights;

@@ -1,6 +1,6 @@
 //! The first use of a GPU by this program under this driver: its kernels are tried before anything is left to them.
 
-use super::process::{self, Extent, Tested};
+use super::process::{Runner, Tested};
 use super::{STEMS, Where};
 use crate::cli::console::Console;
 use osp::cuda::device::driver_version;
@@ -60,8 +60,9 @@ fn folder() -> Option<PathBuf> {
 
 /// The first kernel that is wrong in a quick test.
 fn quickly() -> Result<Option<String>> {
+    let runner = Runner::new(Where::Cuda, true)?;
     for stem in STEMS {
-        let Tested { findings, problems, .. } = process::test(Extent { device: Where::Cuda, quick: true }, stem)?;
+        let Tested { findings, problems, .. } = runner.test(stem)?;
         let wrong = findings.into_iter().find(|(_, finding)| finding.failure.is_some()).map(|(kernel, _)| kernel);
         let unfinished = || problems.first().map(|problem| format!("of {}: {}", problem.stem, problem.problem));
         if let Some(wrong) = wrong.or_else(unfinished) {

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use osp::cuda::device::{Device, Driver, Emulated};
 use osp::selftest::{Findings, STEMS, Trial, checks};
 use osp::{Error, Result};
-use process::{Event, Extent, Problem};
+use process::{Event, Problem, Runner};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,12 +81,12 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     if let Some(first) = args.here {
         return here(args, first, console);
     }
-    let (start, extent) = (Instant::now(), Extent { device: args.device, quick: args.quick });
+    let (start, runner) = (Instant::now(), Runner::new(args.device, args.quick)?);
     let (mut device, mut kernels, mut problems) = (None, Vec::new(), Vec::new());
     let all = STEMS.map(str::to_owned);
     let stems = if args.stems.is_empty() { &all[..] } else { &args.stems };
     for stem in stems {
-        let tested = process::test(extent, stem)?;
+        let tested = runner.test(stem)?;
         if device.is_none() {
             console.note(&format!("device: {}", tested.device));
         }

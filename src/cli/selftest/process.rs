@@ -6,6 +6,7 @@ use osp::selftest::{Findings, merge};
 use osp::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -25,11 +26,13 @@ pub enum Event {
     End,
 }
 
-/// What is tested.
-#[derive(Clone, Copy)]
-pub struct Extent {
-    pub device: Where,
-    pub quick: bool,
+/// What starts the processes.
+pub struct Runner {
+    program: PathBuf,
+    device: Where,
+    quick: bool,
+    /// Longest time of a check.
+    longest: Duration,
 }
 
 /// A check that did not get to its end.
@@ -61,69 +64,80 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Longest time of a check on the emulator, which takes minutes on a slow machine.
 const LONGEST_EMULATED: Duration = Duration::from_secs(3600);
 
-/// Tests a file, going on in a new process behind a check that ended the last one.
-///
-/// # Errors
-/// [`Error::Device`] if there is no GPU, [`Error::Failed`] if no process can be started.
-pub fn test(extent: Extent, stem: &str) -> Result<Tested> {
-    let (mut tested, mut first) = (Tested::default(), 0);
-    while let End::During(number) = once(extent, stem, first, &mut tested)? {
-        first = number + 1;
+impl Runner {
+    /// Of this program.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if it cannot find itself.
+    pub fn new(device: Where, quick: bool) -> Result<Self> {
+        let program = std::env::current_exe();
+        let program = program.map_err(|error| Error::Failed(format!("the program does not find itself: {error}")))?;
+        let longest = if device == Where::Cuda { LONGEST } else { LONGEST_EMULATED };
+        Ok(Self { program, device, quick, longest })
     }
-    Ok(tested)
-}
 
-/// One process, from the check of number `first` on.
-fn once(extent: Extent, stem: &str, first: usize, tested: &mut Tested) -> Result<End> {
-    let mut child = start(extent, stem, first)?;
-    let events = listen(&mut child);
-    let longest = if extent.device == Where::Cuda { LONGEST } else { LONGEST_EMULATED };
-    let (mut begun, mut found): (Option<(usize, String)>, _) = (None, Findings::new());
-    let problem = |check: &str, problem: String| Problem { stem: stem.to_owned(), check: check.to_owned(), problem };
-    let silent = loop {
-        match events.recv_timeout(longest) {
-            Ok(Event::Device(device)) => tested.device = device,
-            Ok(Event::Begin { number, check }) => begun = Some((number, check)),
-            Ok(Event::Found(findings)) => found = findings,
-            Ok(Event::Problem(text)) => {
-                let check = begun.as_ref().map_or("", |(_, check)| check);
-                tested.problems.push(problem(check, text));
-            }
-            Ok(Event::End) => {
-                merge(&mut tested.findings, found);
-                // It has nothing left to do.
-                let _ = child.wait();
-                return Ok(End::Whole);
-            }
-            Err(RecvTimeoutError::Disconnected) => break false,
-            Err(RecvTimeoutError::Timeout) => break true,
+    /// Tests a file, going on in a new process behind a check that ended the last one.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is no GPU, [`Error::Failed`] if no process can be started.
+    pub fn test(&self, stem: &str) -> Result<Tested> {
+        let (mut tested, mut first) = (Tested::default(), 0);
+        while let End::During(number) = self.once(stem, first, &mut tested)? {
+            first = number + 1;
         }
+        Ok(tested)
+    }
+
+    /// One process, from the check of number `first` on.
+    fn once(&self, stem: &str, first: usize, tested: &mut Tested) -> Result<End> {
+        let mut child = self.start(stem, first)?;
+        let events = listen(&mut child);
+        let (mut begun, mut found): (Option<(usize, String)>, _) = (None, Findings::new());
+        let problem = |check: &str, problem| Problem { stem: stem.to_owned(), check: check.to_owned(), problem };
+        let silent = loop {
+            match events.recv_timeout(self.longest) {
+                Ok(Event::Device(device)) => tested.device = device,
+                Ok(Event::Begin { number, check }) => begun = Some((number, check)),
+                Ok(Event::Found(findings)) => found = findings,
+                Ok(Event::Problem(text)) => {
+                    let check = begun.as_ref().map_or("", |(_, check)| check);
+                    tested.problems.push(problem(check, text));
+                }
+                Ok(Event::End) => {
+                    merge(&mut tested.findings, found);
+                    // It has nothing left to do.
+                    let _ = child.wait();
+                    return Ok(End::Whole);
+                }
+                Err(RecvTimeoutError::Disconnected) => break false,
+                Err(RecvTimeoutError::Timeout) => break true,
+            }
+            interrupt::check()?;
+        };
+        merge(&mut tested.findings, found);
+        let (code, words) = last_words(child, silent)?;
         interrupt::check()?;
-    };
-    merge(&mut tested.findings, found);
-    let (code, words) = last_words(child, silent)?;
-    interrupt::check()?;
-    let words = if silent { format!("no end after {} s", longest.as_secs()) } else { words };
-    match begun {
-        Some((number, check)) => {
-            tested.problems.push(problem(&check, words));
-            Ok(End::During(number))
+        let words = if silent { format!("no end after {} s", self.longest.as_secs()) } else { words };
+        match begun {
+            Some((number, check)) => {
+                tested.problems.push(problem(&check, words));
+                Ok(End::During(number))
+            }
+            None if code == Some(3) => Err(Error::Device(words)),
+            None => Err(Error::Failed(format!("{stem} could not be tested: {words}"))),
         }
-        None if code == Some(3) => Err(Error::Device(words)),
-        None => Err(Error::Failed(format!("{stem} could not be tested: {words}"))),
     }
-}
 
-fn start(extent: Extent, stem: &str, first: usize) -> Result<Child> {
-    let failed = |error| Error::Failed(format!("cannot start the program again for {stem}: {error}"));
-    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-    let device = if extent.device == Where::Cuda { "cuda" } else { "emulated" };
-    command.args(["selftest", stem, "--device", device, "--here", &first.to_string()]);
-    if extent.quick {
-        command.arg("--quick");
+    fn start(&self, stem: &str, first: usize) -> Result<Child> {
+        let mut command = Command::new(&self.program);
+        let device = if self.device == Where::Cuda { "cuda" } else { "emulated" };
+        command.args(["selftest", stem, "--device", device, "--here", &first.to_string()]);
+        if self.quick {
+            command.arg("--quick");
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().map_err(|error| Error::Failed(format!("cannot start {}: {error}", self.program.display())))
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().map_err(failed)
 }
 
 /// The events of a process, until it closes its output. Lines that are none are left out.
@@ -155,4 +169,50 @@ fn last_words(mut child: Child, kill: bool) -> Result<(Option<i32>, String)> {
     let error = said.lines().rev().find_map(|line| line.strip_prefix("osp: error: "));
     let words = error.or_else(|| said.lines().last()).map_or_else(|| status.to_string(), str::to_owned);
     Ok((status.code(), words))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A program that says `lines` and then does `at_the_end`, from its first check on; from the second on it is whole.
+    fn tested(lines: &str, at_the_end: &str) -> Result<Tested> {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("osp");
+        let found = r#"{"Found":{"a":{"cases":2,"worst":0.5,"failed":0,"failure":null}}}"#;
+        let script = format!(
+            "#!/bin/sh\nif [ \"$6\" = 0 ]; then\n{lines}\n{at_the_end}\nexit\nfi\n\
+             echo '{{\"Begin\":{{\"number\":1,\"check\":\"second\"}}}}'\necho '{found}'\necho '\"End\"'\n"
+        );
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Runner { program, device: Where::Cuda, quick: false, longest: Duration::from_secs(2) }.test("gemm")
+    }
+
+    const BEGIN: &str = r#"echo '{"Device":"a card"}'; echo '{"Begin":{"number":0,"check":"first"}}'"#;
+
+    #[test]
+    fn a_check_that_ends_its_process_does_not_hide_the_others() {
+        for (at_the_end, words) in [
+            ("kill -9 $$", "signal: 9"),
+            ("echo 'osp: error: an illegal address' >&2; exit 3", "an illegal address"),
+            ("sleep 60", "no end after 2 s"),
+            ("exit 0", "exit status: 0"),
+            ("echo nonsense; echo 'thread panicked' >&2; exit 101", "thread panicked"),
+        ] {
+            let tested = tested(BEGIN, at_the_end).unwrap();
+            assert_eq!((tested.device.as_str(), tested.findings["a"].cases), ("a card", 2), "{at_the_end}");
+            let [problem] = &tested.problems[..] else { panic!("{at_the_end}: one problem") };
+            assert_eq!(problem.check, "first");
+            assert!(problem.problem.contains(words), "{at_the_end}: {}", problem.problem);
+        }
+    }
+
+    #[test]
+    fn without_a_device_nothing_is_tested() {
+        let no_gpu = tested("", "echo 'osp: error: there is no GPU' >&2; exit 3");
+        assert!(matches!(no_gpu, Err(Error::Device(words)) if words == "there is no GPU"));
+        assert!(matches!(tested("", "exit 1"), Err(Error::Failed(_))));
+    }
 }

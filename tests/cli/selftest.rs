@@ -1,0 +1,55 @@
+//! `osp selftest` where it needs no GPU, and what it says where it needs one.
+
+use super::{fails, osp, succeeds};
+use serde_json::Value;
+
+const EMULATED: [&str; 4] = ["selftest", "--device", "emulated", "--quick"];
+
+#[test]
+fn every_kernel_of_a_file_has_a_line_and_the_total_is_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = succeeds(folder.path(), &[&EMULATED[..], &["sampler", "patch"]].concat());
+    let lines: Vec<&str> = text.lines().collect();
+    let (total, kernels) = lines.split_last().unwrap();
+    for kernel in ["combine_f16", "combine_ragged_bf16", "patch_embed_f16", "unpatchify_ragged_f16"] {
+        let line = kernels.iter().find(|line| line.contains(&format!("pass  {kernel} "))).unwrap();
+        assert!(line.contains(" of allowed, "), "{line}");
+    }
+    assert!(total.starts_with(&format!("{} kernels, all passed, in ", kernels.len())), "{total}");
+}
+
+#[test]
+fn machines_get_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = succeeds(folder.path(), &[&EMULATED[..], &["sampler", "--json"]].concat());
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let kernels = report["kernels"].as_array().unwrap();
+    assert_eq!((report["passed"].as_u64(), report["failed"].as_u64()), (Some(kernels.len() as u64), Some(0)));
+    assert!(report["device"].as_str().unwrap().starts_with("emulated GPU"), "{report}");
+    assert!(
+        kernels.iter().all(|kernel| kernel["cases"].as_u64() >= Some(1) && kernel["failure"].is_null()),
+        "{report}"
+    );
+}
+
+#[test]
+fn without_a_gpu_it_never_passes() {
+    // A machine that has one is no place for this test.
+    if osp::cuda::device::Driver::open().is_ok() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for args in [&["selftest"][..], &["selftest", "gemm", "--quick"], &["selftest", "--json"]] {
+        fails(folder.path(), args, 3, &["--device cpu"]);
+    }
+    let whole = osp(folder.path()).args(["selftest", "gemm", "--here", "0"]).assert().code(3).get_output().clone();
+    assert!(whole.stdout.is_empty());
+}
+
+#[test]
+fn nonsense_is_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    fails(folder.path(), &["selftest", "gemv"], 2, &["gemv", "gemm"]);
+    fails(folder.path(), &["selftest", "--device", "cpu"], 2, &["cpu", "emulated"]);
+    fails(folder.path(), &["selftest", "--here", "0"], 2, &["--here"]);
+}
