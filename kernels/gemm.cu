@@ -16,6 +16,7 @@
 // Block: 256 threads (large), 128 (small, ragged). Grid: tiles of the product. Shared memory: 48 KiB, for two blocks on
 // every multiprocessor. Limits: in_features a multiple of 8, for ragged any number.
 
+#include "common/activation.cuh"
 #include "common/fragments.cuh"
 
 namespace {

@@ -139,6 +139,8 @@ __device__ __forceinline__ void mma_k8(float (&c)[4], const std::uint32_t (&a)[2
 #endif
 }
 
+constexpr float LOG2_E = 1.4426950408889634f;
+
 // 2^x to about two units in the last place; subnormal results become 0.
 __device__ __forceinline__ float exp2_approx(float x) {
 #ifdef __CUDACC__
