@@ -57,7 +57,8 @@ template <typename T, int WARPS_, int ROW_TILES_, int HEAD_DIM_> struct Team {
         } else if constexpr (TEAMS == 1) {
             __syncthreads();
         } else {
-            named_barrier(1 + static_cast<unsigned>(index()), THREADS);
+            static_assert(TEAMS == 2);
+            barrier_of_two<THREADS>(threadIdx.x < THREADS);
         }
     }
 

@@ -55,7 +55,8 @@ template <typename T, int BAND_WARPS_> struct Block {
     static __device__ __forceinline__ int part() { return thread() / static_cast<int>(WARP_SIZE) % BAND_WARPS; }
 
     static __device__ __forceinline__ void sync_band() {
-        named_barrier(1 + static_cast<unsigned>(band()), BAND_THREADS);
+        static_assert(BANDS == 2);
+        barrier_of_two<BAND_THREADS>(threadIdx.x < BAND_THREADS);
     }
 
     // Places 0 and 1 for tiles of keys and of values, then for those of scores.

@@ -16,6 +16,7 @@
 // Block: 256 threads (large), 128 (small, ragged). Grid: tiles of the product. Shared memory: 48 KiB, for two blocks on
 // every multiprocessor. Limits: in_features a multiple of 8, for ragged any number.
 
+#include "common/activation.cuh"
 #include "common/fragments.cuh"
 
 namespace {
@@ -62,6 +63,7 @@ template <int M, int N, int K, int WARP_M_, int STAGES_> struct Tile {
 };
 // 64 accumulators a thread: few enough registers for two blocks on a multiprocessor, which hide each other's stores.
 using Large = Tile<128, 128, 32, 64, 3>;
+constexpr Bounds LARGE(Large::THREADS, 2);
 // For few rows, where the weight's way from memory is what counts: small tiles make more blocks, deep slices longer
 // reads.
 using Small = Tile<64, 64, 64, 32, 3>;
@@ -377,8 +379,8 @@ template <typename T, typename Shape, bool RAGGED> __device__ __forceinline__ vo
 
 } // namespace
 
-KERNEL(linear_large_f16, Large::THREADS, GemmParams) { linear<f16, Large, false>(p); }
-KERNEL(linear_large_bf16, Large::THREADS, GemmParams) { linear<bf16, Large, false>(p); }
+KERNEL(linear_large_f16, LARGE, GemmParams) { linear<f16, Large, false>(p); }
+KERNEL(linear_large_bf16, LARGE, GemmParams) { linear<bf16, Large, false>(p); }
 KERNEL(linear_small_f16, Small::THREADS, GemmParams) { linear<f16, Small, false>(p); }
 KERNEL(linear_small_bf16, Small::THREADS, GemmParams) { linear<bf16, Small, false>(p); }
 KERNEL(linear_ragged_f16, Small::THREADS, GemmParams) { linear<f16, Small, true>(p); }

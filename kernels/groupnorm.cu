@@ -29,7 +29,7 @@
 // Limits: moments channels in stretches of whole groups and whole vectors, apply a multiple of 8 (ragged: any number);
 // fewer than 65,536 frames.
 
-#include "common/ptx.cuh"
+#include "common/activation.cuh"
 #include "common/reduce.cuh"
 
 namespace {
@@ -99,11 +99,6 @@ struct GroupApplyParams {
     // blocks across a position
     std::int32_t columns;
 };
-
-// x·σ(x) to a few units in the last place of f32: two special-function instructions instead of a division.
-__device__ __forceinline__ float silu_approx(float x) {
-    return x * reciprocal_approx(1.0f + exp2_approx(-1.4426950408889634f * x));
-}
 
 // Where a block of the moments is: how many positions, the first element of them, and where the slab's moments go.
 struct Slab {
@@ -348,7 +343,7 @@ template <typename T, int WIDTH> __device__ __forceinline__ void group_apply(con
             if (p.silu) {
 #pragma unroll
                 for (int j = 0; j < WIDTH; j++) {
-                    y[j] = silu_approx(y[j]);
+                    y[j] = silu(y[j]);
                 }
             }
             store_floats<T>(out + i * step, y);

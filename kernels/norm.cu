@@ -7,9 +7,10 @@
 // x, out [rows, channels], T. modulation [samples, modulation_stride], T: row r belongs to sample r / rows_per_modulation,
 // whose shift and scale start `shift` and `scale` elements into its stretch. weight, bias [channels], T.
 //
-// A row is read once and held in registers in f32: by a warp if it has at most 1,280 channels, else by a block. The mean
-// comes first and the variance from the differences, so a mean far from zero costs no digits. The sums run over a
-// thread's own values, then over lanes by butterfly, then over warps in order: fixed by `channels` alone.
+// A row is read once and held in registers as it came: by a warp if it has at most 1,280 channels, else by a block. A thread's
+// loads are all under way before it uses the first. The mean comes first and the variance from the differences, so a mean far
+// from zero costs no digits. The sums run over a thread's own values, then over lanes by butterfly, then over warps in order:
+// fixed by `channels` alone.
 //
 // Block: 256 threads. Grid: rows / 8 (warp) or rows (block, ragged). Shared memory: 8 floats for block and ragged.
 // Limits: warp ≤ 1,280 and block ≤ 8,192 channels, multiples of 8; ragged ≤ 4,096, any number.
@@ -64,12 +65,18 @@ template <typename T, Norm NORM, typename S> __device__ __forceinline__ void nor
     const T *x = static_cast<const T *>(p.x) + static_cast<std::int64_t>(row) * p.channels;
     T *out = static_cast<T *>(p.out) + static_cast<std::int64_t>(row) * p.channels;
 
-    Vec<float, WIDTH> held[S::HELD];
+    // Loads apart from their use: in one loop each would wait for the one before, behind a branch.
+    Packed<T, WIDTH> held[S::HELD];
+#pragma unroll
+    for (int i = 0; i < S::HELD; i++) {
+        if (column(i) < p.channels) {
+            held[i] = load_packed<WIDTH>(x + column(i));
+        }
+    }
     float sum = 0.0f;
 #pragma unroll
     for (int i = 0; i < S::HELD; i++) {
         if (column(i) < p.channels) {
-            held[i] = load_floats<WIDTH>(x + column(i));
 #pragma unroll
             for (int j = 0; j < WIDTH; j++) {
                 sum += NORM == Norm::Rms ? held[i][j] * held[i][j] : held[i][j];
@@ -100,19 +107,31 @@ template <typename T, Norm NORM, typename S> __device__ __forceinline__ void nor
         scale = modulation + p.scale_offset;
         shift = modulation + p.shift_offset;
     }
+    // A step's scale and shift come while the step before is worked at.
+    Packed<T, WIDTH> factor{}, added{}, next_factor{}, next_added{};
+    const auto bring = [&](int i) {
+        if (column(i) < p.channels) {
+            next_factor = load_packed<WIDTH>(scale + column(i));
+            if constexpr (NORM != Norm::Rms) {
+                next_added = load_packed<WIDTH>(shift + column(i));
+            }
+        }
+    };
+    bring(0);
 #pragma unroll
     for (int i = 0; i < S::HELD; i++) {
+        factor = next_factor;
+        added = next_added;
+        if (i + 1 < S::HELD) {
+            bring(i + 1);
+        }
         if (column(i) < p.channels) {
-            const auto factor = load_floats<WIDTH>(scale + column(i));
-            Vec<float, WIDTH> added{};
-            if constexpr (NORM != Norm::Rms) {
-                added = load_floats<WIDTH>(shift + column(i));
-            }
             Vec<float, WIDTH> y;
 #pragma unroll
             for (int j = 0; j < WIDTH; j++) {
                 const float whole = NORM == Norm::AdaLayer ? 1.0f + factor[j] : factor[j];
-                y[j] = (held[i][j] - mean) * inverse * whole + added[j];
+                const float shifted = NORM == Norm::Rms ? 0.0f : added[j];
+                y[j] = (held[i][j] - mean) * inverse * whole + shifted;
             }
             store_floats<T>(out + column(i), y);
         }

@@ -117,8 +117,16 @@ template <typename T, int WIDTH> __device__ __forceinline__ void time_double(con
         if (frame == 0) {
             store_global(reinterpret_cast<Packed<T, WIDTH> *>(out), held[i]);
         } else if (frame < p.frames) {
-            store(2 * frame - 1, held[i], frame > 1 ? held[i - 1] : held[i]);
-            store(2 * frame, held[i], frame + 1 < p.frames ? held[i + 1] : held[i]);
+            // Values: to choose between references takes addresses, and with them `held` to local memory.
+            Packed<T, WIDTH> left = held[i], right = held[i];
+            if (frame > 1) {
+                left = held[i - 1];
+            }
+            if (frame + 1 < p.frames) {
+                right = held[i + 1];
+            }
+            store(2 * frame - 1, held[i], left);
+            store(2 * frame, held[i], right);
         }
     }
 }

@@ -5,8 +5,6 @@
 #include "ptx.cuh"
 #include "reduce.cuh"
 
-constexpr float LOG2_E = 1.4426950408889634f;
-
 // What kernels of attention take; attention_wide leaves bias, mask and rope alone.
 struct AttentionParams {
     const void *q;

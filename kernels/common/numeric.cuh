@@ -1,4 +1,4 @@
-// 16-bit storage, f32 arithmetic: conversions, and the functions that layers apply.
+// 16-bit storage, f32 arithmetic: conversions.
 #pragma once
 
 #include "platform.cuh"
@@ -60,12 +60,3 @@ template <> __device__ __forceinline__ float unpack_high<bf16>(std::uint32_t pai
 template <typename T> float unpack_low(std::uint32_t pair) { return to_float(T{static_cast<std::uint16_t>(pair)}); }
 template <typename T> float unpack_high(std::uint32_t pair) { return to_float(T{static_cast<std::uint16_t>(pair >> 16)}); }
 #endif
-
-// x·σ(x)
-__device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
-
-// x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))), written as x·σ(2·…) so that one exponential does.
-__device__ __forceinline__ float gelu_tanh(float x) {
-    const float inner = 1.5957691216057308f * (x + 0.044715f * x * x * x);
-    return x / (1.0f + expf(-inner));
-}

@@ -14,9 +14,10 @@
 using f16 = __half;
 using bf16 = __nv_bfloat16;
 
-// An entry point: `kernel<<<grid, block_threads, shared>>>(p)`.
-#define KERNEL(kernel, block_threads, Params)                                                                          \
-    extern "C" __global__ void __launch_bounds__(block_threads) kernel(const __grid_constant__ Params p)
+// An entry point: `kernel<<<grid, threads, shared>>>(p)`. `bounds` is a number of threads, or Bounds.
+#define KERNEL(kernel, bounds, Params)                                                                                 \
+    extern "C" __global__ void __launch_bounds__(Bounds(bounds).threads, Bounds(bounds).blocks)                        \
+        kernel(const __grid_constant__ Params p)
 
 // Ends a file of kernels, named by its stem.
 #define KERNEL_FILE(stem) static_assert(true, #stem)
@@ -32,6 +33,13 @@ __device__ __forceinline__ unsigned char *shared_memory() {
 #include "../emulator/device.h"
 
 #endif
+
+// Threads of a block, and how many blocks a multiprocessor must have registers for; 0 leaves that to the compiler.
+struct Bounds {
+    int threads, blocks;
+
+    constexpr Bounds(int threads, int blocks = 0) : threads(threads), blocks(blocks) {}
+};
 
 constexpr unsigned WARP_SIZE = 32;
 constexpr std::uint32_t ALL_LANES = 0xFFFFFFFF;

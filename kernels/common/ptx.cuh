@@ -139,6 +139,8 @@ __device__ __forceinline__ void mma_k8(float (&c)[4], const std::uint32_t (&a)[2
 #endif
 }
 
+constexpr float LOG2_E = 1.4426950408889634f;
+
 // 2^x to about two units in the last place; subnormal results become 0.
 __device__ __forceinline__ float exp2_approx(float x) {
 #ifdef __CUDACC__
@@ -163,11 +165,17 @@ __device__ __forceinline__ float reciprocal_approx(float x) {
 #endif
 }
 
-// Waits for `threads` threads, whole warps of the block, at barrier `id` of 1 to 15.
-__device__ __forceinline__ void named_barrier(unsigned id, unsigned threads) {
+// Waits for THREADS threads, whole warps of the block, at one of two barriers beside the block's own: 1, or, for a warp that
+// is not `first`, 2. Their ids are literal: for one in a register the compiler reserves all sixteen, and a multiprocessor
+// has 16 to 64 for all its blocks.
+template <unsigned THREADS> __device__ __forceinline__ void barrier_of_two(bool first) {
+    static_assert(THREADS % WARP_SIZE == 0);
 #ifdef __CUDACC__
-    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+    asm volatile("{.reg .pred first;\n"
+                 "setp.ne.u32 first, %0, 0;\n"
+                 "@first bar.sync 1, %1;\n"
+                 "@!first bar.sync 2, %1;}" ::"r"(static_cast<unsigned>(first)), "n"(THREADS) : "memory");
 #else
-    emulator::Block::current().barrier(id, threads, true);
+    emulator::Block::current().barrier(first ? 1 : 2, THREADS, true);
 #endif
 }

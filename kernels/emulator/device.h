@@ -23,10 +23,10 @@ using emulator::f16;
 #define gridDim (::emulator::Block::current().get_launch().grid)
 
 // An entry point, which the launcher finds by its name.
-#define KERNEL(kernel, block_threads, Params)                                                                          \
+#define KERNEL(kernel, bounds, Params)                                                                                 \
     static void kernel(const Params &p);                                                                               \
     static const ::emulator::Kernel kernel##_registration{                                                             \
-        #kernel, block_threads, sizeof(Params),                                                                        \
+        #kernel, static_cast<unsigned>(Bounds(bounds).threads), sizeof(Params),                                        \
         [](const void *params) { kernel(*static_cast<const Params *>(params)); }};                                     \
     static void kernel(const Params &p)
 

@@ -11,6 +11,8 @@ mod contracts;
 mod conv3d;
 mod depthwise;
 pub mod device;
+#[cfg(debug_assertions)]
+mod documented;
 mod embed;
 mod gemm;
 mod groupnorm;
@@ -239,6 +241,8 @@ impl<D: Device> Cuda<D> {
         if plan.grid.contains(&0) {
             return Ok(());
         }
+        #[cfg(debug_assertions)]
+        documented::check(&plan.kernel, plan.shared_bytes);
         self.device.launch(&Launch {
             kernel: &plan.kernel,
             grid: plan.grid.map(side),
