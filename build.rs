@@ -18,6 +18,7 @@ const STEMS: &[&str] = &[
     "conv3d",
     "depthwise",
     "embed",
+    "facts",
     "gemm",
     "groupnorm",
     "norm",

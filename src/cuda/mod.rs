@@ -14,6 +14,7 @@ pub mod device;
 #[cfg(debug_assertions)]
 mod documented;
 mod embed;
+mod facts;
 mod gemm;
 mod groupnorm;
 mod norm;
@@ -24,6 +25,7 @@ mod sampler;
 mod tile;
 
 pub use contracts::{CONTRACTS, Contract};
+pub(crate) use facts::{Fact, fact};
 
 use crate::backend::{DeviceBuffer, DeviceWeight};
 use crate::error::{Error, Result};

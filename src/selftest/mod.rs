@@ -18,6 +18,7 @@ mod attention;
 mod conv3d;
 mod depthwise;
 mod embed;
+mod facts;
 mod gemm;
 mod groupnorm;
 mod norm;
@@ -56,7 +57,10 @@ impl<D: Device> Check<D> {
 pub const STEMS: [&str; 11] =
     ["attention", "conv3d", "depthwise", "embed", "gemm", "groupnorm", "norm", "patch", "resample", "sampler", "tile"];
 
-/// The checks of one of [`STEMS`].
+/// What the kernels take for granted of a GPU. It is tested on demand alone: where it fails, the kernels may still be right.
+pub const FACTS: &str = "facts";
+
+/// The checks of one of [`STEMS`], or of [`FACTS`].
 pub fn checks<D: Device>(stem: &str) -> Option<Vec<Check<D>>> {
     Some(match stem {
         "attention" => attention::checks(),
@@ -70,6 +74,7 @@ pub fn checks<D: Device>(stem: &str) -> Option<Vec<Check<D>>> {
         "resample" => resample::checks(),
         "sampler" => sampler::checks(),
         "tile" => tile::checks(),
+        FACTS => facts::checks(),
         _ => return None,
     })
 }

@@ -74,13 +74,15 @@ pub struct Trial<D: Device> {
     scout: Option<Box<Trial<Dry>>>,
     /// Whether results mean anything.
     compares: bool,
+    /// Whether there is time for millions of cases.
+    thorough: bool,
     findings: Findings,
 }
 
 impl<D: Device> Trial<D> {
     /// Of one device, in both types.
     pub fn new(device: &Arc<D>) -> Self {
-        Self::of(std::slice::from_ref(device))
+        Self { thorough: true, ..Self::of(std::slice::from_ref(device)) }
     }
 
     fn of(devices: &[Arc<D>]) -> Self {
@@ -89,18 +91,24 @@ impl<D: Device> Trial<D> {
             (Cuda::new(Arc::new(Profiled::new(device.clone(), recorder.clone())), half), half)
         };
         let devices = HALVES.iter().flat_map(|&half| devices.iter().map(move |device| kernels(half, device))).collect();
-        Self { devices, recorder, scout: None, compares: true, findings: Findings::new() }
+        Self { devices, recorder, scout: None, compares: true, thorough: false, findings: Findings::new() }
     }
 
     /// The same with few cases for each kernel.
     pub fn quick(mut self) -> Self {
         self.scout = Some(Box::new(Trial::dry()));
+        self.thorough = false;
         self
     }
 
     /// What was found so far.
     pub fn findings(&self) -> &Findings {
         &self.findings
+    }
+
+    /// Whether there is time for millions of cases.
+    pub(super) fn is_thorough(&self) -> bool {
+        self.thorough
     }
 
     /// The kernel must agree with the CPU as far as the policy asks.
@@ -197,7 +205,7 @@ impl Trial<Emulated> {
 impl Trial<Dry> {
     /// Of no device: it finds what is launched, and that no launch is beyond what every GPU takes.
     pub fn dry() -> Self {
-        Self { compares: false, ..Self::new(&Arc::new(Dry::new())) }
+        Self { compares: false, ..Self::of(&[Arc::new(Dry::new())]) }
     }
 }
 

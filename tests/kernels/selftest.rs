@@ -2,8 +2,9 @@
 
 use super::contract;
 use osp::cuda::device::{Device, Dry, Emulated};
-use osp::selftest::{Finding, STEMS, Trial, checks};
+use osp::selftest::{FACTS, Finding, STEMS, Trial, checks};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 fn on_the_emulator(stem: &str, name: &str) {
     // Plain, shuffled, and with single warps ahead.
@@ -61,6 +62,11 @@ tests! {
         embedding_copies_rows
         add_rows_agrees_with_the_cpu
     }
+    facts {
+        products_have_the_emulators_bits
+        copies_of_fewer_bytes_fill_with_zeros
+        halves_of_a_block_have_barriers_of_their_own
+    }
     gemm {
         few_rows_agree_with_the_cpu
         many_rows_agree_with_the_cpu
@@ -110,9 +116,11 @@ tests! {
 
 #[test]
 fn each_check_is_a_test_of_its_own() {
+    let mut stems = [&STEMS[..], &[FACTS]].concat();
+    stems.sort();
     let names = |stem: &&str| checks::<Dry>(stem).expect("a stem of the list").iter().map(|check| check.name).collect();
-    let listed: Vec<Vec<&str>> = STEMS.iter().map(names).collect();
-    let listed: Vec<(&str, &[&str])> = STEMS.iter().copied().zip(listed.iter().map(Vec::as_slice)).collect();
+    let listed: Vec<Vec<&str>> = stems.iter().map(names).collect();
+    let listed: Vec<(&str, &[&str])> = stems.iter().copied().zip(listed.iter().map(Vec::as_slice)).collect();
     assert_eq!(TESTED, listed);
     assert!(checks::<Dry>("gemm2").is_none());
 }
@@ -120,7 +128,7 @@ fn each_check_is_a_test_of_its_own() {
 /// Kernels that the checks of all stems launch.
 fn launched<D: Device>(trial: impl Fn() -> Trial<D>) -> BTreeSet<String> {
     let mut launched = BTreeSet::new();
-    for stem in STEMS {
+    for stem in STEMS.into_iter().chain([FACTS]) {
         let mut trial = trial();
         for check in checks::<D>(stem).expect("a stem of the list") {
             check.run(&mut trial).unwrap();
@@ -131,6 +139,19 @@ fn launched<D: Device>(trial: impl Fn() -> Trial<D>) -> BTreeSet<String> {
         }
     }
     launched
+}
+
+#[test]
+fn a_device_that_computes_nothing_passes_nothing() {
+    for stem in STEMS.into_iter().chain([FACTS]) {
+        let mut trial = Trial::new(&Arc::new(Dry::new())).quick();
+        for check in checks::<Dry>(stem).expect("a stem of the list") {
+            check.run(&mut trial).unwrap();
+        }
+        for (kernel, finding) in trial.findings() {
+            assert!(finding.failure.is_some(), "{kernel} passes with zeros for a result");
+        }
+    }
 }
 
 #[test]

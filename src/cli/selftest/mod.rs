@@ -8,7 +8,7 @@ pub use first_use::tried;
 use super::console::{Colour, Console, duration};
 use clap::ValueEnum;
 use osp::cuda::device::{Device, Driver, Emulated};
-use osp::selftest::{Findings, STEMS, Trial, checks};
+use osp::selftest::{FACTS, Findings, STEMS, Trial, checks};
 use osp::{Error, Result};
 use process::{Event, Problem, Runner};
 use serde::Serialize;
@@ -30,8 +30,9 @@ Exit code 1 if a kernel fails, 3 without a GPU; with --quiet only failures and t
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Files of kernels to test, such as gemm [default: all]
-    #[arg(value_name = "STEM", value_parser = clap::builder::PossibleValuesParser::new(STEMS))]
+    /// Files of kernels to test, such as gemm [default: all], or `facts`: what they take for granted of a GPU, such as the
+    /// arithmetic of its products, on a million tiles
+    #[arg(value_name = "STEM", value_parser = clap::builder::PossibleValuesParser::new(STEMS.iter().chain([&FACTS])))]
     stems: Vec<String>,
     /// Two cases of each kernel: seconds instead of a minute
     #[arg(long)]
@@ -149,7 +150,9 @@ fn print(lines: &[Line], problems: &[Problem], console: &Console) -> Result<()> 
             None if console.quiet() => {}
             None => {
                 let pass = console.coloured("pass", Colour::Green);
-                console.result(format!("{pass}  {kernel:<40}  {worst:.2} of allowed, {cases:>3} cases"))?;
+                let error = if *worst == 0.0 { "equal bits".into() } else { format!("{worst:.2} of allowed") };
+                let plural = if *cases == 1 { "" } else { "s" };
+                console.result(format!("{pass}  {kernel:<40}  {error:<15} {cases:>3} case{plural}"))?;
             }
         }
     }

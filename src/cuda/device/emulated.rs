@@ -69,6 +69,7 @@ unsafe extern "C" {
     fn osp_kernels_conv3d();
     fn osp_kernels_depthwise();
     fn osp_kernels_embed();
+    fn osp_kernels_facts();
     fn osp_kernels_gemm();
     fn osp_kernels_groupnorm();
     fn osp_kernels_norm();
@@ -104,6 +105,7 @@ impl Emulated {
             osp_kernels_conv3d();
             osp_kernels_depthwise();
             osp_kernels_embed();
+            osp_kernels_facts();
             osp_kernels_gemm();
             osp_kernels_groupnorm();
             osp_kernels_norm();

@@ -1,0 +1,89 @@
+//! `kernels/facts.cu`: what kernels take for granted, for the self-test.
+
+use super::device::{Device, Memory};
+use super::params::{Address, params};
+use super::{Cuda, FLAT_THREADS, Half, Plan};
+use crate::error::Result;
+
+params! {
+    /// See `kernels/facts.cu`.
+    FactParams {
+        a: Address,
+        b: Address,
+        c: Address,
+        out: Address,
+    }
+}
+
+/// One instruction, or what is made of a few, on many operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fact {
+    /// Matrix products of 16×K by K×8 and a 16×8 summand: two of the 16-bit type in each word of `a` and `b`.
+    Product {
+        /// K: 16 or 8.
+        depth: usize,
+    },
+    /// Copies of 0 to 16 bytes of 16.
+    ZeroFill,
+    /// Barriers of half a block.
+    Barriers,
+}
+
+impl Fact {
+    /// Bytes of a, b, c and out that a block takes.
+    pub fn bytes(self) -> [usize; 4] {
+        let threads = FLAT_THREADS as usize;
+        match self {
+            Self::Product { depth } => [threads * depth, threads * depth / 2, threads * 16, threads * 16],
+            Self::ZeroFill => [threads * 16, 0, 0, threads * 16],
+            Self::Barriers => [0, 0, 0, threads * 4],
+        }
+    }
+
+    fn kernel(self, half: Half) -> String {
+        match self {
+            Self::Product { depth } => format!("fact_product_k{depth}_{}", half.suffix()),
+            Self::ZeroFill => "fact_zero_fill_f32".into(),
+            Self::Barriers => "fact_barriers_f32".into(),
+        }
+    }
+
+    fn shared_bytes(self) -> usize {
+        match self {
+            Self::Product { .. } => 0,
+            Self::ZeroFill => 4096,
+            Self::Barriers => 1024,
+        }
+    }
+}
+
+/// What a device makes of `inputs`, of `blocks` times [`Fact::bytes`] each.
+pub(crate) fn fact<D: Device>(cuda: &Cuda<D>, fact: Fact, blocks: usize, inputs: [&[u8]; 3]) -> Result<Vec<u8>> {
+    let device = cuda.device();
+    let [.., out_bytes] = fact.bytes();
+    let mut memory = Vec::new();
+    for input in inputs {
+        let mut buffer = device.alloc(input.len())?;
+        device.write(&mut buffer, 0, input)?;
+        memory.push(buffer);
+    }
+    let out = device.alloc(blocks * out_bytes)?;
+    let params = FactParams {
+        a: Address(memory[0].address()),
+        b: Address(memory[1].address()),
+        c: Address(memory[2].address()),
+        out: Address(out.address()),
+    };
+    let plan = Plan {
+        kernel: fact.kernel(cuda.half),
+        grid: [blocks, 1, 1],
+        threads: FLAT_THREADS,
+        shared_bytes: fact.shared_bytes(),
+        flops: 0,
+        bytes: (blocks * fact.bytes().iter().sum::<usize>()) as u64,
+    };
+    cuda.launch(&plan, &params)?;
+    let mut found = vec![0; blocks * out_bytes];
+    device.read(&out, 0, &mut found)?;
+    Ok(found)
+}

@@ -1,0 +1,143 @@
+//! `kernels/facts.cu`: what the kernels take for granted of a GPU, held against the emulator to the bit.
+//!
+//! A GPU may do otherwise and still be right for the other kernels: the emulator's products are Hopper's, and older ones round
+//! at other places. Then the emulator is no oracle for its bits.
+
+use super::trial::Trial;
+use crate::cuda::device::{Device, Emulated};
+use crate::cuda::{Cuda, Fact, Half, fact};
+use crate::error::{Error, Result};
+use half::{bf16, f16};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Blocks of each depth and type on a GPU: 2²⁰ tiles in all.
+const BLOCKS: usize = 1 << 15;
+/// Blocks of one launch, and of all where every instruction is emulated anyway.
+const LAUNCH: usize = 1 << 12;
+const FEW: usize = 32;
+/// Tiles of a block.
+const TILES: usize = 8;
+
+/// How operands are chosen, by tile.
+#[derive(Clone, Copy)]
+enum Operands {
+    /// Any in [−1, 1).
+    Even,
+    /// Of any size that sums stay finite with, so that small ones are cut off.
+    Spread,
+    /// Sums that nearly cancel.
+    Cancelling,
+    /// Any bits: subnormal numbers, infinities, and what is no number.
+    Bits,
+}
+
+/// SplitMix64's finalizer.
+fn hashed(i: u64) -> u64 {
+    let mut z = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// A number in [−1, 1) of 31 bits.
+fn unit(bits: u64) -> f32 {
+    (bits as u32 as i32) as f32 / (1u32 << 31) as f32
+}
+
+impl Operands {
+    fn of(tile: usize) -> Self {
+        [Self::Even, Self::Spread, Self::Cancelling, Self::Bits][tile % 4]
+    }
+
+    /// Element `i` of a tile's a or b.
+    fn half(self, key: u64, half: Half) -> [u8; 2] {
+        let bits = hashed(key);
+        let value = match self {
+            Self::Even => unit(bits),
+            Self::Spread => unit(bits) * 2f32.powi((bits >> 40 & 15) as i32 - 8),
+            // Neighbours in k have opposite signs and nearly the same size.
+            Self::Cancelling => (1.0 + unit(bits) / 64.0) * if key & 1 == 0 { 1.0 } else { -1.0 },
+            Self::Bits => return (bits as u16).to_le_bytes(),
+        };
+        match half {
+            Half::F16 => f16::from_f32(value).to_le_bytes(),
+            Half::Bf16 => bf16::from_f32(value).to_le_bytes(),
+        }
+    }
+
+    /// Element `i` of a tile's c.
+    fn single(self, key: u64) -> [u8; 4] {
+        let bits = hashed(key);
+        match self {
+            Self::Bits => (bits as u32).to_le_bytes(),
+            Self::Spread => (unit(bits) * 2f32.powi((bits >> 40 & 31) as i32 - 16)).to_le_bytes(),
+            Self::Even | Self::Cancelling => unit(bits).to_le_bytes(),
+        }
+    }
+}
+
+/// Operands of some tiles, `len` bytes each, made of elements of `N` bytes. `which` tells a from b and c.
+fn operands<const N: usize>(
+    tiles: Range<usize>,
+    len: usize,
+    which: u64,
+    element: impl Fn(Operands, u64) -> [u8; N] + Sync,
+) -> Vec<u8> {
+    let mut bytes = vec![0; tiles.len() * len];
+    bytes.par_chunks_mut(len).zip(tiles).for_each(|(bytes, tile)| {
+        let key = which << 60 | (tile as u64) << 16;
+        for (i, bytes) in bytes.chunks_exact_mut(N).enumerate() {
+            bytes.copy_from_slice(&element(Operands::of(tile), key + i as u64));
+        }
+    });
+    bytes
+}
+
+fn products_have_the_emulators_bits<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    let (blocks, launch) = if trial.is_thorough() { (BLOCKS, LAUNCH) } else { (FEW, FEW) };
+    for depth in [16, 8] {
+        let what = Fact::Product { depth };
+        for first in (0..blocks).step_by(launch) {
+            trial.each(&(what, first), |kernels, half| {
+                let [a, b, c, _] = what.bytes().map(|bytes| bytes / TILES);
+                let tiles = first * TILES..(first + launch) * TILES;
+                let of_half = |operands: Operands, key| operands.half(key, half);
+                let [a, b] = [(a, 1), (b, 2)].map(|(len, which)| operands(tiles.clone(), len, which, of_half));
+                let c = operands(tiles, c, 3, Operands::single);
+                same(kernels, half, what, launch, [&a, &b, &c])
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn copies_of_fewer_bytes_fill_with_zeros<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    let bytes: Vec<u8> = (0..17 * 4096).map(|i| hashed(i) as u8 | 1).collect();
+    trial.each(&Fact::ZeroFill, |kernels, half| same(kernels, half, Fact::ZeroFill, 17, [&bytes, &[], &[]]))
+}
+
+fn halves_of_a_block_have_barriers_of_their_own<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    trial.each(&Fact::Barriers, |kernels, half| same(kernels, half, Fact::Barriers, 40, [&[], &[], &[]]))
+}
+
+/// The device and the emulator must make the same of these inputs.
+fn same<D: Device>(kernels: &Cuda<D>, half: Half, what: Fact, blocks: usize, inputs: [&[u8]; 3]) -> Result<()> {
+    let found = fact(kernels, what, blocks, inputs)?;
+    let expected = fact(&Cuda::new(Arc::new(Emulated::new(0)), half), what, blocks, inputs)?;
+    let [found, expected] = [found, expected].map(|bytes| bytemuck::pod_collect_to_vec::<u8, u32>(&bytes));
+    let differs = |i: &usize| found[*i] != expected[*i];
+    let Some(first) = (0..found.len()).find(differs) else { return Ok(()) };
+    let [count, all] = [(0..found.len()).filter(differs).count(), found.len()];
+    let [found, expected] =
+        [found[first], expected[first]].map(|word| format!("{word:#010x} ({:e})", f32::from_bits(word)));
+    let words = format!("{count} of {all} words differ, the first is number {first}");
+    Err(Error::Failed(format!("{words}: {found}, the emulator has {expected}")))
+}
+
+checks! {
+    products_have_the_emulators_bits,
+    copies_of_fewer_bytes_fill_with_zeros,
+    halves_of_a_block_have_barriers_of_their_own,
+}
