@@ -18,7 +18,7 @@ GRACE, DEATH, DRAIN = 2.0, 5.0, 2.0
 # Bytes of an output that are kept for reading, and of its beginning and its end for the log.
 READ, LOGGED = 8 << 20, 128 << 10
 # What a line of failure begins with; a panic's message is on the next line.
-COMPLAINT = re.compile(rb"\s*(FAIL|error\b|osp: error|Error:|thread '[^']*'.* panicked)")
+COMPLAINT = re.compile(rb"\s*(FAIL\b|error:|osp: error:|Error:|thread '[^']*'.* panicked)")
 
 LIVE: Set[subprocess.Popen] = set()
 

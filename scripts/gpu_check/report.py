@@ -89,25 +89,23 @@ def checks(s: Session) -> Section:
 
 
 def profiles(s: Session, most: int) -> List[Section]:
-    """Kernels of the newest profile, stage by stage; `most` of each."""
-    results = [result for result in s.results if result.data.get("stages") and result.verdict == PASS]
-    if not results:
-        return []
-    result, sections = results[-1], []
-    seen = result.data.get("seen", {})
+    """Kernels of the newest profile of each length, stage by stage; `most` of each."""
+    newest = {result.data["frames"]: result for result in s.results
+              if result.data.get("stages") and result.name.startswith(("profile", "variant none"))}
+    return [profiled(result, stage, most) for result in newest.values() for stage in result.data["stages"]]
+
+
+def profiled(result: Result, stage: Dict[str, Any], most: int) -> Section:
+    seen, rows = result.data.get("seen", {}), []
+    for row in stage["kernels"][:most]:
+        share = 100 * row["ms"] / stage["ms"] if row["ms"] is not None and stage["ms"] else None
+        rates = ((row["flops_per_second"], 1e12), (row["bytes_per_second"], 1e9), (row["roof"], 0.01))
+        rows.append((row["kernel"], str(row["calls"]), number(row["ms"]), number(share, 3),
+                     *(number(rate / unit if rate else None, 3) for rate, unit in rates)))
+    title = f"{stage['stage']}: {stage['what']}, {number(stage['ms'])} ms ({result.name}: {result.data['model']})"
     note = f"at {seen['sm_mhz']:.0f} MHz and up to {seen['watts']:.0f} W" if seen else ""
-    for stage in result.data["stages"]:
-        rows = []
-        for row in stage["kernels"][:most]:
-            share = 100 * row["ms"] / stage["ms"] if row["ms"] is not None and stage["ms"] else None
-            tera, giga, roof = ((value or 0) / unit or None for value, unit in
-                                ((row["flops_per_second"], 1e12), (row["bytes_per_second"], 1e9), (row["roof"], 0.01)))
-            rows.append((row["kernel"], str(row["calls"]), number(row["ms"]), number(share, 3), number(tera, 3),
-                         number(giga, 3), number(roof, 3)))
-        title = f"{stage['stage']}: {stage['what']}, {number(stage['ms'])} ms ({result.name}: {result.data['model']})"
-        header = ("kernel", "calls", "ms", "%", "TFLOP/s", "GB/s", "% of data sheet")
-        sections.append(Section(title, header, rows, note, max(0, len(stage["kernels"]) - most)))
-    return sections
+    header = ("kernel", "calls", "ms", "%", "TFLOP/s", "GB/s", "% of data sheet")
+    return Section(title, header, rows, note, max(0, len(stage["kernels"]) - most))
 
 
 def comparison(s: Session) -> Section:
@@ -126,7 +124,7 @@ def comparison(s: Session) -> Section:
     note = ("f16, means of medians of rounds in turn; PyTorch on random values with cold caches. Where benches are not packed, "
             "ours are launches within the model: products with their residual, group_norm without its statistics, which "
             "the convolution before leaves.") if rows else ""
-    header = ("case", "osp ms", "rate", "PyTorch ms", "its best arm", "ratio", "every arm and round, ms")
+    header = ("case", "osp ms", "rate", "PyTorch ms", "its best arm", "PyTorch / osp", "every arm and round, ms")
     return Section("Beside PyTorch", header, rows, note)
 
 

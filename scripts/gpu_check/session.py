@@ -95,23 +95,29 @@ class Session:
 
     def play(self, plan: Iterable[Group]) -> None:
         """Plays the steps of a plan, which may look at earlier results before it names the next one."""
-        for group in plan:
-            if self.dry:
-                self.planned.append(group)
-            elif isinstance(group, Step):
-                self.one(group)
-            else:
-                with ThreadPoolExecutor(self.beside) as pool:
-                    list(pool.map(self.one, group))
+        try:
+            for group in plan:
+                if self.dry:
+                    self.planned.append(group)
+                elif isinstance(group, Step):
+                    self.one(group)
+                else:
+                    with ThreadPoolExecutor(self.beside) as pool:
+                        list(pool.map(self.one, group))
+        except Exception as error:  # The plan is over, and what was found is still worth its table.
+            self.add(Result("plan", FAIL, 0.0, clean(f"{type(error).__name__}: {error}"), {}))
 
     def one(self, step: Step) -> None:
         start = time.monotonic()
         reading = self.why_not(step) or self.act(step)
-        result = Result(step.name, reading.verdict, time.monotonic() - start, reading.text, reading.data)
+        self.add(Result(step.name, reading.verdict, time.monotonic() - start, reading.text, reading.data))
+        self.kept += [path for path in step.keep if path.exists()]
+
+    def add(self, result: Result) -> None:
+        """Remembers a result, and prints its line."""
+        seconds = "" if result.verdict == SKIP else f"{result.seconds:.1f} s"
         with self.lock:
             self.results.append(result)
-            self.kept += [path for path in step.keep if path.exists()]
-            seconds = "" if result.verdict == SKIP else f"{result.seconds:.1f} s"
             print(f"{result.verdict:<4}  {result.name:<44} {seconds:>7}  {result.text}", flush=True)
 
     def why_not(self, step: Step) -> Optional[Reading]:

@@ -21,7 +21,7 @@ fn whatever_a_kernel_does_the_table_is_whole() {
          sample*) echo 'no file' ;;
          profile*--json*) echo 'no JSON' ;;\n",
     );
-    let run = rehearsal.run("light", &["--step-limit", "1.5"]);
+    let run = rehearsal.run("light", &["--step-limit", "4"]);
     assert_eq!(run.code, Some(1), "{}", run.stdout);
     run.is_whole();
     run.says("selftest gemm", "FAIL", "exit code 1: FAIL linear_large_bf16 3 of 9 values are off");
@@ -31,7 +31,7 @@ fn whatever_a_kernel_does_the_table_is_whole() {
     run.says("selftest embed", "FAIL", "exit code 101: yyyy");
     run.says("selftest patch", "FAIL", "panicked at src/a.rs:1:2: not so");
     run.says("selftest resample", "FAIL", "error: no such kernel");
-    run.says("selftest attention", "FAIL", "ended after 1.5 s");
+    run.says("selftest attention", "FAIL", "ended after 4 s");
     run.says("verify latte f16", "FAIL", "no total of checks");
     run.says("sample", "FAIL", "cannot be read");
     run.says("profile 65 frames, 1", "FAIL", "cannot be read");

@@ -88,13 +88,12 @@ impl Run {
         Self { code: output.status.code(), stdout, steps, files, out: out.to_path_buf() }
     }
 
+    /// Checks that a step (one of those, if it had several turns) ended so.
     #[track_caller]
     fn says(&self, step: &str, verdict: &str, words: &str) {
-        let mut steps = self.steps.iter().filter(|(name, ..)| name == step).peekable();
-        assert!(steps.peek().is_some(), "no step {step}:\n{}", self.stdout);
-        for (_, found, text) in steps {
-            assert!(found == verdict && text.contains(words), "{step}: {found} {text:?}, not {verdict} {words:?}");
-        }
+        let said =
+            |(name, found, text): &(String, String, String)| name == step && found == verdict && text.contains(words);
+        assert!(self.steps.iter().any(said), "{step} does not {verdict} with {words:?}:\n{}", self.stdout);
     }
 
     fn has(&self, step: &str) -> bool {
