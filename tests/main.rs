@@ -18,6 +18,10 @@ mod ops;
 /// The ten samplers and their noise against PyTorch and diffusers.
 mod sampler;
 
+/// What checks a GPU on a machine without cargo, with a stand-in for the program.
+#[cfg(target_os = "linux")]
+mod scripts;
+
 /// Captions and tokens against the original.
 mod text;
 

@@ -1,0 +1,97 @@
+"""PyTorch's side of the comparison: a worker that is asked for one arm of one case at a time, and ended if it hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from . import process
+from .cases import Case
+from .read import failed
+from .steps import SKIP, Reading
+
+WORKER = Path(__file__).with_name("torch_worker.py")
+# Seconds that importing PyTorch and opening the GPU may take.
+START = 60.0
+
+
+class Torch:
+    """The worker, started when it is first asked and again after it was ended."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.worker: Optional[subprocess.Popen] = None
+        self.answers: "queue.Queue[Optional[Dict[str, Any]]]" = queue.Queue()
+        self.about: Dict[str, Any] = {}
+        self.problem = ""
+
+    def start(self, limit: float) -> Reading:
+        """What PyTorch this is. Where there is none, that is no failure."""
+        with self.log.open("ab") as log:
+            self.worker = subprocess.Popen([sys.executable, "-B", str(WORKER)], stdin=subprocess.PIPE,
+                                           stdout=subprocess.PIPE, stderr=log, start_new_session=True, env=dict(os.environ))
+        process.LIVE.add(self.worker)
+        # A queue of its own: what an ended worker still says is not for its successor.
+        self.answers = queue.Queue()
+        threading.Thread(target=listen, args=(self.worker.stdout, self.answers), daemon=True).start()
+        self.about = self.hear(limit)
+        if "error" in self.about:
+            self.problem = self.about["error"]
+            self.stop()
+            return Reading(self.problem, verdict=SKIP)
+        return Reading("; ".join([f"torch {self.about['torch']}, CUDA {self.about['cuda']}, cuDNN {self.about['cudnn']}",
+                                  *self.about["warnings"]]), self.about)
+
+    def time(self, case: Case, arm: str, limit: float) -> Reading:
+        """Milliseconds of one arm of a case."""
+        deadline = time.monotonic() + limit
+        if not self.worker:
+            started = self.start(min(limit, START))
+            if self.problem:
+                return started
+        request = {"kind": case.kind, "shape": case.shape, "arm": arm}
+        try:
+            self.worker.stdin.write(json.dumps(request).encode() + b"\n")
+            self.worker.stdin.flush()
+        except OSError as error:
+            self.stop()
+            return failed(f"the worker is gone: {error}")
+        answer = self.hear(max(0.1, deadline - time.monotonic()))
+        if answer.get("ended"):
+            self.stop()
+            return failed(answer["error"])
+        if "error" in answer:
+            # Not every arm takes every shape, which is PyTorch's affair.
+            return Reading(answer["error"], verdict=SKIP)
+        rate = f"{case.rate(answer['ms']):.4g} {case.unit}"
+        return Reading(f"{answer['ms']:.4g} ms ({answer['low']:.4g} to {answer['high']:.4g}), {rate}", answer)
+
+    def hear(self, limit: float) -> Dict[str, Any]:
+        try:
+            answer = self.answers.get(timeout=limit)
+        except queue.Empty:
+            return {"error": f"no answer after {limit:.4g} s", "ended": True}
+        return answer or {"error": "the worker died", "ended": True}
+
+    def stop(self) -> None:
+        if self.worker:
+            process.end(self.worker)
+            process.LIVE.discard(self.worker)
+            self.worker = None
+
+
+def listen(pipe: Any, answers: "queue.Queue[Optional[Dict[str, Any]]]") -> None:
+    """Puts each line into the queue, and None at the end."""
+    for line in pipe:
+        try:
+            answers.put(json.loads(line))
+        except ValueError:
+            continue
+    answers.put(None)

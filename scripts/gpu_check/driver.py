@@ -1,0 +1,90 @@
+"""Asks the driver about each image of kernels, where the program cannot open the GPU and so cannot say more than that.
+
+usage: driver.py [IMAGE]    without an image it only opens the GPU
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+from typing import List
+
+# Of CUjit_option: where the compiler's and the loader's words go, and how many bytes fit.
+INFO_LOG, INFO_SIZE, ERROR_LOG, ERROR_SIZE, LOG_VERBOSE = 3, 4, 5, 6, 12
+LOG_BYTES = 1 << 16
+
+
+class Refused(Exception):
+    """A call that did not succeed, and what the driver said."""
+
+
+class Driver:
+    """The driver's own library, the first GPU opened."""
+
+    def __init__(self) -> None:
+        try:
+            self.library = ctypes.CDLL("libcuda.so.1")
+        except OSError as error:
+            raise Refused(str(error))
+        self.call("cuInit", 0)
+        version, device, context = ctypes.c_int(), ctypes.c_int(), ctypes.c_void_p()
+        self.call("cuDriverGetVersion", ctypes.byref(version))
+        self.version = f"CUDA {version.value // 1000}.{version.value % 1000 // 10}"
+        self.call("cuDeviceGet", ctypes.byref(device), 0)
+        name = ctypes.create_string_buffer(256)
+        self.call("cuDeviceGetName", name, len(name), device)
+        self.name = name.value.decode(errors="replace")
+        self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        self.call("cuCtxSetCurrent", context)
+
+    def call(self, function: str, *arguments) -> None:
+        code = getattr(self.library, function)(*arguments)
+        if code:
+            raise Refused(f"{function}: {self.name_of(code)}")
+
+    def name_of(self, code: int) -> str:
+        parts = []
+        for function in ("cuGetErrorName", "cuGetErrorString"):
+            text = ctypes.c_char_p()
+            if getattr(self.library, function)(code, ctypes.byref(text)) == 0 and text.value:
+                parts.append(text.value.decode(errors="replace"))
+        return ", ".join(parts) or f"error {code}"
+
+    def load(self, image: bytes) -> str:
+        """Loads an image as the program does, and returns what was logged."""
+        logs = [ctypes.create_string_buffer(LOG_BYTES) for _ in range(2)]
+        options = (ctypes.c_int * 5)(INFO_LOG, INFO_SIZE, ERROR_LOG, ERROR_SIZE, LOG_VERBOSE)
+        values = (ctypes.c_void_p * 5)(ctypes.addressof(logs[0]), LOG_BYTES, ctypes.addressof(logs[1]), LOG_BYTES, 1)
+        module = ctypes.c_void_p()
+        said = lambda: " ".join(log.value.decode(errors="replace").strip() for log in logs).strip()
+        try:
+            self.call("cuModuleLoadDataEx", ctypes.byref(module), image, len(options), options, values)
+        except Refused as refused:
+            raise Refused(f"{refused}; {said()}" if said() else str(refused))
+        return said()
+
+
+def images(osp: Path) -> List[Path]:
+    """The files beside the program, in `kernels`, that the program holds byte by byte: those of its own build."""
+    program = osp.read_bytes()
+    return [path for path in sorted((osp.parent / "kernels").glob("*.fatbin")) if path.read_bytes() in program]
+
+
+def main() -> int:
+    names = sys.argv[1:]
+    try:
+        driver = Driver()
+        if not names:
+            print(f"pass {driver.name}, {driver.version}")
+            return 0
+        image = Path(names[0]).read_bytes()
+        print(f"pass {len(image)} bytes load {driver.load(image)}".rstrip())
+        return 0
+    except (Refused, AttributeError, OSError) as error:
+        print(f"FAIL {error}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""What machine this is, read and never changed: the GPU's clocks and limits are as they were found."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from . import process
+
+SMI = ("nvidia-smi", "usr/local/nvidia/bin/nvidia-smi")
+# Seconds for a question to nvidia-smi.
+ASKED = 15.0
+WATCHED = "clocks.sm,clocks.mem,power.draw,temperature.gpu,memory.used"
+# Milliseconds between two looks.
+INTERVAL = 200
+
+
+def tool(name: str, *patterns: str) -> Optional[str]:
+    """A tool's path: on the PATH, in CUDA's usual folders, or by a pattern below the root."""
+    found = shutil.which(name)
+    if found:
+        return found
+    for pattern in (f"usr/local/cuda*/bin/{name}", *patterns):
+        paths = sorted(Path("/").glob(pattern))
+        if paths:
+            return str(paths[-1])
+    return None
+
+
+def facts(root: Path, folder: Path, log: Path) -> Dict[str, str]:
+    """Lines of the section MACHINE. `folder` is where the program lies."""
+    smi, text = tool(*SMI), ""
+    if smi:
+        text = process.run([smi, "-q"], ASKED, log).out
+    rows = smi_rows(text)
+    row = lambda *ends: next((value for end in ends for key, value in rows if key.endswith(end)), "unknown")
+    found = {}
+    if rows:
+        found = {
+            "GPU": f"{row('/Product Name')}, {row('FB Memory Usage/Total')}",
+            "driver": f"{row('Driver Version')} (CUDA {row('CUDA Version')})",
+            "clocks": f"SM {row('/Clocks/SM')} as found, at most {row('/Max Clocks/SM')}; "
+                      f"memory {row('/Clocks/Memory')}, at most {row('/Max Clocks/Memory')}",
+            "power": f"limit {row('/Current Power Limit', '/Power Limit')}, "
+                     f"drawing {row('/Average Power Draw', '/Instantaneous Power Draw', '/Power Draw')} as found",
+            "temperature": row("/GPU Current Temp"),
+        }
+    found["CPU"] = f"{cpu()}, {os.cpu_count()} threads, {platform.system()} {platform.release()}"
+    found["date"] = datetime.datetime.now(datetime.timezone.utc).strftime("%d %B %Y, %H:%M UTC")
+    found["program"] = commit(root, folder)
+    return found
+
+
+def smi_rows(text: str) -> List[Any]:
+    """`nvidia-smi -q` as pairs of a path and a value, the path by indentation."""
+    rows, path = [], []
+    for line in text.splitlines():
+        match = re.match(r"( *)([^:]+?)\s*(?::\s(.*))?$", line)
+        if not match or not line.strip():
+            continue
+        depth = len(match.group(1))
+        path = [entry for entry in path if entry[0] < depth] + [(depth, match.group(2))]
+        if match.group(3):
+            rows.append(("/" + "/".join(name for _, name in path), match.group(3).strip()))
+    return rows
+
+
+def cpu() -> str:
+    try:
+        names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
+
+
+def commit(root: Path, folder: Path) -> str:
+    """Which commit the program is of: what scripts/gpu-pack wrote, else that of the tree, if it is one."""
+    try:
+        return (folder / "COMMIT").read_text().splitlines()[0]
+    except (OSError, IndexError):
+        pass
+    git = process.run(["git", "-C", str(root), "log", "-1", "--format=%h of %cs"], 5)
+    return f"not packed; the tree is at {git.out.strip()}" if git.code == 0 else "of an unknown commit"
+
+
+class Watch:
+    """Looks at the GPU while a step runs."""
+
+    def __init__(self, log: Path) -> None:
+        self.log, smi = log, tool(*SMI)
+        self.process = None
+        if smi:
+            command = [smi, f"--query-gpu={WATCHED}", "--format=csv,noheader,nounits", "-lms", str(INTERVAL)]
+            with log.open("wb") as out:
+                self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.DEVNULL,
+                                                start_new_session=True)
+            process.LIVE.add(self.process)
+
+    def stop(self) -> Dict[str, float]:
+        """What was seen: the median clock of those looks at which the GPU drew the most power, and the peak of memory."""
+        if not self.process:
+            return {}
+        process.end(self.process)
+        process.LIVE.discard(self.process)
+        looks = []
+        for line in self.log.read_text(errors="replace").splitlines():
+            try:
+                looks.append([float(cell) for cell in line.split(",")])
+            except ValueError:
+                continue
+        looks = [look for look in looks if len(look) == 5]
+        if not looks:
+            return {}
+        busiest = sorted(looks, key=lambda look: look[2])[len(looks) * 3 // 4:]
+        return {"sm_mhz": statistics.median(look[0] for look in busiest), "watts": max(look[2] for look in looks),
+                "peak_mib": max(look[4] for look in looks)}

@@ -1,0 +1,168 @@
+"""The command line: what is checked, with which program, into which folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from typing import List
+
+from . import machine, report
+from .session import Session
+from .stages import BUDGETS, STAGES, opened
+from .steps import FAIL, PASS, Result, Step, skipped
+
+ROOT = Path(__file__).resolve().parents[2]
+PACK = ROOT / "target/gpu-pack.tar.xz"
+# Where the next call finds what this one said, whatever --out is.
+RESULTS = ROOT / "target/gpu-check/results.json"
+
+ABOUT = """\
+Everything that only a GPU can tell, on a machine with neither cargo nor network, within a budget of seconds.
+  light   240 s: what is right, and where the time goes
+  deep    200 s: memcheck and racecheck of what light found to fail, Nsight Compute, equal bytes
+  speed   300 s: variants of kernels, whole runs, and everything timed beside PyTorch
+Stages may be joined: --stage light,deep. Prints a line for each step and a table last,
+some ten seconds after the budget at the latest. Never changes a card's settings."""
+AFTER = """\
+Exit codes: 0 all that ran passed, 1 something failed, 2 wrong usage, 3 no GPU opens."""
+
+
+def arguments(given: List[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("gpu-check", description=ABOUT, epilog=AFTER,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", required=True, metavar="STAGE[,STAGE]", help="light, deep or speed")
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help="for all stages together [default: the sum of theirs]")
+    parser.add_argument("--step-limit", type=float, default=float("inf"), metavar="SECONDS", help="no step takes longer")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--pack", type=Path, default=PACK, metavar="FILE", help="what gpu-pack made [default: %(default)s]")
+    source.add_argument("--bin", type=Path, metavar="DIR", help="folder of a program that is unpacked, such as target/release")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="for the files [default: $OUT, else target/gpu-check]")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE",
+                        help="what deep should know of light: read, and written, beside --out [default: %(default)s]")
+    parser.add_argument("--variants", type=Path, metavar="DIR", help="for speed: subfolders of cubins for OSP_KERNELS")
+    parser.add_argument("--device", choices=["cuda", "emulated"], default="cuda",
+                        help="emulated rehearses light on the CPU, at its smallest")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and its seconds; needs neither program nor GPU")
+    args = parser.parse_args(given)
+    args.stage = args.stage.split(",")
+    if set(args.stage) - set(STAGES):
+        parser.error(f"the stages are {', '.join(STAGES)}")
+    if args.device == "emulated" and args.stage != ["light"]:
+        parser.error("the emulator rehearses light alone")
+    if args.variants and not args.variants.is_dir():
+        parser.error(f"{args.variants} is no folder")
+    if args.budget is None:
+        args.budget = sum(BUDGETS[stage] for stage in args.stage)
+    args.out = args.out or Path(os.environ.get("OUT") or ROOT / "target/gpu-check")
+    return args
+
+
+def plan(s: Session, stages: List[str]):
+    """The GPU first, then stage after stage."""
+    yield from opened(s)
+    if s.stopped:
+        yield skipped(", ".join(stages), s.stopped)
+        return
+    for stage in stages:
+        yield from STAGES[stage](s)
+
+
+def dry_run(args: argparse.Namespace) -> int:
+    s = Session(ROOT, args.device, args.budget, dry=True)
+    s.variants = args.variants
+    s.play(plan(s, args.stage))
+    total = 0.0
+    print(f"{'step':<52} {'expected':>8} {'at most':>8}")
+    for group in s.planned:
+        steps = [group] if isinstance(group, Step) else group
+        for step in steps:
+            print(f"{step.name:<52} {step.expected:>6.0f} s {min(step.limit, args.step_limit):>6.0f} s" if not step.skip
+                  else f"{step.name:<52} {'skipped':>8}: {step.skip}")
+        total += together(steps, s)
+    print(f"\n{total:.0f} s expected of {args.budget:.0f} s; what does not fit is skipped from the end")
+    return 0
+
+
+def together(steps: List[Step], s: Session) -> float:
+    """Seconds of a group, whose steps run beside each other."""
+    seconds = [step.expected for step in steps]
+    return max(max(seconds), sum(seconds) / s.beside) if seconds else 0.0
+
+
+def unpack(pack: Path, into: Path) -> Path:
+    """By tar, or without xz by Python; returns the folder that the pack holds."""
+    into.mkdir(parents=True)
+    if not (shutil.which("tar") and shutil.which("xz") and
+            subprocess.run(["tar", "-xJf", str(pack), "-C", str(into)], stderr=subprocess.DEVNULL).returncode == 0):
+        with lzma.open(pack) as content, tarfile.open(fileobj=content) as tar:
+            tar.extractall(into)
+    folder, = into.iterdir()
+    return folder
+
+
+def load(path: Path) -> List[Result]:
+    try:
+        return [Result(**result) for result in json.loads(path.read_text())["results"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def check(args: argparse.Namespace, work: Path) -> int:
+    s = Session(ROOT, args.device, args.budget)
+    try:
+        folder = args.bin.resolve() if args.bin else unpack(args.pack, work / "pack")
+    except (lzma.LZMAError, tarfile.TarError, EOFError, ValueError, OSError) as error:
+        print(f"gpu-check: {args.pack} cannot be unpacked: {error}", file=sys.stderr)
+        return 2
+    s.begin(folder / "osp", work)
+    # The program looks for its demo model beside itself, and it may be unpacked anywhere.
+    os.environ["OSP_MODEL"] = str(ROOT / "assets/demo")
+    s.step_limit, s.variants = args.step_limit, args.variants.resolve() if args.variants else None
+    s.earlier = [] if "light" in args.stage else load(args.results)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: s.stop(f"ended by {signal.Signals(number).name}"))
+    found = machine.facts(ROOT, folder, s.log("nvidia-smi"))
+    print("; ".join(f"{what} {value}" for what, value in found.items()), flush=True)
+    try:
+        s.play(plan(s, args.stage))
+    finally:
+        s.close()
+        text = report.write(s, args.stage, found, time.monotonic() - s.start, args.out)
+        if args.out.resolve() != args.results.resolve().parent:
+            args.results.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(args.out / "results.json", args.results)
+        print("\n" + text, flush=True)
+    return verdict(s)
+
+
+def verdict(s: Session) -> int:
+    doctor = s.result("doctor")
+    if doctor is None or doctor.verdict != PASS:
+        return 3
+    checked = [result for result in s.results if result.verdict == PASS and result.name != "doctor"]
+    return 1 if not checked or any(result.verdict == FAIL for result in s.results) else 0
+
+
+def main(given: List[str]) -> int:
+    args = arguments(given)
+    if args.dry_run:
+        return dry_run(args)
+    program = args.bin / "osp" if args.bin else args.pack
+    if not program.is_file():
+        print(f"gpu-check: {program} is not there: run scripts/gpu-pack, or name a folder with --bin", file=sys.stderr)
+        return 2
+    work = Path(tempfile.mkdtemp(prefix="gpu-check-"))
+    try:
+        return check(args, work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

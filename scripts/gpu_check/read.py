@@ -1,0 +1,202 @@
+"""Understands what commands printed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import signal
+import statistics
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+from .steps import FAIL, Finished, Reading, Step, clean
+
+
+def judge(step: Step, finished: Finished) -> Reading:
+    """The reading of any command, whatever became of it."""
+    said = finished.complaint or finished.last or "printed nothing"
+    if finished.ended_after is not None:
+        stuck = ", and does not die" if finished.code is None else ""
+        return failed(f"ended after {finished.ended_after:.4g} s{stuck}: {said}")
+    if finished.code is None or finished.code < 0:
+        return failed(f"killed by {signal_name(finished.code)}: {said}")
+    if finished.code not in step.accepts:
+        return failed(f"exit code {finished.code}: {said}")
+    if not finished.last:
+        return failed("printed nothing")
+    if finished.complaint and step.accepts == (0,):
+        return failed(said)
+    try:
+        reading = step.read(finished)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
+        return failed(f"cannot be read ({type(error).__name__}: {error}): {said}")
+    reading.text = clean(reading.text)
+    return reading
+
+
+def failed(text: str) -> Reading:
+    return Reading(clean(text), verdict=FAIL)
+
+
+def signal_name(code: Any) -> str:
+    try:
+        return signal.Signals(-code).name
+    except (ValueError, TypeError):
+        return f"signal {code}"
+
+
+def doctor(finished: Finished) -> Reading:
+    """Lines of a key and a value. Without a GPU that opens there is nothing to check."""
+    pairs = [line.split(None, 1) for line in finished.out.splitlines()]
+    data = {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
+    if "problem" in data:
+        return Reading(data["problem"], data, FAIL)
+    if data.get("gpu", "none") == "none" or "runs" not in data:
+        return Reading("names no GPU that runs the kernels", data, FAIL)
+    return Reading(f"{data['gpu']}; driver {data.get('driver')}, runs {data['runs']}", data)
+
+
+def doctor_without_gpu(finished: Finished) -> Reading:
+    """For the emulator, which needs none."""
+    reading = doctor(finished)
+    return Reading(f"cpu {reading.data.get('cpu')}", reading.data)
+
+
+def selftest(finished: Finished) -> Reading:
+    """`pass  linear_small_f16   0.43 of allowed, 37 cases`, and a total."""
+    found = re.findall(r"^\s*pass\s+(\S+)\s+([0-9.eE+-]+) of allowed", finished.out, re.M)
+    worst = max(((float(ratio), name) for name, ratio in found), default=None)
+    return Reading(finished.last if worst is None else f"worst {worst[0]:.2f} of allowed, {worst[1]}; {finished.last}",
+                   {"worst": worst})
+
+
+def verify(finished: Finished) -> Reading:
+    """`pass  latte  video.output   relative L2   6.6e-7 of 1.0e-5`, and a total. Of a PSNR the least is allowed."""
+    total = re.match(r"(\d+) checks, all passed", finished.last)
+    if not total or total.group(1) == "0":
+        return failed(f"no total of checks that passed: {finished.last}")
+    worst = (0.0, "")
+    for case, measure, error, allowed in re.findall(
+            r"^pass  (\S+  \S+)\s+(.*?)  +([0-9.e+-]+) of ([0-9.e+-]+)$", finished.out, re.M):
+        over, under = (allowed, error) if "PSNR" in measure else (error, allowed)
+        ratio = float(over) / float(under) if float(under) else float(over)
+        worst = max(worst, (ratio, case.replace("  ", " ")))
+    return Reading(f"{total.group(1)} checks, worst {worst[0]:.2f} of allowed, {worst[1]}", {"worst": worst})
+
+
+def profile(trace: Path) -> Callable[[Finished], Reading]:
+    """`osp profile --json --trace`: kernels by stage, and every launch."""
+    def read(finished: Finished) -> Reading:
+        report = json.loads(finished.out.strip().splitlines()[-1])
+        stages = [profiled_stage(stage) for stage in report["stages"]]
+        data = {"model": report["model"], "frames": report["frames"], "size": [report["height"], report["width"]],
+                "stages": stages, "launches": launches(trace) if trace.exists() else []}
+        times = [f"{stage['stage']} {stage['ms']:.3g} ms" for stage in stages if stage["ms"] is not None]
+        return Reading(f"{report['model']} at {report['frames']} frames: {', '.join(times) or 'counted, not timed'}", data)
+    return read
+
+
+def profiled_stage(stage: Dict[str, Any]) -> Dict[str, Any]:
+    def times(row: Dict[str, Any]) -> Dict[str, Any]:
+        seconds, bound = row.get("gpu_seconds"), row.get("bound_seconds")
+        rate = lambda amount: amount / seconds if seconds else None
+        return {"kernel": row["kernel"], "calls": row["calls"], "ms": None if seconds is None else 1e3 * seconds,
+                "flops_per_second": rate(row["flops"]), "bytes_per_second": rate(row["bytes"]),
+                "roof": bound / seconds if seconds and bound else None}
+    return {"stage": stage["stage"], "what": stage["what"], "ms": times(stage["all"])["ms"],
+            "kernels": [times(row) for row in stage["kernels"]]}
+
+
+def launches(trace: Path) -> List[Any]:
+    """Name, FLOPs, bytes and median milliseconds of each kind of launch, from a trace that was measured on the GPU."""
+    content = json.loads(trace.read_text())
+    if "GPU" not in content["otherData"]["durations"]:
+        return []
+    kinds: Dict[Any, List[float]] = {}
+    for event in content["traceEvents"]:
+        if event["ph"] == "X":
+            key = (event["name"], event["args"]["flops"], event["args"]["bytes"])
+            kinds.setdefault(key, []).append(event["dur"] / 1e3)
+    return [[*key, statistics.median(times)] for key, times in kinds.items()]
+
+
+def hashed(path: Path) -> Callable[[Finished], Reading]:
+    """A command that writes a file, by whose hash others are held against it."""
+    def read(finished: Finished) -> Reading:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return Reading(f"{path.stat().st_size} bytes, SHA-256 {digest[:16]}", {"hash": digest})
+    return read
+
+
+def sanitizer(finished: Finished) -> Reading:
+    """compute-sanitizer: its summary is what counts, the program's own checks are told elsewhere."""
+    text = finished.out
+    summary = re.search(r"^=+ (?:ERROR|RACECHECK) SUMMARY: (.*)$", text, re.M)
+    if not summary:
+        return failed(f"no summary: {finished.complaint or finished.last}")
+    if not summary.group(1).startswith("0 "):
+        first = re.search(r"^=+ ((?:Invalid|Error|Warning|Potential|Race|Barrier|Program hit).*)$", text, re.M)
+        return failed(f"{summary.group(1)}: {first.group(1) if first else ''}")
+    return Reading(summary.group(1) + ("" if finished.code == 0 else "; the program itself failed"))
+
+
+def ncu(finished: Finished) -> Reading:
+    """Nsight Compute's page of details: what bounds the kernel."""
+    found = {}
+    for name, key in (("Duration", "time"), ("Compute (SM) Throughput", "compute"), ("Memory Throughput", "memory"),
+                      ("DRAM Throughput", "DRAM"), ("L2 Hit Rate", "L2 hits"), ("Registers Per Thread", "registers"),
+                      ("Achieved Occupancy", "occupancy")):
+        row = re.search(rf"^\s*{re.escape(name)}\s+(\S+)\s+([0-9.,]+)\s*$", finished.out, re.M)
+        if row:
+            unit = {"register/thread": "", "%": " %"}.get(row.group(1), f" {row.group(1)}")
+            found[key] = row.group(2) + unit
+    if "time" not in found:
+        return failed(f"no duration: {finished.complaint or finished.last}")
+    return Reading(", ".join(f"{key} {value}" for key, value in found.items()), found)
+
+
+def bench(finished: Finished) -> Reading:
+    """criterion's lines: a name, which may have one of its own, the time and the throughput in the middle of their intervals,
+    and then ours with the share of the best that the device was seen to do."""
+    middle = r"{}:\s+\[\S+ \S+ (\S+ \S+) "
+    rows, before = [], ""
+    for line in finished.out.splitlines():
+        time, rate = (re.search(middle.format(key), line) for key in ("time", "thrpt"))
+        share = re.search(r": (\d+ % of \w+)$", line)
+        if time:
+            rows.append([line[: time.start()].strip() or before.strip(), time.group(1), "-", "-"])
+        elif rate and rows:
+            rows[-1][2] = rate.group(1)
+        elif share and rows:
+            rows[-1][3] = share.group(1)
+        before = line
+    if not rows or "on the CPU" in finished.out:
+        return failed(f"no bench ran on the GPU: {finished.last}")
+    return Reading(f"{len(rows)} benches", {"benches": rows})
+
+
+def estimate(folder: Path) -> Callable[[Finished], Reading]:
+    """The median of the only bench below `folder`, by criterion's own files."""
+    def read(finished: Finished) -> Reading:
+        if "on the CPU" in finished.out:
+            return failed("ran on the CPU")
+        file, = folder.glob("**/new/estimates.json")
+        median = json.loads(file.read_text())["median"]
+        low, high = (median["confidence_interval"][side] / 1e6 for side in ("lower_bound", "upper_bound"))
+        ms = median["point_estimate"] / 1e6
+        return Reading(f"{ms:.4g} ms ({low:.4g} to {high:.4g})", {"ms": ms})
+    return read
+
+
+def sampled(record: Path) -> Callable[[Finished], Reading]:
+    """A whole run, by the record that it leaves beside its output."""
+    def read(finished: Finished) -> Reading:
+        facts = json.loads(record.read_text())
+        seconds, memory = facts["seconds"], facts.get("memory") or []
+        arenas = {stage["stage"]: stage["arena_bytes"] for stage in memory if stage.get("arena_bytes")}
+        data = {"calls": facts["model_calls"], "seconds": seconds, "arenas": arenas}
+        gib = ", ".join(f"{stage} {size / 2**30:.2f}" for stage, size in arenas.items())
+        return Reading(f"text {seconds['text']:.2f} s, {facts['model_calls']} calls {seconds['denoise']:.2f} s, "
+                       f"decode {seconds['decode']:.2f} s; GiB: {gib}", data)
+    return read

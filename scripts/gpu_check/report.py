@@ -1,0 +1,221 @@
+"""What comes back: a table that fits a screen's worth of characters, a record to commit, and one archive of all else."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+import tarfile
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Sequence
+
+from .cases import CASES
+from .session import Session
+from .steps import FAIL, PASS, SKIP, Result
+
+# Characters of the table, bytes of the archive and of one file in it.
+TABLE, ARCHIVE, MEMBER = 9_000, 15 << 20, 8 << 20
+# Kernels of a stage that the table shows.
+KERNELS = 6
+
+Row = Sequence[str]
+
+
+@dataclasses.dataclass
+class Section:
+    """A title, a header and rows; rows are left out from the end where they are too many."""
+
+    title: str
+    header: Row
+    rows: List[Row]
+    note: str = ""
+    left_out: int = 0
+
+    def text(self) -> str:
+        lines = [self.title] + aligned([self.header, *self.rows] if any(self.header) else self.rows)
+        if self.left_out:
+            lines.append(f"  … {self.left_out} more in record.md")
+        return "\n".join(lines + ([f"  {self.note}"] if self.note else []))
+
+    def markdown(self) -> str:
+        cells = lambda row: "| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |"
+        lines = [f"## {self.title}", "", cells(self.header), "|" + "---|" * len(self.header), *map(cells, self.rows)]
+        return "\n".join(lines + (["", self.note] if self.note else []))
+
+
+def aligned(rows: List[Row]) -> List[str]:
+    """Columns by their widest cell, the last one as it is."""
+    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))] if rows else []
+    return ["  " + "  ".join(str(cell).ljust(width) for cell, width in zip(row[:-1], widths)) + f"  {row[-1]}" for row in rows]
+
+
+def number(value: Any, digits: int = 4) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
+
+
+def mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return sum(values) / len(values)
+
+
+# The sections.
+
+
+def outcomes(s: Session, verdict: str, title: str) -> Section:
+    rows = [(result.name, result.text) for result in s.results if result.verdict == verdict]
+    return Section(title, ("step", "what it says"), rows)
+
+
+def checks(s: Session) -> Section:
+    """What holds values against a reference, one line for each kind."""
+    kinds: Dict[str, List[Result]] = {}
+    for result in s.results:
+        found = re.match(r"(?:(\S+) )?(selftest|verify|memcheck|racecheck|equal)\b", result.name)
+        if found:
+            kind = " ".join(part for part in found.groups() if part)
+            if found.group(2) == "verify":
+                kind += " " + ("bf16" if "bf16" in result.name else "f16")
+            kinds.setdefault(kind, []).append(result)
+    rows = []
+    for kind, results in kinds.items():
+        count = {verdict: sum(result.verdict == verdict for result in results) for verdict in (PASS, FAIL, SKIP)}
+        worst = max((tuple(result.data["worst"]) for result in results if result.data.get("worst")), default=None)
+        rows.append((kind, str(count[PASS]), str(count[FAIL]), str(count[SKIP]),
+                     f"{worst[0]:.2f} of allowed, {worst[1]}" if worst else "-"))
+    return Section("Checks", ("kind", "passed", "failed", "skipped", "worst"), rows)
+
+
+def profiles(s: Session, most: int) -> List[Section]:
+    """Kernels of the newest profile of each length, stage by stage; `most` of each."""
+    newest = {result.data["frames"]: result for result in s.results
+              if result.data.get("stages") and result.name.startswith(("profile", "variant none"))}
+    return [profiled(result, stage, most) for result in newest.values() for stage in result.data["stages"]]
+
+
+def profiled(result: Result, stage: Dict[str, Any], most: int) -> Section:
+    seen, rows = result.data.get("seen", {}), []
+    for row in stage["kernels"][:most]:
+        share = 100 * row["ms"] / stage["ms"] if row["ms"] is not None and stage["ms"] else None
+        rates = ((row["flops_per_second"], 1e12), (row["bytes_per_second"], 1e9), (row["roof"], 0.01))
+        rows.append((row["kernel"], str(row["calls"]), number(row["ms"]), number(share, 3),
+                     *(number(rate / unit if rate else None, 3) for rate, unit in rates)))
+    title = f"{stage['stage']}: {stage['what']}, {number(stage['ms'])} ms ({result.name}: {result.data['model']})"
+    note = f"at {seen['sm_mhz']:.0f} MHz and up to {seen['watts']:.0f} W" if seen else ""
+    header = ("kernel", "calls", "ms", "%", "TFLOP/s", "GB/s", "% of data sheet")
+    return Section(title, header, rows, note, max(0, len(stage["kernels"]) - most))
+
+
+def comparison(s: Session) -> Section:
+    """Our time of each case beside the best arm of PyTorch."""
+    rows = []
+    for case in CASES:
+        own, arms = s.own.get(case.name), s.theirs.get(case.name)
+        if not own and not arms:
+            continue
+        best = min(((mean(times), arm) for arm, times in (arms or {}).items()), default=None)
+        ours = mean(own) if own else None
+        rows.append((case.name, number(ours), f"{case.rate(ours):.4g} {case.unit}" if ours else "-",
+                     number(best[0] if best else None), best[1] if best else "-",
+                     f"{best[0] / ours:.2f}×" if best and ours else "-",
+                     "; ".join(f"{arm} {' '.join(number(ms) for ms in times)}" for arm, times in (arms or {}).items())))
+    note = ("f16, means of medians of rounds in turn; PyTorch on random values with cold caches. Where benches are not packed, "
+            "ours are launches within the model: products with their residual, group_norm without its statistics, which "
+            "the convolution before leaves.") if rows else ""
+    header = ("case", "osp ms", "rate", "PyTorch ms", "its best arm", "PyTorch / osp", "every arm and round, ms")
+    return Section("Beside PyTorch", header, rows, note)
+
+
+def benches(s: Session) -> Section:
+    rows = [row for result in s.results if result.verdict == PASS for row in result.data.get("benches", [])]
+    return Section("Benches", ("bench", "time", "throughput", "share of what this run reached"), rows)
+
+
+def notable(s: Session) -> Section:
+    """Results that are a line each: variants, whole runs, ncu."""
+    kinds = ("variant", "whole", "step at", "ncu")
+    rows = [(result.name, result.text) for result in s.results if result.verdict == PASS and result.name.startswith(kinds)]
+    return Section("Single results", ("step", "what it says"), rows)
+
+
+def sections(s: Session, most: int) -> List[Section]:
+    found = [outcomes(s, FAIL, "Failed"), checks(s), comparison(s), *profiles(s, most), notable(s), benches(s),
+             outcomes(s, SKIP, "Skipped")]
+    return [section for section in found if section.rows]
+
+
+# The files.
+
+
+def headline(s: Session, stages: Sequence[str], machine: Dict[str, str], seconds: float) -> List[str]:
+    count = {verdict: sum(result.verdict == verdict for result in s.results) for verdict in (PASS, FAIL, SKIP)}
+    where = "the EMULATOR, no GPU" if s.emulated else card(s, machine)
+    return [f"gpu-check {', '.join(stages)} on {where}; program {machine.get('program')}; {seconds:.0f} of {s.budget:.0f} s",
+            f"{count[FAIL]} FAILED, {count[PASS]} passed, {count[SKIP]} skipped" + (f": {s.stopped}" if s.stopped else "")]
+
+
+def card(s: Session, machine: Dict[str, str]) -> str:
+    """The GPU's name, by nvidia-smi or else by the program itself."""
+    return machine.get("GPU") or s.data("doctor").get("gpu") or "no GPU"
+
+
+def table(s: Session, lines: List[str]) -> str:
+    """The last thing printed. The longest section gives way where all do not fit."""
+    shown = sections(s, KERNELS)
+    for section in shown:
+        if section.title == "Beside PyTorch":
+            # Single rounds are for the record.
+            section.header, section.rows = section.header[:-1], [row[:-1] for row in section.rows]
+    render = lambda: "\n".join(lines) + "\n\n" + "\n\n".join(section.text() for section in shown)
+    while len(render()) > TABLE:
+        longest = max(shown, key=lambda section: len(section.text()))
+        if not longest.rows:
+            break
+        longest.rows.pop()
+        longest.left_out += 1
+    return render()
+
+
+def record(s: Session, lines: List[str], machine: Dict[str, str]) -> str:
+    """Ready to be committed as docs/benchmarks/CARD-DATE.md."""
+    title = "the emulator" if s.emulated else card(s, machine).split(",")[0]
+    about = getattr(s, "torch", None) and s.torch.about or {}
+    facts = dict(machine)
+    if "torch" in about:
+        facts["PyTorch"] = f"{about['torch']}, CUDA {about['cuda']}, cuDNN {about['cudnn']}"
+    parts = [f"# {title}, {machine.get('date', '').split(',')[0]}", "\n\n".join(lines),
+             Section("MACHINE", ("what", "found"), list(facts.items())).markdown(),
+             *(section.markdown() for section in sections(s, 1000))]
+    return "\n\n".join(parts) + "\n"
+
+
+def archive(path: Path, files: Iterable[Path], root: Path) -> List[str]:
+    """All files in one, the smaller ones first, as long as they fit; returns the names of those that did not."""
+    left_out, buffer = [], io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as tar:
+        for file in sorted(set(files), key=lambda file: file.stat().st_size):
+            # What does not shrink at all would still fit.
+            if file.stat().st_size > MEMBER or buffer.tell() + file.stat().st_size > ARCHIVE:
+                left_out.append(file.name)
+                continue
+            tar.add(file, arcname=f"gpu-check/{file.relative_to(root)}")
+    path.write_bytes(buffer.getvalue())
+    return left_out
+
+
+def write(s: Session, stages: Sequence[str], machine: Dict[str, str], seconds: float, out: Path) -> str:
+    """Writes the four files, and returns the table."""
+    out.mkdir(parents=True, exist_ok=True)
+    lines = headline(s, stages, machine, seconds)
+    files = [file for file in (s.work / "logs").iterdir()] + [file for file in s.kept if file.exists()]
+    left_out = archive(out / "logs.tar.gz", files, s.work)
+    if left_out:
+        lines.append(f"left out of logs.tar.gz, too large: {', '.join(left_out[:5])}{' …' if left_out[5:] else ''}")
+    (out / "record.md").write_text(record(s, lines, machine))
+    results = [{key: value for key, value in dataclasses.asdict(result).items()} for result in s.results]
+    (out / "results.json").write_text(json.dumps({"stages": list(stages), "machine": machine, "results": results}))
+    text = table(s, lines)
+    (out / "table.txt").write_text(text + "\n")
+    return text

@@ -1,0 +1,164 @@
+"""Plays a plan step by step within a budget of seconds, and remembers what came of it."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Optional, Union
+
+from . import process
+from .arms import Torch
+from .machine import Watch
+from .read import failed, judge
+from .steps import FAIL, PASS, SKIP, Reading, Result, Step, clean
+
+Group = Union[Step, List[Step]]
+# Processes that check values at the same time: the GPU takes turns, while the reference is computed on the host.
+BESIDE = 4
+
+
+class Session:
+    """One run of gpu-check. A rehearsal on paper (`dry`) asks nothing of anybody and only adds up."""
+
+    def __init__(self, root: Path, device: str, budget: float, dry: bool = False) -> None:
+        self.root, self.device, self.budget, self.dry = root, device, budget, dry
+        self.osp = Path("osp")
+        self.work = Path("work")
+        self.step_limit = float("inf")
+        self.variants: Optional[Path] = None
+        self.results: List[Result] = []
+        self.earlier: List[Result] = []
+        self.own: Dict[str, List[float]] = {}
+        """Milliseconds of our side of each case, by the case's name."""
+        self.theirs: Dict[str, Dict[str, List[float]]] = {}
+        """Those of PyTorch, by the case's name and the arm."""
+        self.kept: List[Path] = []
+        self.planned: List[Group] = []
+        self.stopped = ""
+        self.start = time.monotonic()
+        self.helps: Dict[str, str] = {}
+        self.lock = threading.Lock()
+
+    def begin(self, osp: Path, work: Path) -> None:
+        """Where the program lies, and where to work."""
+        self.osp, self.work = osp, work
+        (work / "logs").mkdir(parents=True)
+        self.torch = Torch(self.log("torch"))
+
+    # What a plan asks.
+
+    @property
+    def emulated(self) -> bool:
+        return self.device == "emulated"
+
+    @property
+    def beside(self) -> int:
+        """Processes at a time: the emulator takes all processors for itself."""
+        return 1 if self.emulated else BESIDE
+
+    def help(self, command: str) -> str:
+        """What `osp COMMAND --help` prints; nothing if there is no such command. On paper there is everything."""
+        if self.dry:
+            return "facts --repeat --quick"
+        if command not in self.helps:
+            finished = process.run([str(self.osp), command, "--help"], 10)
+            self.helps[command] = finished.out if finished.code == 0 else ""
+        return self.helps[command]
+
+    def result(self, name: str) -> Optional[Result]:
+        """The last result of that name, of this run or of the earlier one that it continues."""
+        return next((result for result in reversed(self.earlier + self.results) if result.name == name), None)
+
+    def ok(self, name: str) -> bool:
+        result = self.result(name)
+        return self.dry or (result is not None and result.verdict == PASS)
+
+    def failed(self, prefix: str) -> List[str]:
+        """The rest of the names of failed steps that begin so, in order of the alphabet."""
+        failures = {}
+        for result in self.earlier + self.results:
+            if result.name.startswith(prefix + " "):
+                failures[result.name[len(prefix) + 1:]] = result.verdict == FAIL
+        return sorted(name for name, bad in failures.items() if bad)
+
+    def data(self, name: str) -> Dict[str, Any]:
+        result = self.result(name)
+        return result.data if result and result.verdict == PASS else {}
+
+    # Playing.
+
+    def left(self) -> float:
+        return self.budget - (time.monotonic() - self.start)
+
+    def play(self, plan: Iterable[Group]) -> None:
+        """Plays the steps of a plan, which may look at earlier results before it names the next one."""
+        try:
+            for group in plan:
+                if self.dry:
+                    self.planned.append(group)
+                elif isinstance(group, Step):
+                    self.one(group)
+                else:
+                    with ThreadPoolExecutor(self.beside) as pool:
+                        list(pool.map(self.one, group))
+        except Exception as error:  # The plan is over, and what was found is still worth its table.
+            self.add(Result("plan", FAIL, 0.0, clean(f"{type(error).__name__}: {error}"), {}))
+
+    def one(self, step: Step) -> None:
+        start = time.monotonic()
+        reading = self.why_not(step) or self.act(step)
+        self.add(Result(step.name, reading.verdict, time.monotonic() - start, reading.text, reading.data))
+        self.kept += [path for path in step.keep if path.exists()]
+
+    def add(self, result: Result) -> None:
+        """Remembers a result, and prints its line."""
+        seconds = "" if result.verdict == SKIP else f"{result.seconds:.1f} s"
+        with self.lock:
+            self.results.append(result)
+            print(f"{result.verdict:<4}  {result.name:<44} {seconds:>7}  {result.text}", flush=True)
+
+    def why_not(self, step: Step) -> Optional[Reading]:
+        why = self.stopped or step.skip
+        if not why and self.left() < step.expected:
+            why = f"no time: {max(0.0, self.left()):.0f} s are left, it takes some {step.expected:.0f} s"
+        return Reading(clean(why), verdict=SKIP) if why else None
+
+    def act(self, step: Step) -> Reading:
+        limit = max(0.1, min(step.limit, self.step_limit, self.left()))
+        watch = Watch(self.log(f"{step.name} watch")) if step.watch else None
+        try:
+            if step.call:
+                reading = step.call(limit)
+                reading.text = clean(reading.text)
+            else:
+                reading = judge(step, process.run(step.command, limit, self.log(step.name), step.env, self.root))
+        except Exception as error:  # A mistake of ours costs one line of the table and not the table.
+            reading = failed(f"gpu-check itself: {type(error).__name__}: {error}")
+        finally:
+            seen = watch.stop() if watch else {}
+        if seen:
+            reading.data = {**reading.data, "seen": seen}
+        return reading
+
+    def log(self, name: str) -> Path:
+        """A file for a step's output, whose name no other step has."""
+        plain = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")[:80]
+        path = self.work / "logs" / f"{plain}.txt"
+        for number in range(2, 1000):
+            if not path.exists():
+                break
+            path = path.with_name(f"{plain}-{number}.txt")
+        path.touch()
+        return path
+
+    def stop(self, why: str) -> None:
+        """Ends what runs, and lets the rest be skipped."""
+        self.stopped = self.stopped or why
+        process.end_all()
+
+    def close(self) -> None:
+        if hasattr(self, "torch"):
+            self.torch.stop()

@@ -1,0 +1,152 @@
+"""PyTorch's times for the cases: a process that answers one request a line, so that whoever asks can end it.
+
+A request is `{"kind": …, "shape": […], "arm": …}`; the answer has `ms`, `low` and `high`, or `error`. In f16, on random
+values, with the second-level cache cleared before each run, medians by CUDA events.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Callable, Dict, List
+
+# More than any GPU's second-level cache.
+FLUSHED = 256 << 20
+# Runs of a case: as many as fit in this many milliseconds, between these two.
+BUDGET_MS, FEWEST, MOST = 400.0, 5, 20
+DEVICE = "cuda"
+
+
+def say(answer: Dict[str, Any]) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+def about(torch: Any) -> Dict[str, Any]:
+    """Versions, and what is known to be wrong with them."""
+    cudnn, warnings = torch.backends.cudnn.version() or 0, []
+    if torch.__version__.startswith("2.9.0"):
+        warnings.append("torch 2.9.0 does without cuDNN's conv3d: its times say little")
+    if cudnn == 91002:
+        warnings.append("cuDNN 9.10.2 computes bf16 conv3d wrongly")
+    return {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": cudnn, "warnings": warnings,
+            "gpu": torch.cuda.get_device_name()}
+
+
+def time(torch: Any, work: Callable[[], Any]) -> Dict[str, float]:
+    """Median, lowest and highest milliseconds of `work` with nothing of its operands in the caches."""
+    flush = torch.empty(FLUSHED, dtype=torch.int8, device=DEVICE)
+
+    def once() -> float:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        flush.zero_()
+        start.record()
+        work()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end)
+
+    once()
+    first = once()
+    runs = sorted(once() for _ in range(max(FEWEST, min(MOST, int(BUDGET_MS / max(first, 1e-3))))))
+    return {"ms": runs[len(runs) // 2], "low": runs[0], "high": runs[-1]}
+
+
+def linear(torch: Any, shape: List[int], arm: str) -> Callable[[], Any]:
+    m, k, n = shape
+    x, weight, bias = half(torch, m, k), half(torch, n, k) * k**-0.5, half(torch, n)
+    functional = torch.nn.functional
+    return {
+        "bias": lambda: functional.linear(x, weight, bias),
+        "bias+GELU": lambda: functional.gelu(functional.linear(x, weight, bias), approximate="tanh"),
+        # The product's own epilogue, as cuBLASLt has it: the tanh form, on a GPU.
+        "fused GELU": lambda: torch._addmm_activation(bias, x, weight.t(), use_gelu=True),
+    }[arm]
+
+
+def attention(torch: Any, shape: List[int], arm: str) -> Callable[[], Any]:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    sequences, heads, dim, queries, keys = shape
+    q, k, v = (half(torch, sequences, heads, tokens, dim) for tokens in (queries, keys, keys))
+    backend = {"flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION,
+               "cuDNN": SDPBackend.CUDNN_ATTENTION}[arm]
+
+    def work() -> Any:
+        with sdpa_kernel(backend):
+            return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+    return work
+
+
+def conv3d(torch: Any, shape: List[float], arm: str) -> Callable[[], Any]:
+    """A causal convolution: the first frame repeated in front, enlarged beforehand where that is asked. The copies are
+    timed with it, as the model needs them."""
+    *sizes, scale = shape
+    frames, height, width, cin, cout, kt, kh, kw = (int(size) for size in sizes)
+    functional, layout = torch.nn.functional, torch.channels_last_3d
+    # Only the few cases of a handful: the search takes a second and more a shape.
+    torch.backends.cudnn.benchmark = arm.endswith("searched")
+    x = half(torch, 1, cin, frames, height, width).to(memory_format=layout)
+    weight = (half(torch, cout, cin, kt, kh, kw) * (kt * kh * kw * cin) ** -0.5).to(memory_format=layout)
+    bias = half(torch, cout)
+    # One row below and one column to the right where the stride is 2.
+    stride, padding = (2, 0) if scale == 0.5 else (1, (0, kh // 2, kw // 2))
+
+    def work() -> Any:
+        y = x
+        if scale == 2:
+            y = functional.interpolate(y, scale_factor=(1, 2, 2), mode="nearest")
+        if kt > 1:
+            y = torch.cat((y[:, :, :1].expand(-1, -1, kt - 1, -1, -1), y), dim=2)
+        if stride == 2:
+            y = functional.pad(y, (0, 1, 0, 1))
+        return functional.conv3d(y, weight, bias, stride=(1, stride, stride), padding=padding)
+
+    return work
+
+
+def group_norm(torch: Any, shape: List[int], arm: str) -> Callable[[], Any]:
+    frames, side, channels = shape
+    layout = {"channels last": torch.channels_last_3d, "planes": torch.contiguous_format}[arm]
+    weight, bias = half(torch, channels), half(torch, channels)
+    x = half(torch, 1, channels, frames, side, side).to(memory_format=layout)
+    return lambda: torch.nn.functional.silu(torch.nn.functional.group_norm(x, 32, weight, bias, 1e-6))
+
+
+def layer_norm(torch: Any, shape: List[int], _: str) -> Callable[[], Any]:
+    rows, channels = shape
+    x, scale, shift = half(torch, rows, channels), half(torch, channels), half(torch, channels)
+    return lambda: torch.nn.functional.layer_norm(x, (channels,), eps=1e-6) * (1 + scale) + shift
+
+
+def half(torch: Any, *shape: int) -> Any:
+    return torch.randn(*shape, device=DEVICE, dtype=torch.float16)
+
+
+KINDS = {"linear": linear, "attention": attention, "conv3d": conv3d, "group_norm": group_norm, "layer_norm": layer_norm}
+
+
+def answer(torch: Any, request: Dict[str, Any]) -> Dict[str, Any]:
+    try:
+        with torch.inference_mode():
+            return time(torch, KINDS[request["kind"]](torch, request["shape"], request["arm"]))
+    except Exception as error:  # Whatever a case dies of, the next one has its turn.
+        return {"error": f"{type(error).__name__}: {error}"}
+    finally:
+        torch.cuda.empty_cache()
+
+
+def main() -> None:
+    try:
+        import torch
+        if not torch.cuda.is_available():
+            raise ImportError("PyTorch sees no GPU")
+        say(about(torch))
+    except Exception as error:
+        say({"error": f"{type(error).__name__}: {error}"})
+        return
+    for line in sys.stdin:
+        say(answer(torch, json.loads(line)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+//! What each stage runs and what it decides: plans, budgets, what failed before, variants, times beside PyTorch.
+
+use super::{Rehearsal, root};
+use std::fs;
+use std::process::Command;
+
+#[test]
+fn a_sound_program_passes_every_check_and_its_times_are_in_the_table() {
+    let rehearsal = Rehearsal::new("");
+    let run = rehearsal.run("light", &[]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    run.is_whole();
+    run.says("doctor", "pass", "Stand-in");
+    run.says("selftest facts", "pass", "passed");
+    run.says("selftest gemm", "pass", "worst 0.43 of allowed, gemm_large_f16");
+    // 4.0e1 dB where 3.0e1 are asked for is 0.75 of allowed.
+    run.says("verify pipeline bf16", "pass", "2 checks, worst 0.75 of allowed");
+    run.says("verify pipeline f16 --least-memory", "pass", "2 checks");
+    run.says("profile 65 frames, 1", "pass", "denoise 200 ms");
+    let table = run.read("table.txt");
+    for words in ["linear_large_f16", "attention_q128_d72_f16", "linear 34816x1152x3456", "TFLOP/s"] {
+        assert!(table.contains(words), "{words}:\n{table}");
+    }
+    // Errors are found where they happen, but for copies that are to run beside kernels.
+    for call in rehearsal.calls() {
+        assert!(call.contains("MODEL=/") && call.ends_with("assets/demo"), "{call}");
+        let blocking = call.contains("BLOCKING=1");
+        assert_eq!(
+            blocking,
+            (call.starts_with("selftest") || call.starts_with("verify"))
+                && !call.contains("least-memory")
+                && !call.contains("--help"),
+            "{call}"
+        );
+    }
+}
+
+#[test]
+fn plans_fit_their_budgets_and_need_nothing() {
+    for stage in ["light", "deep", "speed", "light,deep"] {
+        let mut command = Command::new("python3");
+        command.arg(root().join("scripts/gpu-check")).args(["--stage", stage, "--dry-run"]).args(["--pack", "absent"]);
+        let output = command.output().expect("python3 is needed for scripts/gpu-check");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let numbers = text.lines().last().unwrap().split_whitespace().filter_map(|word| word.parse::<u32>().ok());
+        let [expected, budget] = numbers.collect::<Vec<_>>()[..] else { panic!("{text}") };
+        assert!(output.status.success() && 100 < expected && expected <= budget, "{stage}: {text}");
+        let wanted = match stage {
+            "deep" => ["equal: sample twice", "racecheck of all"],
+            "speed" => ["step at 221 frames", "torch linear 114688x1152x4608: fused GELU"],
+            _ => ["selftest conv3d", "verify vae_v110 bf16"],
+        };
+        assert!(wanted.iter().all(|step| text.contains(step)), "{stage}: {text}");
+    }
+}
+
+#[test]
+fn what_no_longer_fits_is_skipped_by_name() {
+    let rehearsal = Rehearsal::new("");
+    let run = rehearsal.run("light", &["--budget", "24"]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    run.is_whole();
+    run.says("selftest facts", "pass", "");
+    run.says("profile 65 frames, 1", "skip", "no time");
+    assert!(run.read("table.txt").contains("profile 65 frames, 1"));
+
+    let run = rehearsal.run("light", &["--budget", "1"]);
+    assert_eq!((run.code, run.count("pass")), (Some(3), 0), "{}", run.stdout);
+}
+
+/// Nsight Compute and compute-sanitizer, and where they write how they were called.
+fn stand_in_tools(rehearsal: &Rehearsal) {
+    let log = rehearsal.path("bin/tools");
+    let call = format!("#!/bin/sh\necho \"${{0##*/}} $*\" >>{}\n", log.display());
+    rehearsal.script("tools/compute-sanitizer", &format!(
+        "{call}case \"$*\" in *memcheck*) printf '========= Invalid __global__ read of size 16 bytes\\n========= ERROR SUMMARY: 3 errors\\n'; exit 9 ;; esac\n\
+         echo '========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)'; exit 1\n"
+    ));
+    rehearsal.script("tools/ncu", &format!(
+        "{call}printf '    Duration            us       612.25\\n    Registers Per Thread    register/thread    168\\n    Compute (SM) Throughput     %%       61.50\\n'\n"
+    ));
+}
+
+#[test]
+fn deep_looks_into_what_failed_before_and_into_what_costs_most() {
+    let rehearsal = Rehearsal::new(
+        "'selftest gemm'*|'selftest norm'*) echo 'FAIL  some kernel'; exit 1 ;;
+         'verify tests/golden/latte_d64 '*bf16) echo 'FAIL  latte_d64'; exit 1 ;;
+         *twice.y4m) echo 'other frames' >\"$(option -o \"$@\")\"; echo done ;;\n",
+    );
+    stand_in_tools(&rehearsal);
+    let light = rehearsal.run("light", &[]);
+    assert_eq!(light.code, Some(1));
+    let run = rehearsal.run("deep", &[]);
+    assert_eq!(run.code, Some(1), "{}", run.stdout);
+    run.is_whole();
+    run.says("equal: sample twice", "FAIL", "other bytes");
+    run.says("equal: sample in 64MiB", "pass", "equal bytes");
+    run.says("memcheck of gemm norm", "FAIL", "3 errors: Invalid __global__ read of size 16 bytes");
+    run.says("racecheck of gemm norm", "pass", "0 hazards displayed (0 errors, 0 warnings); the program itself failed");
+    run.says("memcheck of latte_d64 bf16", "FAIL", "3 errors");
+    run.says("ncu linear_large_f16", "pass", "time 612.25 us, compute 61.50 %, registers 168");
+    let tools = fs::read_to_string(rehearsal.path("bin/tools")).unwrap();
+    let osp = rehearsal.path("bin/osp");
+    let memcheck = format!(
+        "compute-sanitizer --tool memcheck --error-exitcode 9 {} selftest gemm norm --quick --device cuda",
+        osp.display()
+    );
+    assert!(tools.contains(&memcheck), "{tools}");
+    let kernels: Vec<&str> =
+        tools.lines().filter_map(|line| line.split("--kernel-name ").nth(1)?.split(' ').next()).collect();
+    assert_eq!(kernels, ["linear_large_f16", "attention_q128_d72_f16", "add_rows_f16"]);
+    assert!(tools.lines().filter(|line| line.starts_with("ncu")).all(|line| line.contains("--clock-control none")));
+
+    // Where nothing failed, a look at all.
+    fs::remove_file(rehearsal.path("results.json")).unwrap();
+    let run = rehearsal.run("deep", &[]);
+    run.says("memcheck of all", "FAIL", "3 errors");
+    run.says("profile 65 frames, 1", "pass", "denoise");
+}
+
+#[test]
+fn the_fastest_variant_is_checked_and_a_program_that_knows_none_is_refused() {
+    let knows =
+        "doctor) printf 'gpu          Stand-in\\nruns         sm_90a\\nkernels      from %s\\n' \"$OSP_KERNELS\" ;;\n";
+    for (overrides, known) in [(knows, true), ("", false)] {
+        let rehearsal = Rehearsal::new(overrides);
+        let variants = rehearsal.path("variants");
+        for name in ["quick", "slow"] {
+            fs::create_dir_all(variants.join(name)).unwrap();
+            fs::write(variants.join(name).join("gemm.cubin"), "").unwrap();
+        }
+        let run = rehearsal.run("speed", &["--variants", variants.to_str().unwrap()]);
+        run.is_whole();
+        run.says("step at 65 frames", "pass", "1.0000 s a step with guidance, decode 2.00 s; planned 1.00 GiB");
+        run.says("step at 221 frames", "pass", "1.0000 s");
+        let with_variant = rehearsal
+            .calls()
+            .iter()
+            .filter(|call| call.contains("variants/quick") && call.contains("BLOCKING=1"))
+            .count();
+        if known {
+            assert_eq!(run.code, Some(0), "{}", run.stdout);
+            for (step, words) in [
+                ("variant none, first", "denoise 200 ms"),
+                ("variant quick", "denoise 100 ms"),
+                ("variant slow", "denoise 300 ms"),
+                ("variant none, last", "denoise 200 ms"),
+                ("variant chosen", "quick is the fastest"),
+                ("quick selftest gemm", "worst 0.43"),
+                ("quick verify vae_v110 f16", "2 checks"),
+            ] {
+                run.says(step, "pass", words);
+            }
+            assert!(with_variant > 5 && !run.has("quick selftest conv3d"));
+        } else {
+            assert_eq!(run.code, Some(1), "{}", run.stdout);
+            run.says("variants", "FAIL", "does not know OSP_KERNELS");
+            assert!(with_variant == 0 && !run.has("variant quick"));
+        }
+    }
+}
+
+#[test]
+fn a_case_of_pytorch_that_fails_or_hangs_costs_its_own_line() {
+    let rehearsal = Rehearsal::new("");
+    // Attention dies, the first convolution hangs, products are timed by a clock that ticks a millisecond a look.
+    let torch = "
+import os, time
+__version__ = '2.9.0'
+float16 = int8 = None
+class Tensor:
+    def __init__(self, *shape): self.shape = shape
+    def __mul__(self, _): return self
+    def t(self): return self
+    def to(self, **_):
+        if not os.path.exists(__file__ + '.hung'):
+            open(__file__ + '.hung', 'w').close()
+            time.sleep(1000)
+        return self
+    def zero_(self): pass
+class Event:
+    now = 0
+    def __init__(self, **_): pass
+    def record(self): Event.now += 1; self.at = Event.now
+    def elapsed_time(self, other): return float(other.at - self.at)
+class Name: pass
+class Mode:
+    def __enter__(self): pass
+    def __exit__(self, *_): pass
+inference_mode = Mode
+def randn(*shape, **_): return Tensor(*shape)
+empty = randn
+channels_last_3d = contiguous_format = None
+_addmm_activation = lambda *_, **__: None
+backends, version, cuda, nn = Name(), Name(), Name(), Name()
+backends.cudnn, version.cuda = Name(), '13.0'
+backends.cudnn.version = lambda: 91500
+cuda.is_available, cuda.get_device_name, cuda.Event = lambda: True, lambda: 'Stand-in', Event
+cuda.synchronize = cuda.empty_cache = lambda: None
+nn.functional = Name()
+nn.functional.linear = nn.functional.gelu = lambda *_, **__: None
+";
+    fs::write(rehearsal.path("tools/torch.py"), torch).unwrap();
+    let run = rehearsal.run("light", &["--step-limit", "4"]);
+    assert_eq!(run.code, Some(1), "{}", run.stdout);
+    run.is_whole();
+    run.says("torch", "pass", "torch 2.9.0, CUDA 13.0, cuDNN 91500; torch 2.9.0 does without cuDNN's conv3d");
+    run.says("torch linear 34816x1152x3456: bias", "pass", "1 ms (1 to 1), 277.2 TFLOP/s");
+    run.says("torch attention temporal 17: cuDNN", "skip", "ModuleNotFoundError");
+    run.says("torch conv3d 128-128 3x3x3 65x256x256: channels last", "FAIL", "no answer after 4 s");
+    run.says("torch linear 34816x4608x1152: bias", "pass", "1 ms");
+    // Our launch took 600 µs, in both rounds.
+    let row =
+        run.read("record.md").lines().find(|line| line.starts_with("| linear 34816x1152x3456")).unwrap().to_owned();
+    assert_eq!(row, "| linear 34816x1152x3456 | 0.6 | 462 TFLOP/s | 1 | bias | 1.67× | bias 1 1 |");
+}
+
+#[test]
+fn cases_have_the_shapes_of_the_benches_and_are_found_in_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let traces = ["v1.1.0-65x512x512", "v1.1.0-221x512x512"].map(|preset| {
+        let trace = folder.path().join(format!("{preset}.json"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_osp"));
+        command.args(["profile", "--device", "dry", "--gpu", "h100", "--preset", preset, "--trace"]).arg(&trace);
+        assert!(command.env_remove("OSP_MODEL").output().unwrap().status.success());
+        trace
+    });
+    let mut command = Command::new("python3");
+    let output = command.arg("-B").arg(root().join("scripts/gpu_check/cases.py")).args(traces).output();
+    let text = String::from_utf8(output.expect("python3 is needed for scripts/gpu-check").stdout).unwrap();
+    let mut count = 0;
+    for line in text.lines() {
+        let [stem, bench, found, shape @ ..] = &line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let source = fs::read_to_string(root().join(format!("benches/{stem}.rs"))).unwrap().replace('_', "");
+        let list = |numbers: &[&str]| numbers.join(", ");
+        let name = bench.split_once('/').unwrap().1;
+        let wanted = match (*stem, shape) {
+            ("gemm" | "groupnorm", sizes) => format!("[{}]", list(sizes)),
+            ("attention", sizes) => format!("(\"{name}\", {})", list(sizes)),
+            ("norm", [rows, _]) => (*rows).to_owned(),
+            ("conv3d", [f, h, w, cin, cout, kt, kh, kw, scale]) => {
+                let call = format!("plain([{f}, {h}, {w}], [{cin}, {cout}], [{kt}, {kh}, {kw}])");
+                match *scale {
+                    "2.0" => format!("twicesize({call})"),
+                    "0.5" => format!("halfsize({call})"),
+                    _ => call,
+                }
+            }
+            _ => panic!("{line}"),
+        };
+        assert!(source.contains(&wanted), "benches/{stem}.rs has no {wanted}");
+        assert_ne!(*found, "not found", "no launch of the model is {bench}");
+        count += usize::from(*found == "within");
+    }
+    assert!(count > 20, "{text}");
+}
+
+#[test]
+fn wrong_usage_is_said_in_a_line() {
+    let rehearsal = Rehearsal::new("");
+    for (stage, args, words) in [
+        ("fast", &[][..], "light, deep, speed"),
+        ("deep", &["--device", "emulated"], "light alone"),
+        ("speed", &["--variants", "absent"], "absent"),
+    ] {
+        let output = rehearsal.command(stage, args).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && stderr.contains(words), "{stage} {args:?}: {stderr}");
+    }
+    let output = Command::new("python3")
+        .arg(root().join("scripts/gpu-check"))
+        .args(["--stage", "light", "--pack", "absent"])
+        .output();
+    let output = output.unwrap();
+    assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("scripts/gpu-pack"));
+}
