@@ -163,7 +163,7 @@ def bench(finished: Finished) -> Reading:
     rows, before = [], ""
     for line in finished.out.splitlines():
         time, rate = (re.search(middle.format(key), line) for key in ("time", "thrpt"))
-        share = re.search(r": (\d+ % of \w+)$", line)
+        share = re.search(r": (\d+ % of \w+)(?:, \d+ % of the data sheet)?$", line)
         if time:
             rows.append([line[: time.start()].strip() or before.strip(), time.group(1), "-", "-"])
         elif rate and rows:

@@ -32,6 +32,8 @@ HOST_ONLY = ["captions", "manifests", "noise", "samplers"]
 EMULATED_STEMS, EMULATED_FOLDERS = ["sampler", "tile"], ["latte_d64"]
 # Each launch is over before the next: a fault is then the fault of the kernel that is named.
 BLOCKING = {"CUDA_LAUNCH_BLOCKING": "1"}
+# Benches that would otherwise take the CPU for want of a GPU.
+ON_THE_GPU = {"OSP_BENCH_DEVICE": "cuda"}
 
 PROMPT = "a large red circle moving right on a black background"
 # Frames of 512×512 that light and that speed profile: short enough to be sure of, and what the targets are about.
@@ -192,7 +194,7 @@ def own_bench(s: Session, case: Case) -> Step:
         return reading
 
     command = [str(s.osp.parent / f"bench-{case.stem}"), "--bench", "--noplot", "--exact", case.bench]
-    return Step(f"own {case.name}", 4, 30, command, remembered, {"CRITERION_HOME": str(folder)})
+    return Step(f"own {case.name}", 4, 30, command, remembered, {**ON_THE_GPU, "CRITERION_HOME": str(folder)})
 
 
 # Deep: why something failed, and whether the same run gives the same bits.
@@ -234,15 +236,17 @@ def least_memory(s: Session) -> str:
 def sanitize(s: Session) -> Iterator[Group]:
     """memcheck and racecheck of what failed before, of all in few cases where nothing did: a process for each."""
     program = "compute-sanitizer" if s.dry else tool("compute-sanitizer")
+    # In one process: what the tool says of a child would go where the child's output goes.
+    kernels = lambda stems: ["selftest", *stems, "--quick", "--here", "0"]
     stems, folders = s.failed("selftest"), s.failed("verify")
     targets = []
     if stems:
-        targets.append(("of " + " ".join(stems), ["selftest", *stems, "--quick"]))
+        targets.append(("of " + " ".join(stems), kernels(stems)))
     if folders:
         folder, dtype, *more = folders[0].split(" ")
         targets.append((f"of {folders[0]}", ["verify", f"tests/golden/{folder}", "--dtype", dtype, *more]))
     if not targets and s.help("selftest"):
-        targets = [("of all", ["selftest", "--quick"])]
+        targets = [("of all", kernels(STEMS))]
     if not targets:
         targets = [("of latte_d64 f16", ["verify", "tests/golden/latte_d64", "--dtype", "f16"])]
     for name, arguments in targets:
@@ -403,7 +407,7 @@ def benches(s: Session) -> Iterator[Group]:
     packed = [stem for stem in BENCHES if (s.osp.parent / f"bench-{stem}").exists()]
     for stem in packed:
         yield Step(f"bench {stem}", 20, 60, [str(s.osp.parent / f"bench-{stem}"), "--bench", "--noplot"], read.bench,
-                   {"CRITERION_HOME": str(s.work / "criterion")})
+                   {**ON_THE_GPU, "CRITERION_HOME": str(s.work / "criterion")})
     if not packed:
         yield skipped("benches", "not packed: gpu-pack --benches")
 

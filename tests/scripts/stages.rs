@@ -103,7 +103,7 @@ fn deep_looks_into_what_failed_before_and_into_what_costs_most() {
     let tools = fs::read_to_string(rehearsal.path("bin/tools")).unwrap();
     let osp = rehearsal.path("bin/osp");
     let memcheck = format!(
-        "compute-sanitizer --tool memcheck --error-exitcode 9 {} selftest gemm norm --quick --device cuda",
+        "compute-sanitizer --tool memcheck --error-exitcode 9 {} selftest gemm norm --quick --here 0 --device cuda",
         osp.display()
     );
     assert!(tools.contains(&memcheck), "{tools}");

@@ -40,7 +40,7 @@ pub struct Args {
     /// Where the kernels run: on a GPU, or on the emulator, which is slow and strict
     #[arg(long, value_name = "DEVICE", default_value = "cuda")]
     device: Where,
-    /// For the program itself: test one file in this process, from the check of this number on
+    /// For the program itself and for tools that look into a process: test in this one, from the check of this number on
     #[arg(long, value_name = "FIRST", hide = true)]
     here: Option<usize>,
 }
@@ -173,30 +173,34 @@ fn cut(text: &str) -> String {
     format!("{start} … {end}")
 }
 
-/// Tests one file in this process.
+/// Tests in this process.
 fn here(args: &Args, first: usize, console: &Console) -> Result<()> {
-    let [stem] = &args.stems[..] else { return Err(Error::Usage("--here takes one file of kernels".into())) };
+    if args.stems.is_empty() {
+        return Err(Error::Usage("--here needs the files of kernels by name".into()));
+    }
     match args.device {
         Where::Cuda => {
             let driver = Arc::new(Driver::open()?);
-            let name = driver.name();
-            tell(stem, first, name, quick_or_not(Trial::new(&driver), args), console)
+            console.json_result(&Event::Device(driver.name()))?;
+            tell_all(args, first, || Trial::new(&driver), console)
         }
         Where::Emulated => {
             let seeds: &[u64] = if args.quick { &[1] } else { &[0, 1, 2] };
-            let name = Emulated::new(0).name();
-            tell(stem, first, name, quick_or_not(Trial::emulated(seeds), args), console)
+            console.json_result(&Event::Device(Emulated::new(0).name()))?;
+            tell_all(args, first, || Trial::emulated(seeds), console)
         }
     }
 }
 
-fn quick_or_not<D: Device>(trial: Trial<D>, args: &Args) -> Trial<D> {
-    if args.quick { trial.quick() } else { trial }
+fn tell_all<D: Device>(args: &Args, first: usize, trial: impl Fn() -> Trial<D>, console: &Console) -> Result<()> {
+    args.stems.iter().try_for_each(|stem| {
+        let trial = if args.quick { trial().quick() } else { trial() };
+        tell(stem, first, trial, console)
+    })
 }
 
 /// Runs a file's checks, each event on a line of its own.
-fn tell<D: Device>(stem: &str, first: usize, device: String, mut trial: Trial<D>, console: &Console) -> Result<()> {
-    console.json_result(&Event::Device(device))?;
+fn tell<D: Device>(stem: &str, first: usize, mut trial: Trial<D>, console: &Console) -> Result<()> {
     let checks = checks::<D>(stem).expect("the command line takes no others");
     for (number, check) in checks.iter().enumerate().skip(first) {
         console.json_result(&Event::Begin { number, check: check.name.to_owned() })?;
