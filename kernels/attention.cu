@@ -11,14 +11,15 @@
 // a larger one comes, what was summed before fades (online softmax, as in FlashAttention-2); the exponentials, rounded
 // to T, are the left factor of the product with v as they lie in registers. One, two or four warps are a team that
 // shares the tiles of a head, 16 keys per warp: short sequences leave few lanes idle. While a tile is multiplied the
-// next one is copied. Sums run in the order of the keys, totals over four lanes by butterfly.
+// next one is copied. A mask alone comes by way of shared memory, in units of log 2; a bias is read where it is added.
+// Sums run in the order of the keys, totals over four lanes by butterfly.
 //
 // Block: 128 threads, that is 4 teams of 16 queries, 2 of 32, or 1 of 64 or 128. Grid: tasks / teams; a task is a tile
 // of queries of a head of a sequence, tiles fastest, so that neighbours find the same keys in L2. Shared memory: each
 // team's two stages of a tile of keys and one of values, 256 rows in all: 12, 36, 36, 68 KiB for 16, 64, 72, 128
-// features.
+// features; with a mask alone half a KiB more.
 // Limits: head_dim ≤ HEAD_DIM, it and all strides multiples of 8, addresses of 16 bytes; rope_group a multiple of 4;
-// scale > 0; teams of 128 queries take neither bias nor mask.
+// scale > 0; bias and mask only where the kernel's name has them: `mask` takes no bias, `bias` perhaps a mask.
 
 #include "common/attention.cuh"
 
@@ -27,17 +28,19 @@ namespace {
 constexpr int BLOCK_THREADS = 128;
 constexpr int BLOCK_WARPS = BLOCK_THREADS / static_cast<int>(WARP_SIZE);
 
+// What is added to the scores: nothing, a mask, or a bias and perhaps a mask.
+enum class Extras { NONE, MASK, BIAS };
+
 // WARPS that share the keys of a head of up to HEAD_DIM features, ROW_TILES·16 queries each. What a tile lacks in rows
 // and features is zeros.
-template <typename T, int WARPS_, int ROW_TILES_, int HEAD_DIM_> struct Team {
+template <typename T, int WARPS_, int ROW_TILES_, int HEAD_DIM_, Extras EXTRAS_> struct Team {
     static constexpr int WARPS = WARPS_, ROW_TILES = ROW_TILES_, HEAD_DIM = HEAD_DIM_;
+    static constexpr Extras EXTRAS = EXTRAS_;
     static constexpr int THREADS = WARPS * static_cast<int>(WARP_SIZE), TEAMS = BLOCK_WARPS / WARPS;
     static constexpr int WARP_QUERIES = 16 * ROW_TILES, QUERIES = WARPS * WARP_QUERIES;
     // Of a tile. The queries pass through the place of a tile of keys and one of values.
     static constexpr int KEYS = 16 * WARPS;
     static_assert(QUERIES <= 2 * KEYS, "queries have the room of a stage");
-    // Bias and mask would need registers that twice the queries have taken.
-    static constexpr bool EXTRAS = ROW_TILES == 1;
     // 16-byte columns of a row. The pitch is an odd number of them: eight rows of a matrix lie in eight different ones
     // modulo 128 bytes, so ldmatrix meets no bank twice. 72 features need no padding for that.
     static constexpr int COLUMNS = HEAD_DIM / 8, PITCH = (COLUMNS | 1) * 8;
@@ -65,6 +68,12 @@ template <typename T, int WARPS_, int ROW_TILES_, int HEAD_DIM_> struct Team {
     // Stage 0 or 1: a tile of keys, then one of values.
     static __device__ __forceinline__ T *stage(int i) {
         return reinterpret_cast<T *>(shared_memory()) + (2 * index() + i) * 2 * TILE;
+    }
+
+    // The mask of the keys of stage 0 or 1, behind all stages.
+    static __device__ __forceinline__ float *mask(int i) {
+        static_assert(TEAMS == 1);
+        return reinterpret_cast<float *>(stage(2)) + i * KEYS;
     }
 };
 
@@ -159,14 +168,47 @@ __device__ __forceinline__ void multiply_keys(Scores<S> &scores, const Queries<S
     }
 }
 
-// Adds bias and mask where there are any, which brings the scores to units of log 2; −∞ for keys beyond the last.
-template <typename S>
-__device__ __forceinline__ void complete(const AttentionParams &p, const Task &task, Scores<S> &scores, int first_key) {
-    const bool has_bias = S::EXTRAS && p.bias != nullptr, has_mask = S::EXTRAS && p.mask != nullptr;
-    const bool extras = has_bias || has_mask;
-    if (!extras && first_key + S::KEYS <= p.keys) {
-        return;
+// A thread's part of the mask of a tile of keys, in units of log 2: −∞ for keys beyond the last. It is loaded before a tile
+// is multiplied and put into shared memory behind that.
+template <typename S> struct MaskPart {
+    float value;
+
+    __device__ __forceinline__ void load(const AttentionParams &p, const Task &task, int first_key) {
+        const int key = first_key + S::thread();
+        if (S::EXTRAS == Extras::MASK && S::thread() < S::KEYS) {
+            const float *mask = static_cast<const float *>(p.mask) + static_cast<std::int64_t>(task.outer) * p.keys;
+            value = key < p.keys ? load_global(mask + key) * LOG2_E : -INFINITY;
+        }
     }
+
+    __device__ __forceinline__ void put(int stage) const {
+        if constexpr (S::EXTRAS == Extras::MASK) {
+            if (S::thread() < S::KEYS) {
+                S::mask(stage)[S::thread()] = value;
+            }
+        }
+    }
+};
+
+// Brings scores to units of log 2 and adds the mask.
+template <typename S>
+__device__ __forceinline__ void add_mask(const AttentionParams &p, Scores<S> &scores, const float *mask) {
+    const float factor = p.scale * LOG2_E;
+#pragma unroll
+    for (int n = 0; n < S::KEY_TILES; n++) {
+        const auto masked = *reinterpret_cast<const Vec<float, 2> *>(mask + 8 * n + lane() % 4 * 2);
+#pragma unroll
+        for (int i = 0; i < 4 * S::ROW_TILES; i++) {
+            float &score = scores[i / 4][n][i % 4];
+            score = score * factor + masked[i % 2];
+        }
+    }
+}
+
+// Brings scores to units of log 2 with the bias and, if there is one, the mask; −∞ for keys beyond the last.
+template <typename S>
+__device__ __forceinline__ void add_bias(const AttentionParams &p, const Task &task, Scores<S> &scores, int first_key) {
+    const bool has_mask = p.mask != nullptr;
     const int query = task.first_query + S::warp_row() + lane() / 4, key = first_key + lane() % 4 * 2;
     const std::int64_t bias_at = (static_cast<std::int64_t>(task.head) * p.queries + query) * p.keys + key;
     const std::int64_t mask_at = static_cast<std::int64_t>(task.outer) * p.keys + key;
@@ -178,10 +220,24 @@ __device__ __forceinline__ void complete(const AttentionParams &p, const Task &t
         const float masked = there && has_mask ? load_global(mask + mask_at + right) : 0.0f;
 #pragma unroll
         for (int half = 0; half < 2 * S::ROW_TILES; half++) {
-            const bool biased = there && has_bias && query + 8 * half < p.queries;
+            const bool biased = there && query + 8 * half < p.queries;
             const float added = biased ? load_global(bias + bias_at + 8 * half * p.keys + right) : 0.0f;
             float &score = scores[half / 2][column / 2][half % 2 * 2 + column % 2];
-            score = !there ? -INFINITY : extras ? (score * p.scale + (added + masked)) * LOG2_E : score;
+            score = there ? (score * p.scale + (added + masked)) * LOG2_E : -INFINITY;
+        }
+    }
+}
+
+// −∞ for keys beyond the last.
+template <typename S>
+__device__ __forceinline__ void end_keys(const AttentionParams &p, Scores<S> &scores, int first_key) {
+    const int keys = p.keys - first_key - lane() % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < S::KEY_TILES; n++) {
+#pragma unroll
+        for (int i = 0; i < 4 * S::ROW_TILES; i++) {
+            float &score = scores[i / 4][n][i % 4];
+            score = 8 * n + i % 2 < keys ? score : -INFINITY;
         }
     }
 }
@@ -264,9 +320,9 @@ __device__ __forceinline__ void multiply_values(Met<S> (&met)[S::ROW_TILES], con
     }
 }
 
-template <typename T, int WARPS, int ROW_TILES, int HEAD_DIM>
+template <typename T, int WARPS, int ROW_TILES, int HEAD_DIM, Extras EXTRAS = Extras::NONE>
 __device__ __forceinline__ void attention(const AttentionParams &p) {
-    using S = Team<T, WARPS, ROW_TILES, HEAD_DIM>;
+    using S = Team<T, WARPS, ROW_TILES, HEAD_DIM, EXTRAS>;
     const int index = static_cast<int>(blockIdx.x) * S::TEAMS + S::index();
     if (index >= p.tasks) {
         return;
@@ -288,6 +344,9 @@ __device__ __forceinline__ void attention(const AttentionParams &p) {
     // The queries pass through the second stage before its first tile comes.
     copy_turned<S::QUERIES, S>(p, S::stage(1), q, p.q_token, task.first_query, p.queries);
     copy_keys(0);
+    MaskPart<S> mask;
+    mask.load(p, task, 0);
+    mask.put(0);
     cp_async_wait<0>();
     S::sync();
     Queries<S> queries[ROW_TILES];
@@ -299,7 +358,7 @@ __device__ __forceinline__ void attention(const AttentionParams &p) {
     }
 
     // Without bias and mask the factor on q·k waits for the exponential, where it costs nothing.
-    const float factor = p.bias == nullptr && p.mask == nullptr ? p.scale * LOG2_E : 1.0f;
+    const float factor = EXTRAS == Extras::NONE ? p.scale * LOG2_E : 1.0f;
     const int tiles = (p.keys + S::KEYS - 1) / S::KEYS;
     for (int tile = 0; tile < tiles; tile++) {
         // Behind the barrier this tile is there for all, and nobody reads the other stage any more.
@@ -307,18 +366,27 @@ __device__ __forceinline__ void attention(const AttentionParams &p) {
         S::sync();
         if (tile + 1 < tiles) {
             copy_keys(tile + 1);
+            mask.load(p, task, (tile + 1) * S::KEYS);
         }
         if (works) {
             const T *stage = S::stage(tile % 2);
             Scores<S> scores;
             multiply_keys<T, S>(scores, queries, stage);
-            complete<S>(p, task, scores, tile * S::KEYS);
+            if constexpr (EXTRAS == Extras::MASK) {
+                add_mask<S>(p, scores, S::mask(tile % 2));
+            } else if constexpr (EXTRAS == Extras::BIAS) {
+                add_bias<S>(p, task, scores, tile * S::KEYS);
+            } else if ((tile + 1) * S::KEYS > p.keys) {
+                end_keys<S>(p, scores, tile * S::KEYS);
+            }
 #pragma unroll
             for (int m = 0; m < ROW_TILES; m++) {
                 met[m].weigh(scores[m], factor);
             }
             multiply_values<T, S>(met, scores, stage + S::TILE);
         }
+        // Of the last tile nobody reads it.
+        mask.put((tile + 1) % 2);
     }
 
     // Through shared memory, so that whole vectors are stored.
@@ -342,9 +410,13 @@ __device__ __forceinline__ void attention(const AttentionParams &p) {
     }
 }
 
+// Three blocks are what its registers suffice for. Left alone, the compiler spills on sm_80, for a fourth.
+constexpr Bounds THREE_BLOCKS(BLOCK_THREADS, 3);
+
 } // namespace
 
-// 128 features leave no registers for 128 queries.
+// 128 features leave no registers for 128 queries, and 128 queries none for a mask. Short sequences with a bias or a mask are
+// rare: one number of queries serves them all.
 KERNEL(attention_q16_d16_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 1, 1, 16>(p); }
 KERNEL(attention_q16_d16_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 1, 1, 16>(p); }
 KERNEL(attention_q16_d64_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 1, 1, 64>(p); }
@@ -375,5 +447,53 @@ KERNEL(attention_q128_d64_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 
 KERNEL(attention_q128_d64_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 4, 2, 64>(p); }
 KERNEL(attention_q128_d72_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 4, 2, 72>(p); }
 KERNEL(attention_q128_d72_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 4, 2, 72>(p); }
+KERNEL(attention_mask_q64_d16_f16, BLOCK_THREADS, AttentionParams) {
+    attention<f16, 4, 1, 16, Extras::MASK>(p);
+}
+KERNEL(attention_mask_q64_d16_bf16, BLOCK_THREADS, AttentionParams) {
+    attention<bf16, 4, 1, 16, Extras::MASK>(p);
+}
+KERNEL(attention_mask_q64_d64_f16, BLOCK_THREADS, AttentionParams) {
+    attention<f16, 4, 1, 64, Extras::MASK>(p);
+}
+KERNEL(attention_mask_q64_d64_bf16, BLOCK_THREADS, AttentionParams) {
+    attention<bf16, 4, 1, 64, Extras::MASK>(p);
+}
+KERNEL(attention_mask_q64_d72_f16, THREE_BLOCKS, AttentionParams) {
+    attention<f16, 4, 1, 72, Extras::MASK>(p);
+}
+KERNEL(attention_mask_q64_d72_bf16, THREE_BLOCKS, AttentionParams) {
+    attention<bf16, 4, 1, 72, Extras::MASK>(p);
+}
+KERNEL(attention_mask_q64_d128_f16, BLOCK_THREADS, AttentionParams) {
+    attention<f16, 4, 1, 128, Extras::MASK>(p);
+}
+KERNEL(attention_mask_q64_d128_bf16, BLOCK_THREADS, AttentionParams) {
+    attention<bf16, 4, 1, 128, Extras::MASK>(p);
+}
+KERNEL(attention_bias_q64_d16_f16, BLOCK_THREADS, AttentionParams) {
+    attention<f16, 4, 1, 16, Extras::BIAS>(p);
+}
+KERNEL(attention_bias_q64_d16_bf16, BLOCK_THREADS, AttentionParams) {
+    attention<bf16, 4, 1, 16, Extras::BIAS>(p);
+}
+KERNEL(attention_bias_q64_d64_f16, BLOCK_THREADS, AttentionParams) {
+    attention<f16, 4, 1, 64, Extras::BIAS>(p);
+}
+KERNEL(attention_bias_q64_d64_bf16, BLOCK_THREADS, AttentionParams) {
+    attention<bf16, 4, 1, 64, Extras::BIAS>(p);
+}
+KERNEL(attention_bias_q64_d72_f16, BLOCK_THREADS, AttentionParams) {
+    attention<f16, 4, 1, 72, Extras::BIAS>(p);
+}
+KERNEL(attention_bias_q64_d72_bf16, BLOCK_THREADS, AttentionParams) {
+    attention<bf16, 4, 1, 72, Extras::BIAS>(p);
+}
+KERNEL(attention_bias_q64_d128_f16, BLOCK_THREADS, AttentionParams) {
+    attention<f16, 4, 1, 128, Extras::BIAS>(p);
+}
+KERNEL(attention_bias_q64_d128_bf16, BLOCK_THREADS, AttentionParams) {
+    attention<bf16, 4, 1, 128, Extras::BIAS>(p);
+}
 
 KERNEL_FILE(attention);

@@ -13,12 +13,13 @@
 // copies, zeros where there is nothing, and a warp multiplies its part of the tile as in gemm.cu. With windows, one slice
 // of the input serves all taps of a kernel row: it holds a run of the frame as it were with the zeros beside its rows,
 // and a tap is the same run from one place further on, which ldmatrix reads as well as any. Strided kernels bring a slice
-// for every tap. Both add up kernel row by kernel row, in it slice by slice, in those tap by tap, and give the same bits.
-// Ragged ones take taps and channels for one long axis, element by element.
+// for every tap. A step of the loop is a tap; for up to 8 channels it is a kernel row. All add up kernel row by kernel
+// row, in it slice by slice, in those tap by tap, and give the same bits. Ragged ones take taps and channels for one
+// long axis, element by element.
 // In the end the tile passes through shared memory: other comes in rows, gives way to the result where the fragments
 // have it, and the result leaves in rows, sixteen bytes at a time; there the moments are taken.
 //
-// Block: 128 threads. Grid: tiles. Shared memory: the rings, 21.5 to 48 KiB, for at least two blocks on a multiprocessor.
+// Block: 128 threads. Grid: tiles. Shared memory: the rings, 23 to 48 KiB, for at least two blocks on a multiprocessor.
 // Limits: cin a multiple of 8, unless ragged. Windows: kw = 3, stride 1, rows of at least 9 positions. Fewer than 2^31
 // elements in a frame of x and in the weight. A tile holds whole groups of moments.
 
@@ -70,24 +71,29 @@ constexpr int THREADS = 128;
 // Positions of a tile, steps of k of a slice.
 constexpr int TILE_M = 128, TILE_K = 32;
 constexpr int SLICE_CHUNKS = TILE_K / CHUNK;
-constexpr int STAGES = 3;
 // Rows of a window: a tile's positions, two more, and two for each end of an image row in between.
 constexpr int WINDOW_ROWS = 160;
 // Slabs of a frame that go through time together: what they read stays in the second-level cache from frame to frame.
 constexpr int BAND = 64;
 
 enum class Input { WINDOWS, STRIDED, RAGGED };
+using enum Input;
 
 template <Input INPUT_, int N, int WARP_M_, int WARP_N_> struct Tile {
     static constexpr Input INPUT = INPUT_;
     static constexpr int TILE_N = N, WARP_M = WARP_M_, WARP_N = WARP_N_, WARPS_N = TILE_N / WARP_N;
     // Few channels are the last of a coder, which no norm follows.
-    static constexpr bool MOMENTS = TILE_N > 8;
+    static constexpr bool FEW = TILE_N == 8, MOMENTS = !FEW;
+    // Taps of a step, and steps' slices at a time: the products of few channels under one tap would be lost among what a
+    // step costs.
+    static constexpr int TAPS = FEW ? 3 : 1, STAGES = FEW ? 2 : 3;
+    static_assert(TAPS == 1 || INPUT == Input::WINDOWS, "one slice of the input for all");
     static constexpr int FRAGMENTS_M = WARP_M / MMA_M, FRAGMENTS_N = WARP_N / MMA_N;
     // Rows of a slice of the input, and slices at a time.
     static constexpr int ROWS = INPUT == Input::WINDOWS ? WINDOW_ROWS : TILE_M;
     static constexpr int INPUT_STAGES = INPUT == Input::WINDOWS ? 2 : STAGES;
-    static constexpr int INPUT_SLICE = ROWS * TILE_K, WEIGHT_SLICE = TILE_N * TILE_K;
+    static constexpr int WEIGHT_ROWS = TAPS * TILE_N;
+    static constexpr int INPUT_SLICE = ROWS * TILE_K, WEIGHT_SLICE = WEIGHT_ROWS * TILE_K;
     // What src/cuda/conv3d.rs gives to a block.
     static constexpr int SHARED_BYTES = 2 * (INPUT_STAGES * INPUT_SLICE + STAGES * WEIGHT_SLICE);
     static constexpr int TILE_BYTES = 2 * TILE_M * TILE_N;
@@ -126,14 +132,14 @@ struct Place {
     }
 };
 
-// The place of a slice in the sum: a tap, and the first channel. Ragged, all is channels of one tap.
+// The place of a step in the sum: its first tap, and the first channel. Ragged, all is channels of one tap.
 struct Step {
     int time = 0, row = 0, tap = 0, channel = 0;
 
-    template <Input INPUT> __device__ __forceinline__ void advance(const CausalConv3dParams &p) {
-        if (INPUT == Input::RAGGED) {
+    template <typename Shape> __device__ __forceinline__ void advance(const CausalConv3dParams &p) {
+        if (Shape::INPUT == Input::RAGGED) {
             channel += TILE_K;
-        } else if (++tap == p.kw) {
+        } else if (Shape::TAPS > 1 || ++tap == p.kw) {
             tap = 0;
             channel += TILE_K;
             if (channel >= p.cin) {
@@ -249,7 +255,7 @@ template <typename T, typename Shape> class InputSource {
 
 // Brings slices of the weight, whose rows are channels of the output. Columns that there are not get the last one's.
 template <typename T, typename Shape> class WeightSource {
-    static constexpr int COUNT = (Shape::TILE_N + SOURCE_STRIDE - 1) / SOURCE_STRIDE;
+    static constexpr int COUNT = (Shape::WEIGHT_ROWS + SOURCE_STRIDE - 1) / SOURCE_STRIDE;
     static constexpr bool RAGGED = Shape::INPUT == Input::RAGGED;
 
     // Elements of a row, and where a thread's rows begin.
@@ -262,8 +268,9 @@ template <typename T, typename Shape> class WeightSource {
         from = static_cast<const T *>(p.weight) + static_cast<std::int64_t>(place.column) * depth;
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
-            const int row = source_row() + i * SOURCE_STRIDE;
-            rows[i] = (row < place.columns ? row : place.columns - 1) * depth;
+            const int row = source_row() + i * SOURCE_STRIDE, tap = Shape::TAPS > 1 ? row / Shape::TILE_N : 0;
+            const int channel = row - tap * Shape::TILE_N;
+            rows[i] = (channel < place.columns ? channel : place.columns - 1) * depth + tap * p.cin;
         }
     }
 
@@ -273,7 +280,7 @@ template <typename T, typename Shape> class WeightSource {
         const T *here = left > 0 ? from + k : from;
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
-            if (Shape::TILE_N % SOURCE_STRIDE != 0 && source_row() + i * SOURCE_STRIDE >= Shape::TILE_N) {
+            if (Shape::WEIGHT_ROWS % SOURCE_STRIDE != 0 && source_row() + i * SOURCE_STRIDE >= Shape::WEIGHT_ROWS) {
                 return;
             }
             T *at = to + i * SOURCE_STRIDE * TILE_K;
@@ -380,6 +387,7 @@ __device__ __forceinline__ void store(const CausalConv3dParams &p, const Place &
 
 template <typename T, typename Shape> __device__ __forceinline__ void causal_conv3d(const CausalConv3dParams &p) {
     constexpr bool WINDOWS = Shape::INPUT == Input::WINDOWS;
+    constexpr int STAGES = Shape::STAGES;
     const Place place(p);
     InputSource<T, Shape> input_source(p, place);
     const WeightSource<T, Shape> weight_source(p, place);
@@ -393,7 +401,7 @@ template <typename T, typename Shape> __device__ __forceinline__ void causal_con
         return slice == weights + (STAGES - 1) * Shape::WEIGHT_SLICE ? weights : slice + Shape::WEIGHT_SLICE;
     };
 
-    const int taps = p.kt * p.kh * p.kw;
+    const int taps = p.kt * p.kh * (Shape::TAPS > 1 ? 1 : p.kw);
     const int steps = Shape::INPUT == Input::RAGGED ? (taps * p.cin + TILE_K - 1) / TILE_K
                                                     : taps * ((p.cin + TILE_K - 1) / TILE_K);
     const unsigned to = swizzled<SLICE_CHUNKS>(source_row(), source_channel() / CHUNK);
@@ -407,7 +415,7 @@ template <typename T, typename Shape> __device__ __forceinline__ void causal_con
             }
             weight_source.bring(p, weight_ahead + to, ahead);
             weight_ahead = next_weight(weight_ahead);
-            ahead.advance<Shape::INPUT>(p);
+            ahead.advance<Shape>(p);
         }
         // Empty behind the end, so that waiting can go on counting groups.
         cp_async_commit();
@@ -440,15 +448,18 @@ template <typename T, typename Shape> __device__ __forceinline__ void causal_con
         __syncthreads();
         bring(step + STAGES - 1);
         if (useful) {
-            int shifted[Shape::FRAGMENTS_M];
 #pragma unroll
-            for (int i = 0; i < Shape::FRAGMENTS_M; i++) {
-                shifted[i] = WINDOWS ? rows[i] + tap : rows[i];
+            for (int t = 0; t < Shape::TAPS; t++) {
+                int shifted[Shape::FRAGMENTS_M];
+#pragma unroll
+                for (int i = 0; i < Shape::FRAGMENTS_M; i++) {
+                    shifted[i] = WINDOWS ? rows[i] + tap + t : rows[i];
+                }
+                multiply<T, SLICE_CHUNKS>(sums, input, shifted, weight, column + t * Shape::TILE_N);
             }
-            multiply<T, SLICE_CHUNKS>(sums, input, shifted, weight, column);
         }
         weight = next_weight(weight);
-        if (!WINDOWS || ++tap == p.kw) {
+        if (!WINDOWS || Shape::TAPS > 1 || ++tap == p.kw) {
             input = next_input(input);
             tap = 0;
         }
@@ -467,27 +478,19 @@ template <typename T, typename Shape> __device__ __forceinline__ void causal_con
 
 } // namespace
 
-KERNEL(causal_conv3d_nthwc_n128_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Wide<Input::WINDOWS>>(p); }
-KERNEL(causal_conv3d_nthwc_n128_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Wide<Input::WINDOWS>>(p); }
-KERNEL(causal_conv3d_nthwc_n96_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Medium<Input::WINDOWS>>(p); }
-KERNEL(causal_conv3d_nthwc_n96_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Medium<Input::WINDOWS>>(p); }
-KERNEL(causal_conv3d_nthwc_n64_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Small<Input::WINDOWS>>(p); }
-KERNEL(causal_conv3d_nthwc_n64_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Small<Input::WINDOWS>>(p); }
-KERNEL(causal_conv3d_nthwc_n8_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Narrow<Input::WINDOWS>>(p); }
-KERNEL(causal_conv3d_nthwc_n8_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Narrow<Input::WINDOWS>>(p); }
-KERNEL(causal_conv3d_nthwc_strided_n128_f16, THREADS, CausalConv3dParams) {
-    causal_conv3d<f16, Wide<Input::STRIDED>>(p);
-}
-KERNEL(causal_conv3d_nthwc_strided_n128_bf16, THREADS, CausalConv3dParams) {
-    causal_conv3d<bf16, Wide<Input::STRIDED>>(p);
-}
-KERNEL(causal_conv3d_nthwc_strided_n64_f16, THREADS, CausalConv3dParams) {
-    causal_conv3d<f16, Small<Input::STRIDED>>(p);
-}
-KERNEL(causal_conv3d_nthwc_strided_n64_bf16, THREADS, CausalConv3dParams) {
-    causal_conv3d<bf16, Small<Input::STRIDED>>(p);
-}
-KERNEL(causal_conv3d_nthwc_ragged_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Small<Input::RAGGED>>(p); }
-KERNEL(causal_conv3d_nthwc_ragged_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Small<Input::RAGGED>>(p); }
+KERNEL(causal_conv3d_nthwc_n128_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Wide<WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_n128_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Wide<WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_n96_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Medium<WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_n96_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Medium<WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_n64_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Small<WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_n64_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Small<WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_n8_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Narrow<WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_n8_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Narrow<WINDOWS>>(p); }
+KERNEL(causal_conv3d_nthwc_strided_n128_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Wide<STRIDED>>(p); }
+KERNEL(causal_conv3d_nthwc_strided_n128_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Wide<STRIDED>>(p); }
+KERNEL(causal_conv3d_nthwc_strided_n64_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Small<STRIDED>>(p); }
+KERNEL(causal_conv3d_nthwc_strided_n64_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Small<STRIDED>>(p); }
+KERNEL(causal_conv3d_nthwc_ragged_f16, THREADS, CausalConv3dParams) { causal_conv3d<f16, Small<RAGGED>>(p); }
+KERNEL(causal_conv3d_nthwc_ragged_bf16, THREADS, CausalConv3dParams) { causal_conv3d<bf16, Small<RAGGED>>(p); }
 
 KERNEL_FILE(conv3d);

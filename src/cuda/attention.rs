@@ -10,6 +10,8 @@ use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
 pub(crate) const THREADS: u32 = 128;
 /// Rows of keys and values that a block holds, whatever its teams.
 const SHARED_ROWS: usize = 256;
+/// Queries of a team that adds a bias or a mask, and keys of its tiles.
+const MASKED_QUERIES: usize = 64;
 /// Bytes that one access moves.
 pub(super) const VECTOR: usize = 16;
 /// The most features a head that its teams have room for.
@@ -48,24 +50,55 @@ params! {
     }
 }
 
-/// A kernel: queries of a team, and the features that it has room for.
+/// What a kernel adds to the scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Added {
+    Nothing,
+    Mask,
+    /// And perhaps a mask.
+    Bias,
+}
+
+impl Added {
+    fn of<B>(extras: &AttentionExtras<'_, B>) -> Self {
+        match (extras.bias, extras.mask) {
+            (Some(_), _) => Self::Bias,
+            (None, Some(_)) => Self::Mask,
+            (None, None) => Self::Nothing,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::Mask => "mask_",
+            Self::Bias => "bias_",
+        }
+    }
+}
+
+/// A kernel: queries of a team, the features that it has room for, and what it adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Team {
     queries: usize,
     head_dim: usize,
+    added: Added,
 }
 
 impl Team {
-    /// The smallest that takes a sequence whole, or the largest. `extras` are a bias or a mask.
-    fn of(queries: usize, head_dim: usize, extras: bool) -> Self {
+    /// The smallest that takes a sequence whole, or the largest.
+    fn of(queries: usize, head_dim: usize, added: Added) -> Self {
         let head_dim = [16, 64, 72].into_iter().find(|&room| head_dim <= room).unwrap_or(LARGEST_TEAM);
-        let largest = if extras || head_dim == LARGEST_TEAM { 64 } else { 128 };
-        let queries = [16, 32, 64].into_iter().find(|&team| queries <= team).unwrap_or(largest);
-        Self { queries, head_dim }
+        let largest = if head_dim == LARGEST_TEAM { 64 } else { 128 };
+        let queries = match added {
+            Added::Nothing => [16, 32, 64].into_iter().find(|&team| queries <= team).unwrap_or(largest),
+            Added::Mask | Added::Bias => MASKED_QUERIES,
+        };
+        Self { queries, head_dim, added }
     }
 
     fn kernel(self, half: Half) -> String {
-        format!("attention_q{}_d{}_{}", self.queries, self.head_dim, half.suffix())
+        format!("attention_{}q{}_d{}_{}", self.added.name(), self.queries, self.head_dim, half.suffix())
     }
 
     /// Teams of a block.
@@ -73,9 +106,11 @@ impl Team {
         (64 / self.queries).max(1)
     }
 
-    /// Bytes of a row in shared memory: an odd number of vectors.
-    fn pitch(self) -> usize {
-        ((self.head_dim * 2 / VECTOR) | 1) * VECTOR
+    /// Shared memory of a block: rows of an odd number of vectors, and two tiles' masks.
+    fn shared_bytes(self) -> usize {
+        let pitch = ((self.head_dim * 2 / VECTOR) | 1) * VECTOR;
+        let masks = if self.added == Added::Mask { 2 * MASKED_QUERIES * size_of::<f32>() } else { 0 };
+        SHARED_ROWS * pitch + masks
     }
 }
 
@@ -158,14 +193,14 @@ pub(super) fn attention<D: Device>(
     if extras.rope.is_some() && !op.rope_group.is_multiple_of(4) {
         return Err(Error::Unsupported(format!("RoPE in groups of {}: only multiples of 4", op.rope_group)));
     }
-    let team = Team::of(op.queries, op.head_dim, extras.bias.is_some() || extras.mask.is_some());
+    let team = Team::of(op.queries, op.head_dim, Added::of(extras));
     let tasks = op.outer * op.inner * op.heads * op.queries.div_ceil(team.queries);
     let params = pack(op, tasks, qkv, extras, out)?;
     let plan = Plan {
         kernel: team.kernel(cuda.half),
         grid: [tasks.div_ceil(team.per_block()), 1, 1],
         threads: THREADS,
-        shared_bytes: SHARED_ROWS * team.pitch(),
+        shared_bytes: team.shared_bytes(),
         flops: op.flops(),
         bytes: op.bytes(2),
     };

@@ -131,10 +131,11 @@ impl Tile {
         op.moments(1).positions.div_ceil(POSITIONS) * self.across(op)
     }
 
-    /// Two slices of the input, or three, and three of the weight.
+    /// Two slices of the input, or three, and three of the weight; of few channels two, each of three taps.
     fn shared_bytes(self) -> usize {
         let input = if self.input == Input::Windows { 2 * WINDOW_ROWS } else { 3 * POSITIONS };
-        (input + 3 * self.width) * SLICE_ROW
+        let weight = if self.width == 8 { 2 * 3 } else { 3 } * self.width;
+        (input + weight) * SLICE_ROW
     }
 }
 

@@ -93,12 +93,33 @@ pub(super) struct Inputs<'a, Buffer> {
     pub shape: &'a Shape,
     /// Parts that heads and tokens are taken in.
     pub parts: usize,
-    /// `[N, 6D]`: the block's table plus the timestep's six vectors.
-    pub modulation: &'a Buffer,
+    /// Shifts, scales and gates.
+    pub modulation: Modulation<'a, Buffer>,
     /// Cosines and sines of the block's axis.
     pub rope: Option<&'a Buffer>,
     /// Read by spatial blocks only.
     pub text: TextKv<'a, Buffer>,
+}
+
+/// The six vectors of a block among those of all.
+#[derive(Clone, Copy)]
+pub(super) struct Modulation<'a, Buffer> {
+    /// `[N, blocks, 6, D]`: the blocks' tables plus the timestep's six vectors.
+    pub vectors: &'a Buffer,
+    pub blocks: usize,
+    pub block: usize,
+}
+
+impl<Buffer> Modulation<'_, Buffer> {
+    /// From a sample's vectors of `channels` to the next one's.
+    fn stride(&self, channels: usize) -> usize {
+        self.blocks * 6 * channels
+    }
+
+    /// Where a vector begins in a sample's.
+    fn at(&self, vector: usize, channels: usize) -> usize {
+        (self.block * 6 + vector) * channels
+    }
 }
 
 /// Keys and values of the text for one block, and what masks them.
@@ -140,7 +161,7 @@ impl<W> Block<W> {
         let normed = modulated_norm(backend, c, inputs, [0, 1], h)?;
         let (attended, to_out) = self.attention.run(backend, c, self.axis, inputs, normed)?;
         let rows = inputs.shape.all_rows();
-        to_out.add(backend, rows, &attended, gate(c, inputs.shape, 2), Some(inputs.modulation), h)?;
+        to_out.add(backend, rows, &attended, gate(c, inputs, 2), Some(inputs.modulation.vectors), h)?;
         drop(attended);
         if let Some(cross) = &self.cross {
             cross.run(backend, c, inputs, h)?;
@@ -167,8 +188,8 @@ impl<W> Block<W> {
             if part.end == all.count {
                 normed = None;
             }
-            let (rows, gate) = (Rows { out: part.start, ..rows }, gate(c, inputs.shape, 5));
-            self.ff_out.add(backend, rows, &hidden, gate, Some(inputs.modulation), h)?;
+            let (rows, gate) = (Rows { out: part.start, ..rows }, gate(c, inputs, 5));
+            self.ff_out.add(backend, rows, &hidden, gate, Some(inputs.modulation.vectors), h)?;
         }
         Ok(())
     }
@@ -182,25 +203,29 @@ fn modulated_norm<B: Backend>(
     [shift, scale]: [usize; 2],
     h: &B::Buffer,
 ) -> Result<B::Buffer> {
-    let (d, rows) = (c.channels(), inputs.shape.rows());
+    let (d, rows, modulation) = (c.channels(), inputs.shape.rows(), &inputs.modulation);
     let norm = AdaLayerNorm {
         rows,
         channels: d,
         eps: c.norm_eps,
         rows_per_modulation: inputs.shape.rows_per_sample(),
-        modulation_stride: 6 * d,
-        shift: shift * d,
-        scale: scale * d,
+        modulation_stride: modulation.stride(d),
+        shift: modulation.at(shift, d),
+        scale: modulation.at(scale, d),
     };
     let mut normed = backend.alloc(rows * d)?;
-    backend.ada_layer_norm(&norm, h, inputs.modulation, &mut normed)?;
+    backend.ada_layer_norm(&norm, h, modulation.vectors, &mut normed)?;
     Ok(normed)
 }
 
 /// Addition through a vector of the modulation.
-fn gate(c: &LatteConfig, shape: &Shape, vector: usize) -> Store {
-    let d = c.channels();
-    Store::AddGated { rows_per_gate: shape.rows_per_sample(), gate_stride: 6 * d, gate_offset: vector * d }
+fn gate<Buffer>(c: &LatteConfig, inputs: &Inputs<'_, Buffer>, vector: usize) -> Store {
+    let (d, modulation) = (c.channels(), &inputs.modulation);
+    Store::AddGated {
+        rows_per_gate: inputs.shape.rows_per_sample(),
+        gate_stride: modulation.stride(d),
+        gate_offset: modulation.at(vector, d),
+    }
 }
 
 impl<W> SelfAttention<W> {

@@ -21,7 +21,7 @@ use crate::ops::tile::{BoxAt, CopyBox};
 use crate::weights::load::Loader;
 use crate::weights::plan::Plan;
 use crate::weights::{Role, Scope, Source};
-use block::{Block, Inputs, OncePerPrompt, TextKv};
+use block::{Block, Inputs, Modulation, OncePerPrompt, TextKv};
 
 /// Added to the scores of masked text tokens.
 const MASKED: f32 = -10000.0;
@@ -114,8 +114,8 @@ pub struct Prepared<B: Backend> {
     text_mask: Option<B::Buffer>,
     /// Per pair `[N·text_tokens, 2D]`
     text_kv: Vec<B::Buffer>,
-    /// Per pair and axis `[6D]`
-    tables: Vec<[B::Buffer; 2]>,
+    /// Of all blocks, for every sample: `[N, blocks, 6D]`
+    tables: B::Buffer,
     /// `[2D]`
     out_table: B::Buffer,
 }
@@ -207,9 +207,9 @@ impl<'a, W> Latte<'a, W> {
             let mut kv = backend.alloc(text_rows.count * 2 * d)?;
             once.text_kv.run(backend, text_rows, &text, Activation::None, &mut kv)?;
             text_kv.push(kv);
-            let [spatial, temporal] = &once.scale_shift_tables;
-            let table = |table: &W| backend.upload(&backend.weight_values(table)?);
-            tables.push([table(spatial)?, table(temporal)?]);
+            for table in &once.scale_shift_tables {
+                tables.extend(backend.weight_values(table)?);
+            }
             Ok(())
         })?;
         let rope = match c.use_rope {
@@ -227,7 +227,7 @@ impl<'a, W> Latte<'a, W> {
             text_tokens,
             text_mask: mask.map(|mask| backend.upload_f32(&masked(mask))).transpose()?,
             text_kv,
-            tables,
+            tables: backend.upload(&tables.repeat(shape.samples))?,
             out_table: backend.upload(&backend.weight_values(&self.scale_shift_table)?)?,
             shape,
         })
@@ -248,7 +248,7 @@ impl<'a, W> Latte<'a, W> {
         let d = c.channels();
         let time = self.embed_timestep(backend, &shape, timestep)?;
         let mut h = self.embed_latent(backend, prepared, latent)?;
-        let mut modulation = backend.alloc(shape.samples * 6 * d)?;
+        let modulation = self.modulate(backend, prepared, &time.modulation)?;
         let indices = (0..2 * c.num_layers).filter(|index| shape.temporal || index % 2 == 0);
         self.blocks.each(backend, indices, |index, block| {
             let (pair, axis) = (index / 2, index % 2);
@@ -256,11 +256,10 @@ impl<'a, W> Latte<'a, W> {
                 let op = AddRows { outer: shape.samples, rows: shape.frames, inner: shape.positions(), channels: d };
                 backend.add_rows(&op, &prepared.temporal_positions, &mut h)?;
             }
-            modulate(backend, &shape, &time.modulation, &prepared.tables[pair][axis], &mut modulation)?;
             let inputs = Inputs {
                 shape: &shape,
                 parts: self.parts,
-                modulation: &modulation,
+                modulation: Modulation { vectors: &modulation, blocks: 2 * c.num_layers, block: index },
                 rope: prepared.rope.as_ref().map(|tables| &tables[axis]),
                 text: TextKv {
                     kv: &prepared.text_kv[pair],
@@ -310,6 +309,24 @@ impl<'a, W> Latte<'a, W> {
         self.timestep_2.run(backend, rows, &hidden, Activation::Silu, &mut activated)?;
         self.timestep_modulation.run(backend, rows, &activated, Activation::None, &mut modulation)?;
         Ok(Time { embedding, modulation })
+    }
+
+    /// `[N, blocks, 6D]`: the tables of all blocks plus the timestep's modulation `[N, 6D]`.
+    fn modulate<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        prepared: &Prepared<B>,
+        timestep: &B::Buffer,
+    ) -> Result<B::Buffer> {
+        let (samples, blocks) = (prepared.shape.samples, 2 * self.config.num_layers);
+        let channels = 6 * self.config.channels();
+        let mut modulation = backend.alloc(samples * blocks * channels)?;
+        let size = BoxAt::whole([samples, blocks, 1]);
+        let op = CopyBox { extent: size.size, channels, from: size, to: size };
+        backend.copy_box(&op, &prepared.tables, &mut modulation)?;
+        let op = AddRows { outer: 1, rows: samples, inner: blocks, channels };
+        backend.add_rows(&op, timestep, &mut modulation)?;
+        Ok(modulation)
     }
 
     /// LayerNorm, shift and scale by the table plus the timestep's embedding, projection, unpatchify.
@@ -368,22 +385,6 @@ struct Time<B: Backend> {
     embedding: B::Buffer,
     /// `[N, 6D]`
     modulation: B::Buffer,
-}
-
-/// `out [N, 6D]` = the timestep's modulation plus the block's table.
-fn modulate<B: Backend>(
-    backend: &B,
-    shape: &Shape,
-    modulation: &B::Buffer,
-    table: &B::Buffer,
-    out: &mut B::Buffer,
-) -> Result<()> {
-    use crate::backend::DeviceBuffer;
-    let size = BoxAt::whole([shape.samples, 1, 1]);
-    let op = CopyBox { extent: size.size, channels: table.len(), from: size, to: size };
-    backend.copy_box(&op, modulation, out)?;
-    let op = AddRows { outer: shape.samples, rows: 1, inner: 1, channels: table.len() };
-    backend.add_rows(&op, table, out)
 }
 
 /// The tensors that a checkpoint of this config holds.
