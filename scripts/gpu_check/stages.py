@@ -17,7 +17,7 @@ from . import driver, process, read
 from .cases import CASES, Case, own_time
 from .machine import tool
 from .session import Group, Session
-from .steps import FAIL, SKIP, Finished, Reading, Step, skipped
+from .steps import SKIP, Finished, Reading, Step, skipped
 
 # Seconds that each stage may take.
 BUDGETS = {"light": 240.0, "deep": 200.0, "speed": 300.0}
