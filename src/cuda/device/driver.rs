@@ -11,11 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod ahead;
-
-mod kernels {
-    //! What build.rs compiled: one fat binary per file of kernels, none without nvcc.
-    include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
-}
+mod kernels;
 
 /// The oldest CUDA whose drivers have all that is called here.
 const OLDEST_CUDA: i32 = 12;
