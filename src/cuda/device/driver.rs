@@ -5,8 +5,8 @@ use super::{Device, Launch, Memory, MemoryInfo};
 use crate::error::{Error, Result};
 use ahead::Ahead;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
-use std::collections::HashMap;
-use std::ffi::{CString, c_void};
+use kernels::Kernels;
+use std::ffi::c_void;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub struct Driver {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     ahead: Ahead,
-    functions: HashMap<String, sys::CUfunction>,
+    kernels: Kernels,
     name: String,
 }
 
@@ -142,9 +142,9 @@ impl Driver {
         let stream = context.new_stream().map_err(|error| device_error("no stream", error))?;
         let ahead = Ahead::new(&context)?;
         keep_freed_memory(&context)?;
-        let functions = load(&context)?;
+        let kernels = Kernels::load(&context)?;
         let name = context.name().map_err(|error| device_error("the GPU has no name", error))?;
-        Ok(Self { context, stream, ahead, functions, name })
+        Ok(Self { context, stream, ahead, kernels, name })
     }
 
     fn bind(&self) -> Result<()> {
@@ -190,30 +190,6 @@ fn keep_freed_memory(context: &CudaContext) -> Result<()> {
         result::mem_pool::set_attribute(pool, attribute, (&raw mut most).cast::<c_void>())
             .map_err(|error| device_error("the pool of memory", error))
     }
-}
-
-/// Every entry point, by name, with as much shared memory allowed as the GPU has for a block.
-fn load(context: &CudaContext) -> Result<HashMap<String, sys::CUfunction>> {
-    let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
-    let shared = context.attribute(attribute).map_err(|error| device_error("the GPU's limits", error))?;
-    let mut functions = HashMap::new();
-    for (image, names) in kernels::FILES {
-        // SAFETY: nvcc made the image. Modules are never unloaded.
-        let module = unsafe { result::module::load_data(image.as_ptr().cast()) }
-            .map_err(|error| device_error("the kernels were not compiled for this GPU", error))?;
-        for name in *names {
-            let c_name = CString::new(*name).expect("names of kernels hold no zeros");
-            // SAFETY: the module was just loaded.
-            let function = unsafe { result::module::get_function(module, c_name) }
-                .map_err(|error| device_error(&format!("kernel {name}"), error))?;
-            let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            // SAFETY: the function was just found.
-            unsafe { result::function::set_function_attribute(function, attribute, shared) }
-                .map_err(|error| device_error(&format!("shared memory of {name}"), error))?;
-            functions.insert((*name).to_owned(), function);
-        }
-    }
-    Ok(functions)
 }
 
 impl Device for Driver {
@@ -270,9 +246,8 @@ impl Device for Driver {
     }
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {
-        let function =
-            *self.functions.get(launch.kernel).ok_or_else(|| Error::launch(launch, "there is no such kernel"))?;
         self.bind()?;
+        let function = self.kernels.function(launch)?;
         let [x, y, z] = launch.grid;
         let mut params = [launch.params.as_ptr().cast_mut().cast::<c_void>()];
         // SAFETY: the one parameter has the size of the kernel's struct (a test compares them) and is copied by the call;
