@@ -6,12 +6,14 @@ use crate::error::{Error, Result};
 use ahead::Ahead;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use kernels::Kernels;
+use pinned::Ring;
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::time::Duration;
 
 mod ahead;
 mod kernels;
+mod pinned;
 
 /// The oldest CUDA whose drivers have all that is called here.
 const OLDEST_CUDA: i32 = 12;
@@ -20,6 +22,8 @@ const OLDEST_CUDA: i32 = 12;
 pub struct Driver {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    /// What is written to memory in the order of launches.
+    writes: Ring,
     ahead: Ahead,
     kernels: Kernels,
     name: String,
@@ -144,7 +148,7 @@ impl Driver {
         keep_freed_memory(&context)?;
         let kernels = Kernels::load(&context)?;
         let name = context.name().map_err(|error| device_error("the GPU has no name", error))?;
-        Ok(Self { context, stream, ahead, kernels, name })
+        Ok(Self { writes: Ring::new(stream.clone()), context, stream, ahead, kernels, name })
     }
 
     fn bind(&self) -> Result<()> {
@@ -217,10 +221,7 @@ impl Device for Driver {
 
     fn write(&self, memory: &mut DeviceMemory, offset: usize, host: &[u8]) -> Result<()> {
         assert!(offset + host.len() <= memory.len, "the copy lies in the buffer");
-        self.bind()?;
-        // SAFETY: the bounds were checked; pageable memory is copied away before the call returns.
-        unsafe { result::memcpy_htod_async(memory.address + offset as u64, host, self.stream.cu_stream()) }
-            .map_err(|error| device_error("copy to the GPU", error))
+        self.writes.send(memory.address + offset as u64, host)
     }
 
     fn begin_ahead(&self) -> Result<()> {
