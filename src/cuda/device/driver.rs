@@ -22,6 +22,8 @@ const OLDEST_CUDA: i32 = 12;
 pub struct Driver {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    /// Where memory comes from.
+    pool: sys::CUmemoryPool,
     /// What is written to memory in the order of launches.
     writes: Ring,
     ahead: Ahead,
@@ -54,8 +56,9 @@ impl Memory for DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
+        // This thread may not have used the GPU yet. A failure can only repeat that of an earlier call, which was reported.
+        let _ = self.stream.context().bind_to_thread();
         // SAFETY: it came from this stream, and everything that uses it was put on the stream before.
-        // A failure can only repeat that of an earlier call, which was reported.
         let _ = unsafe { result::free_async(self.address, self.stream.cu_stream()) };
     }
 }
@@ -145,10 +148,17 @@ impl Driver {
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(|error| device_error("no stream", error))?;
         let ahead = Ahead::new(&context)?;
-        keep_freed_memory(&context)?;
+        let pool = pool_that_keeps_freed_memory(&context)?;
         let kernels = Kernels::load(&context)?;
         let name = context.name().map_err(|error| device_error("the GPU has no name", error))?;
-        Ok(Self { writes: Ring::new(stream.clone()), context, stream, ahead, kernels, name })
+        Ok(Self { writes: Ring::new(stream.clone()), context, stream, pool, ahead, kernels, name })
+    }
+
+    /// Gives back what the pool keeps and nobody uses. What was freed counts as unused once the host has seen that.
+    fn trim(&self) -> std::result::Result<(), DriverError> {
+        self.stream.synchronize()?;
+        // SAFETY: it is the device's own pool, which always exists.
+        unsafe { result::mem_pool::trim_to(self.pool, 0) }
     }
 
     fn bind(&self) -> Result<()> {
@@ -181,8 +191,19 @@ fn device_error(what: &str, error: DriverError) -> Error {
     Error::Device(format!("{what}: the NVIDIA driver says {:?}", error.0))
 }
 
-/// Lets the pool keep what is freed, so that a step's buffers cost nothing from the second step on.
-fn keep_freed_memory(context: &CudaContext) -> Result<()> {
+/// What `allocate` gives; if memory has run out, what it gives after `make_room`.
+fn or_after<T>(
+    mut allocate: impl FnMut() -> std::result::Result<T, DriverError>,
+    make_room: impl FnOnce() -> std::result::Result<(), DriverError>,
+) -> std::result::Result<T, DriverError> {
+    match allocate() {
+        Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => make_room().and_then(|()| allocate()),
+        other => other,
+    }
+}
+
+/// The pool that memory comes from. It keeps what is freed, so that a step's buffers cost nothing from the second step on.
+fn pool_that_keeps_freed_memory(context: &CudaContext) -> Result<sys::CUmemoryPool> {
     let mut pool = std::ptr::null_mut();
     let mut most = u64::MAX;
     // SAFETY: the device exists; the attribute is a u64, which outlives the call.
@@ -192,8 +213,9 @@ fn keep_freed_memory(context: &CudaContext) -> Result<()> {
             .map_err(|error| device_error("the GPU has no pool of memory", error))?;
         let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
         result::mem_pool::set_attribute(pool, attribute, (&raw mut most).cast::<c_void>())
-            .map_err(|error| device_error("the pool of memory", error))
+            .map_err(|error| device_error("the pool of memory", error))?;
     }
+    Ok(pool)
 }
 
 impl Device for Driver {
@@ -206,8 +228,9 @@ impl Device for Driver {
     fn alloc(&self, bytes: usize) -> Result<DeviceMemory> {
         self.bind()?;
         // SAFETY: the stream lives as long as the memory, which is used on it alone. Nothing has no address.
-        let address = unsafe { result::malloc_async(self.stream.cu_stream(), bytes.max(1)) };
-        match address {
+        let allocate = || unsafe { result::malloc_async(self.stream.cu_stream(), bytes.max(1)) };
+        // What was freed may lie in pieces that are too short.
+        match or_after(allocate, || self.trim()) {
             Ok(address) => Ok(DeviceMemory { address, len: bytes, stream: self.stream.clone() }),
             Err(error) if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Err(Error::OutOfMemory {
                 stage: "GPU".into(),
@@ -289,7 +312,31 @@ impl Device for Driver {
 
 #[cfg(test)]
 mod tests {
-    use super::code_for;
+    use super::{DriverError, code_for, or_after, sys};
+    use std::cell::Cell;
+
+    #[test]
+    fn an_allocation_without_room_is_tried_once_more() {
+        let [short, broken] = [sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY, sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS];
+        for (first, then, tried, expected) in [
+            (Ok(1), Ok(2), 1, Ok(1)),
+            (Err(short), Ok(2), 2, Ok(2)),
+            (Err(short), Err(short), 2, Err(short)),
+            (Err(broken), Ok(2), 1, Err(broken)),
+        ] {
+            let (tries, room) = (Cell::new(0), Cell::new(0));
+            let allocate = || {
+                tries.set(tries.get() + 1);
+                if tries.get() == 1 { first.map_err(DriverError) } else { then.map_err(DriverError) }
+            };
+            let make_room = || {
+                room.set(room.get() + 1);
+                Ok(())
+            };
+            let found = or_after(allocate, make_room).map_err(|error| error.0);
+            assert_eq!((found, tries.get(), room.get()), (expected, tried, tried - 1));
+        }
+    }
 
     #[test]
     fn every_gpu_runs_the_nearest_code() {
