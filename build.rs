@@ -107,9 +107,8 @@ fn gpu(out: &Path) {
         assert!(env::var("OSP_REQUIRE_CUDA").as_deref() != Ok("1"), "{hint}");
         println!("cargo:warning={hint}");
     }
-    let mut table = String::from(
-        "/// Fat binary and entry points of each file.\npub(super) static FILES: &[(&[u8], &[&str])] = &[\n",
-    );
+    let mut table =
+        String::from("/// Fat binary and entry points of each file.\npub static FILES: &[(&[u8], &[&str])] = &[\n");
     let mut major = 0;
     if let Some(nvcc) = nvcc {
         major = major_version(&nvcc);
@@ -119,13 +118,13 @@ fn gpu(out: &Path) {
         };
         for (thread, stem) in STEMS.iter().map(|&stem| compile(stem)).collect::<Vec<_>>().into_iter().zip(STEMS) {
             let path = thread.join().expect("the compiler's message is above");
-            writeln!(table, "    (include_bytes!({path:?}), &{:?}),", entries(stem)).expect("strings grow");
+            writeln!(table, "    (&super::Aligned(*include_bytes!({path:?})).0, &{:?}),", entries(stem))
+                .expect("strings grow");
         }
     }
     table.push_str("];\n");
-    writeln!(table, "/// Of the CUDA that made them.\npub(super) const NVCC_MAJOR: i32 = {major};")
-        .expect("strings grow");
-    writeln!(table, "/// What they were compiled for.\npub(super) const ARCHITECTURES: &[&str] = &{ARCHITECTURES:?};")
+    writeln!(table, "/// Of the CUDA that made them.\npub const NVCC_MAJOR: i32 = {major};").expect("strings grow");
+    writeln!(table, "/// What they were compiled for.\npub const ARCHITECTURES: &[&str] = &{ARCHITECTURES:?};")
         .expect("strings grow");
     std::fs::write(out.join("kernels.rs"), table).expect("OUT_DIR can be written");
 }

@@ -90,6 +90,13 @@ pub enum Error {
     Interrupted,
     /// A check of `osp verify` failed.
     Failed(String),
+    /// `osp verify` could not go through a folder, whatever it found in others.
+    Unchecked {
+        /// How many folders, and what failed besides.
+        summary: String,
+        /// The exit code of what was in the way.
+        exit_code: u8,
+    },
 }
 
 impl Error {
@@ -101,6 +108,7 @@ impl Error {
             Self::OutOfMemory { .. } => 4,
             Self::Weight { .. } | Self::Config { .. } => 5,
             Self::Interrupted => 130,
+            Self::Unchecked { exit_code, .. } => *exit_code,
             Self::Shape { .. }
             | Self::Launch { .. }
             | Self::Io { .. }
@@ -172,6 +180,7 @@ impl fmt::Display for Error {
             Self::Io { path, action, source } => write!(f, "{action} {}: {source}", path.display()),
             Self::Media { path, problem } => write!(f, "{}: {problem}", path.display()),
             Self::Device(text) | Self::Usage(text) | Self::Unsupported(text) | Self::Failed(text) => f.write_str(text),
+            Self::Unchecked { summary, .. } => f.write_str(summary),
             Self::Interrupted => f.write_str("interrupted"),
         }
     }

@@ -3,6 +3,9 @@
 /// The command line: every command, and every bad input with its one line.
 mod cli;
 
+/// The device that is a GPU, on a driver that is none.
+mod driver;
+
 /// Kernels on the emulator against the CPU backend.
 mod kernels;
 

@@ -82,7 +82,7 @@ impl Console {
         }
     }
 
-    /// Prints an error, the last thing a process says.
+    /// Prints an error. The one that ends the process is the last thing that it says.
     pub fn error(&self, text: &str) {
         let label = paint("error:", Colour::Red, io::stderr().is_terminal());
         self.clear();

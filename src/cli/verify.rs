@@ -17,7 +17,8 @@ Examples:
   osp verify tests/golden/latte tests/golden/vae_v110 --json
   osp verify tests/golden --least-memory
 
-Exit code 1 if any check fails; with --quiet only failed checks and the total are printed.";
+A folder that cannot be read is one error, and the next is checked. Exit code 5 if there is one, else 1 if any check fails; with
+--quiet only failed checks and the total are printed.";
 
 /// Compares what this machine computes with what the PyTorch original did
 #[derive(clap::Args)]
@@ -38,6 +39,7 @@ pub struct Args {
 struct Report<'a> {
     device: String,
     cases: Vec<Case<'a>>,
+    errors: Vec<Problem<'a>>,
     passed: usize,
     failed: usize,
     seconds: f64,
@@ -53,6 +55,13 @@ struct Case<'a> {
     passed: bool,
 }
 
+/// Why a folder was not checked to its end.
+#[derive(Serialize)]
+struct Problem<'a> {
+    folder: &'a Path,
+    error: String,
+}
+
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     let mut folders = Vec::new();
@@ -62,48 +71,81 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let device = args.device.open(console)?;
     let savings = if args.least_memory { Savings::MOST } else { Savings::NONE };
     let start = Instant::now();
-    let mut results = Vec::new();
+    let (mut results, mut errors) = (Vec::new(), Vec::new());
     for folder in &folders {
         interrupt::check()?;
-        results.extend(match &device {
-            Chosen::Cpu(cpu) => check_folder(folder, cpu, Precision::F32, savings, console)?,
-            Chosen::Emulated(kernels) => check_folder(folder, &kernels.video(), kernels.precision(), savings, console)?,
-            Chosen::Gpu(kernels) => check_folder(folder, &kernels.video(), kernels.precision(), savings, console)?,
-        });
+        let checked = match &device {
+            Chosen::Cpu(cpu) => check_folder(folder, cpu, Precision::F32, savings, console, &mut results)?,
+            Chosen::Emulated(kernels) => {
+                check_folder(folder, &kernels.video(), kernels.precision(), savings, console, &mut results)?
+            }
+            Chosen::Gpu(kernels) => {
+                check_folder(folder, &kernels.video(), kernels.precision(), savings, console, &mut results)?
+            }
+        };
+        if let Err(error) = checked {
+            console.error(&problem(folder, &error));
+            errors.push((folder, error));
+        }
     }
     let failed = results.iter().filter(|result| !result.passed).count();
     if console.json() {
         let cases = results.iter().map(Case::from).collect();
         let (passed, seconds) = (results.len() - failed, start.elapsed().as_secs_f64());
-        console.json_result(&Report { device: device.name(), cases, passed, failed, seconds })?;
+        let errors = errors.iter().map(|(folder, error)| Problem { folder, error: error.to_string() }).collect();
+        console.json_result(&Report { device: device.name(), cases, errors, passed, failed, seconds })?;
     } else {
-        console.result(total(results.len(), failed, start.elapsed()))?;
+        console.result(total(results.len(), failed, errors.len(), start.elapsed()))?;
     }
-    match failed {
-        0 => Ok(()),
-        _ => Err(Error::Failed(format!("{failed} of {} checks failed", results.len()))),
+    let checks = format!("{failed} of {} checks failed", results.len());
+    match (errors.len(), failed) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(Error::Failed(checks)),
+        (count, _) => Err(Error::Unchecked {
+            summary: format!("{count} of {} folders could not be checked; {checks}", folders.len()),
+            exit_code: worst(errors.iter().map(|(_, error)| error)),
+        }),
     }
 }
 
-/// Runs the cases of one folder, and prints a line for each as soon as its result is there.
+/// One line that names the folder or a file in it.
+fn problem(folder: &Path, error: &Error) -> String {
+    let (folder, error) = (folder.display().to_string(), error.to_string());
+    if error.contains(&folder) { error } else { format!("{folder}: {error}") }
+}
+
+/// The exit code of a damaged folder, if there is one: whatever is not the device's fault. Else the first error's.
+fn worst<'a>(mut errors: impl Iterator<Item = &'a Error> + Clone) -> u8 {
+    /// Bad weights or config.
+    const DAMAGED: u8 = 5;
+    let of_device =
+        |error: &Error| matches!(error, Error::Device(_) | Error::OutOfMemory { .. } | Error::Launch { .. });
+    if errors.clone().all(of_device) { errors.next().map_or(DAMAGED, Error::exit_code) } else { DAMAGED }
+}
+
+/// Runs the cases of one folder, and prints a line for each as soon as its result is there. The inner error is the folder's,
+/// the outer one ends the run.
 fn check_folder<B: Backend>(
     folder: &Path,
     backend: &B,
     precision: Precision,
     savings: Savings,
     console: &Console,
-) -> Result<Vec<CaseResult>> {
-    let mut results: Vec<CaseResult> = Vec::new();
+    results: &mut Vec<CaseResult>,
+) -> Result<Result<()>> {
     let mut printed = Ok(());
-    verify::run(folder, backend, precision, savings, &mut |result| {
+    let checked = verify::run(folder, backend, precision, savings, &mut |result| {
         let silent = console.json() || (console.quiet() && result.passed);
         if !silent && printed.is_ok() {
             printed = console.result(line(&result, console));
         }
         results.push(result);
-    })?;
+    });
     printed?;
-    Ok(results)
+    match checked {
+        Err(Error::Interrupted) => Err(Error::Interrupted),
+        other => Ok(other),
+    }
 }
 
 /// A line of the table. Columns have fixed widths, because lines are printed before the next result is known.
@@ -121,9 +163,14 @@ fn number(value: f64) -> String {
     if value == 0.0 { "0".to_owned() } else { format!("{value:.1e}") }
 }
 
-fn total(count: usize, failed: usize, time: Duration) -> String {
+fn total(count: usize, failed: usize, unchecked: usize, time: Duration) -> String {
     let verdict = if failed == 0 { "all passed".to_owned() } else { format!("{failed} FAILED") };
-    format!("{count} checks, {verdict}, in {}", duration(time))
+    let unchecked = match unchecked {
+        0 => String::new(),
+        1 => ", 1 folder UNCHECKED".to_owned(),
+        more => format!(", {more} folders UNCHECKED"),
+    };
+    format!("{count} checks, {verdict}{unchecked}, in {}", duration(time))
 }
 
 impl<'a> From<&'a CaseResult> for Case<'a> {

@@ -55,7 +55,7 @@ enum Kind {
     Manifests,
 }
 
-/// Finds every golden folder at or below `root`, in name order.
+/// Finds every golden folder at or below `root`, in name order, damaged ones among them.
 ///
 /// # Errors
 /// [`Error::Usage`] if there is none, [`Error::Io`] if a folder cannot be listed.
@@ -72,7 +72,8 @@ pub fn find(root: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    if kind_of(folder).is_some() {
+    // What cannot be told now is told when the folder is run.
+    if !matches!(kind_of(folder), Ok(None)) {
         found.push(folder.to_path_buf());
     }
     let entries = std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?;
@@ -82,29 +83,35 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     folders.iter().try_for_each(|folder| collect(folder, found))
 }
 
-fn kind_of(folder: &Path) -> Option<Kind> {
+/// What a folder holds, or `None` if that is no golden data.
+///
+/// # Errors
+/// It does, but its files do not say of what.
+fn kind_of(folder: &Path) -> Result<Option<Kind>> {
     if folder.join("captions.json").is_file() {
-        return Some(Kind::Captions);
+        return Ok(Some(Kind::Captions));
     }
     if !folder.join("cases.json").is_file() {
-        return manifests(folder).next().map(|_| Kind::Manifests);
+        return Ok(manifests(folder).next().map(|_| Kind::Manifests));
     }
+    let config = folder.join("config.json");
     match class_of(folder).as_deref() {
-        Some(VaeConfig::CLASS) => return Some(Kind::Autoencoder),
-        Some(LatteConfig::CLASS) => return Some(Kind::Transformer),
-        Some(T5Config::CLASS) => return Some(Kind::TextEncoder),
+        Some(VaeConfig::CLASS) => return Ok(Some(Kind::Autoencoder)),
+        Some(LatteConfig::CLASS) => return Ok(Some(Kind::Transformer)),
+        Some(T5Config::CLASS) => return Ok(Some(Kind::TextEncoder)),
+        _ if config.is_file() => return Err(Error::config(config, "names no model that this engine has")),
         _ => {}
     }
     if folder.join("vae").is_dir() {
-        return Some(Kind::Pipeline);
+        return Ok(Some(Kind::Pipeline));
     }
-    let golden = Golden::open(folder).ok()?;
+    let golden = Golden::open(folder)?;
     let has = |field: &str| golden.cases().any(|(_, case)| case.get(field).is_some());
-    match (has("timesteps"), has("seed")) {
+    Ok(match (has("timesteps"), has("seed")) {
         (true, _) => Some(Kind::Samplers),
         (_, true) => Some(Kind::Noise),
         _ => None,
-    }
+    })
 }
 
 /// Runs every case of one golden folder, handing over each result as it is there.
@@ -118,7 +125,7 @@ pub fn run<B: Backend>(
     savings: Savings,
     report: &mut dyn FnMut(CaseResult),
 ) -> Result<()> {
-    let kind = kind_of(folder).ok_or_else(|| Error::Usage(format!("{} is not a golden folder", folder.display())))?;
+    let kind = kind_of(folder)?.ok_or_else(|| Error::Usage(format!("{} is not a golden folder", folder.display())))?;
     let mut check = Check { folder, precision, savings, report };
     match kind {
         Kind::Autoencoder => autoencoder::run(backend, &mut check),

@@ -2,19 +2,14 @@
 
 use super::{fails, osp};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// A driver that has no GPU, and answers `version` when it is asked for the CUDA that it supports.
 fn stub_driver(folder: &Path, version: u32) -> PathBuf {
-    let source = folder.join("stub.c");
     let code = format!(
         "int cuInit(unsigned flags) {{ (void)flags; return 100; }}\n\
          int cuDriverGetVersion(int *version) {{ *version = {version}; return 0; }}\n"
     );
-    std::fs::write(&source, code).unwrap();
-    let library = folder.join("libcuda.so.1");
-    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status().unwrap();
-    assert!(compiled.success(), "the C compiler that Rust links with");
+    crate::driver::library(folder, &code);
     folder.to_path_buf()
 }
 

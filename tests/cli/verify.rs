@@ -23,6 +23,7 @@ fn machines_get_every_error_and_tolerance() {
         serde_json::from_str(&succeeds(folder.path(), &["verify", "--json", path.to_str().unwrap()])).unwrap();
     let cases = report["cases"].as_array().unwrap();
     assert_eq!((report["passed"].as_u64().unwrap() as usize, report["failed"].as_u64()), (cases.len(), Some(0)));
+    assert_eq!(report["errors"].as_array().map(Vec::len), Some(0));
     for case in cases {
         assert!(case["error"].as_f64().unwrap() <= case["tolerance"].as_f64().unwrap(), "{case}");
     }
@@ -45,6 +46,53 @@ fn a_wrong_result_fails_the_run() {
         "{stdout}"
     );
     assert!(stdout.contains(" FAILED, in ") && stderr.contains("checks failed"), "{stdout}{stderr}");
+}
+
+/// Folders `latte`, `noise` and `samplers` of which the first two are damaged: one lacks weights, one has half a table of cases.
+fn two_damaged_of_three() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, files) in [
+        ("latte", &["config.json", "synthetic.json", "cases.json"][..]),
+        ("noise", &["cases.json", "cases.safetensors"]),
+        ("samplers", &["cases.json", "cases.safetensors"]),
+    ] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        for file in files {
+            fs::copy(golden(name).join(file), folder.path().join(name).join(file)).unwrap();
+        }
+    }
+    let cases = folder.path().join("noise/cases.json");
+    let text = fs::read_to_string(&cases).unwrap();
+    fs::write(&cases, &text[..text.len() / 2]).unwrap();
+    folder
+}
+
+#[test]
+fn a_damaged_folder_is_one_error_and_the_next_is_checked() {
+    let folder = two_damaged_of_three();
+    let output = osp(folder.path()).args(["verify", "."]).assert().code(5).get_output().clone();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (total, checks) = stdout.lines().collect::<Vec<_>>().split_last().map(|(a, b)| (*a, b.to_vec())).unwrap();
+    assert!(checks.len() >= 30 && checks.iter().all(|line| line.starts_with("pass  samplers  ")), "{stdout}");
+    assert!(total.contains(" checks, all passed, 2 folders UNCHECKED, in "), "{stdout}");
+    let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("osp: error: ")).collect();
+    assert_eq!(errors.len(), 3, "{stderr}");
+    let summary = format!("2 of 3 folders could not be checked; 0 of {} checks failed", checks.len());
+    for (line, words) in errors.iter().zip(["latte/cases.safetensors", "noise/cases.json", &summary]) {
+        assert!(line.contains(words), "{line:?} does not say {words:?}");
+    }
+}
+
+#[test]
+fn machines_get_the_errors_of_damaged_folders() {
+    let folder = two_damaged_of_three();
+    let output = osp(folder.path()).args(["verify", "--json", "."]).assert().code(5).get_output().clone();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["passed"].as_u64().unwrap() >= 30 && report["failed"] == 0, "{report}");
+    let errors = report["errors"].as_array().unwrap();
+    let of = |name: &str| errors.iter().filter(|error| error["folder"].as_str().unwrap().ends_with(name)).count();
+    assert_eq!([errors.len(), of("latte"), of("noise")], [2, 1, 1], "{report}");
+    assert!(errors.iter().all(|error| error["error"].as_str().unwrap().contains("cases.")), "{report}");
 }
 
 #[test]

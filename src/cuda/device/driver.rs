@@ -5,17 +5,15 @@ use super::{Device, Launch, Memory, MemoryInfo};
 use crate::error::{Error, Result};
 use ahead::Ahead;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
-use std::collections::HashMap;
-use std::ffi::{CString, c_void};
+use kernels::Kernels;
+use pinned::Ring;
+use std::ffi::c_void;
 use std::sync::Arc;
 use std::time::Duration;
 
 mod ahead;
-
-mod kernels {
-    //! What build.rs compiled: one fat binary per file of kernels, none without nvcc.
-    include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
-}
+mod kernels;
+mod pinned;
 
 /// The oldest CUDA whose drivers have all that is called here.
 const OLDEST_CUDA: i32 = 12;
@@ -24,8 +22,12 @@ const OLDEST_CUDA: i32 = 12;
 pub struct Driver {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    /// Where memory comes from.
+    pool: sys::CUmemoryPool,
+    /// What is written to memory in the order of launches.
+    writes: Ring,
     ahead: Ahead,
-    functions: HashMap<String, sys::CUfunction>,
+    kernels: Kernels,
     name: String,
 }
 
@@ -54,8 +56,9 @@ impl Memory for DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
+        // This thread may not have used the GPU yet. A failure can only repeat that of an earlier call, which was reported.
+        let _ = self.stream.context().bind_to_thread();
         // SAFETY: it came from this stream, and everything that uses it was put on the stream before.
-        // A failure can only repeat that of an earlier call, which was reported.
         let _ = unsafe { result::free_async(self.address, self.stream.cu_stream()) };
     }
 }
@@ -145,10 +148,17 @@ impl Driver {
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(|error| device_error("no stream", error))?;
         let ahead = Ahead::new(&context)?;
-        keep_freed_memory(&context)?;
-        let functions = load(&context)?;
+        let pool = pool_that_keeps_freed_memory(&context)?;
+        let kernels = Kernels::load(&context)?;
         let name = context.name().map_err(|error| device_error("the GPU has no name", error))?;
-        Ok(Self { context, stream, ahead, functions, name })
+        Ok(Self { writes: Ring::new(stream.clone()), context, stream, pool, ahead, kernels, name })
+    }
+
+    /// Gives back what the pool keeps and nobody uses. What was freed counts as unused once the host has seen that.
+    fn trim(&self) -> std::result::Result<(), DriverError> {
+        self.stream.synchronize()?;
+        // SAFETY: it is the device's own pool, which always exists.
+        unsafe { result::mem_pool::trim_to(self.pool, 0) }
     }
 
     fn bind(&self) -> Result<()> {
@@ -181,8 +191,19 @@ fn device_error(what: &str, error: DriverError) -> Error {
     Error::Device(format!("{what}: the NVIDIA driver says {:?}", error.0))
 }
 
-/// Lets the pool keep what is freed, so that a step's buffers cost nothing from the second step on.
-fn keep_freed_memory(context: &CudaContext) -> Result<()> {
+/// What `allocate` gives; if memory has run out, what it gives after `make_room`.
+fn or_after<T>(
+    mut allocate: impl FnMut() -> std::result::Result<T, DriverError>,
+    make_room: impl FnOnce() -> std::result::Result<(), DriverError>,
+) -> std::result::Result<T, DriverError> {
+    match allocate() {
+        Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => make_room().and_then(|()| allocate()),
+        other => other,
+    }
+}
+
+/// The pool that memory comes from. It keeps what is freed, so that a step's buffers cost nothing from the second step on.
+fn pool_that_keeps_freed_memory(context: &CudaContext) -> Result<sys::CUmemoryPool> {
     let mut pool = std::ptr::null_mut();
     let mut most = u64::MAX;
     // SAFETY: the device exists; the attribute is a u64, which outlives the call.
@@ -192,32 +213,9 @@ fn keep_freed_memory(context: &CudaContext) -> Result<()> {
             .map_err(|error| device_error("the GPU has no pool of memory", error))?;
         let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
         result::mem_pool::set_attribute(pool, attribute, (&raw mut most).cast::<c_void>())
-            .map_err(|error| device_error("the pool of memory", error))
+            .map_err(|error| device_error("the pool of memory", error))?;
     }
-}
-
-/// Every entry point, by name, with as much shared memory allowed as the GPU has for a block.
-fn load(context: &CudaContext) -> Result<HashMap<String, sys::CUfunction>> {
-    let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
-    let shared = context.attribute(attribute).map_err(|error| device_error("the GPU's limits", error))?;
-    let mut functions = HashMap::new();
-    for (image, names) in kernels::FILES {
-        // SAFETY: nvcc made the image. Modules are never unloaded.
-        let module = unsafe { result::module::load_data(image.as_ptr().cast()) }
-            .map_err(|error| device_error("the kernels were not compiled for this GPU", error))?;
-        for name in *names {
-            let c_name = CString::new(*name).expect("names of kernels hold no zeros");
-            // SAFETY: the module was just loaded.
-            let function = unsafe { result::module::get_function(module, c_name) }
-                .map_err(|error| device_error(&format!("kernel {name}"), error))?;
-            let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            // SAFETY: the function was just found.
-            unsafe { result::function::set_function_attribute(function, attribute, shared) }
-                .map_err(|error| device_error(&format!("shared memory of {name}"), error))?;
-            functions.insert((*name).to_owned(), function);
-        }
-    }
-    Ok(functions)
+    Ok(pool)
 }
 
 impl Device for Driver {
@@ -230,8 +228,9 @@ impl Device for Driver {
     fn alloc(&self, bytes: usize) -> Result<DeviceMemory> {
         self.bind()?;
         // SAFETY: the stream lives as long as the memory, which is used on it alone. Nothing has no address.
-        let address = unsafe { result::malloc_async(self.stream.cu_stream(), bytes.max(1)) };
-        match address {
+        let allocate = || unsafe { result::malloc_async(self.stream.cu_stream(), bytes.max(1)) };
+        // What was freed may lie in pieces that are too short.
+        match or_after(allocate, || self.trim()) {
             Ok(address) => Ok(DeviceMemory { address, len: bytes, stream: self.stream.clone() }),
             Err(error) if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Err(Error::OutOfMemory {
                 stage: "GPU".into(),
@@ -245,10 +244,7 @@ impl Device for Driver {
 
     fn write(&self, memory: &mut DeviceMemory, offset: usize, host: &[u8]) -> Result<()> {
         assert!(offset + host.len() <= memory.len, "the copy lies in the buffer");
-        self.bind()?;
-        // SAFETY: the bounds were checked; pageable memory is copied away before the call returns.
-        unsafe { result::memcpy_htod_async(memory.address + offset as u64, host, self.stream.cu_stream()) }
-            .map_err(|error| device_error("copy to the GPU", error))
+        self.writes.send(memory.address + offset as u64, host)
     }
 
     fn begin_ahead(&self) -> Result<()> {
@@ -274,9 +270,8 @@ impl Device for Driver {
     }
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {
-        let function =
-            *self.functions.get(launch.kernel).ok_or_else(|| Error::launch(launch, "there is no such kernel"))?;
         self.bind()?;
+        let function = self.kernels.function(launch)?;
         let [x, y, z] = launch.grid;
         let mut params = [launch.params.as_ptr().cast_mut().cast::<c_void>()];
         // SAFETY: the one parameter has the size of the kernel's struct (a test compares them) and is copied by the call;
@@ -317,7 +312,31 @@ impl Device for Driver {
 
 #[cfg(test)]
 mod tests {
-    use super::code_for;
+    use super::{DriverError, code_for, or_after, sys};
+    use std::cell::Cell;
+
+    #[test]
+    fn an_allocation_without_room_is_tried_once_more() {
+        let [short, broken] = [sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY, sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS];
+        for (first, then, tried, expected) in [
+            (Ok(1), Ok(2), 1, Ok(1)),
+            (Err(short), Ok(2), 2, Ok(2)),
+            (Err(short), Err(short), 2, Err(short)),
+            (Err(broken), Ok(2), 1, Err(broken)),
+        ] {
+            let (tries, room) = (Cell::new(0), Cell::new(0));
+            let allocate = || {
+                tries.set(tries.get() + 1);
+                if tries.get() == 1 { first.map_err(DriverError) } else { then.map_err(DriverError) }
+            };
+            let make_room = || {
+                room.set(room.get() + 1);
+                Ok(())
+            };
+            let found = or_after(allocate, make_room).map_err(|error| error.0);
+            assert_eq!((found, tries.get(), room.get()), (expected, tried, tried - 1));
+        }
+    }
 
     #[test]
     fn every_gpu_runs_the_nearest_code() {

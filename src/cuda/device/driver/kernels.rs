@@ -1,0 +1,138 @@
+//! The compiled kernels: their images in this binary, and the functions that the driver makes of them.
+
+use super::device_error;
+use crate::cuda::device::Launch;
+use crate::error::{Error, Result};
+use cudarc::driver::{CudaContext, result, sys};
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+mod compiled {
+    //! What build.rs compiled: one fat binary per file of kernels, none without nvcc.
+    include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+}
+
+pub(super) use compiled::{ARCHITECTURES, FILES, NVCC_MAJOR};
+
+/// An image as the driver wants it: it reads headers in place, and bytes by themselves may lie at any address.
+#[allow(dead_code, reason = "a build without nvcc has no images")]
+#[repr(C, align(64))]
+struct Aligned<const N: usize>([u8; N]);
+
+/// Dynamic shared memory that every launch may ask for, less what its kernel has of its own.
+const SHARED_FOR_ALL: u32 = 48 << 10;
+
+/// Every entry point, by name.
+pub(super) struct Kernels {
+    functions: HashMap<String, Function>,
+    /// The most shared memory that the GPU gives a block.
+    most_shared: u32,
+}
+
+struct Function {
+    handle: sys::CUfunction,
+    /// Bytes of shared memory that a block has whatever a launch asks for: the kernel's own, and those that its code
+    /// reserves for the system.
+    own_shared: u32,
+    /// Whether launches may ask for as much as there is.
+    raised: AtomicBool,
+}
+
+impl Kernels {
+    /// Loads all images into the context, which is bound to this thread.
+    pub fn load(context: &CudaContext) -> Result<Self> {
+        let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        let most = context.attribute(attribute).map_err(|error| device_error("the GPU's limits", error))?;
+        let mut functions = HashMap::new();
+        for (image, names) in FILES {
+            // SAFETY: nvcc made the image, which is aligned. Modules are never unloaded.
+            let module = unsafe { result::module::load_data(image.as_ptr().cast()) }
+                .map_err(|error| device_error("the kernels were not compiled for this GPU", error))?;
+            for name in *names {
+                functions.insert((*name).to_owned(), Function::of(module, name)?);
+            }
+        }
+        Ok(Self { functions, most_shared: bytes(most) })
+    }
+
+    /// The function of a launch, which may ask for its shared memory from now on. The context is bound to this thread.
+    pub fn function(&self, launch: &Launch<'_>) -> Result<sys::CUfunction> {
+        let refused = |problem: String| Error::launch(launch, problem);
+        let function =
+            self.functions.get(launch.kernel).ok_or_else(|| refused("there is no such kernel".to_owned()))?;
+        let limit = shared_limit(launch.shared_bytes, function.own_shared, self.most_shared);
+        let limit = limit.map_err(|room| refused(format!("this GPU has {room} bytes of shared memory for a block")))?;
+        if let Some(limit) = limit.filter(|_| !function.raised.load(Ordering::Acquire)) {
+            function.raise(limit).map_err(|error| refused(format!("the NVIDIA driver says {:?}", error.0)))?;
+        }
+        Ok(function.handle)
+    }
+}
+
+impl Function {
+    fn of(module: sys::CUmodule, name: &str) -> Result<Self> {
+        let failed = |error| device_error(&format!("kernel {name}"), error);
+        let c_name = CString::new(name).expect("names of kernels hold no zeros");
+        // SAFETY: the module is loaded.
+        let handle = unsafe { result::module::get_function(module, c_name) }.map_err(failed)?;
+        let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
+        // SAFETY: the function was just found.
+        let own = unsafe { result::function::get_function_attribute(handle, attribute) }.map_err(failed)?;
+        Ok(Self { handle, own_shared: bytes(own), raised: AtomicBool::new(false) })
+    }
+
+    /// Lets launches ask for up to `limit` bytes. Two threads that do so at once ask for the same.
+    fn raise(&self, limit: u32) -> std::result::Result<(), cudarc::driver::DriverError> {
+        let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        let limit = i32::try_from(limit).expect("it is less than the driver's own number");
+        // SAFETY: the function exists, for modules are never unloaded.
+        unsafe { result::function::set_function_attribute(self.handle, attribute, limit) }?;
+        self.raised.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// A size as the driver gives it.
+fn bytes(size: i32) -> u32 {
+    u32::try_from(size).expect("sizes are not negative")
+}
+
+/// The dynamic shared memory that a kernel must be allowed before a launch asks for `asked` bytes, if that must be said at all,
+/// when its blocks have `own` bytes anyway and the GPU gives a block `most`: the driver counts both against `most`. What a launch
+/// may ask for at most, if it asks for more.
+fn shared_limit(asked: u32, own: u32, most: u32) -> std::result::Result<Option<u32>, u32> {
+    let room = most.saturating_sub(own);
+    match asked {
+        _ if asked > room => Err(room),
+        _ if asked > SHARED_FOR_ALL.saturating_sub(own) => Ok(Some(room)),
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FILES, shared_limit};
+
+    #[test]
+    fn images_are_aligned() {
+        for (image, names) in FILES {
+            assert!(image.as_ptr().addr().is_multiple_of(64), "the image of {names:?}");
+        }
+    }
+
+    #[test]
+    fn a_block_gets_no_more_shared_memory_than_there_is() {
+        let (hopper, reserved) = (227 << 10, 1 << 10);
+        for asked in [0, 16 << 10, 47 << 10] {
+            assert_eq!(shared_limit(asked, reserved, hopper), Ok(None));
+        }
+        for asked in [(47 << 10) + 1, 48 << 10, 100 << 10, 226 << 10] {
+            assert_eq!(shared_limit(asked, reserved, hopper), Ok(Some(226 << 10)));
+        }
+        assert_eq!(shared_limit((226 << 10) + 1, reserved, hopper), Err(226 << 10));
+        assert_eq!(shared_limit(48 << 10, 0, 99 << 10), Ok(None));
+        assert_eq!(shared_limit(99 << 10, 0, 99 << 10), Ok(Some(99 << 10)));
+        assert_eq!(shared_limit(1, 50 << 10, 48 << 10), Err(0));
+    }
+}

@@ -1,0 +1,129 @@
+//! The device `Driver` on a stand-in for NVIDIA's driver (`stub.c`), which runs no kernel and is strict about the rest.
+
+use osp::Error;
+use osp::cuda::CONTRACTS;
+use osp::cuda::device::{Device, Driver, Launch, architectures};
+use std::path::Path;
+use std::process::Command;
+
+/// Set in the process that has the stub for a driver.
+const ON_THE_STUB: &str = "OSP_TEST_STUB";
+
+/// Compiles `source` as the driver's library, into `folder`.
+pub fn library(folder: &Path, source: &str) {
+    let file = folder.join("stub.c");
+    std::fs::write(&file, source).unwrap();
+    let library = folder.join("libcuda.so.1");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&file).status().unwrap();
+    assert!(compiled.success(), "the C compiler that Rust links with");
+}
+
+/// The driver is loaded from where the environment says at the start of a process, so this test starts itself once more.
+#[test]
+#[cfg(target_os = "linux")]
+fn calls_keep_to_the_rules_of_the_driver() {
+    if std::env::var_os(ON_THE_STUB).is_some() {
+        return on_the_stub();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    library(folder.path(), include_str!("stub.c"));
+    let mut test = Command::new(std::env::current_exe().unwrap());
+    test.args(["driver::calls_keep_to_the_rules_of_the_driver", "--exact", "--nocapture"]);
+    let output = test.env("LD_LIBRARY_PATH", folder.path()).env(ON_THE_STUB, "1").output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}{stderr}");
+    let raised = stdout.matches("stub: ").count();
+    if architectures().is_empty() {
+        assert_eq!(raised, 0);
+    } else {
+        assert!(raised == 1 && stdout.contains("stub: copy_box_f16 may ask for 231424 bytes"), "{stdout}");
+    }
+}
+
+fn on_the_stub() {
+    let driver = match Driver::open() {
+        Ok(driver) => driver,
+        Err(error) => {
+            assert!(architectures().is_empty() && error.to_string().contains("no GPU kernels"), "{error}");
+            return;
+        }
+    };
+    writes_have_read_their_source(&driver);
+    copies_ahead_come_after_earlier_writes(&driver);
+    freed_memory_is_given_back_before_there_is_none(&driver);
+    only_launches_that_need_it_raise_shared_memory(&driver);
+}
+
+/// Bytes of which no two neighbourhoods are alike.
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i ^ i >> 8 ^ i >> 16) as u8).collect()
+}
+
+/// More than a ring of pinned buffers holds.
+const LEN: usize = (50 << 20) + 7;
+
+fn writes_have_read_their_source(driver: &Driver) {
+    let mut memory = driver.alloc(LEN).unwrap();
+    let expected = bytes(LEN);
+    let mut start = 0;
+    for size in [0, 1, 13, 1000, 300_000, 1, 40 << 20].into_iter().chain([5000; 300]).chain([LEN]) {
+        let end = LEN.min(start + size);
+        let mut host = expected[start..end].to_vec();
+        driver.write(&mut memory, start, &host).unwrap();
+        host.fill(0xEE);
+        start = end;
+    }
+    let mut found = vec![0; LEN];
+    driver.read(&memory, 0, &mut found).unwrap();
+    assert!(found == expected);
+}
+
+fn copies_ahead_come_after_earlier_writes(driver: &Driver) {
+    let mut memory = driver.alloc(LEN).unwrap();
+    driver.write(&mut memory, 0, &[1; 100]).unwrap();
+    driver.begin_ahead().unwrap();
+    let expected = bytes(LEN);
+    let mut host = expected.clone();
+    driver.write_ahead(&mut memory, 0, &host).unwrap();
+    host.fill(0xEE);
+    driver.join_ahead().unwrap();
+    let mut found = vec![0; LEN];
+    driver.read(&memory, 0, &mut found).unwrap();
+    assert!(found == expected);
+}
+
+/// The stub has 256 MiB.
+fn freed_memory_is_given_back_before_there_is_none(driver: &Driver) {
+    let first = driver.alloc(150 << 20).unwrap();
+    // A thread that has not used the GPU.
+    std::thread::spawn(move || drop(first)).join().unwrap();
+    let second = driver.alloc(200 << 20).unwrap();
+    match driver.alloc(100 << 20) {
+        Err(Error::OutOfMemory { needed, free, .. }) => assert_eq!((needed, free), (100 << 20, 56 << 20)),
+        other => panic!("{:?}", other.map(drop)),
+    }
+    drop(second);
+    driver.alloc(256 << 20).unwrap();
+}
+
+fn only_launches_that_need_it_raise_shared_memory(driver: &Driver) {
+    let contract = CONTRACTS.iter().find(|contract| contract.params == "CopyBoxParams").unwrap();
+    let params = vec![0; contract.bytes];
+    let launch = |shared_bytes| {
+        driver.launch(&Launch {
+            kernel: "copy_box_f16",
+            grid: [1; 3],
+            threads: 256,
+            shared_bytes,
+            params: &params,
+            fields: contract.fields,
+            flops: 0,
+            bytes: 0,
+        })
+    };
+    for shared_bytes in [0, 47 << 10, 48 << 10, 100 << 10, 226 << 10] {
+        launch(shared_bytes).unwrap();
+    }
+    let refused = launch(227 << 10).unwrap_err().to_string();
+    assert!(refused.contains("this GPU has 231424 bytes of shared memory for a block"), "{refused}");
+}
