@@ -108,7 +108,7 @@ fn gpu(out: &Path) {
         println!("cargo:warning={hint}");
     }
     let mut table =
-        String::from("/// Fat binary and entry points of each file.\npub static FILES: &[(&[u8], &[&str])] = &[\n");
+        String::from("/// Stem, fat binary and entry points of each file.\npub static FILES: &[super::File] = &[\n");
     let mut major = 0;
     if let Some(nvcc) = nvcc {
         major = major_version(&nvcc);
@@ -118,8 +118,8 @@ fn gpu(out: &Path) {
         };
         for (thread, stem) in STEMS.iter().map(|&stem| compile(stem)).collect::<Vec<_>>().into_iter().zip(STEMS) {
             let path = thread.join().expect("the compiler's message is above");
-            writeln!(table, "    (&super::Aligned(*include_bytes!({path:?})).0, &{:?}),", entries(stem))
-                .expect("strings grow");
+            let image = format!("&super::Aligned(*include_bytes!({path:?})).0");
+            writeln!(table, "    ({stem:?}, {image}, &{:?}),", entries(stem)).expect("strings grow");
         }
     }
     table.push_str("];\n");

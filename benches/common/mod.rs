@@ -6,7 +6,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::cuda::device::{Device, Driver};
+use osp::cuda::device::Driver;
 use osp::cuda::{Cuda, Half};
 use osp::ops::gemm::Linear;
 use osp::profile::gpus;
@@ -66,7 +66,7 @@ impl Target for Gpu {
     }
 
     fn data_sheet(&self) -> Option<&'static gpus::Gpu> {
-        gpus::Gpu::of_driver(&self.device().name())
+        gpus::Gpu::of_driver(self.device().inner().card())
     }
 }
 

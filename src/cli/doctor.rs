@@ -6,6 +6,7 @@ use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::cuda::device::{Driver, architectures, driver_version};
 use serde::Serialize;
+use std::path::PathBuf;
 
 /// Says what devices this machine has, and what is in the way of using them
 #[derive(clap::Args)]
@@ -31,6 +32,8 @@ struct Gpu {
     memory_bytes: u64,
     free_bytes: u64,
     code: String,
+    /// Images of OSP_KERNELS in place of the program's own.
+    replaced: Vec<PathBuf>,
 }
 
 /// Runs the command.
@@ -50,6 +53,7 @@ pub fn run(_: &Args, console: &Console) -> Result<()> {
             memory_bytes: gpu.memory.total,
             free_bytes: gpu.memory.free,
             code: gpu.code,
+            replaced: gpu.replaced,
         }),
         problem,
     };
@@ -59,12 +63,14 @@ pub fn run(_: &Args, console: &Console) -> Result<()> {
 fn table(report: &Report) -> String {
     let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
     let gpu = report.gpu.as_ref().map(|gpu| {
-        let Gpu { name, compute_capability, multiprocessors, memory_bytes, free_bytes, code } = gpu;
+        let Gpu { name, compute_capability, multiprocessors, memory_bytes, free_bytes, code, .. } = gpu;
         let (total, free) = (gib(*memory_bytes), gib(*free_bytes));
         format!(
             "{name}, compute capability {compute_capability}, {multiprocessors} multiprocessors, {free:.1} of {total:.1} GiB free\nruns         {code}"
         )
     });
+    let replaced = report.gpu.iter().flat_map(|gpu| &gpu.replaced);
+    let replaced: Vec<String> = replaced.map(|path| path.display().to_string()).collect();
     let kernels =
         if report.kernels.is_empty() { "none: built without nvcc".to_owned() } else { report.kernels.join(" ") };
     let lines = [
@@ -72,6 +78,7 @@ fn table(report: &Report) -> String {
         ("kernels", Some(kernels)),
         ("driver", Some(report.driver.clone().unwrap_or_else(|| "none".into()))),
         ("gpu", Some(gpu.unwrap_or_else(|| "none".into()))),
+        ("OSP_KERNELS", Some(replaced.join(" ")).filter(|replaced| !replaced.is_empty())),
         ("problem", report.problem.clone()),
     ];
     let lines = lines.into_iter().filter_map(|(key, value)| Some(format!("{key:<12} {}", value?)));

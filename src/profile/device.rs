@@ -20,6 +20,11 @@ impl<D: Device> Profiled<D> {
         Self { device, recorder }
     }
 
+    /// The device behind it.
+    pub fn inner(&self) -> &D {
+        &self.device
+    }
+
     /// Where it writes to.
     pub fn recorder(&self) -> &Recorder {
         &self.recorder

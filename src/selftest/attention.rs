@@ -185,6 +185,14 @@ fn relative_positions_and_masked_tiles_agree_with_the_cpu<D: Device>(trial: &mut
     check(trial, [case(65)])
 }
 
+fn masks_and_biases_of_any_width_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+    for head_dim in [16, 40, 64, 72, 128] {
+        let case = Case { sequences: [2, 2, 1], ..Case::spatial(head_dim, 70) };
+        check(trial, [Case { mask: true, ..case }, Case { bias: true, ..case }])?;
+    }
+    Ok(())
+}
+
 fn rope_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
     for groups in [1, 2] {
         // Larger scores would show that turned queries and keys are rounded.
@@ -237,6 +245,7 @@ checks! {
     temporal_attention_agrees_with_the_cpu,
     shared_and_masked_keys_agree_with_the_cpu,
     relative_positions_and_masked_tiles_agree_with_the_cpu,
+    masks_and_biases_of_any_width_agree_with_the_cpu,
     rope_agrees_with_the_cpu,
     large_scores_agree_with_the_cpu,
     wide_heads_agree_with_the_cpu,

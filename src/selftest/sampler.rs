@@ -25,7 +25,9 @@ impl Case {
         let seed = term as u64 + 1;
         let mut x = if self.single(term) { values(seed, self.len) } else { half_values(seed, self.len, half) };
         // A product of −0, which added to zero is +0.
-        x[0] = 0.0;
+        if x.len() > 1 {
+            x[0] = 0.0;
+        }
         x
     }
 

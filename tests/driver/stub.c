@@ -7,9 +7,9 @@
 #include <string.h>
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2 };
-enum { OPT_IN_SHARED = 97, POOLS_SUPPORTED = 115, OWN_SHARED = 1, DYNAMIC_SHARED = 8 };
+enum { CACHE = 38, OPT_IN_SHARED = 97, POOLS_SUPPORTED = 115, OWN_SHARED = 1, DYNAMIC_SHARED = 8 };
 enum { MOST_SHARED = 227 << 10, RESERVED_SHARED = 1 << 10, SHARED_FOR_ALL = 48 << 10, IMAGE_ALIGNMENT = 64 };
-enum { COUNT = 4096 };
+enum { COUNT = 4096, CACHE_BYTES = 1 << 20 };
 
 static const size_t TOTAL = 256u << 20;
 
@@ -72,7 +72,7 @@ int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return SUCCESS; }
 int cuDeviceGetName(char *name, int len, int device) { (void)device; snprintf(name, (size_t)len, "stub"); return SUCCESS; }
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     (void)device;
-    *value = attribute == OPT_IN_SHARED ? MOST_SHARED : attribute == POOLS_SUPPORTED;
+    *value = attribute == OPT_IN_SHARED ? MOST_SHARED : attribute == CACHE ? CACHE_BYTES : attribute == POOLS_SUPPORTED;
     return SUCCESS;
 }
 int cuDevicePrimaryCtxRetain(void **context, int device) { (void)device; *context = memories; return SUCCESS; }
@@ -157,6 +157,13 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, const char *from, size_t bytes, Stream *st
 int cuMemcpyDtoHAsync_v2(char *to, uint64_t from, size_t bytes, Stream *stream) {
     must(containing(memories, memory_count, (char *)from, bytes) != NULL, "a copy of memory that is not there");
     put(stream, (Task){ .kind = COPY, .to = to, .from = (char *)from, .bytes = bytes });
+    return SUCCESS;
+}
+
+int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, Stream *stream) {
+    (void)value, (void)stream;
+    must(bound && containing(memories, memory_count, (char *)to, bytes) != NULL, "memory is set that is not there");
+    printf("stub: %zu bytes are set\n", bytes);
     return SUCCESS;
 }
 

@@ -179,7 +179,7 @@ fn execute(chosen: Chosen, job: &Job<'_>, gpu: Option<&'static Gpu>, console: &C
             Ok(job.report(device, Times::None, gpu, stages))
         }
         Chosen::Gpu(kernels) => {
-            let gpu = gpu.or_else(|| Gpu::of_driver(&kernels.text().device().name()));
+            let gpu = gpu.or_else(|| Gpu::of_driver(kernels.text().device().card()));
             let kernels = kernels.behind(|device| Profiled::new(device, recorder.clone()));
             let backends = [kernels.text(), kernels.video()];
             let synchronize = || backends[0].device().synchronize();

@@ -8,12 +8,14 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use kernels::Kernels;
 use pinned::Ring;
 use std::ffi::c_void;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 mod ahead;
 mod kernels;
 mod pinned;
+mod replaced;
 
 /// The oldest CUDA whose drivers have all that is called here.
 const OLDEST_CUDA: i32 = 12;
@@ -28,7 +30,9 @@ pub struct Driver {
     writes: Ring,
     ahead: Ahead,
     kernels: Kernels,
-    name: String,
+    card: String,
+    /// What is written to where caches must hold nothing else.
+    swept: Mutex<Option<DeviceMemory>>,
 }
 
 // SAFETY: handles of the driver may be used from any thread to which the context is bound, which every call sees to.
@@ -76,6 +80,8 @@ pub struct Gpu {
     pub memory: MemoryInfo,
     /// Which of the compiled kernels it runs, e.g. `sm_90a`.
     pub code: String,
+    /// Images that take the place of the program's own.
+    pub replaced: Vec<PathBuf>,
 }
 
 /// What the kernels were compiled for, e.g. `sm_80`; nothing without nvcc.
@@ -118,11 +124,12 @@ impl Driver {
         let capability = self.context.compute_capability().map_err(failed)?;
         let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
         Ok(Gpu {
-            name: self.name.clone(),
+            name: self.card.clone(),
             capability,
             multiprocessors: self.context.attribute(attribute).map_err(failed)?,
             memory: self.memory_info()?,
             code: code_for(capability),
+            replaced: self.kernels.replaced.iter().map(|file| file.path.clone()).collect(),
         })
     }
 
@@ -150,8 +157,14 @@ impl Driver {
         let ahead = Ahead::new(&context)?;
         let pool = pool_that_keeps_freed_memory(&context)?;
         let kernels = Kernels::load(&context)?;
-        let name = context.name().map_err(|error| device_error("the GPU has no name", error))?;
-        Ok(Self { writes: Ring::new(stream.clone()), context, stream, pool, ahead, kernels, name })
+        let card = context.name().map_err(|error| device_error("the GPU has no name", error))?;
+        let (writes, swept) = (Ring::new(stream.clone()), Mutex::new(None));
+        Ok(Self { context, stream, pool, writes, ahead, kernels, card, swept })
+    }
+
+    /// The GPU's own name, whatever kernels it runs.
+    pub fn card(&self) -> &str {
+        &self.card
     }
 
     /// Gives back what the pool keeps and nobody uses. What was freed counts as unused once the host has seen that.
@@ -221,8 +234,12 @@ fn pool_that_keeps_freed_memory(context: &CudaContext) -> Result<sys::CUmemoryPo
 impl Device for Driver {
     type Memory = DeviceMemory;
 
+    /// The card, and which kernels are not the program's own: what they compute may differ, and so may its time.
     fn name(&self) -> String {
-        self.name.clone()
+        match &self.kernels.replaced[..] {
+            [] => self.card.clone(),
+            replaced => format!("{} with {} of OSP_KERNELS", self.card, replaced::list(replaced)),
+        }
     }
 
     fn alloc(&self, bytes: usize) -> Result<DeviceMemory> {
@@ -298,6 +315,24 @@ impl Device for Driver {
         end.record(&self.stream).map_err(failed)?;
         let milliseconds = start.elapsed_ms(&end).map_err(failed)?;
         Ok(Duration::from_secs_f64(f64::from(milliseconds) / 1000.0))
+    }
+
+    /// By writing twice as much as the second-level cache holds.
+    fn clear_caches(&self) -> Result<()> {
+        let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE;
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = match &mut *swept {
+            Some(memory) => memory,
+            none => {
+                let cache =
+                    self.context.attribute(attribute).map_err(|error| device_error("the GPU's limits", error))?;
+                none.insert(self.alloc(2 * usize::try_from(cache).expect("sizes are not negative"))?)
+            }
+        };
+        self.bind()?;
+        // SAFETY: the memory is this long, and used on this stream alone.
+        unsafe { result::memset_d8_async(memory.address, 0, memory.len, self.stream.cu_stream()) }
+            .map_err(|error| device_error("clearing the caches", error))
     }
 
     fn synchronize(&self) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The compiled kernels: their images in this binary, and the functions that the driver makes of them.
 
 use super::device_error;
+use super::replaced::{Replaced, replacement};
 use crate::cuda::device::Launch;
 use crate::error::{Error, Result};
 use cudarc::driver::{CudaContext, result, sys};
@@ -15,6 +16,9 @@ mod compiled {
 
 pub(super) use compiled::{ARCHITECTURES, FILES, NVCC_MAJOR};
 
+/// Stem, image and entry points of a file of kernels.
+type File = (&'static str, &'static [u8], &'static [&'static str]);
+
 /// An image as the driver wants it: it reads headers in place, and bytes by themselves may lie at any address.
 #[allow(dead_code, reason = "a build without nvcc has no images")]
 #[repr(C, align(64))]
@@ -26,6 +30,8 @@ const SHARED_FOR_ALL: u32 = 48 << 10;
 /// Every entry point, by name.
 pub(super) struct Kernels {
     functions: HashMap<String, Function>,
+    /// Files whose images are not this program's own.
+    pub replaced: Vec<Replaced>,
     /// The most shared memory that the GPU gives a block.
     most_shared: u32,
 }
@@ -40,20 +46,28 @@ struct Function {
 }
 
 impl Kernels {
-    /// Loads all images into the context, which is bound to this thread.
+    /// Loads all images, or what takes their place, into the context, which is bound to this thread.
     pub fn load(context: &CudaContext) -> Result<Self> {
         let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
         let most = context.attribute(attribute).map_err(|error| device_error("the GPU's limits", error))?;
-        let mut functions = HashMap::new();
-        for (image, names) in FILES {
-            // SAFETY: nvcc made the image, which is aligned. Modules are never unloaded.
-            let module = unsafe { result::module::load_data(image.as_ptr().cast()) }
-                .map_err(|error| device_error("the kernels were not compiled for this GPU", error))?;
+        let (mut functions, mut replaced) = (HashMap::new(), Vec::new());
+        for (stem, image, names) in FILES {
+            let other = replacement(stem)?;
+            let image = other.as_ref().map_or(*image, Replaced::image);
+            let what = other.as_ref().map_or_else(
+                || "the kernels were not compiled for this GPU".to_owned(),
+                |other| format!("{} does not load", other.path.display()),
+            );
+            // SAFETY: nvcc made the image, or the user says so; it is aligned, and ends as text does if it is text. Modules
+            // are never unloaded.
+            let module = unsafe { result::module::load_data(image.as_ptr().cast()) };
+            let module = module.map_err(|error| device_error(&what, error))?;
             for name in *names {
                 functions.insert((*name).to_owned(), Function::of(module, name)?);
             }
+            replaced.extend(other);
         }
-        Ok(Self { functions, most_shared: bytes(most) })
+        Ok(Self { functions, replaced, most_shared: bytes(most) })
     }
 
     /// The function of a launch, which may ask for its shared memory from now on. The context is bound to this thread.
@@ -116,8 +130,8 @@ mod tests {
 
     #[test]
     fn images_are_aligned() {
-        for (image, names) in FILES {
-            assert!(image.as_ptr().addr().is_multiple_of(64), "the image of {names:?}");
+        for (stem, image, _) in FILES {
+            assert!(image.as_ptr().addr().is_multiple_of(64), "the image of {stem}");
         }
     }
 
