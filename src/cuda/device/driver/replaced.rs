@@ -69,7 +69,7 @@ mod tests {
         std::fs::write(folder.path().join("norm.cubin"), [7; 16]).unwrap();
         std::fs::write(folder.path().join("norm.ptx"), "older").unwrap();
         let gemm = in_folder(folder.path(), "gemm").unwrap().unwrap();
-        assert!(gemm.image().starts_with(b"text of eight or more\0") && gemm.image().as_ptr().addr() % 8 == 0);
+        assert!(gemm.image().starts_with(b"text of eight or more\0") && gemm.image().as_ptr().addr().is_multiple_of(8));
         let norm = in_folder(folder.path(), "norm").unwrap().unwrap();
         assert_eq!((norm.path.extension().unwrap().to_str(), norm.image().len()), (Some("cubin"), 24));
         assert!(in_folder(folder.path(), "tile").unwrap().is_none());
