@@ -5,7 +5,8 @@ use crate::cli::interrupt;
 use osp::selftest::{Findings, merge};
 use osp::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -90,7 +91,9 @@ impl Runner {
 
     /// One process, from the check of number `first` on.
     fn once(&self, stem: &str, first: usize, tested: &mut Tested) -> Result<End> {
-        let mut child = self.start(stem, first)?;
+        // A file, which can be read whoever else still holds it.
+        let said = tempfile::tempfile().map_err(|error| Error::Failed(format!("cannot make a file: {error}")))?;
+        let mut child = self.start(stem, first, &said)?;
         let events = listen(&mut child);
         let (mut begun, mut found): (Option<(usize, String)>, _) = (None, Findings::new());
         let problem = |check: &str, problem| Problem { stem: stem.to_owned(), check: check.to_owned(), problem };
@@ -115,7 +118,7 @@ impl Runner {
             interrupt::check()?;
         };
         merge(&mut tested.findings, found);
-        let (code, words) = last_words(child, silent)?;
+        let (code, words) = last_words(child, said, silent)?;
         interrupt::check()?;
         let words = if silent { format!("no end after {} s", self.longest.as_secs()) } else { words };
         match begun {
@@ -128,15 +131,16 @@ impl Runner {
         }
     }
 
-    fn start(&self, stem: &str, first: usize) -> Result<Child> {
+    fn start(&self, stem: &str, first: usize, said: &File) -> Result<Child> {
+        let failed = |error| Error::Failed(format!("cannot start {}: {error}", self.program.display()));
         let mut command = Command::new(&self.program);
         let device = if self.device == Where::Cuda { "cuda" } else { "emulated" };
         command.args(["selftest", stem, "--device", device, "--here", &first.to_string()]);
         if self.quick {
             command.arg("--quick");
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().map_err(|error| Error::Failed(format!("cannot start {}: {error}", self.program.display())))
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said.try_clone().map_err(failed)?);
+        command.spawn().map_err(failed)
     }
 }
 
@@ -156,15 +160,15 @@ fn listen(child: &mut Child) -> Receiver<Event> {
 }
 
 /// The exit code of a process that ends before its time, and what it said last: its error, or how it ended.
-fn last_words(mut child: Child, kill: bool) -> Result<(Option<i32>, String)> {
+fn last_words(mut child: Child, mut file: File, kill: bool) -> Result<(Option<i32>, String)> {
     let failed = |error| Error::Failed(format!("the process of a test is lost: {error}"));
     if kill {
         child.kill().map_err(failed)?;
     }
+    let status = child.wait().map_err(failed)?;
     let mut said = Vec::new();
     // What cannot be read was not said.
-    let _ = child.stderr.take().expect("it is piped").read_to_end(&mut said);
-    let status = child.wait().map_err(failed)?;
+    let _ = file.rewind().and_then(|()| file.read_to_end(&mut said));
     let said = String::from_utf8_lossy(&said);
     let error = said.lines().rev().find_map(|line| line.strip_prefix("osp: error: "));
     let words = error.or_else(|| said.lines().last()).map_or_else(|| status.to_string(), str::to_owned);
