@@ -52,6 +52,7 @@ void Block::start(const Launch &new_launch, Index new_block) {
     block = new_block;
     random = new_launch.seed ^ (std::uint64_t(block.x) << 40 | std::uint64_t(block.y) << 20 | block.z);
     turn = 0;
+    drifting = 0;
     failed = false;
     failure.clear();
     barriers = {};
@@ -109,6 +110,9 @@ std::string Block::run(const Launch &new_launch, Index new_block) {
         running = nullptr;
         if (failed) {
             return failure;
+        }
+        if (drifting != 0) {
+            maybe_arrive();
         }
     }
     if (std::any_of(threads.begin(), threads.end(), [](const Thread &thread) { return !thread.done; })) {
@@ -177,6 +181,57 @@ void Block::barrier(unsigned id, unsigned count, bool waits) {
     if (waits) {
         barrier.waiting.push_back(running);
         wait("a block barrier");
+    }
+}
+
+namespace {
+
+void arrive(const AsyncCopy &copy) {
+    std::memset(copy.to, 0, copy.bytes);
+    if (copy.copied > 0) {
+        std::memcpy(copy.to, copy.from, copy.copied);
+    }
+}
+
+} // namespace
+
+void Block::start_copy(AsyncCopy copy) {
+    // Without a seed as late as possible. Each copy chooses by itself: they need not arrive in order.
+    constexpr Arrival CHOICES[] = {Arrival::AtIssue, Arrival::AtSwitch, Arrival::AtWait};
+    copy.arrival = launch->seed == 0 ? Arrival::AtWait : CHOICES[next(random) % 3];
+    if (copy.arrival == Arrival::AtIssue) {
+        arrive(copy);
+        return;
+    }
+    copy.group = running->groups;
+    running->copies.push_back(copy);
+    drifting += copy.arrival == Arrival::AtSwitch;
+}
+
+void Block::wait_for_copies(unsigned pending) {
+    const auto done = [&](const AsyncCopy &copy) {
+        if (copy.group + pending >= running->groups) {
+            return false;
+        }
+        arrive(copy);
+        drifting -= copy.arrival == Arrival::AtSwitch;
+        return true;
+    };
+    std::erase_if(running->copies, done);
+}
+
+// Any copy of any thread, if it is one of those that arrive at a switch.
+void Block::maybe_arrive() {
+    std::vector<AsyncCopy> &copies = threads[next(random) % threads.size()].copies;
+    if (copies.empty()) {
+        return;
+    }
+    AsyncCopy &copy = copies[next(random) % copies.size()];
+    if (copy.arrival == Arrival::AtSwitch) {
+        arrive(copy);
+        copy = copies.back();
+        copies.pop_back();
+        drifting--;
     }
 }
 

@@ -2,7 +2,8 @@
 //
 // A thread runs until it waits: at a block barrier, at a named barrier, or for the other lanes of its warp. The scheduler
 // then takes another one, in an order that a seed decides, so that code which lacks a barrier gives different results
-// under different seeds. When no thread can go on and not all are done, the block is stuck, and the error says where.
+// under different seeds. The seed also decides when asynchronous copies arrive. When no thread can go on and not all are
+// done, the block is stuck, and the error says where.
 #pragma once
 
 #include "fiber.h"
@@ -60,11 +61,17 @@ struct LaneArgs {
     unsigned variant = 0;
 };
 
-// An asynchronous copy that was issued: `copied` bytes from global memory, then zeros.
+// When an asynchronous copy moves its bytes, all of which a device may choose.
+enum class Arrival { AtIssue, AtSwitch, AtWait };
+
+// An asynchronous copy under way: `copied` bytes from global memory, then zeros.
 struct AsyncCopy {
     void *to;
     const void *from;
     unsigned bytes, copied;
+    // Its group, counted from the thread's first.
+    unsigned group = 0;
+    Arrival arrival = Arrival::AtWait;
 };
 
 struct Thread {
@@ -73,9 +80,9 @@ struct Thread {
     bool done = false;
     // For messages, while it waits.
     const char *waits_for = nullptr;
-    // Asynchronous copies: those without a group yet, and groups, the oldest first.
-    std::vector<AsyncCopy> uncommitted;
-    std::vector<std::vector<AsyncCopy>> groups;
+    // Asynchronous copies under way, and how many groups were committed.
+    std::vector<AsyncCopy> copies;
+    unsigned groups = 0;
     // The region that was last touched: neighbours are the rule.
     const Region *region = nullptr;
 };
@@ -110,6 +117,10 @@ class Block {
     void barrier(unsigned id, unsigned count, bool wait);
     // Waits for the lanes of `mask`, and does `op` for all of them.
     void gather(WarpOp op, std::uint32_t mask, LaneArgs &args);
+    // Starts an asynchronous copy of the thread; the seed decides when it arrives.
+    void start_copy(AsyncCopy copy);
+    // Lets all copies arrive but those of the thread's `pending` newest groups and those without a group.
+    void wait_for_copies(unsigned pending);
     // Ends the block with a message that names kernel, block and thread.
     [[noreturn]] void fail(const std::string &problem);
     // Checks the alignment of an access.
@@ -131,6 +142,7 @@ class Block {
     Thread *pick();
     void wait(const char *what);
     void wake(Thread &thread);
+    void maybe_arrive();
     std::string stuck() const;
     void check_guards();
     std::string where(const Thread *thread) const;
@@ -143,6 +155,8 @@ class Block {
     std::vector<Thread *> ready;
     std::size_t turn = 0;
     std::uint64_t random = 0;
+    // Copies under way that arrive at a switch of threads, if they are not waited for before.
+    unsigned drifting = 0;
     Thread *running = nullptr;
     std::array<NamedBarrier, NAMED_BARRIERS> barriers;
     std::vector<std::vector<Gathering>> warps;

@@ -102,6 +102,36 @@ KERNEL(fault_missing_wait, THREADS, FaultParams) {
     store_global(static_cast<float *>(p.out) + i, shared[i]);
 }
 
+// Adds slices of 64 floats, each thread those of the other warp. A slice comes into one of two stages by asynchronous
+// copies while the one before is read; the fault is to issue them before the barrier behind which nobody reads the stage
+// any more.
+KERNEL(fault_early_copy, THREADS, FaultParams) {
+    constexpr int SLICES = 8;
+    float *shared = reinterpret_cast<float *>(shared_memory());
+    const int i = static_cast<int>(threadIdx.x);
+    const auto bring = [&](int slice) {
+        if (slice < SLICES) {
+            cp_async_small<4>(shared + slice % 2 * THREADS + i, static_cast<const float *>(p.x) + slice * THREADS + i);
+        }
+        cp_async_commit();
+    };
+    float sum = 0.0f;
+    bring(0);
+    for (int slice = 0; slice < SLICES; slice++) {
+        if (p.faulty == 0) {
+            cp_async_wait<0>();
+            __syncthreads();
+            bring(slice + 1);
+        } else {
+            bring(slice + 1);
+            cp_async_wait<1>();
+            __syncthreads();
+        }
+        sum += shared[slice % 2 * THREADS + (i + static_cast<int>(WARP_SIZE)) % THREADS];
+    }
+    store_global(static_cast<float *>(p.out) + i, sum);
+}
+
 // One 16×8×16 product of f16 matrices, a [16][16] and then b [8][16] in x; the fault is to load a's fragment as if its
 // second and third 8×8 matrices were exchanged. The second warp looks on.
 KERNEL(fault_wrong_fragment, THREADS, FaultParams) {

@@ -3,8 +3,6 @@
 
 #include "block.h"
 
-#include <cstring>
-
 namespace emulator {
 
 // An ordinary access to global memory, of a size to which it must be aligned.
@@ -14,7 +12,6 @@ inline void check_access(const void *address, std::size_t bytes, const char *wha
     block.check_global(address, bytes, what);
 }
 
-// The copy is only noted: its data come when it is waited for, as late as the device may deliver them.
 inline void cp_async(void *to, const void *from, unsigned size, unsigned bytes) {
     Block &block = Block::current();
     block.check_aligned(to, size, "cp.async");
@@ -26,27 +23,12 @@ inline void cp_async(void *to, const void *from, unsigned size, unsigned bytes) 
     if (bytes > 0) {
         block.check_global(from, bytes, "cp.async");
     }
-    block.thread().uncommitted.push_back({to, from, size, bytes});
+    block.start_copy({to, from, size, bytes});
 }
 
-inline void cp_async_commit() {
-    Thread &thread = Block::current().thread();
-    thread.groups.push_back(std::move(thread.uncommitted));
-    thread.uncommitted.clear();
-}
+inline void cp_async_commit() { Block::current().thread().groups++; }
 
-inline void cp_async_wait(unsigned pending) {
-    auto &groups = Block::current().thread().groups;
-    while (groups.size() > pending) {
-        for (const AsyncCopy &copy : groups.front()) {
-            std::memset(copy.to, 0, copy.bytes);
-            if (copy.copied > 0) {
-                std::memcpy(copy.to, copy.from, copy.copied);
-            }
-        }
-        groups.erase(groups.begin());
-    }
-}
+inline void cp_async_wait(unsigned pending) { Block::current().wait_for_copies(pending); }
 
 // `variant`: how many matrices, plus 8 if they are transposed.
 inline void matrices(WarpOp op, std::uint32_t *registers, const void *row, unsigned variant) {

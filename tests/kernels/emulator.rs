@@ -101,6 +101,14 @@ fn asynchronous_copies_are_not_there_before_they_are_waited_for() {
 }
 
 #[test]
+fn asynchronous_copies_may_be_there_before_they_are_waited_for() {
+    let x = values(6, 8 * 64);
+    let sum = |i: usize| x.chunks(64).fold(0.0, |sum, slice| sum + slice[(i + 32) % 64]);
+    let sums: Vec<f32> = (0..64).map(sum).collect();
+    wrong_only_if_faulty("fault_early_copy", &bytes(&x), &sums);
+}
+
+#[test]
 fn overruns_are_errors() {
     refused_if_faulty("fault_overrun", &values(4, 100), 100, 2, "outside of global memory");
 }
