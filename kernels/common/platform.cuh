@@ -22,6 +22,12 @@ using bf16 = __nv_bfloat16;
 // Ends a file of kernels, named by its stem.
 #define KERNEL_FILE(stem) static_assert(true, #stem)
 
+// The place of a call, for functions in which the lanes of a warp meet: `f(…, last CALL_SITE)` takes it, `g(…, last
+// SAME_SITE)` hands it on. The emulator refuses lanes that come from different places. A function that does not take its
+// place is one, wherever it is called from.
+#define CALL_SITE
+#define SAME_SITE
+
 // The block's dynamic shared memory.
 __device__ __forceinline__ unsigned char *shared_memory() {
     extern __shared__ __align__(1024) unsigned char memory[];

@@ -54,46 +54,46 @@ template <int PENDING> __device__ __forceinline__ void cp_async_wait() {
 
 // Four 8×8 matrices of 16-bit elements from shared memory. Row i of matrix j is the 16 bytes at lane 8j + i's address;
 // register j of lane l gets elements 2·(l%4) and 2·(l%4) + 1 of row l/4. (sm_80)
-__device__ __forceinline__ void ldmatrix_x4(std::uint32_t (&registers)[4], const void *row) {
+__device__ __forceinline__ void ldmatrix_x4(std::uint32_t (&registers)[4], const void *row CALL_SITE) {
 #ifdef __CUDACC__
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(registers[0]), "=r"(registers[1]), "=r"(registers[2]), "=r"(registers[3])
                  : "r"(shared_address(row)) : "memory");
 #else
-    emulator::matrices(emulator::WarpOp::LoadMatrix, registers, row, 4);
+    emulator::matrices(emulator::WarpOp::LoadMatrix, registers, row, 4 SAME_SITE);
 #endif
 }
 
 // The same, each matrix transposed: register j of lane l gets rows 2·(l%4) and 2·(l%4) + 1 of column l/4.
-__device__ __forceinline__ void ldmatrix_x4_trans(std::uint32_t (&registers)[4], const void *row) {
+__device__ __forceinline__ void ldmatrix_x4_trans(std::uint32_t (&registers)[4], const void *row CALL_SITE) {
 #ifdef __CUDACC__
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(registers[0]), "=r"(registers[1]), "=r"(registers[2]), "=r"(registers[3])
                  : "r"(shared_address(row)) : "memory");
 #else
-    emulator::matrices(emulator::WarpOp::LoadMatrix, registers, row, 4 | 8);
+    emulator::matrices(emulator::WarpOp::LoadMatrix, registers, row, 4 | 8 SAME_SITE);
 #endif
 }
 
 // Two matrices, at the addresses of lanes 0 to 15.
-__device__ __forceinline__ void ldmatrix_x2(std::uint32_t (&registers)[2], const void *row) {
+__device__ __forceinline__ void ldmatrix_x2(std::uint32_t (&registers)[2], const void *row CALL_SITE) {
 #ifdef __CUDACC__
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
                  : "=r"(registers[0]), "=r"(registers[1])
                  : "r"(shared_address(row)) : "memory");
 #else
-    emulator::matrices(emulator::WarpOp::LoadMatrix, registers, row, 2);
+    emulator::matrices(emulator::WarpOp::LoadMatrix, registers, row, 2 SAME_SITE);
 #endif
 }
 
 // Two matrices, transposed.
-__device__ __forceinline__ void ldmatrix_x2_trans(std::uint32_t (&registers)[2], const void *row) {
+__device__ __forceinline__ void ldmatrix_x2_trans(std::uint32_t (&registers)[2], const void *row CALL_SITE) {
 #ifdef __CUDACC__
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
                  : "=r"(registers[0]), "=r"(registers[1])
                  : "r"(shared_address(row)) : "memory");
 #else
-    emulator::matrices(emulator::WarpOp::LoadMatrix, registers, row, 2 | 8);
+    emulator::matrices(emulator::WarpOp::LoadMatrix, registers, row, 2 | 8 SAME_SITE);
 #endif
 }
 
@@ -113,7 +113,7 @@ __device__ __forceinline__ void ldmatrix_x2_trans(std::uint32_t (&registers)[2],
 // c += a·b for a 16×8 tile over 16 steps of k: c[i] of lane l is row l/4 + 8·(i/2), column 2·(l%4) + i%2. `a` is what
 // ldmatrix_x4 gives of [m][k] rows, `b` half of what it gives of [n][k] rows. (sm_80)
 template <typename T>
-__device__ __forceinline__ void mma_k16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+__device__ __forceinline__ void mma_k16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2] CALL_SITE) {
 #ifdef __CUDACC__
     if constexpr (std::is_same_v<T, f16>) {
         OSP_MMA_K16("f16");
@@ -121,13 +121,13 @@ __device__ __forceinline__ void mma_k16(float (&c)[4], const std::uint32_t (&a)[
         OSP_MMA_K16("bf16");
     }
 #else
-    emulator::mma(c, a, b, std::is_same_v<T, f16> ? emulator::MMA_F16_K16 : emulator::MMA_BF16_K16);
+    emulator::mma(c, a, b, std::is_same_v<T, f16> ? emulator::MMA_F16_K16 : emulator::MMA_BF16_K16 SAME_SITE);
 #endif
 }
 
 // The same over 8 steps of k. (sm_80)
 template <typename T>
-__device__ __forceinline__ void mma_k8(float (&c)[4], const std::uint32_t (&a)[2], const std::uint32_t (&b)[1]) {
+__device__ __forceinline__ void mma_k8(float (&c)[4], const std::uint32_t (&a)[2], const std::uint32_t (&b)[1] CALL_SITE) {
 #ifdef __CUDACC__
     if constexpr (std::is_same_v<T, f16>) {
         OSP_MMA_K8("f16");
@@ -135,7 +135,7 @@ __device__ __forceinline__ void mma_k8(float (&c)[4], const std::uint32_t (&a)[2
         OSP_MMA_K8("bf16");
     }
 #else
-    emulator::mma(c, a, b, std::is_same_v<T, f16> ? emulator::MMA_F16_K8 : emulator::MMA_BF16_K8);
+    emulator::mma(c, a, b, std::is_same_v<T, f16> ? emulator::MMA_F16_K8 : emulator::MMA_BF16_K8 SAME_SITE);
 #endif
 }
 

@@ -14,16 +14,16 @@ struct Max {
 };
 
 // Over the lanes of a warp, or over each group of `LANES` neighbours; every lane gets the result.
-template <typename Op, int LANES = 32> __device__ __forceinline__ float warp_reduce(float value) {
+template <typename Op, int LANES = 32> __device__ __forceinline__ float warp_reduce(float value CALL_SITE) {
 #pragma unroll
     for (int distance = LANES / 2; distance > 0; distance /= 2) {
-        value = Op::apply(value, __shfl_xor_sync(ALL_LANES, value, distance));
+        value = Op::apply(value, __shfl_xor_sync(ALL_LANES, value, distance SAME_SITE));
     }
     return value;
 }
 
-__device__ __forceinline__ float warp_sum(float value) { return warp_reduce<Sum>(value); }
-__device__ __forceinline__ float warp_max(float value) { return warp_reduce<Max>(value); }
+__device__ __forceinline__ float warp_sum(float value CALL_SITE) { return warp_reduce<Sum>(value SAME_SITE); }
+__device__ __forceinline__ float warp_max(float value CALL_SITE) { return warp_reduce<Max>(value SAME_SITE); }
 
 // Over all threads of a block of THREADS; every thread gets the result. `scratch` is THREADS / 32 floats of shared memory,
 // free again for the next reduction when this one returns.

@@ -1,6 +1,7 @@
 #include "block.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 namespace emulator {
@@ -12,6 +13,14 @@ thread_local Block *current_block = nullptr;
 
 std::string text(Index index) {
     return "(" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " + std::to_string(index.z) + ")";
+}
+
+std::string text(const Site &site) { return std::string(site.file_name()) + ":" + std::to_string(site.line()); }
+
+bool same(const Site &a, const Site &b) {
+    // Mostly the very same string, if it is the same file.
+    const bool same_file = a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0;
+    return a.line() == b.line() && a.column() == b.column() && same_file;
 }
 
 // SplitMix64: any seed gives a good sequence.
@@ -246,10 +255,8 @@ void Block::gather(WarpOp op, std::uint32_t mask, LaneArgs &args) {
     if (found == gatherings.end()) {
         gatherings.push_back({op, mask, 0, {}});
         found = gatherings.end() - 1;
-    }
-    if (found->op != op || found->mask != mask) {
-        fail(std::string(name(op)) + ": other lanes of the warp are at " + name(found->op) +
-             (found->mask == mask ? "" : " with another mask"));
+    } else {
+        check_meeting(*found, op, mask, args.site);
     }
     found->lanes[lane] = &args;
     found->arrived |= std::uint32_t(1) << lane;
@@ -277,6 +284,17 @@ void Block::gather(WarpOp op, std::uint32_t mask, LaneArgs &args) {
         wake(*running);
         wait(name(op));
     }
+}
+
+void Block::check_meeting(const Gathering &met, WarpOp op, std::uint32_t mask, const Site &site) {
+    const auto first = static_cast<unsigned>(std::countr_zero(met.arrived));
+    const Site &other = met.lanes[first]->site;
+    if (met.op == op && met.mask == mask && same(other, site)) {
+        return;
+    }
+    const std::string thread = std::to_string(running->id / WARP * WARP + first);
+    fail(std::string(name(op)) + " at " + text(site) + ": thread " + thread + " of the same warp is at " + name(met.op) +
+         (met.mask == mask ? "" : " with another mask") + " at " + text(other));
 }
 
 void Block::check_aligned(const void *address, std::size_t alignment, const char *what) {

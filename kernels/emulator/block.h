@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstdint>
+#include <source_location>
 #include <string>
 #include <vector>
 
@@ -47,8 +48,14 @@ enum class WarpOp { SyncWarp, ShuffleIndex, ShuffleXor, ShuffleDown, ShuffleUp, 
 
 const char *name(WarpOp op);
 
+// Where in a source an operation of a warp stands.
+using Site = std::source_location;
+
 // What a lane brings to an operation of its warp, and where it finds what came of it.
 struct LaneArgs {
+    explicit LaneArgs(const Site &site) : site(site) {}
+
+    Site site;
     // A value and, for shuffles, another lane, a distance or a mask.
     std::uint64_t value = 0;
     unsigned operand = 0;
@@ -115,7 +122,7 @@ class Block {
 
     // Waits for `count` threads at named barrier `id`; `wait` false only arrives. Barrier 0 is __syncthreads.
     void barrier(unsigned id, unsigned count, bool wait);
-    // Waits for the lanes of `mask`, and does `op` for all of them.
+    // Waits for the lanes of `mask`, which must all come from one place, and does `op` for all of them.
     void gather(WarpOp op, std::uint32_t mask, LaneArgs &args);
     // Starts an asynchronous copy of the thread; the seed decides when it arrives.
     void start_copy(AsyncCopy copy);
@@ -145,6 +152,7 @@ class Block {
     void maybe_arrive();
     std::string stuck() const;
     void check_guards();
+    void check_meeting(const Gathering &met, WarpOp op, std::uint32_t mask, const Site &site);
     std::string where(const Thread *thread) const;
 
     const Launch *launch = nullptr;

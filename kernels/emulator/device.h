@@ -34,6 +34,10 @@ using emulator::f16;
 #define KERNEL_FILE(stem)                                                                                              \
     extern "C" void osp_kernels_##stem() {}
 
+// The place of a call (platform.cuh): a function's last parameter, and what it hands on.
+#define CALL_SITE , ::emulator::Site site = ::emulator::Site::current()
+#define SAME_SITE , site
+
 inline unsigned char *shared_memory() { return ::emulator::Block::current().shared(); }
 
 inline void __syncthreads() {
@@ -43,9 +47,9 @@ inline void __syncthreads() {
 
 namespace emulator {
 
-template <typename T> T shuffled(WarpOp op, std::uint32_t mask, T value, unsigned operand) {
+template <typename T> T shuffled(WarpOp op, std::uint32_t mask, T value, unsigned operand, const Site &site) {
     static_assert(sizeof(T) <= sizeof(std::uint64_t), "shuffles move up to eight bytes");
-    LaneArgs args;
+    LaneArgs args(site);
     std::memcpy(&args.value, &value, sizeof(T));
     args.operand = operand;
     Block::current().gather(op, mask, args);
@@ -53,8 +57,8 @@ template <typename T> T shuffled(WarpOp op, std::uint32_t mask, T value, unsigne
     return value;
 }
 
-inline std::uint32_t votes(std::uint32_t mask, bool vote) {
-    LaneArgs args;
+inline std::uint32_t votes(std::uint32_t mask, bool vote, const Site &site) {
+    LaneArgs args(site);
     args.value = vote;
     Block::current().gather(WarpOp::Ballot, mask, args);
     return static_cast<std::uint32_t>(args.value);
@@ -62,23 +66,29 @@ inline std::uint32_t votes(std::uint32_t mask, bool vote) {
 
 } // namespace emulator
 
-template <typename T> T __shfl_sync(std::uint32_t mask, T value, unsigned lane) {
-    return ::emulator::shuffled(::emulator::WarpOp::ShuffleIndex, mask, value, lane);
+template <typename T> T __shfl_sync(std::uint32_t mask, T value, unsigned lane CALL_SITE) {
+    return ::emulator::shuffled(::emulator::WarpOp::ShuffleIndex, mask, value, lane SAME_SITE);
 }
-template <typename T> T __shfl_xor_sync(std::uint32_t mask, T value, unsigned lanes) {
-    return ::emulator::shuffled(::emulator::WarpOp::ShuffleXor, mask, value, lanes);
+template <typename T> T __shfl_xor_sync(std::uint32_t mask, T value, unsigned lanes CALL_SITE) {
+    return ::emulator::shuffled(::emulator::WarpOp::ShuffleXor, mask, value, lanes SAME_SITE);
 }
-template <typename T> T __shfl_down_sync(std::uint32_t mask, T value, unsigned distance) {
-    return ::emulator::shuffled(::emulator::WarpOp::ShuffleDown, mask, value, distance);
+template <typename T> T __shfl_down_sync(std::uint32_t mask, T value, unsigned distance CALL_SITE) {
+    return ::emulator::shuffled(::emulator::WarpOp::ShuffleDown, mask, value, distance SAME_SITE);
 }
-template <typename T> T __shfl_up_sync(std::uint32_t mask, T value, unsigned distance) {
-    return ::emulator::shuffled(::emulator::WarpOp::ShuffleUp, mask, value, distance);
+template <typename T> T __shfl_up_sync(std::uint32_t mask, T value, unsigned distance CALL_SITE) {
+    return ::emulator::shuffled(::emulator::WarpOp::ShuffleUp, mask, value, distance SAME_SITE);
 }
-inline std::uint32_t __ballot_sync(std::uint32_t mask, bool vote) { return ::emulator::votes(mask, vote); }
-inline bool __any_sync(std::uint32_t mask, bool vote) { return ::emulator::votes(mask, vote) != 0; }
-inline bool __all_sync(std::uint32_t mask, bool vote) { return ::emulator::votes(mask, vote) == mask; }
-inline void __syncwarp(std::uint32_t mask = 0xFFFFFFFF) {
-    ::emulator::LaneArgs args;
+inline std::uint32_t __ballot_sync(std::uint32_t mask, bool vote CALL_SITE) {
+    return ::emulator::votes(mask, vote SAME_SITE);
+}
+inline bool __any_sync(std::uint32_t mask, bool vote CALL_SITE) {
+    return ::emulator::votes(mask, vote SAME_SITE) != 0;
+}
+inline bool __all_sync(std::uint32_t mask, bool vote CALL_SITE) {
+    return ::emulator::votes(mask, vote SAME_SITE) == mask;
+}
+inline void __syncwarp(std::uint32_t mask = 0xFFFFFFFF CALL_SITE) {
+    ::emulator::LaneArgs args(site);
     ::emulator::Block::current().gather(::emulator::WarpOp::SyncWarp, mask, args);
 }
 

@@ -1,6 +1,7 @@
 // Kernels with one fault each, and what is right beside it: the emulator's own tests.
 
 #include "../common/ptx.cuh"
+#include "../common/reduce.cuh"
 
 namespace {
 
@@ -72,6 +73,40 @@ KERNEL(fault_missing_lanes, THREADS, FaultParams) {
         value = __shfl_xor_sync(ALL_LANES, value, 1);
     }
     store_global(static_cast<float *>(p.out) + threadIdx.x, value);
+}
+
+// The fault sends the halves of a warp through different shuffles.
+KERNEL(fault_two_shuffles, THREADS, FaultParams) {
+    float value = static_cast<float>(threadIdx.x);
+    if (p.faulty != 0 && threadIdx.x % WARP_SIZE < WARP_SIZE / 2) {
+        value = __shfl_xor_sync(ALL_LANES, value, 1);
+    } else {
+        value = __shfl_xor_sync(ALL_LANES, value, 1);
+    }
+    store_global(static_cast<float *>(p.out) + threadIdx.x, value);
+}
+
+// The same by way of a function.
+KERNEL(fault_two_sums, THREADS, FaultParams) {
+    float value = static_cast<float>(threadIdx.x);
+    if (p.faulty != 0 && threadIdx.x % WARP_SIZE < WARP_SIZE / 2) {
+        value = warp_sum(value);
+    } else {
+        value = warp_sum(value) + 1.0f;
+    }
+    store_global(static_cast<float *>(p.out) + threadIdx.x, value);
+}
+
+// The same with an instruction on matrices.
+KERNEL(fault_two_loads, THREADS, FaultParams) {
+    const unsigned char *row = shared_memory() + threadIdx.x % 16 * 16;
+    std::uint32_t held[2];
+    if (p.faulty != 0 && threadIdx.x % WARP_SIZE < WARP_SIZE / 2) {
+        ldmatrix_x2(held, row);
+    } else {
+        ldmatrix_x2(held, row);
+    }
+    store_global(static_cast<float *>(p.out) + threadIdx.x, static_cast<float>(held[0]));
 }
 
 // A vector at an address that is no multiple of its size.

@@ -31,16 +31,16 @@ inline void cp_async_commit() { Block::current().thread().groups++; }
 inline void cp_async_wait(unsigned pending) { Block::current().wait_for_copies(pending); }
 
 // `variant`: how many matrices, plus 8 if they are transposed.
-inline void matrices(WarpOp op, std::uint32_t *registers, const void *row, unsigned variant) {
-    LaneArgs args;
+inline void matrices(WarpOp op, std::uint32_t *registers, const void *row, unsigned variant, const Site &site) {
+    LaneArgs args(site);
     args.registers = registers;
     args.row = const_cast<void *>(row);
     args.variant = variant;
     Block::current().gather(op, 0xFFFFFFFF, args);
 }
 
-inline void mma(float (&c)[4], const std::uint32_t *a, const std::uint32_t *b, unsigned variant) {
-    LaneArgs args;
+inline void mma(float (&c)[4], const std::uint32_t *a, const std::uint32_t *b, unsigned variant, const Site &site) {
+    LaneArgs args(site);
     args.a = a;
     args.b = b;
     args.c = c;

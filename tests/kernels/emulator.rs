@@ -158,6 +158,21 @@ fn lanes_that_do_not_come_are_errors() {
 }
 
 #[test]
+fn lanes_in_two_places_are_errors() {
+    for (kernel, op) in
+        [("fault_two_shuffles", "shfl_xor"), ("fault_two_sums", "shfl_xor"), ("fault_two_loads", "ldmatrix")]
+    {
+        refused_if_faulty(
+            kernel,
+            &[0.0],
+            64,
+            1,
+            &format!("of the same warp is at {op} at kernels/emulator/faults.cu:"),
+        );
+    }
+}
+
+#[test]
 fn what_a_block_leaves_on_its_stacks_is_forgotten() {
     // Only AddressSanitizer can tell.
     refused_if_faulty("fault_frame_left", &[0.0], 64, 1, "thread 32 has ended");
