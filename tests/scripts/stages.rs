@@ -217,6 +217,31 @@ nn.functional.linear = nn.functional.gelu = lambda *_, **__: None
 }
 
 #[test]
+fn packed_benches_take_turns_and_their_lines_are_in_the_record() {
+    let rehearsal = Rehearsal::new("");
+    let bench = r#"#!/bin/sh
+mkdir -p "$CRITERION_HOME/some bench/new"
+echo '{"median": {"point_estimate": 500000.0, "confidence_interval": {"lower_bound": 4e5, "upper_bound": 6e5}}}' \
+  >"$CRITERION_HOME/some bench/new/estimates.json"
+echo "$*" >>"${0%/*}/benches"
+printf 'on Stand-in\nlinear/114688x1152x3456/osp\n                        time:   [0.4 ms 0.5 ms 0.6 ms]\n'
+printf '                        thrpt:  [1 Telem/s 2 Telem/s 3 Telem/s]\n114688x1152x3456/osp: 77 %% of product\n'
+"#;
+    rehearsal.script("bin/bench-gemm", bench);
+    let run = rehearsal.run("speed", &[]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    run.is_whole();
+    run.says("own linear 114688x1152x3456", "pass", "0.5 ms (0.4 to 0.6)");
+    assert!(!run.has("own conv3d 512-8 3x3x3 17x32x32"), "that bench is not packed");
+    run.says("bench gemm", "pass", "1 benches");
+    let record = run.read("record.md");
+    assert!(record.contains("| linear/114688x1152x3456/osp | 0.5 ms | 2 Telem/s | 77 % of product |"), "{record}");
+    let calls = fs::read_to_string(rehearsal.path("bin/benches")).unwrap();
+    let exact = "--bench --noplot --exact linear/114688x1152x3456/osp";
+    assert_eq!(calls.lines().filter(|call| *call == exact).count(), 2, "{calls}");
+}
+
+#[test]
 fn cases_have_the_shapes_of_the_benches_and_are_found_in_the_model() {
     let folder = tempfile::tempdir().unwrap();
     let traces = ["v1.1.0-65x512x512", "v1.1.0-221x512x512"].map(|preset| {
