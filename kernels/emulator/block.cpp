@@ -321,7 +321,7 @@ void Block::check_global(const void *address, std::size_t bytes, const char *wha
             const Region &last = after[-1];
             beside = ", " + std::to_string(start - last.start) + " bytes into a buffer of " + std::to_string(last.bytes);
         }
-        fail(std::string(what) + " of " + std::to_string(bytes) + " bytes outside of global memory" + beside);
+        fail(std::string(what) + " of " + std::to_string(bytes) + " bytes outside of the launch's buffers" + beside);
     }
     running->region = after - 1;
 }

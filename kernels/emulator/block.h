@@ -20,7 +20,7 @@ struct Index {
     unsigned x, y, z;
 };
 
-// Global memory that a launch may touch.
+// A buffer of global memory that a launch may touch.
 struct Region {
     std::uintptr_t start;
     std::uint64_t bytes;
@@ -132,7 +132,7 @@ class Block {
     [[noreturn]] void fail(const std::string &problem);
     // Checks the alignment of an access.
     void check_aligned(const void *address, std::size_t alignment, const char *what);
-    // Checks that an access stays in one buffer of global memory.
+    // Checks that an access stays in one buffer of the launch.
     void check_global(const void *address, std::size_t bytes, const char *what);
     // Checks that an access stays in shared memory.
     void check_shared(const void *address, std::size_t bytes, const char *what);

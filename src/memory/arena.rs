@@ -105,7 +105,10 @@ impl<D: Device> Memory for Piece<D> {
 
 impl<D: Device> Drop for Piece<D> {
     fn drop(&mut self) {
-        lock(&self.block.state).live.remove(&self.offset);
+        let Block { device, memory, state, .. } = &*self.block;
+        let (mut state, start) = (lock(state), self.offset as usize);
+        device.take_back(&lock(memory), start..start + self.len);
+        state.live.remove(&self.offset);
     }
 }
 
@@ -126,7 +129,7 @@ impl<D: Device> Device for Arena<D> {
         state.allocations += 1;
         state.take(planned.offset..planned.offset + planned.room());
         let start = planned.offset as usize;
-        block.device.poison(&mut lock(&block.memory), start..start + bytes);
+        block.device.hand_out(&mut lock(&block.memory), start..start + bytes);
         Ok(Piece { block: block.clone(), offset: planned.offset, len: bytes })
     }
 

@@ -46,8 +46,12 @@ impl<D: Device> Device for Profiled<D> {
         self.device.alloc_weight(bytes)
     }
 
-    fn poison(&self, memory: &mut Self::Memory, range: Range<usize>) {
-        self.device.poison(memory, range);
+    fn hand_out(&self, memory: &mut Self::Memory, range: Range<usize>) {
+        self.device.hand_out(memory, range);
+    }
+
+    fn take_back(&self, memory: &Self::Memory, range: Range<usize>) {
+        self.device.take_back(memory, range);
     }
 
     fn write(&self, memory: &mut Self::Memory, offset: usize, host: &[u8]) -> Result<()> {

@@ -2,9 +2,13 @@
 //! can be left out.
 
 use half::f16;
-use osp::cuda::device::{Device, Emulated, Launch, Memory};
+use osp::cuda::device::{Device, Emulated, Event, Launch, Memory};
+use osp::cuda::params::{Address, Field, Fields};
+use osp::memory::arena::Arena;
+use osp::memory::plan::Plan;
 use osp::selftest::values;
 use osp::{Error, Result};
+use std::sync::Arc;
 
 unsafe extern "C" {
     // Makes the linker keep the file.
@@ -22,11 +26,23 @@ struct FaultParams {
     faulty: i32,
 }
 
+const FIELDS: Fields = &[(Address::NAMES, "x"), (Address::NAMES, "out"), (i32::NAMES, "count"), (i32::NAMES, "faulty")];
+
 /// Runs a kernel over `x`; returns `outputs` floats.
 fn run(kernel: &str, faulty: bool, seed: u64, x: &[u8], outputs: usize, blocks: u32) -> Result<Vec<f32>> {
+    run_on(&Emulated::new(seed), kernel, faulty, x, outputs, blocks)
+}
+
+fn run_on<D: Device>(
+    device: &D,
+    kernel: &str,
+    faulty: bool,
+    x: &[u8],
+    outputs: usize,
+    blocks: u32,
+) -> Result<Vec<f32>> {
     // SAFETY: the function does nothing.
     unsafe { osp_kernels_faults() };
-    let device = Emulated::new(seed);
     let mut input = device.alloc(x.len())?;
     device.write(&mut input, 0, x)?;
     let out = device.alloc(4 * outputs)?;
@@ -42,7 +58,7 @@ fn run(kernel: &str, faulty: bool, seed: u64, x: &[u8], outputs: usize, blocks: 
         threads: THREADS,
         shared_bytes: 1024,
         params: &bytes,
-        fields: &[],
+        fields: FIELDS,
         flops: 0,
         bytes: 0,
     };
@@ -110,7 +126,33 @@ fn asynchronous_copies_may_be_there_before_they_are_waited_for() {
 
 #[test]
 fn overruns_are_errors() {
-    refused_if_faulty("fault_overrun", &values(4, 100), 100, 2, "outside of global memory");
+    refused_if_faulty("fault_overrun", &values(4, 100), 100, 2, "outside of the launch's buffers");
+}
+
+/// The piece behind x is free, or another buffer has it that is none of the launch's.
+#[test]
+fn overruns_within_an_arena_are_errors() {
+    let x = bytes(&values(7, 64));
+    let alloc = |address| Event::Alloc { address, bytes: x.len(), weight: false };
+    let mut plan = Plan::of(&[alloc(1024), alloc(2048), alloc(4096)]);
+    for (buffer, offset) in plan.buffers.iter_mut().zip([256, 0, 512]) {
+        buffer.offset = offset;
+    }
+    let plan = Arc::new(plan);
+    for (lives, faulty) in [(true, true), (true, false), (false, true), (false, false)] {
+        let arena = Arena::new(Arc::new(Emulated::new(0)), plan.clone()).unwrap();
+        let other = Some(arena.alloc(x.len()).unwrap()).filter(|_| lives);
+        let result = run_on(&arena, "fault_overrun", faulty, &x, 64, 2);
+        drop(other);
+        let Err(error) = result else {
+            assert!(!faulty, "the fault was not seen");
+            continue;
+        };
+        let text = error.to_string();
+        let what =
+            "fault_overrun, block (1, 0, 0), thread 0: load of 4 bytes outside of the launch's buffers, 256 bytes";
+        assert!(faulty && text.contains(what), "{text}");
+    }
 }
 
 #[test]

@@ -4,12 +4,13 @@
 //! that name kernel, block and thread.
 
 use super::{Device, Launch, Memory, MemoryInfo};
+use crate::cuda::params::Addresses;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// `emulator::Kernel` of kernels/emulator/kernel.h.
@@ -82,13 +83,18 @@ unsafe extern "C" {
 /// What a buffer holds until something is written to it: as 16-bit or 32-bit numbers large and odd, as indices wild.
 const POISON: u8 = 0xCB;
 
-/// Starts and sizes of all buffers, by address.
-type Regions = BTreeMap<usize, usize>;
+/// What was allocated.
+#[derive(Debug, Default)]
+struct Buffers {
+    /// Where kernels may read and write: starts and sizes of buffers, or of the pieces of one that is handed out in pieces.
+    regions: BTreeMap<usize, usize>,
+    bytes: usize,
+}
 
 /// A CPU that runs kernels block by block, on all threads of rayon's pool.
 #[derive(Clone, Debug, Default)]
 pub struct Emulated {
-    regions: Arc<Mutex<Regions>>,
+    buffers: Arc<Mutex<Buffers>>,
     seed: u64,
 }
 
@@ -114,7 +120,7 @@ impl Emulated {
             osp_kernels_sampler();
             osp_kernels_tile();
         };
-        Self { regions: Arc::default(), seed }
+        Self { buffers: Arc::default(), seed }
     }
 
     /// Threads of a block and bytes of parameters of a kernel, if there is one of that name.
@@ -136,9 +142,26 @@ impl Emulated {
         Ok(kernel)
     }
 
-    fn regions(&self) -> MutexGuard<'_, Regions> {
-        self.regions.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Where a launch may read and write, by address: the buffers that its parameters point into, or all of them if it
+    /// does not say what its parameters are.
+    fn regions(&self, launch: &Launch<'_>) -> Vec<Region> {
+        let buffers = lock(&self.buffers);
+        let regions = &buffers.regions;
+        let region = |(&start, &bytes): (&usize, &usize)| Region { start, bytes: bytes as u64 };
+        if launch.fields.is_empty() {
+            return regions.iter().map(region).collect();
+        }
+        let addresses = Addresses::among(launch.fields);
+        let named = addresses.read(launch.params).filter_map(|(_, address)| {
+            let below = regions.range(..=address as usize).next_back();
+            below.filter(|&(start, bytes)| (address as usize) < start + bytes)
+        });
+        named.collect::<BTreeMap<_, _>>().into_iter().map(region).collect()
     }
+}
+
+fn lock(buffers: &Mutex<Buffers>) -> MutexGuard<'_, Buffers> {
+    buffers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A stretch of memory with the alignment of every buffer.
@@ -151,7 +174,9 @@ struct Line([u8; 256]);
 pub struct HostMemory {
     lines: Vec<Line>,
     len: usize,
-    regions: Arc<Mutex<Regions>>,
+    /// Whether it is handed out in pieces.
+    in_pieces: bool,
+    buffers: Arc<Mutex<Buffers>>,
 }
 
 impl HostMemory {
@@ -176,8 +201,14 @@ impl Memory for HostMemory {
 
 impl Drop for HostMemory {
     fn drop(&mut self) {
-        let mut regions = self.regions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        regions.remove(&(self.address() as usize));
+        let mut buffers = lock(&self.buffers);
+        buffers.bytes -= self.len;
+        let start = self.address() as usize;
+        if self.in_pieces {
+            buffers.regions.retain(|piece, _| !(start..start + self.len).contains(piece));
+        } else {
+            buffers.regions.remove(&start);
+        }
     }
 }
 
@@ -191,8 +222,10 @@ impl Device for Emulated {
     fn alloc(&self, bytes: usize) -> Result<HostMemory> {
         // An address of its own even if it holds nothing.
         let lines = vec![Line([POISON; 256]); bytes.div_ceil(size_of::<Line>()).max(1)];
-        let memory = HostMemory { lines, len: bytes, regions: self.regions.clone() };
-        self.regions().insert(memory.address() as usize, bytes);
+        let memory = HostMemory { lines, len: bytes, in_pieces: false, buffers: self.buffers.clone() };
+        let mut buffers = lock(&self.buffers);
+        buffers.regions.insert(memory.address() as usize, bytes);
+        buffers.bytes += bytes;
         Ok(memory)
     }
 
@@ -206,16 +239,25 @@ impl Device for Emulated {
         Ok(())
     }
 
-    fn poison(&self, memory: &mut HostMemory, range: Range<usize>) {
-        memory.bytes_mut()[range].fill(POISON);
+    fn hand_out(&self, memory: &mut HostMemory, range: Range<usize>) {
+        memory.bytes_mut()[range.clone()].fill(POISON);
+        let start = memory.address() as usize;
+        let mut buffers = lock(&self.buffers);
+        if !std::mem::replace(&mut memory.in_pieces, true) {
+            buffers.regions.remove(&start);
+        }
+        buffers.regions.insert(start + range.start, range.len());
+    }
+
+    fn take_back(&self, memory: &HostMemory, range: Range<usize>) {
+        lock(&self.buffers).regions.remove(&(memory.address() as usize + range.start));
     }
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {
         let kernel = self.find(launch)?;
         // In words, for their alignment.
         let params: Vec<u64> = launch.params.chunks(8).map(widened).collect();
-        let regions: Vec<Region> =
-            self.regions().iter().map(|(&start, &bytes)| Region { start, bytes: bytes as u64 }).collect();
+        let regions = self.regions(launch);
         let raw = RawLaunch {
             kernel: kernel.name,
             entry: kernel.entry,
@@ -244,7 +286,7 @@ impl Device for Emulated {
     }
 
     fn memory_info(&self) -> Result<MemoryInfo> {
-        let used = self.regions().values().sum::<usize>() as u64;
+        let used = lock(&self.buffers).bytes as u64;
         Ok(MemoryInfo { free: u64::MAX - used, total: u64::MAX })
     }
 }

@@ -82,8 +82,16 @@ pub trait Device {
         self.alloc(bytes)
     }
 
-    /// Makes a range of a buffer unlike anything sensible, where that shows what reads it before it is written.
-    fn poison(&self, memory: &mut Self::Memory, range: Range<usize>) {
+    /// Hands out a range of a buffer as a buffer of its own, with unspecified contents, until [`Self::take_back`].
+    ///
+    /// From the first range on, kernels have no business with what of the buffer is not handed out. A device that can tell
+    /// refuses such accesses, and makes the range unlike anything sensible, to show what reads it before it is written.
+    fn hand_out(&self, memory: &mut Self::Memory, range: Range<usize>) {
+        let _ = (memory, range);
+    }
+
+    /// Ends what [`Self::hand_out`] began.
+    fn take_back(&self, memory: &Self::Memory, range: Range<usize>) {
         let _ = (memory, range);
     }
 
