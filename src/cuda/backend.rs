@@ -33,7 +33,7 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn upload(&self, host: &[f32]) -> Result<Self::Buffer> {
         let mut buffer = self.buffer(host.len(), Precision::Half)?;
-        self.device.write(&mut buffer.memory, 0, &self.half.bytes(host))?;
+        self.device.write(&mut buffer.memory, 0, bytemuck::cast_slice(&self.half.narrowed(host)))?;
         Ok(buffer)
     }
 
@@ -48,9 +48,9 @@ impl<D: Device> Backend for Cuda<D> {
         match buffer.precision {
             Precision::Single => self.device.read(&buffer.memory, 4 * offset, bytemuck::cast_slice_mut(host)),
             Precision::Half => {
-                let mut bytes = vec![[0; 2]; host.len()];
-                self.device.read(&buffer.memory, 2 * offset, bytes.as_flattened_mut())?;
-                host.iter_mut().zip(bytes).for_each(|(host, bytes)| *host = self.half.value(bytes));
+                let mut bits = vec![0; host.len()];
+                self.device.read(&buffer.memory, 2 * offset, bytemuck::cast_slice_mut(&mut bits))?;
+                self.half.widened(&bits, host);
                 Ok(())
             }
         }
@@ -93,9 +93,11 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn weight_values(&self, weight: &Self::Weight) -> Result<Vec<f32>> {
-        let mut bytes = vec![[0; 2]; weight.len()];
-        self.device.read(&lock(&weight.memory), 0, bytes.as_flattened_mut())?;
-        Ok(bytes.into_iter().map(|bytes| self.half.value(bytes)).collect())
+        let mut bits = vec![0; weight.len()];
+        self.device.read(&lock(&weight.memory), 0, bytemuck::cast_slice_mut(&mut bits))?;
+        let mut values = vec![0.0; bits.len()];
+        self.half.widened(&bits, &mut values);
+        Ok(values)
     }
 
     fn linear(

@@ -17,81 +17,20 @@ mod groupnorm;
 mod norm;
 pub mod params;
 mod patch;
+mod precision;
 mod resample;
 mod sampler;
 mod tile;
 
 pub use contracts::{CONTRACTS, Contract};
+pub use precision::{Half, Precision};
 
 use crate::backend::{DeviceBuffer, DeviceWeight};
 use crate::error::{Error, Result};
-use crate::weights::{DType, Tensor};
+use crate::weights::Tensor;
 use device::{Device, Launch, Memory};
-use half::{bf16, f16};
 use params::{Address, Params};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// The 16-bit type of activations and parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
-    /// IEEE half precision.
-    F16,
-    /// bfloat16.
-    Bf16,
-}
-
-impl Half {
-    /// How the names of kernels end.
-    pub fn suffix(self) -> &'static str {
-        match self {
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        }
-    }
-
-    /// The same as a stored type.
-    fn dtype(self) -> DType {
-        match self {
-            Self::F16 => DType::F16,
-            Self::Bf16 => DType::Bf16,
-        }
-    }
-
-    /// `values`, rounded, as bytes.
-    fn bytes(self, values: &[f32]) -> Vec<u8> {
-        match self {
-            Self::F16 => values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
-            Self::Bf16 => values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect(),
-        }
-    }
-
-    /// The value of two bytes.
-    fn value(self, bytes: [u8; 2]) -> f32 {
-        match self {
-            Self::F16 => f16::from_le_bytes(bytes).to_f32(),
-            Self::Bf16 => bf16::from_le_bytes(bytes).to_f32(),
-        }
-    }
-}
-
-/// What the elements of a buffer are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
-    /// The backend's 16-bit type.
-    Half,
-    /// f32.
-    Single,
-}
-
-impl Precision {
-    /// Bytes of an element.
-    fn bytes(self) -> usize {
-        match self {
-            Self::Half => 2,
-            Self::Single => 4,
-        }
-    }
-}
 
 /// Elements in device memory.
 #[derive(Debug)]
@@ -200,16 +139,17 @@ impl<D: Device> Cuda<D> {
     /// Hands the values of `parts`, in this backend's type, to `write` with the offset of each.
     fn stack(&self, parts: Vec<Tensor>, write: &mut dyn FnMut(usize, &[u8]) -> Result<()>) -> Result<()> {
         /// Elements that are converted at a time: all that the host holds of a parameter whose file has another type.
-        const PIECE: usize = 4 << 20;
+        const PIECE: usize = 2 << 20;
+        let mut bits = Vec::new();
         let mut offset = 0;
         for part in parts.into_iter().filter(|part| !part.is_empty()) {
             if part.dtype == self.half.dtype() && part.has_values() {
                 write(offset, &part.bytes)?;
             } else if part.has_values() {
                 for start in (0..part.len()).step_by(PIECE) {
-                    let mut values = vec![0.0; PIECE.min(part.len() - start)];
-                    part.widen(start, &mut values);
-                    write(offset + 2 * start, &self.half.bytes(&values))?;
+                    bits.resize(PIECE.min(part.len() - start), 0);
+                    self.half.convert(&part, start, &mut bits);
+                    write(offset + 2 * start, bytemuck::cast_slice(&bits))?;
                 }
             }
             offset += 2 * part.len();

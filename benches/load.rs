@@ -1,0 +1,106 @@
+//! What it costs the host to bring parameters and activations to a device and back: rounding to the device's type, and
+//! bringing channels innermost. The device is the one that executes nothing; sizes are those of the published models.
+
+mod common;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use osp::Result;
+use osp::backend::Backend;
+use osp::cuda::device::Dry;
+use osp::cuda::{Cuda, Half};
+use osp::weights::load::Loader;
+use osp::weights::{Bytes, DType, Entry, Params, Role, Source, Tensor};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Weights of linear layers of the transformer.
+const LINEAR: [[usize; 2]; 2] = [[4608, 1152], [3456, 1152]];
+/// A convolution of the VAE's widest level.
+const CONVOLUTION: [usize; 5] = [512, 512, 3, 3, 3];
+/// Embeddings of two captions.
+const ACTIVATIONS: usize = 2 * 120 * 4096;
+
+fn backend(half: Half) -> Cuda<Dry> {
+    Cuda::new(Arc::new(Dry::new()), half)
+}
+
+/// A tensor whose stored bits are those of some values, and of no NaN.
+fn stored(dtype: DType, shape: &[usize]) -> Tensor {
+    let values = common::values(shape.iter().product());
+    match dtype {
+        DType::F32 => Tensor::from_f32(shape, &values),
+        // Of 16 bits the upper one is 0 or 1 and the next ones make a small exponent in both types.
+        _ => {
+            let bits = values.iter().map(|value| (value.to_bits() >> 16) as u16 & 0xbbff);
+            let bytes = bits.flat_map(u16::to_le_bytes).collect();
+            Tensor { shape: shape.to_vec(), dtype, bytes: Bytes::Owned(Arc::new(bytes)) }
+        }
+    }
+}
+
+fn linear(criterion: &mut Criterion) {
+    let mut group = common::group(criterion, "weight");
+    for shape in LINEAR {
+        group.throughput(Throughput::Elements(shape.iter().product::<usize>() as u64));
+        for (dtype, half) in
+            [(DType::F32, Half::F16), (DType::F32, Half::Bf16), (DType::F16, Half::Bf16), (DType::Bf16, Half::F16)]
+        {
+            let (backend, tensor) = (backend(half), stored(dtype, &shape));
+            let name = format!("{shape:?} of {} as {}", dtype.name(), half.suffix());
+            group.bench_function(name, |bencher| {
+                bencher.iter(|| backend.weight(vec![tensor.clone()]).unwrap());
+            });
+        }
+    }
+}
+
+/// A checkpoint of one tensor, whatever its name.
+struct One(Tensor);
+
+impl Source for One {
+    fn path(&self) -> &Path {
+        Path::new("one")
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        Vec::new()
+    }
+
+    fn tensor(&self, _: &str) -> Result<Option<Tensor>> {
+        Ok(Some(self.0.clone()))
+    }
+
+    fn fingerprint(&self) -> String {
+        "one".into()
+    }
+}
+
+fn convolution(criterion: &mut Criterion) {
+    let mut group = common::group(criterion, "convolution");
+    group.throughput(Throughput::Elements(CONVOLUTION.iter().product::<usize>() as u64));
+    for (dtype, half) in [(DType::F32, Half::F16), (DType::Bf16, Half::Bf16)] {
+        let (backend, source) = (backend(half), One(stored(dtype, &CONVOLUTION)));
+        let names = ["weight".to_owned()];
+        group.bench_function(format!("{CONVOLUTION:?} of {} as {}", dtype.name(), half.suffix()), |bencher| {
+            bencher.iter(|| Loader::new(&source, &backend).get(&names, &CONVOLUTION, Role::Convolution).unwrap());
+        });
+    }
+}
+
+fn activations(criterion: &mut Criterion) {
+    let mut group = common::group(criterion, "activations");
+    group.throughput(Throughput::Elements(ACTIVATIONS as u64));
+    let mut values = common::values(ACTIVATIONS);
+    for half in [Half::F16, Half::Bf16] {
+        let backend = backend(half);
+        let name = |what: &str| format!("{what} {ACTIVATIONS} of {}", half.suffix());
+        group.bench_function(name("upload"), |bencher| bencher.iter(|| backend.upload(&values).unwrap()));
+        let buffer = backend.upload(&values).unwrap();
+        group.bench_function(name("download"), |bencher| {
+            bencher.iter(|| backend.download(&buffer, 0, &mut values).unwrap());
+        });
+    }
+}
+
+criterion_group!(benches, linear, convolution, activations);
+criterion_main!(benches);
