@@ -94,8 +94,17 @@ fn posterior(moments: &[f32], channels: usize, seed: Option<u64>) -> Vec<f32> {
     latent
 }
 
-/// Frames that may wait for [`decode`]'s taker.
+/// Frames that may wait for the taker of [`Decoder::decode`].
 const FRAMES_AHEAD: usize = 16;
+
+
+/// The VAE's decoder, loaded.
+pub(crate) struct Decoder<'a, B: Backend> {
+    backend: &'a B,
+    config: &'a VaeConfig,
+    model: VaeDecoder<B::Weight>,
+    savings: Savings,
+}
 
 /// Decodes a latent `[frames, height, width, 4]` (times 0.18215) to RGB frames, each handed to `frame` in order, on
 /// a thread of its own: the device goes on to the next window while the host encodes.
@@ -111,40 +120,62 @@ pub fn decode<B: Backend>(
     observer: &dyn Observer,
     frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
 ) -> Result<()> {
-    let (sender, receiver) = mpsc::sync_channel::<Vec<u8>>(FRAMES_AHEAD);
-    thread::scope(|scope| {
-        let taker = scope.spawn(move || receiver.into_iter().try_for_each(|rgb| frame(&rgb)));
-        // A taker that gave up has an error of its own, which goes before this one.
-        let mut send = |rgb| sender.send(rgb).map_err(|_| Error::Interrupted);
-        let decoded = decode_frames(backend, checkpoint, latent, clip, savings, observer, &mut send);
-        drop(sender);
-        let taken = taker.join().unwrap_or_else(|panic| resume_unwind(panic));
-        taken.and(decoded.map_err(|error| error.during("VAE decoder")))
-    })
+    Decoder::load(backend, checkpoint, savings)?.decode(latent, clip, observer, frame)
 }
 
-fn decode_frames<B: Backend>(
-    backend: &B,
-    checkpoint: &Checkpoint,
-    latent: &[f32],
-    clip: Windowed,
-    savings: Savings,
-    observer: &dyn Observer,
-    frame: &mut dyn FnMut(Vec<u8>) -> Result<()>,
-) -> Result<()> {
-    let part = checkpoint.vae.as_ref().expect("every command that codes opens the VAE");
-    let decoder = load_decoder(backend, part)?;
-    let Windowed { size, tiling } = clip;
-    let frame_len = latent.len() / size[0];
-    let frames = |range: Range<usize>| {
-        let values = &latent[range.start * frame_len..range.end * frame_len];
-        values.iter().map(|value| value / LATENT_SCALE).collect()
-    };
-    let clip = Clip { size, frames: &frames, tiling, frames_at_a_time: savings.vae_frames };
-    observer.begin(Stage::Decode, Windows::decoding(&part.config, size, tiling)?.units() as u64);
-    decoder.decode(backend, &clip, &mut || tick(observer), &mut |frames| frames_to_bytes(backend, &frames, frame))?;
-    observer.end();
-    Ok(())
+impl<'a, B: Backend> Decoder<'a, B> {
+    /// Loads the decoder.
+    pub fn load(backend: &'a B, checkpoint: &'a Checkpoint, savings: Savings) -> Result<Self> {
+        let part = checkpoint.vae.as_ref().expect("every command that codes opens the VAE");
+        let model = load_decoder(backend, part).map_err(during)?;
+        Ok(Self { backend, config: &part.config, model, savings })
+    }
+
+    /// As [`decode`].
+    pub fn decode(
+        &self,
+        latent: &[f32],
+        clip: Windowed,
+        observer: &dyn Observer,
+        frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
+    ) -> Result<()> {
+        let (sender, receiver) = mpsc::sync_channel::<Vec<u8>>(FRAMES_AHEAD);
+        thread::scope(|scope| {
+            let taker = scope.spawn(move || receiver.into_iter().try_for_each(|rgb| frame(&rgb)));
+            // A taker that gave up has an error of its own, which goes before this one.
+            let mut send = |rgb| sender.send(rgb).map_err(|_| Error::Interrupted);
+            let decoded = self.decode_frames(latent, clip, observer, &mut send);
+            drop(sender);
+            let taken = taker.join().unwrap_or_else(|panic| resume_unwind(panic));
+            taken.and(decoded.map_err(during))
+        })
+    }
+
+    fn decode_frames(
+        &self,
+        latent: &[f32],
+        clip: Windowed,
+        observer: &dyn Observer,
+        frame: &mut dyn FnMut(Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        let Windowed { size, tiling } = clip;
+        let frame_len = latent.len() / size[0];
+        let frames = |range: Range<usize>| {
+            let values = &latent[range.start * frame_len..range.end * frame_len];
+            values.iter().map(|value| value / LATENT_SCALE).collect()
+        };
+        let clip = Clip { size, frames: &frames, tiling, frames_at_a_time: self.savings.vae_frames };
+        observer.begin(Stage::Decode, Windows::decoding(self.config, size, tiling)?.units() as u64);
+        self.model.decode(self.backend, &clip, &mut || tick(observer), &mut |frames| {
+            frames_to_bytes(self.backend, &frames, frame)
+        })?;
+        observer.end();
+        Ok(())
+    }
+}
+
+fn during(error: Error) -> Error {
+    error.during("VAE decoder")
 }
 
 /// Hands over a window's frames that count as bytes.

@@ -16,7 +16,7 @@ pub use planned::{decode_planned, encode_planned, plan_encode};
 pub use text::{Captions, Text, Wanted, tokenize};
 pub use text_cache::TextCache;
 
-pub(crate) use coder::{download, load_decoder, load_encoder};
+pub(crate) use coder::{Decoder, download, load_decoder, load_encoder};
 pub(crate) use denoise::{Denoiser, Noise};
 pub(crate) use text::{Texts, embed};
 
@@ -274,9 +274,10 @@ fn plan_missing<D: Devices>(
     });
     let channels = shapes.vae.as_ref().expect("opened for sampling").config.embed_dim;
     let decode = devices.plan(Stage::Decode, &|backend, savings, observer| {
+        let decoder = Decoder::load(backend, &shapes, savings)?;
         requests.iter().try_for_each(|request| {
             let latent = vec![0.0; request.latent_size().iter().product::<usize>() * channels];
-            decode(backend, &shapes, &latent, request.windowed(), savings, observer, &mut |_| Ok(()))
+            decoder.decode(&latent, request.windowed(), observer, &mut |_| Ok(()))
         })
     });
     devices::all_fit([text, denoise, decode]).map(|[text, denoise, decode]| Plans { text, denoise, decode })
@@ -396,12 +397,15 @@ fn decode_stage<B: Backend>(
     observer: &dyn Observer,
     sink: &mut (dyn FrameSink + Send),
 ) -> Result<()> {
+    let mut decoder = None;
     for (index, (request, mut outcome)) in requests.iter().zip(outcomes).enumerate() {
         let start = Instant::now();
         sink.begin(index, request)?;
-        decode(backend, checkpoint, &outcome.latent, request.windowed(), savings, observer, &mut |rgb| {
-            sink.frame(rgb)
-        })?;
+        if decoder.is_none() {
+            decoder = Some(Decoder::load(backend, checkpoint, savings)?);
+        }
+        let decoder = decoder.as_ref().expect("just loaded");
+        decoder.decode(&outcome.latent, request.windowed(), observer, &mut |rgb| sink.frame(rgb))?;
         outcome.timings.decode = start.elapsed().as_secs_f64();
         sink.end(index, &outcome)?;
     }

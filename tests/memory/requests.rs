@@ -135,20 +135,10 @@ proptest! {
         prop_assert_eq!(loose.bytes.len(), sampled.bytes.len());
         let loose = dry.take_log();
         prop_assert_eq!(launches(&loose), launches(&log));
-        let replanned: Vec<u64> = logs_of(loose).iter().map(|log| Plan::of(log).bytes).collect();
+        // Between the first and the last video of a stage its model stays, so that something is always allocated.
+        let replanned: Vec<u64> = stages(loose).iter().map(|log| Plan::of(log).bytes).collect();
         prop_assert_eq!(replanned, planned);
     }
-}
-
-/// The logs of text encoder, transformer and decoder, which may allocate and free more than once: the last two load their
-/// models when the one before has left.
-fn logs_of(log: Vec<Event>) -> Vec<Vec<Event>> {
-    let mut logs: Vec<Vec<Event>> = vec![Vec::new(); 3];
-    let mut parts = stages(log).into_iter();
-    logs[0] = parts.next().unwrap();
-    logs[1] = parts.next().unwrap();
-    logs[2] = parts.flatten().collect();
-    logs
 }
 
 #[test]
