@@ -94,9 +94,14 @@ fn posterior(moments: &[f32], channels: usize, seed: Option<u64>) -> Vec<f32> {
     latent
 }
 
-/// Frames that may wait for the taker of [`Decoder::decode`].
-const FRAMES_AHEAD: usize = 16;
+/// Bytes of frames that may wait for the taker of [`Decoder::decode`].
+const WAITING_BYTES: usize = 256 << 20;
 
+/// How many frames may wait: those of two windows, so that the device waits only for a taker that is a whole window behind, or
+/// as many as [`WAITING_BYTES`] hold.
+fn frames_waiting(window: usize, frame_bytes: usize) -> usize {
+    (2 * window).min(WAITING_BYTES / frame_bytes.max(1)).max(1)
+}
 
 /// The VAE's decoder, loaded.
 pub(crate) struct Decoder<'a, B: Backend> {
@@ -139,12 +144,15 @@ impl<'a, B: Backend> Decoder<'a, B> {
         observer: &dyn Observer,
         frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
     ) -> Result<()> {
-        let (sender, receiver) = mpsc::sync_channel::<Vec<u8>>(FRAMES_AHEAD);
+        let windows = Windows::decoding(self.config, clip.size, clip.tiling)?;
+        let window = (windows.first()[0] - 1) * self.config.temporal_factor() + 1;
+        let frame_bytes = clip.size[1] * clip.size[2] * self.config.spatial_factor().pow(2) * 3;
+        let (sender, receiver) = mpsc::sync_channel::<Vec<u8>>(frames_waiting(window, frame_bytes));
         thread::scope(|scope| {
             let taker = scope.spawn(move || receiver.into_iter().try_for_each(|rgb| frame(&rgb)));
             // A taker that gave up has an error of its own, which goes before this one.
             let mut send = |rgb| sender.send(rgb).map_err(|_| Error::Interrupted);
-            let decoded = self.decode_frames(latent, clip, observer, &mut send);
+            let decoded = self.decode_frames(latent, clip, windows.units() as u64, observer, &mut send);
             drop(sender);
             let taken = taker.join().unwrap_or_else(|panic| resume_unwind(panic));
             taken.and(decoded.map_err(during))
@@ -155,6 +163,7 @@ impl<'a, B: Backend> Decoder<'a, B> {
         &self,
         latent: &[f32],
         clip: Windowed,
+        tiles: u64,
         observer: &dyn Observer,
         frame: &mut dyn FnMut(Vec<u8>) -> Result<()>,
     ) -> Result<()> {
@@ -165,7 +174,7 @@ impl<'a, B: Backend> Decoder<'a, B> {
             values.iter().map(|value| value / LATENT_SCALE).collect()
         };
         let clip = Clip { size, frames: &frames, tiling, frames_at_a_time: self.savings.vae_frames };
-        observer.begin(Stage::Decode, Windows::decoding(self.config, size, tiling)?.units() as u64);
+        observer.begin(Stage::Decode, tiles);
         self.model.decode(self.backend, &clip, &mut || tick(observer), &mut |frames| {
             frames_to_bytes(self.backend, &frames, frame)
         })?;
@@ -191,4 +200,18 @@ fn frames_to_bytes<B: Backend>(
         frame(bytes)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::frames_waiting;
+
+    #[test]
+    fn two_windows_of_frames_wait_in_bounded_memory() {
+        let frame_bytes = |side: usize| side * side * 3;
+        assert_eq!(frames_waiting(65, frame_bytes(512)), 130);
+        assert_eq!(frames_waiting(1, frame_bytes(512)), 2);
+        assert_eq!(frames_waiting(65, frame_bytes(1024)), 85);
+        assert_eq!(frames_waiting(65, 1 << 30), 1);
+    }
 }

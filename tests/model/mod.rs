@@ -1,5 +1,6 @@
 //! Properties of whole models that no single golden case shows.
 
+mod ahead;
 mod devices;
 mod savings;
 mod threads;
