@@ -2,7 +2,7 @@
 //
 //     products   out = c + a·b by one instruction, on fragments as they come
 //     zero_fill  out = the first i % 17 bytes of 16, then zeros: asynchronous copies of fewer bytes than they are wide
-//     barriers   out = what each warp's neighbour last wrote, each half of a block meeting at a barrier of its own
+//     barriers   out = sums of what the neighbouring warp wrote; each half of a block has its own barrier
 //
 // products: a [tiles, 32, K / 4] words of two T, b half of that, c and out [tiles, 32, 4] f32: lane by lane as mma takes
 // them. zero_fill: a [count, 4], out [count, 4], words. barriers: out [blocks, 256], f32.
