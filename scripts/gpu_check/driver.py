@@ -66,9 +66,11 @@ class Driver:
 
 
 def images(osp: Path) -> List[Path]:
-    """The files beside the program, in `kernels`, that the program holds byte by byte: those of its own build."""
+    """The files beside the program, in `kernels`, that the program holds byte by byte, one for each file of kernels: an edit that
+    changes no code leaves the same bytes under another name."""
     program = osp.read_bytes()
-    return [path for path in sorted((osp.parent / "kernels").glob("*.fatbin")) if path.read_bytes() in program]
+    held = [path for path in sorted((osp.parent / "kernels").glob("*.fatbin")) if path.read_bytes() in program]
+    return list({path.stem.rsplit("-", 1)[0]: path for path in held}.values())
 
 
 def main() -> int:
