@@ -12,6 +12,7 @@ use osp::ops::gemm::Linear;
 use osp::profile::gpus;
 use osp::profile::{Profiled, Recorder, Timing};
 use osp::weights::Tensor;
+use osp::weights::synthetic::splitmix64;
 use rayon::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -215,13 +216,6 @@ pub fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a,
 pub fn values(len: usize) -> Vec<f32> {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let key = CALLS.fetch_add(1, Ordering::Relaxed) << 40;
-    (0..len as u64).into_par_iter().map(|i| hashed(key + i)).collect()
-}
-
-/// SplitMix64's finalizer, its upper bits as a number in [−1, 1).
-fn hashed(i: u64) -> f32 {
-    let mut z = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
+    let value = |i| (splitmix64(key, i) >> 40) as f32 / (1 << 23) as f32 - 1.0;
+    (0..len as u64).into_par_iter().map(value).collect()
 }

@@ -7,6 +7,7 @@ use super::trial::Trial;
 use crate::cuda::device::{Device, Emulated};
 use crate::cuda::{Cuda, Fact, Half, fact};
 use crate::error::{Error, Result};
+use crate::weights::synthetic::splitmix64;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -33,14 +34,6 @@ enum Operands {
     Bits,
 }
 
-/// SplitMix64's finalizer.
-fn hashed(i: u64) -> u64 {
-    let mut z = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 /// A number in [−1, 1) of 31 bits.
 fn unit(bits: u64) -> f32 {
     (bits as u32 as i32) as f32 / (1u32 << 31) as f32
@@ -53,7 +46,7 @@ impl Operands {
 
     /// Element `i` of a tile's a or b.
     fn half(self, key: u64, half: Half) -> [u8; 2] {
-        let bits = hashed(key);
+        let bits = splitmix64(0, key);
         let value = match self {
             Self::Even => unit(bits),
             Self::Spread => unit(bits) * 2f32.powi((bits >> 40 & 15) as i32 - 8),
@@ -69,7 +62,7 @@ impl Operands {
 
     /// Element `i` of a tile's c.
     fn single(self, key: u64) -> [u8; 4] {
-        let bits = hashed(key);
+        let bits = splitmix64(0, key);
         match self {
             Self::Bits => (bits as u32).to_le_bytes(),
             Self::Spread => (unit(bits) * 2f32.powi((bits >> 40 & 31) as i32 - 16)).to_le_bytes(),
@@ -114,7 +107,7 @@ fn products_have_the_emulators_bits<D: Device>(trial: &mut Trial<D>) -> Result<(
 }
 
 fn copies_of_fewer_bytes_fill_with_zeros<D: Device>(trial: &mut Trial<D>) -> Result<()> {
-    let bytes: Vec<u8> = (0..17 * 4096).map(|i| hashed(i) as u8 | 1).collect();
+    let bytes: Vec<u8> = (0..17 * 4096).map(|i| splitmix64(0, i) as u8 | 1).collect();
     trial.each(&Fact::ZeroFill, |kernels, half| same(kernels, half, Fact::ZeroFill, 17, [&bytes, &[], &[]]))
 }
 

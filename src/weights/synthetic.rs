@@ -99,13 +99,18 @@ impl Recipe {
     /// Element `i`: SplitMix64 of the key and the index, to f64, to f32, to bf16.
     #[inline]
     fn value(&self, i: u64) -> bf16 {
-        let mut z = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(self.key);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        let u = (z >> 40) as f64 * 2f64.powi(-23) - 1.0;
+        let u = (splitmix64(self.key, i) >> 40) as f64 * 2f64.powi(-23) - 1.0;
         bf16::from_f32((self.offset + self.scale * u) as f32)
     }
+}
+
+/// Output `i` of SplitMix64 from a state.
+#[inline]
+pub fn splitmix64(state: u64, i: u64) -> u64 {
+    let mut z = (i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(state);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }
 
 /// FNV-1a, 64 bits.
