@@ -158,11 +158,13 @@ impl<D: Device> Trial<D> {
     ///
     /// # Errors
     /// [`Error::Device`] if the device does not answer any more, so that what follows would say nothing; [`Error::Failed`]
-    /// for what failed before any kernel was launched.
+    /// for what failed before any kernel was launched; [`Error::OutOfMemory`].
     fn on_each(&mut self, case: &dyn Debug, mut run: impl FnMut(&Kernels<D>, Half) -> Result<Verdict>) -> Result<()> {
         let mut counted = BTreeSet::new();
         for (kernels, half) in &self.devices {
             let verdict = match run(kernels, *half) {
+                // Says nothing of a kernel.
+                Err(error @ Error::OutOfMemory { .. }) => return Err(error),
                 Err(error) if self.compares || matches!(error, Error::Launch { .. }) => Err(error.to_string()),
                 other => other.unwrap_or(Ok(0.0)),
             };

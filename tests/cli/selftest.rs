@@ -41,7 +41,7 @@ fn without_a_gpu_it_never_passes() {
     }
     let folder = tempfile::tempdir().unwrap();
     for args in [&["selftest"][..], &["selftest", "gemm", "--quick"], &["selftest", "--json"]] {
-        fails(folder.path(), args, 3, &["--device cpu"]);
+        fails(folder.path(), args, 3, &["--device emulated"]);
     }
     let whole = osp(folder.path()).args(["selftest", "gemm", "--here", "0"]).assert().code(3).get_output().clone();
     assert!(whole.stdout.is_empty());

@@ -1,6 +1,6 @@
 //! The first use of a GPU by this program under this driver: its kernels are tried before anything is left to them.
 
-use super::process::{Runner, Tested};
+use super::process::{Problem, Runner, Tested};
 use super::{STEMS, Where};
 use crate::cli::console::Console;
 use osp::cuda::device::driver_version;
@@ -58,18 +58,25 @@ fn folder() -> Option<PathBuf> {
     Some(program::cache_folder()?.join("selftest"))
 }
 
-/// The first kernel that is wrong in a quick test.
+/// The first kernel that is wrong in a quick test. A test that did not get to its end says nothing of a kernel that could be
+/// remembered: memory may have been short.
 fn quickly() -> Result<Option<String>> {
-    let runner = Runner::new(Where::Cuda, true)?;
-    for stem in STEMS {
-        let Tested { findings, problems, .. } = runner.test(stem)?;
-        let wrong = findings.into_iter().find(|(_, finding)| finding.failure.is_some()).map(|(kernel, _)| kernel);
-        let unfinished = || problems.first().map(|problem| format!("of {}: {}", problem.stem, problem.problem));
-        if let Some(wrong) = wrong.or_else(unfinished) {
-            return Ok(Some(wrong));
-        }
+    let (mut wrong, mut unfinished) = (None, None);
+    Runner::new(Where::Cuda, true)?.test_all(
+        &STEMS.map(str::to_owned),
+        &mut |_, Tested { findings, problems, .. }| {
+            let found = findings.into_iter().find(|(_, finding)| finding.failure.is_some()).map(|(kernel, _)| kernel);
+            wrong = wrong.take().or(found);
+            unfinished = unfinished.take().or(problems.into_iter().next());
+            Ok(())
+        },
+    )?;
+    match (wrong, unfinished) {
+        (None, Some(Problem { stem, problem, .. })) => Err(Error::Device(format!(
+            "the kernels of {stem} could not be tested: {problem}; use --device cpu, or leave the test out by OSP_SELFTEST=0"
+        ))),
+        (wrong, _) => Ok(wrong),
     }
-    Ok(None)
 }
 
 /// What is known of a subject, or else what a test finds, which is kept.

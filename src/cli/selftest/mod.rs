@@ -6,6 +6,7 @@ mod process;
 pub use first_use::tried;
 
 use super::console::{Colour, Console, duration};
+use super::device::instead;
 use clap::ValueEnum;
 use osp::cuda::device::{Device, Driver, Emulated};
 use osp::selftest::{FACTS, Findings, STEMS, Trial, checks};
@@ -86,8 +87,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let (mut device, mut kernels, mut problems) = (None, Vec::new(), Vec::new());
     let all = STEMS.map(str::to_owned);
     let stems = if args.stems.is_empty() { &all[..] } else { &args.stems };
-    for stem in stems {
-        let tested = runner.test(stem)?;
+    runner.test_all(stems, &mut |stem, tested| {
         if device.is_none() {
             console.note(&format!("device: {}", tested.device));
         }
@@ -96,14 +96,14 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         print(&lines, &tested.problems, console)?;
         kernels.extend(lines);
         problems.extend(tested.problems);
-    }
+        Ok(())
+    })?;
     let failed = kernels.iter().filter(|line| line.failure.is_some()).count();
     let (passed, time) = (kernels.len() - failed, start.elapsed());
     let verdict = verdict(kernels.len(), failed, &problems);
-    if args.device == Where::Cuda && args.stems.is_empty() {
-        let failure = kernels.iter().find(|line| line.failure.is_some()).map(|line| line.kernel.clone());
-        let unfinished = || problems.first().map(|problem| problem.stem.clone());
-        first_use::remember(device.as_deref().unwrap_or_default(), failure.or_else(unfinished));
+    if args.device == Where::Cuda && args.stems.is_empty() && problems.is_empty() {
+        let wrong = kernels.iter().find(|line| line.failure.is_some()).map(|line| line.kernel.clone());
+        first_use::remember(device.as_deref().unwrap_or_default(), wrong);
     }
     if console.json() {
         let device = device.unwrap_or_default();
@@ -180,7 +180,8 @@ fn here(args: &Args, first: usize, console: &Console) -> Result<()> {
     }
     match args.device {
         Where::Cuda => {
-            let driver = Arc::new(Driver::open()?);
+            let hint = "--device emulated tests the kernels on the CPU";
+            let driver = Arc::new(Driver::open().map_err(|error| instead(error, hint))?);
             console.json_result(&Event::Device(driver.name()))?;
             tell_all(args, first, || Trial::new(&driver), console)
         }

@@ -7,6 +7,7 @@ use osp::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -60,6 +61,8 @@ enum End {
     During(usize),
 }
 
+/// Processes that share a GPU: most of a quick test is their start.
+const BESIDE: usize = 4;
 /// Longest time of a check on a GPU, where one takes a second.
 const LONGEST: Duration = Duration::from_secs(60);
 /// Longest time of a check on the emulator, which takes minutes on a slow machine.
@@ -77,11 +80,28 @@ impl Runner {
         Ok(Self { program, device, quick, longest })
     }
 
+    /// Tests files, some at a time where the processes do not take all processors anyway, and hands over what came of each in
+    /// their order.
+    ///
+    /// # Errors
+    /// As for [`Self::test`], and those of `each`.
+    pub fn test_all(&self, stems: &[String], each: &mut dyn FnMut(&str, Tested) -> Result<()>) -> Result<()> {
+        let beside = if self.device == Where::Cuda { BESIDE } else { 1 };
+        for stems in stems.chunks(beside) {
+            let tested: Vec<Result<Tested>> = std::thread::scope(|scope| {
+                let threads: Vec<_> = stems.iter().map(|stem| scope.spawn(|| self.test(stem))).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+            });
+            stems.iter().zip(tested).try_for_each(|(stem, tested)| each(stem, tested?))?;
+        }
+        Ok(())
+    }
+
     /// Tests a file, going on in a new process behind a check that ended the last one.
     ///
     /// # Errors
     /// [`Error::Device`] if there is no GPU, [`Error::Failed`] if no process can be started.
-    pub fn test(&self, stem: &str) -> Result<Tested> {
+    fn test(&self, stem: &str) -> Result<Tested> {
         let (mut tested, mut first) = (Tested::default(), 0);
         while let End::During(number) = self.once(stem, first, &mut tested)? {
             first = number + 1;
@@ -181,7 +201,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     /// A program that says `lines` and then does `at_the_end`, from its first check on; from the second on it is whole.
-    fn tested(lines: &str, at_the_end: &str) -> Result<Tested> {
+    fn runner(lines: &str, at_the_end: &str, run: impl FnOnce(&Runner) -> Result<()>) -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("osp");
         let found = r#"{"Found":{"a":{"cases":2,"worst":0.5,"failed":0,"failure":null}}}"#;
@@ -191,7 +211,17 @@ mod tests {
         );
         std::fs::write(&program, script).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Runner { program, device: Where::Cuda, quick: false, longest: Duration::from_secs(2) }.test("gemm")
+        let runner = Runner { program, device: Where::Cuda, quick: false, longest: Duration::from_secs(2) };
+        run(&runner)
+    }
+
+    fn tested(lines: &str, at_the_end: &str) -> Result<Tested> {
+        let mut tested = Tested::default();
+        runner(lines, at_the_end, |runner| {
+            tested = runner.test("gemm")?;
+            Ok(())
+        })?;
+        Ok(tested)
     }
 
     const BEGIN: &str = r#"echo '{"Device":"a card"}'; echo '{"Begin":{"number":0,"check":"first"}}'"#;
@@ -211,6 +241,23 @@ mod tests {
             assert_eq!(problem.check, "first");
             assert!(problem.problem.contains(words), "{at_the_end}: {}", problem.problem);
         }
+    }
+
+    #[test]
+    fn files_are_handed_over_in_order() {
+        let stems = ["a", "b", "c", "d", "e"].map(str::to_owned);
+        let mut order = Vec::new();
+        // The earlier of a group end later.
+        let late = r#"case $2 in a) sleep 1;; c) sleep 0.5;; esac; echo '"End"'"#;
+        let all = runner(BEGIN, late, |runner| {
+            runner.test_all(&stems, &mut |stem, tested| {
+                assert_eq!(tested.device, "a card");
+                order.push(stem.to_owned());
+                Ok(())
+            })
+        });
+        all.unwrap();
+        assert_eq!(order, stems);
     }
 
     #[test]

@@ -182,22 +182,20 @@ impl Driver {
 /// Whether there is a driver, new enough for the kernels.
 fn check_driver() -> Result<()> {
     let Some((major, minor)) = driver_version() else {
-        return Err(Error::Device(
-            "there is no NVIDIA driver on this machine (libcuda.so.1 is not found); use --device cpu".into(),
-        ));
+        return Err(Error::Device("there is no NVIDIA driver on this machine (libcuda.so.1 is not found)".into()));
     };
     let needed = kernels::NVCC_MAJOR.max(OLDEST_CUDA);
     if major < needed {
         return Err(Error::Device(format!(
             "the NVIDIA driver is too old: it supports CUDA {major}.{minor}, this program needs {needed}.0; update the \
-             driver, or use --device cpu"
+             driver"
         )));
     }
     Ok(())
 }
 
 fn no_gpu() -> Error {
-    Error::Device("the NVIDIA driver sees no GPU (is CUDA_VISIBLE_DEVICES set?); use --device cpu".into())
+    Error::Device("the NVIDIA driver sees no GPU (is CUDA_VISIBLE_DEVICES set?)".into())
 }
 
 fn device_error(what: &str, error: DriverError) -> Error {
@@ -253,7 +251,7 @@ impl Device for Driver {
                 stage: "GPU".into(),
                 needed: bytes as u64,
                 free: self.memory_info()?.free,
-                suggestion: "ask for fewer frames or a smaller size, or use --device cpu".into(),
+                suggestion: "ask for fewer frames or a smaller size".into(),
             }),
             Err(error) => Err(device_error("allocation", error)),
         }
