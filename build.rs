@@ -2,8 +2,7 @@
 //!
 //! nvcc is looked for in `OSP_NVCC` (`none`: do without), `NVCC`, `CUDA_HOME`, `CUDA_PATH`, in `.nvcc` of the project
 //! (scripts/get-nvcc), on the PATH, and in /usr/local/cuda. Without it the binary runs on the CPU and the emulator alone,
-//! unless `OSP_REQUIRE_CUDA` is 1: then the build fails. `OSP_EMULATOR_ASAN=1` builds the emulator and the kernels with
-//! AddressSanitizer, for tests.
+//! unless `OSP_REQUIRE_CUDA` is 1: then the build fails.
 
 use std::env;
 use std::fmt::Write as _;
@@ -29,8 +28,10 @@ const STEMS: &[&str] = &[
 ];
 /// Kernels that only the tests of the emulator ask for.
 const FAULTS: &str = "emulator/faults";
-/// Compute capabilities that get machine code of their own. `90a` has what 90 has and more.
-const ARCHITECTURES: [&str; 6] = ["80", "86", "89", "90a", "100", "120"];
+/// Compute capabilities that get machine code of their own (`90a` has what 90 has and more), behind that of the PTX which
+/// it is made of. The kernels use no instruction that 80 lacks, and making PTX takes longer than making code of it; but of
+/// the PTX for 80, code for 100 and 120 spills registers.
+const ARCHITECTURES: [(&str, &[&str]); 2] = [("80", &["80", "86", "89", "90a"]), ("100", &["100", "120"])];
 /// Compute capability of the PTX that a driver compiles for everything else.
 const PTX: &str = "80";
 /// Where an nvcc may be named, the first that is set wins.
@@ -38,7 +39,7 @@ const NVCC_VARIABLES: [&str; 2] = ["OSP_NVCC", "NVCC"];
 /// Where a toolkit's folder may be named.
 const TOOLKIT_VARIABLES: [&str; 2] = ["CUDA_HOME", "CUDA_PATH"];
 /// What else the results hang on.
-const OTHER_VARIABLES: [&str; 4] = ["OSP_REQUIRE_CUDA", "OSP_EMULATOR_ASAN", "CXX", "CXXFLAGS"];
+const OTHER_VARIABLES: [&str; 3] = ["OSP_REQUIRE_CUDA", "CXX", "CXXFLAGS"];
 /// Where scripts/get-nvcc puts the toolkit.
 const PROJECT_TOOLKIT: &str = ".nvcc/nvidia/cu13";
 
@@ -76,11 +77,6 @@ fn emulator(kernels: &Path, out: &Path) {
     build.cpp(true).std("c++20").opt_level(2).warnings_into_errors(true).flag("-Wno-unknown-pragmas");
     // The emulator answers the compiler's calls, so nothing is linked for it.
     build.flag("-fsanitize=alignment").flag("-fsanitize-recover=alignment");
-    if env::var("OSP_EMULATOR_ASAN").as_deref() == Ok("1") {
-        build.flag("-fsanitize=address").flag("-fno-omit-frame-pointer").debug(true);
-        // By name: rustc links without the libraries that the compiler would add for its own flag.
-        println!("cargo:rustc-link-lib=dylib=asan");
-    }
     build.flag("-x").flag("c++").cargo_metadata(false);
     let command = build.get_compiler().to_command();
     let variant = format!("osp_emulator-{:016x}", hash(&command, Vec::new()));
@@ -124,7 +120,8 @@ fn gpu(out: &Path) {
     }
     table.push_str("];\n");
     writeln!(table, "/// Of the CUDA that made them.\npub const NVCC_MAJOR: i32 = {major};").expect("strings grow");
-    writeln!(table, "/// What they were compiled for.\npub const ARCHITECTURES: &[&str] = &{ARCHITECTURES:?};")
+    let architectures = ARCHITECTURES.map(|(_, architectures)| architectures).concat();
+    writeln!(table, "/// What they were compiled for.\npub const ARCHITECTURES: &[&str] = &{architectures:?};")
         .expect("strings grow");
     std::fs::write(out.join("kernels.rs"), table).expect("OUT_DIR can be written");
 }
@@ -173,11 +170,15 @@ fn fatbin(nvcc: &Path, stem: &str, out: &Path) -> PathBuf {
         "-Wno-deprecated-gpu-targets",
         "--compress-mode=size",
         "-Xptxas=-warn-spills",
+        // As many at a time as there are cores.
+        "--threads=0",
     ]);
-    for architecture in ARCHITECTURES {
-        command.arg(format!("-gencode=arch=compute_{architecture},code=sm_{architecture}"));
+    for (ptx, architectures) in ARCHITECTURES {
+        let mut code: Vec<String> = architectures.iter().map(|architecture| format!("sm_{architecture}")).collect();
+        code.extend((ptx == PTX).then(|| format!("compute_{PTX}")));
+        command.arg(format!("-gencode=arch=compute_{ptx},code=[{}]", code.join(",")));
     }
-    command.arg(format!("-gencode=arch=compute_{PTX},code=compute_{PTX}")).arg(&source);
+    command.arg(&source);
     let read = listed(Path::new("kernels/common")).chain([source.clone()]).collect();
     let path = shared(out).join(format!("{stem}-{:016x}.fatbin", hash(&command, read)));
     if path.is_file() {

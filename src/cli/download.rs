@@ -36,7 +36,22 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 /// Says how to get the command.
 #[cfg(not(feature = "download"))]
 pub fn run(_args: &Args, _console: &Console) -> Result<()> {
+    Err(lacking())
+}
+
+/// In a build without the command.
+#[cfg(any(test, not(feature = "download")))]
+fn lacking() -> osp::Error {
     let problem = "this osp is built without the command download: build it with `cargo build --release --features \
                    download`, or use any other client of the Hugging Face hub, whose cache --model reads";
-    Err(osp::Error::Unsupported(problem.into()))
+    osp::Error::Unsupported(problem.into())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_build_without_the_command_says_how_to_get_it() {
+        let said = super::lacking().to_string();
+        assert!(said.contains("without the command download") && said.contains("--features download"), "{said}");
+    }
 }

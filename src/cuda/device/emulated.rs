@@ -2,6 +2,9 @@
 //!
 //! Slow, and strict: accesses outside of buffers, diverging barriers, missing lanes and misaligned vectors are errors
 //! that name kernel, block and thread.
+//!
+//! `OSP_EMULATOR` names a library to take emulator and kernels from in place of the program's own: scripts/emulator-asan
+//! makes one that is checked by AddressSanitizer.
 
 use super::{Device, Launch, Memory, MemoryInfo};
 use crate::cuda::params::Addresses;
@@ -10,7 +13,7 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// `emulator::Kernel` of kernels/emulator/kernel.h.
@@ -56,14 +59,14 @@ struct RawLaunch {
 // SAFETY: it is only read, and what it points to outlives the launch.
 unsafe impl Sync for RawLaunch {}
 
+/// `osp_emulator_find` of kernels/emulator/launch.cpp.
+type Find = unsafe extern "C" fn(name: *const c_char) -> *const Kernel;
+/// `osp_emulator_run_block` of kernels/emulator/launch.cpp.
+type RunBlock = unsafe extern "C" fn(*const RawLaunch, *const [u32; 3], message: *mut c_char, bytes: usize) -> bool;
+
 unsafe extern "C" {
     fn osp_emulator_find(name: *const c_char) -> *const Kernel;
-    fn osp_emulator_run_block(
-        launch: *const RawLaunch,
-        block: *const [u32; 3],
-        message: *mut c_char,
-        bytes: usize,
-    ) -> bool;
+    fn osp_emulator_run_block(_: *const RawLaunch, _: *const [u32; 3], message: *mut c_char, bytes: usize) -> bool;
     // One function per file of kernels; calling it makes the linker keep the file.
     fn osp_kernels_attention();
     fn osp_kernels_attention_wide();
@@ -79,6 +82,30 @@ unsafe extern "C" {
     fn osp_kernels_sampler();
     fn osp_kernels_tile();
 }
+
+/// The emulator's functions.
+#[derive(Debug)]
+struct Library {
+    find: Find,
+    run_block: RunBlock,
+}
+
+/// This program's, or those of `OSP_EMULATOR`.
+static LIBRARY: LazyLock<std::result::Result<Library, String>> = LazyLock::new(|| {
+    let Some(file) = std::env::var_os("OSP_EMULATOR").filter(|file| !file.is_empty()) else {
+        return Ok(Library { find: osp_emulator_find, run_block: osp_emulator_run_block });
+    };
+    // SAFETY: whoever sets the variable vouches for what loading the file runs, and for its functions' types.
+    let library = unsafe {
+        libloading::Library::new(&file).and_then(|file| {
+            let (find, run_block) = (*file.get(b"osp_emulator_find")?, *file.get(b"osp_emulator_run_block")?);
+            // Its kernels are used as long as the program runs.
+            std::mem::forget(file);
+            Ok(Library { find, run_block })
+        })
+    };
+    library.map_err(|error| format!("OSP_EMULATOR is no library of kernels: {error}"))
+});
 
 /// What a buffer holds until something is written to it: as 16-bit or 32-bit numbers large and odd, as indices wild.
 const POISON: u8 = 0xCB;
@@ -125,13 +152,15 @@ impl Emulated {
 
     /// Threads of a block and bytes of parameters of a kernel, if there is one of that name.
     pub fn kernel(&self, name: &str) -> Option<(u32, usize)> {
-        find(&CString::new(name).ok()?).map(|kernel| (kernel.threads, kernel.params_bytes))
+        let kernel = find(&CString::new(name).ok()?).ok()??;
+        Some((kernel.threads, kernel.params_bytes))
     }
 
     /// The kernel of a launch, which must have its threads and parameters.
     pub(super) fn find(&self, launch: &Launch<'_>) -> Result<&'static Kernel> {
         let name = CString::new(launch.kernel).expect("names of kernels hold no zeros");
-        let kernel = find(&name).ok_or_else(|| Error::launch(launch, "there is no such kernel"))?;
+        let kernel = find(&name).map_err(|problem| Error::launch(launch, problem))?;
+        let kernel = kernel.ok_or_else(|| Error::launch(launch, "there is no such kernel"))?;
         if kernel.threads != launch.threads || kernel.params_bytes != launch.params.len() {
             let (threads, bytes) = (kernel.threads, kernel.params_bytes);
             return Err(Error::launch(
@@ -291,9 +320,10 @@ impl Device for Emulated {
     }
 }
 
-fn find(name: &CStr) -> Option<&'static Kernel> {
+fn find(name: &CStr) -> std::result::Result<Option<&'static Kernel>, &'static str> {
+    let library = LIBRARY.as_ref().map_err(String::as_str)?;
     // SAFETY: the name ends in a zero; entries live as long as the program.
-    unsafe { osp_emulator_find(name.as_ptr()).as_ref() }
+    Ok(unsafe { (library.find)(name.as_ptr()).as_ref() })
 }
 
 /// Up to eight bytes as a word.
@@ -308,9 +338,10 @@ fn run_block(raw: &RawLaunch, index: u64) -> std::result::Result<(), String> {
     let [x, y, _] = raw.grid.map(u64::from);
     let block = [(index % x) as u32, (index / x % y) as u32, (index / x / y) as u32];
     let mut message = [0u8; 512];
+    let run_block = LIBRARY.as_ref().map_err(String::clone)?.run_block;
     // SAFETY: the launch and what it points to live until this returns; the message has its bytes. What kernels do with
     // the addresses in their parameters is checked by the emulator.
-    let done = unsafe { osp_emulator_run_block(raw, &block, message.as_mut_ptr().cast(), message.len()) };
+    let done = unsafe { run_block(raw, &block, message.as_mut_ptr().cast(), message.len()) };
     if done {
         return Ok(());
     }
