@@ -20,7 +20,7 @@ const CONVOLUTION: [usize; 5] = [512, 512, 3, 3, 3];
 /// Embeddings of two captions.
 const ACTIVATIONS: usize = 2 * 120 * 4096;
 
-fn backend(half: Half) -> Cuda<Dry> {
+fn backend(half: Half) -> Cuda {
     Cuda::new(Arc::new(Dry::new()), half)
 }
 

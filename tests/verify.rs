@@ -31,7 +31,7 @@ fn check_emulated_saving(name: &str, cases: usize) {
     check_saving(&emulated(Half::Bf16), Precision::Bf16, name, cases);
 }
 
-fn emulated(half: Half) -> Cuda<Emulated> {
+fn emulated(half: Half) -> Cuda {
     Cuda::new(Arc::new(Emulated::new(0)), half)
 }
 

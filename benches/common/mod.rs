@@ -14,8 +14,8 @@ use osp::profile::{Profiled, Recorder, Timing};
 use osp::weights::Tensor;
 use osp::weights::synthetic::splitmix64;
 use rayon::prelude::*;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// A backend that benches run on.
@@ -48,17 +48,18 @@ impl Target for Cpu {
     }
 }
 
-/// Kernels on a GPU, each launch timed by itself.
-pub type Gpu = Cuda<Profiled<Driver>>;
+/// Of the GPU that [`gpu`] opened: its launches, and its name.
+static OPENED: OnceLock<(Recorder, String)> = OnceLock::new();
 
-impl Target for Gpu {
+/// Kernels on a GPU, each launch timed by itself.
+impl Target for Cuda {
     const ELEMENT: u64 = 2;
     const COPIED: usize = 128 << 20;
     const PRODUCT: usize = 8192;
 
     /// The sum of its launches: what the host copies meanwhile is not in it.
     fn time(&self, iterations: u64, work: &mut dyn FnMut()) -> Duration {
-        let recorder = self.device().recorder();
+        let (recorder, _) = OPENED.get().expect("the GPU is open");
         recorder.set_timing(Timing::Cold);
         recorder.take();
         (0..iterations).for_each(|_| work());
@@ -67,13 +68,14 @@ impl Target for Gpu {
     }
 
     fn data_sheet(&self) -> Option<&'static gpus::Gpu> {
-        gpus::Gpu::of_driver(self.device().inner().card())
+        let (_, card) = OPENED.get().expect("the GPU is open");
+        gpus::Gpu::of_driver(card)
     }
 }
 
 /// The GPU, where there is one and the kernels were compiled for it. `OSP_BENCH_DTYPE=bf16` chooses the other type,
 /// `OSP_BENCH_DEVICE` a device: with `cuda` there is no bench without a GPU.
-pub fn gpu() -> Option<Gpu> {
+pub fn gpu() -> Option<Cuda> {
     let half = if std::env::var("OSP_BENCH_DTYPE").as_deref() == Ok("bf16") { Half::Bf16 } else { Half::F16 };
     let device = std::env::var("OSP_BENCH_DEVICE").unwrap_or_else(|_| "auto".into());
     if device == "cpu" {
@@ -82,7 +84,8 @@ pub fn gpu() -> Option<Gpu> {
     }
     match Driver::open() {
         Ok(driver) => {
-            let gpu = Cuda::new(Arc::new(Profiled::new(Arc::new(driver), Recorder::default())), half);
+            let (recorder, _) = OPENED.get_or_init(|| (Recorder::default(), driver.card().to_owned()));
+            let gpu = Cuda::new(Arc::new(Profiled::new(Arc::new(driver), recorder.clone())), half);
             println!("on {}", gpu.name());
             Some(gpu)
         }

@@ -9,6 +9,7 @@ use osp::cpu::Cpu;
 use osp::cuda::device::{Device, Driver, Emulated};
 use osp::cuda::{Cuda, Half};
 use osp::pipeline::{FrameSink, Planned, Request, StageMemory, TextCache, Windowed, decode_planned, encode_planned};
+use osp::profile::{Profiled, Recorder};
 use osp::verify::Precision;
 use osp::{Error, Result, pipeline};
 use std::sync::Arc;
@@ -93,35 +94,39 @@ pub fn halves(dtype: Option<DType>) -> [Half; 2] {
 /// A device that was opened.
 pub enum Chosen {
     Cpu(Cpu),
-    Emulated(Kernels<Emulated>),
-    Gpu(Kernels<Driver>),
+    Emulated(Kernels),
+    Gpu {
+        kernels: Kernels,
+        /// The card's own name, whatever kernels run on it.
+        card: String,
+    },
 }
 
 /// A device that runs kernels, and the precisions of its models.
-pub struct Kernels<D> {
-    device: Arc<D>,
+pub struct Kernels {
+    device: Arc<dyn Device>,
     text: Half,
     video: Half,
 }
 
-impl<D: Device> Kernels<D> {
-    /// The same with something in front of the device.
-    pub fn behind<E>(self, wrap: impl FnOnce(Arc<D>) -> E) -> Kernels<E> {
-        Kernels { device: Arc::new(wrap(self.device)), text: self.text, video: self.video }
+impl Kernels {
+    /// The same with a recorder in front of the device.
+    pub fn profiled(self, recorder: &Recorder) -> Self {
+        Self { device: Arc::new(Profiled::new(self.device, recorder.clone())), ..self }
     }
 
     /// For the text encoder.
-    pub fn text(&self) -> Cuda<D> {
+    pub fn text(&self) -> Cuda {
         Cuda::new(self.device.clone(), self.text)
     }
 
     /// For the transformer and the VAE.
-    pub fn video(&self) -> Cuda<D> {
+    pub fn video(&self) -> Cuda {
         Cuda::new(self.device.clone(), self.video)
     }
 
     /// For the stages of a run, each within `limit` bytes.
-    pub fn planned(&self, limit: Option<u64>) -> Planned<D> {
+    pub fn planned(&self, limit: Option<u64>) -> Planned {
         Planned::within(self.device.clone(), [self.text, self.video], limit)
     }
 
@@ -147,7 +152,7 @@ impl DeviceArgs {
     pub fn open(&self, console: &Console) -> Result<Chosen> {
         let chosen = match self.device.as_str() {
             "auto" => match Driver::open() {
-                Ok(driver) => Chosen::Gpu(self.kernels(driver)),
+                Ok(driver) => self.gpu(driver),
                 Err(Error::Device(reason)) => {
                     let cpu = Cpu::new();
                     console.note(&format!("device: auto chose {} ({reason})", cpu.name()));
@@ -156,8 +161,8 @@ impl DeviceArgs {
                 Err(other) => return Err(other),
             },
             "cpu" => Chosen::Cpu(Cpu::new()),
-            "cuda" => Chosen::Gpu(self.kernels(Driver::open().map_err(|error| instead(error, "use --device cpu"))?)),
-            "emulated" => Chosen::Emulated(self.kernels(Emulated::new(0))),
+            "cuda" => self.gpu(Driver::open().map_err(|error| instead(error, "use --device cpu"))?),
+            "emulated" => Chosen::Emulated(self.kernels(Arc::new(Emulated::new(0)))),
             other => {
                 let known = "auto, cpu, cuda, emulated";
                 return Err(Error::Device(format!("there is no device {other:?}: the devices are {known}")));
@@ -170,7 +175,7 @@ impl DeviceArgs {
     /// As [`Self::open`], for what users keep: a GPU that this program has not met before is tested first.
     pub fn open_tried(&self, console: &Console) -> Result<Chosen> {
         let chosen = self.open(console)?;
-        if let Chosen::Gpu(kernels) = &chosen {
+        if let Chosen::Gpu { kernels, .. } = &chosen {
             selftest::tried(&kernels.device.name(), console)?;
         }
         Ok(chosen)
@@ -182,9 +187,14 @@ impl DeviceArgs {
     }
 
     /// Kernels on a device, in the precisions asked for.
-    pub fn kernels<D>(&self, device: D) -> Kernels<D> {
+    pub fn kernels(&self, device: Arc<dyn Device>) -> Kernels {
         let [text, video] = halves(self.dtype);
-        Kernels { device: Arc::new(device), text, video }
+        Kernels { device, text, video }
+    }
+
+    fn gpu(&self, driver: Driver) -> Chosen {
+        let card = driver.card().to_owned();
+        Chosen::Gpu { kernels: self.kernels(Arc::new(driver)), card }
     }
 }
 
@@ -200,7 +210,9 @@ impl Chosen {
             }
             (_, Limit::Bytes(bytes)) => Ok(Some(bytes)),
             (Self::Cpu(_) | Self::Emulated(_), Limit::Auto) => Ok(None),
-            (Self::Gpu(kernels), Limit::Auto) => Ok(Some(kernels.device.memory_info()?.free / 100 * FREE_PERCENT)),
+            (Self::Gpu { kernels, .. }, Limit::Auto) => {
+                Ok(Some(kernels.device.memory_info()?.free / 100 * FREE_PERCENT))
+            }
         }
     }
 
@@ -217,10 +229,7 @@ impl Chosen {
         let captions = pipeline::tokenize(checkpoint, requests, console)?;
         match self {
             Self::Cpu(cpu) => pipeline::sample(cpu, checkpoint, requests, &captions, cache, console, sink),
-            Self::Emulated(kernels) => {
-                pipeline::sample(&kernels.planned(limit), checkpoint, requests, &captions, cache, console, sink)
-            }
-            Self::Gpu(kernels) => {
+            Self::Emulated(kernels) | Self::Gpu { kernels, .. } => {
                 pipeline::sample(&kernels.planned(limit), checkpoint, requests, &captions, cache, console, sink)
             }
         }
@@ -238,8 +247,9 @@ impl Chosen {
     ) -> Result<(Vec<f32>, StageMemory)> {
         match self {
             Self::Cpu(cpu) => encode_planned(cpu, checkpoint, pixels, clip, seed, console),
-            Self::Emulated(kernels) => encode_planned(&kernels.planned(limit), checkpoint, pixels, clip, seed, console),
-            Self::Gpu(kernels) => encode_planned(&kernels.planned(limit), checkpoint, pixels, clip, seed, console),
+            Self::Emulated(kernels) | Self::Gpu { kernels, .. } => {
+                encode_planned(&kernels.planned(limit), checkpoint, pixels, clip, seed, console)
+            }
         }
     }
 
@@ -255,10 +265,9 @@ impl Chosen {
     ) -> Result<StageMemory> {
         match self {
             Self::Cpu(cpu) => decode_planned(cpu, checkpoint, latent, clip, console, frame),
-            Self::Emulated(kernels) => {
+            Self::Emulated(kernels) | Self::Gpu { kernels, .. } => {
                 decode_planned(&kernels.planned(limit), checkpoint, latent, clip, console, frame)
             }
-            Self::Gpu(kernels) => decode_planned(&kernels.planned(limit), checkpoint, latent, clip, console, frame),
         }
     }
 
@@ -266,8 +275,7 @@ impl Chosen {
     pub fn name(&self) -> String {
         match self {
             Self::Cpu(cpu) => cpu.name(),
-            Self::Emulated(kernels) => kernels.video().name(),
-            Self::Gpu(kernels) => kernels.video().name(),
+            Self::Emulated(kernels) | Self::Gpu { kernels, .. } => kernels.video().name(),
         }
     }
 }

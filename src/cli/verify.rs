@@ -76,10 +76,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         interrupt::check()?;
         let checked = match &device {
             Chosen::Cpu(cpu) => check_folder(folder, cpu, Precision::F32, savings, console, &mut results)?,
-            Chosen::Emulated(kernels) => {
-                check_folder(folder, &kernels.video(), kernels.precision(), savings, console, &mut results)?
-            }
-            Chosen::Gpu(kernels) => {
+            Chosen::Emulated(kernels) | Chosen::Gpu { kernels, .. } => {
                 check_folder(folder, &kernels.video(), kernels.precision(), savings, console, &mut results)?
             }
         };

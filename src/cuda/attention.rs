@@ -1,6 +1,5 @@
 //! `attention`: `kernels/attention.cu`, and `kernels/attention_wide.cu` for more than 128 features a head.
 
-use super::device::{Device, Memory};
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Half, Plan, attention_wide, int};
 use crate::error::{Error, Result};
@@ -115,7 +114,7 @@ impl Team {
 }
 
 /// The first element of a layout, and its strides.
-fn place<M: Memory>(buffer: &Buffer<M>, layout: &TokenLayout) -> Result<(Address, [i64; 3])> {
+fn place(buffer: &Buffer, layout: &TokenLayout) -> Result<(Address, [i64; 3])> {
     let &TokenLayout { offset, outer_stride, inner_stride, token_stride } = layout;
     let strides = [outer_stride, inner_stride, token_stride];
     if !strides.iter().chain([&offset]).all(|len| len.is_multiple_of(VECTOR / 2)) {
@@ -125,18 +124,18 @@ fn place<M: Memory>(buffer: &Buffer<M>, layout: &TokenLayout) -> Result<(Address
 }
 
 /// The parameters of any kernel of attention, for `tasks` tiles of queries.
-pub(super) fn pack<M: Memory>(
+pub(super) fn pack(
     op: &Attention,
     tasks: usize,
-    [q, k, v]: [&Buffer<M>; 3],
-    extras: &AttentionExtras<'_, Buffer<M>>,
-    out: &Buffer<M>,
+    [q, k, v]: [&Buffer; 3],
+    extras: &AttentionExtras<'_, Buffer>,
+    out: &Buffer,
 ) -> Result<AttentionParams> {
     let (q, [q_outer, q_inner, q_token]) = place(q, &op.q)?;
     let (k, [k_outer, k_inner, k_token]) = place(k, &op.k)?;
     let (v, [v_outer, v_inner, v_token]) = place(v, &op.v)?;
     let (out, [out_outer, out_inner, out_token]) = place(out, &op.out)?;
-    let optional = |buffer: Option<&Buffer<M>>| buffer.map_or(Address::NULL, Buffer::single);
+    let optional = |buffer: Option<&Buffer>| buffer.map_or(Address::NULL, Buffer::single);
     Ok(AttentionParams {
         q,
         k,
@@ -169,12 +168,12 @@ pub(super) fn pack<M: Memory>(
 }
 
 /// Launches [`Attention`].
-pub(super) fn attention<D: Device>(
-    cuda: &Cuda<D>,
+pub(super) fn attention(
+    cuda: &Cuda,
     op: &Attention,
-    qkv: [&Buffer<D::Memory>; 3],
-    extras: &AttentionExtras<'_, Buffer<D::Memory>>,
-    out: &mut Buffer<D::Memory>,
+    qkv: [&Buffer; 3],
+    extras: &AttentionExtras<'_, Buffer>,
+    out: &mut Buffer,
 ) -> Result<()> {
     if op.scale.is_nan() || op.scale <= 0.0 {
         return Err(Error::Unsupported(format!("attention with a scale of {}: only positive ones", op.scale)));

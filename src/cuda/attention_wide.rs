@@ -1,7 +1,6 @@
 //! `attention` with more than 128 features a head: `kernels/attention_wide.cu`.
 
 use super::attention::{VECTOR, pack};
-use super::device::Device;
 use super::{Buffer, Cuda, Plan};
 use crate::error::{Error, Result};
 use crate::ops::attention::{Attention, AttentionExtras};
@@ -18,12 +17,12 @@ const SHARED_ROWS: usize = 64;
 const WARP_SCORES: usize = 2 * 32 * 16 * 4;
 
 /// Launches [`Attention`] with up to [`LARGEST`] features a head, a multiple of 8.
-pub(super) fn attention<D: Device>(
-    cuda: &Cuda<D>,
+pub(super) fn attention(
+    cuda: &Cuda,
     op: &Attention,
-    qkv: [&Buffer<D::Memory>; 3],
-    extras: &AttentionExtras<'_, Buffer<D::Memory>>,
-    out: &mut Buffer<D::Memory>,
+    qkv: [&Buffer; 3],
+    extras: &AttentionExtras<'_, Buffer>,
+    out: &mut Buffer,
 ) -> Result<()> {
     if extras.bias.is_some() || extras.mask.is_some() || extras.rope.is_some() {
         return Err(Error::Unsupported(format!(

@@ -3,7 +3,6 @@
 use super::{Buffer, Cuda, Precision, Weight, lock};
 use super::{attention, conv3d, depthwise, embed, gemm, groupnorm, norm, patch, resample, sampler, tile};
 use crate::backend::{Backend, DeviceBuffer, DeviceWeight};
-use crate::cuda::device::{Device, Memory};
 use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
@@ -11,13 +10,13 @@ use crate::ops::conv3d::ConvExtras;
 use crate::weights::Tensor;
 use std::sync::Arc;
 
-fn lens<M: Memory, const N: usize>(buffers: [Option<&Buffer<M>>; N]) -> [Option<usize>; N] {
+fn lens<const N: usize>(buffers: [Option<&Buffer>; N]) -> [Option<usize>; N] {
     buffers.map(|buffer| buffer.map(DeviceBuffer::len))
 }
 
-impl<D: Device> Backend for Cuda<D> {
-    type Buffer = Buffer<D::Memory>;
-    type Weight = Weight<D::Memory>;
+impl Backend for Cuda {
+    type Buffer = Buffer;
+    type Weight = Weight;
 
     fn name(&self) -> String {
         format!("{}, {}", self.device.name(), self.half.suffix())
@@ -33,23 +32,23 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn upload(&self, host: &[f32]) -> Result<Self::Buffer> {
         let mut buffer = self.buffer(host.len(), Precision::Half)?;
-        self.device.write(&mut buffer.memory, 0, bytemuck::cast_slice(&self.half.narrowed(host)))?;
+        self.device.write(&mut *buffer.memory, 0, bytemuck::cast_slice(&self.half.narrowed(host)))?;
         Ok(buffer)
     }
 
     fn upload_f32(&self, host: &[f32]) -> Result<Self::Buffer> {
         let mut buffer = self.buffer(host.len(), Precision::Single)?;
-        self.device.write(&mut buffer.memory, 0, bytemuck::cast_slice(host))?;
+        self.device.write(&mut *buffer.memory, 0, bytemuck::cast_slice(host))?;
         Ok(buffer)
     }
 
     fn download(&self, buffer: &Self::Buffer, offset: usize, host: &mut [f32]) -> Result<()> {
         ops::expect_at_least("download", "buffer", buffer.len, offset + host.len())?;
         match buffer.precision {
-            Precision::Single => self.device.read(&buffer.memory, 4 * offset, bytemuck::cast_slice_mut(host)),
+            Precision::Single => self.device.read(&*buffer.memory, 4 * offset, bytemuck::cast_slice_mut(host)),
             Precision::Half => {
                 let mut bits = vec![0; host.len()];
-                self.device.read(&buffer.memory, 2 * offset, bytemuck::cast_slice_mut(&mut bits))?;
+                self.device.read(&*buffer.memory, 2 * offset, bytemuck::cast_slice_mut(&mut bits))?;
                 self.half.widened(&bits, host);
                 Ok(())
             }
@@ -59,7 +58,7 @@ impl<D: Device> Backend for Cuda<D> {
     fn weight(&self, parts: Vec<Tensor>) -> Result<Self::Weight> {
         let weight = self.room(&parts)?;
         let mut memory = lock(&weight.memory);
-        self.stack(parts, &mut |offset, bytes| self.device.write(&mut memory, offset, bytes))?;
+        self.stack(parts, &mut |offset, bytes| self.device.write(&mut **memory, offset, bytes))?;
         drop(memory);
         Ok(weight)
     }
@@ -77,7 +76,7 @@ impl<D: Device> Backend for Cuda<D> {
         let mut wanted = coming.into_iter().filter(|(memory, _)| Arc::strong_count(memory) > 1);
         let sent = wanted.try_for_each(|(memory, parts)| {
             let mut memory = lock(&memory);
-            self.stack(parts, &mut |offset, bytes| self.device.write_ahead(&mut memory, offset, bytes))
+            self.stack(parts, &mut |offset, bytes| self.device.write_ahead(&mut **memory, offset, bytes))
         });
         if sent.is_err() {
             // The weights are dropped now, and their memory must not be reused while copies write to it. Of two failures
@@ -94,7 +93,7 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn weight_values(&self, weight: &Self::Weight) -> Result<Vec<f32>> {
         let mut bits = vec![0; weight.len()];
-        self.device.read(&lock(&weight.memory), 0, bytemuck::cast_slice_mut(&mut bits))?;
+        self.device.read(&**lock(&weight.memory), 0, bytemuck::cast_slice_mut(&mut bits))?;
         let mut values = vec![0.0; bits.len()];
         self.half.widened(&bits, &mut values);
         Ok(values)

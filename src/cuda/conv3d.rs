@@ -1,6 +1,5 @@
 //! `conv3d`: `kernels/conv3d.cu`.
 
-use super::device::Device;
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Plan, Weight, int};
 use crate::error::{Error, Result};
@@ -145,13 +144,13 @@ fn lcm(a: usize, b: usize) -> usize {
 }
 
 /// Launches [`Conv3d`].
-pub(super) fn conv3d<D: Device>(
-    cuda: &Cuda<D>,
+pub(super) fn conv3d(
+    cuda: &Cuda,
     op: &Conv3d,
-    x: &Buffer<D::Memory>,
-    weight: &Weight<D::Memory>,
-    extras: ConvExtras<'_, Buffer<D::Memory>, Weight<D::Memory>>,
-    out: &mut Buffer<D::Memory>,
+    x: &Buffer,
+    weight: &Weight,
+    extras: ConvExtras<'_, Buffer, Weight>,
+    out: &mut Buffer,
 ) -> Result<()> {
     if out.len == 0 {
         return Ok(());

@@ -1,6 +1,5 @@
 //! `depthwise_conv`: `kernels/depthwise.cu`.
 
-use super::device::Device;
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Weight, int};
 use crate::error::Result;
@@ -27,13 +26,13 @@ params! {
 }
 
 /// Launches [`DepthwiseConv`].
-pub(super) fn depthwise_conv<D: Device>(
-    cuda: &Cuda<D>,
+pub(super) fn depthwise_conv(
+    cuda: &Cuda,
     op: &DepthwiseConv,
-    x: &Buffer<D::Memory>,
-    weight: &Weight<D::Memory>,
-    bias: &Weight<D::Memory>,
-    out: &mut Buffer<D::Memory>,
+    x: &Buffer,
+    weight: &Weight,
+    bias: &Weight,
+    out: &mut Buffer,
 ) -> Result<()> {
     // Space: rows and columns. Time: frames and positions.
     let (height, width, channels, factor, across) = match *op {

@@ -1,6 +1,5 @@
 //! `embedding`, `add_rows`: `kernels/embed.cu`.
 
-use super::device::{Device, Memory};
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Weight, int};
 use crate::error::Result;
@@ -35,17 +34,11 @@ fn width(channels: usize) -> usize {
 }
 
 /// Launches [`Embedding`].
-pub(super) fn embedding<D: Device>(
-    cuda: &Cuda<D>,
-    op: &Embedding,
-    ids: &[u32],
-    table: &Weight<D::Memory>,
-    out: &mut Buffer<D::Memory>,
-) -> Result<()> {
+pub(super) fn embedding(cuda: &Cuda, op: &Embedding, ids: &[u32], table: &Weight, out: &mut Buffer) -> Result<()> {
     let width = width(op.channels);
     let count = op.tokens * op.channels / width;
     let mut on_device = cuda.device.alloc(size_of_val(ids))?;
-    cuda.device.write(&mut on_device, 0, bytemuck::cast_slice(ids))?;
+    cuda.device.write(&mut *on_device, 0, bytemuck::cast_slice(ids))?;
     let params = EmbeddingParams {
         ids: Address(on_device.address()),
         table: table.address(),
@@ -57,12 +50,7 @@ pub(super) fn embedding<D: Device>(
 }
 
 /// Launches [`AddRows`].
-pub(super) fn add_rows<D: Device>(
-    cuda: &Cuda<D>,
-    op: &AddRows,
-    table: &Buffer<D::Memory>,
-    x: &mut Buffer<D::Memory>,
-) -> Result<()> {
+pub(super) fn add_rows(cuda: &Cuda, op: &AddRows, table: &Buffer, x: &mut Buffer) -> Result<()> {
     let width = width(op.channels);
     let count = op.outer * op.rows * op.inner * op.channels / width;
     let params = AddRowsParams {

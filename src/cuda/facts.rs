@@ -1,6 +1,5 @@
 //! `kernels/facts.cu`: what kernels take for granted, for the self-test.
 
-use super::device::{Device, Memory};
 use super::params::{Address, params};
 use super::{Cuda, FLAT_THREADS, Half, Plan};
 use crate::error::Result;
@@ -58,13 +57,13 @@ impl Fact {
 }
 
 /// What a device makes of `inputs`, of `blocks` times [`Fact::bytes`] each.
-pub(crate) fn fact<D: Device>(cuda: &Cuda<D>, fact: Fact, blocks: usize, inputs: [&[u8]; 3]) -> Result<Vec<u8>> {
+pub(crate) fn fact(cuda: &Cuda, fact: Fact, blocks: usize, inputs: [&[u8]; 3]) -> Result<Vec<u8>> {
     let device = cuda.device();
     let [.., out_bytes] = fact.bytes();
     let mut memory = Vec::new();
     for input in inputs {
         let mut buffer = device.alloc(input.len())?;
-        device.write(&mut buffer, 0, input)?;
+        device.write(&mut *buffer, 0, input)?;
         memory.push(buffer);
     }
     let out = device.alloc(blocks * out_bytes)?;
@@ -84,6 +83,6 @@ pub(crate) fn fact<D: Device>(cuda: &Cuda<D>, fact: Fact, blocks: usize, inputs:
     };
     cuda.launch(&plan, &params)?;
     let mut found = vec![0; blocks * out_bytes];
-    device.read(&out, 0, &mut found)?;
+    device.read(&*out, 0, &mut found)?;
     Ok(found)
 }

@@ -1,6 +1,5 @@
 //! `linear`: `kernels/gemm.cu`.
 
-use super::device::Device;
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Plan, Weight, int};
 use crate::error::Result;
@@ -90,14 +89,14 @@ fn activation(activation: Activation) -> i32 {
 }
 
 /// Launches [`Linear`].
-pub(super) fn linear<D: Device>(
-    cuda: &Cuda<D>,
+pub(super) fn linear(
+    cuda: &Cuda,
     op: &Linear,
-    x: &Buffer<D::Memory>,
-    weight: &Weight<D::Memory>,
-    bias: Option<&Weight<D::Memory>>,
-    gate: Option<&Buffer<D::Memory>>,
-    out: &mut Buffer<D::Memory>,
+    x: &Buffer,
+    weight: &Weight,
+    bias: Option<&Weight>,
+    gate: Option<&Buffer>,
+    out: &mut Buffer,
 ) -> Result<()> {
     // Sizes of the gate are only read by a gated store.
     let (store, rows_per_gate, gate_stride, gate_offset) = match op.store {

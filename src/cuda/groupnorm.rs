@@ -1,6 +1,5 @@
 //! `group_moments`, `group_statistics`, `group_norm`: `kernels/groupnorm.cu`.
 
-use super::device::{Device, Memory};
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Plan, Weight, int};
 use crate::error::Result;
@@ -79,12 +78,7 @@ fn stretch_groups(groups: usize, width: usize) -> Option<usize> {
 }
 
 /// Launches [`Moments`]. Every frame's are the same whichever frames stand beside it.
-pub(super) fn group_moments<D: Device>(
-    cuda: &Cuda<D>,
-    op: &Moments,
-    x: &Buffer<D::Memory>,
-    moments: &mut Buffer<D::Memory>,
-) -> Result<()> {
+pub(super) fn group_moments(cuda: &Cuda, op: &Moments, x: &Buffer, moments: &mut Buffer) -> Result<()> {
     expect_len("group_moments", "moments", moments.len, op.elements())?;
     if x.len == 0 {
         return Ok(());
@@ -141,7 +135,7 @@ struct Parts {
     finish: bool,
 }
 
-fn combine<D: Device>(cuda: &Cuda<D>, op: &Statistics, parts: &Parts) -> Result<()> {
+fn combine(cuda: &Cuda, op: &Statistics, parts: &Parts) -> Result<()> {
     let [part, last] = parts.elements;
     let params = GroupCombineParams {
         parts: parts.from,
@@ -169,11 +163,11 @@ fn combine<D: Device>(cuda: &Cuda<D>, op: &Statistics, parts: &Parts) -> Result<
 }
 
 /// Launches [`Statistics`]: slabs to frames, then frames to the video, unless each is normed by itself.
-pub(super) fn group_statistics<D: Device>(
-    cuda: &Cuda<D>,
+pub(super) fn group_statistics(
+    cuda: &Cuda,
     op: &Statistics,
-    stretches: &[(&Buffer<D::Memory>, usize)],
-    statistics: &mut Buffer<D::Memory>,
+    stretches: &[(&Buffer, usize)],
+    statistics: &mut Buffer,
 ) -> Result<()> {
     const OP: &str = "group_statistics";
     expect_len(OP, "statistics", statistics.len, op.elements())?;
@@ -219,18 +213,18 @@ pub(super) fn group_statistics<D: Device>(
 }
 
 /// Where the statistics of a frame are.
-fn frame_statistics<M: Memory>(statistics: &Buffer<M>, groups: usize, frame: usize) -> Address {
+fn frame_statistics(statistics: &Buffer, groups: usize, frame: usize) -> Address {
     Address(statistics.single().0 + (PAIR * groups * frame) as u64)
 }
 
 /// Launches [`GroupNorm`].
-pub(super) fn group_norm<D: Device>(
-    cuda: &Cuda<D>,
+pub(super) fn group_norm(
+    cuda: &Cuda,
     op: &GroupNorm,
-    x: &Buffer<D::Memory>,
-    statistics: &Buffer<D::Memory>,
-    [weight, bias]: [&Weight<D::Memory>; 2],
-    out: &mut Buffer<D::Memory>,
+    x: &Buffer,
+    statistics: &Buffer,
+    [weight, bias]: [&Weight; 2],
+    out: &mut Buffer,
 ) -> Result<()> {
     let reached = 2 * op.groups * (op.video_at + op.frames);
     expect_at_least("group_norm", "statistics", statistics.len, reached)?;

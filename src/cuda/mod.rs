@@ -38,19 +38,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Elements in device memory.
 #[derive(Debug)]
-pub struct Buffer<M> {
-    memory: M,
+pub struct Buffer {
+    memory: Box<dyn Memory>,
     len: usize,
     precision: Precision,
 }
 
-impl<M: Memory> DeviceBuffer for Buffer<M> {
+impl DeviceBuffer for Buffer {
     fn len(&self) -> usize {
         self.len
     }
 }
 
-impl<M: Memory> Buffer<M> {
+impl Buffer {
     /// Where it is, for a kernel that takes 16-bit elements.
     fn half(&self) -> Address {
         assert_eq!(self.precision, Precision::Half, "activations are 16-bit");
@@ -71,19 +71,19 @@ impl<M: Memory> Buffer<M> {
 
 /// A parameter in device memory, shared with the list of those whose values are still to be brought.
 #[derive(Debug)]
-pub struct Weight<M> {
-    memory: Arc<Mutex<M>>,
+pub struct Weight {
+    memory: Arc<Mutex<Box<dyn Memory>>>,
     address: u64,
     shape: Vec<usize>,
 }
 
-impl<M: Memory> DeviceWeight for Weight<M> {
+impl DeviceWeight for Weight {
     fn shape(&self) -> &[usize] {
         &self.shape
     }
 }
 
-impl<M: Memory> Weight<M> {
+impl Weight {
     fn address(&self) -> Address {
         Address(self.address)
     }
@@ -91,17 +91,17 @@ impl<M: Memory> Weight<M> {
 
 /// Kernels on a device.
 #[derive(Debug)]
-pub struct Cuda<D: Device> {
-    device: Arc<D>,
+pub struct Cuda {
+    device: Arc<dyn Device>,
     half: Half,
     /// Where kernels leave what goes to the host at once; kept from call to call.
-    staging: Mutex<Option<D::Memory>>,
+    staging: Mutex<Option<Box<dyn Memory>>>,
     /// Parameters that have their memory, and the values that it is to hold.
-    coming: Mutex<Vec<Coming<D::Memory>>>,
+    coming: Mutex<Vec<Coming>>,
 }
 
 /// A parameter's memory and values.
-type Coming<M> = (Arc<Mutex<M>>, Vec<Tensor>);
+type Coming = (Arc<Mutex<Box<dyn Memory>>>, Vec<Tensor>);
 
 /// Threads of a block in kernels where each thread goes about a part of its own.
 const FLAT_THREADS: u32 = 256;
@@ -116,23 +116,23 @@ struct Plan {
     bytes: u64,
 }
 
-impl<D: Device> Cuda<D> {
+impl Cuda {
     /// A backend that keeps activations and parameters in `half` on `device`.
-    pub fn new(device: Arc<D>, half: Half) -> Self {
+    pub fn new(device: Arc<dyn Device>, half: Half) -> Self {
         Self { device, half, staging: Mutex::new(None), coming: Mutex::new(Vec::new()) }
     }
 
     /// The device.
-    pub fn device(&self) -> &D {
-        &self.device
+    pub fn device(&self) -> &dyn Device {
+        &*self.device
     }
 
-    fn buffer(&self, len: usize, precision: Precision) -> Result<Buffer<D::Memory>> {
+    fn buffer(&self, len: usize, precision: Precision) -> Result<Buffer> {
         Ok(Buffer { memory: self.device.alloc(len * precision.bytes())?, len, precision })
     }
 
     /// Memory for a parameter of `parts` stacked.
-    fn room(&self, parts: &[Tensor]) -> Result<Weight<D::Memory>> {
+    fn room(&self, parts: &[Tensor]) -> Result<Weight> {
         let mut shape = parts[0].shape.clone();
         shape[0] = parts.iter().map(|part| part.shape[0]).sum();
         let memory = self.device.alloc_weight(2 * shape.iter().product::<usize>())?;
@@ -162,12 +162,12 @@ impl<D: Device> Cuda<D> {
     }
 
     /// Lends `work` at least `bytes` bytes of device memory, the same as last time where they suffice.
-    fn staged(&self, bytes: usize, work: impl FnOnce(&D::Memory) -> Result<()>) -> Result<()> {
+    fn staged(&self, bytes: usize, work: impl FnOnce(&dyn Memory) -> Result<()>) -> Result<()> {
         let mut staging = lock(&self.staging);
         let kept = staging.take().filter(|kept| kept.len() >= bytes);
         // What is too small is freed before more is asked for.
         let memory = kept.map_or_else(|| self.device.alloc(bytes), Ok)?;
-        work(staging.insert(memory))
+        work(&**staging.insert(memory))
     }
 
     /// A thread for each of `items`, by the kernel of `op` that takes vectors (`wide`) or the one for any sizes.

@@ -1,6 +1,5 @@
 //! `ada_layer_norm`, `layer_norm`, `rms_norm`: `kernels/norm.cu`.
 
-use super::device::{Device, Memory};
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Plan, Weight, int};
 use crate::error::{Error, Result};
@@ -61,7 +60,7 @@ impl Sharing {
     }
 }
 
-fn plan<D: Device>(cuda: &Cuda<D>, op: &str, sharing: Sharing, rows: usize, flops: u64, bytes: u64) -> Plan {
+fn plan(cuda: &Cuda, op: &str, sharing: Sharing, rows: usize, flops: u64, bytes: u64) -> Plan {
     let scratch = if sharing == Sharing::Warp { 0 } else { THREADS as usize / 32 * size_of::<f32>() };
     Plan {
         kernel: format!("{op}_{}_{}", sharing.name(), cuda.half.suffix()),
@@ -74,12 +73,12 @@ fn plan<D: Device>(cuda: &Cuda<D>, op: &str, sharing: Sharing, rows: usize, flop
 }
 
 /// Launches [`AdaLayerNorm`].
-pub(super) fn ada_layer_norm<D: Device>(
-    cuda: &Cuda<D>,
+pub(super) fn ada_layer_norm(
+    cuda: &Cuda,
     op: &AdaLayerNorm,
-    x: &Buffer<D::Memory>,
-    modulation: &Buffer<D::Memory>,
-    out: &mut Buffer<D::Memory>,
+    x: &Buffer,
+    modulation: &Buffer,
+    out: &mut Buffer,
 ) -> Result<()> {
     let aligned = [op.channels, op.modulation_stride, op.shift, op.scale].iter().all(|len| len.is_multiple_of(8));
     let sharing = Sharing::of(op.channels, aligned)?;
@@ -101,13 +100,13 @@ pub(super) fn ada_layer_norm<D: Device>(
 }
 
 /// Parameters of a norm with a weight and perhaps a bias.
-fn weighted<M: Memory>(
+fn weighted(
     [rows, channels]: [usize; 2],
     eps: f32,
-    x: &Buffer<M>,
-    weight: &Weight<M>,
-    bias: Option<&Weight<M>>,
-    out: &Buffer<M>,
+    x: &Buffer,
+    weight: &Weight,
+    bias: Option<&Weight>,
+    out: &Buffer,
 ) -> Result<NormParams> {
     Ok(NormParams {
         x: x.half(),
@@ -126,13 +125,13 @@ fn weighted<M: Memory>(
 }
 
 /// Launches [`LayerNorm`].
-pub(super) fn layer_norm<D: Device>(
-    cuda: &Cuda<D>,
+pub(super) fn layer_norm(
+    cuda: &Cuda,
     op: &LayerNorm,
-    x: &Buffer<D::Memory>,
-    weight: &Weight<D::Memory>,
-    bias: &Weight<D::Memory>,
-    out: &mut Buffer<D::Memory>,
+    x: &Buffer,
+    weight: &Weight,
+    bias: &Weight,
+    out: &mut Buffer,
 ) -> Result<()> {
     let sharing = Sharing::of(op.channels, op.channels.is_multiple_of(8))?;
     let params = weighted([op.rows, op.channels], op.eps, x, weight, Some(bias), out)?;
@@ -140,13 +139,7 @@ pub(super) fn layer_norm<D: Device>(
 }
 
 /// Launches [`RmsNorm`].
-pub(super) fn rms_norm<D: Device>(
-    cuda: &Cuda<D>,
-    op: &RmsNorm,
-    x: &Buffer<D::Memory>,
-    weight: &Weight<D::Memory>,
-    out: &mut Buffer<D::Memory>,
-) -> Result<()> {
+pub(super) fn rms_norm(cuda: &Cuda, op: &RmsNorm, x: &Buffer, weight: &Weight, out: &mut Buffer) -> Result<()> {
     let sharing = Sharing::of(op.channels, op.channels.is_multiple_of(8))?;
     let params = weighted([op.rows, op.channels], op.eps, x, weight, None, out)?;
     cuda.launch(&plan(cuda, "rms_norm", sharing, op.rows, op.flops(), op.bytes(2)), &params)

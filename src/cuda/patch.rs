@@ -1,6 +1,5 @@
 //! `patch_embed`, `unpatchify`: `kernels/patch.cu`.
 
-use super::device::Device;
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Weight, int};
 use crate::error::Result;
@@ -40,13 +39,13 @@ params! {
 }
 
 /// Launches [`PatchEmbed`].
-pub(super) fn patch_embed<D: Device>(
-    cuda: &Cuda<D>,
+pub(super) fn patch_embed(
+    cuda: &Cuda,
     op: &PatchEmbed,
-    x: &Buffer<D::Memory>,
-    weight: &Weight<D::Memory>,
-    bias: &Weight<D::Memory>,
-    out: &mut Buffer<D::Memory>,
+    x: &Buffer,
+    weight: &Weight,
+    bias: &Weight,
+    out: &mut Buffer,
 ) -> Result<()> {
     let wide = op.patch == 2 && op.cin == 4 && op.cout.is_multiple_of(TILE[1]);
     let tokens = op.frames * op.tokens();
@@ -67,12 +66,7 @@ pub(super) fn patch_embed<D: Device>(
 }
 
 /// Launches [`Unpatchify`].
-pub(super) fn unpatchify<D: Device>(
-    cuda: &Cuda<D>,
-    op: &Unpatchify,
-    x: &Buffer<D::Memory>,
-    out: &mut Buffer<D::Memory>,
-) -> Result<()> {
+pub(super) fn unpatchify(cuda: &Cuda, op: &Unpatchify, x: &Buffer, out: &mut Buffer) -> Result<()> {
     let wide = op.channels.is_multiple_of(4) && op.kept.is_multiple_of(4);
     let count = out.len / if wide { 4 } else { 1 };
     let params = UnpatchifyParams {

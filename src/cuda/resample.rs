@@ -1,6 +1,5 @@
 //! `time_average`, `time_double`, `regroup_frames`: `kernels/resample.cu`.
 
-use super::device::Device;
 use super::params::{Address, params};
 use super::{Buffer, Cuda, FLAT_THREADS, Plan, int};
 use crate::error::Result;
@@ -52,12 +51,7 @@ struct Resampling {
     bytes: u64,
 }
 
-fn resample<D: Device>(
-    cuda: &Cuda<D>,
-    op: &Resampling,
-    x: &Buffer<D::Memory>,
-    out: &mut Buffer<D::Memory>,
-) -> Result<()> {
+fn resample(cuda: &Cuda, op: &Resampling, x: &Buffer, out: &mut Buffer) -> Result<()> {
     let wide = op.frame_len.is_multiple_of(VECTOR);
     let count = op.frame_len / if wide { VECTOR } else { 1 };
     let runs = op.run_frames.div_ceil(RUN);
@@ -76,12 +70,7 @@ fn resample<D: Device>(
 }
 
 /// Launches [`TimeAverage`].
-pub(super) fn time_average<D: Device>(
-    cuda: &Cuda<D>,
-    op: &TimeAverage,
-    x: &Buffer<D::Memory>,
-    out: &mut Buffer<D::Memory>,
-) -> Result<()> {
+pub(super) fn time_average(cuda: &Cuda, op: &TimeAverage, x: &Buffer, out: &mut Buffer) -> Result<()> {
     let op = Resampling {
         kernel: "time_average",
         frames: op.frames,
@@ -95,12 +84,7 @@ pub(super) fn time_average<D: Device>(
 }
 
 /// Launches [`TimeDouble`].
-pub(super) fn time_double<D: Device>(
-    cuda: &Cuda<D>,
-    op: &TimeDouble,
-    x: &Buffer<D::Memory>,
-    out: &mut Buffer<D::Memory>,
-) -> Result<()> {
+pub(super) fn time_double(cuda: &Cuda, op: &TimeDouble, x: &Buffer, out: &mut Buffer) -> Result<()> {
     let op = Resampling {
         kernel: "time_double",
         frames: op.frames,
@@ -120,12 +104,7 @@ fn stretch(op: &RegroupFrames) -> Option<usize> {
 }
 
 /// Launches [`RegroupFrames`].
-pub(super) fn regroup_frames<D: Device>(
-    cuda: &Cuda<D>,
-    op: &RegroupFrames,
-    x: &Buffer<D::Memory>,
-    out: &mut Buffer<D::Memory>,
-) -> Result<()> {
+pub(super) fn regroup_frames(cuda: &Cuda, op: &RegroupFrames, x: &Buffer, out: &mut Buffer) -> Result<()> {
     if x.len == 0 {
         return Ok(());
     }

@@ -1,6 +1,5 @@
 //! `combine`: `kernels/sampler.cu`.
 
-use super::device::Device;
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Precision, int};
 use crate::error::Result;
@@ -20,12 +19,7 @@ params! {
 }
 
 /// Launches [`Combine`]; each buffer may be 16-bit or f32.
-pub(super) fn combine<D: Device>(
-    cuda: &Cuda<D>,
-    op: &Combine<'_>,
-    inputs: &[&Buffer<D::Memory>],
-    out: &mut Buffer<D::Memory>,
-) -> Result<()> {
+pub(super) fn combine(cuda: &Cuda, op: &Combine<'_>, inputs: &[&Buffer], out: &mut Buffer) -> Result<()> {
     let width = if op.len.is_multiple_of(4) { 4 } else { 1 };
     let count = op.len / width;
     let terms = op.coefficients.len();

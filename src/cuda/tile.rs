@@ -1,6 +1,5 @@
 //! `copy_box`, `blend_box`, `to_bytes`: `kernels/tile.cu`.
 
-use super::device::{Device, Memory};
 use super::params::{Address, params};
 use super::{Buffer, Cuda, int};
 use crate::error::Result;
@@ -61,12 +60,7 @@ fn places(at: &BoxAt, channels: usize) -> [usize; 3] {
 }
 
 /// Launches [`CopyBox`].
-pub(super) fn copy_box<D: Device>(
-    cuda: &Cuda<D>,
-    op: &CopyBox,
-    x: &Buffer<D::Memory>,
-    out: &mut Buffer<D::Memory>,
-) -> Result<()> {
+pub(super) fn copy_box(cuda: &Cuda, op: &CopyBox, x: &Buffer, out: &mut Buffer) -> Result<()> {
     let [frames, rows, columns] = op.extent;
     let line = columns * op.channels;
     let [from, to] = [&op.from, &op.to].map(|at| places(at, op.channels));
@@ -92,12 +86,7 @@ pub(super) fn copy_box<D: Device>(
 }
 
 /// Launches [`BlendBox`].
-pub(super) fn blend_box<D: Device>(
-    cuda: &Cuda<D>,
-    op: &BlendBox,
-    neighbour: &Buffer<D::Memory>,
-    tile: &mut Buffer<D::Memory>,
-) -> Result<()> {
+pub(super) fn blend_box(cuda: &Cuda, op: &BlendBox, neighbour: &Buffer, tile: &mut Buffer) -> Result<()> {
     let [frames, rows, columns] = op.extent();
     let line = columns * op.channels;
     let mut origin = [0; 3];
@@ -127,7 +116,7 @@ pub(super) fn blend_box<D: Device>(
 }
 
 /// Launches [`ToBytes`] into memory that the backend keeps for this, and copies what came of it.
-pub(super) fn to_bytes<D: Device>(cuda: &Cuda<D>, op: &ToBytes, x: &Buffer<D::Memory>, out: &mut [u8]) -> Result<()> {
+pub(super) fn to_bytes(cuda: &Cuda, op: &ToBytes, x: &Buffer, out: &mut [u8]) -> Result<()> {
     if op.len == 0 {
         return Ok(());
     }

@@ -13,19 +13,21 @@ use std::time::Duration;
 ///
 /// Allocations must come in the order and the sizes of the plan: a run that differs from its rehearsal is a bug of ours,
 /// and panics.
-pub struct Arena<D: Device> {
-    block: Arc<Block<D>>,
+#[derive(Debug)]
+pub struct Arena {
+    block: Arc<Block>,
 }
 
-struct Block<D: Device> {
-    device: Arc<D>,
+#[derive(Debug)]
+struct Block {
+    device: Arc<dyn Device>,
     plan: Arc<Plan>,
     address: u64,
-    memory: Mutex<D::Memory>,
+    memory: Mutex<Box<dyn Memory>>,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     /// Allocations so far.
     allocations: usize,
@@ -34,18 +36,19 @@ struct State {
 }
 
 /// A part of the block.
-pub struct Piece<D: Device> {
-    block: Arc<Block<D>>,
+#[derive(Debug)]
+struct Piece {
+    block: Arc<Block>,
     offset: u64,
     len: usize,
 }
 
-impl<D: Device> Arena<D> {
+impl Arena {
     /// Takes as much of `device` as the plan says.
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`].
-    pub fn new(device: Arc<D>, plan: Arc<Plan>) -> Result<Self> {
+    pub fn new(device: Arc<dyn Device>, plan: Arc<Plan>) -> Result<Self> {
         let memory = device.alloc(usize::try_from(plan.bytes).expect("an arena is counted in bytes of memory"))?;
         let address = memory.address();
         assert_eq!(address % ALIGNMENT, 0, "devices align what they allocate");
@@ -76,24 +79,22 @@ impl State {
     }
 }
 
-impl<D: Device> Block<D> {
+impl Block {
     /// Whether every address of a launch is null or in a piece that is handed out.
     fn holds(&self, launch: &Launch<'_>) -> bool {
         let state = lock(&self.state);
         let inside = |address: u64| address.checked_sub(self.address).is_some_and(|offset| state.holds(offset));
         Addresses::among(launch.fields).read(launch.params).all(|(_, address)| address == 0 || inside(address))
     }
-}
 
-impl<D: Device> Piece<D> {
-    /// Where bytes of it are in the block.
-    fn at(&self, offset: usize, len: usize) -> usize {
-        assert!(offset + len <= self.len, "the copy lies in the buffer");
-        self.offset as usize + offset
+    /// Where bytes of a piece are in the block.
+    fn at(&self, piece: &dyn Memory, offset: usize, len: usize) -> usize {
+        assert!(offset + len <= piece.len(), "the copy lies in the buffer");
+        (piece.address() - self.address) as usize + offset
     }
 }
 
-impl<D: Device> Memory for Piece<D> {
+impl Memory for Piece {
     fn len(&self) -> usize {
         self.len
     }
@@ -103,23 +104,21 @@ impl<D: Device> Memory for Piece<D> {
     }
 }
 
-impl<D: Device> Drop for Piece<D> {
+impl Drop for Piece {
     fn drop(&mut self) {
         let Block { device, memory, state, .. } = &*self.block;
         let (mut state, start) = (lock(state), self.offset as usize);
-        device.take_back(&lock(memory), start..start + self.len);
+        device.take_back(&**lock(memory), start..start + self.len);
         state.live.remove(&self.offset);
     }
 }
 
-impl<D: Device> Device for Arena<D> {
-    type Memory = Piece<D>;
-
+impl Device for Arena {
     fn name(&self) -> String {
         self.block.device.name()
     }
 
-    fn alloc(&self, bytes: usize) -> Result<Piece<D>> {
+    fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         let block = &self.block;
         let mut state = lock(&block.state);
         let number = state.allocations;
@@ -129,31 +128,31 @@ impl<D: Device> Device for Arena<D> {
         state.allocations += 1;
         state.take(planned.offset..planned.offset + planned.room());
         let start = planned.offset as usize;
-        block.device.hand_out(&mut lock(&block.memory), start..start + bytes);
-        Ok(Piece { block: block.clone(), offset: planned.offset, len: bytes })
+        block.device.hand_out(&mut **lock(&block.memory), start..start + bytes);
+        Ok(Box::new(Piece { block: block.clone(), offset: planned.offset, len: bytes }))
     }
 
-    fn write(&self, memory: &mut Piece<D>, offset: usize, host: &[u8]) -> Result<()> {
-        let offset = memory.at(offset, host.len());
-        self.block.device.write(&mut lock(&self.block.memory), offset, host)
+    fn write(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
+        let offset = self.block.at(memory, offset, host.len());
+        self.block.device.write(&mut **lock(&self.block.memory), offset, host)
     }
 
     fn begin_ahead(&self) -> Result<()> {
         self.block.device.begin_ahead()
     }
 
-    fn write_ahead(&self, memory: &mut Piece<D>, offset: usize, host: &[u8]) -> Result<()> {
-        let offset = memory.at(offset, host.len());
-        self.block.device.write_ahead(&mut lock(&self.block.memory), offset, host)
+    fn write_ahead(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
+        let offset = self.block.at(memory, offset, host.len());
+        self.block.device.write_ahead(&mut **lock(&self.block.memory), offset, host)
     }
 
     fn join_ahead(&self) -> Result<()> {
         self.block.device.join_ahead()
     }
 
-    fn read(&self, memory: &Piece<D>, offset: usize, host: &mut [u8]) -> Result<()> {
-        let offset = memory.at(offset, host.len());
-        self.block.device.read(&lock(&self.block.memory), offset, host)
+    fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()> {
+        let offset = self.block.at(memory, offset, host.len());
+        self.block.device.read(&**lock(&self.block.memory), offset, host)
     }
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {

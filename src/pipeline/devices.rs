@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 /// A stage's own host code, to be run on a device that executes nothing.
-pub type Rehearsal<'a> = &'a dyn Fn(&Cuda<Dry>, Savings, &dyn Observer) -> Result<()>;
+pub type Rehearsal<'a> = &'a dyn Fn(&Cuda, Savings, &dyn Observer) -> Result<()>;
 
 /// Hands out a backend per stage. A stage's memory is gone when its backend and its buffers are dropped.
 pub trait Devices {
@@ -85,8 +85,8 @@ impl Devices for Cpu {
 }
 
 /// Kernels on a device, each stage in one allocation that was planned by rehearsing it.
-pub struct Planned<D> {
-    device: Arc<D>,
+pub struct Planned {
+    device: Arc<dyn Device>,
     /// Of the text encoder, and of the other models.
     halves: [Half; 2],
     /// Bytes that a stage may take.
@@ -95,14 +95,14 @@ pub struct Planned<D> {
     savings: Option<Savings>,
 }
 
-impl<D> Planned<D> {
+impl Planned {
     /// Saves as little as a limit of bytes allows. `halves`: of the text encoder, and of the other models.
-    pub fn within(device: Arc<D>, halves: [Half; 2], limit: Option<u64>) -> Self {
+    pub fn within(device: Arc<dyn Device>, halves: [Half; 2], limit: Option<u64>) -> Self {
         Self { device, halves, limit, savings: None }
     }
 
     /// Saves just this.
-    pub fn saving(device: Arc<D>, halves: [Half; 2], savings: Savings) -> Self {
+    pub fn saving(device: Arc<dyn Device>, halves: [Half; 2], savings: Savings) -> Self {
         Self { device, halves, limit: None, savings: Some(savings) }
     }
 
@@ -111,8 +111,8 @@ impl<D> Planned<D> {
     }
 }
 
-impl<D: Device> Devices for Planned<D> {
-    type Backend = Cuda<Arena<D>>;
+impl Devices for Planned {
+    type Backend = Cuda;
 
     fn name(&self, stage: Stage) -> String {
         Cuda::new(self.device.clone(), self.half(stage)).name()

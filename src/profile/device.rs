@@ -1,28 +1,28 @@
 //! A device in front of another one, which writes down every launch.
 
 use super::{Record, Recorder, Timing};
-use crate::cuda::device::{Device, Launch, MemoryInfo};
+use crate::cuda::device::{Device, Launch, Memory, MemoryInfo};
 use crate::error::Result;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Hands everything to `D` and records every launch.
+/// Hands everything to another device and records every launch.
 #[derive(Debug)]
-pub struct Profiled<D> {
-    device: Arc<D>,
+pub struct Profiled {
+    device: Arc<dyn Device>,
     recorder: Recorder,
 }
 
-impl<D: Device> Profiled<D> {
+impl Profiled {
     /// In front of `device`; the recorder says whether launches are timed.
-    pub fn new(device: Arc<D>, recorder: Recorder) -> Self {
+    pub fn new(device: Arc<dyn Device>, recorder: Recorder) -> Self {
         Self { device, recorder }
     }
 
     /// The device behind it.
-    pub fn inner(&self) -> &D {
-        &self.device
+    pub fn inner(&self) -> &dyn Device {
+        &*self.device
     }
 
     /// Where it writes to.
@@ -31,30 +31,28 @@ impl<D: Device> Profiled<D> {
     }
 }
 
-impl<D: Device> Device for Profiled<D> {
-    type Memory = D::Memory;
-
+impl Device for Profiled {
     fn name(&self) -> String {
         self.device.name()
     }
 
-    fn alloc(&self, bytes: usize) -> Result<Self::Memory> {
+    fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         self.device.alloc(bytes)
     }
 
-    fn alloc_weight(&self, bytes: usize) -> Result<Self::Memory> {
+    fn alloc_weight(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         self.device.alloc_weight(bytes)
     }
 
-    fn hand_out(&self, memory: &mut Self::Memory, range: Range<usize>) {
+    fn hand_out(&self, memory: &mut dyn Memory, range: Range<usize>) {
         self.device.hand_out(memory, range);
     }
 
-    fn take_back(&self, memory: &Self::Memory, range: Range<usize>) {
+    fn take_back(&self, memory: &dyn Memory, range: Range<usize>) {
         self.device.take_back(memory, range);
     }
 
-    fn write(&self, memory: &mut Self::Memory, offset: usize, host: &[u8]) -> Result<()> {
+    fn write(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
         self.device.write(memory, offset, host)
     }
 
@@ -62,7 +60,7 @@ impl<D: Device> Device for Profiled<D> {
         self.device.begin_ahead()
     }
 
-    fn write_ahead(&self, memory: &mut Self::Memory, offset: usize, host: &[u8]) -> Result<()> {
+    fn write_ahead(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
         self.device.write_ahead(memory, offset, host)
     }
 
@@ -70,7 +68,7 @@ impl<D: Device> Device for Profiled<D> {
         self.device.join_ahead()
     }
 
-    fn read(&self, memory: &Self::Memory, offset: usize, host: &mut [u8]) -> Result<()> {
+    fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()> {
         self.device.read(memory, offset, host)
     }
 

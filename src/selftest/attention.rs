@@ -5,7 +5,6 @@ use super::trial::{Body, Trial, host};
 use super::values::{half_values, rounded, values};
 use crate::backend::Backend;
 use crate::cuda::Half;
-use crate::cuda::device::Device;
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
 
@@ -148,22 +147,22 @@ fn rotations(tokens: usize, head_dim: usize) -> Vec<f32> {
     angles.chunks_exact(head_dim).flat_map(both).collect()
 }
 
-fn check<D: Device>(trial: &mut Trial<D>, cases: impl IntoIterator<Item = Case>) -> Result<()> {
+fn check(trial: &mut Trial, cases: impl IntoIterator<Item = Case>) -> Result<()> {
     cases.into_iter().try_for_each(|case| trial.against_the_cpu(&case))
 }
 
-fn sequences_of_any_length_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn sequences_of_any_length_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(trial, [1, 5, 16, 17, 33, 64, 65, 129, 193].map(|tokens| Case::spatial(72, tokens)))
 }
 
-fn heads_of_any_width_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn heads_of_any_width_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     for tokens in [5, 20, 40, 70] {
         check(trial, [16, 64, 128].map(|head_dim| Case::spatial(head_dim, tokens)))?;
     }
     check(trial, [8, 40, 80, 120].map(|head_dim| Case::spatial(head_dim, 33)))
 }
 
-fn temporal_attention_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn temporal_attention_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     // Sequences that share a block, and blocks that are not full.
     check(
         trial,
@@ -171,7 +170,7 @@ fn temporal_attention_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Re
     )
 }
 
-fn shared_and_masked_keys_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn shared_and_masked_keys_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     let case = Case { kind: Kind::Cross, sequences: [2, 2, 2], mask: true, ..Case::spatial(72, 70) };
     check(
         trial,
@@ -179,13 +178,13 @@ fn shared_and_masked_keys_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) ->
     )
 }
 
-fn relative_positions_and_masked_tiles_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn relative_positions_and_masked_tiles_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     let case = |tokens| Case { sequences: [2, 1, 2], bias: true, ..Case::spatial(64, tokens) };
     check(trial, [9, 31, 130].map(|tokens| Case { mask: true, ..case(tokens) }))?;
     check(trial, [case(65)])
 }
 
-fn masks_and_biases_of_any_width_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn masks_and_biases_of_any_width_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     for head_dim in [16, 40, 64, 72, 128] {
         let case = Case { sequences: [2, 2, 1], ..Case::spatial(head_dim, 70) };
         check(trial, [Case { mask: true, ..case }, Case { bias: true, ..case }])?;
@@ -193,7 +192,7 @@ fn masks_and_biases_of_any_width_agree_with_the_cpu<D: Device>(trial: &mut Trial
     Ok(())
 }
 
-fn rope_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn rope_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     for groups in [1, 2] {
         // Larger scores would show that turned queries and keys are rounded.
         let case = |head_dim, tokens| Case { amplitude: 1.0, rope_groups: groups, ..Case::spatial(head_dim, tokens) };
@@ -202,7 +201,7 @@ fn rope_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
     check(trial, [Case { amplitude: 1.0, rope_groups: 1, mask: true, bias: true, ..Case::spatial(72, 40) }])
 }
 
-fn large_scores_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn large_scores_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     // The largest score so far grows from tile to tile, and by more than exp's range.
     check(
         trial,
@@ -214,20 +213,20 @@ fn large_scores_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()
     )
 }
 
-fn wide_heads_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn wide_heads_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(trial, [1, 15, 64, 65, 200].map(|tokens| Case::spatial(512, tokens)))?;
     check(trial, [136, 160, 256].map(|head_dim| Case::spatial(head_dim, 70)))?;
     let heads = |head_dim, tokens| Case { sequences: [2, 2, 2], ..Case::spatial(head_dim, tokens) };
     check(trial, [heads(264, 33), Case { kind: Kind::Cross, keys: 50, ..heads(192, 20) }])
 }
 
-fn wide_temporal_attention_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn wide_temporal_attention_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     let case =
         |head_dim, tokens| Case { kind: Kind::Temporal, sequences: [2, 3, 1], ..Case::spatial(head_dim, tokens) };
     check(trial, [case(512, 17), case(512, 2), case(256, 40)])
 }
 
-fn large_scores_of_wide_heads_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn large_scores_of_wide_heads_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     // Scores up to 30 and more, once anywhere and once with the largest last; for 256 features beyond exp's range.
     check(
         trial,

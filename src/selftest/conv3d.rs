@@ -6,7 +6,6 @@ use super::values::{half_values, rounded};
 use crate::backend::{Backend, DeviceBuffer};
 use crate::cpu::Cpu;
 use crate::cuda::Half;
-use crate::cuda::device::Device;
 use crate::error::Result;
 use crate::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
 use crate::ops::groupnorm::Moments;
@@ -137,11 +136,11 @@ impl Body for Case {
     }
 }
 
-fn check<D: Device>(trial: &mut Trial<D>, cases: impl IntoIterator<Item = Case>) -> Result<()> {
+fn check(trial: &mut Trial, cases: impl IntoIterator<Item = Case>) -> Result<()> {
     cases.into_iter().try_for_each(|case| trial.against_the_cpu(&case))
 }
 
-fn windows_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn windows_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(
         trial,
         [
@@ -157,7 +156,7 @@ fn windows_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
     )
 }
 
-fn wide_tiles_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn wide_tiles_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(
         trial,
         [
@@ -171,7 +170,7 @@ fn wide_tiles_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> 
     )
 }
 
-fn few_output_channels_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn few_output_channels_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(
         trial,
         [
@@ -184,7 +183,7 @@ fn few_output_channels_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Re
     )
 }
 
-fn strides_and_other_kernels_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn strides_and_other_kernels_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(
         trial,
         [
@@ -202,7 +201,7 @@ fn strides_and_other_kernels_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>)
     )
 }
 
-fn odd_input_channels_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn odd_input_channels_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(
         trial,
         [
@@ -216,7 +215,7 @@ fn odd_input_channels_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Res
     )
 }
 
-fn chunks_of_time_are_bit_for_bit_the_whole<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn chunks_of_time_are_bit_for_bit_the_whole(trial: &mut Trial) -> Result<()> {
     for case in [
         plain([5, 9, 16], [8, 64], [3, 3, 3]).groups(32).mixed(),
         plain([9, 5, 7], [16, 32], [3, 3, 3]).groups(32).half_rate(),
@@ -233,7 +232,7 @@ fn chunks_of_time_are_bit_for_bit_the_whole<D: Device>(trial: &mut Trial<D>) -> 
     Ok(())
 }
 
-fn a_sum_is_the_same_in_small_tiles_and_in_wide_ones<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn a_sum_is_the_same_in_small_tiles_and_in_wide_ones(trial: &mut Trial) -> Result<()> {
     trial.each(&[1, MANY], |kernels, half| {
         let first_frame = |frames: usize| {
             let case = plain([frames, 15, 9], [40, 128], [1, 3, 3]).groups(32);
@@ -248,7 +247,7 @@ fn a_sum_is_the_same_in_small_tiles_and_in_wide_ones<D: Device>(trial: &mut Tria
 
 /// The last frames of a convolution, from no more of the input than they depend on, to the end of another buffer, with the
 /// other summand at the start of one; the CPU and the kernels.
-fn a_stretch_is_the_same_from_its_own_history<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn a_stretch_is_the_same_from_its_own_history(trial: &mut Trial) -> Result<()> {
     for case in [
         plain([7, 6, 10], [8, 64], [3, 3, 3]).groups(32).mixed(),
         plain([6, 3, 4], [4, 8], [3, 3, 3]).groups(4).mixed(),

@@ -4,7 +4,6 @@ use super::trial::{Body, Trial, host};
 use super::values::half_values;
 use crate::backend::Backend;
 use crate::cuda::Half;
-use crate::cuda::device::Device;
 use crate::error::Result;
 use crate::ops::conv3d::DepthwiseConv;
 use crate::weights::Tensor;
@@ -38,7 +37,7 @@ impl Body for Case {
 /// By vectors, and ragged: by the channels and by the factor.
 const SIZES: [(usize, usize); 7] = [(8, 2), (144, 2), (1152, 2), (7, 2), (8, 3), (7, 3), (8, 1)];
 
-fn depthwise_conv_in_space_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn depthwise_conv_in_space_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     for (channels, factor) in SIZES {
         // Whole windows; rows and columns that are dropped.
         for [outer, height, width] in [[1, 6, 6], [3, 7, 5], [2, 3, 4]] {
@@ -49,7 +48,7 @@ fn depthwise_conv_in_space_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) 
     Ok(())
 }
 
-fn depthwise_conv_in_time_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn depthwise_conv_in_time_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     for (channels, factor) in SIZES {
         // One frame, odd and even numbers of frames.
         for [outer, frames, positions] in [[1, 1, 5], [2, 5, 3], [1, 17, 2], [2, 6, 3], [1, 4, 1]] {

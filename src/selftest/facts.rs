@@ -4,7 +4,7 @@
 //! at other places. Then the emulator is no oracle for its bits.
 
 use super::trial::Trial;
-use crate::cuda::device::{Device, Emulated};
+use crate::cuda::device::Emulated;
 use crate::cuda::{Cuda, Fact, Half, fact};
 use crate::error::{Error, Result};
 use crate::weights::synthetic::splitmix64;
@@ -88,7 +88,7 @@ fn operands<const N: usize>(
     bytes
 }
 
-fn products_have_the_emulators_bits<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn products_have_the_emulators_bits(trial: &mut Trial) -> Result<()> {
     let (blocks, launch) = if trial.is_thorough() { (BLOCKS, LAUNCH) } else { (FEW, FEW) };
     for depth in [16, 8] {
         let what = Fact::Product { depth };
@@ -106,17 +106,17 @@ fn products_have_the_emulators_bits<D: Device>(trial: &mut Trial<D>) -> Result<(
     Ok(())
 }
 
-fn copies_of_fewer_bytes_fill_with_zeros<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn copies_of_fewer_bytes_fill_with_zeros(trial: &mut Trial) -> Result<()> {
     let bytes: Vec<u8> = (0..17 * 4096).map(|i| splitmix64(0, i) as u8 | 1).collect();
     trial.each(&Fact::ZeroFill, |kernels, half| same(kernels, half, Fact::ZeroFill, 17, [&bytes, &[], &[]]))
 }
 
-fn halves_of_a_block_have_barriers_of_their_own<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn halves_of_a_block_have_barriers_of_their_own(trial: &mut Trial) -> Result<()> {
     trial.each(&Fact::Barriers, |kernels, half| same(kernels, half, Fact::Barriers, 40, [&[], &[], &[]]))
 }
 
 /// The device and the emulator must make the same of these inputs.
-fn same<D: Device>(kernels: &Cuda<D>, half: Half, what: Fact, blocks: usize, inputs: [&[u8]; 3]) -> Result<()> {
+fn same(kernels: &Cuda, half: Half, what: Fact, blocks: usize, inputs: [&[u8]; 3]) -> Result<()> {
     let found = fact(kernels, what, blocks, inputs)?;
     let expected = fact(&Cuda::new(Arc::new(Emulated::new(0)), half), what, blocks, inputs)?;
     let [found, expected] = [found, expected].map(|bytes| bytemuck::pod_collect_to_vec::<u8, u32>(&bytes));

@@ -3,7 +3,6 @@
 use super::trial::{Body, Kernels, Trial, ensure_same, host};
 use super::values::{half_values, rounded};
 use crate::backend::Backend;
-use crate::cuda::device::Device;
 use crate::cuda::{Half, Weight};
 use crate::error::Result;
 use crate::ops::gemm::{Activation, Linear, Part, Store};
@@ -79,7 +78,7 @@ fn stacked(n: usize, inner: usize, parts: usize, half: Half) -> Vec<Tensor> {
 }
 
 /// Every activation × store × bias or none; `sizes(i)` are those of case i.
-fn check<D: Device>(trial: &mut Trial<D>, sizes: impl Fn(usize) -> [usize; 3]) -> Result<()> {
+fn check(trial: &mut Trial, sizes: impl Fn(usize) -> [usize; 3]) -> Result<()> {
     let mut count = 0;
     for activation in ACTIVATIONS {
         // Gates on multiples of sixteen bytes, and not.
@@ -99,21 +98,21 @@ fn ragged_sizes(rows: &[usize], inner: &[usize], outer: &[usize]) -> impl Fn(usi
     move |i| [rows[i % rows.len()], inner[i % inner.len()], outer[(i + i / rows.len()) % outer.len()]]
 }
 
-fn few_rows_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn few_rows_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     // From one slice to more than all stages; columns that end within sixteen bytes.
     check(trial, ragged_sizes(&[1, 2, 17, 64, 65, 130, 300], &[8, 40, 72, 144, 256], &[8, 24, 96, 144, 256, 130, 7]))
 }
 
-fn many_rows_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn many_rows_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     // More rows of tiles than a band has; again from one slice to more than all stages.
     check(trial, ragged_sizes(&[1025, 1030, 1152], &[8, 40, 72, 32, 136], &[8, 7, 40, 136]))
 }
 
-fn odd_inner_sizes_agree_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn odd_inner_sizes_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(trial, ragged_sizes(&[1, 17, 130], &[45, 7, 1, 131], &[24, 7, 96, 64, 130]))
 }
 
-fn the_weight_may_come_in_parts<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn the_weight_may_come_in_parts(trial: &mut Trial) -> Result<()> {
     for (parts, activation) in [(3, Activation::None), (2, Activation::GatedGeluTanh)] {
         let case = Case { sizes: [17, 72, 48], activation, storing: Storing::Overwrite, bias: true, parts };
         trial.against_the_cpu(&case)?;
@@ -121,7 +120,7 @@ fn the_weight_may_come_in_parts<D: Device>(trial: &mut Trial<D>) -> Result<()> {
     Ok(())
 }
 
-fn a_row_is_the_same_among_few_and_among_many<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn a_row_is_the_same_among_few_and_among_many(trial: &mut Trial) -> Result<()> {
     let [inner, outer] = [136, 40];
     // Small tiles against large ones.
     let rows = [1, 1030];
@@ -137,7 +136,7 @@ fn a_row_is_the_same_among_few_and_among_many<D: Device>(trial: &mut Trial<D>) -
     })
 }
 
-fn parts_have_the_bits_of_the_whole<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn parts_have_the_bits_of_the_whole(trial: &mut Trial) -> Result<()> {
     // Rows for large and for small tiles; columns with and without whole vectors; inner sizes for both ways of loading.
     for sizes in [[1100, 40, 48], [96, 72, 40], [50, 45, 21]] {
         trial.each(&sizes, |kernels, half| {
@@ -148,11 +147,11 @@ fn parts_have_the_bits_of_the_whole<D: Device>(trial: &mut Trial<D>) -> Result<(
     Ok(())
 }
 
-fn bias<D: Device>(kernels: &Kernels<D>, outer: usize, half: Half) -> Result<Weight<D::Memory>> {
+fn bias(kernels: &Kernels, outer: usize, half: Half) -> Result<Weight> {
     kernels.weight(vec![Tensor::from_f32(&[outer], &half_values(3, outer, half))])
 }
 
-fn rows_in_parts<D: Device>(kernels: &Kernels<D>, [rows, inner, outer]: [usize; 3], half: Half) -> Result<()> {
+fn rows_in_parts(kernels: &Kernels, [rows, inner, outer]: [usize; 3], half: Half) -> Result<()> {
     let x = kernels.upload(&half_values(1, rows * inner, half))?;
     let (weight, bias) = (kernels.weight(stacked(outer, inner, 1, half))?, bias(kernels, outer, half)?);
     let gate = kernels.upload(&half_values(4, 2 * outer, half))?;
@@ -171,7 +170,7 @@ fn rows_in_parts<D: Device>(kernels: &Kernels<D>, [rows, inner, outer]: [usize; 
     ensure_same(&host(kernels, &parts)?, &host(kernels, &whole)?, &"rows")
 }
 
-fn columns_in_parts<D: Device>(kernels: &Kernels<D>, [rows, inner, outer]: [usize; 3], half: Half) -> Result<()> {
+fn columns_in_parts(kernels: &Kernels, [rows, inner, outer]: [usize; 3], half: Half) -> Result<()> {
     let x = kernels.upload(&half_values(1, rows * inner, half))?;
     let (weight, bias) = (kernels.weight(stacked(outer, inner, 1, half))?, bias(kernels, outer, half)?);
     let mut whole = kernels.alloc(rows * outer)?;

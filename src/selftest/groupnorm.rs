@@ -5,7 +5,6 @@ use super::trial::{Body, Trial, ensure, ensure_same, host};
 use super::values::{half_values, rounded};
 use crate::backend::Backend;
 use crate::cuda::Half;
-use crate::cuda::device::Device;
 use crate::error::Result;
 use crate::ops::groupnorm::{GroupNorm, Statistics};
 use crate::weights::Tensor;
@@ -100,7 +99,7 @@ const MANY: [[usize; 4]; 2] = [[1, 33 * 128 + 5, 16, 2], [35, 9, 32, 16]];
 /// Channels that are no whole vectors; groups that no stretch holds; more channels than threads.
 const RAGGED: [[usize; 4]; 5] = [[2, 200, 7, 7], [2, 150, 12, 3], [1, 70, 264, 1], [1, 20, 300, 2], [1, 19, 2056, 8]];
 
-fn group_norm_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn group_norm_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     for sizes in SIZES.iter().chain(&MANY).chain(&RAGGED) {
         let case = norm(*sizes);
         trial.against_the_cpu(&case)?;
@@ -117,7 +116,7 @@ fn group_norm_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()>
     Ok(())
 }
 
-fn a_mean_far_from_zero_does_not_cancel<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn a_mean_far_from_zero_does_not_cancel(trial: &mut Trial) -> Result<()> {
     for sizes in [[3, 300, 128, 32], [2, 129, 512, 32], [2, 140, 64, 32], [2, 150, 12, 3]] {
         let case = Case { silu: false, mean: 100.0, ..norm(sizes) };
         trial.against_the_cpu(&case)?;
@@ -125,7 +124,7 @@ fn a_mean_far_from_zero_does_not_cancel<D: Device>(trial: &mut Trial<D>) -> Resu
     Ok(())
 }
 
-fn an_even_video_becomes_the_bias<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn an_even_video_becomes_the_bias(trial: &mut Trial) -> Result<()> {
     for sizes in [[2, 200, 128, 32], [2, 200, 12, 3]] {
         let case = Case { silu: false, ..norm(sizes) };
         trial.each(&case, |kernels, half| {
@@ -138,7 +137,7 @@ fn an_even_video_becomes_the_bias<D: Device>(trial: &mut Trial<D>) -> Result<()>
     Ok(())
 }
 
-fn stretches_of_time_give_the_bits_of_the_whole<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn stretches_of_time_give_the_bits_of_the_whole(trial: &mut Trial) -> Result<()> {
     for sizes in [[3, 300, 128, 32], [3, 50, 12, 3]] {
         for case in [norm(sizes), norm(sizes).per_frame()] {
             trial.each(&case, |kernels, half| {
@@ -153,7 +152,7 @@ fn stretches_of_time_give_the_bits_of_the_whole<D: Device>(trial: &mut Trial<D>)
     Ok(())
 }
 
-fn a_frame_by_itself_gets_the_bits_it_gets_among_others<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn a_frame_by_itself_gets_the_bits_it_gets_among_others(trial: &mut Trial) -> Result<()> {
     for sizes in [[3, 300, 128, 32], [3, 50, 12, 3]] {
         let case = norm(sizes).per_frame();
         let alone = norm([1, sizes[1], sizes[2], sizes[3]]);

@@ -8,7 +8,7 @@
 macro_rules! checks {
     ($($name:ident,)*) => {
         /// All of them.
-        pub(super) fn checks<D: crate::cuda::device::Device>() -> Vec<super::Check<D>> {
+        pub(super) fn checks() -> Vec<super::Check> {
             vec![$(super::Check { name: stringify!($name), run: $name }),*]
         }
     };
@@ -33,22 +33,21 @@ mod values;
 pub use trial::{Finding, Findings, Trial, merge};
 pub use values::{half_values, rounded, values};
 
-use crate::cuda::device::Device;
 use crate::error::Result;
 
 /// Some cases that belong together.
-pub struct Check<D: Device> {
+pub struct Check {
     /// What they show.
     pub name: &'static str,
-    run: fn(&mut Trial<D>) -> Result<()>,
+    run: fn(&mut Trial) -> Result<()>,
 }
 
-impl<D: Device> Check<D> {
+impl Check {
     /// Tries the cases; what is found of kernels is kept there.
     ///
     /// # Errors
     /// What kept the check from going on. A kernel that is wrong is no error but a finding.
-    pub fn run(&self, trial: &mut Trial<D>) -> Result<()> {
+    pub fn run(&self, trial: &mut Trial) -> Result<()> {
         (self.run)(trial)
     }
 }
@@ -61,7 +60,7 @@ pub const STEMS: [&str; 11] =
 pub const FACTS: &str = "facts";
 
 /// The checks of one of [`STEMS`], or of [`FACTS`].
-pub fn checks<D: Device>(stem: &str) -> Option<Vec<Check<D>>> {
+pub fn checks(stem: &str) -> Option<Vec<Check>> {
     Some(match stem {
         "attention" => attention::checks(),
         "conv3d" => conv3d::checks(),

@@ -4,7 +4,6 @@ use super::trial::{Body, Trial, host};
 use super::values::{half_values, rounded};
 use crate::backend::Backend;
 use crate::cuda::Half;
-use crate::cuda::device::Device;
 use crate::error::Result;
 use crate::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
 use crate::weights::Tensor;
@@ -63,7 +62,7 @@ impl Body for Case {
     }
 }
 
-fn check<D: Device>(trial: &mut Trial<D>, norm: Norm, sizes: &[(usize, usize)]) -> Result<()> {
+fn check(trial: &mut Trial, norm: Norm, sizes: &[(usize, usize)]) -> Result<()> {
     for &(rows, channels) in sizes {
         let case = Case { norm, rows, channels };
         trial.against_the_cpu(&case)?;
@@ -75,15 +74,15 @@ fn check<D: Device>(trial: &mut Trial<D>, norm: Norm, sizes: &[(usize, usize)]) 
 const SIZES: [(usize, usize); 9] =
     [(1, 8), (9, 144), (17, 1152), (3, 1280), (2, 1288), (3, 4096), (1, 8192), (5, 7), (2, 1153)];
 
-fn layer_norm_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn layer_norm_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(trial, Norm::Layer, &SIZES)
 }
 
-fn rms_norm_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn rms_norm_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(trial, Norm::Rms, &SIZES)
 }
 
-fn ada_layer_norm_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn ada_layer_norm_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(trial, Norm::Ada { samples: 1, gap: 8 }, &SIZES)?;
     check(trial, Norm::Ada { samples: 2, gap: 0 }, &[(18, 1152), (4, 4096), (6, 45)])?;
     check(trial, Norm::Ada { samples: 3, gap: 5 }, &[(9, 1152), (3, 2304)])

@@ -4,7 +4,6 @@ use super::trial::{Body, Trial, host};
 use super::values::half_values;
 use crate::backend::Backend;
 use crate::cuda::Half;
-use crate::cuda::device::Device;
 use crate::error::Result;
 use crate::ops::patch::{PatchEmbed, Unpatchify};
 use crate::weights::Tensor;
@@ -41,7 +40,7 @@ impl Body for Back {
     }
 }
 
-fn patch_embed_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn patch_embed_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     // 1 frame of 1 token, and 3 frames of 15: whole tiles of 8 tokens and a rest.
     for [frames, rows, columns] in [[1, 1, 1], [1, 4, 6], [3, 3, 5]] {
         for (patch, cin, cout) in
@@ -55,7 +54,7 @@ fn patch_embed_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()
     Ok(())
 }
 
-fn unpatchify_puts_every_kept_channel_in_its_place<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn unpatchify_puts_every_kept_channel_in_its_place(trial: &mut Trial) -> Result<()> {
     for [frames, rows, columns] in [[1, 1, 1], [1, 6, 8], [3, 3, 5]] {
         for (patch, channels, kept) in
             [(2, 8, 4), (2, 8, 8), (2, 4, 4), (3, 16, 12), (2, 8, 3), (2, 7, 4), (1, 1, 1), (3, 7, 7), (2, 4, 0)]

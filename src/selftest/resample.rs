@@ -4,7 +4,6 @@ use super::trial::{Body, Trial, host};
 use super::values::half_values;
 use crate::backend::Backend;
 use crate::cuda::Half;
-use crate::cuda::device::Device;
 use crate::error::Result;
 use crate::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
 
@@ -44,7 +43,7 @@ impl Body for Case {
 /// Whole vectors, fewer and more than a block's; single elements, fewer and more.
 const FRAME_LENS: [usize; 4] = [8, 264 * 8, 7, 259];
 
-fn time_average_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn time_average_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     for frames in (1..=10).chain([17]) {
         for frame_len in FRAME_LENS {
             let case = Case::Average(TimeAverage { frames, frame_len });
@@ -54,7 +53,7 @@ fn time_average_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<(
     Ok(())
 }
 
-fn time_double_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn time_double_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     for frames in (1..=6).chain([8, 9]) {
         for frame_len in FRAME_LENS {
             let case = Case::Double(TimeDouble { frames, frame_len });
@@ -64,12 +63,12 @@ fn time_double_agrees_with_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()
     Ok(())
 }
 
-fn the_first_frame_keeps_its_bits<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn the_first_frame_keeps_its_bits(trial: &mut Trial) -> Result<()> {
     let case = Case::Double(TimeDouble { frames: 1, frame_len: 24 });
     trial.exactly_the_cpu(&case)
 }
 
-fn regroup<D: Device>(trial: &mut Trial<D>, sizes: &[[usize; 3]]) -> Result<()> {
+fn regroup(trial: &mut Trial, sizes: &[[usize; 3]]) -> Result<()> {
     for &[frames, positions, channels] in sizes {
         for inverse in [false, true] {
             let case = Case::Regroup(RegroupFrames { frames, positions, channels, inverse });
@@ -79,13 +78,13 @@ fn regroup<D: Device>(trial: &mut Trial<D>, sizes: &[[usize; 3]]) -> Result<()> 
     Ok(())
 }
 
-fn regroup_frames_moves_vectors<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn regroup_frames_moves_vectors(trial: &mut Trial) -> Result<()> {
     regroup(trial, &[[1, 3, 8], [2, 2, 16], [5, 3, 64], [17, 2, 136], [3, 1, 2056]])?;
     // Several stretches of a position, the last one shorter.
     regroup(trial, &[[17, 2, 1024], [65, 1, 264]])
 }
 
-fn regroup_frames_moves_single_elements<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn regroup_frames_moves_single_elements(trial: &mut Trial) -> Result<()> {
     regroup(trial, &[[1, 3, 7], [5, 3, 12], [17, 2, 9]])?;
     // More frames than a block's memory holds vectors of.
     regroup(trial, &[[1700, 1, 8]])

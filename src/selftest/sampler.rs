@@ -5,7 +5,6 @@ use super::trial::{Body, Trial, ensure, host};
 use super::values::{half_values, values};
 use crate::backend::Backend;
 use crate::cuda::Half;
-use crate::cuda::device::Device;
 use crate::error::Result;
 use crate::ops::sampler::Combine;
 
@@ -36,7 +35,7 @@ impl Case {
     }
 
     /// The sum is that of the CPU to the bit, rounded once where the output is 16-bit.
-    fn check<D: Device>(&self, trial: &mut Trial<D>) -> Result<()> {
+    fn check(&self, trial: &mut Trial) -> Result<()> {
         if self.single(8) { trial.exactly_the_cpu(self) } else { trial.exactly_the_cpu_rounded(self) }
     }
 }
@@ -61,7 +60,7 @@ fn coefficients(terms: usize) -> Vec<f32> {
 
 const ALL: Singles = 0x1FF;
 
-fn states_are_combined_to_the_bit<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn states_are_combined_to_the_bit(trial: &mut Trial) -> Result<()> {
     for terms in 1..=8 {
         for len in [1, 7, 256, 1028, 1030] {
             for clamp in [None, Some(0.75)] {
@@ -72,7 +71,7 @@ fn states_are_combined_to_the_bit<D: Device>(trial: &mut Trial<D>) -> Result<()>
     Ok(())
 }
 
-fn buffers_of_both_precisions_mix<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn buffers_of_both_precisions_mix(trial: &mut Trial) -> Result<()> {
     for terms in [1, 2, 5, 8] {
         for len in [31, 64] {
             // None, the output alone, the inputs alone, every other one, the last input and the output.
@@ -84,14 +83,14 @@ fn buffers_of_both_precisions_mix<D: Device>(trial: &mut Trial<D>) -> Result<()>
     Ok(())
 }
 
-fn a_product_of_minus_zero_becomes_zero<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn a_product_of_minus_zero_becomes_zero(trial: &mut Trial) -> Result<()> {
     for singles in [ALL, 0] {
         Case { len: 4, coefficients: vec![-1.0], clamp: None, singles }.check(trial)?;
     }
     Ok(())
 }
 
-fn the_clamp_passes_nan_and_stops_infinities<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn the_clamp_passes_nan_and_stops_infinities(trial: &mut Trial) -> Result<()> {
     let x = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.5];
     trial.each(&x, |kernels, _| {
         let mut out = kernels.alloc_f32(4)?;
@@ -102,7 +101,7 @@ fn the_clamp_passes_nan_and_stops_infinities<D: Device>(trial: &mut Trial<D>) ->
     })
 }
 
-fn nothing_is_combined_without_elements<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn nothing_is_combined_without_elements(trial: &mut Trial) -> Result<()> {
     trial.each(&"no elements", |kernels, _| {
         let op = Combine { len: 0, coefficients: &[1.0], clamp: None };
         kernels.combine(&op, &[&kernels.upload_f32(&[])?], &mut kernels.alloc_f32(0)?)

@@ -4,7 +4,6 @@ use super::trial::{Body, Trial, host};
 use super::values::half_values;
 use crate::backend::Backend;
 use crate::cuda::Half;
-use crate::cuda::device::Device;
 use crate::error::Result;
 use crate::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox, ToBytes};
 use half::{bf16, f16};
@@ -28,13 +27,13 @@ impl Body for Case {
 /// A size of a video, and where in it a box starts.
 type Corner = ([usize; 3], [usize; 3]);
 
-fn check<D: Device>(trial: &mut Trial<D>, extent: [usize; 3], channels: usize, from: Corner, to: Corner) -> Result<()> {
+fn check(trial: &mut Trial, extent: [usize; 3], channels: usize, from: Corner, to: Corner) -> Result<()> {
     let at = |(size, origin)| BoxAt { size, origin };
     let case = Case(CopyBox { extent, channels, from: at(from), to: at(to) });
     trial.exactly_the_cpu(&case)
 }
 
-fn copy_box_moves_vectors<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn copy_box_moves_vectors(trial: &mut Trial) -> Result<()> {
     for channels in [8, 144, 1152] {
         check(trial, [2, 3, 2], channels, ([3, 4, 5], [1, 1, 3]), ([2, 5, 3], [0, 2, 1]))?;
     }
@@ -43,7 +42,7 @@ fn copy_box_moves_vectors<D: Device>(trial: &mut Trial<D>) -> Result<()> {
     check(trial, [1; 3], 4096, ([2, 1, 1], [1, 0, 0]), ([1; 3], [0; 3]))
 }
 
-fn copy_box_moves_single_elements<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn copy_box_moves_single_elements(trial: &mut Trial) -> Result<()> {
     for channels in [1, 7, 1153] {
         check(trial, [2, 3, 2], channels, ([3, 4, 5], [1, 1, 3]), ([2, 5, 3], [0, 2, 1]))?;
     }
@@ -55,7 +54,7 @@ fn copy_box_moves_single_elements<D: Device>(trial: &mut Trial<D>) -> Result<()>
     check(trial, [1, 5, 6], 4, ([2, 7, 8], [1, 2, 2]), ([1, 5, 11], [0, 0, 4]))
 }
 
-fn an_empty_box_changes_nothing<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn an_empty_box_changes_nothing(trial: &mut Trial) -> Result<()> {
     check(trial, [0, 3, 2], 8, ([1, 3, 2], [0; 3]), ([1, 3, 2], [0; 3]))
 }
 
@@ -74,8 +73,8 @@ impl Body for Blend {
     }
 }
 
-fn blend<D: Device>(
-    trial: &mut Trial<D>,
+fn blend(
+    trial: &mut Trial,
     neighbour: [usize; 3],
     tile: [usize; 3],
     channels: usize,
@@ -86,7 +85,7 @@ fn blend<D: Device>(
     trial.against_the_cpu(&case)
 }
 
-fn blend_box_fades_rows_and_columns<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn blend_box_fades_rows_and_columns(trial: &mut Trial) -> Result<()> {
     for axis in [BlendAxis::Rows, BlendAxis::Columns] {
         // Vectors that cross pixels, and that do not.
         blend(trial, [2, 16, 16], [2, 16, 16], 3, axis, 8)?;
@@ -133,7 +132,7 @@ fn all_values(half: Half) -> Vec<f32> {
     (0..=u16::MAX).map(value).collect()
 }
 
-fn to_bytes_gives_the_bytes_of_the_cpu<D: Device>(trial: &mut Trial<D>) -> Result<()> {
+fn to_bytes_gives_the_bytes_of_the_cpu(trial: &mut Trial) -> Result<()> {
     let whole = Bytes { ops: vec![ToBytes { offset: 0, len: 1 << 16 }], x: all_values };
     trial.exactly_the_cpu(&whole)?;
     // By vectors and ragged, by the length and by the offset; each leaves its bytes where the one before had them.

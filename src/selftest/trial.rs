@@ -26,7 +26,7 @@ pub(super) trait Body: Debug {
 }
 
 /// The kernels of a device under test.
-pub(super) type Kernels<D> = Cuda<Profiled<D>>;
+pub(super) type Kernels = Cuda;
 
 /// How a result is compared with that of the CPU.
 #[derive(Clone, Copy)]
@@ -67,11 +67,11 @@ pub fn merge(all: &mut Findings, more: Findings) {
 }
 
 /// Devices under test.
-pub struct Trial<D: Device> {
-    devices: Vec<(Kernels<D>, Half)>,
+pub struct Trial {
+    devices: Vec<(Kernels, Half)>,
     recorder: Recorder,
     /// Where each case runs first in a quick trial, to see whether it launches what has been tried enough.
-    scout: Option<Box<Trial<Dry>>>,
+    scout: Option<Box<Trial>>,
     /// Whether results mean anything.
     compares: bool,
     /// Whether there is time for millions of cases.
@@ -79,15 +79,15 @@ pub struct Trial<D: Device> {
     findings: Findings,
 }
 
-impl<D: Device> Trial<D> {
+impl Trial {
     /// Of one device, in both types.
-    pub fn new(device: &Arc<D>) -> Self {
-        Self { thorough: true, ..Self::of(std::slice::from_ref(device)) }
+    pub fn new(device: Arc<dyn Device>) -> Self {
+        Self { thorough: true, ..Self::of(&[device]) }
     }
 
-    fn of(devices: &[Arc<D>]) -> Self {
+    fn of(devices: &[Arc<dyn Device>]) -> Self {
         let recorder = Recorder::default();
-        let kernels = |half: Half, device: &Arc<D>| {
+        let kernels = |half: Half, device: &Arc<dyn Device>| {
             (Cuda::new(Arc::new(Profiled::new(device.clone(), recorder.clone())), half), half)
         };
         let devices = HALVES.iter().flat_map(|&half| devices.iter().map(move |device| kernels(half, device))).collect();
@@ -150,7 +150,7 @@ impl<D: Device> Trial<D> {
     }
 
     /// A case that knows by itself what is right.
-    pub(super) fn each(&mut self, case: &dyn Debug, run: impl Fn(&Kernels<D>, Half) -> Result<()>) -> Result<()> {
+    pub(super) fn each(&mut self, case: &dyn Debug, run: impl Fn(&Kernels, Half) -> Result<()>) -> Result<()> {
         self.on_each(case, |kernels, half| run(kernels, half).map(|()| Ok(0.0)))
     }
 
@@ -159,7 +159,7 @@ impl<D: Device> Trial<D> {
     /// # Errors
     /// [`Error::Device`] if the device does not answer any more, so that what follows would say nothing; [`Error::Failed`]
     /// for what failed before any kernel was launched; [`Error::OutOfMemory`].
-    fn on_each(&mut self, case: &dyn Debug, mut run: impl FnMut(&Kernels<D>, Half) -> Result<Verdict>) -> Result<()> {
+    fn on_each(&mut self, case: &dyn Debug, mut run: impl FnMut(&Kernels, Half) -> Result<Verdict>) -> Result<()> {
         let mut counted = BTreeSet::new();
         for (kernels, half) in &self.devices {
             let verdict = match run(kernels, *half) {
@@ -196,15 +196,13 @@ impl<D: Device> Trial<D> {
     }
 }
 
-impl Trial<Emulated> {
+impl Trial {
     /// Of the emulator, once for each order of a block's threads: [`Emulated::new`] says what a seed means.
     pub fn emulated(seeds: &[u64]) -> Self {
-        let devices: Vec<_> = seeds.iter().map(|&seed| Arc::new(Emulated::new(seed))).collect();
-        Self::of(&devices)
+        let emulated = |&seed: &u64| -> Arc<dyn Device> { Arc::new(Emulated::new(seed)) };
+        Self::of(&seeds.iter().map(emulated).collect::<Vec<_>>())
     }
-}
 
-impl Trial<Dry> {
     /// Of no device: it finds what is launched, and that no launch is beyond what every GPU takes.
     pub fn dry() -> Self {
         Self { compares: false, ..Self::of(&[Arc::new(Dry::new())]) }

@@ -73,26 +73,26 @@ fn writes_have_read_their_source(driver: &Driver) {
     for size in [0, 1, 13, 1000, 300_000, 1, 40 << 20].into_iter().chain([5000; 300]).chain([LEN]) {
         let end = LEN.min(start + size);
         let mut host = expected[start..end].to_vec();
-        driver.write(&mut memory, start, &host).unwrap();
+        driver.write(&mut *memory, start, &host).unwrap();
         host.fill(0xEE);
         start = end;
     }
     let mut found = vec![0; LEN];
-    driver.read(&memory, 0, &mut found).unwrap();
+    driver.read(&*memory, 0, &mut found).unwrap();
     assert!(found == expected);
 }
 
 fn copies_ahead_come_after_earlier_writes(driver: &Driver) {
     let mut memory = driver.alloc(LEN).unwrap();
-    driver.write(&mut memory, 0, &[1; 100]).unwrap();
+    driver.write(&mut *memory, 0, &[1; 100]).unwrap();
     driver.begin_ahead().unwrap();
     let expected = bytes(LEN);
     let mut host = expected.clone();
-    driver.write_ahead(&mut memory, 0, &host).unwrap();
+    driver.write_ahead(&mut *memory, 0, &host).unwrap();
     host.fill(0xEE);
     driver.join_ahead().unwrap();
     let mut found = vec![0; LEN];
-    driver.read(&memory, 0, &mut found).unwrap();
+    driver.read(&*memory, 0, &mut found).unwrap();
     assert!(found == expected);
 }
 

@@ -3,7 +3,7 @@
 use osp::Error;
 use osp::backend::{Backend, DeviceBuffer};
 use osp::checkpoint::PartConfig;
-use osp::cuda::device::{Device, Dry, Event, Launch, Memory};
+use osp::cuda::device::{Device, Dry, Event, Launch};
 use osp::cuda::{CONTRACTS, Cuda, Half};
 use osp::memory::Savings;
 use osp::model::latte::{Latte, LatteConfig, Shape};
@@ -102,8 +102,8 @@ fn memory_is_counted_and_its_bounds_are_kept() {
     );
 
     let mut host = [1; 4];
-    dry.write(&mut second, 496, &host).unwrap();
-    dry.read(&second, 496, &mut host).unwrap();
+    dry.write(&mut *second, 496, &host).unwrap();
+    dry.read(&*second, 496, &mut host).unwrap();
     assert_eq!(host, [0; 4]);
 }
 
@@ -112,7 +112,7 @@ fn memory_is_counted_and_its_bounds_are_kept() {
 fn reading_beyond_a_buffer_is_a_bug() {
     let dry = Dry::new();
     let memory = dry.alloc(4).unwrap();
-    let _ = dry.read(&memory, 1, &mut [0; 4]);
+    let _ = dry.read(&*memory, 1, &mut [0; 4]);
 }
 
 /// The config of a published checkpoint, and its shapes.

@@ -2,7 +2,7 @@
 //! can be left out.
 
 use half::f16;
-use osp::cuda::device::{Device, Emulated, Event, Launch, Memory};
+use osp::cuda::device::{Device, Emulated, Event, Launch};
 use osp::cuda::params::{Address, Field, Fields};
 use osp::memory::arena::Arena;
 use osp::memory::plan::Plan;
@@ -33,18 +33,11 @@ fn run(kernel: &str, faulty: bool, seed: u64, x: &[u8], outputs: usize, blocks: 
     run_on(&Emulated::new(seed), kernel, faulty, x, outputs, blocks)
 }
 
-fn run_on<D: Device>(
-    device: &D,
-    kernel: &str,
-    faulty: bool,
-    x: &[u8],
-    outputs: usize,
-    blocks: u32,
-) -> Result<Vec<f32>> {
+fn run_on(device: &dyn Device, kernel: &str, faulty: bool, x: &[u8], outputs: usize, blocks: u32) -> Result<Vec<f32>> {
     // SAFETY: the function does nothing.
     unsafe { osp_kernels_faults() };
     let mut input = device.alloc(x.len())?;
-    device.write(&mut input, 0, x)?;
+    device.write(&mut *input, 0, x)?;
     let out = device.alloc(4 * outputs)?;
     let params = FaultParams { x: input.address(), out: out.address(), count: outputs as i32, faulty: faulty.into() };
     let mut bytes = Vec::new();
@@ -64,7 +57,7 @@ fn run_on<D: Device>(
     };
     device.launch(&launch)?;
     let mut found = vec![0; 4 * outputs];
-    device.read(&out, 0, &mut found)?;
+    device.read(&*out, 0, &mut found)?;
     Ok(found.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect())
 }
 

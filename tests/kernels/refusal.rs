@@ -10,7 +10,7 @@ use osp::ops::groupnorm::{GroupNorm, Statistics};
 use osp::weights::Tensor;
 use std::sync::Arc;
 
-fn kernels() -> Cuda<Dry> {
+fn kernels() -> Cuda {
     Cuda::new(Arc::new(Dry::new()), Half::F16)
 }
 

@@ -1,7 +1,7 @@
 //! Every check of `osp selftest`, on the emulator under three orders of threads.
 
 use super::contract;
-use osp::cuda::device::{Device, Dry, Emulated};
+use osp::cuda::device::Dry;
 use osp::selftest::{FACTS, Finding, STEMS, Trial, checks};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 fn on_the_emulator(stem: &str, name: &str) {
     // Plain, shuffled, and with single warps ahead.
     let mut trial = Trial::emulated(&[0, 1, 2]);
-    let checks = checks::<Emulated>(stem).expect("a stem of the list");
+    let checks = checks(stem).expect("a stem of the list");
     let check = checks.iter().find(|check| check.name == name).expect("a check of the stem");
     check.run(&mut trial).unwrap();
     let failure = |(kernel, finding): (&String, &Finding)| Some(format!("{kernel}: {}", finding.failure.as_ref()?));
@@ -119,19 +119,19 @@ tests! {
 fn each_check_is_a_test_of_its_own() {
     let mut stems = [&STEMS[..], &[FACTS]].concat();
     stems.sort();
-    let names = |stem: &&str| checks::<Dry>(stem).expect("a stem of the list").iter().map(|check| check.name).collect();
+    let names = |stem: &&str| checks(stem).expect("a stem of the list").iter().map(|check| check.name).collect();
     let listed: Vec<Vec<&str>> = stems.iter().map(names).collect();
     let listed: Vec<(&str, &[&str])> = stems.iter().copied().zip(listed.iter().map(Vec::as_slice)).collect();
     assert_eq!(TESTED, listed);
-    assert!(checks::<Dry>("gemm2").is_none());
+    assert!(checks("gemm2").is_none());
 }
 
 /// Kernels that the checks of all stems launch.
-fn launched<D: Device>(trial: impl Fn() -> Trial<D>) -> BTreeSet<String> {
+fn launched(trial: impl Fn() -> Trial) -> BTreeSet<String> {
     let mut launched = BTreeSet::new();
     for stem in STEMS.into_iter().chain([FACTS]) {
         let mut trial = trial();
-        for check in checks::<D>(stem).expect("a stem of the list") {
+        for check in checks(stem).expect("a stem of the list") {
             check.run(&mut trial).unwrap();
         }
         for (kernel, finding) in trial.findings() {
@@ -145,8 +145,8 @@ fn launched<D: Device>(trial: impl Fn() -> Trial<D>) -> BTreeSet<String> {
 #[test]
 fn a_device_that_computes_nothing_passes_nothing() {
     for stem in STEMS.into_iter().chain([FACTS]) {
-        let mut trial = Trial::new(&Arc::new(Dry::new())).quick();
-        for check in checks::<Dry>(stem).expect("a stem of the list") {
+        let mut trial = Trial::new(Arc::new(Dry::new())).quick();
+        for check in checks(stem).expect("a stem of the list") {
             check.run(&mut trial).unwrap();
         }
         for (kernel, finding) in trial.findings() {

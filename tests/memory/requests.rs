@@ -1,6 +1,6 @@
 use super::run;
 use osp::checkpoint::{Checkpoint, Need, WeightSource};
-use osp::cuda::device::{Device, Dry, Emulated, Event, Memory};
+use osp::cuda::device::{Device, Dry, Emulated, Event};
 use osp::cuda::{Cuda, Half};
 use osp::memory::Savings;
 use osp::memory::arena::Arena;
@@ -16,10 +16,10 @@ use std::sync::Arc;
 const HALVES: [Half; 2] = [Half::Bf16, Half::F16];
 
 /// A device that takes every buffer by itself.
-struct Loose<D>(Arc<D>, Savings);
+struct Loose(Arc<dyn Device>, Savings);
 
-impl<D: Device> Devices for Loose<D> {
-    type Backend = Cuda<D>;
+impl Devices for Loose {
+    type Backend = Cuda;
 
     fn name(&self, _: Stage) -> String {
         self.0.name()
@@ -29,7 +29,7 @@ impl<D: Device> Devices for Loose<D> {
         Ok(StagePlan { savings: self.1, rehearsed: None })
     }
 
-    fn open(&self, stage: Stage, _: &StagePlan) -> Result<Cuda<D>> {
+    fn open(&self, stage: Stage, _: &StagePlan) -> Result<Cuda> {
         Ok(Cuda::new(self.0.clone(), HALVES[usize::from(stage != Stage::Text)]))
     }
 }
@@ -159,7 +159,7 @@ fn the_emulator_samples_the_same_bits_in_an_arena() {
 }
 
 /// An arena for a plan of two buffers that live together, the second of which starts at `offset`.
-fn arena(offset: u64) -> Arena<Emulated> {
+fn arena(offset: u64) -> Arena {
     let alloc = |address| Event::Alloc { address, bytes: 300, weight: false };
     let mut plan = Plan::of(&[alloc(256), alloc(1024)]);
     assert_eq!((plan.bytes, plan.buffers[1].offset), (1024, 512));
@@ -171,13 +171,13 @@ fn arena(offset: u64) -> Arena<Emulated> {
 fn pieces_of_an_arena_are_poisoned_each_time() {
     let arena = arena(512);
     let mut first = arena.alloc(300).unwrap();
-    arena.write(&mut first, 0, &[1; 300]).unwrap();
+    arena.write(&mut *first, 0, &[1; 300]).unwrap();
     let second = arena.alloc(300).unwrap();
     assert_eq!(second.address() - first.address(), 512);
     let mut host = [0; 300];
-    arena.read(&second, 0, &mut host).unwrap();
+    arena.read(&*second, 0, &mut host).unwrap();
     assert_eq!(host, [0xCB; 300]);
-    arena.read(&first, 0, &mut host).unwrap();
+    arena.read(&*first, 0, &mut host).unwrap();
     assert_eq!((host, arena.allocations()), ([1; 300], 2));
 }
 
@@ -206,7 +206,7 @@ fn a_plan_that_overlaps_is_a_bug() {
 fn a_copy_beyond_a_piece_is_a_bug() {
     let arena = arena(512);
     let mut first = arena.alloc(300).unwrap();
-    let _ = arena.write(&mut first, 299, &[0; 2]);
+    let _ = arena.write(&mut *first, 299, &[0; 2]);
 }
 
 /// A limit in bytes that the plan of every stage keeps, or the error.
@@ -235,7 +235,7 @@ fn a_limit_is_kept_or_refused_before_any_work() {
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// The arenas in GiB of text encoder, transformer and VAE decoder, with what is saved; prints a line for each.
-fn arenas(devices: &Planned<Dry>, frames: usize) -> [(f64, Savings); 3] {
+fn arenas(devices: &Planned, frames: usize) -> [(f64, Savings); 3] {
     let checkpoint = preset::open("v1.1.0", Some(frames)).unwrap();
     let requests = [request(frames, [512, 512], Kind::Pndm, 150, 7.5)];
     let plans = osp::pipeline::plan(devices, &checkpoint, &requests, &[Captions::counted(120, 7.5)]).unwrap();

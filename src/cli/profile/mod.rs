@@ -9,11 +9,11 @@ use super::interrupt;
 use super::output::{check_file, write_file};
 use osp::backend::Backend;
 use osp::checkpoint::Checkpoint;
-use osp::cuda::device::{Device, Dry};
+use osp::cuda::device::Dry;
 use osp::model::vae::tiling::Tiling;
 use osp::pipeline::{Observer, Stage};
 use osp::profile::gpus::Gpu;
-use osp::profile::{Counted, Measure, Profiled, Profiler, Recorder, window};
+use osp::profile::{Counted, Measure, Profiler, Recorder, window};
 use osp::{Error, Result};
 use report::{Memory, Report, StageReport, Times};
 use std::path::PathBuf;
@@ -173,14 +173,14 @@ fn execute(chosen: Chosen, job: &Job<'_>, gpu: Option<&'static Gpu>, console: &C
             Ok(job.report(device, Times::Cpu, None, stages))
         }
         Chosen::Emulated(kernels) => {
-            let kernels = kernels.behind(|device| Profiled::new(device, recorder.clone()));
+            let kernels = kernels.profiled(&recorder);
             let profiler = profiler(&recorder, Measure::Counts, console);
             let stages = job.stages(&profiler, backends(&[kernels.text(), kernels.video()]))?;
             Ok(job.report(device, Times::None, gpu, stages))
         }
-        Chosen::Gpu(kernels) => {
-            let gpu = gpu.or_else(|| Gpu::of_driver(kernels.text().device().card()));
-            let kernels = kernels.behind(|device| Profiled::new(device, recorder.clone()));
+        Chosen::Gpu { kernels, card } => {
+            let gpu = gpu.or_else(|| Gpu::of_driver(&card));
+            let kernels = kernels.profiled(&recorder);
             let backends = [kernels.text(), kernels.video()];
             let synchronize = || backends[0].device().synchronize();
             let stages =
@@ -199,8 +199,7 @@ fn backends<B>([text, video]: &[B; 2]) -> [&B; 3] {
 fn dry(args: &Args, job: &Job<'_>, gpu: Option<&'static Gpu>, console: &Console) -> Result<Report> {
     let recorder = Recorder::default();
     let devices = [(); 3].map(|()| Arc::new(Dry::new()));
-    let kernels: [Kernels<_>; 3] =
-        devices.each_ref().map(|dry| args.device.kernels(Profiled::new(dry.clone(), recorder.clone())));
+    let kernels: [Kernels; 3] = devices.each_ref().map(|dry| args.device.kernels(dry.clone()).profiled(&recorder));
     let [text, denoise, decode] = &kernels;
     let profiler = Profiler { recorder: &recorder, measure: Measure::Counts, observer: &Silent(console) };
     let backends = [text.text(), denoise.video(), decode.video()];

@@ -183,7 +183,7 @@ fn here(args: &Args, first: usize, console: &Console) -> Result<()> {
             let hint = "--device emulated tests the kernels on the CPU";
             let driver = Arc::new(Driver::open().map_err(|error| instead(error, hint))?);
             console.json_result(&Event::Device(driver.name()))?;
-            tell_all(args, first, || Trial::new(&driver), console)
+            tell_all(args, first, || Trial::new(driver.clone()), console)
         }
         Where::Emulated => {
             let seeds: &[u64] = if args.quick { &[1] } else { &[0, 1, 2] };
@@ -193,7 +193,7 @@ fn here(args: &Args, first: usize, console: &Console) -> Result<()> {
     }
 }
 
-fn tell_all<D: Device>(args: &Args, first: usize, trial: impl Fn() -> Trial<D>, console: &Console) -> Result<()> {
+fn tell_all(args: &Args, first: usize, trial: impl Fn() -> Trial, console: &Console) -> Result<()> {
     args.stems.iter().try_for_each(|stem| {
         let trial = if args.quick { trial().quick() } else { trial() };
         tell(stem, first, trial, console)
@@ -201,8 +201,8 @@ fn tell_all<D: Device>(args: &Args, first: usize, trial: impl Fn() -> Trial<D>, 
 }
 
 /// Runs a file's checks, each event on a line of its own.
-fn tell<D: Device>(stem: &str, first: usize, mut trial: Trial<D>, console: &Console) -> Result<()> {
-    let checks = checks::<D>(stem).expect("the command line takes no others");
+fn tell(stem: &str, first: usize, mut trial: Trial, console: &Console) -> Result<()> {
+    let checks = checks(stem).expect("the command line takes no others");
     for (number, check) in checks.iter().enumerate().skip(first) {
         console.json_result(&Event::Begin { number, check: check.name.to_owned() })?;
         let outcome = check.run(&mut trial);

@@ -8,6 +8,7 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use kernels::Kernels;
 use pinned::Ring;
 use std::ffi::c_void;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub struct Driver {
     kernels: Kernels,
     card: String,
     /// What is written to where caches must hold nothing else.
-    swept: Mutex<Option<DeviceMemory>>,
+    swept: Mutex<Option<Box<dyn Memory>>>,
 }
 
 // SAFETY: handles of the driver may be used from any thread to which the context is bound, which every call sees to.
@@ -40,9 +41,15 @@ unsafe impl Send for Driver {}
 // SAFETY: as above.
 unsafe impl Sync for Driver {}
 
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("card", &self.card).finish_non_exhaustive()
+    }
+}
+
 /// Memory of the GPU, given back to the stream's pool when dropped.
 #[derive(Debug)]
-pub struct DeviceMemory {
+struct DeviceMemory {
     address: sys::CUdeviceptr,
     len: usize,
     stream: Arc<CudaStream>,
@@ -230,8 +237,6 @@ fn pool_that_keeps_freed_memory(context: &CudaContext) -> Result<sys::CUmemoryPo
 }
 
 impl Device for Driver {
-    type Memory = DeviceMemory;
-
     /// The card, and which kernels are not the program's own: what they compute may differ, and so may its time.
     fn name(&self) -> String {
         match &self.kernels.replaced[..] {
@@ -240,13 +245,13 @@ impl Device for Driver {
         }
     }
 
-    fn alloc(&self, bytes: usize) -> Result<DeviceMemory> {
+    fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         self.bind()?;
         // SAFETY: the stream lives as long as the memory, which is used on it alone. Nothing has no address.
         let allocate = || unsafe { result::malloc_async(self.stream.cu_stream(), bytes.max(1)) };
         // What was freed may lie in pieces that are too short.
         match or_after(allocate, || self.trim()) {
-            Ok(address) => Ok(DeviceMemory { address, len: bytes, stream: self.stream.clone() }),
+            Ok(address) => Ok(Box::new(DeviceMemory { address, len: bytes, stream: self.stream.clone() })),
             Err(error) if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Err(Error::OutOfMemory {
                 stage: "GPU".into(),
                 needed: bytes as u64,
@@ -257,29 +262,29 @@ impl Device for Driver {
         }
     }
 
-    fn write(&self, memory: &mut DeviceMemory, offset: usize, host: &[u8]) -> Result<()> {
-        assert!(offset + host.len() <= memory.len, "the copy lies in the buffer");
-        self.writes.send(memory.address + offset as u64, host)
+    fn write(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
+        assert!(offset + host.len() <= memory.len(), "the copy lies in the buffer");
+        self.writes.send(memory.address() + offset as u64, host)
     }
 
     fn begin_ahead(&self) -> Result<()> {
         self.ahead.begin(&self.stream)
     }
 
-    fn write_ahead(&self, memory: &mut DeviceMemory, offset: usize, host: &[u8]) -> Result<()> {
-        assert!(offset + host.len() <= memory.len, "the copy lies in the buffer");
-        self.ahead.write(memory.address + offset as u64, host)
+    fn write_ahead(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
+        assert!(offset + host.len() <= memory.len(), "the copy lies in the buffer");
+        self.ahead.write(memory.address() + offset as u64, host)
     }
 
     fn join_ahead(&self) -> Result<()> {
         self.ahead.join(&self.stream)
     }
 
-    fn read(&self, memory: &DeviceMemory, offset: usize, host: &mut [u8]) -> Result<()> {
-        assert!(offset + host.len() <= memory.len, "the copy lies in the buffer");
+    fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()> {
+        assert!(offset + host.len() <= memory.len(), "the copy lies in the buffer");
         self.bind()?;
         // SAFETY: the bounds were checked; `host` is not touched before the stream is done.
-        unsafe { result::memcpy_dtoh_async(host, memory.address + offset as u64, self.stream.cu_stream()) }
+        unsafe { result::memcpy_dtoh_async(host, memory.address() + offset as u64, self.stream.cu_stream()) }
             .map_err(|error| device_error("copy from the GPU", error))?;
         self.synchronize()
     }
@@ -329,7 +334,7 @@ impl Device for Driver {
         };
         self.bind()?;
         // SAFETY: the memory is this long, and used on this stream alone.
-        unsafe { result::memset_d8_async(memory.address, 0, memory.len, self.stream.cu_stream()) }
+        unsafe { result::memset_d8_async(memory.address(), 0, memory.len(), self.stream.cu_stream()) }
             .map_err(|error| device_error("clearing the caches", error))
     }
 

@@ -156,7 +156,7 @@ impl Dry {
     }
 
     /// New memory.
-    fn give(&self, bytes: usize, weight: bool) -> Result<DryMemory> {
+    fn give(&self, bytes: usize, weight: bool) -> Result<Box<dyn Memory>> {
         let mut state = self.state();
         let (needed, free) = (bytes as u64, self.total - state.live_bytes);
         if needed > free {
@@ -169,7 +169,7 @@ impl Dry {
         state.live_bytes += needed;
         state.peak_bytes = state.peak_bytes.max(state.live_bytes);
         state.log.push(Event::Alloc { address, bytes, weight });
-        Ok(DryMemory { address, len: bytes, state: self.state.clone() })
+        Ok(Box::new(DryMemory { address, len: bytes, state: self.state.clone() }))
     }
 
     /// The kernel of a launch.
@@ -224,7 +224,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 /// A range of addresses with nothing behind it.
 #[derive(Debug)]
-pub struct DryMemory {
+struct DryMemory {
     address: u64,
     len: usize,
     state: Arc<Mutex<State>>,
@@ -250,29 +250,27 @@ impl Drop for DryMemory {
 }
 
 impl Device for Dry {
-    type Memory = DryMemory;
-
     fn name(&self) -> String {
         "dry run".into()
     }
 
-    fn alloc(&self, bytes: usize) -> Result<DryMemory> {
+    fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         self.give(bytes, false)
     }
 
-    fn alloc_weight(&self, bytes: usize) -> Result<DryMemory> {
+    fn alloc_weight(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         self.give(bytes, true)
     }
 
-    fn write(&self, memory: &mut DryMemory, offset: usize, host: &[u8]) -> Result<()> {
-        assert!(offset + host.len() <= memory.len, "the copy lies in the buffer");
-        self.state().touch(memory.address, COPY);
+    fn write(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
+        assert!(offset + host.len() <= memory.len(), "the copy lies in the buffer");
+        self.state().touch(memory.address(), COPY);
         Ok(())
     }
 
     /// Zeros.
-    fn read(&self, memory: &DryMemory, offset: usize, host: &mut [u8]) -> Result<()> {
-        assert!(offset + host.len() <= memory.len, "the copy lies in the buffer");
+    fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()> {
+        assert!(offset + host.len() <= memory.len(), "the copy lies in the buffer");
         host.fill(0);
         Ok(())
     }

@@ -10,6 +10,7 @@ use super::{Device, Launch, Memory, MemoryInfo};
 use crate::cuda::params::Addresses;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ops::Range;
@@ -200,7 +201,7 @@ struct Line([u8; 256]);
 
 /// A buffer of the emulator.
 #[derive(Debug)]
-pub struct HostMemory {
+struct HostMemory {
     lines: Vec<Line>,
     len: usize,
     /// Whether it is handed out in pieces.
@@ -208,7 +209,20 @@ pub struct HostMemory {
     buffers: Arc<Mutex<Buffers>>,
 }
 
+/// What memory of another device is met with.
+const FOREIGN: &str = "a device takes the memory that it gave";
+
 impl HostMemory {
+    fn of(memory: &dyn Memory) -> &Self {
+        let memory: &dyn Any = memory;
+        memory.downcast_ref().expect(FOREIGN)
+    }
+
+    fn of_mut(memory: &mut dyn Memory) -> &mut Self {
+        let memory: &mut dyn Any = memory;
+        memory.downcast_mut().expect(FOREIGN)
+    }
+
     fn bytes(&self) -> &[u8] {
         &bytemuck::cast_slice(&self.lines)[..self.len]
     }
@@ -242,33 +256,32 @@ impl Drop for HostMemory {
 }
 
 impl Device for Emulated {
-    type Memory = HostMemory;
-
     fn name(&self) -> String {
         format!("emulated GPU ({} threads)", rayon::current_num_threads())
     }
 
-    fn alloc(&self, bytes: usize) -> Result<HostMemory> {
+    fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         // An address of its own even if it holds nothing.
         let lines = vec![Line([POISON; 256]); bytes.div_ceil(size_of::<Line>()).max(1)];
         let memory = HostMemory { lines, len: bytes, in_pieces: false, buffers: self.buffers.clone() };
         let mut buffers = lock(&self.buffers);
         buffers.regions.insert(memory.address() as usize, bytes);
         buffers.bytes += bytes;
-        Ok(memory)
+        Ok(Box::new(memory))
     }
 
-    fn write(&self, memory: &mut HostMemory, offset: usize, host: &[u8]) -> Result<()> {
-        memory.bytes_mut()[offset..offset + host.len()].copy_from_slice(host);
+    fn write(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
+        HostMemory::of_mut(memory).bytes_mut()[offset..offset + host.len()].copy_from_slice(host);
         Ok(())
     }
 
-    fn read(&self, memory: &HostMemory, offset: usize, host: &mut [u8]) -> Result<()> {
-        host.copy_from_slice(&memory.bytes()[offset..offset + host.len()]);
+    fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()> {
+        host.copy_from_slice(&HostMemory::of(memory).bytes()[offset..offset + host.len()]);
         Ok(())
     }
 
-    fn hand_out(&self, memory: &mut HostMemory, range: Range<usize>) {
+    fn hand_out(&self, memory: &mut dyn Memory, range: Range<usize>) {
+        let memory = HostMemory::of_mut(memory);
         memory.bytes_mut()[range.clone()].fill(POISON);
         let start = memory.address() as usize;
         let mut buffers = lock(&self.buffers);
@@ -278,7 +291,7 @@ impl Device for Emulated {
         buffers.regions.insert(start + range.start, range.len());
     }
 
-    fn take_back(&self, memory: &HostMemory, range: Range<usize>) {
+    fn take_back(&self, memory: &dyn Memory, range: Range<usize>) {
         lock(&self.buffers).regions.remove(&(memory.address() as usize + range.start));
     }
 

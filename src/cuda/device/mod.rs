@@ -13,11 +13,13 @@ pub use emulated::Emulated;
 
 use super::params::Fields;
 use crate::error::Result;
+use std::any::Any;
+use std::fmt::Debug;
 use std::ops::Range;
 use std::time::Duration;
 
 /// Memory on a device; freed when dropped.
-pub trait Memory {
+pub trait Memory: Any + Debug + Send {
     /// Bytes.
     fn len(&self) -> usize;
 
@@ -61,10 +63,9 @@ pub struct MemoryInfo {
 }
 
 /// A device that kernels run on.
-pub trait Device {
-    /// Its memory.
-    type Memory: Memory;
-
+///
+/// It takes the memory that it gave, and no other device's.
+pub trait Device: Debug + Send + Sync {
     /// What this is, for messages and records.
     fn name(&self) -> String;
 
@@ -72,13 +73,13 @@ pub trait Device {
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`].
-    fn alloc(&self, bytes: usize) -> Result<Self::Memory>;
+    fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>>;
 
     /// The same for a parameter, for whoever tells parameters from activations.
     ///
     /// # Errors
     /// As for [`Self::alloc`].
-    fn alloc_weight(&self, bytes: usize) -> Result<Self::Memory> {
+    fn alloc_weight(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         self.alloc(bytes)
     }
 
@@ -86,17 +87,17 @@ pub trait Device {
     ///
     /// From the first range on, kernels have no business with what of the buffer is not handed out. A device that can tell
     /// refuses such accesses, and makes the range unlike anything sensible, to show what reads it before it is written.
-    fn hand_out(&self, memory: &mut Self::Memory, range: Range<usize>) {
+    fn hand_out(&self, memory: &mut dyn Memory, range: Range<usize>) {
         let _ = (memory, range);
     }
 
     /// Ends what [`Self::hand_out`] began.
-    fn take_back(&self, memory: &Self::Memory, range: Range<usize>) {
+    fn take_back(&self, memory: &dyn Memory, range: Range<usize>) {
         let _ = (memory, range);
     }
 
     /// Copies `host` to `offset` and on.
-    fn write(&self, memory: &mut Self::Memory, offset: usize, host: &[u8]) -> Result<()>;
+    fn write(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()>;
 
     /// Memory that is allocated by now is written by the [`Self::write_ahead`]s that follow, as soon as what was launched
     /// before this call is done: whatever is launched between this call and those may run beside the copies.
@@ -105,7 +106,7 @@ pub trait Device {
     }
 
     /// As [`Self::write`], but kernels see the bytes from [`Self::join_ahead`] on and not before.
-    fn write_ahead(&self, memory: &mut Self::Memory, offset: usize, host: &[u8]) -> Result<()> {
+    fn write_ahead(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
         self.write(memory, offset, host)
     }
 
@@ -115,7 +116,7 @@ pub trait Device {
     }
 
     /// Copies from `offset` on into `host`, when everything launched before is done.
-    fn read(&self, memory: &Self::Memory, offset: usize, host: &mut [u8]) -> Result<()>;
+    fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()>;
 
     /// Launches a kernel.
     ///
