@@ -10,8 +10,9 @@
 // columns · patch, kept], T. Heights are whole patches, so rows of patches run on from one frame into the next.
 //
 // patch_embed, for 2×2 patches of 4 channels: there are too few products behind a store for tensor cores to matter. A
-// thread holds the 16 weights of each of 4 output channels in f32 and goes through 8 tokens with them; a token's pixels
-// are two 16-byte loads, the same for most of the warp. The ragged instance makes one output per thread, for any patch.
+// thread holds the 16 weights of each of 4 output channels in f32 and goes through 8 tokens with them, two a pass; a
+// token's pixels are two 16-byte loads, the same for most of the warp. The ragged instance makes one output per thread, for
+// any patch.
 // unpatchify: a thread moves one vector of out, 4 channels (the latents' number, 8 bytes) or one (ragged).
 //
 // Block: 256 threads. Grid: (tokens / 8 · cout / 4) / 256; ragged: tokens · cout / 256; unpatchify: vectors / 256.
@@ -30,6 +31,7 @@ constexpr int PATCH = 2;
 constexpr int LINE = 8;
 constexpr int CHANNELS = 4;
 constexpr int TOKENS = 8;
+constexpr int PASS = 2;
 
 struct PatchEmbedParams {
     const void *x;
@@ -86,20 +88,46 @@ template <typename T> __device__ __forceinline__ void patch_embed(const PatchEmb
     }
     const auto bias = load_floats<CHANNELS>(static_cast<const T *>(p.bias) + channel);
     const int end = first + TOKENS < p.tokens ? first + TOKENS : p.tokens;
-    for (int token = first; token < end; token++) {
-        auto sums = bias;
+    const T *pixels = patch_row<T>(p, first, 0, PATCH, LINE);
+    T *out = static_cast<T *>(p.out) + static_cast<std::int64_t>(first) * p.cout + channel;
+    const std::int64_t next_row = static_cast<std::int64_t>(p.columns) * LINE;
+    // Steps in place of divisions: to the next patch, and over the other rows of pixels at the end of a row of patches.
+    int column = first % p.columns;
+    for (int token = first; token < end; token += PASS) {
+        // All loads of a pass first, so that they are under way together. Behind the end, the last token comes again.
+        Vec<float, LINE> patches[PASS][PATCH];
 #pragma unroll
-        for (int row = 0; row < PATCH; row++) {
-            const auto pixels = load_floats<LINE>(patch_row<T>(p, token, row, PATCH, LINE));
+        for (int i = 0; i < PASS; i++) {
 #pragma unroll
-            for (int c = 0; c < CHANNELS; c++) {
-#pragma unroll
-                for (int k = 0; k < LINE; k++) {
-                    sums[c] += pixels[k] * weights[c][row][k];
+            for (int row = 0; row < PATCH; row++) {
+                patches[i][row] = load_floats<LINE>(pixels + row * next_row);
+            }
+            if (token + i + 1 < end) {
+                pixels += LINE;
+                if (++column == p.columns) {
+                    column = 0;
+                    pixels += (PATCH - 1) * next_row;
                 }
             }
         }
-        store_floats<T>(static_cast<T *>(p.out) + static_cast<std::int64_t>(token) * p.cout + channel, sums);
+#pragma unroll
+        for (int i = 0; i < PASS; i++) {
+            auto sums = bias;
+#pragma unroll
+            for (int row = 0; row < PATCH; row++) {
+#pragma unroll
+                for (int c = 0; c < CHANNELS; c++) {
+#pragma unroll
+                    for (int k = 0; k < LINE; k++) {
+                        sums[c] += patches[i][row][k] * weights[c][row][k];
+                    }
+                }
+            }
+            if (token + i < end) {
+                store_floats<T>(out, sums);
+                out += p.cout;
+            }
+        }
     }
 }
 
