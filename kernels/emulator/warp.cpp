@@ -18,84 +18,86 @@ namespace {
 // Fraction bits that an aligned term keeps.
 constexpr int FRACTION_BITS = 25;
 
-// mantissa · 2^exponent; for zero and subnormals the smallest exponent of the type.
+// mantissa · 2^exponent, an integer mantissa; for zero and subnormals the smallest exponent of the type.
 struct Term {
-    std::int64_t mantissa;
-    int exponent;
+    std::int32_t mantissa;
+    std::int32_t exponent;
     bool finite;
 };
 
-template <typename T> Term split(T value);
-
-template <> Term split(f16 value) {
-    const int exponent = value.bits >> 10 & 31;
-    const std::int64_t fraction = value.bits & 1023;
-    const std::int64_t mantissa = exponent == 0 ? fraction : fraction | 1024;
-    return {value.bits >> 15 ? -mantissa : mantissa, (exponent == 0 ? 1 : exponent) - 15, exponent != 31};
+// Of a number with so many bits of exponent and fraction.
+template <int EXPONENT_BITS, int BITS> Term split(std::uint32_t bits) {
+    constexpr int LARGEST = (1 << EXPONENT_BITS) - 1, BIAS = LARGEST / 2;
+    const int exponent = bits >> BITS & LARGEST;
+    const std::int32_t fraction = bits & ((1 << BITS) - 1);
+    const std::int32_t mantissa = exponent == 0 ? fraction : fraction | 1 << BITS;
+    const bool negative = (bits >> (EXPONENT_BITS + BITS) & 1) != 0;
+    return {negative ? -mantissa : mantissa, (exponent == 0 ? 1 : exponent) - BIAS, exponent != LARGEST};
 }
 
-template <> Term split(bf16 value) {
-    const int exponent = value.bits >> 7 & 255;
-    const std::int64_t fraction = value.bits & 127;
-    const std::int64_t mantissa = exponent == 0 ? fraction : fraction | 128;
-    return {value.bits >> 15 ? -mantissa : mantissa, (exponent == 0 ? 1 : exponent) - 127, exponent != 255};
-}
+Term split(f16 value) { return split<5, 10>(value.bits); }
+Term split(bf16 value) { return split<8, 7>(value.bits); }
+Term split(float value) { return split<8, 23>(std::bit_cast<std::uint32_t>(value)); }
 
-Term split_f32(float value) {
-    const auto bits = std::bit_cast<std::uint32_t>(value);
-    const int exponent = bits >> 23 & 255;
-    const std::int64_t fraction = bits & 0x7FFFFF;
-    const std::int64_t mantissa = exponent == 0 ? fraction : fraction | 0x800000;
-    return {bits >> 31 ? -mantissa : mantissa, (exponent == 0 ? 1 : exponent) - 127, exponent != 255};
-}
-
-// Shifts toward the left, or to the right with truncation toward zero.
-std::int64_t shifted(std::int64_t value, int left) {
-    if (left >= 0) {
-        return value << left;
-    }
-    const int right = -left;
-    const std::int64_t magnitude = right > 62 ? 0 : std::abs(value) >> right;
-    return value < 0 ? -magnitude : magnitude;
-}
-
-// value · 2^exponent as f32, truncated toward zero.
+// value · 2^exponent as f32, truncated toward zero; infinite beyond its range.
 float truncated(std::int64_t value, int exponent) {
-    if (value == 0) {
-        return 0.0f;
-    }
-    const auto magnitude = static_cast<std::uint64_t>(std::abs(value));
+    auto magnitude = static_cast<std::uint64_t>(std::abs(value));
     const int width = 64 - std::countl_zero(magnitude);
     // Significant bits that the result has room for: 24, fewer if it is subnormal.
-    const int lowest = std::max(exponent + width - 24, -149);
-    const double kept = std::ldexp(static_cast<double>(shifted(value, exponent - lowest)), lowest);
-    // A conversion to f32 would be undefined beyond its range.
-    return std::abs(kept) >= 0x1p128 ? (kept < 0 ? -INFINITY : INFINITY) : static_cast<float>(kept);
+    const int lowest = std::max(exponent + width - 24, -149), right = lowest - exponent;
+    magnitude = right <= 0 ? magnitude << -right : right > 63 ? 0 : magnitude >> right;
+    if (magnitude < 1u << 23) {
+        // Zero or subnormal: in units of 2^-149.
+    } else if (lowest + 150 >= 255) {
+        magnitude = 0x7F800000;
+    } else {
+        magnitude = static_cast<std::uint64_t>(lowest + 150) << 23 | (magnitude & 0x7FFFFF);
+    }
+    const std::uint32_t sign = value < 0 && magnitude != 0 ? 0x80000000u : 0;
+    return std::bit_cast<float>(static_cast<std::uint32_t>(magnitude) | sign);
+}
+
+// One operand's elements along k, taken apart once for all the products that they are in.
+template <typename T, int K> struct Line {
+    T values[K];
+    std::int32_t mantissas[K], exponents[K];
+    bool finite = true;
+
+    void take_apart() {
+        for (int k = 0; k < K; k++) {
+            const Term term = split(values[k]);
+            mantissas[k] = term.mantissa;
+            exponents[k] = term.exponent;
+            finite &= term.finite;
+        }
+    }
+};
+
+// A mantissa of so many fraction bits in units of the largest exponent's last kept bit. Its magnitude has room in 32 bits.
+template <int BITS> std::int64_t aligned(std::int32_t mantissa, int below_largest) {
+    const std::uint32_t magnitude = static_cast<std::uint32_t>(std::abs(mantissa)) << (FRACTION_BITS - BITS);
+    const auto kept = static_cast<std::int32_t>(magnitude >> std::min(below_largest, 31));
+    return mantissa < 0 ? -kept : kept;
 }
 
 // One element: c plus the products of a chunk of k.
-template <typename T, int K> float dot(const T (&a)[K], const T (&b)[K], float c) {
-    constexpr int BITS = T::FRACTION_BITS;
-    Term terms[K], sum = split_f32(c);
-    bool finite = sum.finite;
-    int largest = sum.exponent;
-    for (int k = 0; k < K; k++) {
-        const Term x = split(a[k]), y = split(b[k]);
-        finite &= x.finite && y.finite;
-        terms[k] = {x.mantissa * y.mantissa, x.exponent + y.exponent, true};
-        largest = std::max(largest, terms[k].exponent);
-    }
-    if (!finite) {
+template <typename T, int K> float dot(const Line<T, K> &a, const Line<T, K> &b, float c) {
+    const Term sum = split(c);
+    if (!a.finite || !b.finite || !sum.finite) {
         double real = c;
         for (int k = 0; k < K; k++) {
-            real += static_cast<double>(to_float(a[k])) * to_float(b[k]);
+            real += static_cast<double>(to_float(a.values[k])) * to_float(b.values[k]);
         }
         return std::isnan(real) ? std::bit_cast<float>(0x7FFFFFFFu) : static_cast<float>(real);
     }
-    // In units of 2^(largest − FRACTION_BITS).
-    std::int64_t total = shifted(sum.mantissa, sum.exponent - 23 - largest + FRACTION_BITS);
-    for (const Term &term : terms) {
-        total += shifted(term.mantissa, term.exponent - 2 * BITS - largest + FRACTION_BITS);
+    int largest = sum.exponent;
+    for (int k = 0; k < K; k++) {
+        largest = std::max(largest, a.exponents[k] + b.exponents[k]);
+    }
+    std::int64_t total = aligned<23>(sum.mantissa, largest - sum.exponent);
+    for (int k = 0; k < K; k++) {
+        const int below_largest = largest - (a.exponents[k] + b.exponents[k]);
+        total += aligned<2 * T::FRACTION_BITS>(a.mantissas[k] * b.mantissas[k], below_largest);
     }
     return truncated(total, largest - FRACTION_BITS);
 }
@@ -106,22 +108,28 @@ template <typename T> T element(const std::uint32_t *registers, int e) {
 
 // D = A·B + C for a 16×8 tile and K steps: gathers the fragments of all lanes, multiplies, hands the results out.
 template <typename T, int K> void mma(Gathering &gathering) {
-    T a[16][K], b[8][K];
+    Line<T, K> a[16], b[8];
     for (unsigned lane = 0; lane < WARP; lane++) {
         const LaneArgs &args = *gathering.lanes[lane];
         const int h = static_cast<int>(lane) / 4, t = static_cast<int>(lane) % 4;
         for (int e = 0; e < K / 2; e++) {
-            a[h + 8 * (e / 2 % 2)][2 * t + e % 2 + 8 * (e / 4)] = element<T>(args.a, e);
+            a[h + 8 * (e / 2 % 2)].values[2 * t + e % 2 + 8 * (e / 4)] = element<T>(args.a, e);
         }
         for (int e = 0; e < K / 4; e++) {
-            b[h][2 * t + e % 2 + 8 * (e / 2)] = element<T>(args.b, e);
+            b[h].values[2 * t + e % 2 + 8 * (e / 2)] = element<T>(args.b, e);
         }
+    }
+    for (auto &line : a) {
+        line.take_apart();
+    }
+    for (auto &line : b) {
+        line.take_apart();
     }
     for (unsigned lane = 0; lane < WARP; lane++) {
         LaneArgs &args = *gathering.lanes[lane];
         const int h = static_cast<int>(lane) / 4, t = static_cast<int>(lane) % 4;
         for (int i = 0; i < 4; i++) {
-            args.d[i] = dot<T, K>(a[h + 8 * (i / 2)], b[2 * t + i % 2], args.c[i]);
+            args.d[i] = dot(a[h + 8 * (i / 2)], b[2 * t + i % 2], args.c[i]);
         }
     }
 }
