@@ -32,12 +32,10 @@ fn config() -> VaeConfig {
 /// Decodes latents of `size` to bytes that nobody takes.
 fn decode<B: Backend>(backend: &B, decoder: &VaeDecoder<B::Weight>, latent: &[f32], size: [usize; 3]) {
     let latent = Clip { size, frames: &frames_of(latent, size[0]), tiling: Some(TILING), frames_at_a_time: None };
-    let mut bytes = Vec::new();
     let emit = &mut |frames: Frames<'_, B>| {
-        let len = frames.height * frames.width * frames.channels;
-        bytes.resize(len, 0);
-        (frames.skip..frames.frames)
-            .try_for_each(|frame| backend.to_bytes(&ToBytes { offset: frame * len, len }, frames.data, &mut bytes))
+        let frame = frames.height * frames.width * frames.channels;
+        let op = ToBytes { offset: frames.skip * frame, len: (frames.frames - frames.skip) * frame };
+        backend.to_bytes(&op, frames.data)?.bytes().map(drop)
     };
     decoder.decode(backend, &latent, &mut || Ok(()), emit).unwrap();
 }

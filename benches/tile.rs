@@ -33,9 +33,8 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, frames: usize) {
 
     // Its bytes go to the host.
     let op = ToBytes { offset: 0, len };
-    let mut bytes = vec![0; len];
     bench(&mut group, backend, &ceiling, "to_bytes", Work::Bytes(op.bytes(B::ELEMENT)), || {
-        backend.to_bytes(&op, &x, &mut bytes).unwrap();
+        backend.to_bytes(&op, &x).unwrap().bytes().unwrap();
     });
 }
 

@@ -43,6 +43,22 @@ pub trait DeviceWeight {
     }
 }
 
+/// Bytes on their way from a device to the host.
+pub trait Arriving: Send {
+    /// Waits for them.
+    ///
+    /// # Errors
+    /// Those of what makes them and of the copy.
+    fn bytes(&mut self) -> Result<&[u8]>;
+}
+
+/// Bytes that are there.
+impl Arriving for Vec<u8> {
+    fn bytes(&mut self) -> Result<&[u8]> {
+        Ok(self)
+    }
+}
+
 /// A device that runs the model. One implementation per kind of device; models are generic over it.
 ///
 /// Every operation validates its descriptor against its arguments first and fails with [`crate::Error::Shape`].
@@ -224,6 +240,6 @@ pub trait Backend {
     /// [`BlendBox`].
     fn blend_box(&self, op: &BlendBox, neighbour: &Self::Buffer, tile: &mut Self::Buffer) -> Result<()>;
 
-    /// [`ToBytes`]; `out` is host memory.
-    fn to_bytes(&self, op: &ToBytes, x: &Self::Buffer, out: &mut [u8]) -> Result<()>;
+    /// [`ToBytes`], on their way to the host: what is computed from here on may change `x`, or drop it.
+    fn to_bytes(&self, op: &ToBytes, x: &Self::Buffer) -> Result<Box<dyn Arriving>>;
 }

@@ -2,6 +2,8 @@
 //! best, which is what they are held against.
 #![allow(dead_code, reason = "every bench includes this file, and uses what it needs")]
 
+mod cublaslt;
+
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use osp::backend::Backend;
@@ -34,6 +36,12 @@ pub trait Target: Backend {
     fn data_sheet(&self) -> Option<&'static gpus::Gpu> {
         None
     }
+
+    /// Operations a second of the maker's own product of [`Self::PRODUCT`]² of `values`, where it is at hand.
+    fn makers_product(&self, values: &[f32]) -> Option<f64> {
+        let _ = values;
+        None
+    }
 }
 
 impl Target for Cpu {
@@ -48,8 +56,18 @@ impl Target for Cpu {
     }
 }
 
-/// Of the GPU that [`gpu`] opened: its launches, and its name.
-static OPENED: OnceLock<(Recorder, String)> = OnceLock::new();
+/// The GPU that [`gpu`] opened.
+struct Opened {
+    launches: Recorder,
+    card: String,
+    half: Half,
+}
+
+static OPENED: OnceLock<Opened> = OnceLock::new();
+
+fn opened() -> &'static Opened {
+    OPENED.get().expect("the GPU is open")
+}
 
 /// Kernels on a GPU, each launch timed by itself.
 impl Target for Cuda {
@@ -59,7 +77,7 @@ impl Target for Cuda {
 
     /// The sum of its launches: what the host copies meanwhile is not in it.
     fn time(&self, iterations: u64, work: &mut dyn FnMut()) -> Duration {
-        let (recorder, _) = OPENED.get().expect("the GPU is open");
+        let recorder = &opened().launches;
         recorder.set_timing(Timing::Cold);
         recorder.take();
         (0..iterations).for_each(|_| work());
@@ -68,8 +86,11 @@ impl Target for Cuda {
     }
 
     fn data_sheet(&self) -> Option<&'static gpus::Gpu> {
-        let (_, card) = OPENED.get().expect("the GPU is open");
-        gpus::Gpu::of_driver(card)
+        gpus::Gpu::of_driver(&opened().card)
+    }
+
+    fn makers_product(&self, values: &[f32]) -> Option<f64> {
+        cublaslt::product(Self::PRODUCT, opened().half, values)
     }
 }
 
@@ -84,8 +105,9 @@ pub fn gpu() -> Option<Cuda> {
     }
     match Driver::open() {
         Ok(driver) => {
-            let (recorder, _) = OPENED.get_or_init(|| (Recorder::default(), driver.card().to_owned()));
-            let gpu = Cuda::new(Arc::new(Profiled::new(Arc::new(driver), recorder.clone())), half);
+            let card = driver.card().to_owned();
+            let opened = OPENED.get_or_init(|| Opened { launches: Recorder::default(), card, half });
+            let gpu = Cuda::new(Arc::new(Profiled::new(Arc::new(driver), opened.launches.clone())), half);
             println!("on {}", gpu.name());
             Some(gpu)
         }
@@ -126,16 +148,17 @@ pub enum Work {
     Flops(u64),
 }
 
-/// The best that the device was seen to do in this run, by our own kernels, in bytes and operations a second, and what its data
-/// sheet says. What a CPU's caches hold moves faster than the copy, which is larger than them.
+/// The best that the device was seen to do in this run, by our own kernels, in bytes and operations a second, and what its maker's
+/// library and data sheet say. What a CPU's caches hold moves faster than the copy, which is larger than them.
 pub struct Ceiling {
     copy: f64,
     product: f64,
+    makers_product: Option<f64>,
     data_sheet: Option<&'static gpus::Gpu>,
 }
 
 impl Ceiling {
-    /// Measures and prints both.
+    /// Measures and prints them.
     pub fn measure<B: Target>(backend: &B) -> Self {
         let from = backend.alloc(B::COPIED).unwrap();
         let mut to = backend.alloc(B::COPIED).unwrap();
@@ -144,18 +167,23 @@ impl Ceiling {
         drop((from, to));
 
         let side = B::PRODUCT;
-        let x = backend.upload(&values(side * side)).unwrap();
+        let x = values(side * side);
+        let makers_product = backend.makers_product(&x);
+        let x = backend.upload(&x).unwrap();
         let weight = backend.weight(vec![Tensor::from_f32(&[side, side], &values(side * side))]).unwrap();
         let mut out = backend.alloc(side * side).unwrap();
         let op = Linear::new(side, side, side);
         let product =
             op.flops() as f64 / best(backend, &mut || backend.linear(&op, &x, &weight, None, None, &mut out).unwrap());
         println!("ceilings: a copy moves {:.1} GB/s, a product does {:.3} TFLOP/s", copy / 1e9, product / 1e12);
+        if let Some(product) = makers_product {
+            println!("cuBLASLt: a product does {:.3} TFLOP/s", product / 1e12);
+        }
         let data_sheet = backend.data_sheet();
         if let Some(gpus::Gpu { flops, bytes, origin, .. }) = data_sheet {
             println!("data sheet: {:.1} GB/s and {:.1} TFLOP/s ({origin})", bytes / 1e9, flops / 1e12);
         }
-        Self { copy, product, data_sheet }
+        Self { copy, product, makers_product, data_sheet }
     }
 
     /// The share of the ceiling that `work` in `seconds` reaches, as a line for people.
@@ -169,8 +197,10 @@ impl Ceiling {
             Work::Bytes(_) => gpu.bytes,
             Work::Flops(_) => gpu.flops,
         });
-        let promised = promised.map_or_else(String::new, |peak| format!(", {} of the data sheet", share(peak)));
-        format!("{} of {name}{promised}", share(ceiling))
+        let library = self.makers_product.filter(|_| matches!(work, Work::Flops(_)));
+        let others = [(library, "cuBLASLt"), (promised, "the data sheet")];
+        let others = others.iter().filter_map(|&(ceiling, name)| Some(format!(", {} of {name}", share(ceiling?))));
+        format!("{} of {name}{}", share(ceiling), others.collect::<String>())
     }
 }
 

@@ -158,12 +158,12 @@ def ncu(finished: Finished) -> Reading:
 
 def bench(finished: Finished) -> Reading:
     """criterion's lines: a name, which may have one of its own, the time and the throughput in the middle of their intervals,
-    and then ours with the share of the best that the device was seen to do."""
+    and then ours with its shares of the best that the device was seen to do and that its maker says."""
     middle = r"{}:\s+\[\S+ \S+ (\S+ \S+) "
     rows, before = [], ""
     for line in finished.out.splitlines():
         time, rate = (re.search(middle.format(key), line) for key in ("time", "thrpt"))
-        share = re.search(r": (\d+ % of \w+)(?:, \d+ % of the data sheet)?$", line)
+        share = re.search(r": (\d+ % of [\w ]+(?:, \d+ % of [\w ]+)*)$", line)
         if time:
             rows.append([line[: time.start()].strip() or before.strip(), time.group(1), "-", "-"])
         elif rate and rows:

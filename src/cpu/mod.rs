@@ -22,7 +22,7 @@ mod weight;
 pub use memory::Buffer;
 pub use weight::Weight;
 
-use crate::backend::{Backend, DeviceBuffer, DeviceWeight};
+use crate::backend::{Arriving, Backend, DeviceBuffer, DeviceWeight};
 use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
@@ -300,9 +300,10 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn to_bytes(&self, op: &ops::tile::ToBytes, x: &Buffer, out: &mut [u8]) -> Result<()> {
-        op.validate(x.len(), out.len())?;
-        tile::to_bytes(&x[op.offset..op.offset + op.len], out);
-        Ok(())
+    fn to_bytes(&self, op: &ops::tile::ToBytes, x: &Buffer) -> Result<Box<dyn Arriving>> {
+        op.validate(x.len())?;
+        let mut bytes = vec![0; op.len];
+        tile::to_bytes(&x[op.offset..op.offset + op.len], &mut bytes);
+        Ok(Box::new(bytes))
     }
 }

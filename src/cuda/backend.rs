@@ -2,7 +2,7 @@
 
 use super::{Buffer, Cuda, Precision, Weight, lock};
 use super::{attention, conv3d, depthwise, embed, gemm, groupnorm, norm, patch, resample, sampler, tile};
-use crate::backend::{Backend, DeviceBuffer, DeviceWeight};
+use crate::backend::{Arriving, Backend, DeviceBuffer, DeviceWeight};
 use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
@@ -290,8 +290,8 @@ impl Backend for Cuda {
         tile::blend_box(self, op, neighbour, tile)
     }
 
-    fn to_bytes(&self, op: &ops::tile::ToBytes, x: &Self::Buffer, out: &mut [u8]) -> Result<()> {
-        op.validate(x.len, out.len())?;
-        tile::to_bytes(self, op, x, out)
+    fn to_bytes(&self, op: &ops::tile::ToBytes, x: &Self::Buffer) -> Result<Box<dyn Arriving>> {
+        op.validate(x.len)?;
+        tile::to_bytes(self, op, x)
     }
 }

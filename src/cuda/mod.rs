@@ -94,8 +94,6 @@ impl Weight {
 pub struct Cuda {
     device: Arc<dyn Device>,
     half: Half,
-    /// Where kernels leave what goes to the host at once; kept from call to call.
-    staging: Mutex<Option<Box<dyn Memory>>>,
     /// Parameters that have their memory, and the values that it is to hold.
     coming: Mutex<Vec<Coming>>,
 }
@@ -119,7 +117,7 @@ struct Plan {
 impl Cuda {
     /// A backend that keeps activations and parameters in `half` on `device`.
     pub fn new(device: Arc<dyn Device>, half: Half) -> Self {
-        Self { device, half, staging: Mutex::new(None), coming: Mutex::new(Vec::new()) }
+        Self { device, half, coming: Mutex::new(Vec::new()) }
     }
 
     /// The device.
@@ -159,15 +157,6 @@ impl Cuda {
             offset += 2 * part.len();
         }
         Ok(())
-    }
-
-    /// Lends `work` at least `bytes` bytes of device memory, the same as last time where they suffice.
-    fn staged(&self, bytes: usize, work: impl FnOnce(&dyn Memory) -> Result<()>) -> Result<()> {
-        let mut staging = lock(&self.staging);
-        let kept = staging.take().filter(|kept| kept.len() >= bytes);
-        // What is too small is freed before more is asked for.
-        let memory = kept.map_or_else(|| self.device.alloc(bytes), Ok)?;
-        work(&**staging.insert(memory))
     }
 
     /// A thread for each of `items`, by the kernel of `op` that takes vectors (`wide`) or the one for any sizes.

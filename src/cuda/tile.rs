@@ -2,6 +2,7 @@
 
 use super::params::{Address, params};
 use super::{Buffer, Cuda, int};
+use crate::backend::Arriving;
 use crate::error::Result;
 use crate::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox, ToBytes};
 
@@ -115,21 +116,20 @@ pub(super) fn blend_box(cuda: &Cuda, op: &BlendBox, neighbour: &Buffer, tile: &m
     cuda.launch(&cuda.flat("blend_box", wide, count, op.flops(), op.bytes(2)), &params)
 }
 
-/// Launches [`ToBytes`] into memory that the backend keeps for this, and copies what came of it.
-pub(super) fn to_bytes(cuda: &Cuda, op: &ToBytes, x: &Buffer, out: &mut [u8]) -> Result<()> {
+/// Launches [`ToBytes`], and starts the copy of what comes of it.
+pub(super) fn to_bytes(cuda: &Cuda, op: &ToBytes, x: &Buffer) -> Result<Box<dyn Arriving>> {
     if op.len == 0 {
-        return Ok(());
+        return Ok(Box::new(Vec::new()));
     }
     let wide = [op.offset, op.len].iter().all(|len| len.is_multiple_of(8));
     let count = op.len / if wide { 8 } else { 1 };
-    cuda.staged(op.len, |staging| {
-        let params = ToBytesParams {
-            x: Address(x.half().0 + 2 * op.offset as u64),
-            out: Address(staging.address()),
-            count: int(count)?,
-            padding: 0,
-        };
-        cuda.launch(&cuda.flat("to_bytes", wide, count, 4 * op.len as u64, op.bytes(2)), &params)?;
-        cuda.device.read(staging, 0, out)
-    })
+    let bytes = cuda.device.alloc(op.len)?;
+    let params = ToBytesParams {
+        x: Address(x.half().0 + 2 * op.offset as u64),
+        out: Address(bytes.address()),
+        count: int(count)?,
+        padding: 0,
+    };
+    cuda.launch(&cuda.flat("to_bytes", wide, count, 4 * op.len as u64, op.bytes(2)), &params)?;
+    cuda.device.read_behind(&*bytes, 0, op.len)
 }

@@ -1,6 +1,7 @@
 //! One allocation for a whole stage, handed out as planned.
 
 use super::plan::{ALIGNMENT, Plan};
+use crate::backend::Arriving;
 use crate::cuda::device::{Device, Launch, Memory, MemoryInfo};
 use crate::cuda::params::Addresses;
 use crate::error::Result;
@@ -153,6 +154,11 @@ impl Device for Arena {
     fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()> {
         let offset = self.block.at(memory, offset, host.len());
         self.block.device.read(&**lock(&self.block.memory), offset, host)
+    }
+
+    fn read_behind(&self, memory: &dyn Memory, offset: usize, bytes: usize) -> Result<Box<dyn Arriving>> {
+        let offset = self.block.at(memory, offset, bytes);
+        self.block.device.read_behind(&**lock(&self.block.memory), offset, bytes)
     }
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::layout::nhwc_from_nchw;
 use super::{Observer, Stage, tick};
-use crate::backend::Backend;
+use crate::backend::{Arriving, Backend};
 use crate::checkpoint::{Checkpoint, Part};
 use crate::error::{Error, Result};
 use crate::memory::Savings;
@@ -94,13 +94,12 @@ fn posterior(moments: &[f32], channels: usize, seed: Option<u64>) -> Vec<f32> {
     latent
 }
 
-/// Bytes of frames that may wait for the taker of [`Decoder::decode`].
-const WAITING_BYTES: usize = 256 << 20;
+/// Bytes of frames that go to the host together, at most.
+const TOGETHER_BYTES: usize = 128 << 20;
 
-/// How many frames may wait: those of two windows, so that the device waits only for a taker that is a whole window behind, or
-/// as many as [`WAITING_BYTES`] hold.
-fn frames_waiting(window: usize, frame_bytes: usize) -> usize {
-    (2 * window).min(WAITING_BYTES / frame_bytes.max(1)).max(1)
+/// How many of `frames` go to the host together: all, or as many as [`TOGETHER_BYTES`] hold.
+fn frames_together(frames: usize, frame_bytes: usize) -> usize {
+    frames.min(TOGETHER_BYTES / frame_bytes.max(1)).max(1)
 }
 
 /// The VAE's decoder, loaded.
@@ -145,13 +144,17 @@ impl<'a, B: Backend> Decoder<'a, B> {
         frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
     ) -> Result<()> {
         let windows = Windows::decoding(self.config, clip.size, clip.tiling)?;
-        let window = (windows.first()[0] - 1) * self.config.temporal_factor() + 1;
-        let frame_bytes = clip.size[1] * clip.size[2] * self.config.spatial_factor().pow(2) * 3;
-        let (sender, receiver) = mpsc::sync_channel::<Vec<u8>>(frames_waiting(window, frame_bytes));
+        // The frames of a window are taken while those of the next wait, so the device waits only for a taker that is a whole
+        // window behind.
+        let (sender, receiver) = mpsc::sync_channel::<Together>(1);
         thread::scope(|scope| {
-            let taker = scope.spawn(move || receiver.into_iter().try_for_each(|rgb| frame(&rgb)));
+            let taker = scope.spawn(move || {
+                receiver.into_iter().try_for_each(|mut together| {
+                    together.bytes.bytes().map_err(during)?.chunks_exact(together.frame_bytes).try_for_each(&mut *frame)
+                })
+            });
             // A taker that gave up has an error of its own, which goes before this one.
-            let mut send = |rgb| sender.send(rgb).map_err(|_| Error::Interrupted);
+            let mut send = |together| sender.send(together).map_err(|_| Error::Interrupted);
             let decoded = self.decode_frames(latent, clip, windows.units() as u64, observer, &mut send);
             drop(sender);
             let taken = taker.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -165,7 +168,7 @@ impl<'a, B: Backend> Decoder<'a, B> {
         clip: Windowed,
         tiles: u64,
         observer: &dyn Observer,
-        frame: &mut dyn FnMut(Vec<u8>) -> Result<()>,
+        send: &mut dyn FnMut(Together) -> Result<()>,
     ) -> Result<()> {
         let Windowed { size, tiling } = clip;
         let frame_len = latent.len() / size[0];
@@ -176,7 +179,7 @@ impl<'a, B: Backend> Decoder<'a, B> {
         let clip = Clip { size, frames: &frames, tiling, frames_at_a_time: self.savings.vae_frames };
         observer.begin(Stage::Decode, tiles);
         self.model.decode(self.backend, &clip, &mut || tick(observer), &mut |frames| {
-            frames_to_bytes(self.backend, &frames, frame)
+            frames_to_bytes(self.backend, &frames, send)
         })?;
         observer.end();
         Ok(())
@@ -187,31 +190,38 @@ fn during(error: Error) -> Error {
     error.during("VAE decoder")
 }
 
-/// Hands over a window's frames that count as bytes.
+/// Some frames on their way to the host.
+struct Together {
+    bytes: Box<dyn Arriving>,
+    frame_bytes: usize,
+}
+
+/// Sends a window's frames that count, as bytes.
 fn frames_to_bytes<B: Backend>(
     backend: &B,
     frames: &Frames<'_, B>,
-    frame: &mut dyn FnMut(Vec<u8>) -> Result<()>,
+    send: &mut dyn FnMut(Together) -> Result<()>,
 ) -> Result<()> {
-    let len = frames.height * frames.width * frames.channels;
-    for i in frames.skip..frames.frames {
-        let mut bytes = vec![0; len];
-        backend.to_bytes(&ToBytes { offset: i * len, len }, frames.data, &mut bytes)?;
-        frame(bytes)?;
+    let frame_bytes = frames.height * frames.width * frames.channels;
+    let count = frames_together(frames.frames - frames.skip, frame_bytes);
+    for first in (frames.skip..frames.frames).step_by(count) {
+        let last = (first + count).min(frames.frames);
+        let op = ToBytes { offset: first * frame_bytes, len: (last - first) * frame_bytes };
+        send(Together { bytes: backend.to_bytes(&op, frames.data)?, frame_bytes })?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::frames_waiting;
+    use super::frames_together;
 
     #[test]
-    fn two_windows_of_frames_wait_in_bounded_memory() {
+    fn frames_go_to_the_host_together_in_bounded_memory() {
         let frame_bytes = |side: usize| side * side * 3;
-        assert_eq!(frames_waiting(65, frame_bytes(512)), 130);
-        assert_eq!(frames_waiting(1, frame_bytes(512)), 2);
-        assert_eq!(frames_waiting(65, frame_bytes(1024)), 85);
-        assert_eq!(frames_waiting(65, 1 << 30), 1);
+        assert_eq!(frames_together(65, frame_bytes(512)), 65);
+        assert_eq!(frames_together(1, frame_bytes(512)), 1);
+        assert_eq!(frames_together(65, frame_bytes(1024)), 42);
+        assert_eq!(frames_together(65, 1 << 30), 1);
     }
 }

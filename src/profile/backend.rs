@@ -1,7 +1,7 @@
 //! A backend in front of another one, which writes down every operation: for backends without launches.
 
 use super::{Record, Recorder};
-use crate::backend::Backend;
+use crate::backend::{Arriving, Backend};
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::{conv3d, embed, gemm, groupnorm, norm, patch, resample, sampler, tile};
@@ -23,11 +23,11 @@ impl<B: Backend> Counted<B> {
         Self { backend, recorder, element }
     }
 
-    fn count(&self, name: &str, flops: u64, bytes: u64, run: impl FnOnce(&B) -> Result<()>) -> Result<()> {
+    fn count<T>(&self, name: &str, flops: u64, bytes: u64, run: impl FnOnce(&B) -> Result<T>) -> Result<T> {
         let start = Instant::now();
-        run(&self.backend)?;
+        let done = run(&self.backend)?;
         self.recorder.push(Record { name: name.to_owned(), grid: None, flops, bytes, time: Some(start.elapsed()) });
-        Ok(())
+        Ok(done)
     }
 }
 
@@ -232,7 +232,7 @@ impl<B: Backend> Backend for Counted<B> {
         self.count("blend_box", op.flops(), op.bytes(self.element), |b| b.blend_box(op, neighbour, tile))
     }
 
-    fn to_bytes(&self, op: &tile::ToBytes, x: &B::Buffer, out: &mut [u8]) -> Result<()> {
-        self.count("to_bytes", 0, op.bytes(self.element), |b| b.to_bytes(op, x, out))
+    fn to_bytes(&self, op: &tile::ToBytes, x: &B::Buffer) -> Result<Box<dyn Arriving>> {
+        self.count("to_bytes", 0, op.bytes(self.element), |b| b.to_bytes(op, x))
     }
 }

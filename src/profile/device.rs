@@ -1,6 +1,7 @@
 //! A device in front of another one, which writes down every launch.
 
 use super::{Record, Recorder, Timing};
+use crate::backend::Arriving;
 use crate::cuda::device::{Device, Launch, Memory, MemoryInfo};
 use crate::error::Result;
 use std::ops::Range;
@@ -18,16 +19,6 @@ impl Profiled {
     /// In front of `device`; the recorder says whether launches are timed.
     pub fn new(device: Arc<dyn Device>, recorder: Recorder) -> Self {
         Self { device, recorder }
-    }
-
-    /// The device behind it.
-    pub fn inner(&self) -> &dyn Device {
-        &*self.device
-    }
-
-    /// Where it writes to.
-    pub fn recorder(&self) -> &Recorder {
-        &self.recorder
     }
 }
 
@@ -70,6 +61,10 @@ impl Device for Profiled {
 
     fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()> {
         self.device.read(memory, offset, host)
+    }
+
+    fn read_behind(&self, memory: &dyn Memory, offset: usize, bytes: usize) -> Result<Box<dyn Arriving>> {
+        self.device.read_behind(memory, offset, bytes)
     }
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {

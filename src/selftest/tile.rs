@@ -115,9 +115,7 @@ impl Body for Bytes {
         let x = backend.upload(&(self.x)(half))?;
         let mut bytes = Vec::new();
         for op in &self.ops {
-            let mut out = vec![77; op.len];
-            backend.to_bytes(op, &x, &mut out)?;
-            bytes.extend(out);
+            bytes.extend_from_slice(backend.to_bytes(op, &x)?.bytes()?);
         }
         Ok(bytes.into_iter().map(f32::from).collect())
     }

@@ -51,6 +51,7 @@ fn on_the_stub() {
     };
     writes_have_read_their_source(&driver);
     copies_ahead_come_after_earlier_writes(&driver);
+    what_is_read_behind_is_what_was_there(&driver);
     freed_memory_is_given_back_before_there_is_none(&driver);
     only_launches_that_need_it_raise_shared_memory(&driver);
     // Twice what the stub's cache holds; the stub looks at the memory.
@@ -94,6 +95,22 @@ fn copies_ahead_come_after_earlier_writes(driver: &Driver) {
     let mut found = vec![0; LEN];
     driver.read(&*memory, 0, &mut found).unwrap();
     assert!(found == expected);
+}
+
+/// The stub copies as late as it may.
+fn what_is_read_behind_is_what_was_there(driver: &Driver) {
+    let expected = bytes(LEN);
+    // Into pinned memory that is made, used once more, and too small.
+    for range in [0..1000, 1..1000, 7..LEN] {
+        let mut memory = driver.alloc(LEN).unwrap();
+        driver.write(&mut *memory, 0, &expected).unwrap();
+        let mut arriving = driver.read_behind(&*memory, range.start, range.len()).unwrap();
+        let untaken = driver.read_behind(&*memory, 0, range.len()).unwrap();
+        driver.write(&mut *memory, 0, &vec![0xEE; LEN]).unwrap();
+        drop((memory, untaken));
+        let arrived = std::thread::spawn(move || arriving.bytes().unwrap().to_vec()).join().unwrap();
+        assert!(arrived == expected[range]);
+    }
 }
 
 /// The stub has 256 MiB.

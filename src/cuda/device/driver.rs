@@ -2,10 +2,12 @@
 //! CUDA is linked.
 
 use super::{Device, Launch, Memory, MemoryInfo};
+use crate::backend::Arriving;
 use crate::error::{Error, Result};
 use ahead::Ahead;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use kernels::Kernels;
+use landing::Landings;
 use pinned::Ring;
 use std::ffi::c_void;
 use std::fmt;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 mod ahead;
 mod kernels;
+mod landing;
 mod pinned;
 mod replaced;
 
@@ -29,6 +32,8 @@ pub struct Driver {
     pool: sys::CUmemoryPool,
     /// What is written to memory in the order of launches.
     writes: Ring,
+    /// What is read from memory in the order of launches, and nobody waits for at once.
+    landings: Landings,
     ahead: Ahead,
     kernels: Kernels,
     card: String,
@@ -165,8 +170,9 @@ impl Driver {
         let pool = pool_that_keeps_freed_memory(&context)?;
         let kernels = Kernels::load(&context)?;
         let card = context.name().map_err(|error| device_error("the GPU has no name", error))?;
-        let (writes, swept) = (Ring::new(stream.clone()), Mutex::new(None));
-        Ok(Self { context, stream, pool, writes, ahead, kernels, card, swept })
+        let (writes, landings) = (Ring::new(stream.clone()), Landings::new(stream.clone()));
+        let swept = Mutex::new(None);
+        Ok(Self { context, stream, pool, writes, landings, ahead, kernels, card, swept })
     }
 
     /// The GPU's own name, whatever kernels it runs.
@@ -287,6 +293,11 @@ impl Device for Driver {
         unsafe { result::memcpy_dtoh_async(host, memory.address() + offset as u64, self.stream.cu_stream()) }
             .map_err(|error| device_error("copy from the GPU", error))?;
         self.synchronize()
+    }
+
+    fn read_behind(&self, memory: &dyn Memory, offset: usize, bytes: usize) -> Result<Box<dyn Arriving>> {
+        assert!(offset + bytes <= memory.len(), "the copy lies in the buffer");
+        self.landings.receive(memory.address() + offset as u64, bytes)
     }
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {

@@ -12,6 +12,7 @@ pub use dry::{COPY, Dry, Event};
 pub use emulated::Emulated;
 
 use super::params::Fields;
+use crate::backend::Arriving;
 use crate::error::Result;
 use std::any::Any;
 use std::fmt::Debug;
@@ -117,6 +118,14 @@ pub trait Device: Debug + Send + Sync {
 
     /// Copies from `offset` on into `host`, when everything launched before is done.
     fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()>;
+
+    /// Starts a copy of `bytes` bytes from `offset` on, in the order of launches: what is launched from here on may change
+    /// the memory, and the memory may be freed.
+    fn read_behind(&self, memory: &dyn Memory, offset: usize, bytes: usize) -> Result<Box<dyn Arriving>> {
+        let mut host = vec![0; bytes];
+        self.read(memory, offset, &mut host)?;
+        Ok(Box::new(host))
+    }
 
     /// Launches a kernel.
     ///

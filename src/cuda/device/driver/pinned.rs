@@ -1,4 +1,5 @@
-//! Host memory that the GPU reads by itself, and the ring that copies to the GPU pass through.
+//! Host memory that the GPU reads and writes by itself: the ring that copies to the GPU pass through, and what copies from
+//! it land in.
 //!
 //! The driver does not promise that a copy out of ordinary memory has read it when the call returns: it may have, and may
 //! have waited for the stream, too. So bytes are first copied here, where nothing changes them while the GPU reads them, and
@@ -27,10 +28,11 @@ struct Buffers {
     next: Place,
 }
 
-/// Host memory that the GPU reads by itself.
-struct Pinned {
+/// Host memory that the GPU reads and writes by itself.
+pub(super) struct Pinned {
     first: *mut u8,
-    /// Behind the last copy out of it. Waiting for an event that nothing was recorded in returns at once.
+    bytes: usize,
+    /// Behind the last copy out of it, or into it. Waiting for an event that nothing was recorded in returns at once.
     copied: CudaEvent,
 }
 
@@ -56,7 +58,10 @@ impl Ring {
         context.bind_to_thread().map_err(failed)?;
         let buffers = match &mut *buffers {
             Some(buffers) => buffers,
-            none => none.insert(Buffers { pinned: [Pinned::new(context)?, Pinned::new(context)?], next: Place::FIRST }),
+            none => none.insert(Buffers {
+                pinned: [Pinned::new(context, BUFFER_BYTES)?, Pinned::new(context, BUFFER_BYTES)?],
+                next: Place::FIRST,
+            }),
         };
         while !host.is_empty() {
             let (buffer, range) = buffers.next.room(host.len());
@@ -105,17 +110,43 @@ unsafe impl Send for Pinned {}
 
 impl Pinned {
     /// The context is bound to this thread.
-    fn new(context: &Arc<CudaContext>) -> Result<Self> {
+    pub fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
         let copied = context.new_event(None).map_err(|error| device_error("no event", error))?;
         // SAFETY: the context is bound to this thread. `drop` frees the memory.
-        let first = unsafe { result::malloc_host(BUFFER_BYTES, 0) };
+        let first = unsafe { result::malloc_host(bytes, 0) };
         let first = first.map_err(|error| device_error("no pinned memory", error))?.cast::<u8>();
-        Ok(Self { first, copied })
+        Ok(Self { first, bytes, copied })
+    }
+
+    /// Bytes that it holds.
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Puts a copy of `bytes` bytes from `address`, which has so many, on `stream`. The context is bound to this thread.
+    pub fn receive(&mut self, address: sys::CUdeviceptr, bytes: usize, stream: &CudaStream) -> Result<()> {
+        assert!(bytes <= self.bytes, "the copy has room");
+        let failed = |error| device_error("copy from the GPU", error);
+        // SAFETY: the memory is ours alone and nobody reads it before `copied` is reached; earlier copies into it are earlier
+        // on the same stream.
+        unsafe {
+            let to = std::slice::from_raw_parts_mut(self.first, bytes);
+            result::memcpy_dtoh_async(to, address, stream.cu_stream()).map_err(failed)?;
+        }
+        self.copied.record(stream).map_err(failed)
+    }
+
+    /// The first bytes, when what was received is there.
+    pub fn arrived(&mut self, bytes: usize) -> Result<&[u8]> {
+        assert!(bytes <= self.bytes, "so many were received");
+        self.copied.synchronize().map_err(|error| device_error("copy from the GPU", error))?;
+        // SAFETY: a copy has written all of them, and the next one needs this object.
+        Ok(unsafe { std::slice::from_raw_parts(self.first, bytes) })
     }
 
     /// Takes in `piece` at `start`, and starts its copy on `stream`. No copy reads that part, which the buffer has.
     fn send(&mut self, start: usize, piece: &[u8], address: sys::CUdeviceptr, stream: &CudaStream) -> Result<()> {
-        assert!(start + piece.len() <= BUFFER_BYTES, "the piece lies in the buffer");
+        assert!(start + piece.len() <= self.bytes, "the piece lies in the buffer");
         // SAFETY: that part lies in memory that is ours alone, and no copy reads it; `piece` is nowhere in this memory, which
         // is never lent.
         let staged = unsafe {
@@ -132,10 +163,10 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // The copy out of it may be under way; waiting also binds the context to this thread. Failures can only repeat those
+        // The last copy may be under way; waiting also binds the context to this thread. Failures can only repeat those
         // of earlier calls, which were reported.
         let _ = self.copied.synchronize();
-        // SAFETY: it is from `malloc_host`, and no copy reads it any more.
+        // SAFETY: it is from `malloc_host`, and no copy uses it any more.
         let _ = unsafe { result::free_host(self.first.cast()) };
     }
 }
