@@ -3,6 +3,7 @@
 //! It is not a tensor API: a buffer is a run of elements, its shape is in the descriptor of each operation
 //! (see [`crate::ops`]), and the caller provides every output. Layouts are NTHWC and token-major throughout.
 
+use crate::arriving::Arriving;
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::{Conv3d, ConvExtras, DepthwiseConv};
@@ -40,22 +41,6 @@ pub trait DeviceWeight {
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-/// Bytes on their way from a device to the host.
-pub trait Arriving: Send {
-    /// Waits for them.
-    ///
-    /// # Errors
-    /// Those of what makes them and of the copy.
-    fn bytes(&mut self) -> Result<&[u8]>;
-}
-
-/// Bytes that are there.
-impl Arriving for Vec<u8> {
-    fn bytes(&mut self) -> Result<&[u8]> {
-        Ok(self)
     }
 }
 

@@ -7,6 +7,7 @@
 
 #![deny(missing_docs)]
 
+pub mod arriving;
 pub mod backend;
 pub mod checkpoint;
 pub mod cpu;

@@ -22,7 +22,8 @@ mod weight;
 pub use memory::Buffer;
 pub use weight::Weight;
 
-use crate::backend::{Arriving, Backend, DeviceBuffer, DeviceWeight};
+use crate::arriving::Arriving;
+use crate::backend::{Backend, DeviceBuffer, DeviceWeight};
 use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};

@@ -2,7 +2,8 @@
 
 use super::{Buffer, Cuda, Precision, Weight, lock};
 use super::{attention, conv3d, depthwise, embed, gemm, groupnorm, norm, patch, resample, sampler, tile};
-use crate::backend::{Arriving, Backend, DeviceBuffer, DeviceWeight};
+use crate::arriving::Arriving;
+use crate::backend::{Backend, DeviceBuffer, DeviceWeight};
 use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};

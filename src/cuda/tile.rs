@@ -2,7 +2,7 @@
 
 use super::params::{Address, params};
 use super::{Buffer, Cuda, int};
-use crate::backend::Arriving;
+use crate::arriving::Arriving;
 use crate::error::Result;
 use crate::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox, ToBytes};
 

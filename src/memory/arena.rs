@@ -1,7 +1,7 @@
 //! One allocation for a whole stage, handed out as planned.
 
 use super::plan::{ALIGNMENT, Plan};
-use crate::backend::Arriving;
+use crate::arriving::Arriving;
 use crate::cuda::device::{Device, Launch, Memory, MemoryInfo};
 use crate::cuda::params::Addresses;
 use crate::error::Result;

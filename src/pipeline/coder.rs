@@ -2,7 +2,8 @@
 
 use super::layout::nhwc_from_nchw;
 use super::{Observer, Stage, tick};
-use crate::backend::{Arriving, Backend};
+use crate::arriving::Arriving;
+use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, Part};
 use crate::error::{Error, Result};
 use crate::memory::Savings;

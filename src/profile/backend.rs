@@ -1,7 +1,8 @@
 //! A backend in front of another one, which writes down every operation: for backends without launches.
 
 use super::{Record, Recorder};
-use crate::backend::{Arriving, Backend};
+use crate::arriving::Arriving;
+use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::{conv3d, embed, gemm, groupnorm, norm, patch, resample, sampler, tile};

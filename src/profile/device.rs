@@ -1,7 +1,7 @@
 //! A device in front of another one, which writes down every launch.
 
 use super::{Record, Recorder, Timing};
-use crate::backend::Arriving;
+use crate::arriving::Arriving;
 use crate::cuda::device::{Device, Launch, Memory, MemoryInfo};
 use crate::error::Result;
 use std::ops::Range;

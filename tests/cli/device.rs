@@ -35,3 +35,14 @@ fn a_driver_without_a_gpu_and_an_old_one_have_lines_of_their_own() {
         assert!(!folder.path().join("out.gif").exists());
     }
 }
+
+#[test]
+fn an_emulator_that_cannot_be_loaded_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = ["plan", "--preset", "v1.1.0-65x512x512"];
+    let output = osp(folder.path()).env("OSP_EMULATOR", "nothing.so").args(plan).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("OSP_EMULATOR is no library of kernels: nothing.so: "), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}

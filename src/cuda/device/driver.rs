@@ -2,7 +2,7 @@
 //! CUDA is linked.
 
 use super::{Device, Launch, Memory, MemoryInfo};
-use crate::backend::Arriving;
+use crate::arriving::Arriving;
 use crate::error::{Error, Result};
 use ahead::Ahead;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};

@@ -12,7 +12,7 @@ pub use dry::{COPY, Dry, Event};
 pub use emulated::Emulated;
 
 use super::params::Fields;
-use crate::backend::Arriving;
+use crate::arriving::Arriving;
 use crate::error::Result;
 use std::any::Any;
 use std::fmt::Debug;

@@ -2,7 +2,7 @@
 
 use super::device_error;
 use super::pinned::Pinned;
-use crate::backend::Arriving;
+use crate::arriving::Arriving;
 use crate::error::Result;
 use cudarc::driver::{CudaStream, sys};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,8 +29,8 @@ impl Landings {
         Self { stream, kept: Kept::default() }
     }
 
-    /// Puts a copy of `bytes` bytes from `address`, where there are so many, on the stream. It is part of the stream's order,
-    /// so it holds up what is launched next, 2 ms for the frames of a window, but nobody need keep the memory for it.
+    /// Puts a copy of the `bytes` bytes at `address` on the stream. What is launched next waits for it, 2 ms for the frames of
+    /// a window. In return, the memory may be freed at once.
     pub fn receive(&self, address: sys::CUdeviceptr, bytes: usize) -> Result<Box<dyn Arriving>> {
         let context = self.stream.context();
         context.bind_to_thread().map_err(|error| device_error("copy from the GPU", error))?;

@@ -123,7 +123,7 @@ impl Pinned {
         self.bytes
     }
 
-    /// Puts a copy of `bytes` bytes from `address`, which has so many, on `stream`. The context is bound to this thread.
+    /// Puts a copy of the `bytes` bytes at `address` on `stream`. The context is bound to this thread.
     pub fn receive(&mut self, address: sys::CUdeviceptr, bytes: usize, stream: &CudaStream) -> Result<()> {
         assert!(bytes <= self.bytes, "the copy has room");
         let failed = |error| device_error("copy from the GPU", error);
@@ -138,7 +138,7 @@ impl Pinned {
 
     /// The first bytes, when what was received is there.
     pub fn arrived(&mut self, bytes: usize) -> Result<&[u8]> {
-        assert!(bytes <= self.bytes, "so many were received");
+        assert!(bytes <= self.bytes, "no more than was received");
         self.copied.synchronize().map_err(|error| device_error("copy from the GPU", error))?;
         // SAFETY: a copy has written all of them, and the next one needs this object.
         Ok(unsafe { std::slice::from_raw_parts(self.first, bytes) })
