@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -96,6 +97,10 @@ static LIBRARY: LazyLock<std::result::Result<Library, String>> = LazyLock::new(|
     let Some(file) = std::env::var_os("OSP_EMULATOR").filter(|file| !file.is_empty()) else {
         return Ok(Library { find: osp_emulator_find, run_block: osp_emulator_run_block });
     };
+    let failed = |error: libloading::Error| {
+        let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        format!("OSP_EMULATOR is no library of kernels: {reason}")
+    };
     // SAFETY: whoever sets the variable vouches for what loading the file runs, and for its functions' types.
     let library = unsafe {
         libloading::Library::new(&file).and_then(|file| {
@@ -105,7 +110,7 @@ static LIBRARY: LazyLock<std::result::Result<Library, String>> = LazyLock::new(|
             Ok(Library { find, run_block })
         })
     };
-    library.map_err(|error| format!("OSP_EMULATOR is no library of kernels: {error}"))
+    library.map_err(failed)
 });
 
 /// What a buffer holds until something is written to it: as 16-bit or 32-bit numbers large and odd, as indices wild.
