@@ -1,6 +1,5 @@
 //! The one error type: what went wrong, where, what was found, what was expected, and what to change.
 
-use crate::cuda::device::Launch;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -134,10 +133,12 @@ impl Error {
         }
     }
 
-    /// An [`Error::Launch`] for `launch`.
-    pub fn launch(launch: &Launch<'_>, problem: impl Into<String>) -> Self {
-        let Launch { grid, threads, shared_bytes, .. } = *launch;
-        Self::Launch { kernel: launch.kernel.to_owned(), grid, threads, shared_bytes, problem: problem.into() }
+    /// Adds to an [`Error::Device`] what can be done without that device.
+    pub fn instead(self, hint: &str) -> Self {
+        match self {
+            Self::Device(reason) => Self::Device(format!("{reason}; {hint}")),
+            other => other,
+        }
     }
 
     /// An [`Error::Config`] for `file`.

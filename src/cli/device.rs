@@ -139,14 +139,6 @@ impl Kernels {
     }
 }
 
-/// Says what can be done without the device that is missing.
-pub fn instead(error: Error, hint: &str) -> Error {
-    match error {
-        Error::Device(reason) => Error::Device(format!("{reason}; {hint}")),
-        other => other,
-    }
-}
-
 impl DeviceArgs {
     /// The device, before anything is read: a wrong name should not cost a minute of loading.
     pub fn open(&self, console: &Console) -> Result<Chosen> {
@@ -161,7 +153,7 @@ impl DeviceArgs {
                 Err(other) => return Err(other),
             },
             "cpu" => Chosen::Cpu(Cpu::new()),
-            "cuda" => self.gpu(Driver::open().map_err(|error| instead(error, "use --device cpu"))?),
+            "cuda" => self.gpu(Driver::open().map_err(|error| error.instead("use --device cpu"))?),
             "emulated" => Chosen::Emulated(self.kernels(Arc::new(Emulated::new(0)))),
             other => {
                 let known = "auto, cpu, cuda, emulated";

@@ -6,7 +6,6 @@ mod process;
 pub use first_use::tried;
 
 use super::console::{Colour, Console, duration};
-use super::device::instead;
 use clap::ValueEnum;
 use osp::cuda::device::{Device, Driver, Emulated};
 use osp::selftest::{FACTS, Findings, STEMS, Trial, checks};
@@ -17,8 +16,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 const EXAMPLES: &str = "\
-Each file of kernels is tested in a process of its own, so that a kernel that takes the driver down
-does not hide the others.
+Each file of kernels is tested in its own process: a kernel that takes the driver down does not hide
+the others.
 
 Examples:
   osp selftest
@@ -181,7 +180,7 @@ fn here(args: &Args, first: usize, console: &Console) -> Result<()> {
     match args.device {
         Where::Cuda => {
             let hint = "--device emulated tests the kernels on the CPU";
-            let driver = Arc::new(Driver::open().map_err(|error| instead(error, hint))?);
+            let driver = Arc::new(Driver::open().map_err(|error| error.instead(hint))?);
             console.json_result(&Event::Device(driver.name()))?;
             tell_all(args, first, || Trial::new(driver.clone()), console)
         }
@@ -200,7 +199,7 @@ fn tell_all(args: &Args, first: usize, trial: impl Fn() -> Trial, console: &Cons
     })
 }
 
-/// Runs a file's checks, each event on a line of its own.
+/// Runs a file's checks and prints one line for each event.
 fn tell(stem: &str, first: usize, mut trial: Trial, console: &Console) -> Result<()> {
     let checks = checks(stem).expect("the command line takes no others");
     for (number, check) in checks.iter().enumerate().skip(first) {

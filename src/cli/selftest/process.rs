@@ -1,4 +1,4 @@
-//! One file of kernels in a process of its own, and again in another where that one ends early.
+//! One file of kernels in its own process, and the rest of it in another where that process ends early.
 
 use super::Where;
 use crate::cli::interrupt;

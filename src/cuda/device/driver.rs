@@ -317,7 +317,7 @@ impl Device for Driver {
                 &mut params,
             )
         }
-        .map_err(|error| Error::launch(launch, format!("the NVIDIA driver says {:?}", error.0)))
+        .map_err(|error| launch.error(format!("the NVIDIA driver says {:?}", error.0)))
     }
 
     fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {

@@ -278,10 +278,10 @@ impl Device for Dry {
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {
         let state = &mut *self.state();
         let Known { name: kernel, addresses, .. } = self.known(state, launch)?;
-        check_limits(launch).map_err(|problem| Error::launch(launch, problem))?;
+        check_limits(launch).map_err(|problem| launch.error(problem))?;
         if let Some((name, address)) = addresses.read(launch.params).find(|&(_, address)| !state.touch(address, kernel))
         {
-            return Err(Error::launch(launch, format!("{name} is {address:#x}, which is in no buffer")));
+            return Err(launch.error(format!("{name} is {address:#x}, which is in no buffer")));
         }
         let Launch { grid, flops, bytes, .. } = *launch;
         state.log.push(Event::Launch { kernel, grid, flops, bytes });

@@ -8,7 +8,7 @@
 
 use super::{Device, Launch, Memory, MemoryInfo};
 use crate::cuda::params::Addresses;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use rayon::prelude::*;
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -165,14 +165,11 @@ impl Emulated {
     /// The kernel of a launch, which must have its threads and parameters.
     pub(super) fn find(&self, launch: &Launch<'_>) -> Result<&'static Kernel> {
         let name = CString::new(launch.kernel).expect("names of kernels hold no zeros");
-        let kernel = find(&name).map_err(|problem| Error::launch(launch, problem))?;
-        let kernel = kernel.ok_or_else(|| Error::launch(launch, "there is no such kernel"))?;
+        let kernel = find(&name).map_err(|problem| launch.error(problem))?;
+        let kernel = kernel.ok_or_else(|| launch.error("there is no such kernel"))?;
         if kernel.threads != launch.threads || kernel.params_bytes != launch.params.len() {
             let (threads, bytes) = (kernel.threads, kernel.params_bytes);
-            return Err(Error::launch(
-                launch,
-                format!("the kernel takes {threads} threads and {bytes} parameter bytes"),
-            ));
+            return Err(launch.error(format!("the kernel takes {threads} threads and {bytes} parameter bytes")));
         }
         Ok(kernel)
     }
@@ -319,7 +316,7 @@ impl Device for Emulated {
         let blocks = launch.grid.iter().map(|&blocks| u64::from(blocks)).product::<u64>();
         (0..blocks)
             .into_par_iter()
-            .try_for_each(|index| run_block(&raw, index).map_err(|problem| Error::launch(launch, problem)))
+            .try_for_each(|index| run_block(&raw, index).map_err(|problem| launch.error(problem)))
     }
 
     fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {

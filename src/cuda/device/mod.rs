@@ -13,7 +13,7 @@ pub use emulated::Emulated;
 
 use super::params::Fields;
 use crate::arriving::Arriving;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::any::Any;
 use std::fmt::Debug;
 use std::ops::Range;
@@ -54,6 +54,14 @@ pub struct Launch<'a> {
     pub bytes: u64,
 }
 
+impl Launch<'_> {
+    /// An [`Error::Launch`] for this launch.
+    pub(crate) fn error(&self, problem: impl Into<String>) -> Error {
+        let Self { grid, threads, shared_bytes, .. } = *self;
+        Error::Launch { kernel: self.kernel.to_owned(), grid, threads, shared_bytes, problem: problem.into() }
+    }
+}
+
 /// Bytes of device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryInfo {
@@ -84,7 +92,7 @@ pub trait Device: Debug + Send + Sync {
         self.alloc(bytes)
     }
 
-    /// Hands out a range of a buffer as a buffer of its own, with unspecified contents, until [`Self::take_back`].
+    /// Hands out a range of a buffer as if it were a buffer, with unspecified contents, until [`Self::take_back`].
     ///
     /// From the first range on, kernels have no business with what of the buffer is not handed out. A device that can tell
     /// refuses such accesses, and makes the range unlike anything sensible, to show what reads it before it is written.

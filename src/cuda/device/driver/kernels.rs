@@ -3,7 +3,7 @@
 use super::device_error;
 use super::replaced::{Replaced, replacement};
 use crate::cuda::device::Launch;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use cudarc::driver::{CudaContext, result, sys};
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -72,7 +72,7 @@ impl Kernels {
 
     /// The function of a launch, which may ask for its shared memory from now on. The context is bound to this thread.
     pub fn function(&self, launch: &Launch<'_>) -> Result<sys::CUfunction> {
-        let refused = |problem: String| Error::launch(launch, problem);
+        let refused = |problem: String| launch.error(problem);
         let function =
             self.functions.get(launch.kernel).ok_or_else(|| refused("there is no such kernel".to_owned()))?;
         let limit = shared_limit(launch.shared_bytes, function.own_shared, self.most_shared);
