@@ -18,6 +18,7 @@ const STEMS: &[&str] = &[
     "depthwise",
     "embed",
     "facts",
+    "finite",
     "gemm",
     "groupnorm",
     "norm",

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::{Conv3d, ConvExtras, DepthwiseConv};
 use crate::ops::embed::{AddRows, Embedding};
+use crate::ops::finite::Finite;
 use crate::ops::gemm::Linear;
 use crate::ops::groupnorm::{GroupNorm, Moments, Statistics};
 use crate::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
@@ -56,6 +57,9 @@ pub trait Backend {
 
     /// What this is, for messages and records, e.g. `cpu (2 threads, AVX-512)`.
     fn name(&self) -> String;
+
+    /// The largest magnitude that an activation can have.
+    fn largest(&self) -> f32;
 
     /// A buffer of `len` activations with unspecified contents, in the device's precision.
     fn alloc(&self, len: usize) -> Result<Self::Buffer>;
@@ -227,4 +231,7 @@ pub trait Backend {
 
     /// [`ToBytes`], on their way to the host: what is computed from here on may change `x`, or drop it.
     fn to_bytes(&self, op: &ToBytes, x: &Self::Buffer) -> Result<Box<dyn Arriving>>;
+
+    /// [`Finite`], its counts on their way to the host, as for [`Self::to_bytes`].
+    fn finite(&self, op: &Finite, x: &Self::Buffer) -> Result<Box<dyn Arriving>>;
 }

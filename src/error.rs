@@ -85,6 +85,17 @@ pub enum Error {
     Usage(String),
     /// The request is sensible, but this engine cannot do it.
     Unsupported(String),
+    /// A stage made values that are no finite numbers.
+    NotFinite {
+        /// Stage of the pipeline, and its step if it has any.
+        stage: String,
+        /// What it made.
+        what: String,
+        /// Where the first of them stands.
+        place: String,
+        /// The largest number that the device's activations can be.
+        largest: f32,
+    },
     /// The user pressed Ctrl-C.
     Interrupted,
     /// A check of `osp verify` failed.
@@ -113,6 +124,7 @@ impl Error {
             | Self::Io { .. }
             | Self::Media { .. }
             | Self::Unsupported(_)
+            | Self::NotFinite { .. }
             | Self::Failed(_) => 1,
         }
     }
@@ -177,6 +189,14 @@ impl fmt::Display for Error {
                     f,
                     "kernel {kernel}, grid {x}x{y}x{z}, {threads} threads, {shared_bytes} bytes of shared memory: {problem}"
                 )
+            }
+            Self::NotFinite { stage, what, place, largest } => {
+                let cause = if *largest < f32::from(u16::MAX) {
+                    format!("its weights are numbers; it outgrew f16, which ends at {largest}: choose bf16")
+                } else {
+                    "its weights are numbers; what it was given leads it out of all bounds".to_owned()
+                };
+                write!(f, "{stage}: {what} is no finite number from {place} on; {cause}")
             }
             Self::Io { path, action, source } => write!(f, "{action} {}: {source}", path.display()),
             Self::Media { path, problem } => write!(f, "{}: {problem}", path.display()),

@@ -23,7 +23,7 @@ from .steps import SKIP, Finished, Reading, Step, skipped
 BUDGETS = {"light": 240.0, "deep": 200.0, "speed": 300.0}
 
 # As kernels/*.cu; attention_wide is tested with attention.
-STEMS = ["gemm", "attention", "conv3d", "groupnorm", "norm", "depthwise", "embed", "patch", "resample", "sampler", "tile"]
+STEMS = ["gemm", "attention", "conv3d", "groupnorm", "norm", "depthwise", "embed", "patch", "resample", "sampler", "finite", "tile"]
 # Of benches/, those that run on a GPU.
 BENCHES = ["decode", *STEMS]
 # Golden folders that hold no 16-bit work: once is enough.

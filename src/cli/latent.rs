@@ -3,6 +3,7 @@
 
 use super::args::{TEMPORAL_FACTOR, latent_size};
 use super::output::write_file;
+use osp::model::vae::LATENT_CHANNELS;
 use osp::video::FrameRate;
 use osp::{Error, Result};
 use safetensors::tensor::TensorView;
@@ -10,7 +11,8 @@ use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
 use std::path::Path;
 
-const CHANNELS: usize = 4;
+/// Latents are near to a normal distribution. Far above, yet well within f16, a file is damaged or something else.
+const MOST: f32 = 1000.0;
 
 /// A latent and the rate of the frames it decodes to.
 pub struct Latent {
@@ -32,7 +34,7 @@ impl Latent {
     pub fn write(&self, path: &Path) -> Result<()> {
         let [frames, height, width] = self.size;
         let bytes: Vec<u8> = channels_first(&self.values).iter().flat_map(|value| value.to_le_bytes()).collect();
-        let view = TensorView::new(Dtype::F32, vec![1, CHANNELS, frames, height, width], &bytes)
+        let view = TensorView::new(Dtype::F32, vec![1, LATENT_CHANNELS, frames, height, width], &bytes)
             .expect("a latent has as many values as its size says");
         let fps = self.fps.map(|fps| HashMap::from([("fps".to_owned(), rate_text(fps))]));
         let file = safetensors::serialize([("latent", view)], fps).map_err(|error| {
@@ -53,7 +55,7 @@ impl Latent {
             fault(format!("holds no tensor `latent` (but {names}); expected the output of `osp encode`"))
         })?;
         let size = match latent.shape() {
-            &[1, CHANNELS, frames, height, width] if frames * height * width > 0 => [frames, height, width],
+            &[1, LATENT_CHANNELS, frames, height, width] if frames * height * width > 0 => [frames, height, width],
             shape => return Err(fault(format!("tensor latent has shape {shape:?}, expected [1, 4, T, H, W]"))),
         };
         if latent.dtype() != Dtype::F32 {
@@ -64,8 +66,12 @@ impl Latent {
             .chunks_exact(4)
             .map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four bytes")))
             .collect();
-        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            return Err(fault(format!("value {at} of tensor latent is {}, expected finite numbers", values[at])));
+        // Of NaN no comparison is true.
+        if let Some(at) = values.iter().position(|value| !(value.abs() <= MOST)) {
+            return Err(fault(format!(
+                "value {at} of tensor latent is {}, expected numbers of a few units",
+                values[at]
+            )));
         }
         let fps = metadata.metadata().as_ref().and_then(|metadata| metadata.get("fps"));
         Ok(Self { values: channels_last(&values), size, fps: fps.and_then(|fps| fps.parse().ok()) })
@@ -84,13 +90,13 @@ fn rate_text(fps: FrameRate) -> String {
 
 /// `[T, H, W, 4]` → `[4, T, H, W]`.
 fn channels_first(values: &[f32]) -> Vec<f32> {
-    (0..CHANNELS).flat_map(|channel| values.iter().copied().skip(channel).step_by(CHANNELS)).collect()
+    (0..LATENT_CHANNELS).flat_map(|channel| values.iter().copied().skip(channel).step_by(LATENT_CHANNELS)).collect()
 }
 
 /// `[4, T, H, W]` → `[T, H, W, 4]`.
 fn channels_last(values: &[f32]) -> Vec<f32> {
-    let positions = values.len() / CHANNELS;
-    (0..values.len()).map(|i| values[i % CHANNELS * positions + i / CHANNELS]).collect()
+    let positions = values.len() / LATENT_CHANNELS;
+    (0..values.len()).map(|i| values[i % LATENT_CHANNELS * positions + i / LATENT_CHANNELS]).collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod attention;
 mod conv3d;
 mod embed;
+mod finite;
 mod gemm;
 mod groupnorm;
 mod math;
@@ -69,6 +70,10 @@ impl Backend for Cpu {
             _ => "scalar",
         };
         format!("cpu ({} threads, {simd})", rayon::current_num_threads())
+    }
+
+    fn largest(&self) -> f32 {
+        f32::MAX
     }
 
     fn alloc(&self, len: usize) -> Result<Buffer> {
@@ -306,5 +311,10 @@ impl Backend for Cpu {
         let mut bytes = vec![0; op.len];
         tile::to_bytes(&x[op.offset..op.offset + op.len], &mut bytes);
         Ok(Box::new(bytes))
+    }
+
+    fn finite(&self, op: &ops::finite::Finite, x: &Buffer) -> Result<Box<dyn Arriving>> {
+        op.validate(x.len())?;
+        Ok(Box::new(finite::finite(&x[op.offset..op.offset + op.len])))
     }
 }

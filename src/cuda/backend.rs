@@ -1,7 +1,7 @@
 //! [`Backend`] by kernels: checks, then the operation's own file.
 
 use super::{Buffer, Cuda, Precision, Weight, lock};
-use super::{attention, conv3d, depthwise, embed, gemm, groupnorm, norm, patch, resample, sampler, tile};
+use super::{attention, conv3d, depthwise, embed, finite, gemm, groupnorm, norm, patch, resample, sampler, tile};
 use crate::arriving::Arriving;
 use crate::backend::{Backend, DeviceBuffer, DeviceWeight};
 use crate::error::Result;
@@ -21,6 +21,10 @@ impl Backend for Cuda {
 
     fn name(&self) -> String {
         format!("{}, {}", self.device.name(), self.half.suffix())
+    }
+
+    fn largest(&self) -> f32 {
+        self.half.largest()
     }
 
     fn alloc(&self, len: usize) -> Result<Self::Buffer> {
@@ -294,5 +298,10 @@ impl Backend for Cuda {
     fn to_bytes(&self, op: &ops::tile::ToBytes, x: &Self::Buffer) -> Result<Box<dyn Arriving>> {
         op.validate(x.len)?;
         tile::to_bytes(self, op, x)
+    }
+
+    fn finite(&self, op: &ops::finite::Finite, x: &Self::Buffer) -> Result<Box<dyn Arriving>> {
+        op.validate(x.len)?;
+        finite::finite(self, op, x)
     }
 }

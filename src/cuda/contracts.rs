@@ -2,8 +2,8 @@
 
 use super::params::{Fields, Params};
 use super::{
-    FLAT_THREADS, attention, attention_wide, conv3d, depthwise, embed, facts, gemm, groupnorm, norm, patch, resample,
-    sampler, tile,
+    FLAT_THREADS, attention, attention_wide, conv3d, depthwise, embed, facts, finite, gemm, groupnorm, norm, patch,
+    resample, sampler, tile,
 };
 
 /// A struct of parameters, and what is launched with it.
@@ -34,6 +34,7 @@ pub const CONTRACTS: &[Contract] = &[
     contract::<embed::EmbeddingParams>("embed", &[FLAT_THREADS]),
     contract::<embed::AddRowsParams>("embed", &[FLAT_THREADS]),
     contract::<facts::FactParams>("facts", &[FLAT_THREADS]),
+    contract::<finite::FiniteParams>("finite", &[FLAT_THREADS]),
     contract::<gemm::GemmParams>("gemm", &gemm::THREADS),
     contract::<groupnorm::GroupMomentsParams>("groupnorm", &[groupnorm::THREADS]),
     contract::<groupnorm::GroupCombineParams>("groupnorm", &[groupnorm::THREADS]),

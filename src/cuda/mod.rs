@@ -15,6 +15,7 @@ pub mod device;
 mod documented;
 mod embed;
 mod facts;
+mod finite;
 mod gemm;
 mod groupnorm;
 mod norm;

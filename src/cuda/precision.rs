@@ -1,8 +1,8 @@
 //! What the elements of a device are, and how the host's values become them and come back.
 
 use crate::weights::{DType, Tensor};
-use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+use half::{bf16, f16};
 use rayon::prelude::*;
 
 /// Values that a thread converts at a time, more than what handing them to it costs.
@@ -25,6 +25,14 @@ impl Half {
         match self {
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+        }
+    }
+
+    /// The largest number.
+    pub fn largest(self) -> f32 {
+        match self {
+            Self::F16 => f16::MAX.to_f32(),
+            Self::Bf16 => bf16::MAX.to_f32(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Latents to frames and back.
 
+use super::finite::{Checking, Made, blame};
 use super::layout::nhwc_from_nchw;
 use super::{Observer, Stage, tick};
 use crate::arriving::Arriving;
@@ -67,9 +68,15 @@ pub fn encode<B: Backend>(
     observer.begin(Stage::Encode, Windows::encoding(&part.config, size, tiling)?.units() as u64);
     let encoded =
         encoder.encode(backend, &video, &mut || tick(observer), &mut |frames| download(backend, &frames, &mut moments));
-    encoded.map_err(|error| error.during("VAE encoder"))?;
+    encoded.map_err(|error| error.during(Stage::Encode.name()))?;
     observer.end();
-    Ok(posterior(&moments, part.config.embed_dim, seed))
+    let latent = posterior(&moments, part.config.embed_dim, seed);
+    let factor = part.config.spatial_factor();
+    let axes =
+        [("frame", 0), ("row", size[1] / factor), ("column", size[2] / factor), ("channel", part.config.embed_dim)];
+    let made = Made { stage: Stage::Encode.name().into(), what: "the latent", axes: &axes };
+    made.check(&latent, f32::MAX).map_err(|error| blame(error, part))?;
+    Ok(latent)
 }
 
 /// Appends a window's frames that count.
@@ -106,7 +113,7 @@ fn frames_together(frames: usize, frame_bytes: usize) -> usize {
 /// The VAE's decoder, loaded.
 pub(crate) struct Decoder<'a, B: Backend> {
     backend: &'a B,
-    config: &'a VaeConfig,
+    part: &'a Part<VaeConfig>,
     model: VaeDecoder<B::Weight>,
     savings: Savings,
 }
@@ -133,7 +140,7 @@ impl<'a, B: Backend> Decoder<'a, B> {
     pub fn load(backend: &'a B, checkpoint: &'a Checkpoint, savings: Savings) -> Result<Self> {
         let part = checkpoint.vae.as_ref().expect("every command that codes opens the VAE");
         let model = load_decoder(backend, part).map_err(during)?;
-        Ok(Self { backend, config: &part.config, model, savings })
+        Ok(Self { backend, part, model, savings })
     }
 
     /// As [`decode`].
@@ -144,23 +151,28 @@ impl<'a, B: Backend> Decoder<'a, B> {
         observer: &dyn Observer,
         frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
     ) -> Result<()> {
-        let windows = Windows::decoding(self.config, clip.size, clip.tiling)?;
+        self.check_latent(latent, clip.size)?;
+        let windows = Windows::decoding(&self.part.config, clip.size, clip.tiling)?;
         // The frames of a window are taken while those of the next wait, so the device waits only for a taker that is a whole
         // window behind.
         let (sender, receiver) = mpsc::sync_channel::<Together>(1);
         thread::scope(|scope| {
-            let taker = scope.spawn(move || {
-                receiver.into_iter().try_for_each(|mut together| {
-                    together.bytes.bytes().map_err(during)?.chunks_exact(together.frame_bytes).try_for_each(&mut *frame)
-                })
-            });
+            let taker =
+                scope.spawn(move || receiver.into_iter().try_for_each(|together: Together| together.hand_over(frame)));
             // A taker that gave up has an error of its own, which goes before this one.
             let mut send = |together| sender.send(together).map_err(|_| Error::Interrupted);
             let decoded = self.decode_frames(latent, clip, windows.units() as u64, observer, &mut send);
             drop(sender);
             let taken = taker.join().unwrap_or_else(|panic| resume_unwind(panic));
-            taken.and(decoded.map_err(during))
+            taken.and(decoded).map_err(|error| blame(during(error), self.part))
         })
+    }
+
+    /// What the decoder is given must be numbers of the device.
+    fn check_latent(&self, latent: &[f32], [_, height, width]: [usize; 3]) -> Result<()> {
+        let axes = [("frame", 0), ("row", height), ("column", width), ("channel", self.part.config.embed_dim)];
+        let made = Made { stage: Stage::Decode.name().into(), what: "the latent that it is given", axes: &axes };
+        made.check(latent, self.backend.largest() * LATENT_SCALE)
     }
 
     fn decode_frames(
@@ -179,8 +191,9 @@ impl<'a, B: Backend> Decoder<'a, B> {
         };
         let clip = Clip { size, frames: &frames, tiling, frames_at_a_time: self.savings.vae_frames };
         observer.begin(Stage::Decode, tiles);
+        let mut sent = 0;
         self.model.decode(self.backend, &clip, &mut || tick(observer), &mut |frames| {
-            frames_to_bytes(self.backend, &frames, send)
+            frames_to_bytes(self.backend, &frames, &mut sent, send)
         })?;
         observer.end();
         Ok(())
@@ -188,27 +201,48 @@ impl<'a, B: Backend> Decoder<'a, B> {
 }
 
 fn during(error: Error) -> Error {
-    error.during("VAE decoder")
+    error.during(Stage::Decode.name())
 }
 
 /// Some frames on their way to the host.
 struct Together {
     bytes: Box<dyn Arriving>,
-    frame_bytes: usize,
+    /// Of the values that the bytes are made of.
+    check: Checking,
+    /// The first of these frames.
+    first: usize,
+    /// Rows, columns and channels of a frame.
+    size: [usize; 3],
 }
 
-/// Sends a window's frames that count, as bytes.
+impl Together {
+    /// Gives `frame` one after the other, if their values are numbers.
+    fn hand_over(mut self, frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send)) -> Result<()> {
+        let [height, width, channels] = self.size;
+        let axes = [("frame", 0), ("row", height), ("column", width), ("channel", channels)];
+        let made = Made { stage: Stage::Decode.name().into(), what: "the video", axes: &axes };
+        let frame_bytes = height * width * channels;
+        self.check.end(&made, self.first * frame_bytes)?;
+        self.bytes.bytes()?.chunks_exact(frame_bytes).try_for_each(frame)
+    }
+}
+
+/// Sends a window's frames that count, as bytes, and counts them.
 fn frames_to_bytes<B: Backend>(
     backend: &B,
     frames: &Frames<'_, B>,
+    sent: &mut usize,
     send: &mut dyn FnMut(Together) -> Result<()>,
 ) -> Result<()> {
-    let frame_bytes = frames.height * frames.width * frames.channels;
+    let size = [frames.height, frames.width, frames.channels];
+    let frame_bytes = size.iter().product::<usize>();
     let count = frames_together(frames.frames - frames.skip, frame_bytes);
     for first in (frames.skip..frames.frames).step_by(count) {
         let last = (first + count).min(frames.frames);
         let op = ToBytes { offset: first * frame_bytes, len: (last - first) * frame_bytes };
-        send(Together { bytes: backend.to_bytes(&op, frames.data)?, frame_bytes })?;
+        let check = Checking::start(backend, frames.data, op.offset, op.len)?;
+        send(Together { bytes: backend.to_bytes(&op, frames.data)?, check, first: *sent, size })?;
+        *sent += last - first;
     }
     Ok(())
 }

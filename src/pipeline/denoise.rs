@@ -1,7 +1,8 @@
 //! Noise to a latent: a sampler's schedule run over the transformer, with guidance.
 
+use super::finite::{Axes, Checking, Made};
 use super::layout::nhwc_from_nchw;
-use super::{Observer, Request, Text, tick};
+use super::{Observer, Request, Stage, Text, tick};
 use crate::backend::{Backend, DeviceBuffer};
 use crate::checkpoint::Part;
 use crate::error::Result;
@@ -80,15 +81,20 @@ impl<'a, W> Denoiser<'a, W> {
         let mut run = Run::new(backend, schedule, &noise.draw(len, c.in_channels))?;
         let mut prediction = backend.alloc_f32(len)?;
         let mut evaluation = Evaluation::new(backend, request, prepared, len)?;
+        let axes = [("frame", frames), ("row", height), ("column", width), ("channel", c.in_channels)];
+        let mut checks = Checks { axes: &axes, steps: schedule.calls.len(), done: 0, last: None };
         while let Some(call) = run.call() {
             let sample = run.model_input()?;
             evaluation.predict(backend, &self.model, sample, call.timestep, &mut prediction)?;
+            checks.next(Checking::start(backend, &prediction, 0, len)?)?;
             let drawn = call.draws_noise.then(|| noise.draw(len, c.in_channels));
             run.step(&prediction, drawn.as_deref())?;
             tick(observer)?;
         }
+        checks.end()?;
         let mut latent = vec![0.0; len];
         backend.download(run.sample(), 0, &mut latent)?;
+        Made { stage: Stage::Denoise.name().into(), what: "the latent", axes: &axes }.check(&latent, f32::MAX)?;
         Ok(latent)
     }
 
@@ -106,6 +112,36 @@ impl<'a, W> Denoiser<'a, W> {
             self.model.prepare(backend, shape, &captions, text.tokens, None)
         };
         parts.map(prepare).collect()
+    }
+}
+
+/// Checks of what the steps predict. The result of a step's check is looked at when the next step is on its way, so that the
+/// device never waits for the host.
+struct Checks<'a> {
+    axes: Axes<'a>,
+    steps: usize,
+    /// Steps whose check is over.
+    done: usize,
+    last: Option<Checking>,
+}
+
+impl Checks<'_> {
+    /// Looks at the check before this one.
+    fn next(&mut self, check: Checking) -> Result<()> {
+        let before = self.last.replace(check);
+        before.map_or(Ok(()), |check| self.look_at(check))
+    }
+
+    /// Looks at the last check.
+    fn end(mut self) -> Result<()> {
+        let last = self.last.take();
+        last.map_or(Ok(()), |check| self.look_at(check))
+    }
+
+    fn look_at(&mut self, check: Checking) -> Result<()> {
+        self.done += 1;
+        let stage = format!("{}, step {} of {}", Stage::Denoise.name(), self.done, self.steps);
+        check.end(&Made { stage, what: "the predicted noise", axes: self.axes }, 0)
     }
 }
 

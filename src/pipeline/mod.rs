@@ -4,6 +4,7 @@
 mod coder;
 mod denoise;
 mod devices;
+mod finite;
 mod layout;
 mod planned;
 mod text;
@@ -18,6 +19,7 @@ pub use text_cache::TextCache;
 
 pub(crate) use coder::{Decoder, download, load_decoder, load_encoder};
 pub(crate) use denoise::{Denoiser, Noise};
+pub(crate) use finite::blame;
 pub(crate) use text::{Texts, embed};
 
 use crate::backend::Backend;
@@ -26,7 +28,9 @@ use crate::error::{Error, Result};
 use crate::memory::Savings;
 use crate::model::t5::T5Config;
 use crate::model::vae::tiling::Tiling;
-use crate::sampler::Kind;
+use crate::model::vae::{SPATIAL_FACTOR, TEMPORAL_FACTOR};
+use crate::sampler::{Kind, validate_guidance};
+use crate::text::caption;
 use std::time::Instant;
 use text_cache::Key;
 
@@ -58,9 +62,7 @@ pub struct Request {
 }
 
 /// Pixels a side of a token: 8 of the VAE times 2 of the transformer's patches.
-const PIXELS_PER_TOKEN: usize = 16;
-/// Frames of a latent frame, the first aside.
-const FRAMES_PER_LATENT: usize = 4;
+const PIXELS_PER_TOKEN: usize = 2 * SPATIAL_FACTOR;
 
 impl Request {
     /// Checks frames, size, steps, guidance, tiling and prompt.
@@ -71,18 +73,25 @@ impl Request {
         if self.prompt.trim().is_empty() {
             return Err(Error::Usage("the prompt is empty; say what the video should show".into()));
         }
-        validate_frames(self.frames)?;
-        validate_size(self.height, self.width)?;
-        if !self.guidance.is_finite() || self.guidance < 0.0 {
+        if self.prepared(&self.prompt).is_empty() {
             return Err(Error::Usage(format!(
-                "guidance {} is not a number of at least 0; 7.5 is usual",
-                self.guidance
+                "nothing is left of the prompt {:?} when it is cleaned as the original does: links, markup and Chinese \
+                 characters go; describe the video in English",
+                self.prompt
             )));
         }
+        validate_frames(self.frames)?;
+        validate_size(self.height, self.width)?;
+        validate_guidance(self.guidance)?;
         if let Some(tiling) = &self.tiling {
-            tiling.validate(PIXELS_PER_TOKEN / 2, FRAMES_PER_LATENT)?;
+            tiling.validate(SPATIAL_FACTOR, TEMPORAL_FACTOR)?;
         }
         self.sampler.schedule(self.steps).map(drop)
+    }
+
+    /// A text as it goes to the tokenizer.
+    pub(crate) fn prepared(&self, text: &str) -> String {
+        if self.clean_caption { caption::clean(text) } else { caption::lower(text) }
     }
 
     /// The latent, as it goes through the VAE.
@@ -92,7 +101,7 @@ impl Request {
 
     /// Frames, rows, columns of the latent.
     pub fn latent_size(&self) -> [usize; 3] {
-        [(self.frames - 1) / FRAMES_PER_LATENT + 1, self.height / 8, self.width / 8]
+        [(self.frames - 1) / TEMPORAL_FACTOR + 1, self.height / SPATIAL_FACTOR, self.width / SPATIAL_FACTOR]
     }
 }
 
@@ -104,9 +113,9 @@ pub fn validate_frames(frames: usize) -> Result<()> {
     if frames == 0 {
         return Err(Error::Usage("frames is 0; give 1 for an image, or 5, 9, 13, … for a video".into()));
     }
-    if frames % FRAMES_PER_LATENT != 1 {
-        let below = (frames - 1) / FRAMES_PER_LATENT * FRAMES_PER_LATENT + 1;
-        let above = below + FRAMES_PER_LATENT;
+    if frames % TEMPORAL_FACTOR != 1 {
+        let below = (frames - 1) / TEMPORAL_FACTOR * TEMPORAL_FACTOR + 1;
+        let above = below + TEMPORAL_FACTOR;
         return Err(Error::Usage(format!("frames {frames} is not 4k+1; the nearest are {below} and {above}")));
     }
     Ok(())
@@ -381,7 +390,9 @@ fn denoise_stage<B: Backend>(
         denoiser.warn_of_other_lengths(request, observer);
         let schedule = request.sampler.schedule(request.steps)?;
         observer.begin(Stage::Denoise, schedule.calls.len() as u64);
-        let values = denoiser.run(backend, request, &schedule, text, &mut noise(request), observer)?;
+        let values = denoiser
+            .run(backend, request, &schedule, text, &mut noise(request), observer)
+            .map_err(|error| blame(error, part))?;
         observer.end();
         latents.push(Latent { values, model_calls: schedule.calls.len(), seconds: start.elapsed().as_secs_f64() });
     }

@@ -1,5 +1,6 @@
 //! Captions to text embeddings.
 
+use super::finite::{Made, blame};
 use super::text_cache::{Key, TextCache};
 use super::{Observer, Request, Stage, tick};
 use crate::backend::Backend;
@@ -7,7 +8,6 @@ use crate::checkpoint::{Checkpoint, Part};
 use crate::error::Result;
 use crate::memory::Savings;
 use crate::model::t5::{self, Caption, T5, T5Config};
-use crate::text::caption;
 use crate::text::tokenizer::Tokenizer;
 use std::collections::HashMap;
 
@@ -41,12 +41,17 @@ impl Captions {
         request: &Request,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let prepare = |text: &str| if request.clean_caption { caption::clean(text) } else { caption::lower(text) };
         let encode = |name: &str, text: &str| {
             let tokens = tokenizer.encode_padded(text, max_tokens)?;
             if let Some(cut) = &tokens.cut {
                 observer
                     .warn(&format!("the {name} is longer than {max_tokens} tokens; this part of it is cut off: {cut}"));
+            }
+            match tokens.unknown {
+                0 => {}
+                1 => observer.warn(&format!("a part of the {name} is unknown to the text encoder, and means nothing")),
+                more => observer
+                    .warn(&format!("{more} parts of the {name} are unknown to the text encoder, and mean nothing")),
             }
             Ok(tokens)
         };
@@ -55,12 +60,24 @@ impl Captions {
             let mask = (0..length).map(|i| i < unmasked).collect();
             Wanted { caption: Caption { ids: ids[..length].to_vec(), mask }, kept }
         };
-        let cleaned_prompt = prepare(&request.prompt);
+        let cleaned_prompt = request.prepared(&request.prompt);
+        if !cleaned_prompt.chars().any(char::is_alphanumeric) {
+            observer.warn(&format!(
+                "the caption is {cleaned_prompt:?} and nothing more; is that all that the video should show?"
+            ));
+        }
         let prompt = encode("caption", &cleaned_prompt)?;
         let tokens = prompt.unmasked;
         let mut samples = Vec::new();
         if request.guidance > 1.0 {
-            let negative = encode("negative prompt", &prepare(&request.negative_prompt))?;
+            let negative = request.prepared(&request.negative_prompt);
+            if negative.is_empty() && !request.negative_prompt.trim().is_empty() {
+                observer.warn(&format!(
+                    "nothing is left of the negative prompt {:?} when it is cleaned",
+                    request.negative_prompt
+                ));
+            }
+            let negative = encode("negative prompt", &negative)?;
             samples.push(wanted(&negative.ids, negative.unmasked, tokens));
         }
         samples.push(wanted(&prompt.ids, tokens, tokens));
@@ -81,13 +98,12 @@ impl Captions {
 /// The tokens of all requests.
 ///
 /// # Errors
-/// Those of reading the tokenizer.
+/// [`Error::Weight`] if the tokenizer does not cover a text.
 pub fn tokenize(checkpoint: &Checkpoint, requests: &[Request], observer: &dyn Observer) -> Result<Vec<Captions>> {
-    let part = checkpoint.text_encoder.as_ref().expect("opened for sampling");
+    let tokenizer = checkpoint.tokenizer.as_ref().expect("opened for sampling");
     let transformer = checkpoint.transformer.as_ref().expect("opened for sampling");
-    let tokenizer = Tokenizer::open(&part.folder)?;
     let max_tokens = transformer.config.model_max_length;
-    requests.iter().map(|request| Captions::of(&tokenizer, max_tokens, request, observer)).collect()
+    requests.iter().map(|request| Captions::of(tokenizer, max_tokens, request, observer)).collect()
 }
 
 /// The text of one request, on the host.
@@ -186,11 +202,15 @@ pub(crate) fn embed<B: Backend>(
     observer.begin(Stage::Text, t5::units(&part.config, wanted.len()));
     let captions: Vec<Caption> = wanted.iter().map(|wanted| wanted.caption.clone()).collect();
     let hidden = model.encode(backend, &captions, &mut || tick(observer))?;
+    let channels = part.config.d_model;
+    let axes = [("token", 0), ("channel", channels)];
+    let made = Made { stage: Stage::Text.name().into(), what: "the embedding of a caption", axes: &axes };
     let kept = |(hidden, wanted): (&B::Buffer, &&Wanted)| {
-        let mut out = vec![0.0; wanted.kept * part.config.d_model];
-        backend.download(hidden, 0, &mut out).map(|()| out)
+        let mut out = vec![0.0; wanted.kept * channels];
+        backend.download(hidden, 0, &mut out)?;
+        made.check(&out, f32::MAX).map(|()| out)
     };
-    let embeddings = hidden.iter().zip(wanted).map(kept).collect::<Result<_>>()?;
+    let embeddings = hidden.iter().zip(wanted).map(kept).collect::<Result<_>>().map_err(|error| blame(error, part))?;
     observer.end();
     Ok(embeddings)
 }

@@ -74,7 +74,9 @@ impl TextCache {
         }
         // What is used goes last. Only a wish: a folder that is not ours to write may still be read.
         let _ = File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-        Some(tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        // What is damaged is made anew.
+        values.map(|value| value.is_finite().then_some(value)).collect()
     }
 
     /// Keeps embeddings of `channels` channels. A folder that takes none is worth a warning, and no more.

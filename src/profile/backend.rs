@@ -5,7 +5,7 @@ use crate::arriving::Arriving;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras};
-use crate::ops::{conv3d, embed, gemm, groupnorm, norm, patch, resample, sampler, tile};
+use crate::ops::{conv3d, embed, finite, gemm, groupnorm, norm, patch, resample, sampler, tile};
 use crate::weights::Tensor;
 use std::time::Instant;
 
@@ -38,6 +38,10 @@ impl<B: Backend> Backend for Counted<B> {
 
     fn name(&self) -> String {
         self.backend.name()
+    }
+
+    fn largest(&self) -> f32 {
+        self.backend.largest()
     }
 
     fn alloc(&self, len: usize) -> Result<B::Buffer> {
@@ -235,5 +239,9 @@ impl<B: Backend> Backend for Counted<B> {
 
     fn to_bytes(&self, op: &tile::ToBytes, x: &B::Buffer) -> Result<Box<dyn Arriving>> {
         self.count("to_bytes", 0, op.bytes(self.element), |b| b.to_bytes(op, x))
+    }
+
+    fn finite(&self, op: &finite::Finite, x: &B::Buffer) -> Result<Box<dyn Arriving>> {
+        self.count("finite", 0, op.bytes(self.element), |b| b.finite(op, x))
     }
 }

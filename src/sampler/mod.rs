@@ -132,6 +132,28 @@ impl Kind {
     }
 }
 
+/// Steps that some sampler takes.
+///
+/// # Errors
+/// [`Error::Usage`] for 0 and for more than there are training steps.
+pub fn validate_steps(steps: usize) -> Result<()> {
+    if (1..=TRAINING_STEPS).contains(&steps) {
+        return Ok(());
+    }
+    Err(Error::Usage(format!("no sampler samples in {steps} steps: choose between 1 and {TRAINING_STEPS}")))
+}
+
+/// Guidance scales are numbers of at least 0; guidance is on above 1.
+///
+/// # Errors
+/// [`Error::Usage`] for any other.
+pub fn validate_guidance(scale: f32) -> Result<()> {
+    if scale.is_finite() && scale >= 0.0 {
+        return Ok(());
+    }
+    Err(Error::Usage(format!("guidance {scale} is not a number of at least 0; 7.5 is usual")))
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

@@ -19,6 +19,7 @@ mod conv3d;
 mod depthwise;
 mod embed;
 mod facts;
+mod finite;
 mod gemm;
 mod groupnorm;
 mod norm;
@@ -53,8 +54,20 @@ impl Check {
 }
 
 /// What can be tested: files of kernels, each with the parts of it that stand by themselves.
-pub const STEMS: [&str; 11] =
-    ["attention", "conv3d", "depthwise", "embed", "gemm", "groupnorm", "norm", "patch", "resample", "sampler", "tile"];
+pub const STEMS: [&str; 12] = [
+    "attention",
+    "conv3d",
+    "depthwise",
+    "embed",
+    "finite",
+    "gemm",
+    "groupnorm",
+    "norm",
+    "patch",
+    "resample",
+    "sampler",
+    "tile",
+];
 
 /// What the kernels take for granted of a GPU. It is tested on demand alone: where it fails, the kernels may still be right.
 pub const FACTS: &str = "facts";
@@ -66,6 +79,7 @@ pub fn checks(stem: &str) -> Option<Vec<Check>> {
         "conv3d" => conv3d::checks(),
         "depthwise" => depthwise::checks(),
         "embed" => embed::checks(),
+        "finite" => finite::checks(),
         "gemm" => gemm::checks(),
         "groupnorm" => groupnorm::checks(),
         "norm" => norm::checks(),

@@ -67,7 +67,8 @@ fn cache_entry(name: &Path) -> Option<(String, PathBuf)> {
 fn snapshot(folder: &Path) -> Result<PathBuf> {
     let snapshots = folder.join("snapshots");
     let reference = folder.join("refs/main");
-    if let Ok(commit) = std::fs::read_to_string(&reference) {
+    if reference.exists() {
+        let commit = std::fs::read_to_string(&reference).map_err(Error::io("cannot read", &reference))?;
         let commit = commit.trim();
         let is_name = !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let found = Some(snapshots.join(commit)).filter(|found| is_name && found.is_dir());

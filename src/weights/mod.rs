@@ -12,6 +12,7 @@ mod pickle;
 pub mod plan;
 pub mod safetensors;
 pub mod shapes;
+pub mod strange;
 pub mod synthetic;
 mod tensor;
 pub mod write;

@@ -1,7 +1,7 @@
 //! Writes weights as safetensors, one tensor after the other, in another type if need be.
 
 use super::plan::Expected;
-use super::{DType, Entry, Source, Tensor};
+use super::{DType, Entry, Source, Tensor, strange};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
 use std::collections::HashSet;
@@ -87,6 +87,11 @@ impl<'a> Writer<'a> {
         out.write_all(&header(entries, self.dtype)).map_err(full())?;
         for Entry { name, .. } in entries {
             let tensor = self.source.tensor(name)?.expect("the source has what it lists");
+            if let Some((index, value)) = strange::first_in(&tensor, f32::MAX) {
+                let problem =
+                    format!("value {index} is {value}, expected numbers: the file is damaged; download it again");
+                return Err(Error::weight(self.source.path(), name, problem));
+            }
             for start in (0..tensor.len()).step_by(CHUNK) {
                 let count = CHUNK.min(tensor.len() - start);
                 let bytes = narrow(&tensor, start, count, self.dtype)
@@ -139,19 +144,19 @@ fn narrow(tensor: &Tensor, start: usize, count: usize, dtype: DType) -> std::res
     let mut values = vec![0.0; count];
     tensor.widen(start, &mut values);
     let mut bytes = Vec::with_capacity(count * dtype.size());
-    match dtype {
-        DType::F32 => values.iter().for_each(|value| bytes.extend(value.to_le_bytes())),
-        DType::F16 => {
-            for value in values {
-                let narrowed = f16::from_f32(value);
-                if narrowed.is_infinite() && value.is_finite() {
-                    return Err(format!("has the value {value}, too large for f16; choose bf16 or f32"));
-                }
-                bytes.extend(narrowed.to_le_bytes());
+    for value in values {
+        let (narrowed, fits) = match dtype {
+            DType::F32 => {
+                bytes.extend(value.to_le_bytes());
+                continue;
             }
+            DType::F16 => (f16::from_f32(value).to_bits(), f16::from_f32(value).is_finite()),
+            _ => (bf16::from_f32(value).to_bits(), bf16::from_f32(value).is_finite()),
+        };
+        if !fits {
+            return Err(format!("has the value {value}, too large for {}; choose another --dtype", dtype.name()));
         }
-        // A value is never too large by rounding alone: bf16 reaches as far as f32 but for the last half step.
-        _ => values.iter().for_each(|value| bytes.extend(bf16::from_f32(*value).to_le_bytes())),
+        bytes.extend(narrowed.to_le_bytes());
     }
     Ok(bytes)
 }

@@ -68,6 +68,11 @@ tests! {
         copies_of_fewer_bytes_fill_with_zeros
         halves_of_a_block_have_barriers_of_their_own
     }
+    finite {
+        the_first_that_is_not_finite_is_found
+        of_several_the_first_counts
+        no_number_is_taken_for_one_that_is_not
+    }
     gemm {
         few_rows_agree_with_the_cpu
         many_rows_agree_with_the_cpu

@@ -6,6 +6,8 @@ mod attention;
 mod conv3d;
 /// Look-up, and adding of tables.
 mod embed;
+/// NaN and infinities.
+mod finite;
 /// Linear layers.
 mod gemm;
 /// GroupNorm with and without SiLU.

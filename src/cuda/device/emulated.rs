@@ -76,6 +76,7 @@ unsafe extern "C" {
     fn osp_kernels_depthwise();
     fn osp_kernels_embed();
     fn osp_kernels_facts();
+    fn osp_kernels_finite();
     fn osp_kernels_gemm();
     fn osp_kernels_groupnorm();
     fn osp_kernels_norm();
@@ -145,6 +146,7 @@ impl Emulated {
             osp_kernels_depthwise();
             osp_kernels_embed();
             osp_kernels_facts();
+            osp_kernels_finite();
             osp_kernels_gemm();
             osp_kernels_groupnorm();
             osp_kernels_norm();

@@ -30,6 +30,12 @@ use tiling::{Tiling, space_tiles, time_windows};
 
 /// Factor between latents as the transformer sees them and as the VAE does.
 pub const LATENT_SCALE: f32 = 0.18215;
+/// Pixels per latent in rows and in columns, of every published VAE.
+pub const SPATIAL_FACTOR: usize = 8;
+/// Frames per latent frame, the first frame aside.
+pub const TEMPORAL_FACTOR: usize = 4;
+/// Channels of a latent.
+pub const LATENT_CHANNELS: usize = 4;
 
 /// The decoder's parameters.
 #[derive(Debug)]

@@ -42,11 +42,16 @@ impl Landings {
         Ok(Box::new(Landing { pinned: Some(pinned), bytes, kept: self.kept.clone() }))
     }
 
-    /// What is kept and has room. What has none is given back.
+    /// Of what is kept, which is of a few sizes, the smallest that has room. If none has, the largest is given back for the
+    /// larger one that will be made.
     fn kept_for(&self, bytes: usize) -> Option<Pinned> {
         let mut kept = lock(&self.kept);
-        kept.retain(|pinned| pinned.len() >= bytes);
-        kept.pop()
+        kept.sort_by_key(Pinned::len);
+        let first = kept.iter().position(|pinned| pinned.len() >= bytes);
+        if first.is_none() {
+            kept.pop();
+        }
+        first.map(|index| kept.remove(index))
     }
 }
 

@@ -1,0 +1,32 @@
+//! `finite`: whether values are numbers.
+
+use super::math;
+use crate::ops::finite::BLOCK;
+use rayon::prelude::*;
+
+/// Blocks of one task.
+const TASK: usize = 16;
+
+/// The counts that [`crate::ops::finite::Finite`] describes, as bytes.
+pub(super) fn finite(x: &[f32]) -> Vec<u8> {
+    let mut counts = vec![0; 4 * x.len().div_ceil(BLOCK)];
+    counts.par_chunks_mut(4 * TASK).zip(x.par_chunks(TASK * BLOCK)).for_each(|(counts, x)| {
+        for (count, x) in counts.chunks_exact_mut(4).zip(x.chunks(BLOCK)) {
+            count.copy_from_slice(&from_first(x).to_le_bytes());
+        }
+    });
+    counts
+}
+
+/// Elements of a block from the first that is not finite on; the last block counts as if it were whole.
+fn from_first(x: &[f32]) -> u32 {
+    // A loop without a way out takes vectors; few blocks are looked at twice.
+    let all = math::widest(
+        #[inline(always)]
+        || x.iter().fold(true, |all, value| all & value.is_finite()),
+    );
+    if all {
+        return 0;
+    }
+    x.iter().position(|value| !value.is_finite()).map_or(0, |first| (BLOCK - first) as u32)
+}

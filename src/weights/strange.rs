@@ -1,0 +1,128 @@
+//! Weights that are no numbers, or that a device cannot hold.
+
+use super::plan::Expected;
+use super::{Source, Tensor};
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+use std::fmt;
+
+/// A weight that no run can use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Strange {
+    /// Tensor that it stands in.
+    pub tensor: String,
+    /// Its number there, row major.
+    pub index: usize,
+    /// NaN, infinite, or too large.
+    pub value: f32,
+}
+
+impl fmt::Display for Strange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "value {} is {}", self.index, self.value)
+    }
+}
+
+/// The first weight of `tensors`, in their order, that is NaN or larger than `largest` in magnitude. Reads all of them.
+///
+/// # Errors
+/// Those of reading `source`.
+pub fn first(source: &dyn Source, tensors: &[Expected], largest: f32) -> Result<Option<Strange>> {
+    for Expected { name, .. } in tensors {
+        let Some(tensor) = source.tensor(name)? else { continue };
+        let found = first_in(&tensor, largest);
+        tensor.bytes.release();
+        if let Some((index, value)) = found {
+            return Ok(Some(Strange { tensor: name.clone(), index, value }));
+        }
+    }
+    Ok(None)
+}
+
+/// Fails unless all weights of `tensors` are numbers.
+///
+/// # Errors
+/// [`Error::Weight`] with the first that is none; those of reading `source`.
+pub fn check(source: &dyn Source, tensors: &[Expected]) -> Result<()> {
+    match first(source, tensors, f32::MAX)? {
+        None => Ok(()),
+        Some(found) => {
+            let problem = format!("{found}, expected numbers: the file is damaged; download it again");
+            Err(Error::weight(source.path(), found.tensor, problem))
+        }
+    }
+}
+
+/// The place of the first such value of a tensor, and the value. Whole numbers are never strange.
+pub fn first_in(tensor: &Tensor, largest: f32) -> Option<(usize, f32)> {
+    if !tensor.dtype.is_float() || !tensor.has_values() {
+        return None;
+    }
+    /// Values that are widened at a time.
+    const CHUNK: usize = 1 << 16;
+    (0..tensor.len().div_ceil(CHUNK)).into_par_iter().find_map_first(|chunk| {
+        let start = chunk * CHUNK;
+        let mut values = vec![0.0; CHUNK.min(tensor.len() - start)];
+        tensor.widen(start, &mut values);
+        // Of NaN no comparison is true.
+        let first = values.iter().position(|value| !(value.abs() <= largest))?;
+        Some((start + first, values[first]))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::{Bytes, DType, Entry};
+    use half::{bf16, f16};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    struct One(Tensor);
+
+    impl Source for One {
+        fn path(&self) -> &Path {
+            Path::new("one")
+        }
+
+        fn entries(&self) -> Vec<Entry> {
+            Vec::new()
+        }
+
+        fn tensor(&self, name: &str) -> Result<Option<Tensor>> {
+            Ok((name == "a").then(|| self.0.clone()))
+        }
+
+        fn fingerprint(&self) -> String {
+            String::new()
+        }
+    }
+
+    #[test]
+    fn the_first_strange_value_is_found_in_every_type() {
+        let len = 150_000;
+        let values = |strange: &[(usize, f32)]| {
+            let mut values: Vec<f32> = (0..len).map(|i| (i % 100) as f32).collect();
+            strange.iter().for_each(|&(at, value)| values[at] = value);
+            values
+        };
+        let find = |dtype, strange: &[(usize, f32)], largest| {
+            let narrow = |value: &f32| match dtype {
+                DType::F16 => f16::from_f32(*value).to_le_bytes().to_vec(),
+                DType::Bf16 => bf16::from_f32(*value).to_le_bytes().to_vec(),
+                _ => value.to_le_bytes().to_vec(),
+            };
+            let bytes = Bytes::Owned(Arc::new(values(strange).iter().flat_map(narrow).collect()));
+            let tensors = ["missing", "a"].map(|name| Expected { name: name.into(), shape: vec![len] });
+            first(&One(Tensor { shape: vec![len], dtype, bytes }), &tensors, largest).unwrap()
+        };
+        for dtype in [DType::F32, DType::F16, DType::Bf16] {
+            assert_eq!(find(dtype, &[], f32::MAX), None);
+            let strange = [(149_999, f32::NAN), (70_001, f32::NEG_INFINITY)];
+            let found = find(dtype, &strange, f32::MAX).unwrap();
+            assert_eq!((found.tensor.as_str(), found.index, found.value), ("a", 70_001, f32::NEG_INFINITY));
+            assert!(find(dtype, &strange[..1], f32::MAX).unwrap().value.is_nan());
+            assert_eq!(find(dtype, &[(3, -60_000.0)], 50_000.0).unwrap().index, 3);
+        }
+    }
+}
