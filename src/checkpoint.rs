@@ -4,14 +4,17 @@ use crate::error::{Error, Result};
 use crate::model::config::{self, Config};
 use crate::model::latte::{self, LatteConfig};
 use crate::model::t5::{self, T5Config};
-use crate::model::vae::{self, VaeConfig};
-use crate::sampler::Kind;
+use crate::model::vae::{self, LATENT_CHANNELS, SPATIAL_FACTOR, TEMPORAL_FACTOR, VaeConfig};
+use crate::sampler::{Kind, validate_guidance};
+use crate::text::tokenizer::Tokenizer;
 use crate::weights::plan::Plan;
 use crate::weights::shapes::Shapes;
 use crate::weights::synthetic::Synthetic;
 use crate::weights::{Files, Source};
 use serde::Deserialize;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where weights come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub struct Checkpoint {
     pub transformer: Option<Part<LatteConfig>>,
     /// CausalVideoVAE.
     pub vae: Option<Part<VaeConfig>>,
+    /// The text encoder's, where prompts are to be read.
+    pub tokenizer: Option<Arc<Tokenizer>>,
     /// Defaults of a request.
     pub defaults: Defaults,
 }
@@ -68,8 +73,10 @@ pub struct Checkpoint {
 /// Which parts to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
+    /// All three and the tokenizer, whatever a prompt needs.
+    Sampling,
     /// All three.
-    Everything,
+    Models,
     /// The VAE alone. The folder may then be the VAE's own.
     Vae,
 }
@@ -86,6 +93,13 @@ pub trait PartConfig: Config {
     fn plan(&self, source: Option<&dyn Source>) -> Plan;
     /// Whether a tensor may be there and is not read.
     fn ignored(name: &str) -> bool;
+    /// Checks what else of the part is in its folder.
+    ///
+    /// # Errors
+    /// Those of reading it. What is not there is no error.
+    fn check_beside(&self, _folder: &Path) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl PartConfig for T5Config {
@@ -99,6 +113,10 @@ impl PartConfig for T5Config {
 
     fn ignored(name: &str) -> bool {
         t5::ignored(name)
+    }
+
+    fn check_beside(&self, folder: &Path) -> Result<()> {
+        if Tokenizer::is_in(folder) { tokenizer(self, folder).map(drop) } else { Ok(()) }
     }
 }
 
@@ -147,12 +165,13 @@ impl Checkpoint {
                 "is not a folder; give the one that holds vae/, a transformer and text_encoder/",
             ));
         }
-        let itself = need == Need::Vae && class_of(folder).as_deref() == Some(VaeConfig::CLASS);
+        let itself = need == Need::Vae && class_of(folder)?.as_deref() == Some(VaeConfig::CLASS);
         let vae: Part<VaeConfig> =
             Part::open(&if itself { folder.to_path_buf() } else { folder.join("vae") }, weights)?;
+        check_latents(&vae)?;
         let (transformer, text_encoder) = match need {
             Need::Vae => (None, None),
-            Need::Everything => {
+            Need::Models | Need::Sampling => {
                 let transformer: Part<LatteConfig> = Part::open(&transformer_folder(folder, transformer)?, weights)?;
                 let own = folder.join("text_encoder");
                 let text_encoder: Part<T5Config> = Part::open(text_encoder.unwrap_or(&own), weights)?;
@@ -160,19 +179,22 @@ impl Checkpoint {
                 (Some(transformer), Some(text_encoder))
             }
         };
+        let tokenizer = match &text_encoder {
+            Some(part) if need == Need::Sampling => Some(Arc::new(tokenizer(&part.config, &part.folder)?)),
+            _ => None,
+        };
         let defaults =
             Defaults::read(folder, transformer.as_ref().map(|part| &part.config), vae.config.spatial_factor())?;
-        Ok(Self { text_encoder, transformer, vae: Some(vae), defaults })
+        Ok(Self { text_encoder, transformer, vae: Some(vae), tokenizer, defaults })
     }
-}
 
-impl Checkpoint {
     /// The same without values, for runs that only count.
     pub fn shapes(&self) -> Self {
         Self {
             text_encoder: self.text_encoder.as_ref().map(Part::shapes),
             transformer: self.transformer.as_ref().map(Part::shapes),
             vae: self.vae.as_ref().map(Part::shapes),
+            tokenizer: self.tokenizer.clone(),
             defaults: self.defaults.clone(),
         }
     }
@@ -197,12 +219,62 @@ fn check_fit(transformer: &Part<LatteConfig>, text_encoder: &Part<T5Config>, vae
     Ok(())
 }
 
-/// The class that a folder's `config.json` names, if there is one.
-pub fn class_of(folder: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(folder.join("config.json")).ok()?;
-    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
-    let class = value.get("_class_name").or_else(|| value.get("model_type"))?;
-    class.as_str().map(str::to_owned)
+/// Requests and latent files count on the latents of the published VAEs.
+fn check_latents(vae: &Part<VaeConfig>) -> Result<()> {
+    let VaeConfig { embed_dim, .. } = vae.config;
+    let found = (embed_dim, vae.config.spatial_factor(), vae.config.temporal_factor());
+    if found == (LATENT_CHANNELS, SPATIAL_FACTOR, TEMPORAL_FACTOR) {
+        return Ok(());
+    }
+    let text = |(channels, space, time)| format!("{channels} channels of {space}x{space} pixels and {time} frames");
+    let expected = text((LATENT_CHANNELS, SPATIAL_FACTOR, TEMPORAL_FACTOR));
+    let problem = format!("makes latents with {}, expected {expected}", text(found));
+    Err(Error::config(vae.folder.join("config.json"), problem))
+}
+
+/// The tokenizer in a text encoder's folder, all of whose tokens have an embedding.
+///
+/// # Errors
+/// Those of [`Tokenizer::open`]; [`Error::Config`] if it has more tokens than the encoder.
+pub fn tokenizer(config: &T5Config, folder: &Path) -> Result<Tokenizer> {
+    let tokenizer = Tokenizer::open(folder)?;
+    let (found, most) = (tokenizer.tokens(), config.vocab_size);
+    if found > most {
+        let problem = format!("vocab_size is {most}, less than the {found} tokens of {}", tokenizer.file().display());
+        return Err(Error::config(folder.join("config.json"), problem));
+    }
+    Ok(tokenizer)
+}
+
+/// The class that a folder's `config.json` names; none if there is no such file, or it names none.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Config`] if there is one that cannot be read: what is damaged is not absent.
+pub fn class_of(folder: &Path) -> Result<Option<String>> {
+    let path = folder.join("config.json");
+    let Some(text) = read_if_there(&path)? else { return Ok(None) };
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| config::not_json(&path, &error))?;
+    let class = value.get("_class_name").or_else(|| value.get("model_type"));
+    Ok(class.and_then(|class| class.as_str()).map(str::to_owned))
+}
+
+/// Whether weights lie in a folder, under a name that only weights have.
+pub fn has_weights(folder: &Path) -> bool {
+    WEIGHT_FILES.iter().chain(&PICKLE_FILES).any(|name| is_there(&folder.join(name)))
+}
+
+/// Whether there is a file, or a link to nothing: opening that says what is missing.
+pub fn is_there(path: &Path) -> bool {
+    path.is_symlink() || path.is_file()
+}
+
+/// The text of a file that need not be there. A link to nothing is there, and damaged.
+fn read_if_there(path: &Path) -> Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => Ok(None),
+        Err(error) => Err(Error::config(path, format!("cannot be read: {error}"))),
+    }
 }
 
 /// The subfolder with the transformer: the one named, or the only one there is.
@@ -213,9 +285,7 @@ fn transformer_folder(folder: &Path, name: Option<&str>) -> Result<PathBuf> {
     let mut found = transformers(folder)?;
     match found.len() {
         1 => Ok(found.remove(0)),
-        0 => {
-            Err(Error::config(folder, "holds no transformer: no subfolder's config.json has the _class_name LatteT2V"))
-        }
+        0 => Err(no_transformer(folder)),
         _ => {
             let names: Vec<_> =
                 found.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy()).collect();
@@ -228,19 +298,30 @@ fn transformer_folder(folder: &Path, name: Option<&str>) -> Result<PathBuf> {
     }
 }
 
-/// Subfolders that hold a transformer, in name order; also those, beside the other two parts, whose `config.json` does
-/// not say what it is, so that reading it says what is wrong with it.
+/// The error for a model without one.
+pub fn no_transformer(folder: &Path) -> Error {
+    Error::config(folder, "holds no transformer: no subfolder's config.json has the _class_name LatteT2V")
+}
+
+/// Subfolders that hold a transformer, in name order; also those, beside the other two parts, that have weights or a
+/// `config.json` and do not say what they are, so that opening them says what is wrong.
 pub fn transformers(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?;
     let others = [folder.join("vae"), folder.join("text_encoder")];
     let candidate = |path: &PathBuf| match class_of(path) {
-        Some(class) => class == LatteConfig::CLASS,
-        None => path.join("config.json").is_file() && !others.contains(path),
+        Ok(Some(class)) => class == LatteConfig::CLASS,
+        Ok(None) | Err(_) => !others.contains(path) && (path.join("config.json").is_file() || has_weights(path)),
     };
-    let mut found: Vec<_> =
-        entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).filter(candidate).collect();
-    found.sort();
-    Ok(found)
+    Ok(subfolders(folder)?.into_iter().filter(candidate).collect())
+}
+
+/// The folders in a folder, in name order.
+pub fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?;
+    let paths = entries.map(|entry| Ok(entry.map_err(Error::io("cannot list", folder))?.path()));
+    let mut folders: Vec<PathBuf> = paths.collect::<Result<_>>()?;
+    folders.retain(|path| path.is_dir());
+    folders.sort();
+    Ok(folders)
 }
 
 impl<C: PartConfig> Part<C> {
@@ -296,6 +377,9 @@ const WEIGHT_FILES: [&str; 5] = [
     "synthetic.json",
 ];
 
+/// What golden folders hold beside weights.
+const GOLDEN_FILES: [&str; 2] = ["cases.safetensors", "trace.safetensors"];
+
 /// The same for PyTorch's pickles, which are looked for where there is nothing else.
 const PICKLE_FILES: [&str; 4] = [
     "diffusion_pytorch_model.bin",
@@ -311,8 +395,9 @@ fn open_weights(folder: &Path) -> Result<Box<dyn Source>> {
         Some(path) => Ok(Box::new(Files::open(&path)?)),
         None => {
             let [diffusers, transformers] = [WEIGHT_FILES[0], WEIGHT_FILES[2]];
-            let problem =
-                format!("holds no weights; expected {diffusers} or {transformers}, or PyTorch's .bin or .ckpt");
+            let problem = format!(
+                "holds no weights; expected {diffusers} or {transformers}, PyTorch's .bin or .ckpt, or synthetic.json"
+            );
             Err(Error::weight(folder, "", problem))
         }
     }
@@ -320,13 +405,13 @@ fn open_weights(folder: &Path) -> Result<Box<dyn Source>> {
 
 /// The file with the weights, or the index of several: under a published name, else the only one of its kind.
 fn weight_file(folder: &Path) -> Result<Option<PathBuf>> {
-    // Links to nothing count, too: opening them says what is missing.
-    let is_there = |path: &PathBuf| path.is_symlink() || path.is_file();
-    let named = |names: &[&str]| names.iter().map(|name| folder.join(name)).find(is_there);
+    let named = |names: &[&str]| names.iter().map(|name| folder.join(name)).find(|path| is_there(path));
     let only = |ending: &str| -> Result<Option<PathBuf>> {
         let entries = std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?;
         let paths = entries.filter_map(|entry| entry.ok()).map(|entry| entry.path());
-        let mut found = paths.filter(|path| path.extension().is_some_and(|found| found == ending));
+        let of_golden_data = |path: &PathBuf| GOLDEN_FILES.iter().any(|name| path.ends_with(name));
+        let mut found =
+            paths.filter(|path| path.extension().is_some_and(|found| found == ending) && !of_golden_data(path));
         let first = found.next();
         if found.next().is_some() {
             let problem = format!("holds several .{ending} files and no index that says which belong together");
@@ -360,18 +445,28 @@ struct Sampling {
 }
 
 impl Defaults {
+    /// Checks a model's `sampling.json`, if it has one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] says what is wrong with it.
+    pub fn check(folder: &Path) -> Result<()> {
+        Self::read(folder, None, SPATIAL_FACTOR).map(drop)
+    }
+
     /// Frames and size from the transformer's config; sampler, steps and guidance from `sampling.json`, else those of the
     /// original's scripts.
     fn read(folder: &Path, transformer: Option<&LatteConfig>, spatial_factor: usize) -> Result<Self> {
         let path = folder.join("sampling.json");
-        let sampling: Sampling = match std::fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text).map_err(|error| Error::config(&path, error.to_string()))?,
-            Err(_) => Sampling::default(),
+        let fault = |error: Error| Error::config(&path, error.to_string());
+        let sampling: Sampling = match read_if_there(&path)? {
+            Some(text) => serde_json::from_str(&text).map_err(|error| Error::config(&path, error.to_string()))?,
+            None => Sampling::default(),
         };
-        let sampler = match sampling.sampler {
-            Some(name) => name.parse().map_err(|error: Error| Error::config(&path, error.to_string()))?,
-            None => Kind::Pndm,
-        };
+        let sampler: Kind = sampling.sampler.map_or(Ok(Kind::Pndm), |name| name.parse().map_err(fault))?;
+        let steps = sampling.steps.unwrap_or(150);
+        sampler.schedule(steps).map_err(fault)?;
+        let guidance = sampling.guidance_scale.unwrap_or(7.5);
+        validate_guidance(guidance).map_err(fault)?;
         let [height, width] =
             transformer.map_or([64; 2], |config| config.sample_size).map(|side| side * spatial_factor);
         Ok(Self {
@@ -379,8 +474,8 @@ impl Defaults {
             height,
             width,
             sampler,
-            steps: sampling.steps.unwrap_or(150),
-            guidance: sampling.guidance_scale.unwrap_or(7.5),
+            steps,
+            guidance,
             notice: sampling.notice,
         })
     }

@@ -83,6 +83,7 @@ fn assemble(name: &str, frames: Option<usize>, seed: Option<u64>) -> Result<Chec
         text_encoder: Some(part(folder.join("text_encoder"), parse(T5_XXL), seed)),
         transformer: Some(part(folder.join("transformer"), transformer, seed)),
         vae: Some(part(folder.join("vae"), parse(VAE), seed)),
+        tokenizer: None,
         defaults,
     })
 }

@@ -4,7 +4,7 @@ use super::console::Console;
 use super::folder;
 use super::transfer::{Transfer, megabytes};
 use clap::ValueEnum;
-use osp::checkpoint::{self, Part, PartConfig, WeightSource};
+use osp::checkpoint::{self, Defaults, Part, PartConfig, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
 use osp::weights::plan::Plan;
 use osp::weights::write::Writer;
@@ -118,39 +118,51 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 /// The part that `source` is, or those in its subfolders.
 fn open(source: &Path) -> Result<Vec<Opened>> {
     let own = if source.is_file() { source.parent().unwrap_or(Path::new("")) } else { source };
-    if let Some(part) = open_part(own, source) {
-        return Ok(vec![part?]);
+    if let Some(part) = open_part(own, source)? {
+        return Ok(vec![part]);
     }
     if source.is_file() {
         let problem = "has no config.json beside it that says what part of a model it is";
         return Err(Error::config(source, problem));
     }
-    let entries = fs::read_dir(source).map_err(Error::io("cannot list", source))?;
-    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    folders.sort();
-    let parts = folders.iter().filter_map(|folder| {
-        let name = PathBuf::from(folder.file_name()?);
-        Some(open_part(folder, folder)?.map(|part| Opened { name, ..part }))
-    });
-    let parts: Vec<Opened> = parts.collect::<Result<_>>()?;
+    let mut parts = Vec::new();
+    for folder in checkpoint::subfolders(source)? {
+        match open_part(&folder, &folder)? {
+            Some(part) => parts.push(Opened { name: folder.file_name().unwrap_or_default().into(), ..part }),
+            None => nothing_lost(&folder)?,
+        }
+    }
     if parts.is_empty() {
         return Err(Error::config(source, "is no part of a model, and none of its subfolders is"));
     }
+    Defaults::check(source)?;
     Ok(parts)
 }
 
+/// Fails for a subfolder that looks like a part and does not say which.
+fn nothing_lost(folder: &Path) -> Result<()> {
+    let config = folder.join("config.json");
+    let problem = match (config.exists(), checkpoint::has_weights(folder)) {
+        (true, true) if checkpoint::class_of(folder)?.is_none() => "does not say what the weights beside it are",
+        (false, true) => "is missing, beside weights",
+        _ => return Ok(()),
+    };
+    Err(Error::config(config, format!("{problem}; it should have a _class_name, or a model_type")))
+}
+
 /// The part in `folder` with the weights of `source`, the folder itself or a file in it; `None` if there is none.
-fn open_part(folder: &Path, source: &Path) -> Option<Result<Opened>> {
-    match checkpoint::class_of(folder)?.as_str() {
-        T5Config::CLASS => Some(opened::<T5Config>(source)),
-        LatteConfig::CLASS => Some(opened::<LatteConfig>(source)),
-        VaeConfig::CLASS => Some(opened::<VaeConfig>(source)),
+fn open_part(folder: &Path, source: &Path) -> Result<Option<Opened>> {
+    Ok(match checkpoint::class_of(folder)?.as_deref() {
+        Some(T5Config::CLASS) => Some(opened::<T5Config>(source)?),
+        Some(LatteConfig::CLASS) => Some(opened::<LatteConfig>(source)?),
+        Some(VaeConfig::CLASS) => Some(opened::<VaeConfig>(source)?),
         _ => None,
-    }
+    })
 }
 
 fn opened<C: PartConfig>(source: &Path) -> Result<Opened> {
     let part = if source.is_file() { Part::open_file(source) } else { Part::<C>::open(source, WeightSource::Files) }?;
+    part.config.check_beside(&part.folder)?;
     let plan = part.config.plan(Some(&*part.source));
     let Part { folder, source, .. } = part;
     Ok(Opened { part: C::NAME, name: PathBuf::new(), folder, stem: C::STEM, source, plan })
@@ -171,7 +183,7 @@ impl Opened {
 
 /// Copies what belongs to weights. From caches these are links: what they lead to is copied.
 fn copy_beside(from: &Path, to: &Path) -> Result<()> {
-    for name in BESIDE.iter().filter(|name| from.join(name).is_file()) {
+    for name in BESIDE.iter().filter(|name| checkpoint::is_there(&from.join(name))) {
         let target = to.join(name);
         let bytes = fs::read(from.join(name)).map_err(Error::io("cannot read", from.join(name)))?;
         fs::write(&target, bytes).map_err(Error::io("cannot write", &target))?;

@@ -85,6 +85,10 @@ fn wanted(model: &Model, args: &Args) -> std::result::Result<Vec<File>, String> 
             folders.entry(folder).or_default().push((name, listed));
         }
     }
+    let absent = |only: &&String| !folders.contains_key(only.trim_end_matches('/'));
+    if let Some(only) = args.only.iter().find(absent) {
+        return Err(format!("there is no subfolder {only} in the model"));
+    }
     let mut files = Vec::new();
     for (folder, listed) in folders {
         let names: BTreeSet<&str> = listed.iter().map(|(name, _)| *name).collect();
@@ -163,7 +167,9 @@ mod tests {
         let vae = ["vae/checkpoint.ckpt", "vae/config.json"];
         assert_eq!(chosen(&paths, &[]).unwrap(), [all, vae].concat());
         assert_eq!(chosen(&paths, &["vae/"]).unwrap(), vae);
-        assert!(chosen(&paths, &["vea"]).unwrap_err().contains("vea"));
+        for only in [&["vea"][..], &["vae", "vea"]] {
+            assert!(chosen(&paths, only).unwrap_err().contains("vea"));
+        }
     }
 
     #[test]

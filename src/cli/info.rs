@@ -6,7 +6,7 @@ use super::transfer::megabytes;
 use osp::checkpoint::{self, Checkpoint, Defaults, Need, Part, PartConfig, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
 use osp::weights::plan::Plan;
-use osp::weights::{Entry, Source, hub};
+use osp::weights::{Entry, Source, hub, strange};
 use osp::{Error, Result};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
@@ -32,6 +32,9 @@ pub struct Args {
     /// Where weights come from: `files`, or `synthetic:SEED` to look at configs alone
     #[arg(long, value_name = "SOURCE", default_value = "files", value_parser = weight_source)]
     weights: WeightSource,
+    /// Also read every weight, which takes as long as reading the files: each must be a number
+    #[arg(long)]
+    values: bool,
 }
 
 /// A folder and its parts.
@@ -104,18 +107,18 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 
 impl Report {
     fn new(folder: PathBuf, args: &Args) -> Result<Self> {
-        if let Some(part) = single_part(&folder, args.weights) {
+        if let Some(part) = single_part(&folder, args)? {
             return Ok(Self { folder, parts: vec![part], samples: None, problems: Vec::new() });
         }
         let transformers = checkpoint::transformers(&folder)?;
         let text_encoder = args.text_encoder.as_deref().map(hub::locate).transpose()?;
         let text_encoder = text_encoder.unwrap_or_else(|| folder.join("text_encoder"));
-        let mut parts = vec![inspect::<T5Config>(&text_encoder, args.weights)];
-        parts.extend(transformers.iter().map(|folder| inspect::<LatteConfig>(folder, args.weights)));
-        parts.push(inspect::<VaeConfig>(&folder.join("vae"), args.weights));
+        let mut parts = vec![inspect::<T5Config>(&text_encoder, args)];
+        parts.extend(transformers.iter().map(|folder| inspect::<LatteConfig>(folder, args)));
+        parts.push(inspect::<VaeConfig>(&folder.join("vae"), args));
         let mut report = Self { folder, parts, samples: None, problems: Vec::new() };
         if transformers.is_empty() {
-            report.problems.push("no subfolder holds a transformer (a config.json with _class_name LatteT2V)".into());
+            report.problems.push(checkpoint::no_transformer(&report.folder).to_string());
         }
         if report.count() == 0 {
             report.try_together(&text_encoder, &transformers, args.weights);
@@ -127,7 +130,7 @@ impl Report {
     fn try_together(&mut self, text_encoder: &Path, transformers: &[PathBuf], weights: WeightSource) {
         for transformer in transformers {
             let name = transformer.file_name().unwrap_or_default().to_string_lossy();
-            match Checkpoint::open(&self.folder, Some(text_encoder), Some(&name), weights, Need::Everything) {
+            match Checkpoint::open(&self.folder, Some(text_encoder), Some(&name), weights, Need::Sampling) {
                 Ok(checkpoint) => self.samples = Some(checkpoint.defaults.into()),
                 Err(error) => self.problems.push(error.to_string()),
             }
@@ -165,13 +168,13 @@ impl From<Defaults> for Samples {
 }
 
 /// The part that `folder` itself is, if it is one.
-fn single_part(folder: &Path, weights: WeightSource) -> Option<PartReport> {
-    match checkpoint::class_of(folder)?.as_str() {
-        T5Config::CLASS => Some(inspect::<T5Config>(folder, weights)),
-        LatteConfig::CLASS => Some(inspect::<LatteConfig>(folder, weights)),
-        VaeConfig::CLASS => Some(inspect::<VaeConfig>(folder, weights)),
+fn single_part(folder: &Path, args: &Args) -> Result<Option<PartReport>> {
+    Ok(match checkpoint::class_of(folder)?.as_deref() {
+        Some(T5Config::CLASS) => Some(inspect::<T5Config>(folder, args)),
+        Some(LatteConfig::CLASS) => Some(inspect::<LatteConfig>(folder, args)),
+        Some(VaeConfig::CLASS) => Some(inspect::<VaeConfig>(folder, args)),
         _ => None,
-    }
+    })
 }
 
 /// A part that can say what it is.
@@ -221,7 +224,7 @@ impl Describe for VaeConfig {
     }
 }
 
-fn inspect<C: Describe>(folder: &Path, weights: WeightSource) -> PartReport {
+fn inspect<C: Describe>(folder: &Path, args: &Args) -> PartReport {
     let text = std::fs::read_to_string(folder.join("config.json")).unwrap_or_default();
     let mut report = PartReport {
         part: C::NAME,
@@ -231,13 +234,18 @@ fn inspect<C: Describe>(folder: &Path, weights: WeightSource) -> PartReport {
         weights: None,
         problems: Vec::new(),
     };
-    match Part::<C>::open_unchecked(folder, weights) {
+    match Part::<C>::open_unchecked(folder, args.weights) {
         Err(error) => report.problems.push(error.to_string()),
         Ok(part) => {
             let plan = part.config.plan(Some(&*part.source));
             report.sizes = part.config.sizes();
             report.weights = Some(Weights::new(&plan, &*part.source));
-            report.problems = plan.problems(&*part.source, C::ignored).iter().map(Error::to_string).collect();
+            let mut problems = plan.problems(&*part.source, C::ignored);
+            problems.extend(part.config.check_beside(folder).err());
+            if args.values && problems.is_empty() {
+                problems.extend(strange::check(&*part.source, &plan.tensors).err());
+            }
+            report.problems = problems.iter().map(Error::to_string).collect();
         }
     }
     report

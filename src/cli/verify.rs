@@ -111,12 +111,13 @@ fn problem(folder: &Path, error: &Error) -> String {
     if error.contains(&folder) { error } else { format!("{folder}: {error}") }
 }
 
-/// The exit code of a damaged folder, if there is one: whatever is not the device's fault. Else the first error's.
+/// The exit code of a damaged folder, if there is one: whatever is not the fault of the device or the engine. Else the first error's.
 fn worst<'a>(mut errors: impl Iterator<Item = &'a Error> + Clone) -> u8 {
     /// Bad weights or config.
     const DAMAGED: u8 = 5;
-    let of_device =
-        |error: &Error| matches!(error, Error::Device(_) | Error::OutOfMemory { .. } | Error::Launch { .. });
+    let of_device = |error: &Error| {
+        matches!(error, Error::Device(_) | Error::OutOfMemory { .. } | Error::Launch { .. } | Error::NotFinite { .. })
+    };
     if errors.clone().all(of_device) { errors.next().map_or(DAMAGED, Error::exit_code) } else { DAMAGED }
 }
 

@@ -1,14 +1,14 @@
 //! Golden folders of the VAE: encode and decode whole cases, and compare every block of one traced run.
 
-use super::golden::{Bf16Error, Golden, Tile};
-use super::{Check, relative_l2, tolerance};
+use super::golden::{self, Bf16Error, Golden, Tile};
+use super::{Check, open, relative_l2, tolerance};
 use crate::backend::{Backend, DeviceBuffer};
-use crate::checkpoint::{Part, WeightSource};
+use crate::checkpoint::is_there;
 use crate::error::{Error, Result};
 use crate::model::vae::{Clip, Frames, VaeConfig, VaeDecoder, VaeEncoder, frames_of};
 use crate::pipeline::{load_decoder, load_encoder, nchw_from_nhwc, nhwc_from_nchw};
+use crate::weights::Tensor;
 use crate::weights::safetensors::Safetensors;
-use crate::weights::{Source, Tensor};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -18,7 +18,7 @@ struct Case {
 }
 
 pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> {
-    let part: Part<VaeConfig> = Part::open(check.folder, WeightSource::Files)?;
+    let part = open::<VaeConfig>(check.folder)?;
     let encoder = load_encoder(backend, &part)?;
     let decoder = load_decoder(backend, &part)?;
     let golden = Golden::open(check.folder)?;
@@ -72,11 +72,11 @@ fn trace<B: Backend>(
     decoder: &VaeDecoder<B::Weight>,
 ) -> Result<()> {
     let path = check.folder.join("trace.safetensors");
-    if !path.is_file() || check.precision != super::Precision::F32 {
+    if !is_there(&path) || check.precision != super::Precision::F32 {
         return Ok(());
     }
     let source = Safetensors::open(&path)?;
-    let expect = |name: &str| source.tensor(&format!("trace.{name}"));
+    let expect = |name: &str| golden::find(&source, &format!("trace.{name}"));
     let missing = |name: &str| Error::weight(&path, name, "is missing");
     let mut results = Vec::new();
     let mut failure = None;
@@ -97,7 +97,7 @@ fn trace<B: Backend>(
         };
         failure = failure.take().or_else(|| compare().err());
     };
-    let video = source.tensor("video")?.ok_or_else(|| missing("video"))?;
+    let video = golden::find(&source, "video")?.ok_or_else(|| missing("video"))?;
     each_sample(&video, |values, size| {
         let frames = frames_of(values, size[0]);
         encoder.encode_probed(backend, &Clip { size, frames: &frames, tiling: None, frames_at_a_time }, &mut probe)?;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::weights::safetensors::Safetensors;
-use crate::weights::{DType, Source, Tensor};
+use crate::weights::{Bytes, DType, Source, Tensor, strange};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -19,9 +19,13 @@ impl Golden {
     pub fn open(folder: &Path) -> Result<Self> {
         let file = folder.join("cases.json");
         let text = std::fs::read_to_string(&file).map_err(Error::io("cannot read", &file))?;
-        let cases = serde_json::from_str(&text)
+        let cases: Map<String, Value> = serde_json::from_str(&text)
             .map_err(|error| Error::config(&file, format!("is not a table of cases: {error}")))?;
-        Ok(Self { file, cases, tensors: Safetensors::open(&folder.join("cases.safetensors"))? })
+        let golden = Self { file, cases, tensors: Safetensors::open(&folder.join("cases.safetensors"))? };
+        if golden.cases.is_empty() {
+            return Err(Error::config(golden.file, "holds no case"));
+        }
+        Ok(golden)
     }
 
     /// Every case by name.
@@ -36,7 +40,7 @@ impl Golden {
 
     /// The tensor `name`, if it is there.
     pub fn find(&self, name: &str) -> Result<Option<Tensor>> {
-        self.tensors.tensor(name)
+        find(&self.tensors, name)
     }
 
     /// The tensor `CASE.TENSOR`.
@@ -57,6 +61,16 @@ impl Golden {
         Ok(found)
     }
 
+    /// A tensor of bytes.
+    pub fn frames(&self, case: &str, tensor: &str) -> Result<Bytes> {
+        let found = self.tensor(case, tensor)?;
+        if found.dtype != DType::U8 || found.is_empty() {
+            let problem = format!("is {} of shape {:?}; expected bytes", found.dtype.name(), found.shape);
+            return Err(Error::weight(self.tensors.path(), format!("{case}.{tensor}"), problem));
+        }
+        Ok(found.bytes)
+    }
+
     /// A tensor of 64-bit integers.
     pub fn integers(&self, case: &str, tensor: &str) -> Result<Vec<i64>> {
         let found = self.tensor(case, tensor)?;
@@ -69,6 +83,18 @@ impl Golden {
             .chunks_exact(8)
             .map(|bytes| i64::from_le_bytes(bytes.try_into().expect("chunks of 8")))
             .collect())
+    }
+}
+
+/// The tensor `name` of a golden file, if it is there: all of it numbers, or every comparison would be with nothing.
+pub(super) fn find(file: &Safetensors, name: &str) -> Result<Option<Tensor>> {
+    let found = file.tensor(name)?;
+    match found.as_ref().and_then(|tensor| strange::first_in(tensor, f32::MAX)) {
+        None => Ok(found),
+        Some((index, value)) => {
+            let problem = format!("value {index} is {value}, expected numbers: the file is damaged");
+            Err(Error::weight(file.path(), name, problem))
+        }
     }
 }
 

@@ -14,13 +14,14 @@ mod transformer;
 pub use tolerance::Precision;
 
 use crate::backend::Backend;
-use crate::checkpoint::{PartConfig, class_of};
+use crate::checkpoint::{Part, PartConfig, WeightSource, class_of, has_weights, is_there};
 use crate::error::{Error, Result};
 use crate::memory::Savings;
 use crate::model::latte::LatteConfig;
 use crate::model::t5::T5Config;
 use crate::model::vae::VaeConfig;
 use crate::weights::plan::Plan;
+use crate::weights::strange;
 use golden::Golden;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -61,7 +62,9 @@ enum Kind {
 /// [`Error::Usage`] if there is none, [`Error::Io`] if a folder cannot be listed.
 pub fn find(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    collect(root, &mut found)?;
+    if !is_empty(root)? {
+        collect(root, &mut found)?;
+    }
     if found.is_empty() {
         let path = root.display();
         return Err(Error::Usage(format!(
@@ -86,32 +89,45 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 /// What a folder holds, or `None` if that is no golden data.
 ///
 /// # Errors
-/// It does, but its files do not say of what.
+/// It does, but its files do not say of what, or one of them is missing.
 fn kind_of(folder: &Path) -> Result<Option<Kind>> {
-    if folder.join("captions.json").is_file() {
+    let has = |name: &str| is_there(&folder.join(name));
+    if has("captions.json") {
         return Ok(Some(Kind::Captions));
     }
-    if !folder.join("cases.json").is_file() {
-        return Ok(manifests(folder).next().map(|_| Kind::Manifests));
+    if !has("cases.json") {
+        if let Some(other) =
+            ["cases.safetensors", "trace.safetensors", "tokens.json"].into_iter().find(|name| has(name))
+        {
+            return Err(Error::config(folder.join("cases.json"), format!("is missing, beside {other}")));
+        }
+        // Among golden data a folder that holds nothing has lost what it held.
+        if is_empty(folder)? {
+            return Err(Error::config(folder, "is an empty folder: what it held is missing"));
+        }
+        return Ok(if manifests(folder)?.is_empty() { None } else { Some(Kind::Manifests) });
     }
-    let config = folder.join("config.json");
-    match class_of(folder).as_deref() {
+    match class_of(folder)?.as_deref() {
         Some(VaeConfig::CLASS) => return Ok(Some(Kind::Autoencoder)),
         Some(LatteConfig::CLASS) => return Ok(Some(Kind::Transformer)),
         Some(T5Config::CLASS) => return Ok(Some(Kind::TextEncoder)),
-        _ if config.is_file() => return Err(Error::config(config, "names no model that this engine has")),
+        _ if has("config.json") => {
+            return Err(Error::config(folder.join("config.json"), "names no model that this engine has"));
+        }
         _ => {}
     }
-    if folder.join("vae").is_dir() {
-        return Ok(Some(Kind::Pipeline));
-    }
     let golden = Golden::open(folder)?;
-    let has = |field: &str| golden.cases().any(|(_, case)| case.get(field).is_some());
-    Ok(match (has("timesteps"), has("seed")) {
-        (true, _) => Some(Kind::Samplers),
-        (_, true) => Some(Kind::Noise),
-        _ => None,
-    })
+    let has_field = |field: &str| golden.cases().any(|(_, case)| case.get(field).is_some());
+    match ["timesteps", "seed", "prompt"].map(has_field) {
+        [true, ..] => Ok(Some(Kind::Samplers)),
+        [_, true, _] => Ok(Some(Kind::Noise)),
+        [_, _, true] => Ok(Some(Kind::Pipeline)),
+        _ => Err(Error::config(folder.join("config.json"), "is missing: cases.json speaks of a model")),
+    }
+}
+
+fn is_empty(folder: &Path) -> Result<bool> {
+    Ok(std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?.next().is_none())
 }
 
 /// Runs every case of one golden folder, handing over each result as it is there.
@@ -161,6 +177,18 @@ impl Check<'_> {
     }
 }
 
+/// Opens the part in `folder`, whose weights are numbers.
+fn open<C: PartConfig>(folder: &Path) -> Result<Part<C>> {
+    let part = Part::open(folder, WeightSource::Files)?;
+    all_numbers(&part)?;
+    Ok(part)
+}
+
+/// With weights that are none no check means anything.
+fn all_numbers<C: PartConfig>(part: &Part<C>) -> Result<()> {
+    strange::check(&*part.source, &part.config.plan(Some(&*part.source)).tensors)
+}
+
 /// ‖found − expected‖ / ‖expected‖, in f64; infinite if the lengths differ.
 fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {
     if found.len() != expected.len() {
@@ -172,18 +200,24 @@ fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {
     if difference == 0.0 { 0.0 } else { (difference / norm).sqrt() }
 }
 
-/// Files that list the tensors of a published checkpoint.
-fn manifests(folder: &Path) -> impl Iterator<Item = (PathBuf, Manifest)> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok());
-    let mut paths: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-        .collect();
+/// Files that list the tensors of a published checkpoint: JSON with configs and tensors, or JSON that is damaged, since of
+/// that nobody knows. What lies beside weights is none.
+fn manifests(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?;
+    let paths = entries.map(|entry| Ok(entry.map_err(Error::io("cannot list", folder))?.path()));
+    let mut paths: Vec<PathBuf> = paths.collect::<Result<_>>()?;
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "json"));
     paths.sort();
-    paths.into_iter().filter_map(|path| {
-        let manifest = serde_json::from_str(&std::fs::read_to_string(&path).ok()?).ok()?;
-        Some((path, manifest))
-    })
+    if folder.join("config.json").exists() || has_weights(folder) {
+        paths.clear();
+    }
+    let other = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).ok();
+        let value: Option<serde_json::Value> = text.and_then(|text| serde_json::from_str(&text).ok());
+        value.is_some_and(|value| value.get("config").is_none() && value.get("tensors").is_none())
+    };
+    paths.retain(|path| !other(path));
+    Ok(paths)
 }
 
 #[derive(serde::Deserialize)]
@@ -192,24 +226,39 @@ struct Manifest {
     tensors: BTreeMap<String, Vec<usize>>,
 }
 
-/// What the models ask for against what the published checkpoints hold.
+/// What the models ask for against what the published checkpoints hold. A damaged manifest is an error after the others.
 fn check_manifests(check: &mut Check<'_>) -> Result<()> {
-    for (path, manifest) in manifests(check.folder) {
-        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let class = manifest.config.get("_class_name").and_then(|class| class.as_str());
-        let differences = match class {
-            Some(VaeConfig::CLASS) => differences::<VaeConfig>(&path, manifest)?,
-            Some(LatteConfig::CLASS) => differences::<LatteConfig>(&path, manifest)?,
-            _ => differences::<T5Config>(&path, manifest)?,
-        };
-        check.at_most(name, "tensors that differ", differences as f64, 0.0);
+    let mut whole = Ok(());
+    for path in manifests(check.folder)? {
+        match manifest(&path) {
+            Ok(differences) => {
+                let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+                check.at_most(name, "tensors that differ", differences as f64, 0.0);
+            }
+            Err(error) => whole = whole.and(Err(error)),
+        }
     }
-    Ok(())
+    whole
+}
+
+/// Tensors that differ between a manifest and the plan of its config.
+fn manifest(path: &Path) -> Result<usize> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
+    let manifest: Manifest =
+        serde_json::from_str(&text).map_err(|error| Error::config(path, format!("is no manifest: {error}")))?;
+    match manifest.config.get("_class_name").and_then(|class| class.as_str()) {
+        Some(VaeConfig::CLASS) => differences::<VaeConfig>(path, manifest),
+        Some(LatteConfig::CLASS) => differences::<LatteConfig>(path, manifest),
+        _ => differences::<T5Config>(path, manifest),
+    }
 }
 
 /// Tensors that are in one of plan and manifest only, or have two shapes.
 fn differences<C: PartConfig>(path: &Path, manifest: Manifest) -> Result<usize> {
     let config: C = serde_json::from_value(manifest.config).map_err(|error| Error::config(path, error.to_string()))?;
+    if let Some(problem) = config.problem() {
+        return Err(Error::config(path, problem));
+    }
     let Plan { tensors } = config.plan(None);
     let planned: BTreeMap<String, Vec<usize>> = tensors.into_iter().map(|tensor| (tensor.name, tensor.shape)).collect();
     let absent = planned.iter().filter(|(name, shape)| manifest.tensors.get(*name) != Some(shape)).count();

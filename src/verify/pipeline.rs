@@ -1,13 +1,12 @@
 //! The golden pipeline: prompt to latent and to frames.
 
 use super::golden::{Bf16Error, Golden, Tile};
-use super::{Check, Precision, relative_l2, tolerance};
+use super::{Check, Precision, all_numbers, relative_l2, tolerance};
 use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, Need, WeightSource};
 use crate::error::{Error, Result};
 use crate::pipeline::{Captions, Denoiser, Noise, Quiet, Request, Texts, decode, embed, nchw_from_nhwc};
 use crate::sampler::Kind;
-use crate::text::tokenizer::Tokenizer;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -27,17 +26,20 @@ struct Case {
 }
 
 pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> {
-    let checkpoint = Checkpoint::open(check.folder, None, None, WeightSource::Files, Need::Everything)?;
+    let checkpoint = Checkpoint::open(check.folder, None, None, WeightSource::Files, Need::Sampling)?;
     let transformer = checkpoint.transformer.as_ref().expect("everything was opened");
     let encoder = checkpoint.text_encoder.as_ref().expect("everything was opened");
-    let tokenizer = Tokenizer::open(&encoder.folder)?;
+    let tokenizer = checkpoint.tokenizer.as_ref().expect("everything was opened");
+    all_numbers(transformer)?;
+    all_numbers(encoder)?;
+    checkpoint.vae.as_ref().map_or(Ok(()), all_numbers)?;
     let denoiser = Denoiser::load(backend, transformer, check.savings)?;
     let golden = Golden::open(check.folder)?;
     for (name, case) in golden.cases() {
         let case: Case = golden.read(name, case)?;
         let request = request(&case)?;
         request.validate()?;
-        let captions = [Captions::of(&tokenizer, transformer.config.model_max_length, &request, &Quiet)?];
+        let captions = [Captions::of(tokenizer, transformer.config.model_max_length, &request, &Quiet)?];
         let mut texts = Texts::new(&captions, encoder.config.d_model);
         let embedded = embed(backend, encoder, texts.missing(), check.savings, &Quiet)?;
         texts.add(embedded, None, &Quiet);
@@ -63,7 +65,7 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
             Ok(())
         };
         decode(backend, &checkpoint, &latent, request.windowed(), check.savings, &Quiet, &mut push)?;
-        compare_frames(check, name, &video, &golden.tensor(name, "video")?.bytes, case.torch_bf16_video_psnr);
+        compare_frames(check, name, &video, &golden.frames(name, "video")?, case.torch_bf16_video_psnr);
     }
     Ok(())
 }

@@ -22,6 +22,9 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
     for (name, case) in golden.cases().filter(|(_, case)| case.is_object()) {
         let kind: Kind = name.parse()?;
         let case: Case = golden.read(name, case)?;
+        if case.timesteps.is_empty() {
+            return Err(Error::Usage(format!("case {name}: has no timesteps")));
+        }
         let mut faults = 0;
         for (steps, timesteps) in &case.timesteps {
             let count =
@@ -66,7 +69,7 @@ fn same_timesteps(kind: Kind, found: &[f32], expected: &[f32]) -> bool {
 /// The sample after every model call, the model being a closed formula.
 fn trajectory<B: Backend>(backend: &B, golden: &Golden, kind: Kind, name: &str, steps: &str) -> Result<Vec<f32>> {
     let case = format!("{name}.{steps}");
-    let initial = golden.tensor("", "initial_noise")?.to_f32();
+    let initial = golden.floats("", "initial_noise", 5)?.to_f32();
     let mut draws = match golden.find(&format!("{case}.noise"))? {
         Some(noise) => noise.to_f32().chunks_exact(initial.len()).map(<[f32]>::to_vec).collect::<Vec<_>>(),
         None => Vec::new(),
@@ -107,8 +110,8 @@ pub(super) fn noise(check: &mut Check<'_>) -> Result<()> {
         let mut rng = TorchRng::new(case.seed);
         let len = case.shape.iter().product();
         let (first, second) = (rng.randn(len), rng.randn(len));
-        let head = golden.tensor(name, "first")?.to_f32();
-        let tail = golden.tensor(name, "second")?.to_f32();
+        let head = golden.floats(name, "first", 1)?.to_f32();
+        let tail = golden.floats(name, "second", 1)?.to_f32();
         if head.len() > len || tail.len() > len {
             return Err(Error::Usage(format!("case {name}: keeps more values than its shape {:?} has", case.shape)));
         }

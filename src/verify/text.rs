@@ -1,9 +1,9 @@
 //! Golden captions, tokens and text embeddings.
 
 use super::golden::{Bf16Error, Golden};
-use super::{Check, relative_l2, tolerance};
+use super::{Check, open, relative_l2, tolerance};
 use crate::backend::Backend;
-use crate::checkpoint::{Part, WeightSource};
+use crate::checkpoint::is_there;
 use crate::error::{Error, Result};
 use crate::model::t5::{self, T5, T5Config};
 use crate::text::caption;
@@ -30,9 +30,11 @@ struct Case {
     torch_bf16_rel_error: Bf16Error,
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+/// A list that is not empty.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
-    serde_json::from_str(&text).map_err(|error| Error::config(path, error.to_string()))
+    let list: Vec<T> = serde_json::from_str(&text).map_err(|error| Error::config(path, error.to_string()))?;
+    if list.is_empty() { Err(Error::config(path, "is an empty list")) } else { Ok(list) }
 }
 
 /// Cleaned and merely lower-cased captions, character by character.
@@ -49,7 +51,7 @@ pub(super) fn captions(check: &mut Check<'_>) -> Result<()> {
 /// Token ids where the folder has them, and the encoder's output.
 pub(super) fn encoder<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> {
     let tokens = check.folder.join("tokens.json");
-    if tokens.is_file() {
+    if is_there(&tokens) {
         let golden: Vec<Tokens> = read(&tokens)?;
         let tokenizer = Tokenizer::open(check.folder)?;
         let mut differ = 0;
@@ -58,7 +60,7 @@ pub(super) fn encoder<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<
         }
         check.at_most("tokens", "texts that differ", differ as f64, 0.0);
     }
-    let part: Part<T5Config> = Part::open(check.folder, WeightSource::Files)?;
+    let part = open::<T5Config>(check.folder)?;
     let model = T5::load(&part.config, &*part.source, backend, check.savings.stream_text)?;
     let golden = Golden::open(check.folder)?;
     for (name, case) in golden.cases() {

@@ -1,9 +1,8 @@
 //! Golden folders of the transformer: one evaluation each.
 
 use super::golden::{Bf16Error, Golden};
-use super::{Check, relative_l2, tolerance};
+use super::{Check, open, relative_l2, tolerance};
 use crate::backend::{Backend, DeviceBuffer};
-use crate::checkpoint::{Part, WeightSource};
 use crate::error::{Error, Result};
 use crate::model::latte::{Latte, LatteConfig, Shape};
 use crate::pipeline::{nchw_from_nhwc, nhwc_from_nchw};
@@ -18,7 +17,7 @@ struct Case {
 }
 
 pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> {
-    let part: Part<LatteConfig> = Part::open(check.folder, WeightSource::Files)?;
+    let part = open::<LatteConfig>(check.folder)?;
     let model = Latte::load(&part.config, &*part.source, backend, check.savings)?;
     let golden = Golden::open(check.folder)?;
     for (name, case) in golden.cases() {

@@ -9,7 +9,7 @@ const VAE: &str = "vae/diffusion_pytorch_model.safetensors";
 const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
 
 /// A copy of the tiny model, without what the program does not read.
-fn copy_of_the_model() -> tempfile::TempDir {
+pub fn copy_of_the_model() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for part in ["vae", "transformer", "text_encoder"] {
         fs::create_dir(folder.path().join(part)).unwrap();
@@ -64,7 +64,7 @@ fn set_header_length(file: &Path, length: u64) {
 
 #[test]
 fn each_fault_of_a_model_is_one_line_that_names_it() {
-    let cases: [(Break, &[&str]); 19] = [
+    let cases: [(Break, &[&str]); 37] = [
         (|model| remove(model), &["not a folder"]),
         (|model| remove(&model.join("vae")), &["vae", "missing"]),
         (|model| remove(&model.join("transformer")), &["no transformer"]),
@@ -99,6 +99,36 @@ fn each_fault_of_a_model_is_one_line_that_names_it() {
             },
             &["text_encoder", "tokenizer"],
         ),
+        (|model| fs::write(model.join("text_encoder/spiece.model"), "spiece").unwrap(), &["spiece.model", "tokenizer"]),
+        (
+            |model| set(&model.join("text_encoder/config.json"), "vocab_size", 300.into()),
+            &["shared.weight", "[300, 64]"],
+        ),
+        (|model| set(&model.join("transformer/config.json"), "model_max_length", 0.into()), &["model_max_length is 0"]),
+        (|model| set(&model.join("transformer/config.json"), "num_layers", 0.into()), &["num_layers is 0"]),
+        (|model| set(&model.join("transformer/config.json"), "video_length", 0.into()), &["video_length is 0"]),
+        (
+            |model| set(&model.join("transformer/config.json"), "num_layers", 1_000_000_000.into()),
+            &["num_layers is 1000000000", "1 to 1000"],
+        ),
+        (
+            |model| set(&model.join("transformer/config.json"), "num_attention_heads", u64::MAX.into()),
+            &["num_attention_heads is 18446744073709551615"],
+        ),
+        (|model| set(&model.join("transformer/config.json"), "norm_eps", 1e39.into()), &["norm_eps is inf"]),
+        (|model| set(&model.join("text_encoder/config.json"), "num_layers", u64::MAX.into()), &["num_layers is"]),
+        (|model| set(&model.join("text_encoder/config.json"), "vocab_size", u64::MAX.into()), &["vocab_size is"]),
+        (
+            |model| set(&model.join("vae/config.json"), "hidden_size_mult", serde_json::json!([1, 2, 4, u64::MAX])),
+            &["hidden_size_mult is"],
+        ),
+        (|model| set(&model.join("vae/config.json"), "num_res_blocks", u64::MAX.into()), &["num_res_blocks is"]),
+        (|model| sampling(model, r#"{"steps": 0}"#), &["sampling.json", "0 steps"]),
+        (|model| sampling(model, r#"{"sampler": "PNDM", "steps": 3}"#), &["sampling.json", "PNDM"]),
+        (|model| sampling(model, r#"{"guidance_scale": -1e39}"#), &["sampling.json", "guidance -inf"]),
+        (|model| sampling(model, r#"{"sampler": "DDDIM"}"#), &["sampling.json", "DDDIM"]),
+        (|model| sampling(model, r#"{"stepps": 5}"#), &["sampling.json", "stepps"]),
+        (|model| fs::create_dir(model.join("sampling.json")).unwrap(), &["sampling.json", "cannot be read"]),
     ];
     for (break_it, words) in cases {
         let (model, folder) = (copy_of_the_model(), tempfile::tempdir().unwrap());
@@ -107,8 +137,48 @@ fn each_fault_of_a_model_is_one_line_that_names_it() {
         let path = model.path().to_str().unwrap();
         let args = ["sample", "a cat", "--model", path, "-o", "out.gif", "--steps", "4", "--sampler", "DDIM"];
         fails(folder.path(), &args, 5, words);
+        info_says_so_too(model.path(), words);
         // The folder was removed in one case.
         fs::create_dir_all(model.path()).unwrap();
+    }
+}
+
+fn sampling(model: &Path, text: &str) {
+    fs::write(model.join("sampling.json"), text).unwrap();
+}
+
+/// What `osp sample` fails with is a problem to `osp info`, too.
+#[track_caller]
+fn info_says_so_too(model: &Path, words: &[&str]) {
+    let output = osp(Path::new("/")).arg("info").arg(model).assert().code(5).get_output().clone();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    // One problem of several has a line of its own there.
+    for word in words.iter().filter(|word| !["more problems", "not a folder"].contains(word)) {
+        assert!(said.contains(word), "{said:?} does not say {word:?}");
+    }
+}
+
+#[test]
+fn configs_that_fit_made_up_weights_must_fit_each_other() {
+    let cases: [(Break, &[&str]); 2] = [
+        (
+            |model| set(&model.join("text_encoder/config.json"), "vocab_size", 100.into()),
+            &["text_encoder/config.json", "vocab_size is 100, less than the", "spiece.model"],
+        ),
+        (
+            |model| {
+                set(&model.join("vae/config.json"), "encoder_temporal_downsample", [""; 4].into());
+                set(&model.join("vae/config.json"), "decoder_temporal_upsample", [""; 4].into());
+            },
+            &["vae/config.json", "1 frames, expected", "4 frames"],
+        ),
+    ];
+    for (break_it, words) in cases {
+        let (model, folder) = (copy_of_the_model(), tempfile::tempdir().unwrap());
+        break_it(model.path());
+        let path = model.path().to_str().unwrap();
+        let args = ["sample", "a cat", "--model", path, "-o", "out.gif", "--weights", "synthetic:1"];
+        fails(folder.path(), &args, 5, words);
     }
 }
 

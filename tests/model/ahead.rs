@@ -34,7 +34,7 @@ impl Observer for Tiles {
 #[test]
 fn three_windows_are_decoded_while_nobody_takes_a_frame() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pipeline");
-    let checkpoint = Checkpoint::open(&folder, None, None, WeightSource::Files, Need::Everything).unwrap();
+    let checkpoint = Checkpoint::open(&folder, None, None, WeightSource::Files, Need::Models).unwrap();
     // 33, 32 and 32 frames.
     let tiling = Tiling { sample_size: 32, sample_frames: 33, overlap: 0.25 };
     let clip = Windowed { size: [25, 2, 2], tiling: Some(tiling) };

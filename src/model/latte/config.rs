@@ -1,6 +1,6 @@
 //! `config.json` of the transformer.
 
-use crate::model::config::Config;
+use crate::model::config::{Config, out_of_range};
 use serde::Deserialize;
 
 /// LatteT2V.
@@ -85,16 +85,27 @@ impl LatteConfig {
 impl Config for LatteConfig {
     fn problem(&self) -> Option<String> {
         let sizes = [
-            self.num_layers,
-            self.channels(),
-            self.patch_size,
-            self.in_channels,
-            self.caption_channels,
-            self.video_length,
-            self.compress_kv_factor,
+            ("num_layers", self.num_layers, 1..=1000),
+            ("num_attention_heads", self.num_attention_heads, 1..=1024),
+            ("attention_head_dim", self.attention_head_dim, 1..=1024),
+            ("patch_size", self.patch_size, 1..=64),
+            ("in_channels", self.in_channels, 1..=1024),
+            ("out_channels", self.out_channels, 1..=2048),
+            ("caption_channels", self.caption_channels, 1..=65_536),
+            ("sample_size", self.sample_size[0], 1..=8192),
+            ("sample_size", self.sample_size[1], 1..=8192),
+            ("video_length", self.video_length, 1..=16_384),
+            ("compress_kv_factor", self.compress_kv_factor, 1..=64),
+            ("model_max_length", self.model_max_length, 1..=65_536),
         ];
-        if sizes.contains(&0) || self.sample_size.contains(&0) {
-            return Some("num_layers, num_attention_heads, attention_head_dim, patch_size, in_channels, caption_channels, sample_size, video_length and compress_kv_factor must not be 0".into());
+        if let Some(problem) = out_of_range(&sizes) {
+            return Some(problem);
+        }
+        if !(self.norm_eps >= 0.0 && self.norm_eps.is_finite()) {
+            return Some(format!("norm_eps is {}, expected a small number of at least 0", self.norm_eps));
+        }
+        if let Some(scale) = self.interpolation_scale_1d.filter(|scale| !(*scale > 0.0 && scale.is_finite())) {
+            return Some(format!("interpolation_scale_1d is {scale}, expected a number above 0"));
         }
         if self.out_channels < self.in_channels {
             return Some(format!(

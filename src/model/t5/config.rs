@@ -1,6 +1,6 @@
 //! `config.json` of the text encoder.
 
-use crate::model::config::Config;
+use crate::model::config::{Config, out_of_range};
 use serde::Deserialize;
 
 /// T5 v1.1 encoder.
@@ -45,9 +45,22 @@ fn epsilon() -> f32 {
 
 impl Config for T5Config {
     fn problem(&self) -> Option<String> {
-        let sizes = [self.vocab_size, self.d_model, self.d_kv, self.d_ff, self.num_heads];
-        if sizes.contains(&0) {
-            return Some("vocab_size, d_model, d_kv, d_ff and num_heads must not be 0".into());
+        let sizes = [
+            ("vocab_size", self.vocab_size, 1..=1 << 24),
+            ("d_model", self.d_model, 1..=65_536),
+            ("d_kv", self.d_kv, 1..=1024),
+            ("d_ff", self.d_ff, 1..=1 << 20),
+            ("num_layers", self.num_layers, 1..=1000),
+            ("num_heads", self.num_heads, 1..=1024),
+            ("relative_attention_num_buckets", self.relative_attention_num_buckets, 4..=4096),
+            ("relative_attention_max_distance", self.relative_attention_max_distance, 2..=1 << 20),
+        ];
+        if let Some(problem) = out_of_range(&sizes) {
+            return Some(problem);
+        }
+        if !(self.layer_norm_epsilon >= 0.0 && self.layer_norm_epsilon.is_finite()) {
+            let found = self.layer_norm_epsilon;
+            return Some(format!("layer_norm_epsilon is {found}, expected a small number of at least 0"));
         }
         if self.feed_forward_proj != "gated-gelu" {
             return Some(format!(
@@ -56,7 +69,7 @@ impl Config for T5Config {
             ));
         }
         let buckets = self.relative_attention_num_buckets;
-        if buckets < 4 || !buckets.is_multiple_of(4) || self.relative_attention_max_distance <= buckets / 4 {
+        if !buckets.is_multiple_of(4) || self.relative_attention_max_distance <= buckets / 4 {
             return Some(format!(
                 "relative_attention_num_buckets is {buckets} and relative_attention_max_distance {}; expected a multiple of 4 and a distance above a quarter of it",
                 self.relative_attention_max_distance

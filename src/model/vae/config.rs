@@ -1,6 +1,6 @@
 //! `config.json` of the CausalVideoVAE: sizes, and the class of every block by name.
 
-use crate::model::config::Config;
+use crate::model::config::{Config, out_of_range};
 use serde::Deserialize;
 
 /// A convolution at either end of a coder.
@@ -172,13 +172,17 @@ impl VaeConfig {
 impl Config for VaeConfig {
     fn problem(&self) -> Option<String> {
         let levels = self.levels();
-        if levels == 0
-            || self.hidden_size == 0
-            || self.z_channels == 0
-            || self.embed_dim == 0
-            || self.hidden_size_mult.contains(&0)
-        {
-            return Some("hidden_size, hidden_size_mult, z_channels and embed_dim must not be empty or 0".into());
+        let mut sizes = vec![
+            ("the length of hidden_size_mult", levels, 1..=10),
+            ("hidden_size", self.hidden_size, 1..=8192),
+            ("z_channels", self.z_channels, 1..=1024),
+            ("embed_dim", self.embed_dim, 1..=1024),
+            ("num_res_blocks", self.num_res_blocks, 0..=1000),
+            ("resolution", self.resolution, 0..=65_536),
+        ];
+        sizes.extend(self.hidden_size_mult.iter().map(|&factor| ("hidden_size_mult", factor, 1..=64)));
+        if let Some(problem) = out_of_range(&sizes) {
+            return Some(problem);
         }
         let lists = [
             ("encoder_resnet_blocks", self.encoder_resnet_blocks.len()),

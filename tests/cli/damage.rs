@@ -1,0 +1,172 @@
+//! Every file that a command reads, damaged in every way: never success, and always the file's name.
+
+use super::strange::put_all;
+use super::weights::copy_of_the_model;
+use super::{golden, osp};
+use safetensors::{Dtype, SafeTensors};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What can happen to a file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Damage {
+    /// Half of it is missing.
+    Cut,
+    /// All of it is missing, but for its name.
+    Empty,
+    /// Its first byte is another one.
+    Flip,
+    /// It is not there.
+    Delete,
+    /// A link leads to nothing, as in a cache whose download was broken off.
+    Dangle,
+    /// All values of its first tensor are NaN.
+    NotANumber,
+}
+
+use Damage::{Cut, Dangle, Delete, Empty, Flip, NotANumber};
+
+const ALL: [Damage; 6] = [Cut, Empty, Flip, Delete, Dangle, NotANumber];
+
+impl Damage {
+    /// Damages `file`; false if it cannot be damaged so.
+    fn inflict(self, file: &Path) -> bool {
+        let mut bytes = fs::read(file).unwrap();
+        match self {
+            Cut => bytes.truncate(bytes.len() / 2),
+            Empty => bytes.clear(),
+            // No longer UTF-8 where it is text, and another length or field where it is not.
+            Flip => bytes[0] ^= 0x80,
+            Delete | Dangle => fs::remove_file(file).unwrap(),
+            NotANumber => return not_a_number(file),
+        }
+        match self {
+            Delete => {}
+            Dangle => std::os::unix::fs::symlink("nothing", file).unwrap(),
+            _ => fs::write(file, bytes).unwrap(),
+        }
+        true
+    }
+}
+
+/// Makes all values of the first tensor of floats NaN.
+fn not_a_number(file: &Path) -> bool {
+    if file.extension().is_none_or(|ending| ending != "safetensors") {
+        return false;
+    }
+    let bytes = fs::read(file).unwrap();
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let floats = |dtype| matches!(dtype, Dtype::F32 | Dtype::BF16);
+    let mut tensors: Vec<_> = metadata.tensors().into_iter().filter(|(_, info)| floats(info.dtype)).collect();
+    tensors.sort_by_key(|(_, info)| info.data_offsets.0);
+    let (name, info) = tensors.first().expect("there are floats");
+    put_all(file, name, 0..info.shape.iter().product(), f32::NAN);
+    true
+}
+
+/// Runs `args` in a copy of `folder` for each of `files` and each damage, but for those that `harmless` names; every run must
+/// fail with a line that has the file's name.
+fn never_succeeds(folder: &Path, args: &[&str], files: &[&str], harmless: &[(&str, Damage)]) {
+    for file in files {
+        for damage in ALL.into_iter().filter(|damage| !harmless.contains(&(file, *damage))) {
+            let place = tempfile::tempdir().unwrap();
+            copy(folder, &place.path().join("it"));
+            if !damage.inflict(&place.path().join("it").join(file)) {
+                continue;
+            }
+            let output = osp(place.path()).args(args).output().unwrap();
+            let said =
+                [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
+            let code = output.status.code();
+            assert!(matches!(code, Some(1 | 2 | 5)), "{args:?} with {file} {damage:?}: {code:?}, {said}");
+            let name = Path::new(file).file_name().unwrap().to_str().unwrap();
+            let named = said.contains(name) || name == "captions.json" && said.contains("captions");
+            assert!(named, "{args:?} with {file} {damage:?}: {said}");
+            let left: Vec<PathBuf> = super::paths(place.path()).filter(|path| !path.ends_with("it")).collect();
+            assert!(left.is_empty(), "{args:?} with {file} {damage:?} left {left:?}");
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy(&path, &target) } else { fs::copy(&path, &target).map(drop).unwrap() }
+    }
+}
+
+const MODEL: [&str; 8] = [
+    "sampling.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "text_encoder/spiece.model",
+    "transformer/config.json",
+    "transformer/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+];
+
+/// A model with one tokenizer, and what its makers recommend.
+fn model() -> tempfile::TempDir {
+    let model = copy_of_the_model();
+    for name in ["tokenizer.json", "tokens.json", "cases.json"] {
+        fs::remove_file(model.path().join("text_encoder").join(name)).unwrap();
+    }
+    fs::write(model.path().join("sampling.json"), r#"{"sampler": "DDIM", "steps": 1}"#).unwrap();
+    model
+}
+
+#[test]
+fn a_damaged_model_is_never_sampled() {
+    let args = ["sample", "a cat", "--model", "it", "-o", "o.png", "--frames", "1", "--size", "16x16"];
+    // What its makers recommend may be missing.
+    never_succeeds(model().path(), &args, &MODEL, &[("sampling.json", Delete)]);
+}
+
+#[test]
+fn a_damaged_model_is_never_called_well() {
+    never_succeeds(model().path(), &["info", "it", "--values"], &MODEL, &[("sampling.json", Delete)]);
+}
+
+#[test]
+fn a_damaged_model_is_never_converted() {
+    // Weights without a tokenizer can be converted.
+    let harmless = [("sampling.json", Delete), ("text_encoder/spiece.model", Delete)];
+    never_succeeds(model().path(), &["convert", "it", "-o", "out"], &MODEL, &harmless);
+}
+
+#[test]
+fn damaged_golden_data_never_passes() {
+    let table = ["cases.json", "cases.safetensors"];
+    let transformer = ["cases.json", "cases.safetensors", "config.json", "synthetic.json"];
+    let manifests = ["t5_v1_1_xxl.json", "vae_v1.1.0.json"];
+    let encoder =
+        ["cases.json", "cases.safetensors", "config.json", "model.safetensors", "spiece.model", "tokens.json"];
+    // One manifest less, or token ids that nobody has written down, are no damage; weights and tokenizer have a second form.
+    let fewer = manifests.map(|name| (name, Delete));
+    let other = [("tokens.json", Delete), ("spiece.model", Delete), ("model.safetensors", Delete)];
+    let folders: [(&str, &[&str], &[(&str, Damage)]); 6] = [
+        ("captions", &["captions.json"], &[]),
+        ("noise", &table, &[]),
+        ("samplers", &table, &[]),
+        ("latte_d64", &transformer, &[]),
+        ("manifests", &manifests, &fewer),
+        ("pipeline/text_encoder", &encoder, &other),
+    ];
+    for (name, files, harmless) in folders {
+        let folder = tempfile::tempdir().unwrap();
+        let (above, inside) = (folder.path().join("root"), Path::new(name).file_name().unwrap());
+        fs::create_dir(&above).unwrap();
+        copy(&golden(name), &above.join(inside));
+        // Another folder, which is well.
+        copy(&golden("captions"), &above.join("other"));
+        let files: Vec<String> = files.iter().map(|file| format!("{}/{file}", inside.to_str().unwrap())).collect();
+        let harmless: Vec<(String, Damage)> =
+            harmless.iter().map(|(file, damage)| (format!("{}/{file}", inside.to_str().unwrap()), *damage)).collect();
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        let harmless: Vec<(&str, Damage)> = harmless.iter().map(|(file, damage)| (file.as_str(), *damage)).collect();
+        never_succeeds(&above, &["verify", "it"], &files, &harmless);
+    }
+}
