@@ -8,6 +8,7 @@ use super::{
 use clap::{Args, Parser, Subcommand};
 use osp::checkpoint::{Checkpoint, Defaults, Need, WeightSource};
 use osp::model::vae::tiling::Tiling;
+pub use osp::model::vae::{SPATIAL_FACTOR, TEMPORAL_FACTOR};
 use osp::pipeline::{validate_frames, validate_size};
 use osp::sampler::Kind;
 use osp::{Error, Result, preset};
@@ -66,8 +67,8 @@ pub enum Command {
 #[derive(Args)]
 pub struct ModelArgs {
     /// Folder of the model, with the parts vae, text_encoder and the transformer, or ORG/NAME in the cache of the Hugging
-    /// Face hub [default: the demo model]
-    #[arg(long, value_name = "DIR", env = "OSP_MODEL", hide_env_values = true)]
+    /// Face hub [default: what OSP_MODEL names, else the demo model]
+    #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// Where weights come from: `files`, or `synthetic:SEED` for made-up weights of the shapes that the configs name
     #[arg(long, value_name = "SOURCE", default_value = "files", value_parser = weight_source)]
@@ -129,9 +130,7 @@ impl SubjectArgs {
     /// Everything that can be wrong before a model is opened.
     pub fn check(&self) -> Result<()> {
         // A model that only the environment names gives way.
-        let environment = std::env::var_os("OSP_MODEL");
-        let named = self.model.model.as_deref().filter(|folder| environment.as_deref() != Some(folder.as_os_str()));
-        if self.preset.is_some() && named.is_some() {
+        if self.preset.is_some() && self.model.model.is_some() {
             return Err(Error::Usage("--preset and --model name two models; give one".into()));
         }
         if self.tokens == Some(0) {
@@ -150,7 +149,7 @@ impl SubjectArgs {
             };
             return Ok((name.clone(), preset::open_synthetic(name, self.size.frames, seed)?));
         }
-        let model = model::open(&self.model, &self.parts, Need::Everything, console)?;
+        let model = model::open(&self.model, &self.parts, Need::Models, console)?;
         Ok((model.folder.display().to_string(), model.checkpoint))
     }
 
@@ -160,7 +159,7 @@ impl SubjectArgs {
             return Ok((name.clone(), preset::open(name, self.size.frames)?));
         }
         let shapes = ModelArgs { model: self.model.model.clone(), weights: WeightSource::Shapes };
-        let model = model::open(&shapes, &self.parts, Need::Everything, console)?;
+        let model = model::open(&shapes, &self.parts, Need::Models, console)?;
         Ok((model.folder.display().to_string(), model.checkpoint))
     }
 
@@ -190,6 +189,11 @@ pub struct SamplerArgs {
 }
 
 impl SamplerArgs {
+    /// Whether the user named a sampler; otherwise only the model knows which numbers of steps are right.
+    pub fn names_one(&self) -> bool {
+        self.sampler.is_some()
+    }
+
     /// Sampler, steps and guidance scale, where they are not given those of the model.
     pub fn or(&self, defaults: &Defaults) -> (Kind, usize, f32) {
         (
@@ -236,11 +240,6 @@ impl TilingArgs {
     }
 }
 
-/// Pixels per latent, in rows and columns.
-pub const SPATIAL_FACTOR: usize = 8;
-/// Frames per latent frame, the first frame aside.
-pub const TEMPORAL_FACTOR: usize = 4;
-
 /// Latent frames, rows and columns of a clip.
 pub fn latent_size([frames, height, width]: [usize; 3]) -> [usize; 3] {
     [(frames - 1) / TEMPORAL_FACTOR + 1, height / SPATIAL_FACTOR, width / SPATIAL_FACTOR]
@@ -251,6 +250,13 @@ pub fn latent_size([frames, height, width]: [usize; 3]) -> [usize; 3] {
 pub struct Size {
     pub height: usize,
     pub width: usize,
+}
+
+/// Reads a seed as `torch.manual_seed` does: a negative one is the 64-bit number with its bits.
+pub fn seed(text: &str) -> Result<u64> {
+    let positive = text.parse::<u64>().ok();
+    let seed = positive.or_else(|| text.parse::<i64>().ok().map(i64::cast_unsigned));
+    seed.ok_or_else(|| Error::Usage("expected a whole number of 64 bits, such as 42 or -1".into()))
 }
 
 /// Reads `HEIGHTxWIDTH`.
@@ -313,6 +319,17 @@ mod tests {
         }
         for wrong in ["", "x", "256", "256x", "x256", "-16x16", "16x16x16", "1e2x16", "16 x16", "65537x16"] {
             assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn seeds_are_those_of_torch() {
+        for (text, expected) in [("0", 0), ("42", 42), ("-1", u64::MAX), ("18446744073709551615", u64::MAX)] {
+            assert_eq!(seed(text).unwrap(), expected);
+        }
+        assert_eq!(seed("-9223372036854775808").unwrap(), 1 << 63);
+        for wrong in ["", "-", "1.5", "1e3", "18446744073709551616", "-9223372036854775809", "one"] {
+            assert!(seed(wrong).is_err(), "{wrong}");
         }
     }
 

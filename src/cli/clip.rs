@@ -1,6 +1,6 @@
 //! Reading the clip that is to be encoded: as many frames and pixels of it as the VAE takes.
 
-use super::args::{SPATIAL_FACTOR, Size, TEMPORAL_FACTOR, frames, size};
+use super::args::{SPATIAL_FACTOR, Size, TEMPORAL_FACTOR, frames, seed, size};
 use super::console::Console;
 use super::interrupt;
 use osp::video::{Clip, ReadOptions, Reader, VideoInfo, resize};
@@ -32,7 +32,7 @@ pub struct Posterior {
     #[arg(long, conflicts_with = "seed")]
     mean: bool,
     /// Seed of the noise of the sample [default: 0]
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true)]
     seed: Option<u64>,
 }
 

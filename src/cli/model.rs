@@ -19,7 +19,12 @@ pub struct Model {
 /// The folder asked for, or else that of the demo model.
 fn folder(args: &ModelArgs) -> Result<PathBuf> {
     let missing = || Error::config(DEMO, "the demo model is not there; name a model with --model DIR or OSP_MODEL");
-    args.model.clone().or_else(demo).ok_or_else(missing)
+    args.model.clone().or_else(of_environment).or_else(demo).ok_or_else(missing)
+}
+
+/// What `OSP_MODEL` names; set to nothing it names none.
+fn of_environment() -> Option<PathBuf> {
+    std::env::var_os("OSP_MODEL").filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
 /// The demo model: beside the program or in a folder above it, else in the source tree that it was built from.

@@ -1,6 +1,6 @@
 //! `osp sample`: videos from prompts.
 
-use super::args::{ModelArgs, PartArgs, SamplerArgs, SizeArgs, TilingArgs};
+use super::args::{ModelArgs, PartArgs, SamplerArgs, SizeArgs, TilingArgs, seed};
 use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
 use super::latent::Latent;
@@ -9,7 +9,7 @@ use super::output::{check_file, marked, record_path, slug};
 use super::record::{Origin, Record, Tiles};
 use osp::checkpoint::{Defaults, Need};
 use osp::pipeline::{FrameSink, Outcome, Request, StageMemory, TextCache};
-use osp::sampler::Kind;
+use osp::sampler::{Kind, validate_steps};
 use osp::video::{Clip, Format, FrameRate, VideoInfo, Writer, check_writable, resize, sheet, write_clip};
 use osp::{Error, Result};
 use serde::Serialize;
@@ -56,7 +56,8 @@ pub struct Args {
     #[command(flatten)]
     sampler: SamplerArgs,
     /// Seed of the noise, the same for all prompts; or several: one for each prompt, or several videos of one prompt
-    #[arg(long, value_name = "SEED[,SEED…]", value_delimiter = ',', default_value = "0")]
+    #[arg(long, value_name = "SEED[,SEED…]", value_delimiter = ',', default_value = "0", value_parser = seed)]
+    #[arg(allow_hyphen_values = true)]
     seed: Vec<u64>,
     /// Frames per second of the output
     #[arg(long, value_name = "RATE", default_value = "24")]
@@ -99,11 +100,11 @@ struct Plan {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     let captions = captions(args)?;
     // With stand-ins for what only the model knows, all that is wrong with the arguments is found before it is opened.
-    Plan::new(args, &captions, &stand_ins())?;
+    Plan::new(args, &captions, &stand_ins(), args.sampler.names_one())?;
     let device = args.device.open_tried(console)?;
     let limit = device.limit(&args.memory)?;
-    let model = model::open(&args.model, &args.parts, Need::Everything, console)?;
-    let plan = Plan::new(args, &captions, &model.checkpoint.defaults)?;
+    let model = model::open(&args.model, &args.parts, Need::Sampling, console)?;
+    let plan = Plan::new(args, &captions, &model.checkpoint.defaults, true)?;
 
     let requests: Vec<Request> = plan.jobs.iter().map(|job| job.request.clone()).collect();
     let mut sink = Sink::new(&plan, args.fps, Origin::new(&model, device.name()), console);
@@ -140,7 +141,8 @@ fn captions(args: &Args) -> Result<Vec<(String, u64)>> {
 /// The lines of a file that are not blank.
 fn read_prompts(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
-    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).filter(|line| !line.is_empty());
+    // Line ends are those of any system, the carriage returns of old ones among them.
+    let lines = text.trim_start_matches('\u{feff}').split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
     let prompts: Vec<String> = lines.map(str::to_owned).collect();
     if prompts.is_empty() {
         return Err(Error::Usage(format!("{} holds no prompts: write one on each line", path.display())));
@@ -149,11 +151,14 @@ fn read_prompts(path: &Path) -> Result<Vec<String>> {
 }
 
 impl Plan {
-    /// Settles what the arguments leave open by `defaults`, and checks everything that can be checked without work.
-    fn new(args: &Args, captions: &[(String, u64)], defaults: &Defaults) -> Result<Self> {
+    /// Settles what the arguments leave open by `defaults`, and checks everything that can be checked without work: the steps
+    /// only if the sampler is known.
+    fn new(args: &Args, captions: &[(String, u64)], defaults: &Defaults, sampler_is_known: bool) -> Result<Self> {
         let tiling = args.tiles.tiling()?;
         let [frames, height, width] = args.size.or(defaults);
         let (sampler, steps, guidance) = args.sampler.or(defaults);
+        validate_steps(steps)?;
+        let steps = if sampler_is_known { steps } else { defaults.steps };
         let output = args.output.clone().unwrap_or_else(|| default_output(captions, frames));
         let several = captions.len() > 1;
         let numbered =

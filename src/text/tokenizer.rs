@@ -15,6 +15,9 @@ pub const PAD: u32 = 0;
 /// Id of `</s>`, which ends every text.
 pub const END: u32 = 1;
 
+/// Id of `<unk>`, which stands for everything that has no token.
+const UNKNOWN: u32 = 2;
+
 /// Tokens `<extra_id_0>` (the last id) to `<extra_id_99>` that T5 adds to the model's vocabulary.
 const EXTRA_TOKENS: usize = 100;
 /// What SentencePiece writes for a space.
@@ -22,6 +25,14 @@ const SPACE: char = '▁';
 
 /// Makes a tokenizer of a file's bytes.
 type Reader = fn(&[u8]) -> tokenizers::Result<tokenizers::Tokenizer>;
+
+/// The files that a tokenizer may be in, in the order of preference, and what reads them.
+const READERS: [(&str, Reader); 2] = [("spiece.model", from_sentencepiece), ("tokenizer.json", from_json)];
+
+/// A link to nothing is there, too: reading it says what is missing.
+fn is_there(file: &Path) -> bool {
+    file.exists() || file.is_symlink()
+}
 
 /// Text to token ids.
 pub struct Tokenizer {
@@ -36,6 +47,8 @@ pub struct Tokens {
     pub ids: Vec<u32>,
     /// How many of `ids`, from the first, are not padding.
     pub unmasked: usize,
+    /// How many of them stand for characters that the model has no token for.
+    pub unknown: usize,
     /// The end of the text where it was too long, for a warning.
     pub cut: Option<String>,
 }
@@ -46,10 +59,9 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Weight`] if there is neither or the file is damaged, [`Error::Io`] if it cannot be read.
     pub fn open(folder: &Path) -> Result<Self> {
-        let readers: [(&str, Reader); 2] = [("spiece.model", from_sentencepiece), ("tokenizer.json", from_json)];
-        for (name, reader) in readers {
+        for (name, reader) in READERS {
             let file = folder.join(name);
-            if !file.exists() {
+            if !is_there(&file) {
                 continue;
             }
             let bytes = std::fs::read(&file).map_err(Error::io("cannot read", &file))?;
@@ -60,6 +72,22 @@ impl Tokenizer {
         }
         let problem = "no tokenizer: it has neither spiece.model nor tokenizer.json; copy one of them there";
         Err(Error::weight(folder, "", problem))
+    }
+
+    /// Whether a folder has a file that [`Self::open`] reads.
+    pub fn is_in(folder: &Path) -> bool {
+        READERS.iter().any(|(name, _)| is_there(&folder.join(name)))
+    }
+
+    /// The file that it was read from.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Tokens that there are: ids are less.
+    pub fn tokens(&self) -> usize {
+        let ids = self.inner.get_vocab(true).into_values();
+        ids.max().map_or(0, |last| last as usize + 1)
     }
 
     /// All token ids of a text, with [`END`] after them.
@@ -88,8 +116,9 @@ impl Tokenizer {
             ids.push(END);
         }
         let unmasked = ids.len();
+        let unknown = ids.iter().filter(|&&id| id == UNKNOWN).count();
         ids.resize(length, PAD);
-        Ok(Tokens { ids, unmasked, cut })
+        Ok(Tokens { ids, unmasked, unknown, cut })
     }
 
     fn error(&self, problem: tokenizers::Error) -> Error {

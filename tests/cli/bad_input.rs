@@ -14,7 +14,7 @@ fn folder() -> tempfile::TempDir {
 
 #[test]
 fn what_needs_no_model_is_found_before_the_model_is_opened() {
-    let cases: [(&[&str], i32, &[&str]); 24] = [
+    let cases: [(&[&str], i32, &[&str]); 31] = [
         (&[], 2, &["no prompt"]),
         (&[""], 2, &["prompt is empty"]),
         (&["  \t "], 2, &["prompt is empty"]),
@@ -23,7 +23,8 @@ fn what_needs_no_model_is_found_before_the_model_is_opened() {
         (&["--prompts", "empty.txt"], 2, &["empty.txt", "no prompts"]),
         (&["a cat", "--prompts", "empty.txt"], 2, &["--prompts"]),
         (&["a cat", "a dog", "--seed", "1,2,3"], 2, &["2 prompts", "3 seeds"]),
-        (&["a cat", "--seed", "-1"], 2, &["-1"]),
+        (&["a cat", "--seed", "-9223372036854775809"], 2, &["-9223372036854775809"]),
+        (&["a cat", "--seed", "1,-x"], 2, &["-x"]),
         (&["a cat", "--size", "100x128"], 2, &["100x128", "96x128"]),
         (&["a cat", "--size", "0x0"], 2, &["16x16"]),
         (&["a cat", "--size", "large"], 2, &["large", "512x512"]),
@@ -33,6 +34,12 @@ fn what_needs_no_model_is_found_before_the_model_is_opened() {
         (&["a cat", "--sampler", "DDDIM"], 2, &["DDDIM", "DDIM", "PNDM"]),
         (&["a cat", "--sampler", "PNDM", "--steps", "3"], 2, &["PNDM", "3", "4"]),
         (&["a cat", "--steps", "0"], 2, &["0 steps"]),
+        (&["a cat", "--steps", "1001"], 2, &["no sampler", "1001 steps"]),
+        (&["\u{7ea2}\u{8272}\u{7684}\u{5706}"], 2, &["nothing is left", "English"]),
+        (&["https://example.com/cat"], 2, &["nothing is left"]),
+        (&["a cat", "\u{65e5}\u{672c}"], 2, &["nothing is left"]),
+        (&["<b></b>"], 2, &["nothing is left"]),
+        (&["--no-clean-caption", "\u{a0} "], 2, &["prompt is empty"]),
         (&["a cat", "--guidance", "NaN"], 2, &["NaN"]),
         (&["a cat", "--guidance", "-1"], 2, &["-1"]),
         (&["a cat", "--fps", "0"], 2, &["rate"]),
@@ -137,6 +144,7 @@ fn latent_files_that_are_none_are_refused() {
     save(&at("none.safetensors"), "latent", &[1, 4, 0, 4, 4], &[]);
     save(&at("name.safetensors"), "noise", &[1, 4, 1, 4, 4], &zeros(&[1, 4, 1, 4, 4]));
     save(&at("nan.safetensors"), "latent", &[1, 4, 1, 1, 1], &[0.0, f32::NAN, 0.0, 0.0]);
+    save(&at("large.safetensors"), "latent", &[1, 4, 1, 1, 1], &[0.0, 0.5, -3e38, f32::NAN]);
     fs::write(at("empty.safetensors"), "").unwrap();
     fs::write(at("text.safetensors"), "this is no safetensors file").unwrap();
     let whole = fs::read(at("batch.safetensors")).unwrap();
@@ -152,6 +160,7 @@ fn latent_files_that_are_none_are_refused() {
         ("none", "[1, 4, 0, 4, 4]"),
         ("name", "noise"),
         ("nan", "NaN"),
+        ("large", "300000000000000000000000000000000000000"),
     ];
     let model = model_argument();
     for (name, word) in cases {

@@ -1,6 +1,6 @@
 //! `osp sample` with the tiny model: formats, names, records, repeatability.
 
-use super::{model_argument, names, osp, succeeds};
+use super::{fails, model_argument, names, osp, succeeds};
 use osp::video::{ReadOptions, read_clip};
 use serde_json::Value;
 use std::fs;
@@ -180,4 +180,45 @@ fn the_demo_model_needs_no_argument_and_draws_more_than_one_colour() {
     let image = read_clip(&folder.path().join("a.png"), &ReadOptions::default()).unwrap();
     let (least, most) = (image.pixels.iter().min().unwrap(), image.pixels.iter().max().unwrap());
     assert!(most - least > 64, "bytes from {least} to {most}");
+}
+
+#[test]
+fn seeds_prompts_and_models_are_taken_as_people_give_them() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("old.txt"), "a red circle\ra blue square\r").unwrap();
+    let args = ["--frames", "1", "--size", "16x16", "--sampler", "DDIM", "--steps", "1", "--json"];
+    let run = |more: &[&str]| {
+        let mut command = osp(folder.path());
+        command.args(["sample", "--model", &model_argument()]).args(args).args(more);
+        let output = command.assert().success().get_output().clone();
+        let records = String::from_utf8(output.stdout).unwrap();
+        let records: Vec<Value> = records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (records, String::from_utf8(output.stderr).unwrap())
+    };
+    // Line ends of old systems.
+    let (records, _) = run(&["--prompts", "old.txt", "-o", "old.png"]);
+    assert_eq!(records[0]["prompt"], "a red circle");
+    assert_eq!(records[1]["prompt"], "a blue square");
+    // As PyTorch has it, -1 is the largest number of 64 bits.
+    run(&["a cat", "--seed", "-1", "-o", "a.png"]);
+    run(&["a cat", "--seed", "18446744073709551615", "-o", "b.png"]);
+    let [a, b] = ["a.png", "b.png"].map(|name| fs::read(folder.path().join(name)).unwrap());
+    assert!(a == b);
+    // Next to nothing, and nothing that the text encoder knows.
+    let (_, said) = run(&[".", "-o", "c.png"]);
+    assert!(said.contains("warning: the caption is \".\" and nothing more"), "{said}");
+    let (_, said) = run(&["\u{1f408}", "-o", "d.png"]);
+    assert!(said.contains("unknown to the text encoder"), "{said}");
+    let (_, said) = run(&["a cat", "--negative-prompt", "\u{7ea2}", "-o", "e.png"]);
+    assert!(said.contains("warning: nothing is left of the negative prompt"), "{said}");
+    // A variable that is set to nothing names no model.
+    let mut command = osp(folder.path());
+    command.env("OSP_MODEL", "").args(["sample", "a cat", "-o", "f.png"]).args(args).assert().success();
+}
+
+#[test]
+fn steps_that_the_models_sampler_cannot_make_are_blamed_on_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["sample", "a cat", "--steps", "3", "-o", "o.gif", "--model", &model_argument()];
+    fails(folder.path(), &args, 2, &["PNDM cannot sample in 3 steps"]);
 }
