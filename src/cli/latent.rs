@@ -66,8 +66,7 @@ impl Latent {
             .chunks_exact(4)
             .map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four bytes")))
             .collect();
-        // Of NaN no comparison is true.
-        if let Some(at) = values.iter().position(|value| !(value.abs() <= MOST)) {
+        if let Some(at) = values.iter().position(|value| value.is_nan() || value.abs() > MOST) {
             return Err(fault(format!(
                 "value {at} of tensor latent is {}, expected numbers of a few units",
                 values[at]

@@ -39,8 +39,7 @@ impl Made<'_> {
     /// # Errors
     /// [`Error::NotFinite`] with the place of the first that is not.
     pub fn check(&self, values: &[f32], largest: f32) -> Result<()> {
-        // Of NaN no comparison is true.
-        match values.iter().position(|value| !(value.abs() <= largest)) {
+        match values.iter().position(|value| value.is_nan() || value.abs() > largest) {
             None => Ok(()),
             Some(first) => Err(self.error(first, largest)),
         }

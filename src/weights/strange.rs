@@ -64,8 +64,7 @@ pub fn first_in(tensor: &Tensor, largest: f32) -> Option<(usize, f32)> {
         let start = chunk * CHUNK;
         let mut values = vec![0.0; CHUNK.min(tensor.len() - start)];
         tensor.widen(start, &mut values);
-        // Of NaN no comparison is true.
-        let first = values.iter().position(|value| !(value.abs() <= largest))?;
+        let first = values.iter().position(|value| value.is_nan() || value.abs() > largest)?;
         Some((start + first, values[first]))
     })
 }

@@ -64,9 +64,12 @@ fn not_a_number(file: &Path) -> bool {
     true
 }
 
+/// Files, and what may happen to them without anybody noticing.
+type Harmless<'a> = &'a [(&'a str, Damage)];
+
 /// Runs `args` in a copy of `folder` for each of `files` and each damage, but for those that `harmless` names; every run must
 /// fail with a line that has the file's name.
-fn never_succeeds(folder: &Path, args: &[&str], files: &[&str], harmless: &[(&str, Damage)]) {
+fn never_succeeds(folder: &Path, args: &[&str], files: &[&str], harmless: Harmless<'_>) {
     for file in files {
         for damage in ALL.into_iter().filter(|damage| !harmless.contains(&(file, *damage))) {
             let place = tempfile::tempdir().unwrap();
@@ -147,7 +150,7 @@ fn damaged_golden_data_never_passes() {
     // One manifest less, or token ids that nobody has written down, are no damage; weights and tokenizer have a second form.
     let fewer = manifests.map(|name| (name, Delete));
     let other = [("tokens.json", Delete), ("spiece.model", Delete), ("model.safetensors", Delete)];
-    let folders: [(&str, &[&str], &[(&str, Damage)]); 6] = [
+    let folders: [(&str, &[&str], Harmless<'_>); 6] = [
         ("captions", &["captions.json"], &[]),
         ("noise", &table, &[]),
         ("samplers", &table, &[]),
