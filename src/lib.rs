@@ -22,6 +22,7 @@ pub mod profile;
 pub mod program;
 pub mod sampler;
 pub mod selftest;
+pub mod staged;
 pub mod text;
 pub mod verify;
 pub mod video;

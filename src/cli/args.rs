@@ -141,6 +141,11 @@ impl SubjectArgs {
         self.size.size.map_or(Ok(()), |size| validate_size(size.height, size.width))
     }
 
+    /// The files of the model.
+    pub fn files(&self) -> Vec<PathBuf> {
+        if self.preset.is_some() { Vec::new() } else { model::files(&self.model, &self.parts) }
+    }
+
     /// The model's name, and the model with its weights; those of a preset are made up.
     pub fn with_weights(&self, console: &Console) -> Result<(String, Checkpoint)> {
         if let Some(name) = &self.preset {

@@ -1,6 +1,7 @@
 //! `osp decode`: a latent file to a video.
 
 use super::args::{ModelArgs, PartArgs, SPATIAL_FACTOR, TilingArgs};
+use super::claims::Claims;
 use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
 use super::latent::Latent;
@@ -56,6 +57,8 @@ struct Facts<'a> {
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_writable(&args.output)?;
+    let model_files = model::files(&args.model, &PartArgs::default());
+    Claims::new(model_files).reads(&args.latent).writes(&args.output).check()?;
     let tiling = args.tiles.tiling()?;
     let device = args.device.open_tried(console)?;
     let limit = device.limit(&args.memory)?;

@@ -1,6 +1,7 @@
 //! `osp encode`: a clip to a latent file.
 
 use super::args::{ModelArgs, PartArgs, TilingArgs};
+use super::claims::Claims;
 use super::clip::{InputArgs, Posterior};
 use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
@@ -59,6 +60,8 @@ struct Facts<'a> {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_file(&args.output, "safetensors")?;
     args.input.check()?;
+    let model_files = model::files(&args.model, &PartArgs::default());
+    Claims::new(model_files).reads(&args.input.input).writes(&args.output).check()?;
     let tiling = args.tiles.tiling()?;
     let device = args.device.open_tried(console)?;
     let limit = device.limit(&args.memory)?;

@@ -4,6 +4,7 @@
 //! ([`osp::Error::exit_code`]); outputs appear whole or not at all.
 
 mod args;
+mod claims;
 mod clip;
 mod completions;
 mod console;
@@ -15,7 +16,6 @@ mod download;
 mod encode;
 #[cfg(feature = "download")]
 mod fetch;
-mod folder;
 #[cfg(feature = "download")]
 mod http;
 mod info;

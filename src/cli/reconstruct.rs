@@ -1,6 +1,7 @@
 //! `osp reconstruct`: what the VAE keeps of a clip.
 
 use super::args::{ModelArgs, PartArgs, TilingArgs, latent_size};
+use super::claims::Claims;
 use super::clip::{InputArgs, Posterior};
 use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
@@ -75,6 +76,8 @@ impl From<Scores> for Quality {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_writable(&args.output)?;
     args.input.check()?;
+    let model_files = model::files(&args.model, &PartArgs::default());
+    Claims::new(model_files).reads(&args.input.input).writes(&args.output).check()?;
     let tiling = args.tiles.tiling()?;
     let device = args.device.open_tried(console)?;
     let limit = device.limit(&args.memory)?;

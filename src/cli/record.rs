@@ -2,11 +2,39 @@
 
 use super::console::Console;
 use super::model::{Fingerprints, Model};
-use super::output::{record_path, write_file};
-use osp::Result;
 use osp::model::vae::tiling::Tiling;
+use osp::{Error, Result, staged};
 use serde::Serialize;
+use std::fs;
 use std::path::{Path, PathBuf};
+
+/// Where the record of `output` is: `out.mp4` → `out.mp4.json`, `frames/` → `frames.json`.
+pub fn path(output: &Path) -> PathBuf {
+    let mut name = output.file_name().unwrap_or_default().to_owned();
+    name.push(".json");
+    output.with_file_name(name)
+}
+
+/// Fails if the record of `output` cannot be written, or would replace a file that is no record.
+pub fn check(output: &Path) -> Result<()> {
+    let path = path(output);
+    staged::check_file(&path)?;
+    if path.exists() && !is_record(&fs::read(&path).map_err(Error::io("cannot read", &path))?) {
+        return Err(Error::Usage(format!(
+            "{}, where the record of output {} goes, is no record; move it or choose another output",
+            path.display(),
+            output.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Whether a file holds what [`Record`] writes.
+fn is_record(bytes: &[u8]) -> bool {
+    const KEYS: [&str; 5] = ["output", "version", "device", "model", "weights"];
+    let object: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(bytes).ok();
+    object.is_some_and(|object| KEYS.iter().all(|key| object.contains_key(*key)))
+}
 
 /// What made an output; the same for all outputs of a run.
 #[derive(Serialize)]
@@ -64,7 +92,7 @@ impl<'a, F: Serialize> Record<'a, F> {
     pub fn save(&self) -> Result<()> {
         let mut text = serde_json::to_string_pretty(self).expect("records have string keys and plain values");
         text.push('\n');
-        write_file(&record_path(self.output), text.as_bytes())
+        staged::write_file(&path(self.output), text.as_bytes())
     }
 
     /// Prints the record where results are for machines, else the output's path.

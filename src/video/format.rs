@@ -1,9 +1,9 @@
 //! Which format an output's name asks for, and whether it can be written there: both asked before any work is done.
 
-use super::stage;
 use crate::error::{Error, Result};
+use crate::staged;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What is written, chosen by the output's ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,34 +48,16 @@ impl Format {
     }
 }
 
-/// Fails, with one clear line, if writing to `path` would: unknown ending, folder missing or not writable, or something
-/// of another kind already there. Files are overwritten; a folder only if it holds nothing but frames of an earlier run.
+/// Fails, with one clear line, if writing to `path` would: unknown ending, folder missing or not writable, name too long, or
+/// something of another kind already there. Files are overwritten; a folder only if it holds nothing but frames of an earlier
+/// run, and what systems leave in folders.
 ///
 /// # Errors
 /// [`Error::Usage`] or [`Error::Io`].
 pub fn check_writable(path: &Path) -> Result<()> {
-    let format = Format::from_path(path)?;
-    let parent = parent(path);
-    if !parent.is_dir() {
-        return Err(Error::Usage(format!(
-            "output {}: there is no folder {}; create it or choose another",
-            path.display(),
-            parent.display()
-        )));
-    }
-    if format == Format::Frames {
-        check_folder(path)?;
-    } else if path.is_dir() {
-        return Err(Error::Usage(format!("output {} is a folder; name a file in it", path.display())));
-    }
-    stage::probe(&parent)
-}
-
-/// The folder in which `path` lies, `.` for a bare name.
-pub(super) fn parent(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
+    match Format::from_path(path)? {
+        Format::Frames => staged::check_parent(path).and_then(|()| check_folder(&staged::destination(path)?)),
+        _ => staged::check_file(path),
     }
 }
 
@@ -89,7 +71,8 @@ pub(super) fn check_folder(path: &Path) -> Result<()> {
     }
     for entry in fs::read_dir(path).map_err(Error::io("cannot read", path))? {
         let name = entry.map_err(Error::io("cannot read", path))?.file_name();
-        if !is_frame_name(&name.to_string_lossy()) {
+        let text = name.to_string_lossy();
+        if !is_frame_name(&text) && !staged::is_litter(&text) {
             return Err(Error::Usage(format!(
                 "output folder {} holds {:?}, which is no frame_NNNNN.png and would be lost; choose another",
                 path.display(),

@@ -25,7 +25,6 @@ mod reader;
 pub mod resize;
 pub mod sheet;
 mod sps;
-mod stage;
 mod writer;
 mod y4m;
 mod yuv;

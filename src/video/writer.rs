@@ -1,9 +1,9 @@
 //! Writing clips frame by frame.
 
-use super::format::{Format, check_writable};
-use super::stage::Staged;
+use super::format::{Format, check_folder, check_writable};
 use super::{Clip, VideoInfo, gif, images, mp4, y4m};
 use crate::error::{Error, Result};
+use crate::staged::Staged;
 use std::path::{Path, PathBuf};
 
 /// What a format does with frames; [`Writer`] has checked their size and number.
@@ -50,12 +50,11 @@ impl Writer {
         if format == Format::Png && frames.is_some_and(|frames| frames > 1) {
             return Err(one_frame(path));
         }
-        let staged = if format == Format::Frames { Staged::folder(path)? } else { Staged::file(path)? };
-        let open = || staged.open().map_err(Error::io("cannot write", path));
+        let staged = if format == Format::Frames { Staged::folder(path, check_folder)? } else { Staged::file(path)? };
         let sink: Box<dyn FrameSink> = match format {
-            Format::Mp4 => Box::new(mp4::Sink::new(open()?, path, info)?),
-            Format::Gif => Box::new(gif::Sink::new(open()?, path, info)?),
-            Format::Y4m => Box::new(y4m::Sink::new(open()?, path, info)?),
+            Format::Mp4 => Box::new(mp4::Sink::new(staged.open()?, path, info)?),
+            Format::Gif => Box::new(gif::Sink::new(staged.open()?, path, info)?),
+            Format::Y4m => Box::new(y4m::Sink::new(staged.open()?, path, info)?),
             Format::Png => Box::new(images::Sink::file(staged.path(), path, info)),
             Format::Frames => Box::new(images::Sink::folder(staged.path(), path, info)),
         };
@@ -96,7 +95,7 @@ impl Writer {
             return Err(Error::Usage(format!("output {}: there is no frame to write", self.target.display())));
         }
         self.sink.finish()?;
-        self.staged.commit(&self.target)
+        self.staged.commit()
     }
 }
 

@@ -12,6 +12,7 @@ mod info;
 mod interrupt;
 mod plan;
 mod profile;
+mod same_file;
 mod sample;
 mod selftest;
 mod text_cache;
