@@ -5,7 +5,7 @@
 //! together. Models are sequences of the fused operations of [`backend::Backend`]; [`ops`] says what each operation is,
 //! [`cpu`] computes it, [`cuda`] runs it as kernels of our own, and [`profile`] counts and times it.
 
-#![deny(missing_docs)]
+#![deny(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
 pub mod arriving;
 pub mod backend;

@@ -2,6 +2,7 @@
 //! ends the process at once.
 
 use osp::{Error, Result};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -14,7 +15,7 @@ pub fn install(quiet: bool) {
             std::process::exit(i32::from(Error::Interrupted.exit_code()));
         }
         if !quiet {
-            eprintln!("osp: stopping after the current step; press Ctrl-C again to stop at once");
+            let _ = io::stderr().write_all(b"osp: stopping after the current step; press Ctrl-C again to stop at once\n");
         }
     });
 }

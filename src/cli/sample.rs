@@ -97,7 +97,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let mut sink = Sink::new(&plan, args.fps, Origin::new(&model, device.name()), console);
     let cache = if args.no_cache { None } else { TextCache::of_user() };
     device.sample(limit, &model.checkpoint, &requests, cache.as_ref(), console, &mut sink)?;
-    sink.write_grid()
+    sink.finish()
 }
 
 /// Defaults that no argument is wrong with.

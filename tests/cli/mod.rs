@@ -10,6 +10,8 @@ mod help;
 mod info;
 #[cfg(unix)]
 mod interrupt;
+#[cfg(unix)]
+mod lost;
 mod plan;
 mod profile;
 mod same_file;

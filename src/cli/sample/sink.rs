@@ -21,6 +21,8 @@ pub struct Sink<'a> {
     writer: Option<Writer>,
     pixels: Vec<u8>,
     clips: Vec<Clip>,
+    /// Whether results could be printed.
+    printed: Result<()>,
 }
 
 /// What the record of a video says.
@@ -68,7 +70,7 @@ struct GridFacts<'a> {
 impl<'a> Sink<'a> {
     /// For the videos of `plan`.
     pub fn new(plan: &'a Plan, fps: FrameRate, origin: Origin, console: &'a Console) -> Self {
-        Self { plan, fps, origin, console, start: Instant::now(), writer: None, pixels: Vec::new(), clips: Vec::new() }
+        Self { plan, fps, origin, console, start: Instant::now(), writer: None, pixels: Vec::new(), clips: Vec::new(), printed: Ok(()) }
     }
 
     fn facts<'b>(&self, job: &'b Job, outcome: &'b Outcome) -> Facts<'b> {
@@ -103,7 +105,15 @@ impl<'a> Sink<'a> {
 
 impl Sink<'_> {
     /// Shows all videos side by side, if there are several.
-    pub fn write_grid(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Also if a result could not be printed, which is no reason to stop before all videos are made.
+    pub fn finish(mut self) -> Result<()> {
+        self.write_grid()?;
+        self.printed
+    }
+
+    fn write_grid(&mut self) -> Result<()> {
         let Some(Grid { path, .. }) = &self.plan.grid else { return Ok(()) };
         let sheet = sheet::contact_sheet(&self.clips, GAP)?;
         write_clip(path, &sheet)?;
@@ -116,7 +126,16 @@ impl Sink<'_> {
         };
         let record = Record::new(path, facts, &self.origin);
         record.save()?;
-        record.print(self.console)
+        let printed = record.print(self.console);
+        self.note(printed);
+        Ok(())
+    }
+
+    /// Keeps the first failure.
+    fn note(&mut self, printed: Result<()>) {
+        if self.printed.is_ok() {
+            self.printed = printed;
+        }
     }
 }
 
@@ -148,6 +167,8 @@ impl FrameSink for Sink<'_> {
         }
         let record = Record::new(&job.output, self.facts(job, outcome), &self.origin);
         record.save()?;
-        record.print(self.console)
+        let printed = record.print(self.console);
+        self.note(printed);
+        Ok(())
     }
 }
