@@ -3,6 +3,7 @@
 use super::claims::Claims;
 use super::console::Console;
 use super::model;
+use super::record::lossy;
 use super::transfer::{Transfer, megabytes};
 use clap::ValueEnum;
 use osp::checkpoint::{self, Part, PartConfig, WeightSource};
@@ -76,6 +77,7 @@ struct Opened {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(serialize_with = "lossy")]
     output: &'a Path,
     dtype: &'static str,
     parts: Vec<Written>,
@@ -84,7 +86,7 @@ struct Report<'a> {
 #[derive(Serialize)]
 struct Written {
     part: &'static str,
-    files: Vec<PathBuf>,
+    files: Vec<String>,
     tensors: usize,
     /// Tensors of the source that were not written.
     left_out: usize,
@@ -210,7 +212,7 @@ impl Opened {
         let files = writer.write(&folder, self.stem, &mut |bytes| transfer.advance(bytes))?;
         copy_beside(&self.folder, &folder)?;
         let left_out = self.source.entries().len() - writer.tensors();
-        let files = files.iter().map(|file| output.join(&self.name).join(file)).collect();
+        let files = files.iter().map(|file| output.join(&self.name).join(file).display().to_string()).collect();
         Ok(Written { part: self.part, files, tensors: writer.tensors(), left_out, bytes: writer.bytes() })
     }
 }
@@ -236,7 +238,7 @@ impl Report<'_> {
             let Written { tensors, left_out, bytes, .. } = part;
             let left_out = if *left_out > 0 { format!(", {left_out} left out") } else { String::new() };
             let head = format!("{}: {tensors} tensors, {} {}{left_out}", part.part, self.dtype, megabytes(*bytes));
-            [head].into_iter().chain(part.files.iter().map(|file| format!("  {}", file.display())))
+            [head].into_iter().chain(part.files.iter().map(|file| format!("  {file}")))
         });
         lines.collect::<Vec<_>>().join("\n")
     }

@@ -6,7 +6,7 @@ use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
 use super::latent::Latent;
 use super::model;
-use super::record::{Origin, Record, Tiles};
+use super::record::{Origin, Record, Tiles, lossy};
 use osp::Result;
 use osp::checkpoint::Need;
 use osp::pipeline::{StageMemory, Windowed};
@@ -45,6 +45,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Facts<'a> {
+    #[serde(serialize_with = "lossy")]
     latent: &'a PathBuf,
     frames: usize,
     height: usize,

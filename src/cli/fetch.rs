@@ -4,6 +4,7 @@ use super::console::Console;
 use super::convert::BESIDE;
 use super::download::Args;
 use super::http::{File, Hash, Hub};
+use super::record::lossy;
 use super::transfer::{Transfer, megabytes};
 use osp::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,7 @@ struct Lfs {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(serialize_with = "lossy")]
     output: &'a Path,
     commit: &'a str,
     files: Vec<&'a str>,

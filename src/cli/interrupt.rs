@@ -15,7 +15,8 @@ pub fn install(quiet: bool) {
             std::process::exit(i32::from(Error::Interrupted.exit_code()));
         }
         if !quiet {
-            let _ = io::stderr().write_all(b"osp: stopping after the current step; press Ctrl-C again to stop at once\n");
+            let _ =
+                io::stderr().write_all(b"osp: stopping after the current step; press Ctrl-C again to stop at once\n");
         }
     });
 }

@@ -6,7 +6,7 @@ use super::clip::{InputArgs, Posterior};
 use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
 use super::model;
-use super::record::{Origin, Record, Tiles};
+use super::record::{Origin, Record, Tiles, lossy};
 use osp::Result;
 use osp::checkpoint::Need;
 use osp::pipeline::{StageMemory, Windowed};
@@ -47,6 +47,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Facts<'a> {
+    #[serde(serialize_with = "lossy")]
     input: &'a PathBuf,
     frames: usize,
     height: usize,

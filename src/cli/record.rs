@@ -4,7 +4,7 @@ use super::console::Console;
 use super::model::{Fingerprints, Model};
 use osp::model::vae::tiling::Tiling;
 use osp::{Error, Result, staged};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,7 @@ fn is_record(bytes: &[u8]) -> bool {
 pub struct Origin {
     version: &'static str,
     device: String,
+    #[serde(serialize_with = "lossy")]
     model: PathBuf,
     weights: Fingerprints,
 }
@@ -74,6 +75,7 @@ impl From<Tiling> for Tiles {
 /// The output, what its command has to say about it, the origin, and the peak of memory.
 #[derive(Serialize)]
 pub struct Record<'a, F> {
+    #[serde(serialize_with = "lossy")]
     output: &'a Path,
     #[serde(flatten)]
     facts: F,
@@ -99,6 +101,11 @@ impl<'a, F: Serialize> Record<'a, F> {
     pub fn print(&self, console: &Console) -> Result<()> {
         if console.json() { console.json_result(self) } else { console.result(self.output.display()) }
     }
+}
+
+/// Writes a path into JSON, which holds text only: marks stand for what is not UTF-8.
+pub fn lossy<S: Serializer>(path: &impl AsRef<Path>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.as_ref().to_string_lossy())
 }
 
 /// Most memory that the process has held at any time, in bytes, where the system tells (`VmHWM` of Linux).

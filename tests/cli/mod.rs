@@ -12,6 +12,8 @@ mod info;
 mod interrupt;
 #[cfg(unix)]
 mod lost;
+#[cfg(target_os = "linux")]
+mod not_utf8;
 mod plan;
 mod profile;
 mod same_file;

@@ -8,6 +8,7 @@ use osp::Result;
 use osp::pipeline::{FrameSink, Outcome, Request, StageMemory};
 use osp::video::{Clip, FrameRate, Writer, resize, sheet, write_clip};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Instant;
 
@@ -43,7 +44,7 @@ struct Facts<'a> {
     width: usize,
     fps: f64,
     tiles: Option<Tiles>,
-    latent: Option<&'a Path>,
+    latent: Option<Cow<'a, str>>,
     memory: &'a [StageMemory],
     seconds: Seconds,
 }
@@ -60,7 +61,7 @@ struct Seconds {
 /// What the record of a grid says.
 #[derive(Serialize)]
 struct GridFacts<'a> {
-    shows: Vec<&'a Path>,
+    shows: Vec<Cow<'a, str>>,
     frames: usize,
     height: usize,
     width: usize,
@@ -70,7 +71,17 @@ struct GridFacts<'a> {
 impl<'a> Sink<'a> {
     /// For the videos of `plan`.
     pub fn new(plan: &'a Plan, fps: FrameRate, origin: Origin, console: &'a Console) -> Self {
-        Self { plan, fps, origin, console, start: Instant::now(), writer: None, pixels: Vec::new(), clips: Vec::new(), printed: Ok(()) }
+        Self {
+            plan,
+            fps,
+            origin,
+            console,
+            start: Instant::now(),
+            writer: None,
+            pixels: Vec::new(),
+            clips: Vec::new(),
+            printed: Ok(()),
+        }
     }
 
     fn facts<'b>(&self, job: &'b Job, outcome: &'b Outcome) -> Facts<'b> {
@@ -91,7 +102,7 @@ impl<'a> Sink<'a> {
             width: request.width,
             fps: self.fps.as_f64(),
             tiles: request.tiling.map(Tiles::from),
-            latent: job.latent.as_deref(),
+            latent: job.latent.as_deref().map(Path::to_string_lossy),
             memory: &outcome.memory,
             seconds: Seconds {
                 text: outcome.timings.text,
@@ -118,7 +129,7 @@ impl Sink<'_> {
         let sheet = sheet::contact_sheet(&self.clips, GAP)?;
         write_clip(path, &sheet)?;
         let facts = GridFacts {
-            shows: self.plan.jobs.iter().map(|job| &*job.output).collect(),
+            shows: self.plan.jobs.iter().map(|job| job.output.to_string_lossy()).collect(),
             frames: sheet.frames,
             height: sheet.height,
             width: sheet.width,
