@@ -1,5 +1,25 @@
 //! Outputs appear whole or not at all: they are written under a temporary name beside the target and renamed.
 
+#[cfg(unix)]
+mod leftovers;
+
+/// Elsewhere no signal is handled, and nobody asks what is left.
+#[cfg(not(unix))]
+mod leftovers {
+    pub struct Known;
+
+    impl Known {
+        pub fn new(_: &std::path::Path) -> Self {
+            Self
+        }
+    }
+
+    pub fn remove_all() {}
+}
+
+pub(crate) use leftovers::Known;
+pub use leftovers::remove_all;
+
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,6 +36,8 @@ pub struct Staged {
     /// and with links followed.
     target: PathBuf,
     work: Work,
+    // Dropped last, when nothing is left.
+    _known: Known,
 }
 
 enum Work {
@@ -43,15 +65,12 @@ impl Staged {
     fn new(named: &Path, make: impl FnOnce(&Path) -> io::Result<Work>) -> Result<Self> {
         let target = destination(named)?;
         let work = make(&parent(&target)).map_err(Error::io("cannot write", named))?;
-        Ok(Self { named: named.to_path_buf(), target, work })
+        Ok(Self { named: named.to_path_buf(), target, _known: Known::new(work.path()), work })
     }
 
     /// Where it is being written.
     pub fn path(&self) -> &Path {
-        match &self.work {
-            Work::File(file) => file.path(),
-            Work::Folder(folder, _) => folder.path(),
-        }
+        self.work.path()
     }
 
     /// A handle to write the file through.
@@ -81,6 +100,15 @@ impl Staged {
         };
         let place = kept.map_or_else(|lost| lost.to_string(), |path| format!("it is at {}", path.display()));
         Err(Error::media(&self.named, format!("finished, but cannot be moved into place: {problem}; {place}")))
+    }
+}
+
+impl Work {
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(file) => file.path(),
+            Self::Folder(folder, _) => folder.path(),
+        }
     }
 }
 
@@ -124,7 +152,7 @@ pub fn check_parent(path: &Path) -> Result<()> {
             folder.display()
         )));
     }
-    named("", 0o666).tempfile_in(&folder).map(drop).map_err(Error::io("cannot write into", folder))
+    tempfile::tempfile_in(&folder).map(drop).map_err(Error::io("cannot write into", folder))
 }
 
 /// Whether `name` is of a file that systems leave in every folder they show, and that nobody misses.

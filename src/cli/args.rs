@@ -62,6 +62,19 @@ pub enum Command {
     Completions(completions::Args),
 }
 
+impl Command {
+    /// Whether it looks for signals while it works, because it writes something, or because it has started processes.
+    pub fn stops_by_itself(&self) -> bool {
+        match self {
+            Self::Sample(_) | Self::Reconstruct(_) | Self::Encode(_) | Self::Decode(_) => true,
+            Self::Convert(_) | Self::Download(_) => true,
+            Self::Selftest(args) => args.starts_processes(),
+            Self::Verify(_) | Self::Info(_) | Self::Plan(_) | Self::Profile(_) => false,
+            Self::Doctor(_) | Self::Completions(_) => false,
+        }
+    }
+}
+
 /// Which model.
 #[derive(Args)]
 pub struct ModelArgs {
