@@ -1,5 +1,7 @@
 //! Names of outputs.
 
+use super::console::Console;
+use osp::video::{Format, FrameRate};
 use osp::{Error, Result, staged};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -39,6 +41,17 @@ fn name(path: &Path) -> &OsStr {
 
 fn joined<const N: usize>(parts: [&OsStr; N]) -> OsString {
     parts.into_iter().collect()
+}
+
+/// The rate at which frames of `fps` play in output `path`, with a warning if that is another.
+pub fn playable(path: &Path, fps: FrameRate, console: &Console) -> Result<FrameRate> {
+    let rate = Format::from_path(path)?.rate(fps);
+    // What differs in no digit shown is nobody's concern.
+    if rate.to_string() != fps.to_string() {
+        let ending = path.extension().unwrap_or_default().display();
+        console.warning(&format!("{} plays at {rate} frames/s, as near to {fps} as .{ending} holds", path.display()));
+    }
+    Ok(rate)
 }
 
 /// Fails if a file cannot be put where `path` is, or its name has another ending than `ending`.

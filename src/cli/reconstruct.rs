@@ -6,6 +6,7 @@ use super::clip::{InputArgs, Posterior};
 use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
 use super::model;
+use super::output::playable;
 use super::record::{Origin, Record, Tiles, lossy};
 use osp::Result;
 use osp::checkpoint::Need;
@@ -84,6 +85,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let limit = device.limit(&args.memory)?;
     let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
     let clip = args.input.read(console)?;
+    let fps = playable(&args.output, clip.fps, console)?.as_f64();
     let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, clip.info(), Some(clip.frames))?;
 
     let size = [clip.frames, clip.height, clip.width];
@@ -104,7 +106,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         console.result(table(&psnr, &ssim))?;
     }
     let [frames, height, width] = size;
-    let (fps, tiles, memory) = (clip.fps.as_f64(), tiling.map(Tiles::from), [encoding, decoding]);
+    let (tiles, memory) = (tiling.map(Tiles::from), [encoding, decoding]);
     let facts = Facts { input: &args.input.input, frames, height, width, fps, seed, tiles, memory, psnr, ssim };
     Record::new(&args.output, facts, &Origin::new(&model, device.name())).print(console)
 }

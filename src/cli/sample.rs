@@ -7,6 +7,7 @@ use super::args::{ModelArgs, PartArgs, SamplerArgs, SizeArgs, TilingArgs};
 use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
 use super::model;
+use super::output::playable;
 use super::record::Origin;
 use jobs::Plan;
 use osp::checkpoint::{Defaults, Need};
@@ -60,7 +61,7 @@ pub struct Args {
     /// Seed of the noise, the same for all prompts; or several: one for each prompt, or several videos of one prompt
     #[arg(long, value_name = "SEED[,SEED…]", value_delimiter = ',', default_value = "0")]
     seed: Vec<u64>,
-    /// Frames per second of the output
+    /// Frames per second of the output; a .gif plays at 50 at most
     #[arg(long, value_name = "RATE", default_value = "24")]
     fps: FrameRate,
     /// Take prompts as they are, but for lower case, instead of removing links, markup and odd characters
@@ -92,9 +93,10 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let limit = device.limit(&args.memory)?;
     let model = model::open(&args.model, &args.parts, Need::Everything, console)?;
     let plan = Plan::new(args, &captions, &model.checkpoint.defaults)?;
+    let plays = playable(&plan.jobs[0].output, args.fps, console)?;
 
     let requests: Vec<Request> = plan.jobs.iter().map(|job| job.request.clone()).collect();
-    let mut sink = Sink::new(&plan, args.fps, Origin::new(&model, device.name()), console);
+    let mut sink = Sink::new(&plan, [args.fps, plays], Origin::new(&model, device.name()), console);
     let cache = if args.no_cache { None } else { TextCache::of_user() };
     device.sample(limit, &model.checkpoint, &requests, cache.as_ref(), console, &mut sink)?;
     sink.finish()

@@ -90,3 +90,23 @@ fn empty(folder: impl AsFd, name: &CStr, depth: usize) {
 /// Elsewhere a folder cannot be listed without allocating, and stays.
 #[cfg(not(target_os = "linux"))]
 fn empty(_: impl AsFd, _: &CStr, _: usize) {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_folder_goes_with_all_that_an_output_may_hold() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("staged");
+        fs::create_dir_all(path.join("vae")).unwrap();
+        // More names than the buffer holds.
+        for index in 0..100 {
+            fs::write(path.join(format!("frame_{index:05}.png")), "").unwrap();
+            fs::write(path.join(format!("vae/{index:05}.safetensors")), "").unwrap();
+        }
+        remove(CWD, &CString::new(path.as_os_str().as_bytes()).unwrap(), DEPTH);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    }
+}

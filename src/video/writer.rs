@@ -40,15 +40,20 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts writing `path`. `frames`, if known, lets a clip be refused at once that the format cannot hold.
+    /// Starts writing `path`, at the [rate](Format::rate) nearest to that of `info` that the format plays at. `frames`, if known, lets a clip be refused at once that the format cannot hold.
     ///
     /// # Errors
     /// Those of [`check_writable`]; [`Error::Usage`] if the format cannot hold frames of this size or this many.
     pub fn create(path: &Path, format: Format, info: VideoInfo, frames: Option<usize>) -> Result<Self> {
         check_writable(path)?;
         check_size(path, format, info)?;
+        let info = VideoInfo { fps: format.rate(info.fps), ..info };
         if format == Format::Png && frames.is_some_and(|frames| frames > 1) {
             return Err(one_frame(path));
+        }
+        if format == Format::Mp4 && frames.is_some_and(|frames| !mp4::holds(info.fps, frames)) {
+            let problem = "so many frames last longer than an MP4 holds; use a name without ending (a folder of PNGs)";
+            return Err(Error::Usage(format!("output {}: {problem}", path.display())));
         }
         let staged = if format == Format::Frames { Staged::folder(path, check_folder)? } else { Staged::file(path)? };
         let sink: Box<dyn FrameSink> = match format {
@@ -79,6 +84,11 @@ impl Writer {
         }
         self.frames += 1;
         self.sink.push(rgb)
+    }
+
+    /// Size of the frames, and the rate at which they will play.
+    pub fn info(&self) -> VideoInfo {
+        self.info
     }
 
     /// Frames added so far.

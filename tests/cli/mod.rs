@@ -1,6 +1,7 @@
 //! Runs the program as a user does, and looks at its output, its exit code and what it leaves in the folder.
 
 mod bad_input;
+mod beforehand;
 mod coder;
 mod completions;
 mod convert;

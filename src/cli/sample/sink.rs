@@ -15,7 +15,10 @@ use std::time::Instant;
 /// Writes frames as they come, and keeps them if there is to be a grid.
 pub struct Sink<'a> {
     plan: &'a Plan,
+    /// Of the latents, which any format may be made of,
     fps: FrameRate,
+    /// and of the videos.
+    plays: FrameRate,
     origin: Origin,
     console: &'a Console,
     start: Instant,
@@ -69,11 +72,12 @@ struct GridFacts<'a> {
 }
 
 impl<'a> Sink<'a> {
-    /// For the videos of `plan`.
-    pub fn new(plan: &'a Plan, fps: FrameRate, origin: Origin, console: &'a Console) -> Self {
+    /// For the videos of `plan`, made for `fps` and playing at `plays`.
+    pub fn new(plan: &'a Plan, [fps, plays]: [FrameRate; 2], origin: Origin, console: &'a Console) -> Self {
         Self {
             plan,
             fps,
+            plays,
             origin,
             console,
             start: Instant::now(),
@@ -100,7 +104,7 @@ impl<'a> Sink<'a> {
             frames: request.frames,
             height: request.height,
             width: request.width,
-            fps: self.fps.as_f64(),
+            fps: self.plays.as_f64(),
             tiles: request.tiling.map(Tiles::from),
             latent: job.latent.as_deref().map(Path::to_string_lossy),
             memory: &outcome.memory,
@@ -133,7 +137,7 @@ impl Sink<'_> {
             frames: sheet.frames,
             height: sheet.height,
             width: sheet.width,
-            fps: self.fps.as_f64(),
+            fps: self.plays.as_f64(),
         };
         let record = Record::new(path, facts, &self.origin);
         record.save()?;
