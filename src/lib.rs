@@ -5,7 +5,7 @@
 //! together. Models are sequences of the fused operations of [`backend::Backend`]; [`ops`] says what each operation is,
 //! [`cpu`] computes it, [`cuda`] runs it as kernels of our own, and [`profile`] counts and times it.
 
-#![deny(missing_docs)]
+#![deny(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
 pub mod arriving;
 pub mod backend;
@@ -22,6 +22,7 @@ pub mod profile;
 pub mod program;
 pub mod sampler;
 pub mod selftest;
+pub mod staged;
 pub mod text;
 pub mod verify;
 pub mod video;

@@ -366,7 +366,7 @@ def whole_runs(s: Session) -> Iterator[Group]:
             command = [str(s.osp), "sample", PROMPT, "--device", s.device, "--model", str(model), "--weights", "synthetic:1",
                        "--frames", str(frames), "--size", "512x512", "--sampler", "DDIM", "--steps", str(steps),
                        "-o", str(video)]
-            record = video.with_suffix(".json")
+            record = Path(f"{video}.json")
             # The text of the first run serves the others.
             env = {"XDG_CACHE_HOME": str(s.work / "cache")}
             yield Step(f"whole {frames} frames, {steps} steps", expected, limit, command, read.sampled(record), env,

@@ -63,6 +63,19 @@ pub enum Command {
     Completions(completions::Args),
 }
 
+impl Command {
+    /// Whether it looks for signals while it works, because it writes something, or because it has started processes.
+    pub fn stops_by_itself(&self) -> bool {
+        match self {
+            Self::Sample(_) | Self::Reconstruct(_) | Self::Encode(_) | Self::Decode(_) => true,
+            Self::Convert(_) | Self::Download(_) => true,
+            Self::Selftest(args) => args.starts_processes(),
+            Self::Verify(_) | Self::Info(_) | Self::Plan(_) | Self::Profile(_) => false,
+            Self::Doctor(_) | Self::Completions(_) => false,
+        }
+    }
+}
+
 /// Which model.
 #[derive(Args)]
 pub struct ModelArgs {
@@ -138,6 +151,11 @@ impl SubjectArgs {
         }
         self.size.frames.map_or(Ok(()), validate_frames)?;
         self.size.size.map_or(Ok(()), |size| validate_size(size.height, size.width))
+    }
+
+    /// The files of the model.
+    pub fn files(&self) -> Vec<PathBuf> {
+        if self.preset.is_some() { Vec::new() } else { model::files(&self.model, &self.parts) }
     }
 
     /// The model's name, and the model with its weights; those of a preset are made up.

@@ -70,23 +70,23 @@ impl Console {
     /// Prints something good to know.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            self.above_bar(|| eprintln!("osp: {}", one_line(text)));
+            self.above_bar(|| say("", text));
         }
     }
 
     /// Prints a warning.
     pub fn warning(&self, text: &str) {
         if !self.quiet {
-            let label = paint("warning:", Colour::Yellow, io::stderr().is_terminal());
-            self.above_bar(|| eprintln!("osp: {label} {}", one_line(text)));
+            let label = paint("warning: ", Colour::Yellow, io::stderr().is_terminal());
+            self.above_bar(|| say(&label, text));
         }
     }
 
     /// Prints an error. The one that ends the process is the last thing that it says.
     pub fn error(&self, text: &str) {
-        let label = paint("error:", Colour::Red, io::stderr().is_terminal());
+        let label = paint("error: ", Colour::Red, io::stderr().is_terminal());
         self.clear();
-        eprintln!("osp: {label} {}", one_line(text));
+        say(&label, text);
     }
 
     /// `text` in a colour, if stdout is a terminal that wants any.
@@ -194,6 +194,12 @@ pub fn duration(time: Duration) -> String {
 fn paint(text: &str, colour: Colour, terminal: bool) -> String {
     let wanted = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     if wanted { format!("\x1b[{}m{text}\x1b[0m", colour as u8) } else { text.to_owned() }
+}
+
+/// Says a line on stderr. A stderr that is gone (a closed terminal, `2>&1 | head -1`) is no reason to stop.
+fn say(label: &str, text: &str) {
+    let line = format!("osp: {label}{}\n", one_line(text));
+    let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
 /// Messages quote files and arguments, which may hold anything: control characters, line ends among them, become spaces.

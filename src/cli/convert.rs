@@ -1,11 +1,14 @@
 //! `osp convert`: any weights to safetensors.
 
+use super::claims::Claims;
 use super::console::Console;
-use super::folder;
+use super::model;
+use super::record::lossy;
 use super::transfer::{Transfer, megabytes};
 use clap::ValueEnum;
 use osp::checkpoint::{self, Defaults, Part, PartConfig, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
+use osp::staged::{self, Staged};
 use osp::weights::plan::Plan;
 use osp::weights::write::Writer;
 use osp::weights::{self, Source, hub};
@@ -74,6 +77,7 @@ struct Opened {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(serialize_with = "lossy")]
     output: &'a Path,
     dtype: &'static str,
     parts: Vec<Written>,
@@ -82,7 +86,7 @@ struct Report<'a> {
 #[derive(Serialize)]
 struct Written {
     part: &'static str,
-    files: Vec<PathBuf>,
+    files: Vec<String>,
     tensors: usize,
     /// Tensors of the source that were not written.
     left_out: usize,
@@ -95,13 +99,13 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     if !source.exists() {
         return Err(Error::config(&source, "there is no such folder or file; name a model, a part, or its weights"));
     }
-    folder::check(&args.output, args.force, is_ours, &source)?;
+    args.check(&source)?;
     let dtype = args.dtype.into();
     let parts = open(&source)?;
     let writers: Vec<_> =
         parts.iter().map(|part| Writer::new(&*part.source, &part.plan.tensors, dtype, MOST)).collect();
 
-    let staged = folder::beside(&args.output)?;
+    let staged = Staged::folder(&args.output, check_ours)?;
     let transfer = Transfer::new(console, "convert", writers.iter().map(Writer::bytes).sum());
     let mut report = Report { output: &args.output, dtype: dtype.name(), parts: Vec::new() };
     for (part, writer) in parts.iter().zip(&writers) {
@@ -110,9 +114,53 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     if parts.iter().all(|part| !part.name.as_os_str().is_empty()) {
         copy_beside(&source, staged.path())?;
     }
-    folder::replace(staged, &args.output)?;
+    staged.commit()?;
     transfer.finish();
     if console.json() { console.json_result(&report) } else { console.result(report.text()) }
+}
+
+impl Args {
+    /// Fails if a folder cannot be put where the output goes: there is one and `--force` does not allow to replace it, it holds
+    /// what is not ours or what is read of `source`, or nothing can be written beside it.
+    fn check(&self, source: &Path) -> Result<()> {
+        let usage = |problem: &str| Err(Error::Usage(format!("output {} {problem}", self.output.display())));
+        if self.output.file_name().is_none() {
+            return usage("has no name; name a folder");
+        }
+        staged::check_parent(&self.output)?;
+        let folder = if source.is_file() { source.parent().unwrap_or(Path::new("")) } else { source };
+        Claims::new(model::files_in(folder)).reads(source).writes(&self.output).check()?;
+        if !self.output.exists() {
+            return Ok(());
+        }
+        if !self.output.is_dir() {
+            return usage("is a file; name a folder");
+        }
+        let mut entries = fs::read_dir(&self.output).map_err(Error::io("cannot list", &self.output))?;
+        if !self.force && entries.next().is_some() {
+            return usage("is there already; choose another, or replace it with --force");
+        }
+        check_ours(&self.output)
+    }
+}
+
+/// Fails if `folder` holds a file that this command does not write.
+fn check_ours(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder).map_err(Error::io("cannot list", folder))? {
+        let path = entry.map_err(Error::io("cannot list", folder))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // Not through links: what they lead to stays.
+        if path.is_dir() && !path.is_symlink() {
+            check_ours(&path)?;
+        } else if !is_ours(&name) && !staged::is_litter(&name) {
+            let (folder, path) = (folder.display(), path.display());
+            return Err(Error::Usage(format!("output {folder} holds {path}, which would be lost; choose another")));
+        }
+    }
+    Ok(())
 }
 
 /// The part that `source` is, or those in its subfolders.
@@ -176,7 +224,7 @@ impl Opened {
         let files = writer.write(&folder, self.stem, &mut |bytes| transfer.advance(bytes))?;
         copy_beside(&self.folder, &folder)?;
         let left_out = self.source.entries().len() - writer.tensors();
-        let files = files.iter().map(|file| output.join(&self.name).join(file)).collect();
+        let files = files.iter().map(|file| output.join(&self.name).join(file).display().to_string()).collect();
         Ok(Written { part: self.part, files, tensors: writer.tensors(), left_out, bytes: writer.bytes() })
     }
 }
@@ -202,7 +250,7 @@ impl Report<'_> {
             let Written { tensors, left_out, bytes, .. } = part;
             let left_out = if *left_out > 0 { format!(", {left_out} left out") } else { String::new() };
             let head = format!("{}: {tensors} tensors, {} {}{left_out}", part.part, self.dtype, megabytes(*bytes));
-            [head].into_iter().chain(part.files.iter().map(|file| format!("  {}", file.display())))
+            [head].into_iter().chain(part.files.iter().map(|file| format!("  {file}")))
         });
         lines.collect::<Vec<_>>().join("\n")
     }

@@ -1,11 +1,13 @@
 //! `osp decode`: a latent file to a video.
 
 use super::args::{ModelArgs, PartArgs, SPATIAL_FACTOR, TilingArgs};
+use super::claims::Claims;
 use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
 use super::latent::Latent;
 use super::model;
-use super::record::{Origin, Record, Tiles};
+use super::output::playable;
+use super::record::{Origin, Record, Tiles, lossy};
 use osp::Result;
 use osp::checkpoint::Need;
 use osp::pipeline::{StageMemory, Windowed};
@@ -29,7 +31,7 @@ pub struct Args {
     /// run has succeeded
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
-    /// Frames per second of the output [default: the latent file's, or 24]
+    /// Frames per second of the output; a .gif plays at 50 at most [default: the latent file's, or 24]
     #[arg(long, value_name = "RATE")]
     fps: Option<FrameRate>,
     #[command(flatten)]
@@ -44,6 +46,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Facts<'a> {
+    #[serde(serialize_with = "lossy")]
     latent: &'a PathBuf,
     frames: usize,
     height: usize,
@@ -56,12 +59,14 @@ struct Facts<'a> {
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_writable(&args.output)?;
+    let model_files = model::files(&args.model, &PartArgs::default());
+    Claims::new(model_files).reads(&args.latent).writes(&args.output).check()?;
     let tiling = args.tiles.tiling()?;
     let device = args.device.open_tried(console)?;
     let limit = device.limit(&args.memory)?;
     let latent = Latent::read(&args.latent)?;
     let [_, rows, columns] = latent.size;
-    let fps = args.fps.or(latent.fps).unwrap_or_default();
+    let fps = playable(&args.output, args.fps.or(latent.fps).unwrap_or_default(), console)?;
     let info = VideoInfo { width: columns * SPATIAL_FACTOR, height: rows * SPATIAL_FACTOR, fps };
     let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, info, Some(latent.frames()))?;
     let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;

@@ -6,7 +6,6 @@ use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::cuda::device::{Driver, architectures, driver_version};
 use serde::Serialize;
-use std::path::PathBuf;
 
 /// Says what devices this machine has, and what is in the way of using them
 #[derive(clap::Args)]
@@ -33,7 +32,7 @@ struct Gpu {
     free_bytes: u64,
     code: String,
     /// Images of OSP_KERNELS in place of the program's own.
-    replaced: Vec<PathBuf>,
+    replaced: Vec<String>,
 }
 
 /// Runs the command.
@@ -53,7 +52,7 @@ pub fn run(_: &Args, console: &Console) -> Result<()> {
             memory_bytes: gpu.memory.total,
             free_bytes: gpu.memory.free,
             code: gpu.code,
-            replaced: gpu.replaced,
+            replaced: gpu.replaced.iter().map(|path| path.display().to_string()).collect(),
         }),
         problem,
     };
@@ -69,8 +68,7 @@ fn table(report: &Report) -> String {
             "{name}, compute capability {compute_capability}, {multiprocessors} multiprocessors, {free:.1} of {total:.1} GiB free\nruns         {code}"
         )
     });
-    let replaced = report.gpu.iter().flat_map(|gpu| &gpu.replaced);
-    let replaced: Vec<String> = replaced.map(|path| path.display().to_string()).collect();
+    let replaced: Vec<&str> = report.gpu.iter().flat_map(|gpu| &gpu.replaced).map(String::as_str).collect();
     let kernels =
         if report.kernels.is_empty() { "none: built without nvcc".to_owned() } else { report.kernels.join(" ") };
     let lines = [

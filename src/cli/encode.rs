@@ -1,13 +1,14 @@
 //! `osp encode`: a clip to a latent file.
 
 use super::args::{ModelArgs, PartArgs, TilingArgs};
+use super::claims::Claims;
 use super::clip::{InputArgs, Posterior};
 use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
 use super::latent::Latent;
 use super::model;
 use super::output::check_file;
-use super::record::{Origin, Record, Tiles};
+use super::record::{Origin, Record, Tiles, lossy};
 use osp::Result;
 use osp::checkpoint::Need;
 use osp::pipeline::{StageMemory, Windowed};
@@ -44,6 +45,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Facts<'a> {
+    #[serde(serialize_with = "lossy")]
     input: &'a PathBuf,
     frames: usize,
     height: usize,
@@ -59,6 +61,8 @@ struct Facts<'a> {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_file(&args.output, "safetensors")?;
     args.input.check()?;
+    let model_files = model::files(&args.model, &PartArgs::default());
+    Claims::new(model_files).reads(&args.input.input).writes(&args.output).check()?;
     let tiling = args.tiles.tiling()?;
     let device = args.device.open_tried(console)?;
     let limit = device.limit(&args.memory)?;

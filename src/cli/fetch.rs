@@ -4,8 +4,9 @@ use super::console::Console;
 use super::convert::BESIDE;
 use super::download::Args;
 use super::http::{File, Hash, Hub};
+use super::record::lossy;
 use super::transfer::{Transfer, megabytes};
-use osp::{Error, Result};
+use osp::{Error, Result, staged};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -37,6 +38,7 @@ struct Lfs {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(serialize_with = "lossy")]
     output: &'a Path,
     commit: &'a str,
     files: Vec<&'a str>,
@@ -54,6 +56,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         return Err(Error::Usage(format!("{:?} is no model of the hub: its names are ORG/NAME", args.name)));
     }
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(&args.name));
+    check(&output)?;
     let hub = Hub::new();
     let list = format!("api/models/{}/revision/main?blobs=true", args.name);
     let model: Model = serde_json::from_slice(&hub.get(&list)?)
@@ -71,6 +74,18 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let files = files.iter().map(|file| file.path.as_str()).collect();
     let report = Report { output: &output, commit: &model.sha, files, bytes };
     if console.json() { console.json_result(&report) } else { console.result(output.display()) }
+}
+
+/// Fails if no file can be put into `output`, which need not be there yet.
+fn check(output: &Path) -> Result<()> {
+    let there = output.ancestors().find(|folder| folder.as_os_str().is_empty() || folder.exists());
+    match there {
+        Some(found) if found.is_file() => {
+            Err(Error::Usage(format!("output {}: {} is a file; name a folder", output.display(), found.display())))
+        }
+        Some(folder) => staged::check_parent(&folder.join("config.json")),
+        None => Ok(()),
+    }
 }
 
 /// The files that the engine reads: those of folders with a config, and in each the weights in one form only.

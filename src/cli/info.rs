@@ -2,6 +2,7 @@
 
 use super::args::weight_source;
 use super::console::{Colour, Console};
+use super::record::lossy;
 use super::transfer::megabytes;
 use osp::checkpoint::{self, Checkpoint, Defaults, Need, Part, PartConfig, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
@@ -40,6 +41,7 @@ pub struct Args {
 /// A folder and its parts.
 #[derive(Serialize)]
 struct Report {
+    #[serde(serialize_with = "lossy")]
     folder: PathBuf,
     parts: Vec<PartReport>,
     samples: Option<Samples>,
@@ -62,6 +64,7 @@ struct Samples {
 #[derive(Serialize)]
 struct PartReport {
     part: &'static str,
+    #[serde(serialize_with = "lossy")]
     folder: PathBuf,
     /// What matters of the config, for people.
     #[serde(skip)]

@@ -1,22 +1,20 @@
-//! Ctrl-C: the first press asks the run to stop at the next opportunity, so that temporary files are removed; the second
-//! ends the process at once.
+//! Ctrl-C, and the other signals with which people and systems end a process.
+//!
+//! A command that writes nothing ends at once. One that does, stops at the next opportunity when it is asked, and at once when
+//! it is asked again. Temporary files go in any case.
 
 use osp::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// Whether the command looks at [`INTERRUPTED`].
+static PATIENT: AtomicBool = AtomicBool::new(false);
+static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// Takes over Ctrl-C, and the signals with which systems end a process.
-pub fn install(quiet: bool) {
-    // Fails only if a handler exists already; then that one decides, and the run is simply not interruptible.
-    let _ = ctrlc::set_handler(move || {
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(Error::Interrupted.exit_code()));
-        }
-        if !quiet {
-            eprintln!("osp: stopping after the current step; press Ctrl-C again to stop at once");
-        }
-    });
+/// Lets the first signal only ask, from now on. `quiet`: without a word.
+pub fn be_patient(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+    PATIENT.store(true, Ordering::Relaxed);
 }
 
 /// Whether the user wants to stop.
@@ -27,4 +25,73 @@ pub fn requested() -> bool {
 /// [`Error::Interrupted`] if the user wants to stop.
 pub fn check() -> Result<()> {
     if requested() { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+#[cfg(unix)]
+pub use unix::install;
+
+/// Elsewhere the system's own way of ending a process holds.
+#[cfg(not(unix))]
+pub fn install() {}
+
+#[cfg(unix)]
+mod unix {
+    use super::{Error, INTERRUPTED, PATIENT, QUIET};
+    use osp::staged;
+    use std::ffi::c_int;
+    use std::mem::zeroed;
+    use std::ptr::{null, null_mut};
+    use std::sync::atomic::Ordering;
+
+    /// Takes over Ctrl-C, and the signals with which systems end a process. Those that this process was started to ignore, by
+    /// `nohup` or as a job in the background of a script, it goes on to ignore.
+    pub fn install() {
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            handle(signal, on_end);
+        }
+        handle(libc::SIGABRT, on_abort);
+    }
+
+    fn handle(signal: c_int, handler: extern "C" fn(c_int)) {
+        // Safety: zeros are valid for these plain structs, and the handlers do only what handlers may: they use atomics, and
+        // call the system for what neither allocates nor locks.
+        unsafe {
+            let mut found: libc::sigaction = zeroed();
+            if libc::sigaction(signal, null(), &mut found) != 0 || found.sa_sigaction == libc::SIG_IGN {
+                return;
+            }
+            let mut action: libc::sigaction = zeroed();
+            action.sa_sigaction = handler as libc::sighandler_t;
+            action.sa_flags = libc::SA_RESTART;
+            // Fails for no signal of these.
+            libc::sigaction(signal, &action, null_mut());
+        }
+    }
+
+    /// Asks the command to stop, or ends the process.
+    extern "C" fn on_end(_: c_int) {
+        if PATIENT.load(Ordering::Relaxed) {
+            if !INTERRUPTED.swap(true, Ordering::Relaxed) {
+                if !QUIET.load(Ordering::Relaxed) {
+                    say(b"osp: stopping after the current step; press Ctrl-C again to stop at once\n");
+                }
+                return;
+            }
+        } else {
+            say(b"osp: error: interrupted\n");
+        }
+        staged::remove_all();
+        // Safety: it ends the process, and runs nothing of it.
+        unsafe { libc::_exit(c_int::from(Error::Interrupted.exit_code())) }
+    }
+
+    /// A bug that does not unwind, such as a panic in a panic. The process ends when this returns.
+    extern "C" fn on_abort(_: c_int) {
+        staged::remove_all();
+    }
+
+    /// A stderr that is gone is no reason to stop.
+    fn say(line: &[u8]) {
+        let _ = rustix::io::write(rustix::stdio::stderr(), line);
+    }
 }

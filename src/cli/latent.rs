@@ -2,10 +2,9 @@
 //! (times 0.18215), and the frame rate as metadata. In memory the engine has channels last, `[T, H, W, 4]`.
 
 use super::args::{TEMPORAL_FACTOR, latent_size};
-use super::output::write_file;
 use osp::model::vae::LATENT_CHANNELS;
 use osp::video::FrameRate;
-use osp::{Error, Result};
+use osp::{Error, Result, staged};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
@@ -40,7 +39,7 @@ impl Latent {
         let file = safetensors::serialize([("latent", view)], fps).map_err(|error| {
             Error::media(path, format!("the latent cannot be put into a safetensors file: {error}"))
         })?;
-        write_file(path, &file)
+        staged::write_file(path, &file)
     }
 
     /// Reads a latent file.

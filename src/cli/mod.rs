@@ -4,6 +4,7 @@
 //! ([`osp::Error::exit_code`]); outputs appear whole or not at all.
 
 mod args;
+mod claims;
 mod clip;
 mod completions;
 mod console;
@@ -15,7 +16,6 @@ mod download;
 mod encode;
 #[cfg(feature = "download")]
 mod fetch;
-mod folder;
 #[cfg(feature = "download")]
 mod http;
 mod info;
@@ -30,6 +30,7 @@ mod record;
 mod sample;
 mod selftest;
 mod table;
+mod threads;
 mod transfer;
 mod verify;
 
@@ -42,13 +43,16 @@ use std::process::ExitCode;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    interrupt::install();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    interrupt::install(cli.global.quiet);
     let console = Console::new(cli.global.json, cli.global.quiet);
-    match run(cli.command, &console) {
+    if cli.command.stops_by_itself() {
+        interrupt::be_patient(cli.global.quiet);
+    }
+    match threads::start().and_then(|()| run(cli.command, &console)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console.error(&error.to_string());

@@ -2,10 +2,12 @@
 
 use super::args::{ModelArgs, PartArgs};
 use super::console::Console;
+use super::convert::BESIDE;
 use osp::checkpoint::{Checkpoint, Need};
 use osp::weights::hub;
 use osp::{Error, Result};
 use serde::Serialize;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 const DEMO: &str = "assets/demo";
@@ -33,6 +35,27 @@ fn demo() -> Option<PathBuf> {
     let above = program.iter().flat_map(|program| program.ancestors().skip(1));
     let places = above.chain([Path::new(env!("CARGO_MANIFEST_DIR"))]);
     places.map(|place| place.join(DEMO)).find(|folder| folder.is_dir())
+}
+
+/// The files of the model and of its parts elsewhere, as far as there are any: what is missing is for [`open`] to say.
+pub fn files(args: &ModelArgs, parts: &PartArgs) -> Vec<PathBuf> {
+    let folders = [folder(args).ok(), parts.text_encoder.clone()].into_iter().flatten();
+    folders.filter_map(|folder| hub::locate(&folder).ok()).flat_map(|folder| files_in(&folder)).collect()
+}
+
+/// The files of a model or of one part of it, in `folder` and the folders in it.
+pub fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let list = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let (folders, mut files): (Vec<PathBuf>, Vec<PathBuf>) = list(folder).partition(|path| path.is_dir());
+    files.extend(folders.iter().flat_map(|folder| list(folder)));
+    files.retain(|file| file.file_name().is_some_and(|name| is_file(&name.to_string_lossy())));
+    files
+}
+
+/// Whether models have files of this name.
+fn is_file(name: &str) -> bool {
+    const ENDINGS: [&str; 4] = [".safetensors", ".bin", ".ckpt", ".index.json"];
+    BESIDE.contains(&name) || ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
 /// Opens the model, checked as far as `need` goes, and shows what its maker wants every user to know.

@@ -1,9 +1,9 @@
-//! Names of outputs, and small files that appear whole or not at all.
+//! Names of outputs.
 
-use osp::video::check_writable;
-use osp::{Error, Result};
+use super::console::Console;
+use osp::video::{Format, FrameRate};
+use osp::{Error, Result, staged};
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Characters of a prompt that go into a name.
@@ -30,12 +30,6 @@ pub fn marked(path: &Path, mark: &str) -> PathBuf {
     path.with_file_name(joined([stem, OsStr::new("-"), OsStr::new(mark), OsStr::new("."), ending]))
 }
 
-/// The record that belongs to output `path`: `out.mp4` → `out.json`, `frames/` → `frames.json`.
-pub fn record_path(path: &Path) -> PathBuf {
-    let stem = if is_folder(path) { name(path) } else { path.file_stem().unwrap_or_default() };
-    path.with_file_name(joined([stem, OsStr::new(".json")]))
-}
-
 /// Whether `path` ends in a separator, so that a dot in its name begins no ending.
 fn is_folder(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().last().is_some_and(|&last| std::path::is_separator(char::from(last)))
@@ -49,38 +43,23 @@ fn joined<const N: usize>(parts: [&OsStr; N]) -> OsString {
     parts.into_iter().collect()
 }
 
-/// Fails if [`write_file`] to `path` would: folder missing or not writable, a folder in its place, another ending than
-/// `ending`.
+/// The rate at which frames of `fps` play in output `path`, with a warning if that is another.
+pub fn playable(path: &Path, fps: FrameRate, console: &Console) -> Result<FrameRate> {
+    let rate = Format::from_path(path)?.rate(fps);
+    // What differs in no digit shown is nobody's concern.
+    if rate.to_string() != fps.to_string() {
+        let ending = path.extension().unwrap_or_default().display();
+        console.warning(&format!("{} plays at {rate} frames/s, as near to {fps} as .{ending} holds", path.display()));
+    }
+    Ok(rate)
+}
+
+/// Fails if a file cannot be put where `path` is, or its name has another ending than `ending`.
 pub fn check_file(path: &Path, ending: &str) -> Result<()> {
     if path.extension().is_none_or(|found| found != ending) {
         return Err(Error::Usage(format!("{}: the name of this output must end in .{ending}", path.display())));
     }
-    // The same questions as for a video, asked under a name that is one.
-    check_writable(&path.with_extension("y4m"))?;
-    if path.is_dir() {
-        return Err(Error::Usage(format!("output {} is a folder; name a file in it", path.display())));
-    }
-    Ok(())
-}
-
-/// Puts `bytes` where `path` is, replacing an older file only when all of them are written.
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let fault = || Error::io("cannot write", path);
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // As any new file has; the default is the owner alone.
-        file.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut file = file.prefix(".osp-").tempfile_in(folder).map_err(fault())?;
-    file.write_all(bytes).map_err(fault())?;
-    file.persist(path).map_err(|failed| fault()(failed.error))?;
-    Ok(())
+    staged::check_file(path)
 }
 
 #[cfg(test)]
@@ -102,24 +81,6 @@ mod tests {
         assert_eq!(marked(Path::new("a/frames/"), "grid"), Path::new("a/frames-grid"));
         assert_eq!(marked(Path::new("a/v1.1/"), "000").as_os_str(), "a/v1.1-000/");
         assert_eq!(marked(Path::new("v1.1.mp4"), "grid"), Path::new("v1.1-grid.mp4"));
-    }
-
-    #[test]
-    fn records_stand_beside_their_outputs() {
-        assert_eq!(record_path(Path::new("a/out.mp4")), Path::new("a/out.json"));
-        assert_eq!(record_path(Path::new("a/frames/")), Path::new("a/frames.json"));
-        assert_eq!(record_path(Path::new("a/v1.1/")), Path::new("a/v1.1.json"));
-    }
-
-    #[test]
-    fn files_appear_whole_and_replace_older_ones() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("record.json");
-        write_file(&path, b"one").unwrap();
-        write_file(&path, b"two").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert!(write_file(&folder.path().join("absent/record.json"), b"").is_err());
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! `osp reconstruct`: what the VAE keeps of a clip.
 
 use super::args::{ModelArgs, PartArgs, TilingArgs, latent_size};
+use super::claims::Claims;
 use super::clip::{InputArgs, Posterior};
 use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
 use super::model;
-use super::record::{Origin, Record, Tiles};
+use super::output::playable;
+use super::record::{Origin, Record, Tiles, lossy};
 use osp::Result;
 use osp::checkpoint::Need;
 use osp::pipeline::{StageMemory, Windowed};
@@ -46,6 +48,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Facts<'a> {
+    #[serde(serialize_with = "lossy")]
     input: &'a PathBuf,
     frames: usize,
     height: usize,
@@ -75,11 +78,14 @@ impl From<Scores> for Quality {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_writable(&args.output)?;
     args.input.check()?;
+    let model_files = model::files(&args.model, &PartArgs::default());
+    Claims::new(model_files).reads(&args.input.input).writes(&args.output).check()?;
     let tiling = args.tiles.tiling()?;
     let device = args.device.open_tried(console)?;
     let limit = device.limit(&args.memory)?;
     let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
     let clip = args.input.read(console)?;
+    let fps = playable(&args.output, clip.fps, console)?.as_f64();
     let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, clip.info(), Some(clip.frames))?;
 
     let size = [clip.frames, clip.height, clip.width];
@@ -100,7 +106,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         console.result(table(&psnr, &ssim))?;
     }
     let [frames, height, width] = size;
-    let (fps, tiles, memory) = (clip.fps.as_f64(), tiling.map(Tiles::from), [encoding, decoding]);
+    let (tiles, memory) = (tiling.map(Tiles::from), [encoding, decoding]);
     let facts = Facts { input: &args.input.input, frames, height, width, fps, seed, tiles, memory, psnr, ssim };
     Record::new(&args.output, facts, &Origin::new(&model, device.name())).print(console)
 }

@@ -2,17 +2,46 @@
 
 use super::console::Console;
 use super::model::{Fingerprints, Model};
-use super::output::{record_path, write_file};
-use osp::Result;
 use osp::model::vae::tiling::Tiling;
-use serde::Serialize;
+use osp::{Error, Result, staged};
+use serde::{Serialize, Serializer};
+use std::fs;
 use std::path::{Path, PathBuf};
+
+/// Where the record of `output` is: `out.mp4` → `out.mp4.json`, `frames/` → `frames.json`.
+pub fn path(output: &Path) -> PathBuf {
+    let mut name = output.file_name().unwrap_or_default().to_owned();
+    name.push(".json");
+    output.with_file_name(name)
+}
+
+/// Fails if the record of `output` cannot be written, or would replace a file that is no record.
+pub fn check(output: &Path) -> Result<()> {
+    let path = path(output);
+    staged::check_file(&path)?;
+    if path.exists() && !is_record(&fs::read(&path).map_err(Error::io("cannot read", &path))?) {
+        return Err(Error::Usage(format!(
+            "{}, where the record of output {} goes, is no record; move it or choose another output",
+            path.display(),
+            output.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Whether a file holds what [`Record`] writes.
+fn is_record(bytes: &[u8]) -> bool {
+    const KEYS: [&str; 5] = ["output", "version", "device", "model", "weights"];
+    let object: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(bytes).ok();
+    object.is_some_and(|object| KEYS.iter().all(|key| object.contains_key(*key)))
+}
 
 /// What made an output; the same for all outputs of a run.
 #[derive(Serialize)]
 pub struct Origin {
     version: &'static str,
     device: String,
+    #[serde(serialize_with = "lossy")]
     model: PathBuf,
     weights: Fingerprints,
 }
@@ -46,6 +75,7 @@ impl From<Tiling> for Tiles {
 /// The output, what its command has to say about it, the origin, and the peak of memory.
 #[derive(Serialize)]
 pub struct Record<'a, F> {
+    #[serde(serialize_with = "lossy")]
     output: &'a Path,
     #[serde(flatten)]
     facts: F,
@@ -64,13 +94,18 @@ impl<'a, F: Serialize> Record<'a, F> {
     pub fn save(&self) -> Result<()> {
         let mut text = serde_json::to_string_pretty(self).expect("records have string keys and plain values");
         text.push('\n');
-        write_file(&record_path(self.output), text.as_bytes())
+        staged::write_file(&path(self.output), text.as_bytes())
     }
 
     /// Prints the record where results are for machines, else the output's path.
     pub fn print(&self, console: &Console) -> Result<()> {
         if console.json() { console.json_result(self) } else { console.result(self.output.display()) }
     }
+}
+
+/// Writes a path into JSON, which holds text only: marks stand for what is not UTF-8.
+pub fn lossy<S: Serializer>(path: &impl AsRef<Path>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.as_ref().to_string_lossy())
 }
 
 /// Most memory that the process has held at any time, in bytes, where the system tells (`VmHWM` of Linux).

@@ -3,6 +3,7 @@
 use super::console::{Colour, Console, duration};
 use super::device::{Chosen, DeviceArgs};
 use super::interrupt;
+use super::record::lossy;
 use osp::backend::Backend;
 use osp::memory::Savings;
 use osp::verify::{self, CaseResult, Precision};
@@ -47,6 +48,7 @@ struct Report<'a> {
 
 #[derive(Serialize)]
 struct Case<'a> {
+    #[serde(serialize_with = "lossy")]
     folder: &'a Path,
     case: &'a str,
     measure: &'static str,
@@ -58,6 +60,7 @@ struct Case<'a> {
 /// Why a folder was not checked to its end.
 #[derive(Serialize)]
 struct Problem<'a> {
+    #[serde(serialize_with = "lossy")]
     folder: &'a Path,
     error: String,
 }

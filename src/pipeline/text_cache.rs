@@ -9,6 +9,7 @@ use crate::checkpoint::Part;
 use crate::error::{Error, Result};
 use crate::model::t5::T5Config;
 use crate::program::{self, modified};
+use crate::staged::Known;
 use crate::weights::synthetic::fnv1a;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -102,6 +103,7 @@ impl TextCache {
         fs::create_dir_all(&self.folder).map_err(full())?;
         // Beside its place, then renamed: nobody ever sees half of it.
         let mut file = tempfile::NamedTempFile::new_in(&self.folder).map_err(full())?;
+        let _known = Known::new(file.path());
         file.write_all(&bytes).map_err(full())?;
         file.persist(self.path(key)).map_err(|failed| full()(failed.error))?;
         Ok(())

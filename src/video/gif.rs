@@ -20,6 +20,20 @@ const PALETTE_SPEED: i32 = 10;
 const BATCH: usize = 16;
 /// Browsers show shorter frames for a tenth of a second.
 const MIN_DELAY: u64 = 2;
+/// What the field holds.
+const MAX_DELAY: u64 = u16::MAX as u64;
+
+/// The rate nearest to `fps` that a file plays at: single frames last hundredths of a second, and together what they should.
+pub(super) fn rate(fps: FrameRate) -> FrameRate {
+    let (above, below) = (u64::from(fps.numerator()), u64::from(fps.denominator()));
+    // In hundredths, a frame lasts 100 * below / above.
+    let limit = match 100 * below {
+        lasts if lasts < MIN_DELAY * above => MIN_DELAY,
+        lasts if lasts > MAX_DELAY * above => MAX_DELAY,
+        _ => return fps,
+    };
+    FrameRate::new(100, limit).unwrap_or(fps)
+}
 
 /// Writes frames as they come.
 pub(super) struct Sink {
@@ -51,7 +65,7 @@ impl Sink {
         for mut frame in frames {
             // Differences of rounded times, so that the whole lasts what it should: 24 frames/s is 4, 4, 5, 4, … hundredths.
             let delay = self.time(self.frames + 1) - self.time(self.frames);
-            frame.delay = delay.clamp(MIN_DELAY, u64::from(u16::MAX)) as u16;
+            frame.delay = delay.clamp(MIN_DELAY, MAX_DELAY) as u16;
             self.frames += 1;
             self.out.write_frame(&frame).map_err(|problem| failed(&self.target, problem))?;
         }

@@ -6,7 +6,7 @@
 //! | ending      | written                                     | read                                            |
 //! |-------------|---------------------------------------------|-------------------------------------------------|
 //! | `.mp4`      | H.264 4:2:0, BT.709, limited range          | progressive 8-bit 4:2:0 H.264                   |
-//! | `.gif`      | 256 colours a frame, loops                  | any                                             |
+//! | `.gif`      | 256 colours a frame, loops; to 50 frames/s  | any                                             |
 //! | `.y4m`      | 4:4:4, BT.601, limited range                | 8-bit 4:2:0, 4:2:2, 4:4:4 and mono              |
 //! | `.png`      | one frame                                   | one frame; `.jpg` as well                       |
 //! | none or `/` | folder: `frame_00000.png`, …                | folder of PNGs and JPEGs, in the names' order   |
@@ -25,7 +25,6 @@ mod reader;
 pub mod resize;
 pub mod sheet;
 mod sps;
-mod stage;
 mod writer;
 mod y4m;
 mod yuv;

@@ -22,13 +22,24 @@ pub fn contact_sheet(clips: &[Clip], gap: usize) -> Result<Clip> {
             found: format!("{}x{}", odd.height, odd.width),
         });
     }
-    let columns = (1..=clips.len()).find(|side| side * side >= clips.len()).expect("a number's square is not less");
+    let columns = columns(clips.len());
     let frames = clips.iter().map(|clip| clip.frames).max().unwrap_or(1);
     let cells = |time: usize| clips.iter().map(move |clip| clip.frame(time.min(clip.frames - 1)));
     let sheet = (0..frames).flat_map(|time| grid(cells(time), first.info(), columns, gap));
     let pixels: Vec<u8> = sheet.collect();
-    let (width, height) = grid_size(first.info(), columns, clips.len().div_ceil(columns), gap);
-    Clip::new(VideoInfo { width, height, fps: first.fps }, pixels)
+    Clip::new(size(first.info(), clips.len(), gap), pixels)
+}
+
+/// How many of `count` clips stand side by side in a contact sheet.
+pub fn columns(count: usize) -> usize {
+    (1..=count).find(|side| side * side >= count).unwrap_or(1)
+}
+
+/// Size and rate of the contact sheet of `count` clips like `cell`, `gap` pixels apart.
+pub fn size(cell: VideoInfo, count: usize, gap: usize) -> VideoInfo {
+    let columns = columns(count);
+    let (width, height) = grid_size(cell, columns, count.div_ceil(columns), gap);
+    VideoInfo { width, height, fps: cell.fps }
 }
 
 /// `count` frames of `clip`, evenly spaced from the first to the last, in a row, `gap` pixels apart: a one-frame clip.

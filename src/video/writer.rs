@@ -1,9 +1,9 @@
 //! Writing clips frame by frame.
 
-use super::format::{Format, check_writable};
-use super::stage::Staged;
+use super::format::{Format, check_folder, check_writable};
 use super::{Clip, VideoInfo, gif, images, mp4, y4m};
 use crate::error::{Error, Result};
+use crate::staged::Staged;
 use std::path::{Path, PathBuf};
 
 /// What a format does with frames; [`Writer`] has checked their size and number.
@@ -40,22 +40,26 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts writing `path`. `frames`, if known, lets a clip be refused at once that the format cannot hold.
+    /// Starts writing `path`, at the [rate](Format::rate) nearest to that of `info` that the format plays at. `frames`, if known, lets a clip be refused at once that the format cannot hold.
     ///
     /// # Errors
     /// Those of [`check_writable`]; [`Error::Usage`] if the format cannot hold frames of this size or this many.
     pub fn create(path: &Path, format: Format, info: VideoInfo, frames: Option<usize>) -> Result<Self> {
         check_writable(path)?;
         check_size(path, format, info)?;
+        let info = VideoInfo { fps: format.rate(info.fps), ..info };
         if format == Format::Png && frames.is_some_and(|frames| frames > 1) {
             return Err(one_frame(path));
         }
-        let staged = if format == Format::Frames { Staged::folder(path)? } else { Staged::file(path)? };
-        let open = || staged.open().map_err(Error::io("cannot write", path));
+        if format == Format::Mp4 && frames.is_some_and(|frames| !mp4::holds(info.fps, frames)) {
+            let problem = "so many frames last longer than an MP4 holds; use a name without ending (a folder of PNGs)";
+            return Err(Error::Usage(format!("output {}: {problem}", path.display())));
+        }
+        let staged = if format == Format::Frames { Staged::folder(path, check_folder)? } else { Staged::file(path)? };
         let sink: Box<dyn FrameSink> = match format {
-            Format::Mp4 => Box::new(mp4::Sink::new(open()?, path, info)?),
-            Format::Gif => Box::new(gif::Sink::new(open()?, path, info)?),
-            Format::Y4m => Box::new(y4m::Sink::new(open()?, path, info)?),
+            Format::Mp4 => Box::new(mp4::Sink::new(staged.open()?, path, info)?),
+            Format::Gif => Box::new(gif::Sink::new(staged.open()?, path, info)?),
+            Format::Y4m => Box::new(y4m::Sink::new(staged.open()?, path, info)?),
             Format::Png => Box::new(images::Sink::file(staged.path(), path, info)),
             Format::Frames => Box::new(images::Sink::folder(staged.path(), path, info)),
         };
@@ -82,6 +86,11 @@ impl Writer {
         self.sink.push(rgb)
     }
 
+    /// Size of the frames, and the rate at which they will play.
+    pub fn info(&self) -> VideoInfo {
+        self.info
+    }
+
     /// Frames added so far.
     pub fn frames(&self) -> usize {
         self.frames
@@ -96,7 +105,7 @@ impl Writer {
             return Err(Error::Usage(format!("output {}: there is no frame to write", self.target.display())));
         }
         self.sink.finish()?;
-        self.staged.commit(&self.target)
+        self.staged.commit()
     }
 }
 

@@ -241,3 +241,17 @@ fn what_the_hub_does_not_give_is_named() {
         fails(folder.path(), &["download", name], 2, &[name, "ORG/NAME"]);
     }
 }
+
+#[test]
+fn an_output_that_cannot_be_written_is_found_before_the_hub_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "precious").unwrap();
+    // Nobody listens there.
+    let endpoint = "http://127.0.0.1:9";
+    for (output, code) in [("file", 2), ("file/model", 2), ("/proc/model", 1)] {
+        let mut command = osp(folder.path());
+        command.env("HF_ENDPOINT", endpoint).args(["download", "a/b", "-o", output]);
+        let said = String::from_utf8(command.assert().code(code).get_output().stderr.clone()).unwrap();
+        assert!(!said.contains("127.0.0.1") && said.contains(output.split('/').find(|part| !part.is_empty()).unwrap()));
+    }
+}

@@ -1,19 +1,27 @@
-//! Ctrl-C.
+//! Ctrl-C, and the other signals that end a process.
 
-use super::{CACHE, contents, model_argument, osp};
+use super::{CACHE, contents, model_argument, names, osp};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+#[cfg(target_os = "linux")]
+use std::time::{Duration, Instant};
 
 /// Starts a run in `folder` that takes a while, and gives what it says.
-fn start(folder: &Path, more: &[&str]) -> (Child, impl Iterator<Item = String>) {
-    let mut child = Command::new(osp(folder).get_program())
-        .args(["sample", "a cat", "--frames", "17", "-o", "out.gif", "--model"])
+fn start(folder: &Path, output: &str, more: &[&str]) -> (Child, impl Iterator<Item = String>) {
+    run(Command::new(osp(folder).get_program()), folder, output, more)
+}
+
+/// As [`start`], by way of `command`.
+fn run(mut command: Command, folder: &Path, output: &str, more: &[&str]) -> (Child, impl Iterator<Item = String>) {
+    let mut child = command
+        .args(["sample", "a cat", "--frames", "17", "-o", output, "--model"])
         .arg(model_argument())
         .args(more)
         .current_dir(folder)
         .env("XDG_CACHE_HOME", folder.join(CACHE))
+        .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -24,7 +32,11 @@ fn start(folder: &Path, more: &[&str]) -> (Child, impl Iterator<Item = String>) 
 /// Waits until the run says `word`, and presses Ctrl-C.
 fn interrupt_at(word: &str, child: &Child, lines: &mut impl Iterator<Item = String>) {
     assert!(lines.any(|line| line.contains(word)), "the run never said {word:?}");
-    let status = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap();
+    send("INT", child);
+}
+
+fn send(signal: &str, child: &Child) {
+    let status = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
     assert!(status.success());
 }
 
@@ -35,7 +47,7 @@ fn an_interrupted_run_leaves_the_folder_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("out.gif"), "precious").unwrap();
         let before = contents(folder.path());
-        let (mut child, mut lines) = start(folder.path(), &["--size", "128x128", "--steps", "4"]);
+        let (mut child, mut lines) = start(folder.path(), "out.gif", &["--size", "128x128", "--steps", "4"]);
         interrupt_at(word, &child, &mut lines);
         let said: Vec<String> = lines.collect();
         assert_eq!(child.wait().unwrap().code(), Some(130), "{said:?}");
@@ -45,11 +57,86 @@ fn an_interrupted_run_leaves_the_folder_as_it_was() {
 }
 
 #[test]
-fn a_second_press_ends_the_run_within_a_step() {
+fn a_second_press_ends_the_run_within_a_step_and_leaves_nothing() {
+    for output in ["out.gif", "frames"] {
+        let folder = tempfile::tempdir().unwrap();
+        let size = ["--size", "256x256", "--steps", "1", "--sampler", "DDIM"];
+        let (mut child, mut lines) = start(folder.path(), output, &size);
+        interrupt_at("denoise: ", &child, &mut lines);
+        interrupt_at("press Ctrl-C again", &child, &mut lines);
+        assert_eq!(lines.next(), None, "there is no time for last words");
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert_eq!(names(folder.path()), [""; 0]);
+    }
+}
+
+/// Waits until the process has taken over `SIGTERM`.
+#[cfg(target_os = "linux")]
+fn ready(child: &Child) {
+    const TERM: u64 = 1 << (15 - 1);
+    let caught = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap() & TERM != 0
+    };
+    while !caught() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_command_that_writes_nothing_ends_at_the_first_signal() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut child, mut lines) = start(folder.path(), &["--size", "256x256", "--steps", "1", "--sampler", "DDIM"]);
-    interrupt_at("denoise: ", &child, &mut lines);
-    interrupt_at("press Ctrl-C again", &child, &mut lines);
-    assert_eq!(lines.next(), None, "there is no time for last words");
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let preset = ["--preset", "v1.1.0-221x512x512"];
+    let golden = super::golden("");
+    let cases: [&[&str]; 4] = [
+        &[&["plan", "--memory", "3GiB"], &preset[..]].concat(),
+        &[&["profile", "--device", "dry"], &preset[..]].concat(),
+        &["verify", "--device", "emulated", golden.to_str().unwrap()],
+        &["selftest", "--device", "emulated"],
+    ];
+    for args in cases {
+        for signal in ["TERM", "HUP", "INT"] {
+            let mut command = Command::new(osp(folder.path()).get_program());
+            let child = command.args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            ready(&child);
+            let start = Instant::now();
+            send(signal, &child);
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!((output.status.code(), said.lines().last()), (Some(130), Some("osp: error: interrupted")));
+            assert!(start.elapsed() < Duration::from_secs(1), "{args:?} took {:?}", start.elapsed());
+        }
+    }
+}
+
+#[test]
+fn signals_that_were_ignored_stay_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    // As `nohup` does, and a shell without job control with what it runs in the background.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' INT HUP TERM; exec \"$0\" \"$@\""]).arg(osp(folder.path()).get_program());
+    let (mut child, mut lines) = run(command, folder.path(), "out.gif", &["--size", "64x64", "--steps", "4"]);
+    assert!(lines.any(|line| line.contains("auto chose")));
+    for signal in ["INT", "HUP", "TERM", "INT"] {
+        send(signal, &child);
+    }
+    let said: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{said:?}");
+    assert_eq!(names(folder.path()), ["out.gif", "out.gif.json"]);
+}
+
+#[test]
+fn absurd_numbers_of_threads_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, value) in [("RAYON_NUM_THREADS", "100000"), ("RAYON_NUM_THREADS", "two"), ("RAYON_RS_NUM_CPUS", "-1")] {
+        let output = osp(folder.path()).env(name, value).arg("doctor").assert().code(2).get_output().clone();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with("osp: error: ") && said.contains(name) && said.contains(value), "{said}");
+        assert_eq!(said.lines().count(), 1);
+    }
+    for value in ["", "0", "3", "1024"] {
+        osp(folder.path()).env("RAYON_NUM_THREADS", value).arg("doctor").assert().success();
+    }
 }

@@ -1,6 +1,7 @@
 //! Runs the program as a user does, and looks at its output, its exit code and what it leaves in the folder.
 
 mod bad_input;
+mod beforehand;
 mod coder;
 mod completions;
 mod convert;
@@ -11,8 +12,13 @@ mod help;
 mod info;
 #[cfg(unix)]
 mod interrupt;
+#[cfg(unix)]
+mod lost;
+#[cfg(target_os = "linux")]
+mod not_utf8;
 mod plan;
 mod profile;
+mod same_file;
 mod sample;
 mod selftest;
 mod strange;

@@ -25,7 +25,8 @@ fn the_ending_decides_the_format_and_stdout_is_the_path() {
         let clip = read_clip(&folder.path().join(name), &ReadOptions::default()).unwrap();
         assert_eq!((clip.frames, clip.height, clip.width), (frames, 32, 32), "{name}");
     }
-    let expected = ["a.json", "a.mp4", "b.gif", "b.json", "c.json", "c.y4m", "d", "d.json", "e.json", "e.png"];
+    let expected =
+        ["a.mp4", "a.mp4.json", "b.gif", "b.gif.json", "c.y4m", "c.y4m.json", "d", "d.json", "e.png", "e.png.json"];
     assert_eq!(names(folder.path()), expected);
 }
 
@@ -33,7 +34,7 @@ fn the_ending_decides_the_format_and_stdout_is_the_path() {
 fn defaults_follow_the_model_and_the_name_follows_the_prompt() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(sample(folder.path(), &["A red circle, moving!", "--seed", "7"]), "a-red-circle-moving-seed7.mp4\n");
-    let record = record(&folder.path().join("a-red-circle-moving-seed7.json"));
+    let record = record(&folder.path().join("a-red-circle-moving-seed7.mp4.json"));
     let expect = |key: &str, value: Value| assert_eq!(record[key], value, "{key}");
     expect("prompt", "A red circle, moving!".into());
     expect("cleaned_prompt", "a red circle, moving!".into());
@@ -63,7 +64,7 @@ fn several_prompts_make_numbered_files_and_a_grid() {
     assert_eq!(outputs, ["x-000.gif", "x-001.gif", "x-002.gif", "x-grid.gif"]);
     assert_eq!([&lines[0]["prompt"], &lines[1]["prompt"], &lines[2]["prompt"]], ["a cat", "a dog", "a cow"]);
     assert_eq!(lines[3]["shows"], serde_json::json!(["x-000.gif", "x-001.gif", "x-002.gif"]));
-    assert_eq!(record(&folder.path().join("x-001.json")), lines[1]);
+    assert_eq!(record(&folder.path().join("x-001.gif.json")), lines[1]);
     let grid = read_clip(&folder.path().join("x-grid.gif"), &ReadOptions::default()).unwrap();
     assert_eq!((grid.frames, grid.height, grid.width), (5, 2 * 32 + 4, 2 * 32 + 4));
 }
@@ -163,7 +164,7 @@ fn the_emulated_gpu_samples_what_the_cpu_does() {
         let name = format!("{device}.y4m");
         sample(folder.path(), &["a cat", "--frames", "5", "--device", device, "-o", &name]);
         assert_eq!(
-            record(&folder.path().join(format!("{device}.json")))["device"].as_str().unwrap().split(' ').next(),
+            record(&folder.path().join(format!("{device}.y4m.json")))["device"].as_str().unwrap().split(' ').next(),
             Some(device)
         );
         read_clip(&folder.path().join(name), &ReadOptions::default()).unwrap()

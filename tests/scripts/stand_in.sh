@@ -24,7 +24,7 @@ case "$*" in
     path=$(option -o "$@") && echo 'some frames' >"$path" && echo "$path"
     steps=$(option --steps "$@")
     printf '{"model_calls": %s, "seconds": {"text": 1, "denoise": %s, "decode": 2}, "memory": [{"stage": "transformer", "arena_bytes": 1073741824}]}' \
-      "${steps:-1}" "${steps:-1}" >"${path%.*}.json"
+      "${steps:-1}" "${steps:-1}" >"$path.json"
     ;;
   profile*)
     seconds=0.2

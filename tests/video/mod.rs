@@ -4,6 +4,13 @@ mod output;
 /// Each format gives back what was written, exactly or nearly.
 mod round_trip;
 
+/// Links, and what systems leave in folders.
+#[cfg(unix)]
+mod links;
+
+/// The rates that each format plays at.
+mod rates;
+
 /// What other programs write: Y4M variants, B-frames, folders, foreign formats.
 mod foreign;
 

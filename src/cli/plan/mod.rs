@@ -4,14 +4,15 @@ mod report;
 mod svg;
 
 use super::args::{SamplerArgs, SubjectArgs, TilingArgs};
+use super::claims::Claims;
 use super::console::Console;
 use super::device::{DType, Limit, MemoryArgs, halves};
-use super::output::{check_file, write_file};
-use osp::Result;
+use super::output::check_file;
 use osp::checkpoint::Checkpoint;
 use osp::cuda::device::Dry;
 use osp::pipeline::{self, Captions, Planned, Request, Stage, Windowed};
 use osp::profile::gpus::Gpu;
+use osp::{Result, staged};
 use report::Report;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,7 +77,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     };
     let report = Report { model, request, tokens, limit, gpu, stages };
     if let Some(path) = &args.svg {
-        write_file(path, report.svg().as_bytes())?;
+        staged::write_file(path, report.svg().as_bytes())?;
     }
     if console.json() { console.json_result(&report.json()) } else { console.result(report.text()) }
 }
@@ -86,7 +87,9 @@ impl Args {
     fn check(&self) -> Result<()> {
         self.subject.check()?;
         self.tiles.tiling()?;
-        self.svg.as_deref().map_or(Ok(()), |path| check_file(path, "svg"))
+        let Some(path) = &self.svg else { return Ok(()) };
+        check_file(path, "svg")?;
+        Claims::new(self.subject.files()).writes(path).check()
     }
 
     fn request(&self, checkpoint: &Checkpoint) -> Result<Request> {

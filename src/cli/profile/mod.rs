@@ -3,10 +3,11 @@
 mod report;
 
 use super::args::{self, SubjectArgs, TilingArgs};
+use super::claims::Claims;
 use super::console::Console;
 use super::device::{Chosen, DeviceArgs, Kernels};
 use super::interrupt;
-use super::output::{check_file, write_file};
+use super::output::check_file;
 use osp::backend::Backend;
 use osp::checkpoint::Checkpoint;
 use osp::cuda::device::Dry;
@@ -14,7 +15,7 @@ use osp::model::vae::tiling::Tiling;
 use osp::pipeline::{Observer, Stage};
 use osp::profile::gpus::Gpu;
 use osp::profile::{Counted, Measure, Profiler, Recorder, window};
-use osp::{Error, Result};
+use osp::{Error, Result, staged};
 use report::{Memory, Report, StageReport, Times};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,7 +72,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         execute(chosen, &Job::new(args, &model, &checkpoint)?, gpu, console)?
     };
     if let Some(path) = &args.trace {
-        write_file(path, report.trace().to_string().as_bytes())?;
+        staged::write_file(path, report.trace().to_string().as_bytes())?;
     }
     if console.json() { console.json_result(&report.json()) } else { console.result(report.text()) }
 }
@@ -94,6 +95,7 @@ impl Args {
                 );
             }
             check_file(path, "json")?;
+            Claims::new(self.subject.files()).writes(path).check()?;
         }
         self.subject.check()?;
         self.tiles.tiling().map(drop)

@@ -45,6 +45,13 @@ pub struct Args {
     here: Option<usize>,
 }
 
+impl Args {
+    /// Whether the tests run in processes of their own, which must not outlive this one.
+    pub fn starts_processes(&self) -> bool {
+        self.here.is_none()
+    }
+}
+
 /// Where kernels are tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Where {

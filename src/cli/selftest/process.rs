@@ -11,7 +11,7 @@ use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a process says, a line each.
 #[derive(Serialize, Deserialize)]
@@ -118,7 +118,7 @@ impl Runner {
         let (mut begun, mut found): (Option<(usize, String)>, _) = (None, Findings::new());
         let problem = |check: &str, problem| Problem { stem: stem.to_owned(), check: check.to_owned(), problem };
         let silent = loop {
-            match events.recv_timeout(self.longest) {
+            match receive(&events, self.longest) {
                 Ok(Event::Device(device)) => tested.device = device,
                 Ok(Event::Begin { number, check }) => begun = Some((number, check)),
                 Ok(Event::Found(findings)) => found = findings,
@@ -135,7 +135,11 @@ impl Runner {
                 Err(RecvTimeoutError::Disconnected) => break false,
                 Err(RecvTimeoutError::Timeout) => break true,
             }
-            interrupt::check()?;
+            if interrupt::requested() {
+                // Fails only if it has already ended.
+                let _ = child.kill().and_then(|()| child.wait());
+                return Err(Error::Interrupted);
+            }
         };
         merge(&mut tested.findings, found);
         let (code, words) = last_words(child, said, silent)?;
@@ -177,6 +181,19 @@ fn listen(child: &mut Child) -> Receiver<Event> {
         }
     });
     receive
+}
+
+/// The next event, if it comes before `longest` has passed and before the user wants to stop.
+fn receive(events: &Receiver<Event>, longest: Duration) -> std::result::Result<Event, RecvTimeoutError> {
+    const LOOK: Duration = Duration::from_millis(100);
+    let end = Instant::now() + longest;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        match events.recv_timeout(left.min(LOOK)) {
+            Err(RecvTimeoutError::Timeout) if left > LOOK && !interrupt::requested() => {}
+            other => return other,
+        }
+    }
 }
 
 /// The exit code of a process that ends before its time, and what it said last: its error, or how it ended.

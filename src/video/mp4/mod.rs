@@ -11,7 +11,7 @@ use super::reader::{FrameSource, Opened};
 use super::sps::Sps;
 use super::writer::FrameSink;
 use super::yuv::Colour;
-use super::{MAX_PIXELS, VideoInfo};
+use super::{FrameRate, MAX_PIXELS, VideoInfo};
 use crate::error::{Error, Result};
 use demux::{Refusal, Sample, Track};
 use std::collections::VecDeque;
@@ -25,6 +25,11 @@ pub(super) const MIN_SIDE: usize = 16;
 pub(super) const MAX_LONG_SIDE: usize = 3840;
 /// and most of the other.
 pub(super) const MAX_SHORT_SIDE: usize = 2160;
+
+/// Whether `frames` frames at `fps`, which is a rate that the format plays at, have as few ticks as the fields hold.
+pub(super) fn holds(fps: FrameRate, frames: usize) -> bool {
+    u32::try_from(frames).is_ok_and(|frames| frames.checked_mul(fps.denominator()).is_some())
+}
 
 /// Encodes frames as they come; the file is put together at the end, because its index stands before the frames.
 pub(super) struct Sink {

@@ -71,8 +71,11 @@ impl Movie {
     /// None if the whole is too long.
     fn timing(&self) -> Option<Timing> {
         let (rate, scale) = (self.info.fps.numerator(), self.info.fps.denominator());
-        let factor = (TICKS / rate).max(1);
-        let (delta, frames) = (scale.checked_mul(factor)?, self.sizes.len() as u32);
+        let frames = self.sizes.len() as u32;
+        // Fewer ticks where all frames together had too many.
+        let most = u32::MAX / scale / frames.max(1);
+        let factor = (TICKS / rate).min(most).max(1);
+        let delta = scale.checked_mul(factor)?;
         Some(Timing { timescale: rate.checked_mul(factor)?, delta, frames, duration: delta.checked_mul(frames)? })
     }
 

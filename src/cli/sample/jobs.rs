@@ -1,0 +1,165 @@
+//! What is to be made, settled and checked before any work.
+
+use super::Args;
+use crate::cli::claims::Claims;
+use crate::cli::model;
+use crate::cli::output::{check_file, marked, slug};
+use crate::cli::record;
+use osp::Result;
+use osp::checkpoint::Defaults;
+use osp::pipeline::Request;
+use osp::sampler::validate_steps;
+use osp::video::{Format, FrameRate, VideoInfo, Writer, sheet};
+use std::path::{Path, PathBuf};
+
+/// One video to make.
+pub struct Job {
+    pub request: Request,
+    pub output: PathBuf,
+    pub latent: Option<PathBuf>,
+}
+
+/// All videos to make.
+pub struct Plan {
+    pub jobs: Vec<Job>,
+    /// If there are several.
+    pub grid: Option<Grid>,
+}
+
+/// All videos side by side.
+pub struct Grid {
+    pub path: PathBuf,
+    /// Rows and columns of pixels in which each is shown.
+    pub cell: [usize; 2],
+    /// Size and rate of the whole.
+    pub info: VideoInfo,
+}
+
+impl Plan {
+    /// Settles what the arguments leave open by `defaults`, and checks everything that can be checked without work: the steps
+    /// only if the sampler is known.
+    pub fn new(args: &Args, captions: &[(String, u64)], defaults: &Defaults, sampler_is_known: bool) -> Result<Self> {
+        let tiling = args.tiles.tiling()?;
+        let [frames, height, width] = args.size.or(defaults);
+        let (sampler, steps, guidance) = args.sampler.or(defaults);
+        validate_steps(steps)?;
+        let steps = if sampler_is_known { steps } else { defaults.steps };
+        let output = args.output.clone().unwrap_or_else(|| default_output(captions, frames));
+        let several = captions.len() > 1;
+        let numbered =
+            |path: &Path, index: usize| if several { marked(path, &format!("{index:03}")) } else { path.to_path_buf() };
+        let job = |(index, (prompt, seed)): (usize, &(String, u64))| Job {
+            request: Request {
+                prompt: prompt.clone(),
+                negative_prompt: args.negative_prompt.clone(),
+                clean_caption: !args.no_clean_caption,
+                frames,
+                height,
+                width,
+                sampler,
+                steps,
+                guidance,
+                seed: *seed,
+                tiling,
+            },
+            output: numbered(&output, index),
+            latent: args.save_latent.as_ref().map(|path| numbered(path, index)),
+        };
+        let jobs: Vec<Job> = captions.iter().enumerate().map(job).collect();
+        let info = VideoInfo { width, height, fps: args.fps };
+        let grid = several.then(|| Grid::new(marked(&output, "grid"), info, captions.len()));
+        let plan = Self { jobs, grid };
+        plan.check(args, frames)?;
+        Ok(plan)
+    }
+
+    /// Finds whatever hinders an output, of `frames` frames, before the work and not after it.
+    fn check(&self, args: &Args, frames: usize) -> Result<()> {
+        let mut claims = Claims::new(model::files(&args.model, &args.parts));
+        if let Some(prompts) = &args.prompts {
+            claims = claims.reads(prompts);
+        }
+        for job in &self.jobs {
+            job.check(args.fps)?;
+            claims = claims.writes(&job.output).writes(&record::path(&job.output));
+            claims = job.latent.iter().fold(claims, |claims, path| claims.writes(path));
+        }
+        if let Some(Grid { path, info, .. }) = &self.grid {
+            Writer::create(path, Format::from_path(path)?, *info, Some(frames))?;
+            record::check(path)?;
+            claims = claims.writes(path).writes(&record::path(path));
+        }
+        claims.check()
+    }
+}
+
+/// A name that tells what is in the file.
+fn default_output(captions: &[(String, u64)], frames: usize) -> PathBuf {
+    let ending = if frames == 1 { "png" } else { "mp4" };
+    match captions {
+        [(prompt, seed)] => format!("{}-seed{seed}.{ending}", slug(prompt)).into(),
+        _ => format!("samples.{ending}").into(),
+    }
+}
+
+impl Job {
+    fn check(&self, fps: FrameRate) -> Result<()> {
+        self.request.validate()?;
+        // Started and dropped.
+        self.writer(fps)?;
+        record::check(&self.output)?;
+        self.latent.as_deref().map_or(Ok(()), |path| check_file(path, "safetensors"))
+    }
+
+    /// Size and rate of the video.
+    pub fn info(&self, fps: FrameRate) -> VideoInfo {
+        VideoInfo { width: self.request.width, height: self.request.height, fps }
+    }
+
+    /// What writes the video.
+    pub fn writer(&self, fps: FrameRate) -> Result<Writer> {
+        let format = Format::from_path(&self.output)?;
+        Writer::create(&self.output, format, self.info(fps), Some(self.request.frames))
+    }
+}
+
+/// Pixels between the clips of a grid.
+pub const GAP: usize = 4;
+/// How many pixels wide and high a grid gets at most, where clips can still be shrunk: what every format holds.
+const GRID: usize = 2160;
+/// Least rows and columns of a clip that was shrunk; an MP4 has no fewer.
+const LEAST: usize = 16;
+
+impl Grid {
+    /// A grid of `count` clips like `clip`, which are smaller there if they are many or large.
+    fn new(path: PathBuf, clip: VideoInfo, count: usize) -> Self {
+        let columns = sheet::columns(count);
+        // H.264 needs even sides.
+        let side = |pixels: usize, shrink| match shrink {
+            1 => pixels,
+            _ => (pixels / shrink).next_multiple_of(2).max(LEAST.min(pixels)),
+        };
+        let longest = clip.height.max(clip.width);
+        let fits = |shrink: &usize| columns * (side(longest, *shrink) + GAP) <= GRID;
+        let shrink = (1..=longest).find(fits).unwrap_or(longest);
+        let cell = [clip.height, clip.width].map(|pixels| side(pixels, shrink));
+        let info = sheet::size(VideoInfo { height: cell[0], width: cell[1], ..clip }, count, GAP);
+        Self { path, cell, info }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thumbnails_shrink_only_as_far_as_the_grid_needs() {
+        let cell = |height, width, count| {
+            Grid::new("grid.mp4".into(), VideoInfo { height, width, fps: FrameRate::default() }, count).cell
+        };
+        assert_eq!(cell(512, 512, 16), [512, 512]);
+        assert_eq!(cell(512, 512, 17), [256, 256]);
+        assert_eq!(cell(16, 16, 100), [16, 16]);
+        assert_eq!(cell(16, 2048, 2), [16, 1024]);
+    }
+}

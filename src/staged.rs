@@ -1,0 +1,291 @@
+//! Outputs appear whole or not at all: they are written under a temporary name beside the target and renamed.
+
+#[cfg(unix)]
+mod leftovers;
+
+/// Elsewhere no signal is handled, and nobody asks what is left.
+#[cfg(not(unix))]
+mod leftovers {
+    pub struct Known;
+
+    impl Known {
+        pub fn new(_: &std::path::Path) -> Self {
+            Self
+        }
+    }
+
+    pub fn remove_all() {}
+}
+
+pub(crate) use leftovers::Known;
+pub use leftovers::remove_all;
+
+use crate::error::{Error, Result};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use tempfile::{Builder, NamedTempFile, TempDir};
+
+/// Fails if a folder may not be replaced.
+pub type Check = fn(&Path) -> Result<()>;
+
+/// An output that is being written. Dropped, it is removed.
+pub struct Staged {
+    /// Where it will be, as it was named,
+    named: PathBuf,
+    /// and with links followed.
+    target: PathBuf,
+    work: Work,
+    // Dropped last, when nothing is left.
+    _known: Known,
+}
+
+enum Work {
+    File(NamedTempFile),
+    Folder(TempDir, Check),
+}
+
+impl Staged {
+    /// A temporary file beside `target`, which may be a link: what it leads to is replaced.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if nothing can be written there, [`Error::Usage`] if links go in a circle.
+    pub fn file(target: &Path) -> Result<Self> {
+        Self::new(target, |folder| named(".part", 0o666).tempfile_in(folder).map(Work::File))
+    }
+
+    /// A temporary folder beside `target`, which may be a link. What is there when the work is done must pass `check`.
+    ///
+    /// # Errors
+    /// As for [`Self::file`].
+    pub fn folder(target: &Path, check: Check) -> Result<Self> {
+        Self::new(target, |folder| Ok(Work::Folder(named(".part", 0o777).tempdir_in(folder)?, check)))
+    }
+
+    fn new(named: &Path, make: impl FnOnce(&Path) -> io::Result<Work>) -> Result<Self> {
+        let target = destination(named)?;
+        let work = make(&parent(&target)).map_err(Error::io("cannot write", named))?;
+        Ok(Self { named: named.to_path_buf(), target, _known: Known::new(work.path()), work })
+    }
+
+    /// Where it is being written.
+    pub fn path(&self) -> &Path {
+        self.work.path()
+    }
+
+    /// A handle to write the file through.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be opened.
+    pub fn open(&self) -> Result<File> {
+        File::options().write(true).open(self.path()).map_err(Error::io("cannot write", &self.named))
+    }
+
+    /// Moves it to its target, replacing what is there. Finished work is never thrown away: if it cannot be moved it stays
+    /// under the temporary name, which the error tells.
+    ///
+    /// # Errors
+    /// [`Error::Media`] if it cannot be moved.
+    pub fn commit(self) -> Result<()> {
+        let (kept, problem) = match self.work {
+            Work::File(file) => match file.persist(&self.target) {
+                Ok(_) => return Ok(()),
+                Err(failed) => (failed.file.keep().map(|(_, path)| path), failed.error.to_string()),
+            },
+            Work::Folder(folder, check) => match replace_folder(folder.path(), &self.target, check) {
+                // What is left under the temporary name is the older folder, if there was one.
+                Ok(()) => return Ok(()),
+                Err(failed) => (Ok(folder.keep()), failed.to_string()),
+            },
+        };
+        let place = kept.map_or_else(|lost| lost.to_string(), |path| format!("it is at {}", path.display()));
+        Err(Error::media(&self.named, format!("finished, but cannot be moved into place: {problem}; {place}")))
+    }
+}
+
+impl Work {
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(file) => file.path(),
+            Self::Folder(folder, _) => folder.path(),
+        }
+    }
+}
+
+/// Puts `bytes` where `path` is, replacing an older file only when all of them are written.
+///
+/// # Errors
+/// [`Error::Io`] if they cannot be written, and those of [`Staged::commit`].
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let staged = Staged::file(path)?;
+    staged.open()?.write_all(bytes).map_err(Error::io("cannot write", path))?;
+    staged.commit()
+}
+
+/// Fails if a file cannot be put where `path` is: its folder is missing or not writable, its name is too long, or something
+/// else than a file is there.
+///
+/// # Errors
+/// [`Error::Usage`] or [`Error::Io`].
+pub fn check_file(path: &Path) -> Result<()> {
+    check_parent(path)?;
+    if path.is_dir() {
+        return Err(Error::Usage(format!("output {} is a folder; name a file in it", path.display())));
+    }
+    if path.exists() && !path.is_file() {
+        let problem = "is no file that could be replaced; choose another";
+        return Err(Error::Usage(format!("output {} {problem}", path.display())));
+    }
+    Ok(())
+}
+
+/// Fails if nothing can be put beside what `path` leads to. The only sure way to know is to do it.
+///
+/// # Errors
+/// [`Error::Usage`] if there is no such folder, [`Error::Io`] if it takes nothing, and those of [`destination`].
+pub fn check_parent(path: &Path) -> Result<()> {
+    let folder = parent(&destination(path)?);
+    if !folder.is_dir() {
+        return Err(Error::Usage(format!(
+            "output {}: there is no folder {}; create it or choose another",
+            path.display(),
+            folder.display()
+        )));
+    }
+    tempfile::tempfile_in(&folder).map(drop).map_err(Error::io("cannot write into", folder))
+}
+
+/// Whether `name` is of a file that systems leave in every folder they show, and that nobody misses.
+pub fn is_litter(name: &str) -> bool {
+    matches!(name, ".DS_Store" | "Thumbs.db" | "desktop.ini") || name.starts_with("._")
+}
+
+/// The folder in which `path` lies, `.` for a bare name.
+fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// What `path` leads to, through links of its last part, also where nothing is there yet.
+///
+/// # Errors
+/// [`Error::Usage`] if links go in a circle or the system takes no name so long, [`Error::Io`] if it cannot look.
+pub fn destination(path: &Path) -> Result<PathBuf> {
+    /// As many as Linux follows.
+    const LINKS: usize = 40;
+    // Without a separator at the end, which would lead through the link.
+    let mut place: PathBuf = path.components().collect();
+    for _ in 0..LINKS {
+        match fs::symlink_metadata(&place) {
+            Ok(found) if found.is_symlink() => {
+                let to = fs::read_link(&place).map_err(Error::io("cannot follow", path))?;
+                place = parent(&place).join(to);
+            }
+            Ok(_) => return Ok(place),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => return Ok(place),
+                io::ErrorKind::InvalidFilename => {
+                    return Err(Error::Usage(format!(
+                        "output {}: the name is too long, take a shorter one",
+                        path.display()
+                    )));
+                }
+                _ => return Err(Error::io("cannot write", path)(error)),
+            },
+        }
+    }
+    Err(Error::Usage(format!("output {} is a link that leads in a circle", path.display())))
+}
+
+/// Puts `staged` where `target` is. An older folder changes places with it, or is moved aside first and removed last.
+fn replace_folder(staged: &Path, target: &Path, check: Check) -> Result<()> {
+    check(target)?;
+    let failed = || Error::io("cannot replace", target);
+    if !target.exists() {
+        return fs::rename(staged, target).map_err(failed());
+    }
+    if exchange(staged, target) {
+        return Ok(());
+    }
+    let aside = named("", 0o777).tempdir_in(parent(target)).map_err(failed())?;
+    let old = aside.path().join("old");
+    fs::rename(target, &old).map_err(failed())?;
+    fs::rename(staged, target).inspect_err(|_| drop(fs::rename(&old, target))).map_err(failed())
+}
+
+/// Lets two folders change places at once, if the system can: at no time is there none.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn exchange(a: &Path, b: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).is_ok()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn exchange(_: &Path, _: &Path) -> bool {
+    false
+}
+
+/// What makes temporary files and folders. They are private by default; an output has the rights of any new file.
+fn named(ending: &str, mode: u32) -> Builder<'static, '_> {
+    let mut builder = Builder::new();
+    builder.prefix(".osp-").suffix(ending);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(mode));
+    }
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_appear_whole_and_replace_older_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        write_file(&path, b"one").unwrap();
+        write_file(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(write_file(&folder.path().join("absent/record.json"), b"").is_err());
+    }
+
+    #[test]
+    fn what_a_panic_leaves_behind_is_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.y4m");
+        fs::write(&path, "old").unwrap();
+        let result = std::panic::catch_unwind(|| {
+            let staged = [Staged::file(&path).unwrap(), Staged::folder(&path, |_| Ok(())).unwrap()];
+            fs::write(staged[1].path().join("frame"), "half").unwrap();
+            panic!("a bug");
+        });
+        assert!(result.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_a_link_leads_to_is_replaced_and_the_link_stays() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("disk")).unwrap();
+        for (link, to) in [("a", "disk/a"), ("b", "a"), ("loop", "loop")] {
+            symlink(to, at(link)).unwrap();
+        }
+        for bytes in [b"one", b"two"] {
+            write_file(&at("b"), bytes).unwrap();
+            assert_eq!(fs::read(at("disk/a")).unwrap(), bytes);
+        }
+        assert!(at("a").is_symlink() && at("b").is_symlink());
+        assert!(matches!(write_file(&at("loop"), b""), Err(Error::Usage(_))));
+    }
+}

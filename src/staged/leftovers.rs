@@ -1,0 +1,112 @@
+//! What a process would leave behind that ends without unwinding: temporary files and folders, known to whoever ends it.
+//!
+//! Removing them allocates nothing, locks nothing and waits for nobody, so that a handler of a signal may do it.
+
+use rustix::fs::{AtFlags, CWD, unlinkat};
+use std::ffi::{CStr, CString, c_char};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// A run writes few outputs at the same time. Those beyond are not known, and only removed when they are dropped.
+const MOST: usize = 64;
+/// Folders that lie in each other: an output, and a part of a model in it.
+const DEPTH: usize = 2;
+
+/// Paths that end in a zero, or null. Whoever swaps a path out owns it.
+static PATHS: [AtomicPtr<c_char>; MOST] = [const { AtomicPtr::new(null_mut()) }; MOST];
+
+/// A temporary file or folder that is known, until this is dropped.
+pub struct Known(Option<usize>);
+
+impl Known {
+    /// Makes `path` known.
+    pub fn new(path: &Path) -> Self {
+        let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Self(None) };
+        let path = path.into_raw();
+        let claim =
+            |slot: &AtomicPtr<c_char>| slot.compare_exchange(null_mut(), path, Ordering::AcqRel, Ordering::Relaxed);
+        let slot = PATHS.iter().position(|slot| claim(slot).is_ok());
+        if slot.is_none() {
+            // Safety: it comes from `into_raw`, and nobody else has seen it.
+            drop(unsafe { CString::from_raw(path) });
+        }
+        Self(slot)
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        let Some(slot) = self.0 else { return };
+        let path = PATHS[slot].swap(null_mut(), Ordering::AcqRel);
+        if !path.is_null() {
+            // Safety: it comes from `into_raw`, and the swap made it ours alone.
+            drop(unsafe { CString::from_raw(path) });
+        }
+    }
+}
+
+/// Removes all that is known. For a process that is about to end.
+pub fn remove_all() {
+    for slot in &PATHS {
+        let path = slot.swap(null_mut(), Ordering::AcqRel);
+        if !path.is_null() {
+            // Safety: it is a string that ends in a zero, and the swap made it ours alone. It is never freed.
+            remove(CWD, unsafe { CStr::from_ptr(path) }, DEPTH);
+        }
+    }
+}
+
+/// Removes the file or folder `name` of `folder`. What cannot be removed stays.
+fn remove(folder: impl AsFd + Copy, name: &CStr, depth: usize) {
+    if unlinkat(folder, name, AtFlags::empty()).is_ok() {
+        return;
+    }
+    if depth > 0 {
+        empty(folder, name, depth - 1);
+    }
+    let _ = unlinkat(folder, name, AtFlags::REMOVEDIR);
+}
+
+/// Removes all that is in a folder.
+#[cfg(target_os = "linux")]
+fn empty(folder: impl AsFd, name: &CStr, depth: usize) {
+    use rustix::fs::{Mode, OFlags, RawDir, openat};
+    use std::mem::MaybeUninit;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(folder) = openat(folder, name, flags, Mode::empty()) else { return };
+    // Small: the stack of a handler may be.
+    let mut buffer = [MaybeUninit::uninit(); 1024];
+    let mut entries = RawDir::new(&folder, &mut buffer);
+    while let Some(Ok(entry)) = entries.next() {
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            remove(folder.as_fd(), entry.file_name(), depth);
+        }
+    }
+}
+
+/// Elsewhere a folder cannot be listed without allocating, and stays.
+#[cfg(not(target_os = "linux"))]
+fn empty(_: impl AsFd, _: &CStr, _: usize) {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_folder_goes_with_all_that_an_output_may_hold() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("staged");
+        fs::create_dir_all(path.join("vae")).unwrap();
+        // More names than the buffer holds.
+        for index in 0..100 {
+            fs::write(path.join(format!("frame_{index:05}.png")), "").unwrap();
+            fs::write(path.join(format!("vae/{index:05}.safetensors")), "").unwrap();
+        }
+        remove(CWD, &CString::new(path.as_os_str().as_bytes()).unwrap(), DEPTH);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    }
+}

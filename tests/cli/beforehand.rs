@@ -1,0 +1,111 @@
+//! What can be known before the work is not found after it.
+
+use super::{fails, model_argument, names, osp, succeeds, write};
+use osp::video::{ReadOptions, read_clip};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// `osp sample` of a small image, or more than that.
+fn sample<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["sample", "--model", model, "--sampler", "DDIM", "--steps", "1", "--guidance", "1"], more].concat()
+}
+
+#[test]
+fn names_are_as_long_as_their_records_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model_argument();
+    let name = |length: usize| format!("{}.png", "n".repeat(length - 4));
+    // The longest: systems take 255 bytes, and the record's name has 5 more.
+    let longest = name(250);
+    assert_eq!(
+        succeeds(folder.path(), &sample(&model, &["a cat", "--frames", "1", "-o", &longest])),
+        format!("{longest}\n")
+    );
+    assert_eq!(names(folder.path()), [longest.clone(), format!("{longest}.json")]);
+    for length in 251..=256 {
+        fails(folder.path(), &sample("absent", &["a cat", "--frames", "1", "-o", &name(length)]), 2, &["too long"]);
+    }
+    // A number or `-grid` comes to it, where there are several.
+    for length in 246..=250 {
+        let several = ["a cat", "a dog", "--frames", "1", "-o", &name(length)];
+        fails(folder.path(), &sample("absent", &several), 2, &["too long"]);
+    }
+    write(&folder.path().join("in.png"), 1, 16, 16);
+    for (command, ending) in [("encode", "safetensors"), ("reconstruct", "gif"), ("reconstruct", "mp4")] {
+        let fits = format!("{}.{ending}", "m".repeat(254 - ending.len()));
+        succeeds(folder.path(), &[command, "in.png", "-o", &fits, "--model", &model]);
+        fails(folder.path(), &[command, "in.png", "-o", &format!("m{fits}"), "--model", "absent"], 2, &["too long"]);
+    }
+    let folders = "m".repeat(256);
+    fails(folder.path(), &["convert", &model, "-o", &folders], 2, &["too long"]);
+    fails(folder.path(), &["plan", "--preset", "v1.1.0", "--svg", &format!("{folders}.svg")], 2, &["too long"]);
+}
+
+#[test]
+fn a_grid_fits_its_format_or_is_refused_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model_argument();
+    // As small as the rest of the grid asks, its clips would have 8 rows: fewer than an MP4.
+    let flat = ["a cat", "a dog", "--frames", "1", "--size", "16x1104", "-o", "flat.mp4"];
+    succeeds(folder.path(), &sample(&model, &flat));
+    let grid = read_clip(&folder.path().join("flat-grid.mp4"), &ReadOptions::default()).unwrap();
+    assert_eq!((grid.height, grid.width), (16, 2 * 552 + 4));
+    // Nobody looks at so many, but they must not end in an error after days.
+    let seeds = (0..13_000).map(|seed| seed.to_string()).collect::<Vec<_>>().join(",");
+    let many = ["a cat", "--seed", &seeds, "--frames", "1", "--size", "16x16", "-o", "many.mp4"];
+    fails(folder.path(), &sample("absent", &many), 2, &["many-grid.mp4", "do not fit"]);
+}
+
+#[test]
+fn what_is_in_the_place_of_a_record_is_found_before() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.png.json", "b-001.png.json", "c-grid.png.json"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    for (output, place) in [("a.png", "a.png.json"), ("b.png", "b-001.png.json"), ("c.png", "c-grid.png.json")] {
+        let prompts: &[&str] = if output == "a.png" { &["a cat"] } else { &["a cat", "a dog"] };
+        let args = [prompts, &["--frames", "1", "-o", output]].concat();
+        fails(folder.path(), &sample("absent", &args), 2, &[place, "is a folder"]);
+    }
+}
+
+#[test]
+fn a_rate_of_fine_ticks_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/video/files/vfr_fine_ticks.mp4");
+    for name in ["o.mp4", "o.gif", "o.y4m"] {
+        let model = model_argument();
+        succeeds(folder.path(), &["reconstruct", input.to_str().unwrap(), "-o", name, "--model", &model]);
+        let clip = read_clip(&folder.path().join(name), &ReadOptions::default()).unwrap();
+        assert!((clip.fps.as_f64() - 10.0).abs() < 1e-3, "{name}: {}", clip.fps);
+    }
+}
+
+#[test]
+fn a_record_says_the_rate_at_which_its_file_plays() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model_argument();
+    let run = |args: &[&str]| {
+        let output = osp(folder.path()).args(args).arg("--json").assert().success().get_output().clone();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let rates = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["fps"].as_f64().unwrap());
+        (rates.collect::<Vec<_>>(), String::from_utf8(output.stderr).unwrap())
+    };
+    let fast = ["a cat", "a dog", "--frames", "5", "--fps", "60", "--save-latent", "l.safetensors"];
+    let (rates, said) = run(&sample(&model, &[&fast[..], &["-o", "a.gif"]].concat()));
+    assert_eq!(rates, [50.0; 3]);
+    assert_eq!(said.matches("plays at 50 frames/s").count(), 1, "{said}");
+    for name in ["a-000.gif", "a-grid.gif"] {
+        assert_eq!(read_clip(&folder.path().join(name), &ReadOptions::default()).unwrap().fps.as_f64(), 50.0);
+    }
+    let (rates, said) = run(&sample(&model, &[&fast[..], &["-o", "a.mp4"]].concat()));
+    assert!(rates == [60.0; 3] && !said.contains("plays at"), "{said}");
+    // The latent forgets nothing.
+    let (rates, said) = run(&["decode", "l-000.safetensors", "-o", "b.gif", "--model", &model]);
+    assert!(rates == [50.0] && said.contains("plays at 50 frames/s"), "{said}");
+    let (rates, said) = run(&["decode", "l-000.safetensors", "-o", "b.y4m", "--model", &model]);
+    assert!(rates == [60.0] && !said.contains("plays at"), "{said}");
+    let (rates, said) = run(&["reconstruct", "b.y4m", "-o", "c.gif", "--model", &model]);
+    assert!(rates == [50.0] && said.contains("plays at 50 frames/s"), "{said}");
+}

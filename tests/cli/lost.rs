@@ -1,0 +1,71 @@
+//! Nobody listens any more: a closed terminal, `2>&1 | head -1`, `2>&-`, a full disk behind stdout. The work goes on.
+
+use super::{CACHE, model_argument, names, osp};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// The outputs of [`sample`].
+const OUTPUTS: [&str; 6] =
+    ["a-000.png", "a-000.png.json", "a-001.png", "a-001.png.json", "a-grid.png", "a-grid.png.json"];
+
+/// `osp` in `folder` by way of a shell, whose `redirections` decide who listens.
+fn shell(folder: &Path, redirections: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("exec \"$@\" {redirections}"), "sh"]).arg(osp(folder).get_program()).args(args);
+    command.current_dir(folder).env("XDG_CACHE_HOME", folder.join(CACHE)).env_remove("OSP_MODEL");
+    command
+}
+
+/// Two images and a grid of them.
+fn sample(folder: &Path, redirections: &str) -> Command {
+    let model = model_argument();
+    let args = ["sample", "a cat", "a dog", "--frames", "1", "--steps", "4", "-o", "a.png", "--model", &model];
+    shell(folder, redirections, &args)
+}
+
+/// Runs `command` with pipes that nobody reads from the beginning on.
+fn deaf(mut command: Command, stdout: bool, stderr: bool) -> Output {
+    let pipe = |wanted| if wanted { Stdio::piped() } else { Stdio::null() };
+    let mut child = command.stdout(pipe(stdout)).stderr(pipe(stderr)).spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_run_goes_on_when_nobody_reads_what_it_says() {
+    for (stdout, stderr) in [(false, true), (true, false), (true, true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = deaf(sample(folder.path(), ""), stdout, stderr);
+        assert_eq!(output.status.code(), Some(0), "stdout {stdout}, stderr {stderr}");
+        assert_eq!(names(folder.path()), OUTPUTS);
+    }
+}
+
+#[test]
+fn a_run_goes_on_without_streams() {
+    for redirections in ["2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = sample(folder.path(), redirections).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{redirections}");
+        assert_eq!(names(folder.path()), OUTPUTS);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_behind_stdout_is_an_error_after_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = sample(folder.path(), ">/dev/full").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.lines().last().unwrap().starts_with("osp: error: cannot write to stdout"), "{said}");
+    assert_eq!(names(folder.path()), OUTPUTS);
+}
+
+#[test]
+fn the_exit_code_tells_what_nobody_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    for (args, code) in [(&["sample", "a cat", "--frames", "2"][..], 2), (&["info", "absent"], 5), (&["--help"], 0)] {
+        assert_eq!(deaf(shell(folder.path(), "", args), true, true).status.code(), Some(code), "{args:?}");
+    }
+}
