@@ -20,6 +20,7 @@ mod profile;
 mod same_file;
 mod sample;
 mod selftest;
+mod stdout;
 mod text_cache;
 mod verify;
 mod weights;
