@@ -14,6 +14,8 @@ mod interrupt;
 #[cfg(unix)]
 mod lost;
 #[cfg(target_os = "linux")]
+mod memory;
+#[cfg(target_os = "linux")]
 mod not_utf8;
 mod plan;
 mod profile;
