@@ -116,6 +116,7 @@ impl Error {
             Self::Usage(_) => 2,
             Self::Device(_) => 3,
             Self::OutOfMemory { .. } => 4,
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::OutOfMemory => 4,
             Self::Weight { .. } | Self::Config { .. } => 5,
             Self::Interrupted => 130,
             Self::Unchecked { exit_code, .. } => *exit_code,

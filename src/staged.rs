@@ -12,6 +12,10 @@ mod leftovers {
         pub fn new(_: &std::path::Path) -> Self {
             Self
         }
+
+        pub fn none() -> Self {
+            Self
+        }
     }
 
     pub fn remove_all() {}
@@ -22,7 +26,7 @@ pub use leftovers::remove_all;
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
@@ -43,6 +47,8 @@ pub struct Staged {
 enum Work {
     File(NamedTempFile),
     Folder(TempDir, Check),
+    /// A file without a name, for stdout.
+    Stdout(File),
 }
 
 impl Staged {
@@ -62,13 +68,22 @@ impl Staged {
         Self::new(target, |folder| Ok(Work::Folder(named(".part", 0o777).tempdir_in(folder)?, check)))
     }
 
+    /// A temporary file, all of which goes to stdout.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no place for it.
+    pub fn stdout() -> Result<Self> {
+        let work = Work::Stdout(tempfile::tempfile().map_err(Error::io("cannot make a temporary file for", STDOUT))?);
+        Ok(Self { named: STDOUT.into(), target: STDOUT.into(), _known: Known::none(), work })
+    }
+
     fn new(named: &Path, make: impl FnOnce(&Path) -> io::Result<Work>) -> Result<Self> {
         let target = destination(named)?;
         let work = make(&parent(&target)).map_err(Error::io("cannot write", named))?;
         Ok(Self { named: named.to_path_buf(), target, _known: Known::new(work.path()), work })
     }
 
-    /// Where it is being written.
+    /// Where it is being written; of stdout only what it is called.
     pub fn path(&self) -> &Path {
         self.work.path()
     }
@@ -78,14 +93,19 @@ impl Staged {
     /// # Errors
     /// [`Error::Io`] if it cannot be opened.
     pub fn open(&self) -> Result<File> {
-        File::options().write(true).open(self.path()).map_err(Error::io("cannot write", &self.named))
+        let opened = match &self.work {
+            Work::File(file) => file.reopen(),
+            Work::Folder(folder, _) => File::open(folder.path()),
+            Work::Stdout(file) => file.try_clone(),
+        };
+        opened.map_err(Error::io("cannot write", &self.named))
     }
 
     /// Moves it to its target, replacing what is there. Finished work is never thrown away: if it cannot be moved it stays
     /// under the temporary name, which the error tells.
     ///
     /// # Errors
-    /// [`Error::Media`] if it cannot be moved.
+    /// [`Error::Media`] if it cannot be moved, [`Error::Io`] if stdout does not take it.
     pub fn commit(self) -> Result<()> {
         let (kept, problem) = match self.work {
             Work::File(file) => match file.persist(&self.target) {
@@ -97,6 +117,7 @@ impl Staged {
                 Ok(()) => return Ok(()),
                 Err(failed) => (Ok(folder.keep()), failed.to_string()),
             },
+            Work::Stdout(file) => return to_stdout(file),
         };
         let place = kept.map_or_else(|lost| lost.to_string(), |path| format!("it is at {}", path.display()));
         Err(Error::media(&self.named, format!("finished, but cannot be moved into place: {problem}; {place}")))
@@ -108,7 +129,21 @@ impl Work {
         match self {
             Self::File(file) => file.path(),
             Self::Folder(folder, _) => folder.path(),
+            Self::Stdout(_) => Path::new(STDOUT),
         }
+    }
+}
+
+/// What errors call it.
+const STDOUT: &str = "stdout";
+
+/// Sends all of `file` to stdout. A reader that has seen enough is no failure of ours.
+fn to_stdout(mut file: File) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let sent = file.rewind().and_then(|()| io::copy(&mut file, &mut out)).and_then(|_| out.flush());
+    match sent {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(Error::io("cannot write to", STDOUT)),
     }
 }
 

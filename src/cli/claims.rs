@@ -1,5 +1,6 @@
 //! What a command reads and what it is going to write, held against each other before any work.
 
+use osp::video::is_stdout;
 use osp::{Error, Result, staged};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -28,7 +29,10 @@ impl Claims {
 
     /// `output` is written, a file or a folder that is replaced as a whole.
     pub fn writes(mut self, output: &Path) -> Self {
-        self.writes.push(output.to_path_buf());
+        // Stdout is in nobody's place.
+        if !is_stdout(output) {
+            self.writes.push(output.to_path_buf());
+        }
         self
     }
 

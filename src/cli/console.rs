@@ -124,7 +124,10 @@ impl Observer for Console {
             .with_key("pace", pace);
         bar.set_style(style);
         bar.set_prefix(label);
-        bar.enable_steady_tick(Duration::from_millis(250));
+        // A bar that nobody sees needs no thread.
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(250));
+        }
         *self.stage() = Some(Running { stage, units: Cell::new(0), start: Instant::now(), bar });
     }
 

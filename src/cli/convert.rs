@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use osp::checkpoint::{self, Defaults, Part, PartConfig, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
 use osp::staged::{self, Staged};
+use osp::video::is_stdout;
 use osp::weights::plan::Plan;
 use osp::weights::write::Writer;
 use osp::weights::{self, Source, hub};
@@ -124,7 +125,7 @@ impl Args {
     /// what is not ours or what is read of `source`, or nothing can be written beside it.
     fn check(&self, source: &Path) -> Result<()> {
         let usage = |problem: &str| Err(Error::Usage(format!("output {} {problem}", self.output.display())));
-        if self.output.file_name().is_none() {
+        if self.output.file_name().is_none() || is_stdout(&self.output) {
             return usage("has no name; name a folder");
         }
         staged::check_parent(&self.output)?;

@@ -6,7 +6,7 @@ use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
 use super::latent::Latent;
 use super::model;
-use super::output::playable;
+use super::output::{check_stdout, playable};
 use super::record::{Origin, Record, Tiles, lossy};
 use osp::Result;
 use osp::checkpoint::Need;
@@ -27,8 +27,8 @@ pub struct Args {
     /// Latent file, from `osp encode` or `osp sample --save-latent`
     #[arg(value_name = "LATENT.safetensors")]
     latent: PathBuf,
-    /// Output: .mp4, .gif, .y4m, .png (one frame), or no ending for a folder of PNGs; an older one is replaced when the
-    /// run has succeeded
+    /// Output: .mp4, .gif, .y4m, .png (one frame), no ending for a folder of PNGs, or - for Y4M to stdout; an older one
+    /// is replaced when the run has succeeded
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
     /// Frames per second of the output; a .gif plays at 50 at most [default: the latent file's, or 24]
@@ -58,6 +58,7 @@ struct Facts<'a> {
 
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
+    check_stdout(&args.output, console)?;
     check_writable(&args.output)?;
     let model_files = model::files(&args.model, &PartArgs::default());
     Claims::new(model_files).reads(&args.latent).writes(&args.output).check()?;

@@ -6,6 +6,7 @@ use super::download::Args;
 use super::http::{File, Hash, Hub};
 use super::record::lossy;
 use super::transfer::{Transfer, megabytes};
+use osp::video::is_stdout;
 use osp::{Error, Result, staged};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +79,9 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 
 /// Fails if no file can be put into `output`, which need not be there yet.
 fn check(output: &Path) -> Result<()> {
+    if is_stdout(output) || output.as_os_str().is_empty() {
+        return Err(Error::Usage(format!("output {output:?} names no folder")));
+    }
     let there = output.ancestors().find(|folder| folder.as_os_str().is_empty() || folder.exists());
     match there {
         Some(found) if found.is_file() => {

@@ -28,7 +28,7 @@ pub fn check() -> Result<()> {
 }
 
 #[cfg(unix)]
-pub use unix::install;
+pub use unix::{end, install};
 
 /// Elsewhere the system's own way of ending a process holds.
 #[cfg(not(unix))]
@@ -70,24 +70,34 @@ mod unix {
 
     /// Asks the command to stop, or ends the process.
     extern "C" fn on_end(_: c_int) {
-        if PATIENT.load(Ordering::Relaxed) {
-            if !INTERRUPTED.swap(true, Ordering::Relaxed) {
-                if !QUIET.load(Ordering::Relaxed) {
-                    say(b"osp: stopping after the current step; press Ctrl-C again to stop at once\n");
-                }
-                return;
-            }
-        } else {
-            say(b"osp: error: interrupted\n");
+        let exit_code = c_int::from(Error::Interrupted.exit_code());
+        if !PATIENT.load(Ordering::Relaxed) {
+            end(b"osp: error: interrupted\n", exit_code);
         }
-        staged::remove_all();
-        // Safety: it ends the process, and runs nothing of it.
-        unsafe { libc::_exit(c_int::from(Error::Interrupted.exit_code())) }
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            end(b"", exit_code);
+        }
+        if !QUIET.load(Ordering::Relaxed) {
+            say(b"osp: stopping after the current step; press Ctrl-C again to stop at once\n");
+        }
     }
 
-    /// A bug that does not unwind, such as a panic in a panic. The process ends when this returns.
-    extern "C" fn on_abort(_: c_int) {
+    /// Ends the process at once, with last words and without temporary files. It neither allocates nor locks.
+    pub fn end(words: &[u8], exit_code: c_int) -> ! {
+        say(words);
         staged::remove_all();
+        // Safety: it ends the process, and runs nothing of it.
+        unsafe { libc::_exit(exit_code) }
+    }
+
+    /// A bug that does not unwind, such as a panic in a panic, ends the process as it would without this.
+    extern "C" fn on_abort(signal: c_int) {
+        staged::remove_all();
+        // Safety: plain calls of the system. The signal comes again when this returns, and meets what the system does with it.
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+        }
     }
 
     /// A stderr that is gone is no reason to stop.

@@ -21,6 +21,7 @@ mod http;
 mod info;
 mod interrupt;
 mod latent;
+mod memory;
 mod model;
 mod output;
 mod plan;
@@ -38,6 +39,7 @@ use args::{Cli, Command};
 use clap::Parser;
 use clap::error::ErrorKind;
 use console::Console;
+pub use memory::Allocator;
 use osp::Result;
 use std::process::ExitCode;
 

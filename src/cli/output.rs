@@ -1,9 +1,10 @@
 //! Names of outputs.
 
 use super::console::Console;
-use osp::video::{Format, FrameRate};
+use osp::video::{Format, FrameRate, is_stdout};
 use osp::{Error, Result, staged};
 use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 /// Characters of a prompt that go into a name.
@@ -41,6 +42,23 @@ fn name(path: &Path) -> &OsStr {
 
 fn joined<const N: usize>(parts: [&OsStr; N]) -> OsString {
     parts.into_iter().collect()
+}
+
+/// Fails if output `path` is stdout and something else is printed there, or nobody can use what comes.
+pub fn check_stdout(path: &Path, console: &Console) -> Result<()> {
+    let usage = |text: &str| Err(Error::Usage(text.to_owned()));
+    if !is_stdout(path) {
+        return Ok(());
+    }
+    if console.json() {
+        return usage("-o - and --json both print to stdout; name a file");
+    }
+    if io::stdout().is_terminal() {
+        return usage(
+            "-o - prints a Y4M video, which a terminal does not show; pipe it into a program, or name a file",
+        );
+    }
+    Ok(())
 }
 
 /// The rate at which frames of `fps` play in output `path`, with a warning if that is another.

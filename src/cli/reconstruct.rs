@@ -6,13 +6,13 @@ use super::clip::{InputArgs, Posterior};
 use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
 use super::model;
-use super::output::playable;
+use super::output::{check_stdout, playable};
 use super::record::{Origin, Record, Tiles, lossy};
 use osp::Result;
 use osp::checkpoint::Need;
 use osp::pipeline::{StageMemory, Windowed};
 use osp::video::metrics::{Scores, psnr, ssim};
-use osp::video::{Clip, Format, Writer, check_writable};
+use osp::video::{Clip, Format, Writer, check_writable, is_stdout};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -30,8 +30,8 @@ PSNR (dB) and SSIM compare the decoded frames, before they are written, with the
 pub struct Args {
     #[command(flatten)]
     input: InputArgs,
-    /// Output: .mp4, .gif, .y4m, .png (one frame), or no ending for a folder of PNGs; an older one is replaced when the
-    /// run has succeeded
+    /// Output: .mp4, .gif, .y4m, .png (one frame), no ending for a folder of PNGs, or - for Y4M to stdout; an older one
+    /// is replaced when the run has succeeded
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
     #[command(flatten)]
@@ -76,6 +76,7 @@ impl From<Scores> for Quality {
 
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
+    check_stdout(&args.output, console)?;
     check_writable(&args.output)?;
     args.input.check()?;
     let model_files = model::files(&args.model, &PartArgs::default());
@@ -102,7 +103,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 
     let decoded = Clip::new(clip.info(), pixels)?;
     let (psnr, ssim) = (psnr(&clip, &decoded)?.into(), ssim(&clip, &decoded)?.into());
-    if !console.json() {
+    if !console.json() && !is_stdout(&args.output) {
         console.result(table(&psnr, &ssim))?;
     }
     let [frames, height, width] = size;

@@ -3,6 +3,7 @@
 use super::console::Console;
 use super::model::{Fingerprints, Model};
 use osp::model::vae::tiling::Tiling;
+use osp::video::is_stdout;
 use osp::{Error, Result, staged};
 use serde::{Serialize, Serializer};
 use std::fs;
@@ -15,8 +16,11 @@ pub fn path(output: &Path) -> PathBuf {
     output.with_file_name(name)
 }
 
-/// Fails if the record of `output` cannot be written, or would replace a file that is no record.
+/// Fails if the record of `output` cannot be written, or would replace a file that is no record. Stdout has none.
 pub fn check(output: &Path) -> Result<()> {
+    if is_stdout(output) {
+        return Ok(());
+    }
     let path = path(output);
     staged::check_file(&path)?;
     if path.exists() && !is_record(&fs::read(&path).map_err(Error::io("cannot read", &path))?) {
@@ -90,15 +94,21 @@ impl<'a, F: Serialize> Record<'a, F> {
         Self { output, facts, origin, peak_rss_bytes: peak_rss() }
     }
 
-    /// Writes the record beside the output.
+    /// Writes the record beside the output, unless that is stdout.
     pub fn save(&self) -> Result<()> {
+        if is_stdout(self.output) {
+            return Ok(());
+        }
         let mut text = serde_json::to_string_pretty(self).expect("records have string keys and plain values");
         text.push('\n');
         staged::write_file(&path(self.output), text.as_bytes())
     }
 
-    /// Prints the record where results are for machines, else the output's path.
+    /// Prints the record where results are for machines, else the output's path; nothing beside an output that is printed.
     pub fn print(&self, console: &Console) -> Result<()> {
+        if is_stdout(self.output) {
+            return Ok(());
+        }
         if console.json() { console.json_result(self) } else { console.result(self.output.display()) }
     }
 }

@@ -7,7 +7,7 @@ use super::args::{ModelArgs, PartArgs, SamplerArgs, SizeArgs, TilingArgs, seed};
 use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
 use super::model;
-use super::output::playable;
+use super::output::{check_stdout, playable};
 use super::record::Origin;
 use jobs::Plan;
 use osp::checkpoint::{Defaults, Need};
@@ -24,7 +24,8 @@ Samplers:
   EulerAncestralDiscrete, DEISMultistep, KDPM2AncestralDiscrete
 
 Outputs:
-  The ending of -o decides: .mp4 (H.264), .gif, .y4m, .png (one frame), or no ending for a folder of PNGs.
+  The ending of -o decides: .mp4 (H.264), .gif, .y4m, .png (one frame), or no ending for a folder of PNGs; - prints Y4M to
+  stdout, when all of it is there, and no record.
   Beside each output a record (out.mp4.json, or frames.json of a folder) holds the prompt, the seed, the weights and the
   time taken.
   An output of the same name is replaced, but only when the run has succeeded.
@@ -87,6 +88,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
+    args.output.as_deref().map_or(Ok(()), |output| check_stdout(output, console))?;
     let captions = captions(args)?;
     // With stand-ins for what only the model knows, all that is wrong with the arguments is found before it is opened.
     Plan::new(args, &captions, &stand_ins(), args.sampler.names_one())?;

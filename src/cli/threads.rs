@@ -2,6 +2,7 @@
 
 use osp::{Error, Result};
 use rayon::ThreadPoolBuilder;
+use std::io;
 
 /// More threads than any machine's processors are a slip of the fingers, and take minutes to start.
 const MOST: usize = 1024;
@@ -12,7 +13,7 @@ const NAMES: [&str; 2] = ["RAYON_NUM_THREADS", "RAYON_RS_NUM_CPUS"];
 /// Starts as many as the environment says, or one a processor.
 ///
 /// # Errors
-/// [`Error::Usage`] if that is no number or an absurd one, [`Error::Failed`] if the system refuses.
+/// [`Error::Usage`] if that is no number or an absurd one, [`Error::Io`] if the system refuses.
 pub fn start() -> Result<()> {
     for name in NAMES {
         let wanted = std::env::var_os(name).unwrap_or_default();
@@ -23,6 +24,8 @@ pub fn start() -> Result<()> {
         }
     }
     ThreadPoolBuilder::new().build_global().map_err(|error| {
-        Error::Failed(format!("cannot start the threads that compute: {error}; set RAYON_NUM_THREADS to fewer"))
+        // The system does not say whether it has no memory for their stacks, or too many threads.
+        let refused = io::Error::new(io::ErrorKind::OutOfMemory, format!("{error}; set RAYON_NUM_THREADS to fewer"));
+        Error::io("cannot start", "the threads that compute")(refused)
     })
 }

@@ -14,6 +14,7 @@ use crate::ops::tile::ToBytes;
 use crate::sampler::TorchRng;
 use crate::weights::Scope;
 use crate::weights::load::Loader;
+use std::io;
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::mpsc;
@@ -157,8 +158,11 @@ impl<'a, B: Backend> Decoder<'a, B> {
         // window behind.
         let (sender, receiver) = mpsc::sync_channel::<Together>(1);
         thread::scope(|scope| {
-            let taker =
-                scope.spawn(move || receiver.into_iter().try_for_each(|together: Together| together.hand_over(frame)));
+            let take = move || receiver.into_iter().try_for_each(|together: Together| together.hand_over(frame));
+            let taker = thread::Builder::new().spawn_scoped(scope, take);
+            // The system does not say whether it has no memory for its stack, or too many threads.
+            let refused = |error| io::Error::new(io::ErrorKind::OutOfMemory, error);
+            let taker = taker.map_err(refused).map_err(Error::io("cannot start", "the thread that takes frames"))?;
             // A taker that gave up has an error of its own, which goes before this one.
             let mut send = |together| sender.send(together).map_err(|_| Error::Interrupted);
             let decoded = self.decode_frames(latent, clip, windows.units() as u64, observer, &mut send);

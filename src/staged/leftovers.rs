@@ -22,6 +22,11 @@ static PATHS: [AtomicPtr<c_char>; MOST] = [const { AtomicPtr::new(null_mut()) };
 pub struct Known(Option<usize>);
 
 impl Known {
+    /// Nothing.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
     /// Makes `path` known.
     pub fn new(path: &Path) -> Self {
         let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Self(None) };

@@ -22,11 +22,14 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that `path` ends in, in any case of letters.
+    /// The format that `path` ends in, in any case of letters; Y4M for [stdout](is_stdout).
     ///
     /// # Errors
     /// [`Error::Usage`] listing the endings that are known.
     pub fn from_path(path: &Path) -> Result<Self> {
+        if is_stdout(path) {
+            return Ok(Self::Y4m);
+        }
         let text = path.as_os_str().as_encoded_bytes();
         if path.file_name().is_none() {
             return Err(Error::Usage(format!("output {:?} names no file or folder", path.display())));
@@ -88,6 +91,11 @@ fn simple(fps: FrameRate, most: u64) -> FrameRate {
     FrameRate::new(above, below).unwrap_or(fps)
 }
 
+/// Whether `path` is `-`, which stands for stdout. A file of this name is `./-`.
+pub fn is_stdout(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
 /// Fails, with one clear line, if writing to `path` would: unknown ending, folder missing or not writable, name too long, or
 /// something of another kind already there. Files are overwritten; a folder only if it holds nothing but frames of an earlier
 /// run, and what systems leave in folders.
@@ -96,6 +104,7 @@ fn simple(fps: FrameRate, most: u64) -> FrameRate {
 /// [`Error::Usage`] or [`Error::Io`].
 pub fn check_writable(path: &Path) -> Result<()> {
     match Format::from_path(path)? {
+        _ if is_stdout(path) => Ok(()),
         Format::Frames => staged::check_parent(path).and_then(|()| check_folder(&staged::destination(path)?)),
         _ => staged::check_file(path),
     }

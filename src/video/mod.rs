@@ -29,7 +29,7 @@ mod writer;
 mod y4m;
 mod yuv;
 
-pub use format::{Format, check_writable};
+pub use format::{Format, check_writable, is_stdout};
 pub use rate::FrameRate;
 pub use reader::{ReadOptions, Reader, read_clip};
 pub use writer::{Writer, write_clip};

@@ -1,6 +1,6 @@
 //! Writing clips frame by frame.
 
-use super::format::{Format, check_folder, check_writable};
+use super::format::{Format, check_folder, check_writable, is_stdout};
 use super::{Clip, VideoInfo, gif, images, mp4, y4m};
 use crate::error::{Error, Result};
 use crate::staged::Staged;
@@ -55,7 +55,11 @@ impl Writer {
             let problem = "so many frames last longer than an MP4 holds; use a name without ending (a folder of PNGs)";
             return Err(Error::Usage(format!("output {}: {problem}", path.display())));
         }
-        let staged = if format == Format::Frames { Staged::folder(path, check_folder)? } else { Staged::file(path)? };
+        let staged = match format {
+            _ if is_stdout(path) => Staged::stdout()?,
+            Format::Frames => Staged::folder(path, check_folder)?,
+            _ => Staged::file(path)?,
+        };
         let sink: Box<dyn FrameSink> = match format {
             Format::Mp4 => Box::new(mp4::Sink::new(staged.open()?, path, info)?),
             Format::Gif => Box::new(gif::Sink::new(staged.open()?, path, info)?),

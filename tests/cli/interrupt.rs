@@ -5,8 +5,9 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 #[cfg(target_os = "linux")]
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Starts a run in `folder` that takes a while, and gives what it says.
 fn start(folder: &Path, output: &str, more: &[&str]) -> (Child, impl Iterator<Item = String>) {
@@ -68,6 +69,22 @@ fn a_second_press_ends_the_run_within_a_step_and_leaves_nothing() {
         assert_eq!(child.wait().unwrap().code(), Some(130));
         assert_eq!(names(folder.path()), [""; 0]);
     }
+}
+
+#[test]
+fn an_abort_leaves_nothing_either() {
+    use std::os::unix::process::ExitStatusExt;
+    const ABRT: i32 = 6;
+    let folder = tempfile::tempdir().unwrap();
+    let size = ["--size", "256x256", "--steps", "1", "--sampler", "DDIM"];
+    let (mut child, mut lines) = start(folder.path(), "frames", &size);
+    assert!(lines.any(|line| line.contains("denoise: ")));
+    while names(folder.path()).is_empty() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    send("ABRT", &child);
+    assert_eq!(child.wait().unwrap().signal(), Some(ABRT));
+    assert_eq!(names(folder.path()), [""; 0]);
 }
 
 /// Waits until the process has taken over `SIGTERM`.

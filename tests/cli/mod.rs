@@ -15,12 +15,15 @@ mod interrupt;
 #[cfg(unix)]
 mod lost;
 #[cfg(target_os = "linux")]
+mod memory;
+#[cfg(target_os = "linux")]
 mod not_utf8;
 mod plan;
 mod profile;
 mod same_file;
 mod sample;
 mod selftest;
+mod stdout;
 mod strange;
 mod text_cache;
 mod verify;

@@ -5,11 +5,11 @@ use crate::cli::claims::Claims;
 use crate::cli::model;
 use crate::cli::output::{check_file, marked, slug};
 use crate::cli::record;
-use osp::Result;
 use osp::checkpoint::Defaults;
 use osp::pipeline::Request;
 use osp::sampler::validate_steps;
-use osp::video::{Format, FrameRate, VideoInfo, Writer, sheet};
+use osp::video::{Format, FrameRate, VideoInfo, Writer, is_stdout, sheet};
+use osp::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// One video to make.
@@ -46,6 +46,9 @@ impl Plan {
         let steps = if sampler_is_known { steps } else { defaults.steps };
         let output = args.output.clone().unwrap_or_else(|| default_output(captions, frames));
         let several = captions.len() > 1;
+        if several && is_stdout(&output) {
+            return Err(Error::Usage("-o - prints one video, and here are several; name a file".into()));
+        }
         let numbered =
             |path: &Path, index: usize| if several { marked(path, &format!("{index:03}")) } else { path.to_path_buf() };
         let job = |(index, (prompt, seed)): (usize, &(String, u64))| Job {
@@ -81,16 +84,21 @@ impl Plan {
         }
         for job in &self.jobs {
             job.check(args.fps)?;
-            claims = claims.writes(&job.output).writes(&record::path(&job.output));
+            claims = written(claims, &job.output);
             claims = job.latent.iter().fold(claims, |claims, path| claims.writes(path));
         }
         if let Some(Grid { path, info, .. }) = &self.grid {
             Writer::create(path, Format::from_path(path)?, *info, Some(frames))?;
             record::check(path)?;
-            claims = claims.writes(path).writes(&record::path(path));
+            claims = written(claims, path);
         }
         claims.check()
     }
+}
+
+/// `output` and its record are written.
+fn written(claims: Claims, output: &Path) -> Claims {
+    if is_stdout(output) { claims } else { claims.writes(output).writes(&record::path(output)) }
 }
 
 /// A name that tells what is in the file.

@@ -1,0 +1,64 @@
+//! Memory that the system refuses: one line, exit code 4, and no temporary files.
+
+use super::{CACHE, model_argument, names, osp};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs the program in `folder` with at most `mib` MiB of addresses.
+fn limited(folder: &Path, mib: usize, threads: &str, args: &[&str]) -> Output {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -v {}; exec \"$0\" \"$@\"", mib << 10)]);
+    command.arg(osp(folder).get_program()).args(args).current_dir(folder);
+    command.env("RAYON_NUM_THREADS", threads).env("XDG_CACHE_HOME", folder.join(CACHE)).env_remove("OSP_MODEL");
+    command.output().unwrap()
+}
+
+/// Checks that a run was refused memory, and said so in one line that has all `words`.
+#[track_caller]
+fn refused(output: &Output, words: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    for word in words {
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+#[test]
+fn sizes_beyond_all_memory_are_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model_argument();
+    let sample = ["sample", "a cat", "--frames", "1", "--steps", "4", "--quiet", "--model", &model, "--no-cache"];
+    let huge = ["--size", "65536x65536", "-o", "a.png"];
+    let output = limited(folder.path(), 2048, "2", &[&sample[..], &huge].concat());
+    refused(&output, &["osp: error: out of memory", "MiB"]);
+    assert_eq!(names(folder.path()), [""; 0]);
+}
+
+#[test]
+fn memory_that_ends_while_an_output_is_written_leaves_nothing_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model_argument();
+    let shape = [1, 4, 1, 64, 64];
+    let bytes = vec![0; shape.iter().product::<usize>() * 4];
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.to_vec(), &bytes).unwrap();
+    let latent = safetensors::serialize([("latent", view)], None).unwrap();
+    fs::write(folder.path().join("l.safetensors"), latent).unwrap();
+    fs::write(folder.path().join("old.gif"), "precious").unwrap();
+    for output in ["old.gif", "frames", "-"] {
+        let args = ["decode", "l.safetensors", "--no-tiling", "--quiet", "--model", &model, "-o", output];
+        let run = limited(folder.path(), 160, "2", &args);
+        refused(&run, &["osp: error: out of memory"]);
+        assert!(run.stdout.is_empty());
+        assert_eq!(names(folder.path()), ["l.safetensors", "old.gif"], "{output}");
+        assert_eq!(fs::read(folder.path().join("old.gif")).unwrap(), b"precious");
+    }
+}
+
+#[test]
+fn threads_that_the_system_refuses_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = limited(folder.path(), 512, "1024", &["doctor"]);
+    refused(&output, &["osp: error: cannot start the threads", "RAYON_NUM_THREADS"]);
+}

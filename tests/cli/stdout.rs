@@ -1,0 +1,107 @@
+//! Videos to stdout, `-o -`: whole or not at all, and nothing beside them.
+
+use super::{fails, model_argument, names, osp, succeeds, write};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// What a run prints, which is no text.
+fn printed(folder: &Path, args: &[&str]) -> Vec<u8> {
+    osp(folder).args(args).assert().success().get_output().stdout.clone()
+}
+
+/// Commands that make a video of what is in [`folder`].
+fn commands(model: &str) -> [Vec<&str>; 3] {
+    let sample = ["sample", "a cat", "--frames", "5", "--guidance", "1", "--steps", "4", "--model", model];
+    let others = ["reconstruct", "decode"].map(|command| {
+        let input = if command == "decode" { "l.safetensors" } else { "in.y4m" };
+        vec![command, input, "--model", model]
+    });
+    let [reconstruct, decode] = others;
+    [sample.into(), reconstruct, decode]
+}
+
+/// A folder with a clip and a latent.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("in.y4m"), 5, 32, 32);
+    succeeds(folder.path(), &["encode", "in.y4m", "-o", "l.safetensors", "--model", &model_argument()]);
+    folder
+}
+
+#[test]
+fn stdout_gets_what_a_file_would_and_nothing_else() {
+    let folder = folder();
+    let model = model_argument();
+    for command in commands(&model) {
+        let before = names(folder.path());
+        let bytes = printed(folder.path(), &[&command[..], &["-o", "-"]].concat());
+        assert!(bytes.starts_with(b"YUV4MPEG2 "), "{command:?}");
+        assert_eq!(names(folder.path()), before, "{command:?}");
+        succeeds(folder.path(), &[&command[..], &["-o", "file.y4m"]].concat());
+        assert!(bytes == fs::read(folder.path().join("file.y4m")).unwrap(), "{command:?}");
+    }
+}
+
+#[test]
+fn what_else_would_be_printed_is_refused() {
+    let folder = folder();
+    let model = model_argument();
+    for command in commands(&model) {
+        fails(folder.path(), &[&command[..], &["-o", "-", "--json"]].concat(), 2, &["--json"]);
+    }
+    let several = ["sample", "a cat", "a dog", "--frames", "1", "-o", "-", "--model", "absent"];
+    fails(folder.path(), &several, 2, &["several"]);
+    let cases: [&[&str]; 4] = [
+        &["encode", "in.y4m", "-o", "-"],
+        &["convert", &model, "-o", "-"],
+        &["download", "a/b", "-o", "-"],
+        &["plan", "--preset", "v1.1.0", "--svg", "-"],
+    ];
+    for args in cases {
+        fails(folder.path(), args, 2, &["-"]);
+    }
+}
+
+#[test]
+fn a_run_that_fails_prints_nothing() {
+    let folder = folder();
+    let model = model_argument();
+    let whole = fs::read(folder.path().join("in.y4m")).unwrap();
+    fs::write(folder.path().join("cut.y4m"), &whole[..whole.len() - 9]).unwrap();
+    fails(folder.path(), &["reconstruct", "cut.y4m", "-o", "-", "--model", &model], 1, &["cut.y4m"]);
+}
+
+#[test]
+fn a_reader_may_have_seen_enough() {
+    let folder = folder();
+    let model = model_argument();
+    let mut command = Command::new(osp(folder.path()).get_program());
+    command.args([&commands(&model)[2][..], &["-o", "-"]].concat()).current_dir(folder.path());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_file_or_folder_may_be_called_so() {
+    let folder = folder();
+    let model = model_argument();
+    for name in ["./-", "./-/"] {
+        let args = [&commands(&model)[2][..], &["-o", name]].concat();
+        assert_eq!(succeeds(folder.path(), &args), format!("{name}\n"));
+    }
+    assert_eq!(names(&folder.path().join("-")).len(), 5);
+}
+
+#[test]
+fn an_empty_name_is_refused() {
+    let folder = folder();
+    let model = model_argument();
+    for command in commands(&model) {
+        fails(folder.path(), &[&command[..], &["-o", ""]].concat(), 2, &["output"]);
+    }
+    for args in [["encode", "in.y4m", "-o", ""], ["convert", &model, "-o", ""], ["download", "a/b", "-o", ""]] {
+        fails(folder.path(), &args, 2, &["output"]);
+    }
+}
