@@ -2,17 +2,12 @@
 //! 14 frames of 64x48, coded IBBBP…, High profile, BT.709; `full_range_bt601.mp4` one of (200, 60, 30); `ten_bits.mp4` is
 //! High 10 profile.
 
-use super::{ALONE, from_fn, largest_difference, noise, problem, smooth};
+use super::{ALONE, file, from_fn, largest_difference, noise, problem, smooth};
 use osp::video::metrics::psnr;
 use osp::video::{FrameRate, ReadOptions, read_clip, write_clip};
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::tempdir;
-
-fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/video/files").join(name)
-}
 
 #[test]
 fn b_frames_come_in_the_order_of_showing() {
