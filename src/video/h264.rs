@@ -115,10 +115,11 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub fn new(colour: Colour) -> Result<Self> {
+    pub fn new(colour: Colour) -> std::result::Result<Self, Stopped> {
         // Flushing after each unit, the default, breaks streams with B-frames: their pictures must wait for each other.
         let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
-        let inner = openh264::decoder::Decoder::with_api_config(OpenH264API::from_source(), config)?;
+        let inner =
+            openh264::decoder::Decoder::with_api_config(OpenH264API::from_source(), config).map_err(|_| Stopped)?;
         Ok(Self { inner, colour })
     }
 

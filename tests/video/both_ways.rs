@@ -150,28 +150,40 @@ fn edit_lists_cut_at_both_ends() {
     assert_eq!(movie.set(b"elst", &[(2, 0), (3, 512)]).alone().frames, 47);
 }
 
-/// `movie` with an edit list of these rows (duration, media time) instead of its `udta`, which is as long as six.
+/// A box.
+fn boxed(name: &[u8; 4], contents: &[u8]) -> Vec<u8> {
+    [&(contents.len() as u32 + 8).to_be_bytes()[..], name, contents].concat()
+}
+
+/// `bytes`, which are boxes, with other contents of the one that `path` leads to.
+fn with_box(bytes: &[u8], path: &[&[u8; 4]], contents: &[u8]) -> Vec<u8> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let size = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        if &bytes[at + 4..at + 8] == path[0] {
+            let inner = match path {
+                [_] => contents.to_vec(),
+                [_, rest @ ..] => with_box(&bytes[at + 8..at + size], rest, contents),
+                [] => unreachable!(),
+            };
+            return [&bytes[..at], &boxed(path[0], &inner), &bytes[at + size..]].concat();
+        }
+        at += size;
+    }
+    panic!("no box {path:?}")
+}
+
+/// A table: four zeros, the number of rows, and their words.
+fn table<const N: usize>(rows: &[[i32; N]]) -> Vec<u8> {
+    let words = rows.as_flattened().iter().flat_map(|word| word.to_be_bytes());
+    [0, rows.len() as i32].into_iter().flat_map(i32::to_be_bytes).chain(words).collect()
+}
+
+/// `trimmed.mp4` with an edit list of these rows (duration, media time).
 fn with_edits(rows: &[(i32, i32)]) -> Movie {
-    let mut movie = Movie::read(&file("trimmed.mp4"));
-    let (edts, size) = (movie.0.windows(4).position(|bytes| bytes == b"edts").unwrap() - 4, 36);
-    movie.0.drain(edts..edts + size);
-    let mut list = vec![0, 0, 0, 0];
-    list.extend((rows.len() as i32).to_be_bytes());
-    for (duration, time) in rows {
-        list.extend([duration.to_be_bytes(), time.to_be_bytes(), (1i32 << 16).to_be_bytes()].concat());
-    }
-    let named = |name: &[u8; 4], contents: &[u8]| {
-        [&(contents.len() as u32 + 8).to_be_bytes()[..], &name[..], contents].concat()
-    };
-    let list = named(b"edts", &named(b"elst", &list));
-    let grown = list.len() as i32 - size as i32;
-    movie.0.splice(edts..edts, list);
-    for name in [b"moov", b"trak"] {
-        let at = movie.0.windows(4).position(|bytes| bytes == name).unwrap() - 4;
-        let size = i32::from_be_bytes(movie.0[at..at + 4].try_into().unwrap());
-        movie.0[at..at + 4].copy_from_slice(&(size + grown).to_be_bytes());
-    }
-    movie
+    let rows: Vec<_> = rows.iter().map(|&(duration, time)| [duration, time, 1 << 16]).collect();
+    let bytes = fs::read(file("trimmed.mp4")).unwrap();
+    Movie(with_box(&bytes, &[b"moov", b"trak", b"edts", b"elst"], &table(&rows)))
 }
 
 #[test]
@@ -221,6 +233,37 @@ fn all_frames_of_clips_that_were_joined_come_out() {
     assert_eq!((clip.frames, clip.fps), (18, FrameRate::default()));
     let part = read_clip(&file("joined.mp4"), &ReadOptions { start: 7, max_frames: Some(4), ..ALONE }).unwrap();
     assert!(part.pixels == clip.pixels[7 * 64 * 64 * 3..11 * 64 * 64 * 3]);
+}
+
+#[test]
+fn samples_may_have_several_descriptions() {
+    const TABLES: [&[u8; 4]; 5] = [b"moov", b"trak", b"mdia", b"minf", b"stbl"];
+    let one = Movie::read(&file("joined.mp4"));
+    let find = |name: &[u8; 4]| one.0.windows(4).position(|bytes| bytes == name).unwrap() + 4;
+    let word = |at: usize| i32::from_be_bytes(one.0[at..at + 4].try_into().unwrap());
+    let description = &one.0[find(b"stsd") + 8..][..word(find(b"stsd") - 8) as usize - 16];
+    let sizes = (0..9).map(|index| word(find(b"stsz") + 12 + 4 * index)).sum::<i32>();
+    let first = word(find(b"stco") + 8);
+    let descriptions = [&[0, 0, 0, 0, 0, 0, 0, 2][..], description, description].concat();
+    let mut bytes = with_box(&one.0, &[&TABLES[..], &[b"stsd"]].concat(), &descriptions);
+    bytes = with_box(&bytes, &[&TABLES[..], &[b"stsc"]].concat(), &table(&[[1, 9, 1], [2, 9, 2]]));
+    bytes = with_box(&bytes, &[&TABLES[..], &[b"stco"]].concat(), &table(&[[first], [first + sizes]]));
+    assert!(Movie(bytes).both("two descriptions") == one.alone());
+}
+
+#[test]
+fn colours_are_flagged_by_the_file_where_the_stream_does_not() {
+    let mut movie = Movie::read(&file("rot90.mp4"));
+    let plain = movie.both("without flags");
+    // The box btrt, whose contents nobody needs, becomes a colr: BT.2020, PQ, BT.709 in full range.
+    let at = movie.0.windows(4).position(|bytes| bytes == b"btrt").unwrap();
+    movie.0[at..at + 16].copy_from_slice(b"colrnclx\0\x09\0\x10\0\x01\x80\0");
+    assert!(movie.both("flags of the file").pixels != plain.pixels);
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("a.mp4");
+    fs::write(&path, &movie.0).unwrap();
+    let said = Reader::open(&path, &ALONE).unwrap().notices().concat();
+    assert!(said.contains("PQ"), "{said}");
 }
 
 #[test]

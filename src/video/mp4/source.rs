@@ -66,7 +66,7 @@ pub(in crate::video) fn open(mut file: File, path: &Path) -> Result<Opened> {
     if width.saturating_mul(height) > MAX_PIXELS {
         return Err(damaged(format!("frames of {width}x{height}; up to 8192x8192 are read")));
     }
-    let decoder = Decoder::new(colour).map_err(|problem| damaged(problem.to_string()))?;
+    let decoder = Decoder::new(colour).map_err(|Stopped| Error::media(path, "the H.264 decoder cannot be started"))?;
     let (path, description) = (path.to_path_buf(), track.samples[0].description);
     let (ready, size, unit) = (VecDeque::new(), (0, 0), Unit::default());
     Source { file, path, track, decoder, sent: 0, description, taken: 0, ready, size, unit }.start(&sps[0])
