@@ -1,13 +1,13 @@
 //! Animated images: GIF, PNG and WebP. Their frames are put onto the ones before as the file says, and then onto black.
 
-use super::reader::{FrameSource, Opened, Stream};
-use super::{FrameRate, MAX_PIXELS, VideoInfo, images, view::Turn};
+use super::reader::{FrameSource, Stream};
+use super::view::Turn;
+use super::{FrameRate, MAX_PIXELS, VideoInfo, apng, images};
 use crate::error::{Error, Result};
 use ::gif::DecodeOptions;
 use image::codecs::gif::GifDecoder;
-use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
-use image::{AnimationDecoder, Frames, ImageDecoder, ImageError, ImageResult};
+use image::{AnimationDecoder, Frames, ImageDecoder, ImageResult};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ struct Source {
 ///
 /// # Errors
 /// [`Error::Media`] if the file is damaged or truncated.
-pub(super) fn open(file: File, kind: Kind, path: &Path) -> Result<Opened> {
+pub(super) fn open(file: File, kind: Kind, path: &Path) -> Result<Stream> {
     let failed = || Error::io("cannot read", path);
     let mut input = BufReader::new(file);
     let length = match kind {
@@ -76,48 +76,36 @@ pub(super) fn open(file: File, kind: Kind, path: &Path) -> Result<Opened> {
         Kind::WebP => webp_length(&mut input).map_err(failed())?,
     };
     input.rewind().map_err(failed())?;
-    let Some(length) = length else { return images::open_file(input, path).map(Opened::Ready) };
+    let Some(length) = length else { return images::open_file(input, path) };
     let fps = if kind == Kind::Gif { gif_rate(&length) } else { rate(&length) };
-    let (frames, size, turn) = match frames(input, kind) {
-        Ok(animation) => animation,
-        Err(ImageError::Unsupported(_)) => return Ok(Opened::NotHandled(format!("{} of 16 bits", kind.name()))),
-        Err(problem) => return Err(images::damaged(path, kind.name(), problem)),
+    let bad = |problem| images::damaged(path, kind.name(), problem);
+    let (frames, size, turn) = match kind {
+        Kind::Png => return apng::open(input, fps, path),
+        Kind::Gif => gif_frames(input).map_err(bad)?,
+        Kind::WebP => webp_frames(input).map_err(bad)?,
     };
     let (width, height) = (size.0 as usize, size.1 as usize);
     if width * height > MAX_PIXELS {
         return Err(images::too_large(path, kind.name()));
     }
     let source = Source { frames, path: path.to_path_buf(), kind, done: 0 };
-    Ok(Opened::Ready(Stream::turned(VideoInfo { width, height, fps }, turn, (1, 1), Box::new(source))))
+    Ok(Stream::turned(VideoInfo { width, height, fps }, turn, (1, 1), Box::new(source)))
 }
 
+/// Frames, (width, height), and how they are turned.
 type Animation = (Frames<'static>, (u32, u32), Turn);
 
-fn frames(input: BufReader<File>, kind: Kind) -> ImageResult<Animation> {
-    fn facts(decoder: &mut impl ImageDecoder) -> ImageResult<((u32, u32), Turn)> {
-        Ok((decoder.dimensions(), Turn::exif(decoder.orientation()?)))
-    }
-    match kind {
-        Kind::Gif => {
-            let mut decoder = GifDecoder::new(input)?;
-            decoder.set_limits(images::limits())?;
-            let (size, turn) = facts(&mut decoder)?;
-            Ok((decoder.into_frames(), size, turn))
-        }
-        Kind::Png => {
-            let mut decoder = PngDecoder::with_limits(input, images::limits())?;
-            let (size, turn) = facts(&mut decoder)?;
-            if decoder.color_type().bytes_per_pixel() > decoder.color_type().channel_count() {
-                return Err(ImageError::Unsupported(image::error::ImageFormatHint::Unknown.into()));
-            }
-            Ok((decoder.apng()?.into_frames(), size, turn))
-        }
-        Kind::WebP => {
-            let mut decoder = WebPDecoder::new(input)?;
-            let (size, turn) = facts(&mut decoder)?;
-            Ok((decoder.into_frames(), size, turn))
-        }
-    }
+fn gif_frames(input: BufReader<File>) -> ImageResult<Animation> {
+    let mut decoder = GifDecoder::new(input)?;
+    decoder.set_limits(images::limits())?;
+    let size = decoder.dimensions();
+    Ok((decoder.into_frames(), size, Turn::default()))
+}
+
+fn webp_frames(input: BufReader<File>) -> ImageResult<Animation> {
+    let mut decoder = WebPDecoder::new(input)?;
+    let (size, turn) = (decoder.dimensions(), Turn::exif(decoder.orientation()?));
+    Ok((decoder.into_frames(), size, turn))
 }
 
 impl FrameSource for Source {

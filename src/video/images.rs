@@ -161,8 +161,12 @@ fn decode(input: BufReader<File>, path: &Path) -> Result<(VideoInfo, Vec<u8>)> {
 
 /// RGB of RGBA: as much of each colour as its alpha says, so that what is transparent is black, whatever colour it has.
 pub(super) fn onto_black(rgba: &[u8]) -> Vec<u8> {
-    let weigh = |colour: u8, alpha: u8| ((u32::from(colour) * u32::from(alpha) + 127) / 255) as u8;
-    rgba.chunks_exact(4).flat_map(|pixel| [0, 1, 2].map(|channel| weigh(pixel[channel], pixel[3]))).collect()
+    rgba.chunks_exact(4).flat_map(|pixel| [0, 1, 2].map(|channel| weighed(pixel[channel], pixel[3]))).collect()
+}
+
+/// As much of a colour as `alpha` says, of 255.
+pub(super) fn weighed(colour: u8, alpha: u8) -> u8 {
+    ((u32::from(colour) * u32::from(alpha) + 127) / 255) as u8
 }
 
 /// What decoders may allocate, whatever a header claims.

@@ -15,6 +15,7 @@
 //! who reads it makes no difference to frames, size and rate. `docs/formats.md` says what is kept of each format.
 
 mod animation;
+mod apng;
 mod ffmpeg;
 mod format;
 mod gif;

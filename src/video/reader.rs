@@ -166,7 +166,7 @@ fn open_file(input: &mut Input) -> Result<Opened> {
     if head.starts_with(y4m::MAGIC) {
         y4m::open(input.stream()?, &path)
     } else if let Some(kind) = animation::Kind::of(head) {
-        animation::open(input.file()?, kind, &path)
+        animation::open(input.file()?, kind, &path).map(Opened::Ready)
     } else if head.starts_with(images::JPEG_MAGIC) {
         images::open_file(BufReader::new(input.file()?), &path).map(Opened::Ready)
     } else if head.get(4..8) == Some(b"ftyp") {

@@ -133,10 +133,10 @@ fn frames_of_an_animated_png_are_disposed_of_and_blended_as_it_says() {
     let data = |number: u32, pixels: Vec<u8>| [&number.to_be_bytes()[..], &pixels].concat();
     let header = [&[0, 0, 0, 2, 0, 0, 0, 1][..], &[8, 6, 0, 0, 0]].concat();
     // Two pixels: red stays; half a green over the right one, disposed of to what was; blue on the left, then nothing there;
-    // a green that replaces.
+    // a green that replaces; red on the left, disposed of to nothing again; blue on the right.
     let bytes = png(&[
         (b"IHDR", header),
-        (b"acTL", [4u32, 0].map(u32::to_be_bytes).concat()),
+        (b"acTL", [6u32, 0].map(u32::to_be_bytes).concat()),
         (b"fcTL", control((0, [2, 1, 0, 0], 50, 0, 0))),
         (b"IDAT", stored(2, &[RED, RED])),
         (b"fcTL", control((1, [1, 1, 1, 0], 50, 2, 1))),
@@ -145,6 +145,10 @@ fn frames_of_an_animated_png_are_disposed_of_and_blended_as_it_says() {
         (b"fdAT", data(4, stored(1, &[BLUE]))),
         (b"fcTL", control((5, [1, 1, 1, 0], 0, 0, 0))),
         (b"fdAT", data(6, stored(1, &[HALF_GREEN]))),
+        (b"fcTL", control((7, [1, 1, 0, 0], 50, 2, 0))),
+        (b"fdAT", data(8, stored(1, &[RED]))),
+        (b"fcTL", control((9, [1, 1, 1, 0], 50, 0, 0))),
+        (b"fdAT", data(10, stored(1, &[BLUE]))),
         (b"IEND", Vec::new()),
     ]);
     let folder = tempdir().unwrap();
@@ -156,8 +160,10 @@ fn frames_of_an_animated_png_are_disposed_of_and_blended_as_it_says() {
     assert!(frames[1][..3] == [255, 0, 0] && frames[1][3].abs_diff(127) <= 1 && frames[1][4].abs_diff(128) <= 1);
     assert_eq!(frames[2], [0, 0, 255, 255, 0, 0]);
     assert_eq!(frames[3], [0, 0, 0, 0, 128, 0]);
-    // Three of 50 ms and one that asks for no time, which is a tenth of a second.
-    assert_eq!(clip.fps, FrameRate::new(16, 1).unwrap());
+    assert_eq!(frames[4], [255, 0, 0, 0, 128, 0]);
+    assert_eq!(frames[5], [0, 0, 0, 0, 0, 255]);
+    // Five of 50 ms and one that asks for no time, which is a tenth of a second.
+    assert_eq!((clip.frames, clip.fps), (6, FrameRate::new(120, 7).unwrap()));
 }
 
 #[test]
