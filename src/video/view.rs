@@ -27,8 +27,10 @@ impl Turn {
     }
 
     /// The turn of the matrix of which stored (x, y) is shown at (a·x + c·y, b·x + d·y) but for an offset. None if it is not
-    /// by quarters.
-    pub fn matrix([a, b, c, d]: [i64; 4]) -> Option<Self> {
+    /// by quarters, within a degree.
+    pub fn matrix(entries: [i64; 4]) -> Option<Self> {
+        let largest = entries.map(i64::unsigned_abs).into_iter().max().unwrap_or(0);
+        let [a, b, c, d] = entries.map(|entry| if entry.unsigned_abs() < largest / 57 { 0 } else { entry });
         match (a == 0 && d == 0, b == 0 && c == 0) {
             (false, true) if a != 0 && d != 0 => {
                 Some(Self { transposed: false, from_right: a < 0, from_bottom: d < 0 })
@@ -153,6 +155,7 @@ mod tests {
         assert_eq!(by([1, 0, 0, -1]), Turn::exif(Orientation::FlipVertical));
         assert_eq!(by([0, 1, 1, 0]), Turn::exif(Orientation::Rotate90FlipH));
         assert_eq!(by([0, -1, -1, 0]), Turn::exif(Orientation::Rotate270FlipH));
+        assert_eq!(by([3, 65_536, -65_536, -2]), Turn::exif(Orientation::Rotate90));
         for crooked in [[1, 1, -1, 1], [0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]] {
             assert_eq!(Turn::matrix(crooked), None);
         }

@@ -117,6 +117,29 @@ fn a_folder_for_temporary_files_is_only_needed_for_pipes_and_then_named() {
     assert!(!done && said.contains("TMPDIR, /absent") && !said.contains("ffmpeg"), "{said}");
 }
 
+#[cfg(unix)]
+#[test]
+fn an_ffmpeg_that_has_old_names_for_options_will_do() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let lookup = std::process::Command::new("sh").args(["-c", "command -v ffmpeg"]).output().unwrap();
+    let ffmpeg = String::from_utf8(lookup.stdout).unwrap();
+    if ffmpeg.is_empty() {
+        eprintln!("left out: there is no ffmpeg");
+        return;
+    }
+    let old = folder.path().join("ffmpeg");
+    let refuse = "case \"$*\" in *fps_mode*) echo \"Unrecognized option 'fps_mode'.\" >&2; exit 1;; esac";
+    fs::write(&old, format!("#!/bin/sh\n{refuse}\nexec {} \"$@\"\n", ffmpeg.trim())).unwrap();
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    let webm = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/video/files/browser.webm");
+    let model = model_argument();
+    let args = ["encode", webm.to_str().unwrap(), "-o", "l.safetensors", "--json", "--model", &model];
+    let output = osp(folder.path()).args(args).env("PATH", folder.path()).assert().success().get_output().clone();
+    let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(record["frames"], 17);
+}
+
 #[test]
 fn a_latent_file_has_channels_first_and_the_rate_and_decodes_again() {
     let folder = tempfile::tempdir().unwrap();

@@ -40,7 +40,7 @@ fn what_is_not_decoded_is_named_with_a_way_out() {
     let problems = [
         (problem(&file("ten_bits.mp4")), "10 bits"),
         (renamed(b"avc1", b"hvc1"), "hvc1"),
-        (renamed(b"vide", b"soun"), "without a video track"),
+        (renamed(b"vide", b"pict"), "sequence of images"),
         (renamed(b"mvhd", b"mvex"), "fragments"),
     ];
     for (problem, reason) in problems {

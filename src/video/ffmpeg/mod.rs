@@ -36,21 +36,21 @@ type Started = std::result::Result<Stream, String>;
 pub(super) fn start(input: &mut Input) -> Result<Option<Started>> {
     let Some(facts) = probe::run(input)? else { return Ok(None) };
     // Frames must not be repeated or left out to keep a rate. The option for this was called otherwise before ffmpeg 5.1.
-    let mut last = Err("it gave no reason".into());
-    for option in ["-fps_mode", "-vsync"] {
-        match frames(input, &facts, option)? {
-            Err(messages) if messages.contains("fps_mode") => last = Err(messages),
-            Err(messages) => return Ok(Some(Err(messages::reason(&messages)))),
+    let (mut passthrough, mut decoder) = ("-fps_mode", facts.decoder);
+    loop {
+        match frames(input, &facts, passthrough, decoder)? {
             Ok(stream) => return Ok(Some(Ok(stream))),
+            Err(said) if said.contains("fps_mode") && passthrough != "-vsync" => passthrough = "-vsync",
+            Err(said) if said.contains("Unknown decoder") && decoder.is_some() => decoder = None,
+            Err(said) => return Ok(Some(Err(messages::reason(&said)))),
         }
     }
-    Ok(Some(last))
 }
 
 /// Starts ffmpeg and reads the header that it sends; else gives its messages.
-fn frames(input: &mut Input, facts: &Facts, passthrough: &str) -> Result<Started> {
+fn frames(input: &mut Input, facts: &Facts, passthrough: &str, decoder: Option<&str>) -> Result<Started> {
     let path = input.path().to_path_buf();
-    let mut command = command(input, "error")?;
+    let mut command = command(input, "error", decoder)?;
     command.args(["-vf", &facts.filters(), passthrough, "passthrough", "-f", "yuv4mpegpipe", "pipe:1"]);
     let Some((mut child, mut messages)) = spawn(command, &path)? else { return Ok(Err("it is gone".into())) };
     let pipe = child.stdout.take().expect("its output was asked for");
@@ -69,7 +69,7 @@ fn frames(input: &mut Input, facts: &Facts, passthrough: &str) -> Result<Started
 }
 
 /// The command that reads the first video stream of `input` and says what is as grave as `level`.
-fn command(input: &mut Input, level: &str) -> Result<Command> {
+fn command(input: &mut Input, level: &str, decoder: Option<&str>) -> Result<Command> {
     let mut command = Command::new("ffmpeg");
     // The protocol is named so that no file name is taken for an option or an address.
     let mut url = OsString::from("file:");
@@ -80,9 +80,8 @@ fn command(input: &mut Input, level: &str) -> Result<Command> {
         url.push(STDIN);
         command.stdin(input.file()?);
     }
-    command
-        .args(["-hide_banner", "-nostats", "-nostdin", "-v", level, "-protocol_whitelist", "file,pipe", "-i"])
-        .arg(url);
+    command.args(["-hide_banner", "-nostats", "-nostdin", "-v", level, "-protocol_whitelist", "file,pipe"]);
+    command.args(decoder.iter().flat_map(|decoder| ["-c:v", decoder])).arg("-i").arg(url);
     // A large V leaves out cover pictures of songs.
     command.args(["-map", "0:V:0"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)

@@ -11,12 +11,17 @@ use std::process::ChildStdout;
 /// Most frames whose times are read: ten minutes at 30 frames/s.
 const MOST_FRAMES: &str = "18000";
 
+/// Codecs whose first decoder in ffmpeg leaves out alpha, and the one that does not.
+const ALPHA_DECODERS: [(&str, &str); 2] = [("vp8", "libvpx"), ("vp9", "libvpx-vp9")];
+
 /// How a file is to be decoded.
 pub(super) struct Facts {
     /// Mean rate of the frames.
     pub rate: FrameRate,
     /// What is lost of its colours.
     pub warning: Option<String>,
+    /// The decoder that must be asked for by name, because another would leave out what is transparent.
+    pub decoder: Option<&'static str>,
     has_alpha: bool,
     /// The matrix that is meant, where it is not said.
     matrix: Option<&'static str>,
@@ -45,7 +50,7 @@ impl Facts {
 /// [`Error::Io`] if it cannot be run.
 pub(super) fn run(input: &mut Input) -> Result<Option<Facts>> {
     let path = input.path().to_path_buf();
-    let mut command = command(input, "info")?;
+    let mut command = command(input, "info", None)?;
     command.args(["-c", "copy", "-frames:v", MOST_FRAMES, "-f", "framecrc", "pipe:1"]);
     let Some((mut child, mut messages)) = spawn(command, &path)? else { return Ok(None) };
     let times = Times::read(child.stdout.take().expect("its output was asked for"));
@@ -54,11 +59,15 @@ pub(super) fn run(input: &mut Input) -> Result<Option<Facts>> {
     let line =
         messages.lines().find(|line| line.contains("Stream #") && line.contains(": Video: ")).unwrap_or_default();
     let description = Description::parse(line);
+    // In WebM, alpha is a stream of its own.
+    let is_apart = messages.lines().any(|line| line.trim_start().starts_with("alpha_mode") && line.ends_with(": 1"));
+    let decoder = ALPHA_DECODERS.into_iter().find(|(codec, _)| is_apart && description.codec == *codec);
     let is_meant = |height| !description.has_matrix && description.is_yuv && is_high_definition(height);
     Ok(Some(Facts {
         rate: times.rate().or(description.rate).unwrap_or_default(),
         warning: description.tags.warning(),
-        has_alpha: description.has_alpha,
+        decoder: decoder.map(|(_, decoder)| decoder),
+        has_alpha: description.has_alpha || decoder.is_some(),
         siting: description.siting(rotation(&messages)),
         matrix: description.height.filter(|&height| is_meant(height)).map(|_| "bt709"),
     }))
@@ -112,7 +121,8 @@ impl Times {
 }
 
 /// What ffmpeg writes of a stream, such as `Video: vp9 (Profile 0), yuv420p(tv, bt709), 64x64 [SAR 1:1 DAR 1:1], 24 fps`.
-struct Description {
+struct Description<'a> {
+    codec: &'a str,
     has_alpha: bool,
     is_yuv: bool,
     /// Whether two columns and two rows share chroma.
@@ -125,11 +135,12 @@ struct Description {
     rate: Option<FrameRate>,
 }
 
-impl Description {
-    fn parse(line: &str) -> Self {
+impl<'a> Description<'a> {
+    fn parse(line: &'a str) -> Self {
         let (_, line) = line.split_once(": Video: ").unwrap_or_default();
         let fields = fields(line);
         let (format, colours) = fields.get(1).map_or(("", ""), |field| field.split_once('(').unwrap_or((field, "")));
+        let codec = line.split([' ', ',']).next().unwrap_or_default();
         let is = |names: &[&str]| names.iter().any(|name| format.starts_with(name));
         // Space, primaries and transfer; one word if they are the same.
         let known = |name: &&str| colours.contains(name);
@@ -144,10 +155,11 @@ impl Description {
         });
         let rate = |field: &&str| FrameRate::from_f64(field.strip_suffix(" fps")?.parse().ok()?).ok();
         Self {
+            codec,
             has_alpha: is(&["rgba", "bgra", "argb", "abgr", "yuva", "gbrap", "ya8", "ya16", "pal8", "ayuv"]),
-            is_yuv: is(&["yuv", "nv", "p0"]) && !line.starts_with("rawvideo"),
+            is_yuv: is(&["yuv", "nv", "p0"]) && codec != "rawvideo",
             is_halved: format.contains("420") || is(&["nv12", "nv21", "p0"]),
-            is_left: !["mjpeg", "mpeg1video", "rawvideo"].iter().any(|codec| line.starts_with(codec)),
+            is_left: !["mjpeg", "mpeg1video", "rawvideo"].contains(&codec),
             has_matrix: spaces.iter().any(known),
             tags,
             height: size,

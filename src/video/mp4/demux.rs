@@ -85,8 +85,8 @@ pub(super) enum Refusal {
     Damaged(String),
     /// It is of this kind, which is not read.
     NotHandled(String),
-    /// Its frames are encrypted.
-    Encrypted,
+    /// Nothing is wrong with it, but nothing could read it, for this reason.
+    Unreadable(&'static str),
 }
 
 /// The refusal for a box that is not there.

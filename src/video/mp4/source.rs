@@ -47,9 +47,7 @@ pub(in crate::video) fn open(mut file: File, path: &Path) -> Result<Opened> {
         Ok(track) => track,
         Err(Refusal::NotHandled(kind)) => return Ok(Opened::NotHandled(kind)),
         Err(Refusal::Damaged(problem)) => return Err(damaged(problem)),
-        Err(Refusal::Encrypted) => {
-            return Err(Error::media(path, "is encrypted (DRM) and cannot be read without its key; decrypt it first"));
-        }
+        Err(Refusal::Unreadable(reason)) => return Err(Error::media(path, reason)),
     };
     let Some(sps) = track.descriptions.iter().map(Description::sps).collect::<Option<Vec<_>>>() else {
         return Err(damaged("it has no sequence parameter set that can be read".into()));

@@ -54,18 +54,26 @@ pub(super) struct Track {
 /// The first video track of the index `moov`, if it is H.264 in one piece.
 pub(super) fn parse(moov: &[u8], file_length: u64) -> Result<Track, Refusal> {
     let other = |kind: String| Err(Refusal::NotHandled(kind));
-    let is_video = |trak: &&[u8]| {
-        let hdlr = find(trak, b"mdia").and_then(|mdia| find(mdia, b"hdlr"));
-        hdlr.is_some_and(|hdlr| hdlr.get(8..12) == Some(b"vide"))
+    let track = |kind: &[u8; 4]| {
+        let mut tracks = boxes(moov).filter(|(name, _)| name == b"trak").map(|(_, trak)| trak);
+        tracks.find(|trak| {
+            let hdlr = find(trak, b"mdia").and_then(|mdia| find(mdia, b"hdlr"));
+            hdlr.is_some_and(|hdlr| hdlr.get(8..12) == Some(kind))
+        })
     };
-    let mut tracks = boxes(moov).filter(|(name, _)| name == b"trak").map(|(_, trak)| trak);
-    let Some(trak) = tracks.find(is_video) else { return other("MP4 without a video track".into()) };
+    let trak = match (track(b"vide"), track(b"pict")) {
+        (Some(trak), _) => trak,
+        (None, Some(_)) => return other("MP4 with a sequence of images".into()),
+        (None, None) => return Err(Refusal::Unreadable("has no video: it is an MP4 without a video track")),
+    };
     let mdia = find(trak, b"mdia").unwrap_or_default();
     let tables = find(mdia, b"minf").and_then(|minf| find(minf, b"stbl")).ok_or_else(|| missing("stbl"))?;
     let entries = find(tables, b"stsd").and_then(|stsd| stsd.get(8..)).unwrap_or_default();
     if let Some((codec, _)) = boxes(entries).find(|(codec, _)| codec != b"avc1") {
         return match &codec {
-            b"encv" => Err(Refusal::Encrypted),
+            b"encv" => {
+                Err(Refusal::Unreadable("is encrypted (DRM) and cannot be read without its key; decrypt it first"))
+            }
             _ => other(format!("MP4 with video of kind {}", codec.escape_ascii())),
         };
     }
