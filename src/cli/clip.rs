@@ -5,12 +5,13 @@ use super::console::Console;
 use super::interrupt;
 use osp::video::{Clip, ReadOptions, Reader, VideoInfo, resize};
 use osp::{Error, Result};
+use rayon::prelude::*;
 use std::path::PathBuf;
 
 /// Which clip.
 #[derive(clap::Args)]
 pub struct InputArgs {
-    /// Video, image, or folder of images
+    /// Video, image, or folder of images; - for stdin
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
     /// Take at most the first N frames; of these, 4k+1 are used
@@ -59,17 +60,26 @@ impl InputArgs {
         Ok(())
     }
 
-    /// Reads the clip and cuts it to what the VAE takes.
+    /// Reads the clip and cuts it to what the VAE takes. Frames are cut as they come: those of the input may need far more
+    /// memory.
     pub fn read(&self, console: &Console) -> Result<Clip> {
         let options = ReadOptions { max_frames: self.max_frames, ..ReadOptions::default() };
-        let reader = Reader::open(&self.input, &options)?;
-        let info = reader.info();
-        let mut pixels = Vec::new();
-        for frame in reader {
+        let mut reader = Reader::open(&self.input, &options)?;
+        let fit = self.fit(reader.info(), console)?;
+        let info = fit.to(reader.info());
+        let (mut pixels, mut waiting) = (Vec::new(), Vec::new());
+        let most = BATCH_BYTES.div_ceil(reader.info().frame_bytes());
+        loop {
             interrupt::check()?;
-            pixels.extend_from_slice(&frame?);
+            waiting.extend(reader.by_ref().take(most).collect::<Result<Vec<_>>>()?);
+            if waiting.is_empty() {
+                break;
+            }
+            let cut: Vec<Vec<u8>> = waiting.par_drain(..).map(|frame| fit.apply(frame)).collect();
+            cut.iter().for_each(|frame| pixels.extend_from_slice(frame));
         }
-        let found = pixels.len() / info.frame_bytes().max(1);
+        reader.notices().iter().for_each(|notice| console.warning(&format!("{}: {notice}", self.input.display())));
+        let found = pixels.len() / info.frame_bytes();
         if found == 0 {
             return Err(Error::media(&self.input, "has no frames"));
         }
@@ -78,20 +88,22 @@ impl InputArgs {
             console.warning(&format!("using {frames} of {found} frames: the model takes {TEMPORAL_FACTOR}k+1"));
             pixels.truncate(frames * info.frame_bytes());
         }
-        self.fit(Clip::new(info, pixels)?, console)
+        Clip::new(info, pixels)
     }
 
-    /// Brings the clip to the size asked for, or to multiples of 8.
-    fn fit(&self, clip: Clip, console: &Console) -> Result<Clip> {
-        let (height, width) = (clip.height, clip.width);
+    /// How frames of `from` get the size asked for, or one in multiples of 8.
+    fn fit(&self, from: VideoInfo, console: &Console) -> Result<Fit> {
+        let VideoInfo { height, width, .. } = from;
         let fault = |text: String| Err(Error::media(&self.input, text));
         match self.size {
-            Some(size) if !self.crop => resize::cover(&clip, size.height, size.width, resize::Filter::default()),
+            Some(size) if !self.crop => {
+                resize::Cover::new(from, size.height, size.width, resize::Filter::default()).map(Fit::Cover)
+            }
             Some(size) if size.height > height || size.width > width => fault(format!(
                 "has {height}x{width} pixels, less than the {}x{} to cut out; leave out --crop to resize",
                 size.height, size.width
             )),
-            Some(size) => Ok(cut_middle(clip, size)),
+            Some(size) => Ok(Fit::Cut { from, size }),
             None => {
                 let size = Size { height: floor(height), width: floor(width) };
                 if size.height == 0 || size.width == 0 {
@@ -102,8 +114,37 @@ impl InputArgs {
                     let (rows, columns) = (size.height, size.width);
                     console.warning(&format!("using the middle {rows}x{columns} of {height}x{width} pixels"));
                 }
-                Ok(cut_middle(clip, size))
+                Ok(Fit::Cut { from, size })
             }
+        }
+    }
+}
+
+/// Bytes of frames that are cut at the same time.
+const BATCH_BYTES: usize = 1 << 26;
+
+/// What makes a frame as large as it is asked for.
+enum Fit {
+    /// Resizing, and cutting out the middle.
+    Cover(resize::Cover),
+    /// Cutting out the middle, which must be there.
+    Cut { from: VideoInfo, size: Size },
+}
+
+impl Fit {
+    /// What becomes of frames of `from`.
+    fn to(&self, from: VideoInfo) -> VideoInfo {
+        let [height, width] = match self {
+            Self::Cover(cover) => cover.size(),
+            Self::Cut { size, .. } => [size.height, size.width],
+        };
+        VideoInfo { height, width, ..from }
+    }
+
+    fn apply(&self, frame: Vec<u8>) -> Vec<u8> {
+        match self {
+            Self::Cover(cover) => cover.apply(frame),
+            Self::Cut { from, size } => resize::cut_middle(frame, [from.height, from.width], [size.height, size.width]),
         }
     }
 }
@@ -118,37 +159,12 @@ fn nearest(side: usize) -> usize {
     floor(side.saturating_add(SPATIAL_FACTOR / 2)).max(SPATIAL_FACTOR)
 }
 
-/// The middle of every frame; `size` must fit in.
-fn cut_middle(clip: Clip, size: Size) -> Clip {
-    if (clip.height, clip.width) == (size.height, size.width) {
-        return clip;
-    }
-    let (top, left) = ((clip.height - size.height) / 2, (clip.width - size.width) / 2);
-    let row_bytes = clip.width * 3;
-    let columns = left * 3..(left + size.width) * 3;
-    let rows = clip.iter().flat_map(|frame| frame.chunks_exact(row_bytes).skip(top).take(size.height));
-    let pixels: Vec<u8> = rows.flat_map(|row| &row[columns.clone()]).copied().collect();
-    let info = VideoInfo { height: size.height, width: size.width, fps: clip.fps };
-    Clip::new(info, pixels).expect("every frame gives the same number of pixels")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use osp::video::FrameRate;
 
     #[test]
     fn nearest_sizes_are_multiples_of_8_and_not_0() {
         assert_eq!([0, 3, 8, 11, 12, 500].map(nearest), [8, 8, 8, 8, 16, 504]);
-    }
-
-    #[test]
-    fn the_middle_is_cut_out_of_every_frame() {
-        let info = VideoInfo { height: 4, width: 3, fps: FrameRate::default() };
-        let pixels = (0..2 * 4 * 3).flat_map(|i| [i; 3]).collect();
-        let cut = cut_middle(Clip::new(info, pixels).unwrap(), Size { height: 2, width: 1 });
-        let values: Vec<u8> = cut.pixels.chunks_exact(3).map(|pixel| pixel[0]).collect();
-        assert_eq!((cut.frames, cut.height, cut.width), (2, 2, 1));
-        assert_eq!(values, [4, 7, 16, 19]);
     }
 }

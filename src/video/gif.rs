@@ -1,19 +1,14 @@
-//! GIF: 256 colours a frame, chosen for each frame, and times in hundredths of a second.
+//! Writing GIF: 256 colours a frame, chosen for each frame, and times in hundredths of a second.
 
-use super::reader::{FrameSource, Opened};
 use super::writer::FrameSink;
-use super::{FrameRate, VideoInfo, images};
+use super::{FrameRate, VideoInfo};
 use crate::error::{Error, Result};
-use ::gif::{DecodeOptions, Encoder, EncodingError, Frame, Repeat};
-use image::codecs::gif::GifDecoder;
-use image::{AnimationDecoder, Frames, ImageDecoder};
+use ::gif::{Encoder, EncodingError, Frame, Repeat};
 use rayon::prelude::*;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// How every file begins.
-pub(super) const MAGIC: &[u8] = b"GIF8";
 /// Of 1 (slow) to 30: how thoroughly colours are chosen. 10 is indistinguishable from 1 and three times as fast.
 const PALETTE_SPEED: i32 = 10;
 /// Frames that are worked on at the same time.
@@ -97,64 +92,5 @@ fn failed(target: &Path, problem: EncodingError) -> Error {
     match problem {
         EncodingError::Io(source) => Error::io("cannot write", target)(source),
         other => Error::media(target, format!("cannot encode GIF: {other}")),
-    }
-}
-
-/// Frames of a GIF, each put onto the ones before it as the file says. Transparent pixels are black.
-struct Source {
-    frames: Frames<'static>,
-    path: PathBuf,
-    done: usize,
-}
-
-/// Reads size and timing.
-///
-/// # Errors
-/// [`Error::Media`] if the file is damaged or truncated.
-pub(super) fn open(path: &Path) -> Result<Opened> {
-    let open = || File::open(path).map(BufReader::new).map_err(Error::io("cannot open", path));
-    let fps = scan(open()?, path)?;
-    let bad = |problem| images::damaged(path, "GIF", problem);
-    let mut decoder = GifDecoder::new(open()?).map_err(bad)?;
-    decoder.set_limits(images::limits()).map_err(bad)?;
-    let (width, height) = decoder.dimensions();
-    let info = VideoInfo { width: width as usize, height: height as usize, fps };
-    let source = Source { frames: decoder.into_frames(), path: path.to_path_buf(), done: 0 };
-    Ok(Opened::Ready(info, Box::new(source)))
-}
-
-/// Walks over all frames without unpacking them, for the mean rate.
-fn scan(input: BufReader<File>, path: &Path) -> Result<FrameRate> {
-    let bad = |problem: ::gif::DecodingError| Error::media(path, format!("damaged or truncated GIF: {problem}"));
-    let mut options = DecodeOptions::new();
-    options.skip_frame_decoding(true);
-    let mut decoder = options.read_info(input).map_err(bad)?;
-    let (mut frames, mut hundredths) = (0u64, 0u64);
-    while let Some(frame) = decoder.next_frame_info().map_err(bad)? {
-        frames += 1;
-        // Like browsers: a frame that asks for no time is shown for a tenth of a second.
-        hundredths += if frame.delay < MIN_DELAY as u16 { 10 } else { u64::from(frame.delay) };
-    }
-    if frames < 2 {
-        return Ok(FrameRate::default());
-    }
-    // The total was rounded to a hundredth: take the whole rate that explains it, if there is one; of several ours.
-    let nearest = (frames * 100 + hundredths / 2) / hundredths;
-    let explains = |rate: &u64| *rate > 0 && 2 * (frames * 100).abs_diff(hundredths * rate) <= *rate;
-    if let Some(rate) = [24, nearest].into_iter().find(explains) {
-        return FrameRate::new(rate, 1);
-    }
-    FrameRate::new(frames * 100, hundredths).map_err(|_| Error::media(path, "a frame lasts longer than 1000 s"))
-}
-
-impl FrameSource for Source {
-    fn next(&mut self) -> Result<Option<Vec<u8>>> {
-        let Some(frame) = self.frames.next() else { return Ok(None) };
-        let frame =
-            frame.map_err(|problem| images::damaged(&self.path, &format!("GIF, frame {}", self.done), problem))?;
-        self.done += 1;
-        let rgba = frame.into_buffer().into_raw();
-        let shown = |pixel: &[u8]| if pixel[3] == 0 { [0; 3] } else { [pixel[0], pixel[1], pixel[2]] };
-        Ok(Some(rgba.chunks_exact(4).flat_map(shown).collect()))
     }
 }

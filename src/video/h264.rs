@@ -9,7 +9,9 @@ use openh264::encoder::{
 use openh264::formats::YUVSource;
 use openh264::{OpenH264API, Timestamp};
 
-/// NAL unit types of parameter sets.
+/// NAL unit types: of a frame with which decoding can begin,
+pub(super) const IDR: u8 = 5;
+/// and of parameter sets.
 pub(super) const SPS: u8 = 7;
 pub(super) const PPS: u8 = 8;
 
@@ -102,30 +104,37 @@ pub(super) struct Picture {
     pub rgb: Vec<u8>,
 }
 
+/// The decoder has stopped: what it was given is damaged, or of a kind that it does not take. It does not tell which.
+pub(super) struct Stopped;
+
 /// Coded frames in the order of decoding to frames in the order of showing.
 pub(super) struct Decoder {
     inner: openh264::decoder::Decoder,
-    colour: Colour,
+    /// What the numbers of pictures that come mean.
+    pub colour: Colour,
 }
 
 impl Decoder {
-    pub fn new(colour: Colour) -> Result<Self> {
+    pub fn new(colour: Colour) -> std::result::Result<Self, Stopped> {
         // Flushing after each unit, the default, breaks streams with B-frames: their pictures must wait for each other.
         let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
-        let inner = openh264::decoder::Decoder::with_api_config(OpenH264API::from_source(), config)?;
+        let inner =
+            openh264::decoder::Decoder::with_api_config(OpenH264API::from_source(), config).map_err(|_| Stopped)?;
         Ok(Self { inner, colour })
     }
 
     /// Decodes NAL units with start codes; gives the next picture, if one is ready to be shown.
-    pub fn decode(&mut self, annex_b: &[u8]) -> Result<Option<Picture>> {
+    pub fn decode(&mut self, annex_b: &[u8]) -> std::result::Result<Option<Picture>, Stopped> {
         let colour = self.colour;
-        Ok(self.inner.decode(annex_b)?.map(|decoded| picture(&decoded, colour)))
+        let decoded = self.inner.decode(annex_b).map_err(|_| Stopped)?;
+        Ok(decoded.map(|decoded| picture(&decoded, colour)))
     }
 
-    /// The pictures that were waiting, after the last unit.
-    pub fn finish(&mut self) -> Result<Vec<Picture>> {
+    /// The pictures that are waiting. No unit that is decoded later may have to be shown before one of them.
+    pub fn drain(&mut self) -> std::result::Result<Vec<Picture>, Stopped> {
         let colour = self.colour;
-        Ok(self.inner.flush_remaining()?.iter().map(|decoded| picture(decoded, colour)).collect())
+        let waiting = self.inner.flush_remaining().map_err(|_| Stopped)?;
+        Ok(waiting.iter().map(|decoded| picture(decoded, colour)).collect())
     }
 }
 

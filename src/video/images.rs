@@ -1,19 +1,18 @@
-//! Single images, and folders of them: lossless PNG out, PNG and JPEG in.
+//! Single images, and folders of them: lossless PNG out, PNG, JPEG and WebP in.
 
 use super::format::frame_name;
-use super::reader::{FrameSource, Opened};
+use super::reader::{FrameSource, Stream};
+use super::view::{Turn, View};
 use super::writer::FrameSink;
 use super::{FrameRate, MAX_PIXELS, VideoInfo};
 use crate::error::{Error, Result};
 use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder, ImageError, ImageReader, Limits};
+use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageReader, Limits};
 use std::cmp::Ordering;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// How PNGs begin.
-pub(super) const PNG_MAGIC: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// How JPEGs begin.
 pub(super) const JPEG_MAGIC: &[u8] = b"\xff\xd8\xff";
 
@@ -65,7 +64,7 @@ impl FrameSink for Sink {
     }
 }
 
-/// Images in order; the first one, decoded already, gives the size.
+/// Images of a folder in order; the first one, decoded already, gives the size.
 struct Source {
     first: Option<Vec<u8>>,
     rest: std::vec::IntoIter<PathBuf>,
@@ -73,44 +72,44 @@ struct Source {
     info: VideoInfo,
 }
 
-/// Reads a PNG or JPEG.
+/// Reads a PNG, JPEG or WebP.
 ///
 /// # Errors
 /// [`Error::Media`] if it is damaged, [`Error::Io`] if it cannot be read.
-pub(super) fn open_file(path: &Path) -> Result<Opened> {
-    open_all(vec![path.to_path_buf()])
+pub(super) fn open_file(input: BufReader<File>, path: &Path) -> Result<Stream> {
+    start(decode(input, path)?, path.to_path_buf(), Vec::new())
 }
 
-/// Opens a folder of PNGs and JPEGs, in [`natural`] order of their names. Other files are ignored.
+/// Opens a folder of images, in [`natural`] order of their names. Other files are ignored, and hidden ones: macOS puts a
+/// companion `._a.png` beside `a.png`.
 ///
 /// # Errors
 /// [`Error::Media`] if there are none or the first is damaged, [`Error::Io`] if it cannot be read.
-pub(super) fn open_folder(path: &Path) -> Result<Opened> {
+pub(super) fn open_folder(path: &Path) -> Result<Stream> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(Error::io("cannot read", path))? {
         let found = entry.map_err(Error::io("cannot read", path))?.path();
         let ending = found.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-        if matches!(ending.as_str(), "png" | "jpg" | "jpeg") {
+        if matches!(ending.as_str(), "png" | "jpg" | "jpeg" | "webp") && !name(&found).starts_with('.') {
             names.push(found);
         }
     }
     if names.is_empty() {
-        return Err(Error::media(path, "the folder holds no .png, .jpg or .jpeg"));
+        return Err(Error::media(path, "the folder holds no .png, .jpg, .jpeg or .webp"));
     }
     names.sort_by(|a, b| natural(&name(a), &name(b)));
-    open_all(names)
+    let rest = names.split_off(1);
+    let first = names.remove(0);
+    start(decode_file(&first)?, first, rest)
 }
 
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn open_all(paths: Vec<PathBuf>) -> Result<Opened> {
-    let mut rest = paths.into_iter();
-    let first_path = rest.next().expect("callers name at least one image");
-    let (width, height, pixels) = decode(&first_path)?;
-    let info = VideoInfo { width, height, fps: FrameRate::default() };
-    Ok(Opened::Ready(info, Box::new(Source { first: Some(pixels), rest, first_path, info })))
+fn start((info, pixels): (VideoInfo, Vec<u8>), first_path: PathBuf, rest: Vec<PathBuf>) -> Result<Stream> {
+    let source = Source { first: Some(pixels), rest: rest.into_iter(), first_path, info };
+    Ok(Stream::new(info, (1, 1), Box::new(source)))
 }
 
 impl FrameSource for Source {
@@ -119,7 +118,7 @@ impl FrameSource for Source {
             return Ok(Some(first));
         }
         let Some(path) = self.rest.next() else { return Ok(None) };
-        let (width, height, pixels) = decode(&path)?;
+        let (VideoInfo { width, height, .. }, pixels) = decode_file(&path)?;
         if (width, height) != (self.info.width, self.info.height) {
             return Err(Error::media(
                 &path,
@@ -135,13 +134,39 @@ impl FrameSource for Source {
     }
 }
 
-/// Width, height and RGB of an image file. Alpha is dropped, 16 bits are rounded to 8.
-fn decode(path: &Path) -> Result<(usize, usize, Vec<u8>)> {
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let mut reader = reader.map_err(Error::io("cannot open", path))?;
+fn decode_file(path: &Path) -> Result<(VideoInfo, Vec<u8>)> {
+    decode(BufReader::new(File::open(path).map_err(Error::io("cannot open", path))?), path)
+}
+
+/// Size and RGB of an image, upright and on black; 16 bits are rounded to 8.
+fn decode(input: BufReader<File>, path: &Path) -> Result<(VideoInfo, Vec<u8>)> {
+    let bad = |problem| damaged(path, "image", problem);
+    let mut reader = ImageReader::new(input).with_guessed_format().map_err(Error::io("cannot read", path))?;
     reader.limits(limits());
-    let image = reader.decode().map_err(|problem| damaged(path, "image", problem))?.into_rgb8();
-    Ok((image.width() as usize, image.height() as usize, image.into_raw()))
+    let mut decoder = reader.into_decoder().map_err(bad)?;
+    let (width, height) = decoder.dimensions();
+    let (width, height) = (width as usize, height as usize);
+    if width * height > MAX_PIXELS {
+        return Err(too_large(path, "image"));
+    }
+    let turn = Turn::exif(decoder.orientation().map_err(bad)?);
+    let image = DynamicImage::from_decoder(decoder).map_err(bad)?;
+    let rgb = match image.color().has_alpha() {
+        true => onto_black(image.into_rgba8().as_raw()),
+        false => image.into_rgb8().into_raw(),
+    };
+    let view = View::new(VideoInfo { width, height, fps: FrameRate::default() }, turn, (1, 1));
+    Ok((view.shown(), view.apply(rgb)))
+}
+
+/// RGB of RGBA: as much of each colour as its alpha says, so that what is transparent is black, whatever colour it has.
+pub(super) fn onto_black(rgba: &[u8]) -> Vec<u8> {
+    rgba.chunks_exact(4).flat_map(|pixel| [0, 1, 2].map(|channel| weighed(pixel[channel], pixel[3]))).collect()
+}
+
+/// As much of a colour as `alpha` says, of 255.
+pub(super) fn weighed(colour: u8, alpha: u8) -> u8 {
+    ((u32::from(colour) * u32::from(alpha) + 127) / 255) as u8
 }
 
 /// What decoders may allocate, whatever a header claims.
@@ -152,10 +177,15 @@ pub(super) fn limits() -> Limits {
     limits
 }
 
+/// The error for a `what` of more than [`MAX_PIXELS`].
+pub(super) fn too_large(path: &Path, what: &str) -> Error {
+    Error::media(path, format!("{what}: larger than the 8192x8192 pixels that are read"))
+}
+
 /// The error for a `what` that cannot be decoded.
 pub(super) fn damaged(path: &Path, what: &str, problem: ImageError) -> Error {
     match problem {
-        ImageError::Limits(_) => Error::media(path, format!("{what}: larger than the 8192x8192 pixels that are read")),
+        ImageError::Limits(_) => too_large(path, what),
         other => Error::media(path, format!("damaged or truncated {what}: {other}")),
     }
 }

@@ -8,16 +8,20 @@
 //! | `.mp4`      | H.264 4:2:0, BT.709, limited range          | progressive 8-bit 4:2:0 H.264                   |
 //! | `.gif`      | 256 colours a frame, loops; to 50 frames/s  | any                                             |
 //! | `.y4m`      | 4:4:4, BT.601, limited range                | 8-bit 4:2:0, 4:2:2, 4:4:4 and mono              |
-//! | `.png`      | one frame                                   | one frame; `.jpg` as well                       |
-//! | none or `/` | folder: `frame_00000.png`, …                | folder of PNGs and JPEGs, in the names' order   |
+//! | `.png`      | one frame                                   | one frame or animated; `.jpg`, `.webp` as well  |
+//! | none or `/` | folder: `frame_00000.png`, …                | folder of images, in the names' order           |
 //!
-//! What a file is, is decided by its content when reading. Everything else is read through `ffmpeg` where it is installed.
+//! What a file is, is decided by its content when reading. Everything else is read through `ffmpeg` where it is installed;
+//! who reads it makes no difference to frames, size and rate. `docs/formats.md` says what is kept of each format.
 
+mod animation;
+mod apng;
 mod ffmpeg;
 mod format;
 mod gif;
 mod h264;
 mod images;
+mod input;
 pub mod metrics;
 mod mp4;
 mod rate;
@@ -25,6 +29,8 @@ mod reader;
 pub mod resize;
 pub mod sheet;
 mod sps;
+mod tags;
+mod view;
 mod writer;
 mod y4m;
 mod yuv;

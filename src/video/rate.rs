@@ -4,6 +4,14 @@ use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
 
+/// Bounds of what counts as a simple fraction: GIF and old players hold no larger numbers.
+const MAX_NUMERATOR: u32 = 65_535;
+const MAX_DENOMINATOR: u32 = 1001;
+
+/// Rates of films, television and screens, the model's first.
+const USUAL: [(u32, u32); 8] =
+    [(24, 1), (25, 1), (30, 1), (50, 1), (60, 1), (24_000, 1001), (30_000, 1001), (60_000, 1001)];
+
 /// Frames per second, a reduced fraction between 1/1000 and 1000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameRate {
@@ -19,7 +27,7 @@ impl FrameRate {
     pub fn new(numerator: u64, denominator: u64) -> Result<Self> {
         let bad =
             || Error::Usage(format!("{numerator}/{denominator} is no frame rate: expected 0.001 to 1000 frames/s"));
-        let divisor = gcd(numerator, denominator).max(1);
+        let divisor = gcd(numerator.into(), denominator.into()).max(1) as u64;
         let (reduced, below) = (numerator / divisor, denominator / divisor);
         let in_range = reduced <= below.saturating_mul(1000) && below <= reduced.saturating_mul(1000);
         match (u32::try_from(reduced), u32::try_from(below)) {
@@ -30,7 +38,7 @@ impl FrameRate {
         }
     }
 
-    /// The nearest usual rate: whole, or N·1000/1001 (the NTSC rates), else in thousandths.
+    /// The nearest usual rate: whole, or N·1000/1001 (the NTSC rates), else the nearest [simple](Self::simple) one.
     ///
     /// # Errors
     /// [`Error::Usage`] outside 1/1000 … 1000.
@@ -44,8 +52,52 @@ impl FrameRate {
         } else if (ntsc - ntsc.round()).abs() < 0.005 && ntsc.round() >= 1.0 {
             Self::new(ntsc.round() as u64 * 1000, 1001)
         } else {
-            Self::new((rate * 1000.0).round() as u64, 1000)
+            Ok(nearest(rate))
         }
+    }
+
+    /// The same rate if its fraction is simple: numerator up to 65535, denominator up to 1001. Else the nearest that is:
+    /// what is read has such a rate, so that every format can hold it.
+    pub fn simple(self) -> Self {
+        let simple = self.numerator <= MAX_NUMERATOR && self.denominator <= MAX_DENOMINATOR;
+        if simple { self } else { nearest(self.as_f64()) }
+    }
+
+    /// The mean rate of frames of which the last begins `ticks` after the first, `intervals` frames later. Times are rounded
+    /// to ticks, of which `second.0 / second.1` last a second, so a usual rate is preferred that differs by no more. A lone
+    /// frame, which has no interval, has the default rate.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] outside 1/1000 … 1000.
+    pub(super) fn of_times(intervals: u64, ticks: u64, second: (u64, u64)) -> Result<Self> {
+        if intervals == 0 {
+            return Ok(Self::default());
+        }
+        let (frames, time) = (u128::from(intervals) * u128::from(second.0), u128::from(ticks) * u128::from(second.1));
+        if let Some(exact) = Self::reduced(frames, time).filter(|rate| rate.is_usual()) {
+            return Ok(exact);
+        }
+        let rate = frames as f64 / time as f64;
+        let explains = |usual: &Self| (frames as f64 / usual.as_f64() - time as f64).abs() <= second.1 as f64;
+        let near =
+            [rate.round(), (rate * 1.001).round() / 1.001].into_iter().filter_map(|near| Self::from_f64(near).ok());
+        let usual = USUAL.map(|(numerator, denominator)| Self { numerator, denominator });
+        if let Some(usual) = usual.into_iter().chain(near).find(explains) {
+            return Ok(usual);
+        }
+        Self::reduced(frames, time).map_or_else(|| Self::from_f64(rate), |exact| Ok(exact.simple()))
+    }
+
+    /// A fraction of numbers of any size, if its reduced form fits.
+    fn reduced(numerator: u128, denominator: u128) -> Option<Self> {
+        let divisor = gcd(numerator, denominator).max(1);
+        let (numerator, denominator) = (numerator / divisor, denominator / divisor);
+        Self::new(numerator.try_into().ok()?, denominator.try_into().ok()?).ok()
+    }
+
+    /// Whether it is whole or an NTSC rate.
+    fn is_usual(self) -> bool {
+        self.denominator == 1 || (self.denominator == 1001 && self.numerator.is_multiple_of(1000))
     }
 
     /// The fraction's numerator.
@@ -92,6 +144,67 @@ impl fmt::Display for FrameRate {
     }
 }
 
-fn gcd(a: u64, b: u64) -> u64 {
+/// The simple fraction nearest to `rate`, which lies within 1/1000 … 1000; of equally near ones the simplest.
+fn nearest(rate: f64) -> FrameRate {
+    let mut best = FrameRate { numerator: 1, denominator: MAX_DENOMINATOR };
+    for denominator in 1..=MAX_DENOMINATOR {
+        let numerator = (rate * f64::from(denominator)).round() as u32;
+        let next = FrameRate { numerator, denominator };
+        let error = |fraction: FrameRate| (fraction.as_f64() - rate).abs();
+        if (1..=MAX_NUMERATOR).contains(&numerator) && error(next) < error(best) {
+            best = next;
+        }
+    }
+    best
+}
+
+fn gcd(a: u128, b: u128) -> u128 {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_times(intervals: u64, ticks: u64, second: u64) -> (u32, u32) {
+        let rate = FrameRate::of_times(intervals, ticks, (second, 1)).unwrap();
+        (rate.numerator, rate.denominator)
+    }
+
+    #[test]
+    fn times_in_milliseconds_give_the_rate_that_they_were_rounded_from() {
+        for (numerator, denominator) in [(24, 1), (25, 1), (30, 1), (60, 1), (12, 1), (24_000, 1001), (30_000, 1001)] {
+            for intervals in [100u64, 250, 2000] {
+                let ticks = intervals * 1000 * u64::from(denominator) / u64::from(numerator);
+                assert_eq!(of_times(intervals, ticks, 1000), (numerator, denominator), "{intervals} intervals");
+            }
+        }
+        assert_eq!(of_times(1, 42, 1000), (24, 1));
+    }
+
+    #[test]
+    fn exact_times_give_exact_rates() {
+        assert_eq!(of_times(1, 1001, 30_000), (30_000, 1001));
+        assert_eq!(of_times(16, 16 * 512, 12_288), (24, 1));
+        assert_eq!(of_times(1, 1000, 1), (1, 1000));
+        assert_eq!(of_times(3, 3 * 1200, 9000), (15, 2));
+    }
+
+    #[test]
+    fn other_rates_become_the_nearest_simple_fraction() {
+        let (numerator, denominator) = of_times(16, 384_000_001, 240_000_000);
+        assert_eq!((numerator, denominator), (10, 1));
+        let (numerator, denominator) = of_times(1000, 41_234_567, 1_000_000);
+        assert!(numerator <= 65_535 && denominator <= 1001);
+        assert!((f64::from(numerator) / f64::from(denominator) - 1000.0 / 41.234567).abs() < 1e-5);
+        assert_eq!(FrameRate::new(1_000_000, 999_999).unwrap().simple(), FrameRate::new(1, 1).unwrap());
+        assert_eq!(FrameRate::new(65_537, 66).unwrap().simple(), FrameRate::new(64_544, 65).unwrap());
+    }
+
+    #[test]
+    fn a_lone_frame_has_the_default_rate_and_no_time_at_all_none() {
+        assert_eq!(of_times(0, 1, 90_000), (24, 1));
+        assert!(FrameRate::of_times(5, 0, (1000, 1)).is_err());
+        assert!(FrameRate::of_times(1, 1, (90_000, 1)).is_err());
+    }
 }

@@ -1,21 +1,49 @@
 //! Reading clips frame by frame.
 
-use super::{Clip, VideoInfo, ffmpeg, gif, images, mp4, y4m};
+use super::input::Input;
+use super::view::{Turn, View};
+use super::{Clip, VideoInfo, animation, ffmpeg, images, mp4, y4m};
 use crate::error::{Error, Result};
-use std::fs::File;
-use std::io::Read;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 /// A format's frames, one after the other.
 pub(super) trait FrameSource {
     /// The next frame `[H, W, 3]`, of the size that was announced; none at the end.
     fn next(&mut self) -> Result<Option<Vec<u8>>>;
+
+    /// What turned out only while frames were read, for a warning.
+    fn notice(&self) -> Option<String> {
+        None
+    }
+}
+
+/// A format that can be read.
+pub(super) struct Stream {
+    /// How frames that come are to be shown.
+    pub view: View,
+    pub frames: Box<dyn FrameSource>,
+    /// What is good to know of it, for warnings.
+    pub notices: Vec<String>,
+}
+
+impl Stream {
+    /// Frames of which nothing is to be said, and whose pixels have `aspect`.
+    pub fn new(stored: VideoInfo, aspect: (u32, u32), frames: Box<dyn FrameSource>) -> Self {
+        Self::turned(stored, Turn::default(), aspect, frames)
+    }
+
+    /// Frames that are to be turned as well.
+    pub fn turned(stored: VideoInfo, turn: Turn, aspect: (u32, u32), frames: Box<dyn FrameSource>) -> Self {
+        let view = View::new(stored, turn, aspect);
+        Self { view, frames, notices: view.warning().into_iter().collect() }
+    }
 }
 
 /// What came of opening a file whose format is known.
 pub(super) enum Opened {
     /// Frames can be read.
-    Ready(VideoInfo, Box<dyn FrameSource>),
+    Ready(Stream),
     /// Nothing is wrong with it, but it is of a kind that is not read; which is said.
     NotHandled(String),
 }
@@ -37,36 +65,42 @@ impl Default for ReadOptions {
     }
 }
 
-/// A video, image or folder of images that is being read. Iterating gives frames, `[H, W, 3]`; after an error it ends.
+/// A video, image or folder of images that is being read. Iterating gives frames, `[H, W, 3]`, upright and with square
+/// pixels; after an error it ends.
 pub struct Reader {
     path: PathBuf,
-    info: VideoInfo,
-    source: Box<dyn FrameSource>,
+    stream: Stream,
     skip: usize,
     left: usize,
 }
 
 impl Reader {
-    /// Opens `path`: MP4 (H.264), GIF, Y4M, PNG, JPEG, a folder of PNGs or JPEGs, or what ffmpeg reads. Content decides,
-    /// not the name. Images and folders have 24 frames/s.
+    /// Opens `path`: MP4 (H.264), GIF, Y4M, PNG, JPEG, WebP, a folder of images, or what ffmpeg reads; a file, a pipe, or
+    /// stdin as `-`. Content decides, not the name. Single frames and folders have 24 frames/s.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be opened; [`Error::Media`] if it is empty, damaged or of another format.
     pub fn open(path: &Path, options: &ReadOptions) -> Result<Self> {
-        let (info, source) = open_source(path, options.ffmpeg)?;
+        let stream = open_stream(path, options.ffmpeg)?;
         let left = options.max_frames.unwrap_or(usize::MAX);
-        Ok(Self { path: path.to_path_buf(), info, source, skip: options.start, left })
+        Ok(Self { path: path.to_path_buf(), stream, skip: options.start, left })
     }
 
     /// Size and rate of the frames.
     pub fn info(&self) -> VideoInfo {
-        self.info
+        self.stream.view.shown()
+    }
+
+    /// What is good to know of how frames are read, a line each: what was lost, or is not as it seems. Complete when the
+    /// last frame has been read.
+    pub fn notices(&self) -> Vec<String> {
+        self.stream.notices.iter().cloned().chain(self.stream.frames.notice()).collect()
     }
 
     fn next_frame(&mut self) -> Result<Option<Vec<u8>>> {
         let start = std::mem::take(&mut self.skip);
         for skipped in 0..start {
-            if self.source.next()?.is_none() {
+            if self.stream.frames.next()?.is_none() {
                 return Err(Error::media(&self.path, format!("has {skipped} frames, none after the first {start}")));
             }
         }
@@ -74,7 +108,7 @@ impl Reader {
             return Ok(None);
         }
         self.left -= 1;
-        self.source.next()
+        Ok(self.stream.frames.next()?.map(|frame| self.stream.view.apply(frame)))
     }
 }
 
@@ -107,14 +141,17 @@ pub fn read_clip(path: &Path, options: &ReadOptions) -> Result<Clip> {
     Clip::new(info, pixels)
 }
 
-fn open_source(path: &Path, may_run_ffmpeg: bool) -> Result<(VideoInfo, Box<dyn FrameSource>)> {
-    let opened = if path.is_dir() { images::open_folder(path)? } else { open_file(path)? };
-    let problem = match opened {
-        Opened::Ready(info, source) => return Ok((info, source)),
+fn open_stream(path: &Path, may_run_ffmpeg: bool) -> Result<Stream> {
+    if path.is_dir() {
+        return images::open_folder(path);
+    }
+    let mut input = Input::open(path)?;
+    let problem = match open_file(&mut input)? {
+        Opened::Ready(stream) => return Ok(stream),
         Opened::NotHandled(problem) => problem,
     };
-    if may_run_ffmpeg && let Some(running) = ffmpeg::start(path)? {
-        return running
+    if may_run_ffmpeg && let Some(started) = ffmpeg::start(&mut input)? {
+        return started
             .map_err(|reason| Error::media(path, format!("{problem}; ffmpeg cannot read it either: {reason}")));
     }
     Err(Error::media(
@@ -123,23 +160,18 @@ fn open_source(path: &Path, may_run_ffmpeg: bool) -> Result<(VideoInfo, Box<dyn 
     ))
 }
 
-fn open_file(path: &Path) -> Result<Opened> {
-    let mut file = File::open(path).map_err(Error::io("cannot open", path))?;
-    let mut head = Vec::new();
-    file.by_ref().take(12).read_to_end(&mut head).map_err(Error::io("cannot read", path))?;
-    if head.is_empty() {
-        return Err(Error::media(path, "is empty: 0 bytes"));
-    }
-    let reopen = || File::open(path).map_err(Error::io("cannot open", path));
+fn open_file(input: &mut Input) -> Result<Opened> {
+    let path = input.path().to_path_buf();
+    let head = input.head();
     if head.starts_with(y4m::MAGIC) {
-        y4m::open(reopen()?, path)
-    } else if head.starts_with(gif::MAGIC) {
-        gif::open(path)
-    } else if head.starts_with(images::PNG_MAGIC) || head.starts_with(images::JPEG_MAGIC) {
-        images::open_file(path)
+        y4m::open(input.stream()?, &path)
+    } else if let Some(kind) = animation::Kind::of(head) {
+        animation::open(input.file()?, kind, &path).map(Opened::Ready)
+    } else if head.starts_with(images::JPEG_MAGIC) {
+        images::open_file(BufReader::new(input.file()?), &path).map(Opened::Ready)
     } else if head.get(4..8) == Some(b"ftyp") {
-        mp4::open(reopen()?, path)
+        mp4::open(input.file()?, &path)
     } else {
-        Ok(Opened::NotHandled("is no MP4, GIF, Y4M, PNG or JPEG".into()))
+        Ok(Opened::NotHandled("is no MP4, GIF, Y4M, PNG, JPEG or WebP".into()))
     }
 }

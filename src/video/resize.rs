@@ -28,19 +28,48 @@ impl Filter {
     }
 }
 
-/// Resizes so that `height`×`width` is just covered, keeping proportions, and cuts out the middle.
+/// Resizes frames one by one so that a size is just covered, keeping proportions, and cuts out the middle.
+#[derive(Clone, Copy, Debug)]
+pub struct Cover {
+    from: VideoInfo,
+    /// Rows and columns before the cut.
+    scaled: [usize; 2],
+    /// Rows and columns after it.
+    cut: [usize; 2],
+    filter: Filter,
+}
+
+impl Cover {
+    /// For frames of `from`, which become `height`×`width`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if a side is 0 or a scaled side is beyond 65535.
+    pub fn new(from: VideoInfo, height: usize, width: usize, filter: Filter) -> Result<Self> {
+        let scale = f64::max(height as f64 / from.height as f64, width as f64 / from.width as f64);
+        let scaled = |side: usize, least: usize| ((side as f64 * scale).round() as usize).max(least);
+        let scaled = [scaled(from.height, height), scaled(from.width, width)];
+        check(from, scaled, [height, width])?;
+        Ok(Self { from, scaled, cut: [height, width], filter })
+    }
+
+    /// Rows and columns that frames get.
+    pub fn size(&self) -> [usize; 2] {
+        self.cut
+    }
+
+    /// The middle of `frame`, which is `[H, W, 3]` of the size that was announced.
+    pub fn apply(&self, frame: Vec<u8>) -> Vec<u8> {
+        cut_middle(to_size(frame, self.from, self.scaled, self.filter), self.scaled, self.cut)
+    }
+}
+
+/// Resizes every frame with [`Cover`].
 ///
 /// # Errors
-/// [`Error::Usage`] if a side is 0 or a scaled side is beyond 65535.
+/// Those of [`Cover::new`].
 pub fn cover(clip: &Clip, height: usize, width: usize, filter: Filter) -> Result<Clip> {
-    let scale = f64::max(height as f64 / clip.height as f64, width as f64 / clip.width as f64);
-    let scaled = |side: usize, least: usize| ((side as f64 * scale).round() as usize).max(least);
-    let (tall, wide) = (scaled(clip.height, height), scaled(clip.width, width));
-    let (top, left) = ((tall - height) / 2, (wide - width) / 2);
-    each_frame(clip, [tall, wide], [height, width], filter, |pixels| {
-        let rows = pixels.chunks_exact(wide * 3).skip(top).take(height);
-        rows.flat_map(|row| &row[left * 3..(left + width) * 3]).copied().collect()
-    })
+    let cover = Cover::new(clip.info(), height, width, filter)?;
+    each_frame(clip, [height, width], |frame| cover.apply(frame))
 }
 
 /// Resizes so that the shorter side has `side` pixels, keeping proportions.
@@ -51,32 +80,40 @@ pub fn shorter_side(clip: &Clip, side: usize, filter: Filter) -> Result<Clip> {
     let short = clip.height.min(clip.width);
     let scaled = |length: usize| ((length as f64 * side as f64 / short as f64).round() as usize).max(side);
     let size = [scaled(clip.height), scaled(clip.width)];
-    each_frame(clip, size, size, filter, |pixels| pixels)
+    check(clip.info(), size, size)?;
+    each_frame(clip, size, |frame| to_size(frame, clip.info(), size, filter))
 }
 
-/// Resizes every frame to `scaled` and lets `crop` make it `cropped`; both are (height, width).
-fn each_frame(
-    clip: &Clip,
-    scaled: [usize; 2],
-    cropped: [usize; 2],
-    filter: Filter,
-    crop: impl Fn(Vec<u8>) -> Vec<u8> + Sync,
-) -> Result<Clip> {
+/// The middle of `frame`, which is `[H, W, 3]` with H and W of `from`; `cut`, (height, width) too, must fit in.
+pub fn cut_middle(frame: Vec<u8>, from: [usize; 2], cut: [usize; 2]) -> Vec<u8> {
+    if from == cut {
+        return frame;
+    }
+    let (top, left) = ((from[0] - cut[0]) / 2, (from[1] - cut[1]) / 2);
+    let rows = frame.chunks_exact(from[1] * 3).skip(top).take(cut[0]);
+    rows.flat_map(|row| &row[left * 3..(left + cut[1]) * 3]).copied().collect()
+}
+
+/// Fails if frames cannot be resized to `scaled` and cut to `cut`; both are (height, width).
+fn check(from: VideoInfo, scaled: [usize; 2], cut: [usize; 2]) -> Result<()> {
     let [height, width] = scaled;
-    if cropped.contains(&0) || height.max(width) > usize::from(u16::MAX) {
-        return Err(Error::Usage(format!("cannot resize {}x{} frames to {width}x{height}", clip.width, clip.height)));
+    if cut.contains(&0) || height.max(width) > usize::from(u16::MAX) {
+        return Err(Error::Usage(format!("cannot resize {}x{} frames to {width}x{height}", from.width, from.height)));
     }
-    let frames: Vec<_> =
-        (0..clip.frames).into_par_iter().map(|index| crop(resize(clip, index, scaled, filter))).collect();
-    Clip::new(VideoInfo { height: cropped[0], width: cropped[1], fps: clip.fps }, frames.concat())
+    Ok(())
 }
 
-fn resize(clip: &Clip, index: usize, [height, width]: [usize; 2], filter: Filter) -> Vec<u8> {
-    let frame = clip.frame(index);
-    if (clip.height, clip.width) == (height, width) {
-        return frame.to_vec();
+fn each_frame(clip: &Clip, size: [usize; 2], change: impl Fn(Vec<u8>) -> Vec<u8> + Sync) -> Result<Clip> {
+    let frames: Vec<_> = (0..clip.frames).into_par_iter().map(|index| change(clip.frame(index).to_vec())).collect();
+    Clip::new(VideoInfo { height: size[0], width: size[1], fps: clip.fps }, frames.concat())
+}
+
+/// Resizes `frame`, which has the size of `from`, to (height, width).
+pub(super) fn to_size(frame: Vec<u8>, from: VideoInfo, [height, width]: [usize; 2], filter: Filter) -> Vec<u8> {
+    if (from.height, from.width) == (height, width) {
+        return frame;
     }
-    let image = ImageBuffer::<Rgb<u8>, _>::from_raw(clip.width as u32, clip.height as u32, frame);
-    let image = image.expect("a clip's frames have its size");
+    let image = ImageBuffer::<Rgb<u8>, _>::from_raw(from.width as u32, from.height as u32, frame);
+    let image = image.expect("frames have the size that was announced");
     imageops::resize(&image, width as u32, height as u32, filter.kind()).into_raw()
 }

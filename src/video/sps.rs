@@ -1,11 +1,13 @@
-//! H.264 sequence parameter sets: whether a stream can be decoded here, and what its colours mean (ITU-T H.264, 7.3.2.1.1
+//! H.264 sequence parameter sets: whether a stream can be decoded here, and how it is to be shown (ITU-T H.264, 7.3.2.1.1
 //! and E.1.1).
 
-use super::yuv::{Colour, Matrix};
+use super::tags::Tags;
 
 /// What decoding to RGB needs to know of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sps {
+    /// `profile_idc`.
+    pub profile: u32,
     /// Size before cropping.
     pub width: usize,
     /// Size before cropping.
@@ -16,8 +18,10 @@ pub(super) struct Sps {
     pub bit_depth: u32,
     /// False if frames may be coded as two fields.
     pub progressive: bool,
-    /// As flagged, or as is usual for the size. None for matrices other than BT.601's and BT.709's.
-    pub colour: Option<Colour>,
+    /// Flags of its colours.
+    pub tags: Tags,
+    /// Width to height of a pixel, if it is said.
+    pub aspect: Option<(u32, u32)>,
 }
 
 /// Profiles whose parameter sets have fields for chroma format, bit depth and scaling lists.
@@ -51,10 +55,8 @@ impl Sps {
         }
         let width = columns.checked_mul(16)? as usize;
         let height = rows.checked_mul(if progressive { 16 } else { 32 })? as usize;
-        let flagged =
-            if bits.flag()? { colour(&mut bits)? } else { Flagged { full_range: false, matrix: UNSPECIFIED } };
-        let colour = flagged.colour(height);
-        Some(Self { width, height, chroma_format, bit_depth, progressive, colour })
+        let (aspect, tags) = if bits.flag()? { usability(&mut bits)? } else { (None, Tags::NONE) };
+        Some(Self { profile, width, height, chroma_format, bit_depth, progressive, tags, aspect })
     }
 }
 
@@ -105,52 +107,47 @@ fn picture_order(bits: &mut Bits) -> Option<()> {
     Some(())
 }
 
-/// The value of `matrix_coefficients` that says nothing.
-const UNSPECIFIED: u32 = 2;
-
-struct Flagged {
-    full_range: bool,
-    matrix: u32,
-}
-
-impl Flagged {
-    fn colour(&self, height: usize) -> Option<Colour> {
-        let matrix = match self.matrix {
-            1 => Matrix::Bt709,
-            5 | 6 => Matrix::Bt601,
-            // What players assume: high definition starts above PAL's 576 lines.
-            UNSPECIFIED => {
-                if height > 576 {
-                    Matrix::Bt709
-                } else {
-                    Matrix::Bt601
-                }
-            }
-            _ => return None,
-        };
-        Some(Colour { matrix, full_range: self.full_range })
-    }
-}
+/// Widths to heights of pixels by `aspect_ratio_idc`, from 1.
+const ASPECTS: [(u32, u32); 16] = [
+    (1, 1),
+    (12, 11),
+    (10, 11),
+    (16, 11),
+    (40, 33),
+    (24, 11),
+    (20, 11),
+    (32, 11),
+    (80, 33),
+    (18, 11),
+    (15, 11),
+    (64, 33),
+    (160, 99),
+    (4, 3),
+    (3, 2),
+    (2, 1),
+];
 
 /// Reads the usability information up to the colour description.
-fn colour(bits: &mut Bits) -> Option<Flagged> {
-    let mut flagged = Flagged { full_range: false, matrix: UNSPECIFIED };
+fn usability(bits: &mut Bits) -> Option<(Option<(u32, u32)>, Tags)> {
     const EXTENDED_ASPECT: u32 = 255;
-    if bits.flag()? && bits.take(8)? == EXTENDED_ASPECT {
-        bits.take(32)?;
+    let (mut aspect, mut tags) = (None, Tags::NONE);
+    if bits.flag()? {
+        aspect = match bits.take(8)? {
+            EXTENDED_ASPECT => Some((bits.take(16)?, bits.take(16)?)),
+            index => (index as usize).checked_sub(1).and_then(|index| ASPECTS.get(index).copied()),
+        };
     }
     if bits.flag()? {
         bits.take(1)?; // overscan
     }
     if bits.flag()? {
         bits.take(3)?; // video format
-        flagged.full_range = bits.flag()?;
+        tags.full_range = Some(bits.flag()?);
         if bits.flag()? {
-            bits.take(16)?; // primaries, transfer
-            flagged.matrix = bits.take(8)?;
+            (tags.primaries, tags.transfer, tags.matrix) = (bits.take(8)?, bits.take(8)?, bits.take(8)?);
         }
     }
-    Some(flagged)
+    Some((aspect, tags))
 }
 
 /// Removes the 3 that keeps payloads free of start codes: 0, 0, 3 stands for 0, 0.

@@ -2,7 +2,7 @@
 //!
 //! Written as 4:4:4 in limited-range BT.601: the format has no flag for the matrix, and ffmpeg takes it for that one.
 
-use super::reader::{FrameSource, Opened};
+use super::reader::{FrameSource, Opened, Stream};
 use super::writer::FrameSink;
 use super::yuv::{self, Colour, Planes, Siting, chroma_size};
 use super::{FrameRate, MAX_PIXELS, VideoInfo};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// How every file begins.
 pub(super) const MAGIC: &[u8] = b"YUV4MPEG2";
 /// Longest header line that is taken for one.
-const MAX_LINE: u64 = 4096;
+pub(super) const MAX_LINE: u64 = 4096;
 
 /// Writes frames as they come.
 pub(super) struct Sink {
@@ -85,6 +85,11 @@ pub(super) struct Source<R> {
 /// # Errors
 /// [`Error::Media`] if it is damaged, [`Error::Io`] if it cannot be read.
 pub(super) fn open<R: Read + 'static>(input: R, path: &Path) -> Result<Opened> {
+    open_at(input, path, None)
+}
+
+/// The same for frames whose rate is known better than their header tells.
+pub(super) fn open_at<R: Read + 'static>(input: R, path: &Path, known: Option<FrameRate>) -> Result<Opened> {
     let mut input = BufReader::new(input);
     let line = read_line(&mut input, path)?.unwrap_or_default();
     let bad = |problem: String| Error::media(path, format!("damaged Y4M header: {problem}"));
@@ -92,7 +97,7 @@ pub(super) fn open<R: Read + 'static>(input: R, path: &Path) -> Result<Opened> {
     if fields.next().map(str::as_bytes) != Some(MAGIC) {
         return Err(bad(format!("expected YUV4MPEG2, found {line:?}")));
     }
-    let (mut width, mut height, mut fps) = (0, 0, FrameRate::default());
+    let (mut width, mut height, mut fps, mut aspect) = (0, 0, FrameRate::default(), (1, 1));
     let (mut chroma, mut colour) = ("420", Colour::BT601);
     for field in fields {
         let value = field.get(1..).unwrap_or_default();
@@ -100,10 +105,15 @@ pub(super) fn open<R: Read + 'static>(input: R, path: &Path) -> Result<Opened> {
             b'W' => width = value.parse().map_err(|_| bad(format!("width {value:?}")))?,
             b'H' => height = value.parse().map_err(|_| bad(format!("height {value:?}")))?,
             // 0:0 is "unknown".
-            b'F' if value != "0:0" => {
-                fps = value.replace(':', "/").parse().map_err(|_| bad(format!("frame rate {value:?}")))?
+            b'F' if value != "0:0" && known.is_none() => {
+                let rate: Result<FrameRate> = value.replace(':', "/").parse();
+                fps = rate.map_err(|_| bad(format!("frame rate {value:?}")))?.simple();
             }
             b'C' => chroma = value,
+            b'A' => {
+                let parts = value.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+                aspect = parts.ok_or_else(|| bad(format!("pixel aspect {value:?}")))?;
+            }
             b'X' if value == "COLORRANGE=FULL" => colour.full_range = true,
             _ => {}
         }
@@ -114,9 +124,9 @@ pub(super) fn open<R: Read + 'static>(input: R, path: &Path) -> Result<Opened> {
     let Some(layout) = Layout::parse(chroma) else {
         return Ok(Opened::NotHandled(format!("Y4M with pixels of kind C{chroma}, of which only 8-bit ones are read")));
     };
-    let info = VideoInfo { width, height, fps };
+    let info = VideoInfo { width, height, fps: known.unwrap_or(fps) };
     let source = Source { input, path: path.to_path_buf(), info, layout, colour, done: 0, planes: Vec::new() };
-    Ok(Opened::Ready(info, Box::new(source)))
+    Ok(Opened::Ready(Stream::new(info, aspect, Box::new(source))))
 }
 
 /// A line without its end; none at the end of the input.

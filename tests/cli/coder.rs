@@ -4,7 +4,9 @@ use super::{model_argument, names, osp, succeeds, write};
 use osp::video::{ReadOptions, read_clip};
 use safetensors::SafeTensors;
 use serde_json::Value;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
 
 #[test]
 fn reconstruct_prints_a_line_per_frame_and_the_path() {
@@ -51,6 +53,91 @@ fn inputs_are_cut_to_what_the_model_takes_with_a_warning() {
     assert!(!said.contains("warning"), "{said}");
     let (record, _) = run(&["--size", "24x16", "--crop", "--quiet"]);
     assert_eq!(size(&record), [5, 24, 16]);
+}
+
+/// A Y4M file of black frames, nearly all of it holes.
+fn write_long(path: &Path, frames: u64, height: u64, width: u64) {
+    let mut file = File::create(path).unwrap();
+    writeln!(file, "YUV4MPEG2 W{width} H{height} F24:1 Cmono").unwrap();
+    for _ in 0..frames {
+        file.write_all(b"FRAME\n").unwrap();
+        file.seek(SeekFrom::Current((height * width) as i64)).unwrap();
+    }
+    let length = file.stream_position().unwrap();
+    file.set_len(length).unwrap();
+}
+
+#[test]
+fn the_size_and_length_of_the_input_cost_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let peak = |frames| {
+        write_long(&folder.path().join("in.y4m"), frames, 1080, 1920);
+        let model = model_argument();
+        let args =
+            ["encode", "in.y4m", "--size", "32x32", "-o", "l.safetensors", "--mean", "--json", "--model", &model];
+        let record: Value = serde_json::from_str(&succeeds(folder.path(), &args)).unwrap();
+        assert_eq!(record["frames"], frames);
+        record["peak_rss_bytes"].as_u64()
+    };
+    // 49 frames of RGB are 305 MB.
+    if let (Some(few), Some(many)) = (peak(1), peak(49)) {
+        assert!(many < few + (128 << 20), "{} MiB, then {} MiB", few >> 20, many >> 20);
+    }
+}
+
+#[test]
+fn stdin_is_an_input_and_what_is_not_as_it_seems_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/video/files/sar2.mp4");
+    let model = model_argument();
+    let args = ["encode", "-", "-o", "l.safetensors", "--json", "--model", &model];
+    let output =
+        osp(folder.path()).args(args).write_stdin(fs::read(clip).unwrap()).assert().success().get_output().clone();
+    let (record, said): (Value, _) =
+        (serde_json::from_slice(&output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!([&record["frames"], &record["height"], &record["width"]], [9, 64, 128]);
+    assert!(said.contains("warning") && said.contains("not square"), "{said}");
+}
+
+#[test]
+fn a_folder_for_temporary_files_is_only_needed_for_pipes_and_then_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/video/files");
+    let run = |input: &str, stdin: &str| {
+        let model = model_argument();
+        let args = ["encode", input, "-o", "l.safetensors", "--model", &model];
+        let stdin = fs::read(files.join(stdin)).unwrap();
+        let output = osp(folder.path()).args(args).env("TMPDIR", "/absent").write_stdin(stdin).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let webm = files.join("browser.webm");
+    let (done, said) = run(webm.to_str().unwrap(), "browser.webm");
+    assert!(done || said.contains("install ffmpeg"), "{said}");
+    let (done, said) = run("-", "rot90.mp4");
+    assert!(!done && said.contains("TMPDIR, /absent") && !said.contains("ffmpeg"), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_ffmpeg_that_has_old_names_for_options_will_do() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let lookup = std::process::Command::new("sh").args(["-c", "command -v ffmpeg"]).output().unwrap();
+    let ffmpeg = String::from_utf8(lookup.stdout).unwrap();
+    if ffmpeg.is_empty() {
+        eprintln!("left out: there is no ffmpeg");
+        return;
+    }
+    let old = folder.path().join("ffmpeg");
+    let refuse = "case \"$*\" in *fps_mode*) echo \"Unrecognized option 'fps_mode'.\" >&2; exit 1;; esac";
+    fs::write(&old, format!("#!/bin/sh\n{refuse}\nexec {} \"$@\"\n", ffmpeg.trim())).unwrap();
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    let webm = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/video/files/browser.webm");
+    let model = model_argument();
+    let args = ["encode", webm.to_str().unwrap(), "-o", "l.safetensors", "--json", "--model", &model];
+    let output = osp(folder.path()).args(args).env("PATH", folder.path()).assert().success().get_output().clone();
+    let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(record["frames"], 17);
 }
 
 #[test]

@@ -2,17 +2,12 @@
 //! 14 frames of 64x48, coded IBBBP…, High profile, BT.709; `full_range_bt601.mp4` one of (200, 60, 30); `ten_bits.mp4` is
 //! High 10 profile.
 
-use super::{ALONE, from_fn, largest_difference, noise, problem, smooth};
+use super::{ALONE, file, from_fn, largest_difference, noise, problem, smooth};
 use osp::video::metrics::psnr;
 use osp::video::{FrameRate, ReadOptions, read_clip, write_clip};
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::tempdir;
-
-fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/video/files").join(name)
-}
 
 #[test]
 fn b_frames_come_in_the_order_of_showing() {
@@ -45,7 +40,7 @@ fn what_is_not_decoded_is_named_with_a_way_out() {
     let problems = [
         (problem(&file("ten_bits.mp4")), "10 bits"),
         (renamed(b"avc1", b"hvc1"), "hvc1"),
-        (renamed(b"vide", b"soun"), "without a video track"),
+        (renamed(b"vide", b"pict"), "sequence of images"),
         (renamed(b"mvhd", b"mvex"), "fragments"),
     ];
     for (problem, reason) in problems {

@@ -1,7 +1,7 @@
 use super::{from_fn, noise, smooth};
 use osp::Error;
 use osp::video::metrics::psnr;
-use osp::video::resize::{Filter, cover, shorter_side};
+use osp::video::resize::{Cover, Filter, cover, cut_middle, shorter_side};
 use osp::video::sheet::{contact_sheet, strip};
 
 const FILTERS: [Filter; 3] = [Filter::Triangle, Filter::CatmullRom, Filter::Lanczos3];
@@ -25,6 +25,20 @@ fn covering_keeps_the_middle() {
     }
     let clip = noise(2, 12, 9);
     assert_eq!(cover(&clip, 12, 9, Filter::Lanczos3).unwrap(), clip);
+}
+
+#[test]
+fn the_middle_is_cut_out_of_a_frame() {
+    let frame: Vec<u8> = (0..4 * 3).flat_map(|pixel| [pixel; 3]).collect();
+    assert_eq!(cut_middle(frame, [4, 3], [2, 1]), [4, 4, 4, 7, 7, 7]);
+}
+
+#[test]
+fn frames_are_resized_one_by_one_as_a_clip_is() {
+    let clip = smooth(3, 40, 30);
+    let one_by_one = Cover::new(clip.info(), 16, 24, Filter::default()).unwrap();
+    let frames: Vec<u8> = clip.iter().flat_map(|frame| one_by_one.apply(frame.to_vec())).collect();
+    assert!(frames == cover(&clip, 16, 24, Filter::default()).unwrap().pixels);
 }
 
 #[test]

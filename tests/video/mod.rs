@@ -14,6 +14,19 @@ mod rates;
 /// What other programs write: Y4M variants, B-frames, folders, foreign formats.
 mod foreign;
 
+/// The same frames, size and rate, whether this crate reads a clip or ffmpeg.
+mod both_ways;
+
+/// Images: orientation, transparency, animation, folders.
+mod stills;
+
+/// Files that are not read, and whose fault it is.
+mod refused;
+
+/// Pipes and stdin.
+#[cfg(unix)]
+mod pipes;
+
 /// Empty, truncated and corrupted files are errors, never panics.
 mod damage;
 
@@ -24,7 +37,9 @@ mod metrics;
 mod layout;
 
 use osp::video::{Clip, FrameRate, ReadOptions, VideoInfo, read_clip};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
 
 /// What this crate reads by itself.
 const ALONE: ReadOptions = ReadOptions { start: 0, max_frames: None, ffmpeg: false };
@@ -72,4 +87,31 @@ fn largest_difference(a: &Clip, b: &Clip) -> u8 {
 /// The error of reading `path`, as users see it.
 fn problem(path: &Path) -> String {
     read_clip(path, &ALONE).expect_err("this file cannot be read").to_string()
+}
+
+/// A file of `files/`.
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/video/files").join(name)
+}
+
+/// Whether there is an ffmpeg, which a machine may lack; then a line on stderr says that a part of a test is left out.
+fn has_ffmpeg() -> bool {
+    static FOUND: LazyLock<bool> = LazyLock::new(|| run_ffmpeg(&["-version"], Path::new(".")));
+    *FOUND
+}
+
+/// Runs ffmpeg in `folder`. False, with a line on stderr, if there is none or it lacks what is asked for.
+fn run_ffmpeg(args: &[&str], folder: &Path) -> bool {
+    let output = Command::new("ffmpeg").args(["-v", "error", "-y", "-nostdin"]).args(args).current_dir(folder).output();
+    match output {
+        Ok(output) if output.status.success() => true,
+        Ok(output) => {
+            eprintln!("left out: ffmpeg {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+            false
+        }
+        Err(problem) => {
+            eprintln!("left out: ffmpeg {args:?}: {problem}");
+            false
+        }
+    }
 }

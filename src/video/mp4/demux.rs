@@ -1,44 +1,51 @@
-//! Reading the boxes. Lengths and counts are checked against what is there before anything is allocated.
+//! Reading boxes and tables. Lengths and counts are checked against what is there before anything is allocated.
 
-use crate::video::FrameRate;
+use super::track::Sample;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// A coded frame's bytes in the file.
-#[derive(Clone, Copy)]
-pub(super) struct Sample {
-    pub offset: u64,
-    pub size: u32,
+/// What a file is.
+pub(super) enum Contents {
+    /// Frames, of which the box `moov` with these contents tells.
+    Movie(Vec<u8>),
+    /// A still image of this kind.
+    Still(&'static str),
+    /// Neither.
+    Unknown,
 }
 
-/// The H.264 track of a file.
-pub(super) struct Track {
-    pub fps: FrameRate,
-    /// In the order of decoding; all lie inside the file.
-    pub samples: Vec<Sample>,
-    /// NAL units, the sequence parameter set first.
-    pub parameter_sets: Vec<Vec<u8>>,
-    /// Bytes of the length before each NAL unit.
-    pub length_bytes: usize,
-}
-
-/// The contents of the box `moov` of a file of `length` bytes.
-pub(super) fn read_index(file: &mut File, length: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut at = 0;
+/// Walks over the boxes of a file of `length` bytes.
+pub(super) fn read_index(file: &mut File, length: u64) -> io::Result<Contents> {
+    let (mut at, mut brands, mut still) = (0, Vec::new(), false);
     while at < length {
         file.seek(SeekFrom::Start(at))?;
         let mut head = Vec::new();
         file.take(16).read_to_end(&mut head)?;
         let Some((name, size, start)) = header(&head, length - at) else { break };
-        if &name == b"moov" {
+        let mut contents = |most: u64| {
             let mut contents = Vec::new();
             file.seek(SeekFrom::Start(at + start))?;
-            file.take(size - start).read_to_end(&mut contents)?;
-            return Ok(Some(contents));
+            file.take((size - start).min(most)).read_to_end(&mut contents).map(|_| contents)
+        };
+        match &name {
+            b"moov" => return contents(u64::MAX).map(Contents::Movie),
+            b"ftyp" => brands = contents(256)?,
+            b"meta" => still = true,
+            _ => {}
         }
         at += size;
     }
-    Ok(None)
+    Ok(if still { Contents::Still(still_kind(&brands)) } else { Contents::Unknown })
+}
+
+/// The kind of image whose box `ftyp` has these contents.
+fn still_kind(brands: &[u8]) -> &'static str {
+    let is = |names: &[&[u8; 4]]| brands.chunks_exact(4).any(|brand| names.iter().any(|name| brand == *name));
+    match () {
+        () if is(&[b"avif", b"avis"]) => "an AVIF image",
+        () if is(&[b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"]) => "a HEIC image",
+        () => "a HEIF image",
+    }
 }
 
 /// (name, size, where its contents start) of the box that begins with `head` and has `room` bytes to lie in.
@@ -54,12 +61,12 @@ fn header(head: &[u8], room: u64) -> Option<([u8; 4], u64, u64)> {
 }
 
 /// Word `index` of big-endian `bytes`.
-fn word(bytes: &[u8], index: usize) -> Option<u32> {
+pub(super) fn word(bytes: &[u8], index: usize) -> Option<u32> {
     bytes.get(index * 4..)?.first_chunk().map(|word| u32::from_be_bytes(*word))
 }
 
 /// The boxes in `bytes`; ends at the first that does not fit.
-fn boxes(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+pub(super) fn boxes(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     std::iter::from_fn(move || {
         let (name, size, start) = header(bytes, bytes.len() as u64)?;
         let (this, rest) = bytes.split_at(size as usize);
@@ -68,7 +75,7 @@ fn boxes(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     })
 }
 
-fn find<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
+pub(super) fn find<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
     boxes(bytes).find(|(found, _)| found == name).map(|(_, contents)| contents)
 }
 
@@ -78,26 +85,17 @@ pub(super) enum Refusal {
     Damaged(String),
     /// It is of this kind, which is not read.
     NotHandled(String),
+    /// Nothing is wrong with it, but nothing could read it, for this reason.
+    Unreadable(&'static str),
 }
 
-/// The first video track of the index `moov`, if it is H.264 in one piece.
-pub(super) fn parse(moov: &[u8], file_length: u64) -> Result<Track, Refusal> {
-    let other = |kind: String| Err(Refusal::NotHandled(kind));
-    let missing = |name: &str| Refusal::Damaged(format!("the box {name} is missing or damaged"));
-    let mut media = boxes(moov).filter(|(name, _)| name == b"trak").filter_map(|(_, trak)| find(trak, b"mdia"));
-    let is_video = |mdia: &&[u8]| find(mdia, b"hdlr").is_some_and(|hdlr| hdlr.get(8..12) == Some(b"vide"));
-    let Some(mdia) = media.find(is_video) else { return other("MP4 without a video track".into()) };
-    let tables = find(mdia, b"minf").and_then(|minf| find(minf, b"stbl")).ok_or_else(|| missing("stbl"))?;
-    let entries = find(tables, b"stsd").and_then(|stsd| stsd.get(8..)).unwrap_or_default();
-    let (codec, entry) = boxes(entries).next().ok_or_else(|| missing("stsd"))?;
-    if &codec != b"avc1" {
-        return other(format!("MP4 with video of kind {}", codec.escape_ascii()));
-    }
-    if find(moov, b"mvex").is_some() {
-        return other("MP4 in fragments".into());
-    }
-    let avcc = entry.get(DESCRIPTION_BYTES..).and_then(|inner| find(inner, b"avcC"));
-    let (parameter_sets, length_bytes) = avcc.and_then(configuration).ok_or_else(|| missing("avcC"))?;
+/// The refusal for a box that is not there.
+pub(super) fn missing(name: &str) -> Refusal {
+    Refusal::Damaged(format!("the box {name} is missing or damaged"))
+}
+
+/// Where the samples of the box `stbl` lie in a file of `file_length` bytes, in the order of decoding.
+pub(super) fn samples(tables: &[u8], file_length: u64, descriptions: usize) -> Result<Vec<Sample>, Refusal> {
     let sizes = find(tables, b"stsz").and_then(|stsz| sizes(stsz, file_length)).ok_or_else(|| missing("stsz"))?;
     let chunks = chunks(tables).ok_or_else(|| missing("stco"))?;
     let runs = find(tables, b"stsc").and_then(rows).ok_or_else(|| missing("stsc"))?;
@@ -106,33 +104,14 @@ pub(super) fn parse(moov: &[u8], file_length: u64) -> Result<Track, Refusal> {
         let all = samples.len();
         return Err(Refusal::Damaged(format!("coded frame {} of {all} lies beyond the end of the file", index + 1)));
     }
-    let fps = rate(mdia, tables).ok_or_else(|| missing("stts"))?;
-    Ok(Track { fps, samples, parameter_sets, length_bytes })
-}
-
-/// Bytes of a video sample description before the boxes in it.
-const DESCRIPTION_BYTES: usize = 78;
-
-/// Parameter sets and the size of lengths, of the box `avcC`.
-fn configuration(avcc: &[u8]) -> Option<(Vec<Vec<u8>>, usize)> {
-    let length_bytes = usize::from(*avcc.get(4)? & 3) + 1;
-    let mut sets = Vec::new();
-    let mut rest = avcc.get(5..)?;
-    for count_bits in [31, 255] {
-        let (&count, mut after) = rest.split_first()?;
-        for _ in 0..count & count_bits {
-            let (length, set) = after.split_first_chunk()?;
-            let (set, next) = set.split_at_checked(u16::from_be_bytes(*length).into())?;
-            sets.push(set.to_vec());
-            after = next;
-        }
-        rest = after;
+    if samples.iter().any(|sample| sample.description >= descriptions) {
+        return Err(missing("stsd"));
     }
-    Some((sets, length_bytes))
+    Ok(samples)
 }
 
 /// The rows of a table, N words each.
-fn rows<const N: usize>(table: &[u8]) -> Option<Vec<[u32; N]>> {
+pub(super) fn rows<const N: usize>(table: &[u8]) -> Option<Vec<[u32; N]>> {
     let bytes = (word(table, 1)? as usize).checked_mul(4 * N)?;
     let rows = table.get(8..)?.get(..bytes)?.chunks_exact(4 * N);
     Some(rows.map(|row| std::array::from_fn(|index| word(row, index).expect("rows are whole"))).collect())
@@ -160,14 +139,15 @@ fn chunks(tables: &[u8]) -> Option<Vec<u64>> {
 fn place(sizes: &[u32], chunks: &[u64], runs: &[[u32; 3]]) -> Result<Vec<Sample>, String> {
     let mut samples = Vec::with_capacity(sizes.len());
     let mut runs = runs.iter().peekable();
-    let mut in_chunk = 0;
+    let (mut in_chunk, mut description) = (0, 0);
     for (&chunk, number) in chunks.iter().zip(1u64..) {
-        while let Some(&[_, count, _]) = runs.next_if(|[first, ..]| u64::from(*first) <= number) {
-            in_chunk = count as usize;
+        while let Some(&[_, count, which]) = runs.next_if(|[first, ..]| u64::from(*first) <= number) {
+            // Descriptions are counted from 1.
+            (in_chunk, description) = (count as usize, (which as usize).wrapping_sub(1));
         }
         let mut offset = chunk;
         for &size in sizes[samples.len()..].iter().take(in_chunk) {
-            samples.push(Sample { offset, size });
+            samples.push(Sample { offset, size, description });
             offset = offset.saturating_add(size.into());
         }
     }
@@ -176,21 +156,4 @@ fn place(sizes: &[u32], chunks: &[u64], runs: &[[u32; 3]]) -> Result<Vec<Sample>
         (placed, all) if placed < all => Err(format!("chunks hold {placed} coded frames of {all}")),
         _ => Ok(samples),
     }
-}
-
-/// Mean frame rate: ticks a second by ticks a frame.
-fn rate(mdia: &[u8], tables: &[u8]) -> Option<FrameRate> {
-    let mdhd = find(mdia, b"mdhd")?;
-    let timescale = word(mdhd, if mdhd.first() == Some(&1) { 5 } else { 3 })?;
-    let (mut frames, mut ticks) = (0u64, 0u64);
-    for [count, delta] in rows(find(tables, b"stts")?)? {
-        frames = frames.checked_add(count.into())?;
-        ticks = ticks.checked_add(u64::from(count) * u64::from(delta))?;
-    }
-    let exact = FrameRate::new(frames.checked_mul(timescale.into())?, ticks);
-    // Rates that are not constant, and a lone frame without a duration.
-    exact
-        .or_else(|_| FrameRate::from_f64(frames as f64 * f64::from(timescale) / ticks as f64))
-        .ok()
-        .or(Some(FrameRate::default()))
 }

@@ -1,0 +1,130 @@
+//! Reading through the `ffmpeg` program, where it is installed: it sends Y4M, which we read.
+//!
+//! It runs twice. The first run unpacks nothing and tells the frames' times and kind ([`probe`]); Y4M holds neither.
+
+mod messages;
+mod probe;
+
+use super::input::{Input, STDIN};
+use super::reader::{FrameSource, Opened, Stream};
+use super::y4m;
+use crate::error::{Error, Result};
+use messages::Messages;
+use probe::Facts;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Frames from a running ffmpeg, which is ended when this is dropped.
+struct Source {
+    frames: Box<dyn FrameSource>,
+    child: Child,
+    path: PathBuf,
+    messages: Messages,
+    /// What ffmpeg complained of although it went on.
+    complaint: Option<String>,
+}
+
+/// Frames, or ffmpeg's reason for not giving any.
+type Started = std::result::Result<Stream, String>;
+
+/// Lets ffmpeg read `input`; none if there is no ffmpeg.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be started.
+pub(super) fn start(input: &mut Input) -> Result<Option<Started>> {
+    let Some(facts) = probe::run(input)? else { return Ok(None) };
+    // Frames must not be repeated or left out to keep a rate. The option for this was called otherwise before ffmpeg 5.1.
+    let (mut passthrough, mut decoder) = ("-fps_mode", facts.decoder);
+    loop {
+        match frames(input, &facts, passthrough, decoder)? {
+            Ok(stream) => return Ok(Some(Ok(stream))),
+            Err(said) if said.contains("fps_mode") && passthrough != "-vsync" => passthrough = "-vsync",
+            Err(said) if said.contains("Unknown decoder") && decoder.is_some() => decoder = None,
+            Err(said) => return Ok(Some(Err(messages::reason(&said)))),
+        }
+    }
+}
+
+/// Starts ffmpeg and reads the header that it sends; else gives its messages.
+fn frames(input: &mut Input, facts: &Facts, passthrough: &str, decoder: Option<&str>) -> Result<Started> {
+    let path = input.path().to_path_buf();
+    let mut command = command(input, "error", decoder)?;
+    command.args(["-vf", &facts.filters(), passthrough, "passthrough", "-f", "yuv4mpegpipe", "pipe:1"]);
+    let Some((mut child, mut messages)) = spawn(command, &path)? else { return Ok(Err("it is gone".into())) };
+    let pipe = child.stdout.take().expect("its output was asked for");
+    match y4m::open_at(pipe, &path, Some(facts.rate)) {
+        Ok(Opened::Ready(Stream { view, frames, mut notices })) => {
+            notices.extend(facts.warning.clone());
+            let source = Source { frames, child, path, messages, complaint: None };
+            Ok(Ok(Stream { view, frames: Box::new(source), notices }))
+        }
+        Ok(Opened::NotHandled(_)) | Err(_) => {
+            // It ends by itself: nobody reads its output any more.
+            child.wait().map_err(Error::io("cannot run ffmpeg on", &path))?;
+            Ok(Err(messages.all()))
+        }
+    }
+}
+
+/// The command that reads the first video stream of `input` and says what is as grave as `level`.
+fn command(input: &mut Input, level: &str, decoder: Option<&str>) -> Result<Command> {
+    let mut command = Command::new("ffmpeg");
+    // The protocol is named so that no file name is taken for an option or an address.
+    let mut url = OsString::from("file:");
+    if input.is_named() {
+        url.push(input.path());
+        command.stdin(Stdio::null());
+    } else {
+        url.push(STDIN);
+        command.stdin(input.file()?);
+    }
+    command.args(["-hide_banner", "-nostats", "-nostdin", "-v", level, "-protocol_whitelist", "file,pipe"]);
+    command.args(decoder.iter().flat_map(|decoder| ["-c:v", decoder])).arg("-i").arg(url);
+    // A large V leaves out cover pictures of songs.
+    command.args(["-map", "0:V:0"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(command)
+}
+
+/// Starts it; none if there is no ffmpeg.
+fn spawn(mut command: Command, path: &Path) -> Result<Option<(Child, Messages)>> {
+    match command.spawn() {
+        Ok(mut child) => {
+            let messages = Messages::of(child.stderr.take().expect("its messages were asked for"));
+            Ok(Some((child, messages)))
+        }
+        Err(problem) if problem.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(problem) => Err(Error::io("cannot run ffmpeg on", path)(problem)),
+    }
+}
+
+impl FrameSource for Source {
+    fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        if let Some(frame) = self.frames.next()? {
+            return Ok(Some(frame));
+        }
+        let status = self.child.wait().map_err(Error::io("cannot run ffmpeg on", &self.path))?;
+        let messages = self.messages.all();
+        if !status.success() {
+            let reason = messages::reason(&messages);
+            return Err(Error::media(&self.path, format!("ffmpeg stopped reading it: {reason}")));
+        }
+        if !messages.is_empty() {
+            self.complaint = Some(format!("ffmpeg read it, but complained: {}", messages::reason(&messages)));
+        }
+        Ok(None)
+    }
+
+    fn notice(&self) -> Option<String> {
+        self.complaint.clone()
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // Fails only if it has already ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,57 @@
+use super::{ALONE, file, has_ffmpeg, smooth};
+use osp::video::{Clip, ReadOptions, read_clip, write_clip};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use tempfile::tempdir;
+
+/// Reads `path` through a pipe with a name.
+fn piped(path: &Path, options: &ReadOptions) -> osp::Result<Clip> {
+    let folder = tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (bytes, end) = (fs::read(path).unwrap(), pipe.clone());
+    // Fails where the reader has seen enough.
+    let writing = thread::spawn(move || drop(fs::write(end, bytes)));
+    let clip = read_clip(&pipe, options);
+    writing.join().unwrap();
+    clip
+}
+
+#[test]
+fn every_format_is_read_from_a_pipe_as_from_a_file() {
+    let folder = tempdir().unwrap();
+    let mut paths: Vec<PathBuf> = ["a.mp4", "a.gif", "a.y4m"].map(|name| folder.path().join(name)).into();
+    for path in &paths {
+        write_clip(path, &smooth(9, 32, 48)).unwrap();
+    }
+    paths.push(folder.path().join("a.png"));
+    write_clip(&paths[3], &smooth(1, 32, 48)).unwrap();
+    paths.extend(["b_frames.mp4", "animated.png", "animated.webp", "exif6.jpg", "trimmed.mp4"].map(file));
+    for path in &paths {
+        assert!(piped(path, &ALONE).unwrap() == read_clip(path, &ALONE).unwrap(), "{}", path.display());
+    }
+    let part = ReadOptions { start: 2, max_frames: Some(3), ..ALONE };
+    assert_eq!(piped(&paths[2], &part).unwrap().frames, 3);
+}
+
+#[test]
+fn what_goes_to_ffmpeg_may_come_through_a_pipe() {
+    for name in ["browser.webm", "rot90_hevc.mp4", "lossless.mp4"] {
+        assert!(piped(&file(name), &ALONE).unwrap_err().to_string().contains("install ffmpeg"));
+        if has_ffmpeg() {
+            let direct = read_clip(&file(name), &ReadOptions::default()).unwrap();
+            assert!(piped(&file(name), &ReadOptions::default()).unwrap() == direct, "{name}");
+        }
+    }
+}
+
+#[test]
+fn nothing_through_a_pipe_is_called_nothing_and_devices_are_refused() {
+    let folder = tempdir().unwrap();
+    let empty = folder.path().join("empty");
+    fs::write(&empty, "").unwrap();
+    assert!(piped(&empty, &ALONE).unwrap_err().to_string().contains("empty"));
+    assert!(super::problem(Path::new("/dev/zero")).contains("device"));
+}

@@ -1,0 +1,112 @@
+//! `lossless.mp4` is H.264 of profile High 4:4:4 Predictive, `non_idr_start.mp4` begins with a frame that needs others,
+//! `one_tick_vp9.mp4` is one frame of 1/90000 s, `browser.webm` has 17 frames with times in milliseconds and no rate,
+//! `sound.mp4` has no video, and `encrypted.mp4` was encrypted by ffmpeg (cenc-aes-ctr).
+
+use super::{ALONE, file, has_ffmpeg, problem, run_ffmpeg};
+use osp::video::{FrameRate, ReadOptions, Reader, read_clip};
+use std::fs;
+use tempfile::tempdir;
+
+/// The error of reading a file with ffmpeg's help.
+fn with_ffmpeg(name: &str) -> String {
+    read_clip(&file(name), &ReadOptions::default()).expect_err("nothing can read this file").to_string()
+}
+
+/// Checks that no error tells of what goes on inside libraries.
+#[track_caller]
+fn plain(said: &str) {
+    for word in ["Native", "Backtrace", "openh264", "0x", " @ "] {
+        assert!(!said.contains(word), "{said}");
+    }
+}
+
+#[test]
+fn what_our_decoder_does_not_take_goes_to_ffmpeg_or_is_named() {
+    for (name, kind, frames) in
+        [("lossless.mp4", "lossless", 5), ("non_idr_start.mp4", "cut out of a longer video", 36)]
+    {
+        let said = problem(&file(name));
+        plain(&said);
+        assert!(said.contains(kind) && said.contains("install ffmpeg"), "{said}");
+        if has_ffmpeg() {
+            assert_eq!(read_clip(&file(name), &ReadOptions::default()).unwrap().frames, frames, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_error_in_the_middle_of_h264_says_what_to_do() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("a.mp4");
+    let mut bytes = fs::read(file("trimmed.mp4")).unwrap();
+    // The eighth coded frame's slice becomes noise; lengths stay.
+    let middle = bytes.windows(4).position(|name| name == b"mdat").unwrap() + 4000;
+    bytes[middle..middle + 600].iter_mut().for_each(|byte| *byte = 0xa5);
+    fs::write(&path, bytes).unwrap();
+    let said = problem(&path);
+    plain(&said);
+    assert!(said.contains("at coded frame") && said.contains(" of 48"), "{said}");
+}
+
+#[test]
+fn rates_that_vary_or_are_none_are_not_made_up() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let clip = read_clip(&file("browser.webm"), &ReadOptions::default()).unwrap();
+    // 528 ms from the first to the last.
+    assert_eq!((clip.frames, clip.fps), (17, FrameRate::new(1000, 33).unwrap()));
+    let lone = read_clip(&file("one_tick_vp9.mp4"), &ReadOptions::default()).unwrap();
+    assert_eq!((lone.frames, lone.fps), (1, FrameRate::default()));
+}
+
+#[test]
+fn reasons_are_given_and_not_the_last_line_of_ffmpeg() {
+    for (name, reason) in [("encrypted.mp4", "is encrypted"), ("sound.mp4", "has no video")] {
+        for said in [problem(&file(name)), with_ffmpeg(name)] {
+            plain(&said);
+            assert!(said.contains(reason) && !said.contains("ffmpeg"), "{said}");
+        }
+    }
+    if has_ffmpeg() {
+        let folder = tempdir().unwrap();
+        if run_ffmpeg(&["-f", "lavfi", "-i", "sine=d=0.2", "a.wav"], folder.path()) {
+            let said = read_clip(&folder.path().join("a.wav"), &ReadOptions::default()).unwrap_err().to_string();
+            plain(&said);
+            assert!(said.contains("it has no video") && !said.contains("trailing"), "{said}");
+        }
+        for (name, bytes, reason) in [
+            ("a.bin", &b"this is no video"[..], "no format that it knows"),
+            ("a.mkv", b"\x1aE\xdf\xa3 not to be decoded", "EBML header"),
+        ] {
+            let path = folder.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            let said = read_clip(&path, &ReadOptions::default()).unwrap_err().to_string();
+            plain(&said);
+            assert!(said.contains(reason) && !said.contains("Invalid data"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn what_ffmpeg_complains_of_is_passed_on_when_it_goes_on() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("a.webm");
+    let bytes = fs::read(file("browser.webm")).unwrap();
+    fs::write(&path, &bytes[..5000]).unwrap();
+    let mut reader = Reader::open(&path, &ReadOptions::default()).unwrap();
+    assert!((1..17).contains(&reader.by_ref().filter(|frame| frame.is_ok()).count()));
+    let said = reader.notices().concat();
+    assert!(said.contains("complained: File ended prematurely"), "{said}");
+}
+
+#[test]
+fn nothing_is_said_where_nothing_is_lost() {
+    for name in ["b_frames.mp4", "joined.mp4", "animated.png", "exif6.jpg", "trimmed.mp4", "rot90.mp4"] {
+        let mut reader = Reader::open(&file(name), &ALONE).unwrap();
+        assert!(reader.by_ref().all(|frame| frame.is_ok()) && reader.notices().is_empty(), "{name}");
+    }
+}
