@@ -1,80 +1,12 @@
-//! What the command line accepts: the commands, and the groups of options that several of them share.
+//! Groups of options that several commands share, and what their values are.
 
-use super::console::Console;
-use super::{
-    completions, convert, decode, doctor, download, encode, info, model, plan, profile, reconstruct, sample, selftest,
-    verify,
-};
-use clap::{Args, Parser, Subcommand};
-use osp::checkpoint::{Checkpoint, Defaults, Need, WeightSource};
+use clap::Args;
+use osp::checkpoint::{Defaults, WeightSource};
 use osp::model::vae::tiling::Tiling;
 pub use osp::model::vae::{SPATIAL_FACTOR, TEMPORAL_FACTOR};
-use osp::pipeline::{validate_frames, validate_size};
 use osp::sampler::Kind;
-use osp::{Error, Result, preset};
+use osp::{Error, Result};
 use std::path::PathBuf;
-
-const EXAMPLES: &str = "\
-Examples:
-  osp sample \"a red circle moving to the right\"
-  osp reconstruct holiday.mp4 -o again.mp4
-  osp info models/Open-Sora-Plan-v1.1.0
-
-Exit codes:
-  0 done, 1 failure, 2 wrong usage, 3 no such device, 4 out of memory, 5 bad weights or config, 130 interrupted";
-
-/// Samples videos from text with Open-Sora-Plan v1.1.0.
-///
-/// Results (paths, tables, or JSON) are printed to stdout; progress, warnings and errors to stderr. An output appears
-/// whole or not at all, and replaces an older one of the same name only when the run has succeeded.
-#[derive(Parser)]
-#[command(name = "osp", version, after_help = EXAMPLES, max_term_width = 100, disable_help_subcommand = true)]
-pub struct Cli {
-    #[command(flatten)]
-    pub global: Global,
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-#[derive(Args)]
-pub struct Global {
-    /// Print results as JSON, one object per line
-    #[arg(long, global = true, display_order = 900)]
-    pub json: bool,
-    /// No progress, notices or warnings: of stderr only errors remain
-    #[arg(short, long, global = true, display_order = 901)]
-    pub quiet: bool,
-}
-
-#[derive(Subcommand)]
-pub enum Command {
-    Sample(sample::Args),
-    Reconstruct(reconstruct::Args),
-    Encode(encode::Args),
-    Decode(decode::Args),
-    Verify(verify::Args),
-    Info(info::Args),
-    Plan(plan::Args),
-    Profile(profile::Args),
-    Convert(convert::Args),
-    Download(download::Args),
-    Selftest(selftest::Args),
-    Doctor(doctor::Args),
-    Completions(completions::Args),
-}
-
-impl Command {
-    /// Whether it looks for signals while it works, because it writes something, or because it has started processes.
-    pub fn stops_by_itself(&self) -> bool {
-        match self {
-            Self::Sample(_) | Self::Reconstruct(_) | Self::Encode(_) | Self::Decode(_) => true,
-            Self::Convert(_) | Self::Download(_) => true,
-            Self::Selftest(args) => args.starts_processes(),
-            Self::Verify(_) | Self::Info(_) | Self::Plan(_) | Self::Profile(_) => false,
-            Self::Doctor(_) | Self::Completions(_) => false,
-        }
-    }
-}
 
 /// Which model.
 #[derive(Args)]
@@ -115,80 +47,6 @@ impl SizeArgs {
     pub fn or(&self, defaults: &Defaults) -> [usize; 3] {
         let Size { height, width } = self.size.unwrap_or(Size { height: defaults.height, width: defaults.width });
         [self.frames.unwrap_or(defaults.frames), height, width]
-    }
-}
-
-/// What is counted, and needs no weights for that: a model, the size of a video, the length of a caption.
-#[derive(Args)]
-pub struct SubjectArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// A published model by name instead of a folder, for what is only counted or has made-up weights: v1.1.0,
-    /// v1.1.0-65x512x512 or v1.1.0-221x512x512
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["text_encoder", "transformer"])]
-    pub preset: Option<String>,
-    #[command(flatten)]
-    pub parts: PartArgs,
-    #[command(flatten)]
-    pub size: SizeArgs,
-    /// Tokens of the caption [default: 120, or the most that the model takes]
-    #[arg(long, value_name = "N")]
-    tokens: Option<usize>,
-}
-
-/// Tokens of a caption if nothing else is said: a long one.
-const TOKENS: usize = 120;
-
-impl SubjectArgs {
-    /// Everything that can be wrong before a model is opened.
-    pub fn check(&self) -> Result<()> {
-        // A model that only the environment names gives way.
-        if self.preset.is_some() && self.model.model.is_some() {
-            return Err(Error::Usage("--preset and --model name two models; give one".into()));
-        }
-        if self.tokens == Some(0) {
-            return Err(Error::Usage("a caption has at least one token: give --tokens 1 or more".into()));
-        }
-        self.size.frames.map_or(Ok(()), validate_frames)?;
-        self.size.size.map_or(Ok(()), |size| validate_size(size.height, size.width))
-    }
-
-    /// The files of the model.
-    pub fn files(&self) -> Vec<PathBuf> {
-        if self.preset.is_some() { Vec::new() } else { model::files(&self.model, &self.parts) }
-    }
-
-    /// The model's name, and the model with its weights; those of a preset are made up.
-    pub fn with_weights(&self, console: &Console) -> Result<(String, Checkpoint)> {
-        if let Some(name) = &self.preset {
-            let WeightSource::Synthetic(seed) = self.model.weights else {
-                let hint = "give --weights synthetic:1, or --device dry to count without any";
-                return Err(Error::Usage(format!("a preset has no weights to run with: {hint}")));
-            };
-            return Ok((name.clone(), preset::open_synthetic(name, self.size.frames, seed)?));
-        }
-        let model = model::open(&self.model, &self.parts, Need::Models, console)?;
-        Ok((model.folder.display().to_string(), model.checkpoint))
-    }
-
-    /// The model's name, and its configs without weights.
-    pub fn without_weights(&self, console: &Console) -> Result<(String, Checkpoint)> {
-        if let Some(name) = &self.preset {
-            return Ok((name.clone(), preset::open(name, self.size.frames)?));
-        }
-        let shapes = ModelArgs { model: self.model.model.clone(), weights: WeightSource::Shapes };
-        let model = model::open(&shapes, &self.parts, Need::Models, console)?;
-        Ok((model.folder.display().to_string(), model.checkpoint))
-    }
-
-    /// Tokens of the caption.
-    pub fn tokens(&self, checkpoint: &Checkpoint) -> Result<usize> {
-        let most = checkpoint.transformer.as_ref().map_or(TOKENS, |part| part.config.model_max_length);
-        let tokens = self.tokens.unwrap_or(TOKENS.min(most));
-        if tokens > most {
-            return Err(Error::Usage(format!("--tokens {tokens} is more than the {most} that the model takes")));
-        }
-        Ok(tokens)
     }
 }
 
@@ -310,25 +168,9 @@ pub fn weight_source(text: &str) -> Result<WeightSource> {
     }
 }
 
-/// What clap says about wrong arguments, without its usage text, as one line.
-pub fn one_line(error: &clap::Error) -> String {
-    let text = error.render().to_string();
-    let said = text.split("\n\nUsage:").next().unwrap_or(&text);
-    let said = said.split("\n\nFor more information").next().unwrap_or(said);
-    let said = said.strip_prefix("error: ").unwrap_or(said);
-    let paragraphs = said.split("\n\n").map(|lines| lines.split_whitespace().collect::<Vec<_>>().join(" "));
-    paragraphs.filter(|paragraph| !paragraph.is_empty()).collect::<Vec<_>>().join("; ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_definition_is_sound() {
-        Cli::command().debug_assert();
-    }
 
     #[test]
     fn sizes_are_rows_then_columns() {
@@ -358,18 +200,5 @@ mod tests {
         for wrong in ["", "file", "synthetic", "synthetic:", "synthetic:-1", "synthetic:x"] {
             assert!(weight_source(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn faults_of_arguments_are_one_line_with_the_reason_and_the_tip() {
-        let line = |args: &[&str]| one_line(&Cli::try_parse_from(args).err().expect("these arguments are wrong"));
-        assert_eq!(
-            line(&["osp", "sample", "--step", "3"]),
-            "unexpected argument '--step' found; tip: a similar argument exists: '--steps'"
-        );
-        let missing = line(&["osp", "encode", "clip.mp4"]);
-        assert!(missing.contains("required") && missing.contains("--output"), "{missing}");
-        let size = line(&["osp", "sample", "--size", "big"]);
-        assert!(size.contains("'big'") && size.contains("512x512") && !size.contains('\n'), "{size}");
     }
 }

@@ -75,7 +75,7 @@ impl Claims {
 /// Whether a clip is made of such files.
 fn is_image(path: &Path) -> bool {
     let ending = path.extension().unwrap_or_default();
-    ["png", "jpg", "jpeg"].iter().any(|known| ending.eq_ignore_ascii_case(known))
+    ["png", "jpg", "jpeg", "webp"].iter().any(|known| ending.eq_ignore_ascii_case(known))
 }
 
 /// What a file is under all its names; none if it is not there.

@@ -1,8 +1,7 @@
 //! `osp completions`: what a shell needs to complete osp's arguments.
 
-use super::args::Cli;
 use super::console::Console;
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::Shell;
 use osp::Result;
 
@@ -20,9 +19,9 @@ pub struct Args {
     shell: Shell,
 }
 
-/// Runs the command.
-pub fn run(args: &Args, console: &Console) -> Result<()> {
+/// Runs the command; `osp` is what the command line accepts.
+pub fn run(args: &Args, mut osp: Command, console: &Console) -> Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "osp", &mut script);
+    clap_complete::generate(args.shell, &mut osp, "osp", &mut script);
     console.result(String::from_utf8_lossy(&script).trim_end())
 }

@@ -2,7 +2,7 @@
 
 use super::claims::Claims;
 use super::console::Console;
-use super::model;
+use super::model::{self, BESIDE};
 use super::record::lossy;
 use super::transfer::{Transfer, megabytes};
 use clap::ValueEnum;
@@ -53,17 +53,6 @@ enum DType {
 
 /// Bytes of one file; more are dealt out to several.
 const MOST: u64 = 10_000_000_000;
-
-/// Files beside the weights that belong to them.
-pub const BESIDE: [&str; 7] = [
-    "config.json",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "generation_config.json",
-    "sampling.json",
-];
 
 /// A part of a model, whatever its config.
 struct Opened {

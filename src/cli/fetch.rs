@@ -1,9 +1,9 @@
 //! Files from the Hugging Face hub: which, from where, and whether they arrived.
 
 use super::console::Console;
-use super::convert::BESIDE;
 use super::download::Args;
 use super::http::{File, Hash, Hub};
+use super::model::BESIDE;
 use super::record::lossy;
 use super::transfer::{Transfer, megabytes};
 use osp::video::is_stdout;

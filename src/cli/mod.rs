@@ -1,4 +1,4 @@
-//! The command line: what it accepts ([`args`]), what it says ([`console`]), and a module per command.
+//! The command line: what it accepts ([`commands`]), what it says ([`console`]), and a module per command.
 //!
 //! Results go to stdout, everything else to stderr. An error is one line and an exit code
 //! ([`osp::Error::exit_code`]); outputs appear whole or not at all.
@@ -6,6 +6,7 @@
 mod args;
 mod claims;
 mod clip;
+mod commands;
 mod completions;
 mod console;
 mod convert;
@@ -30,14 +31,15 @@ mod reconstruct;
 mod record;
 mod sample;
 mod selftest;
+mod subject;
 mod table;
 mod threads;
 mod transfer;
 mod verify;
 
-use args::{Cli, Command};
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use commands::{Cli, Command};
 use console::Console;
 pub use memory::Allocator;
 use osp::Result;
@@ -77,7 +79,7 @@ fn run(command: Command, console: &Console) -> Result<()> {
         Command::Download(args) => download::run(&args, console),
         Command::Selftest(args) => selftest::run(&args, console),
         Command::Doctor(args) => doctor::run(&args, console),
-        Command::Completions(args) => completions::run(&args, console),
+        Command::Completions(args) => completions::run(&args, Cli::command(), console),
     }
 }
 
@@ -88,7 +90,7 @@ fn explain(error: &clap::Error) -> ExitCode {
             // Nothing to be done if the help itself cannot be printed.
             let _ = error.print();
         }
-        _ => Console::new(false, false).error(&args::one_line(error)),
+        _ => Console::new(false, false).error(&commands::one_line(error)),
     }
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }

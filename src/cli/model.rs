@@ -2,7 +2,6 @@
 
 use super::args::{ModelArgs, PartArgs};
 use super::console::Console;
-use super::convert::BESIDE;
 use osp::checkpoint::{Checkpoint, Need};
 use osp::weights::hub;
 use osp::{Error, Result};
@@ -11,6 +10,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const DEMO: &str = "assets/demo";
+
+/// Files beside the weights that belong to them.
+pub const BESIDE: [&str; 7] = [
+    "config.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "sampling.json",
+];
 
 /// A checkpoint and where it was found.
 pub struct Model {

@@ -3,11 +3,12 @@
 mod report;
 mod svg;
 
-use super::args::{SamplerArgs, SubjectArgs, TilingArgs};
+use super::args::{SamplerArgs, TilingArgs};
 use super::claims::Claims;
 use super::console::Console;
 use super::device::{DType, Limit, MemoryArgs, halves};
 use super::output::check_file;
+use super::subject::SubjectArgs;
 use osp::checkpoint::Checkpoint;
 use osp::cuda::device::Dry;
 use osp::pipeline::{self, Captions, Planned, Request, Stage, Windowed};

@@ -2,12 +2,13 @@
 
 mod report;
 
-use super::args::{self, SubjectArgs, TilingArgs};
+use super::args::{self, TilingArgs};
 use super::claims::Claims;
 use super::console::Console;
 use super::device::{Chosen, DeviceArgs, Kernels};
 use super::interrupt;
 use super::output::check_file;
+use super::subject::SubjectArgs;
 use osp::backend::Backend;
 use osp::checkpoint::Checkpoint;
 use osp::cuda::device::Dry;

@@ -1,0 +1,84 @@
+//! What is counted: a model, by its folder or by the name of a published one, and a request.
+
+use super::args::{ModelArgs, PartArgs, SizeArgs};
+use super::console::Console;
+use super::model;
+use clap::Args;
+use osp::checkpoint::{Checkpoint, Need, WeightSource};
+use osp::pipeline::{validate_frames, validate_size};
+use osp::{Error, Result, preset};
+use std::path::PathBuf;
+
+/// What is counted, and needs no weights for that: a model, the size of a video, the length of a caption.
+#[derive(Args)]
+pub struct SubjectArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A published model by name instead of a folder, for what is only counted or has made-up weights: v1.1.0,
+    /// v1.1.0-65x512x512 or v1.1.0-221x512x512
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["text_encoder", "transformer"])]
+    pub preset: Option<String>,
+    #[command(flatten)]
+    pub parts: PartArgs,
+    #[command(flatten)]
+    pub size: SizeArgs,
+    /// Tokens of the caption [default: 120, or the most that the model takes]
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+}
+
+/// Tokens of a caption if nothing else is said: a long one.
+const TOKENS: usize = 120;
+
+impl SubjectArgs {
+    /// Everything that can be wrong before a model is opened.
+    pub fn check(&self) -> Result<()> {
+        // A model that only the environment names gives way.
+        if self.preset.is_some() && self.model.model.is_some() {
+            return Err(Error::Usage("--preset and --model name two models; give one".into()));
+        }
+        if self.tokens == Some(0) {
+            return Err(Error::Usage("a caption has at least one token: give --tokens 1 or more".into()));
+        }
+        self.size.frames.map_or(Ok(()), validate_frames)?;
+        self.size.size.map_or(Ok(()), |size| validate_size(size.height, size.width))
+    }
+
+    /// The files of the model.
+    pub fn files(&self) -> Vec<PathBuf> {
+        if self.preset.is_some() { Vec::new() } else { model::files(&self.model, &self.parts) }
+    }
+
+    /// The model's name, and the model with its weights; those of a preset are made up.
+    pub fn with_weights(&self, console: &Console) -> Result<(String, Checkpoint)> {
+        if let Some(name) = &self.preset {
+            let WeightSource::Synthetic(seed) = self.model.weights else {
+                let hint = "give --weights synthetic:1, or --device dry to count without any";
+                return Err(Error::Usage(format!("a preset has no weights to run with: {hint}")));
+            };
+            return Ok((name.clone(), preset::open_synthetic(name, self.size.frames, seed)?));
+        }
+        let model = model::open(&self.model, &self.parts, Need::Models, console)?;
+        Ok((model.folder.display().to_string(), model.checkpoint))
+    }
+
+    /// The model's name, and its configs without weights.
+    pub fn without_weights(&self, console: &Console) -> Result<(String, Checkpoint)> {
+        if let Some(name) = &self.preset {
+            return Ok((name.clone(), preset::open(name, self.size.frames)?));
+        }
+        let shapes = ModelArgs { model: self.model.model.clone(), weights: WeightSource::Shapes };
+        let model = model::open(&shapes, &self.parts, Need::Models, console)?;
+        Ok((model.folder.display().to_string(), model.checkpoint))
+    }
+
+    /// Tokens of the caption.
+    pub fn tokens(&self, checkpoint: &Checkpoint) -> Result<usize> {
+        let most = checkpoint.transformer.as_ref().map_or(TOKENS, |part| part.config.model_max_length);
+        let tokens = self.tokens.unwrap_or(TOKENS.min(most));
+        if tokens > most {
+            return Err(Error::Usage(format!("--tokens {tokens} is more than the {most} that the model takes")));
+        }
+        Ok(tokens)
+    }
+}
