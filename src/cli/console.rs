@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 pub struct Console {
     json: bool,
     quiet: bool,
+    /// Whether results go to a terminal, or did before it was closed.
+    terminal: bool,
     stage: Mutex<Option<Running>>,
 }
 
@@ -37,7 +39,7 @@ pub enum Colour {
 impl Console {
     /// `json`: results for machines. `quiet`: of stderr only errors.
     pub fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet, stage: Mutex::new(None) }
+        Self { json, quiet, terminal: io::stdout().is_terminal(), stage: Mutex::new(None) }
     }
 
     /// Whether results are for machines.
@@ -55,8 +57,8 @@ impl Console {
         self.above_bar(|| {
             let mut out = io::stdout().lock();
             match writeln!(out, "{text}").and_then(|()| out.flush()) {
-                // The reader has seen enough (`osp info … | head`): not our failure.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                // The reader has seen enough (`osp info … | head`), or the terminal is closed: not our failure.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe || self.terminal => Ok(()),
                 other => other.map_err(Error::io("cannot write to", "stdout")),
             }
         })

@@ -43,13 +43,15 @@ mod unix {
     use std::ptr::{null, null_mut};
     use std::sync::atomic::Ordering;
 
-    /// Takes over Ctrl-C, and the signals with which systems end a process. Those that this process was started to ignore, by
+    /// Takes over Ctrl-C, and the other signals that end a process, if not those of a broken one. Those that this process was started to ignore, by
     /// `nohup` or as a job in the background of a script, it goes on to ignore.
     pub fn install() {
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
             handle(signal, on_end);
         }
-        handle(libc::SIGABRT, on_abort);
+        for signal in [libc::SIGABRT, libc::SIGQUIT, libc::SIGXCPU, libc::SIGXFSZ] {
+            handle(signal, on_abort);
+        }
     }
 
     fn handle(signal: c_int, handler: extern "C" fn(c_int)) {
@@ -90,7 +92,8 @@ mod unix {
         unsafe { libc::_exit(exit_code) }
     }
 
-    /// A bug that does not unwind, such as a panic in a panic, ends the process as it would without this.
+    /// A bug that does not unwind, such as a panic in a panic, `Ctrl-\` or a limit of the system ends the process as it would
+    /// without this.
     extern "C" fn on_abort(signal: c_int) {
         staged::remove_all();
         // Safety: plain calls of the system. The signal comes again when this returns, and meets what the system does with it.

@@ -74,17 +74,18 @@ fn a_second_press_ends_the_run_within_a_step_and_leaves_nothing() {
 #[test]
 fn an_abort_leaves_nothing_either() {
     use std::os::unix::process::ExitStatusExt;
-    const ABRT: i32 = 6;
-    let folder = tempfile::tempdir().unwrap();
-    let size = ["--size", "256x256", "--steps", "1", "--sampler", "DDIM"];
-    let (mut child, mut lines) = start(folder.path(), "frames", &size);
-    assert!(lines.any(|line| line.contains("denoise: ")));
-    while names(folder.path()).is_empty() {
-        std::thread::sleep(Duration::from_millis(1));
+    for (signal, number) in [("QUIT", 3), ("ABRT", 6)] {
+        let folder = tempfile::tempdir().unwrap();
+        let size = ["--size", "256x256", "--steps", "1", "--sampler", "DDIM"];
+        let (mut child, mut lines) = start(folder.path(), "frames", &size);
+        assert!(lines.any(|line| line.contains("denoise: ")));
+        while names(folder.path()).is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        send(signal, &child);
+        assert_eq!(child.wait().unwrap().signal(), Some(number));
+        assert_eq!(names(folder.path()), [""; 0]);
     }
-    send("ABRT", &child);
-    assert_eq!(child.wait().unwrap().signal(), Some(ABRT));
-    assert_eq!(names(folder.path()), [""; 0]);
 }
 
 /// Waits until the process has taken over `SIGTERM`.

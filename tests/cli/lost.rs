@@ -42,6 +42,30 @@ fn a_run_goes_on_when_nobody_reads_what_it_says() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_run_goes_on_when_its_terminal_is_closed() {
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::FromRawFd;
+    use std::ptr::{null, null_mut};
+    let folder = tempfile::tempdir().unwrap();
+    let (mut ours, mut its) = (-1, -1);
+    // Safety: it fills in two descriptors, which are then owned here.
+    let [mut ours, its] = unsafe {
+        assert_eq!(libc::openpty(&mut ours, &mut its, null_mut(), null(), null()), 0);
+        [File::from_raw_fd(ours), File::from_raw_fd(its)]
+    };
+    let mut command = sample(folder.path(), "");
+    let mut child = command.stdout(its.try_clone().unwrap()).stderr(its).spawn().unwrap();
+    // The terminal is closed when the first words have come.
+    let read = ours.read(&mut [0; 64]).unwrap();
+    assert!(read > 0);
+    drop((ours, command));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(names(folder.path()), OUTPUTS);
+}
+
+#[test]
 fn a_run_goes_on_without_streams() {
     for redirections in ["2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"] {
         let folder = tempfile::tempdir().unwrap();
