@@ -57,38 +57,11 @@ impl Format {
     pub fn rate(self, fps: FrameRate) -> FrameRate {
         match self {
             Self::Gif => gif::rate(fps),
-            Self::Mp4 | Self::Y4m => simple(fps, MOST_DENOMINATOR),
+            // Fields and programs of 32 bits overflow with others.
+            Self::Mp4 | Self::Y4m => fps.simple(),
             Self::Png | Self::Frames => fps,
         }
     }
-}
-
-/// Beyond it, fields and programs of 32 bits overflow: those of an MP4 hold so many ticks for each of 65,536 frames.
-const MOST_DENOMINATOR: u64 = u16::MAX as u64;
-
-/// The fraction nearest to `fps` whose denominator is at most `most`: the last one of its continued fraction, or one that is a
-/// step beyond.
-fn simple(fps: FrameRate, most: u64) -> FrameRate {
-    let (mut above, mut below) = (u64::from(fps.numerator()), u64::from(fps.denominator()));
-    if below <= most {
-        return fps;
-    }
-    let (mut last, mut best) = ((0, 1), (1, 0));
-    loop {
-        let term = above / below;
-        let next = (last.0 + term * best.0, last.1 + term * best.1);
-        if next.1 > most {
-            break;
-        }
-        (last, best) = (best, next);
-        (above, below) = (below, above % below);
-    }
-    let steps = (most - last.1) / best.1;
-    let beyond = (last.0 + steps * best.0, last.1 + steps * best.1);
-    let error = |(above, below): (u64, u64)| (above as f64 / below as f64 - fps.as_f64()).abs();
-    let (above, below) = if error(best) <= error(beyond) { best } else { beyond };
-    // Both ends of the range of rates are such fractions, so what is nearest lies between them.
-    FrameRate::new(above, below).unwrap_or(fps)
 }
 
 /// Whether `path` is `-`, which stands for stdout. A file of this name is `./-`.
@@ -140,26 +113,4 @@ pub(super) fn frame_name(index: usize) -> String {
 fn is_frame_name(name: &str) -> bool {
     let digits = name.strip_prefix("frame_").and_then(|rest| rest.strip_suffix(".png"));
     digits.is_some_and(|digits| digits.len() >= 5 && digits.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn awkward_rates_become_the_nearest_simple_ones() {
-        let rate = |above, below| FrameRate::new(above, below).unwrap();
-        for exact in [rate(24, 1), rate(30_000, 1001), rate(1, 1000), rate(65_534_999, 65_535)] {
-            assert_eq!(simple(exact, MOST_DENOMINATOR), exact);
-        }
-        assert_eq!(simple(rate(24_000_001, 1_000_000), MOST_DENOMINATOR), rate(24, 1));
-        // No other fraction is nearer.
-        for awkward in [rate(355_113, 11_003), rate(999_983, 1009), rate(123_456, 78_901)] {
-            let error = |above: u64, below: u64| (above as f64 / below as f64 - awkward.as_f64()).abs();
-            let least = (1..=100).map(|below| error((awkward.as_f64() * below as f64).round() as u64, below));
-            let found = simple(awkward, 100);
-            let found = error(found.numerator().into(), found.denominator().into());
-            assert!(least.into_iter().all(|other| found <= other), "{awkward}");
-        }
-    }
 }
