@@ -49,6 +49,24 @@ fn an_error_in_the_middle_of_h264_says_what_to_do() {
 }
 
 #[test]
+fn if_the_first_frame_cannot_be_decoded_ffmpeg_is_asked_and_does_not_conceal_it_silently() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("a.mp4");
+    let mut bytes = fs::read(file("trimmed.mp4")).unwrap();
+    // Its slice comes after 700 bytes of the encoder's description of itself.
+    let first = bytes.windows(4).position(|name| name == b"mdat").unwrap() + 900;
+    bytes[first..first + 200].iter_mut().for_each(|byte| *byte = 0xa5);
+    fs::write(&path, bytes).unwrap();
+    let said = problem(&path);
+    plain(&said);
+    assert!(said.contains("damaged, or coded in a way") && said.contains("install ffmpeg"), "{said}");
+    if let Ok(mut reader) = Reader::open(&path, &ReadOptions::default()) {
+        let is_error = reader.by_ref().any(|frame| frame.is_err());
+        assert!(is_error || !reader.notices().is_empty());
+    }
+}
+
+#[test]
 fn rates_that_vary_or_are_none_are_not_made_up() {
     if !has_ffmpeg() {
         return;

@@ -149,6 +149,8 @@ impl<'a> Description<'a> {
         tags.transfer = point(&[("smpte2084", 16), ("arib-std-b67", 18)]).unwrap_or(tags.transfer);
         tags.primaries = point(&[("bt2020", 9)]).unwrap_or(tags.primaries);
         let spaces = ["bt709", "bt470bg", "smpte170m", "smpte240m", "fcc", "ycgco", "bt2020", "gbr", "ictcp"];
+        let space =
+            |word: &str| word.split('/').next().is_some_and(|word| spaces.iter().any(|name| word.starts_with(name)));
         let size = fields.iter().find_map(|field| {
             let (width, height) = field.split_whitespace().next()?.split_once('x')?;
             width.parse::<usize>().ok().and(height.parse().ok())
@@ -160,7 +162,7 @@ impl<'a> Description<'a> {
             is_yuv: is(&["yuv", "nv", "p0"]) && codec != "rawvideo",
             is_halved: format.contains("420") || is(&["nv12", "nv21", "p0"]),
             is_left: !["mjpeg", "mpeg1video", "rawvideo"].contains(&codec),
-            has_matrix: spaces.iter().any(known),
+            has_matrix: colours.split([',', ')']).any(|word| space(word.trim())),
             tags,
             height: size,
             rate: fields.iter().find_map(rate),
@@ -220,6 +222,9 @@ mod tests {
         let plain =
             Description::parse("  Stream #0:0: Video: vp8, yuv420p(progressive), 64x72, SAR 1:1 DAR 1:1, 1k tbr");
         assert_eq!((plain.height, plain.is_yuv, plain.has_matrix, plain.rate), (Some(72), true, false, None));
+        let unknown =
+            "Stream #0:0: Video: h264 (High), yuv420p(tv, unknown/bt709/bt709, progressive), 1280x720, 24 fps";
+        assert!(!Description::parse(unknown).has_matrix);
         assert!(Description::parse("Stream #0:0: Video: png, rgba(pc), 96x64, 25 fps").has_alpha);
         assert_eq!(Description::parse("no stream").height, None);
     }

@@ -53,21 +53,22 @@ pub(in crate::video) fn open(mut file: File, path: &Path) -> Result<Opened> {
         return Err(damaged("it has no sequence parameter set that can be read".into()));
     };
     let colour = match sps.iter().map(playable).collect::<std::result::Result<Vec<_>, _>>() {
-        Ok(colours) => colours[0],
+        Ok(colours) => colours[track.samples[0].description],
         Err(kind) => return Ok(Opened::NotHandled(format!("MP4 with H.264 {kind}"))),
     };
+    let first = sps[track.samples[0].description];
     let size = |sps: &Sps| (sps.width, sps.height, sps.aspect);
-    if sps.iter().any(|other| size(other) != size(&sps[0])) {
+    if sps.iter().any(|other| size(other) != size(&first)) {
         return Ok(Opened::NotHandled("MP4 with frames of several sizes".into()));
     }
-    let (width, height) = (sps[0].width, sps[0].height);
+    let (width, height) = (first.width, first.height);
     if width.saturating_mul(height) > MAX_PIXELS {
         return Err(damaged(format!("frames of {width}x{height}; up to 8192x8192 are read")));
     }
     let decoder = Decoder::new(colour).map_err(|Stopped| Error::media(path, "the H.264 decoder cannot be started"))?;
     let (path, description) = (path.to_path_buf(), track.samples[0].description);
     let (ready, size, unit) = (VecDeque::new(), (0, 0), Unit::default());
-    Source { file, path, track, decoder, sent: 0, description, taken: 0, ready, size, unit }.start(&sps[0])
+    Source { file, path, track, decoder, sent: 0, description, taken: 0, ready, size, unit }.start(&first)
 }
 
 /// The meaning of the stream's colours, or what kind of H.264 it is that openh264 does not decode.
@@ -90,14 +91,19 @@ fn playable(sps: &Sps) -> std::result::Result<Colour, String> {
 impl Source {
     /// Hands over the parameter sets and decodes until there is a picture, which gives the size.
     fn start(mut self, sps: &Sps) -> Result<Opened> {
+        let other = |kind: &str| Ok(Opened::NotHandled(format!("MP4 with H.264 {kind}")));
         self.begin_unit();
-        self.decode()?;
+        self.ready.extend(self.decoder.decode(&self.unit.bytes).ok().flatten());
         self.read_sample()?;
         if !self.unit.is_idr {
-            let kind = "MP4 with H.264 that was cut out of a longer video: its first frame needs frames before it";
-            return Ok(Opened::NotHandled(kind.into()));
+            return other("that was cut out of a longer video: its first frame needs frames before it");
         }
-        self.fill()?;
+        match self.fill() {
+            Ok(()) => {}
+            // Nothing was handed out yet: another decoder may know better.
+            Err(Failure::Stopped) => return other("that is damaged, or coded in a way that is not decoded here"),
+            Err(Failure::Other(error)) => return Err(error),
+        }
         let Some(picture) = self.ready.front() else { return Err(self.damaged("no frame can be decoded")) };
         let (width, height) = (picture.width, picture.height);
         self.size = (width, height);
@@ -110,32 +116,20 @@ impl Source {
     }
 
     /// Decodes until a picture is ready or nothing is left.
-    fn fill(&mut self) -> Result<()> {
+    fn fill(&mut self) -> std::result::Result<(), Failure> {
         while self.ready.is_empty() && self.sent < self.track.samples.len() {
             self.read_sample()?;
             self.sent += 1;
             // New parameter sets take effect at such a frame, and then the decoder forgets pictures that wait.
             if self.unit.is_idr {
-                self.drain()?;
+                self.ready.extend(self.decoder.drain()?);
                 self.heed_parameter_sets()?;
             }
-            self.decode()?;
+            self.ready.extend(self.decoder.decode(&self.unit.bytes)?);
             if self.sent == self.track.samples.len() {
-                self.drain()?;
+                self.ready.extend(self.decoder.drain()?);
             }
         }
-        Ok(())
-    }
-
-    fn decode(&mut self) -> Result<()> {
-        let picture = self.decoder.decode(&self.unit.bytes).map_err(|Stopped| self.stopped())?;
-        self.ready.extend(picture);
-        Ok(())
-    }
-
-    fn drain(&mut self) -> Result<()> {
-        let waiting = self.decoder.drain().map_err(|Stopped| self.stopped())?;
-        self.ready.extend(waiting);
         Ok(())
     }
 
@@ -191,8 +185,33 @@ impl Source {
         Error::media(&self.path, format!("damaged MP4 at coded frame {at} of {all}: {problem}"))
     }
 
-    fn stopped(&self) -> Error {
-        self.damaged("it cannot be decoded; if players show it, encode it anew (ffmpeg -i IN -c:v libx264 OUT.mp4)")
+    /// The error for frames that come after others.
+    fn failed(&self, failure: Failure) -> Error {
+        match failure {
+            Failure::Stopped => self
+                .damaged("it cannot be decoded; if players show it, encode it anew: ffmpeg -i IN -c:v libx264 OUT.mp4"),
+            Failure::Other(error) => error,
+        }
+    }
+}
+
+/// Why there is no picture.
+enum Failure {
+    /// The decoder has stopped.
+    Stopped,
+    /// The file cannot be read, or its boxes are damaged.
+    Other(Error),
+}
+
+impl From<Stopped> for Failure {
+    fn from(Stopped: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
     }
 }
 
@@ -226,7 +245,7 @@ impl FrameSource for Source {
                 continue;
             }
             let is_shown = shown.contains(&self.taken);
-            self.fill()?;
+            self.fill().map_err(|failure| self.failed(failure))?;
             let Some(picture) = self.ready.pop_front() else { return Ok(None) };
             self.taken += 1;
             if (picture.width, picture.height) != self.size {
