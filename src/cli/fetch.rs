@@ -104,10 +104,6 @@ fn wanted(model: &Model, args: &Args) -> std::result::Result<Vec<File>, String> 
             folders.entry(folder).or_default().push((name, listed));
         }
     }
-    let absent = |only: &&String| !folders.contains_key(only.trim_end_matches('/'));
-    if let Some(only) = args.only.iter().find(absent) {
-        return Err(format!("there is no subfolder {only} in the model"));
-    }
     let mut files = Vec::new();
     for (folder, listed) in folders {
         let names: BTreeSet<&str> = listed.iter().map(|(name, _)| *name).collect();
@@ -118,9 +114,17 @@ fn wanted(model: &Model, args: &Args) -> std::result::Result<Vec<File>, String> 
             files.extend(listed.iter().filter(|(name, _)| reads(name)).map(|(_, listed)| *listed));
         }
     }
+    let gives_none = |only: &&String| {
+        let within = |listed: &&Listed| {
+            listed.path.rsplit_once('/').is_some_and(|(folder, _)| folder == only.trim_end_matches('/'))
+        };
+        !files.iter().any(|listed| within(listed))
+    };
+    if let Some(only) = args.only.iter().find(gives_none) {
+        return Err(format!("there is nothing that the engine reads in {only}"));
+    }
     if files.is_empty() {
-        let only = if args.only.is_empty() { String::new() } else { format!(" in {}", args.only.join(", ")) };
-        return Err(format!("there is nothing that the engine reads{only}"));
+        return Err("there is nothing that the engine reads".into());
     }
     files.into_iter().map(file).collect()
 }
