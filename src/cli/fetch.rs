@@ -118,7 +118,7 @@ fn wanted(model: &Model, args: &Args) -> std::result::Result<Vec<File>, String> 
         let within = |listed: &&Listed| {
             listed.path.rsplit_once('/').is_some_and(|(folder, _)| folder == only.trim_end_matches('/'))
         };
-        !files.iter().any(|listed| within(listed))
+        !files.iter().any(within)
     };
     if let Some(only) = args.only.iter().find(gives_none) {
         return Err(format!("there is nothing that the engine reads in {only}"));

@@ -1,6 +1,6 @@
 //! Animated images: GIF, PNG and WebP. Their frames are put onto the ones before as the file says, and then onto black.
 
-use super::reader::{FrameSource, Stream};
+use super::stream::{FrameSource, Stream};
 use super::view::Turn;
 use super::{FrameRate, MAX_PIXELS, VideoInfo, apng, images};
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! Frames of an animated PNG. The image crate puts them together as well, but goes back to the wrong picture after one that
 //! was cleared, and takes no 16 bits.
 
-use super::reader::{FrameSource, Stream};
+use super::stream::{FrameSource, Stream};
 use super::view::Turn;
 use super::{FrameRate, MAX_PIXELS, VideoInfo, images};
 use crate::error::{Error, Result};

@@ -1,6 +1,6 @@
 //! Writing GIF: 256 colours a frame, chosen for each frame, and times in hundredths of a second.
 
-use super::writer::FrameSink;
+use super::stream::FrameSink;
 use super::{FrameRate, VideoInfo};
 use crate::error::{Error, Result};
 use ::gif::{Encoder, EncodingError, Frame, Repeat};

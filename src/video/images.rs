@@ -1,9 +1,8 @@
 //! Single images, and folders of them: lossless PNG out, PNG, JPEG and WebP in.
 
 use super::format::frame_name;
-use super::reader::{FrameSource, Stream};
+use super::stream::{FrameSink, FrameSource, Stream};
 use super::view::{Turn, View};
-use super::writer::FrameSink;
 use super::{FrameRate, MAX_PIXELS, VideoInfo};
 use crate::error::{Error, Result};
 use image::codecs::png::PngEncoder;

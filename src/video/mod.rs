@@ -29,6 +29,7 @@ mod reader;
 pub mod resize;
 pub mod sheet;
 mod sps;
+mod stream;
 mod tags;
 mod view;
 mod writer;

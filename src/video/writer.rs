@@ -1,18 +1,11 @@
 //! Writing clips frame by frame.
 
 use super::format::{Format, check_folder, check_writable, is_stdout};
+use super::stream::FrameSink;
 use super::{Clip, VideoInfo, gif, images, mp4, y4m};
 use crate::error::{Error, Result};
 use crate::staged::Staged;
 use std::path::{Path, PathBuf};
-
-/// What a format does with frames; [`Writer`] has checked their size and number.
-pub(super) trait FrameSink: Send {
-    /// Takes the next frame, `[H, W, 3]`.
-    fn push(&mut self, rgb: &[u8]) -> Result<()>;
-    /// Writes what is left and closes the file.
-    fn finish(self: Box<Self>) -> Result<()>;
-}
 
 /// A clip that is being written. The output appears when [`finish`](Self::finish) succeeds; a writer that is dropped
 /// before leaves nothing behind and an existing output as it was.

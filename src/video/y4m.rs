@@ -2,8 +2,7 @@
 //!
 //! Written as 4:4:4 in limited-range BT.601: the format has no flag for the matrix, and ffmpeg takes it for that one.
 
-use super::reader::{FrameSource, Opened, Stream};
-use super::writer::FrameSink;
+use super::stream::{FrameSink, FrameSource, Opened, Stream};
 use super::yuv::{self, Colour, Planes, Siting, chroma_size};
 use super::{FrameRate, MAX_PIXELS, VideoInfo};
 use crate::error::{Error, Result};

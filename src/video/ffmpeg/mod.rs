@@ -6,7 +6,7 @@ mod messages;
 mod probe;
 
 use super::input::{Input, STDIN};
-use super::reader::{FrameSource, Opened, Stream};
+use super::stream::{FrameSource, Opened, Stream};
 use super::y4m;
 use crate::error::{Error, Result};
 use messages::Messages;

@@ -1,8 +1,16 @@
 //! Reading boxes and tables. Lengths and counts are checked against what is there before anything is allocated.
 
-use super::track::Sample;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+
+/// A coded frame's bytes in the file.
+#[derive(Clone, Copy)]
+pub(super) struct Sample {
+    pub offset: u64,
+    pub size: u32,
+    /// Index of its description.
+    pub description: usize,
+}
 
 /// What a file is.
 pub(super) enum Contents {

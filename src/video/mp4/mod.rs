@@ -12,7 +12,7 @@ mod track;
 use super::FrameRate;
 use super::VideoInfo;
 use super::h264::Encoder;
-use super::writer::FrameSink;
+use super::stream::FrameSink;
 use crate::error::{Error, Result};
 pub(super) use source::open;
 use std::fs::File;

@@ -1,11 +1,11 @@
 //! Decoding the H.264 track of an MP4.
 
-use super::demux::{self, Contents, Refusal};
-use super::track::{self, Description, Sample, Track};
+use super::demux::{self, Contents, Refusal, Sample};
+use super::track::{self, Description, Track};
 use crate::error::{Error, Result};
 use crate::video::h264::{Decoder, IDR, Picture, SPS, Stopped};
-use crate::video::reader::{FrameSource, Opened, Stream};
 use crate::video::sps::Sps;
+use crate::video::stream::{FrameSource, Opened, Stream};
 use crate::video::yuv::Colour;
 use crate::video::{MAX_PIXELS, VideoInfo};
 use std::collections::VecDeque;

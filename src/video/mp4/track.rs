@@ -1,19 +1,10 @@
 //! The video track of an MP4: its samples, how they are coded, and how they are to be shown.
 
-use super::demux::{Refusal, boxes, find, missing, samples, word};
+use super::demux::{Refusal, Sample, boxes, find, missing, samples, word};
 use super::times::{Showing, showing};
 use crate::video::sps::Sps;
 use crate::video::tags::Tags;
 use crate::video::view::Turn;
-
-/// A coded frame's bytes in the file.
-#[derive(Clone, Copy)]
-pub(super) struct Sample {
-    pub offset: u64,
-    pub size: u32,
-    /// Index of its description.
-    pub description: usize,
-}
 
 /// How samples are coded.
 pub(super) struct Description {
