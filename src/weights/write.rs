@@ -154,7 +154,8 @@ fn narrow(tensor: &Tensor, start: usize, count: usize, dtype: DType) -> std::res
             _ => (bf16::from_f32(value).to_bits(), bf16::from_f32(value).is_finite()),
         };
         if !fits {
-            return Err(format!("has the value {value}, too large for {}; choose another --dtype", dtype.name()));
+            let others = if dtype == DType::F16 { "bf16 or f32" } else { "f32" };
+            return Err(format!("has the value {value}, too large for {}; choose {others}", dtype.name()));
         }
         bytes.extend(narrowed.to_le_bytes());
     }

@@ -94,7 +94,7 @@ fn convert_writes_no_value_that_is_none_and_makes_none() {
     for (value, dtype, words) in [
         (f32::NAN, "bf16", ["value 7 is NaN", "damaged"]),
         (f32::INFINITY, "f32", ["value 7 is inf", "damaged"]),
-        (1e30, "f16", ["too large for f16", "--dtype"]),
+        (1e30, "f16", ["too large for f16", "choose bf16"]),
     ] {
         let (model, folder) = (copy_of_the_model(), tempfile::tempdir().unwrap());
         put(&model.path().join(TRANSFORMER), "proj_out.weight", 7, value);

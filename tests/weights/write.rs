@@ -37,9 +37,10 @@ fn write(source: &Files, folder: &Path, dtype: DType, most: u64) -> Result<Vec<S
     Ok(names)
 }
 
-/// Values that round up, down and to even, very small, and special.
+/// Values that round up, down and to even, very small, and as large as f16 holds.
 fn values() -> Vec<f32> {
-    let mut values = vec![1.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -3.7, 1e-8, 6e-5, -0.0, f32::INFINITY, 65504.0];
+    let mut values =
+        vec![1.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -3.7, 1e-8, 6e-5, -0.0, f32::MIN_POSITIVE, 65504.0];
     // More than are converted at a time.
     values.extend((0..300_000).map(|i| (i as f32 - 150_000.0) / 1e4));
     values
@@ -77,6 +78,16 @@ fn a_value_that_f16_cannot_hold_is_named() {
     let line = write(&source, folder.path(), DType::F16, u64::MAX).unwrap_err().to_string();
     assert!(["tensor a", "65520", "choose bf16"].iter().all(|word| line.contains(word)), "{line}");
     write(&source, folder.path(), DType::Bf16, u64::MAX).unwrap();
+}
+
+#[test]
+fn the_last_half_step_of_f32_is_too_large_for_bf16_and_what_is_no_number_is_written_as_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for (value, word) in [(f32::MAX, "choose f32"), (f32::INFINITY, "damaged"), (f32::NAN, "damaged")] {
+        let source = source(folder.path(), &[("a", &[2], vec![0.0, value])]);
+        let line = write(&source, folder.path(), DType::Bf16, u64::MAX).unwrap_err().to_string();
+        assert!(line.contains("tensor a") && line.contains(word), "{line}");
+    }
 }
 
 #[test]
