@@ -98,7 +98,7 @@ impl Captions {
 /// The tokens of all requests.
 ///
 /// # Errors
-/// [`Error::Weight`] if the tokenizer does not cover a text.
+/// [`crate::Error::Weight`] if the tokenizer does not cover a text.
 pub fn tokenize(checkpoint: &Checkpoint, requests: &[Request], observer: &dyn Observer) -> Result<Vec<Captions>> {
     let tokenizer = checkpoint.tokenizer.as_ref().expect("opened for sampling");
     let transformer = checkpoint.transformer.as_ref().expect("opened for sampling");
