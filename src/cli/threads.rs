@@ -10,7 +10,7 @@ const MOST: usize = 1024;
 /// Names by which rayon is told how many.
 const NAMES: [&str; 2] = ["RAYON_NUM_THREADS", "RAYON_RS_NUM_CPUS"];
 
-/// Starts as many as the environment says, or one a processor.
+/// Starts the threads. The environment may say how many; otherwise each processor gets one.
 ///
 /// # Errors
 /// [`Error::Usage`] if that is no number or an absurd one, [`Error::Io`] if the system refuses.

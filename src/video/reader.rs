@@ -115,7 +115,7 @@ fn open_stream(path: &Path, may_run_ffmpeg: bool) -> Result<Stream> {
     }
     Err(Error::media(
         path,
-        format!("{problem}; convert it to H.264 MP4, or install ffmpeg, which is then used to read it"),
+        format!("{problem}; convert it to H.264 MP4 or PNG, or install ffmpeg, which is then used to read it"),
     ))
 }
 
