@@ -314,13 +314,19 @@ pub fn transformers(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(subfolders(folder)?.into_iter().filter(candidate).collect())
 }
 
-/// The folders in a folder, in name order.
-pub fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {
+/// What is in a folder, in name order.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?;
     let paths = entries.map(|entry| Ok(entry.map_err(Error::io("cannot list", folder))?.path()));
-    let mut folders: Vec<PathBuf> = paths.collect::<Result<_>>()?;
+    let mut paths: Vec<PathBuf> = paths.collect::<Result<_>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// The folders in a folder, in name order.
+pub fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut folders = list(folder)?;
     folders.retain(|path| path.is_dir());
-    folders.sort();
     Ok(folders)
 }
 
@@ -407,11 +413,10 @@ fn open_weights(folder: &Path) -> Result<Box<dyn Source>> {
 fn weight_file(folder: &Path) -> Result<Option<PathBuf>> {
     let named = |names: &[&str]| names.iter().map(|name| folder.join(name)).find(|path| is_there(path));
     let only = |ending: &str| -> Result<Option<PathBuf>> {
-        let entries = std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?;
-        let paths = entries.filter_map(|entry| entry.ok()).map(|entry| entry.path());
         let of_golden_data = |path: &PathBuf| GOLDEN_FILES.iter().any(|name| path.ends_with(name));
-        let mut found =
-            paths.filter(|path| path.extension().is_some_and(|found| found == ending) && !of_golden_data(path));
+        let mut found = list(folder)?
+            .into_iter()
+            .filter(|path| path.extension().is_some_and(|found| found == ending) && !of_golden_data(path));
         let first = found.next();
         if found.next().is_some() {
             let problem = format!("holds several .{ending} files and no index that says which belong together");

@@ -193,9 +193,9 @@ impl fmt::Display for Error {
             }
             Self::NotFinite { stage, what, place, largest } => {
                 let cause = if *largest < f32::from(u16::MAX) {
-                    format!("its weights are numbers; it outgrew f16, which ends at {largest}: choose bf16")
+                    format!("f16 ends at {largest}: choose bf16")
                 } else {
-                    "its weights are numbers; what it was given leads it out of all bounds".to_owned()
+                    "what the stage was given leads out of all bounds".to_owned()
                 };
                 write!(f, "{stage}: {what} is no finite number from {place} on; {cause}")
             }

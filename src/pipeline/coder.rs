@@ -106,7 +106,7 @@ fn posterior(moments: &[f32], channels: usize, seed: Option<u64>) -> Vec<f32> {
 /// Bytes of frames that go to the host together, at most.
 const TOGETHER_BYTES: usize = 128 << 20;
 
-/// How many of `frames` go to the host together: all, or as many as [`TOGETHER_BYTES`] hold.
+/// The number of frames that go to the host together: all `frames`, but never more than [`TOGETHER_BYTES`].
 fn frames_together(frames: usize, frame_bytes: usize) -> usize {
     frames.min(TOGETHER_BYTES / frame_bytes.max(1)).max(1)
 }

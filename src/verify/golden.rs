@@ -89,13 +89,8 @@ impl Golden {
 /// The tensor `name` of a golden file, if it is there: all of it numbers, or every comparison would be with nothing.
 pub(super) fn find(file: &Safetensors, name: &str) -> Result<Option<Tensor>> {
     let found = file.tensor(name)?;
-    match found.as_ref().and_then(|tensor| strange::first_in(tensor, f32::MAX)) {
-        None => Ok(found),
-        Some((index, value)) => {
-            let problem = format!("value {index} is {value}, expected numbers: the file is damaged");
-            Err(Error::weight(file.path(), name, problem))
-        }
-    }
+    found.as_ref().map_or(Ok(()), |tensor| strange::check_tensor(file.path(), name, tensor))?;
+    Ok(found)
 }
 
 /// PyTorch's own bf16 error of a case: a number, or one per tensor.

@@ -14,7 +14,7 @@ mod transformer;
 pub use tolerance::Precision;
 
 use crate::backend::Backend;
-use crate::checkpoint::{Part, PartConfig, WeightSource, class_of, has_weights, is_there};
+use crate::checkpoint::{Part, PartConfig, WeightSource, class_of, has_weights, is_there, list, subfolders};
 use crate::error::{Error, Result};
 use crate::memory::Savings;
 use crate::model::latte::LatteConfig;
@@ -62,7 +62,7 @@ enum Kind {
 /// [`Error::Usage`] if there is none, [`Error::Io`] if a folder cannot be listed.
 pub fn find(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    if !is_empty(root)? {
+    if !list(root)?.is_empty() {
         collect(root, &mut found)?;
     }
     if found.is_empty() {
@@ -79,11 +79,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     if !matches!(kind_of(folder), Ok(None)) {
         found.push(folder.to_path_buf());
     }
-    let entries = std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?;
-    let mut folders: Vec<PathBuf> =
-        entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-    folders.sort();
-    folders.iter().try_for_each(|folder| collect(folder, found))
+    subfolders(folder)?.iter().try_for_each(|folder| collect(folder, found))
 }
 
 /// What a folder holds, or `None` if that is no golden data.
@@ -102,7 +98,7 @@ fn kind_of(folder: &Path) -> Result<Option<Kind>> {
             return Err(Error::config(folder.join("cases.json"), format!("is missing, beside {other}")));
         }
         // Among golden data a folder that holds nothing has lost what it held.
-        if is_empty(folder)? {
+        if list(folder)?.is_empty() {
             return Err(Error::config(folder, "is an empty folder: what it held is missing"));
         }
         return Ok(if manifests(folder)?.is_empty() { None } else { Some(Kind::Manifests) });
@@ -124,10 +120,6 @@ fn kind_of(folder: &Path) -> Result<Option<Kind>> {
         [_, _, true] => Ok(Some(Kind::Pipeline)),
         _ => Err(Error::config(folder.join("config.json"), "is missing: cases.json speaks of a model")),
     }
-}
-
-fn is_empty(folder: &Path) -> Result<bool> {
-    Ok(std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?.next().is_none())
 }
 
 /// Runs every case of one golden folder, handing over each result as it is there.
@@ -203,11 +195,8 @@ fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {
 /// Files that list the tensors of a published checkpoint: JSON with configs and tensors, or JSON that is damaged, since of
 /// that nobody knows. What lies beside weights is none.
 fn manifests(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?;
-    let paths = entries.map(|entry| Ok(entry.map_err(Error::io("cannot list", folder))?.path()));
-    let mut paths: Vec<PathBuf> = paths.collect::<Result<_>>()?;
+    let mut paths = list(folder)?;
     paths.retain(|path| path.extension().is_some_and(|ending| ending == "json"));
-    paths.sort();
     if folder.join("config.json").exists() || has_weights(folder) {
         paths.clear();
     }

@@ -5,6 +5,7 @@ use super::{Source, Tensor};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::fmt;
+use std::path::Path;
 
 /// A weight that no run can use.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +16,14 @@ pub struct Strange {
     pub index: usize,
     /// NaN, infinite, or too large.
     pub value: f32,
+}
+
+impl Strange {
+    /// The error for a weight of `file` that is no number.
+    fn of(self, file: &Path) -> Error {
+        let problem = format!("{self}, expected numbers: the file is damaged; download it again");
+        Error::weight(file, self.tensor, problem)
+    }
 }
 
 impl fmt::Display for Strange {
@@ -46,15 +55,23 @@ pub fn first(source: &dyn Source, tensors: &[Expected], largest: f32) -> Result<
 pub fn check(source: &dyn Source, tensors: &[Expected]) -> Result<()> {
     match first(source, tensors, f32::MAX)? {
         None => Ok(()),
-        Some(found) => {
-            let problem = format!("{found}, expected numbers: the file is damaged; download it again");
-            Err(Error::weight(source.path(), found.tensor, problem))
-        }
+        Some(found) => Err(found.of(source.path())),
+    }
+}
+
+/// Fails unless all values of a tensor of `file` are numbers.
+///
+/// # Errors
+/// [`Error::Weight`] with the first that is none.
+pub fn check_tensor(file: &Path, name: &str, tensor: &Tensor) -> Result<()> {
+    match first_in(tensor, f32::MAX) {
+        None => Ok(()),
+        Some((index, value)) => Err(Strange { tensor: name.to_owned(), index, value }.of(file)),
     }
 }
 
 /// The place of the first such value of a tensor, and the value. Whole numbers are never strange.
-pub fn first_in(tensor: &Tensor, largest: f32) -> Option<(usize, f32)> {
+fn first_in(tensor: &Tensor, largest: f32) -> Option<(usize, f32)> {
     if !tensor.dtype.is_float() || !tensor.has_values() {
         return None;
     }
@@ -74,7 +91,6 @@ mod tests {
     use super::*;
     use crate::weights::{Bytes, DType, Entry};
     use half::{bf16, f16};
-    use std::path::Path;
     use std::sync::Arc;
 
     struct One(Tensor);

@@ -87,11 +87,7 @@ impl<'a> Writer<'a> {
         out.write_all(&header(entries, self.dtype)).map_err(full())?;
         for Entry { name, .. } in entries {
             let tensor = self.source.tensor(name)?.expect("the source has what it lists");
-            if let Some((index, value)) = strange::first_in(&tensor, f32::MAX) {
-                let problem =
-                    format!("value {index} is {value}, expected numbers: the file is damaged; download it again");
-                return Err(Error::weight(self.source.path(), name, problem));
-            }
+            strange::check_tensor(self.source.path(), name, &tensor)?;
             for start in (0..tensor.len()).step_by(CHUNK) {
                 let count = CHUNK.min(tensor.len() - start);
                 let bytes = narrow(&tensor, start, count, self.dtype)

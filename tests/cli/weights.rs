@@ -152,7 +152,7 @@ fn sampling(model: &Path, text: &str) {
 fn info_says_so_too(model: &Path, words: &[&str]) {
     let output = osp(Path::new("/")).arg("info").arg(model).assert().code(5).get_output().clone();
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-    // One problem of several has a line of its own there.
+    // `osp info` prints every problem; `osp sample` prints the first and counts the others.
     for word in words.iter().filter(|word| !["more problems", "not a folder"].contains(word)) {
         assert!(said.contains(word), "{said:?} does not say {word:?}");
     }

@@ -59,7 +59,7 @@ pub(super) fn run(input: &mut Input) -> Result<Option<Facts>> {
     let line =
         messages.lines().find(|line| line.contains("Stream #") && line.contains(": Video: ")).unwrap_or_default();
     let description = Description::parse(line);
-    // In WebM, alpha is a stream of its own.
+    // WebM keeps alpha in a separate stream.
     let is_apart = messages.lines().any(|line| line.trim_start().starts_with("alpha_mode") && line.ends_with(": 1"));
     let decoder = ALPHA_DECODERS.into_iter().find(|(codec, _)| is_apart && description.codec == *codec);
     let is_meant = |height| !description.has_matrix && description.is_yuv && is_high_definition(height);
