@@ -30,7 +30,7 @@ pub struct Args {
 /// Runs the command.
 #[cfg(feature = "download")]
 pub fn run(args: &Args, console: &Console) -> Result<()> {
-    super::fetch::run(args, console)
+    super::fetch::run(&args.name, args.output.as_deref(), &args.only, console)
 }
 
 /// Says how to get the command.

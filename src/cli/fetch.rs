@@ -1,7 +1,6 @@
 //! Files from the Hugging Face hub: which, from where, and whether they arrived.
 
 use super::console::Console;
-use super::download::Args;
 use super::http::{File, Hash, Hub};
 use super::model::BESIDE;
 use super::record::lossy;
@@ -47,28 +46,28 @@ struct Report<'a> {
 }
 
 /// Runs `osp download`.
-pub fn run(args: &Args, console: &Console) -> Result<()> {
+pub fn run(name: &str, output: Option<&Path>, only: &[String], console: &Console) -> Result<()> {
     let is_name = |part: &str| {
         !part.is_empty()
             && !part.starts_with('.')
             && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     };
-    if args.name.split('/').count() != 2 || !args.name.split('/').all(is_name) {
-        return Err(Error::Usage(format!("{:?} is no model of the hub: its names are ORG/NAME", args.name)));
+    if name.split('/').count() != 2 || !name.split('/').all(is_name) {
+        return Err(Error::Usage(format!("{:?} is no model of the hub: its names are ORG/NAME", name)));
     }
-    let output = args.output.clone().unwrap_or_else(|| PathBuf::from(&args.name));
+    let output = output.map_or_else(|| PathBuf::from(name), Path::to_path_buf);
     check(&output)?;
     let hub = Hub::new();
-    let list = format!("api/models/{}/revision/main?blobs=true", args.name);
+    let list = format!("api/models/{}/revision/main?blobs=true", name);
     let model: Model = serde_json::from_slice(&hub.get(&list)?)
         .map_err(|error| hub.fault(&list, format!("the answer is no list of files: {error}")))?;
-    let files = wanted(&model, args).map_err(|problem| hub.fault(&list, problem))?;
+    let files = wanted(&model, only).map_err(|problem| hub.fault(&list, problem))?;
 
     let bytes = files.iter().map(|file| file.size).sum();
     console.note(&format!("{} files, {}, to {}", files.len(), megabytes(bytes), output.display()));
     let transfer = Transfer::new(console, "download", bytes);
     for file in &files {
-        let url = format!("{}/resolve/{}/{}", args.name, model.sha, escaped(&file.path));
+        let url = format!("{}/resolve/{}/{}", name, model.sha, escaped(&file.path));
         file.fetch(&hub, &url, &output.join(&file.path), &transfer)?;
     }
     transfer.finish();
@@ -93,14 +92,14 @@ fn check(output: &Path) -> Result<()> {
 }
 
 /// The files that the engine reads: those of folders with a config, and in each the weights in one form only.
-fn wanted(model: &Model, args: &Args) -> std::result::Result<Vec<File>, String> {
+fn wanted(model: &Model, only: &[String]) -> std::result::Result<Vec<File>, String> {
     let mut folders: BTreeMap<&str, Vec<(&str, &Listed)>> = BTreeMap::new();
     for listed in &model.siblings {
         if !Path::new(&listed.path).components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(format!("the list names a file {:?}, outside of the model", listed.path));
         }
         let (folder, name) = listed.path.rsplit_once('/').unwrap_or(("", &listed.path));
-        if args.only.is_empty() || args.only.iter().any(|only| only.trim_end_matches('/') == folder) {
+        if only.is_empty() || only.iter().any(|only| only.trim_end_matches('/') == folder) {
             folders.entry(folder).or_default().push((name, listed));
         }
     }
@@ -120,7 +119,7 @@ fn wanted(model: &Model, args: &Args) -> std::result::Result<Vec<File>, String> 
         };
         !files.iter().any(within)
     };
-    if let Some(only) = args.only.iter().find(gives_none) {
+    if let Some(only) = only.iter().find(gives_none) {
         return Err(format!("there is nothing that the engine reads in {only}"));
     }
     if files.is_empty() {
@@ -170,8 +169,8 @@ mod tests {
 
     fn chosen(paths: &[&str], only: &[&str]) -> std::result::Result<Vec<String>, String> {
         let model = Model { sha: String::new(), siblings: paths.iter().map(|path| listed(path)).collect() };
-        let only = only.iter().map(|only| (*only).to_owned()).collect();
-        let files = wanted(&model, &Args { name: String::new(), output: None, only })?;
+        let only: Vec<String> = only.iter().map(|only| (*only).to_owned()).collect();
+        let files = wanted(&model, &only)?;
         Ok(files.into_iter().map(|file| file.path).collect())
     }
 

@@ -1,6 +1,7 @@
 //! From prompts to frames, stage after stage: text encoder, transformer, VAE decoder. Each stage's weights are open
 //! only while the stage runs.
 
+mod captions;
 mod coder;
 mod denoise;
 mod devices;
@@ -10,11 +11,12 @@ mod planned;
 mod text;
 mod text_cache;
 
+pub use captions::{Captions, Wanted, tokenize};
 pub use coder::{Windowed, decode, encode};
 pub use devices::{Devices, Planned, Rehearsal, StageMemory, StagePlan};
 pub use layout::{nchw_from_nhwc, nhwc_from_nchw};
 pub use planned::{decode_planned, encode_planned, plan_encode};
-pub use text::{Captions, Text, Wanted, tokenize};
+pub use text::Text;
 pub use text_cache::TextCache;
 
 pub(crate) use coder::{Decoder, download, load_decoder, load_encoder};

@@ -4,7 +4,7 @@
 //! that, but only the whole text is believed. What cannot be read counts as absent.
 
 use super::Observer;
-use super::text::Wanted;
+use super::captions::Wanted;
 use crate::checkpoint::Part;
 use crate::error::{Error, Result};
 use crate::model::t5::T5Config;

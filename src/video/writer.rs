@@ -45,7 +45,7 @@ impl Writer {
             return Err(one_frame(path));
         }
         if format == Format::Mp4 && frames.is_some_and(|frames| !mp4::holds(info.fps, frames)) {
-            let problem = "so many frames last longer than an MP4 holds; use a name without ending (a folder of PNGs)";
+            let problem = "an MP4 cannot last as long as these frames; use a name without ending (a folder of PNGs)";
             return Err(Error::Usage(format!("output {}: {problem}", path.display())));
         }
         let staged = match format {

@@ -17,7 +17,7 @@ fn shown(name: &str) -> String {
     format!("\u{fffd}{name}")
 }
 
-/// A folder of this kind, in a folder of its own, with the tiny model in it.
+/// A temporary folder, and in it a folder whose name is not UTF-8, which holds the tiny model and inputs.
 fn folder() -> (tempfile::TempDir, PathBuf) {
     let outer = tempfile::tempdir().unwrap();
     let folder = outer.path().join(odd("folder"));
