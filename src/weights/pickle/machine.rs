@@ -4,11 +4,8 @@
 //! each other by index: as in Python a value may stand in several places, and no program, however nested, makes more of
 //! them than it has bytes.
 
-use super::value::{self, Made, Storage, Value};
+use super::value::{self, Id, Made, Storage, Value};
 use std::collections::HashMap;
-
-/// Index of a value.
-pub(super) type Id = u32;
 
 /// What a program has made.
 pub(super) struct Pickle<'a> {

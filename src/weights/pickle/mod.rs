@@ -16,8 +16,8 @@ use super::mapped::Mapped;
 use super::synthetic::fnv1a;
 use crate::error::{Error, Result};
 use archive::Archive;
-use machine::{Id, Pickle};
-use value::Value;
+use machine::Pickle;
+use value::{Id, Value};
 
 /// The tensors of a file: those of its `state_dict` if it has one (Lightning's checkpoints keep theirs there, beside the
 /// state of a training), else of the dictionary that it is.

@@ -1,7 +1,9 @@
 //! What a pickle may make: plain data, storages and tensors; of everything else only the name.
 
-use super::machine::Id;
 use crate::weights::DType;
+
+/// Index of a value.
+pub(super) type Id = u32;
 
 /// A value of a pickle. Texts are borrowed from the file.
 pub(super) enum Value<'a> {
