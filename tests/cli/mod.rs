@@ -20,6 +20,7 @@ mod memory;
 mod not_utf8;
 mod plan;
 mod profile;
+mod readme;
 mod same_file;
 mod sample;
 mod selftest;
