@@ -4,8 +4,9 @@
 //! (oneDNN, float32, two threads with AVX-512, best of two runs); give the engine two threads to compare
 //! (`RAYON_NUM_THREADS=2`).
 
+use osp::Model;
 use osp::backend::Backend;
-use osp::checkpoint::{Checkpoint, PartConfig};
+use osp::checkpoint::PartConfig;
 use osp::cpu::Cpu;
 use osp::model::latte::{Latte, Shape};
 use osp::model::vae::{Clip, Frames, VaeDecoder, VaeEncoder, frames_of};
@@ -17,7 +18,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 /// The published configs, at 65 frames.
-fn published() -> Checkpoint {
+fn published() -> Model {
     preset::open("v1.1.0", Some(65)).expect("the preset is built in")
 }
 

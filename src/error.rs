@@ -39,6 +39,15 @@ pub enum Error {
         /// What is wrong: key, found, expected.
         problem: String,
     },
+    /// A folder holds several of what there should be one of, and none was chosen.
+    Ambiguous {
+        /// The folder.
+        folder: PathBuf,
+        /// What it holds several of.
+        what: &'static str,
+        /// Their names.
+        found: Vec<String>,
+    },
     /// Host or device memory ran out.
     OutOfMemory {
         /// Stage of the pipeline.
@@ -47,8 +56,8 @@ pub enum Error {
         needed: u64,
         /// Bytes that were free.
         free: u64,
-        /// What to change.
-        suggestion: String,
+        /// What may help.
+        relief: Relief,
     },
     /// No such device, or it does not answer.
     Device(String),
@@ -109,11 +118,24 @@ pub enum Error {
     },
 }
 
+/// What may help a run that is short of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relief {
+    /// A higher limit.
+    Limit,
+    /// A higher limit, fewer frames, or a smaller size.
+    LimitOrVideo,
+    /// A higher limit, or smaller tiles, which change the result.
+    LimitOrTiles,
+    /// Fewer frames or a smaller size: the device has no more memory.
+    Video,
+}
+
 impl Error {
     /// Exit code: 1 failure, 2 usage, 3 no such device, 4 out of memory, 5 bad weights or config, 130 interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) => 2,
+            Self::Usage(_) | Self::Ambiguous { .. } => 2,
             Self::Device(_) => 3,
             Self::OutOfMemory { .. } => 4,
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::OutOfMemory => 4,
@@ -139,8 +161,8 @@ impl Error {
     /// Says in which stage of the pipeline memory ran out, which a device does not know.
     pub fn during(self, stage: &str) -> Self {
         match self {
-            Self::OutOfMemory { needed, free, suggestion, .. } => {
-                Self::OutOfMemory { stage: stage.to_owned(), needed, free, suggestion }
+            Self::OutOfMemory { needed, free, relief, .. } => {
+                Self::OutOfMemory { stage: stage.to_owned(), needed, free, relief }
             }
             other => other,
         }
@@ -181,9 +203,20 @@ impl fmt::Display for Error {
             }
             Self::Weight { file, tensor, problem } => write!(f, "{}: tensor {tensor}: {problem}", file.display()),
             Self::Config { file, problem } => write!(f, "{}: {problem}", file.display()),
-            Self::OutOfMemory { stage, needed, free, suggestion } => {
-                let mib = |bytes: &u64| bytes.div_ceil(1 << 20);
-                write!(f, "{stage}: out of memory: needs {} MiB, {} MiB are free; {suggestion}", mib(needed), mib(free))
+            Self::Ambiguous { folder, what, found } => {
+                write!(f, "{} holds several {what}s; choose one: {}", folder.display(), found.join(", "))
+            }
+            Self::OutOfMemory { stage, needed, free, relief } => {
+                let [needed, free] = [needed, free].map(|bytes| bytes.div_ceil(1 << 20));
+                write!(f, "{stage}: out of memory: needs {needed} MiB, {free} MiB are free; ")?;
+                match relief {
+                    Relief::Limit => write!(f, "allow {needed} MiB"),
+                    Relief::LimitOrVideo => write!(f, "allow {needed} MiB, or ask for fewer frames or a smaller size"),
+                    Relief::LimitOrTiles => {
+                        write!(f, "allow {needed} MiB, or choose smaller tiles, which change the result")
+                    }
+                    Relief::Video => f.write_str("ask for fewer frames or a smaller size"),
+                }
             }
             Self::Launch { kernel, grid: [x, y, z], threads, shared_bytes, problem } => {
                 write!(

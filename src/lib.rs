@@ -1,22 +1,70 @@
-//! `osp`: an inference engine for Open-Sora-Plan v1.1.0 text-to-video.
+//! `osp` samples videos from text with Open-Sora-Plan v1.1.0: T5 text encoder → LatteT2V diffusion transformer →
+//! CausalVideoVAE with temporal rollback tiling. The kernels are CUDA, written by hand; the runtime is a little Rust. There
+//! is no tensor framework and no Python.
 //!
-//! The way of the data: prompt → [`text`] (cleaning, tokens) → T5 ([`model`]) → [`sampler`] steps over LatteT2V
-//! ([`model`]) → CausalVideoVAE with temporal rollback tiling ([`model`]) → [`video`] file. [`pipeline`] ties it
-//! together. Models are sequences of the fused operations of [`backend::Backend`]; [`ops`] says what each operation is,
-//! [`cpu`] computes it, [`cuda`] runs it as kernels of our own, and [`profile`] counts and times it.
+//! ```standalone_crate
+//! use osp::{Engine, Model, Quiet, Request};
+//!
+//! fn main() -> osp::Result<()> {
+//!     let engine = Engine::auto()?;
+//!     let model = Model::open("assets/demo")?;
+//!     let request = Request::new("a large red circle moving right on a black background");
+//!     let sample = engine.sample(&model, &request, &mut Quiet)?;
+//! #     std::env::set_current_dir(std::env::temp_dir()).expect("there is a folder for temporary files");
+//!     sample.clip.save("circle.mp4")
+//! }
+//! ```
+//!
+//! [`Engine`] also encodes, decodes and reconstructs clips, plans memory, profiles kernels, and verifies a machine against
+//! the PyTorch original. [`Observer`] hears of the progress, sees latents on the way, and can cancel. The programs in
+//! `examples/` show more; the `osp` program is made of the same calls.
+//!
+//! # The way of the data
+//!
+//! | step | module |
+//! |---|---|
+//! | a model's folder: configs, weights, tokenizer | [`checkpoint`], [`weights`]; published configs in [`preset`] |
+//! | prompt → clean caption → tokens | [`text`] |
+//! | tokens → embeddings (T5) → noise → latent (LatteT2V) → frames (VAE) | [`engine`], with the networks in [`model`] and the schedules in [`sampler`] |
+//! | frames → file | [`video`]; outputs appear whole or not at all ([`staged`]) |
+//!
+//! The networks are sequences of some twenty fused operations. [`ops`] says what each operation is, [`backend`] is the
+//! interface, [`cpu`] computes it in f32, [`cuda`] launches kernels for it in f16 or bf16. [`memory`] plans a stage's
+//! buffers before it runs, [`profile`] counts and times what runs, [`verify`] holds it against the original, and
+//! [`selftest`] holds the kernels against the CPU.
+//!
+//! # Devices
+//!
+//! | engine | computes | needs |
+//! |---|---|---|
+//! | [`Engine::cuda`] | with our kernels on a GPU of sm_80 or newer | an NVIDIA driver, and nvcc when osp is built |
+//! | [`Engine::cpu`] | in f32 on all threads of the host | nothing |
+//! | [`Engine::emulated`] | with the sources of our kernels, thread by thread, on the host | nothing; slow and strict |
+//! | [`Engine::dry`] | nothing; it counts launches, FLOPs, bytes and memory | neither a GPU nor weights |
+//! | [`Engine::auto`] | on a GPU if there is one, else on the CPU | |
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `cli` (default) | the `osp` program; the library alone needs none of its crates |
+//! | `download` | the command `osp download`; without it nothing here opens a connection |
 
-#![deny(missing_docs, clippy::print_stdout, clippy::print_stderr)]
+#![deny(missing_docs, clippy::missing_errors_doc, clippy::print_stdout, clippy::print_stderr)]
+#![deny(rustdoc::broken_intra_doc_links)]
 
 pub mod arriving;
 pub mod backend;
 pub mod checkpoint;
 pub mod cpu;
 pub mod cuda;
+pub mod engine;
 pub mod error;
+pub mod latent;
+pub mod layout;
 pub mod memory;
 pub mod model;
 pub mod ops;
-pub mod pipeline;
 pub mod preset;
 pub mod profile;
 pub mod program;
@@ -28,4 +76,8 @@ pub mod verify;
 pub mod video;
 pub mod weights;
 
-pub use error::{Error, Result};
+pub use checkpoint::Model;
+pub use engine::{Engine, Observer, Quiet, Request, Sample};
+pub use error::{Error, Relief, Result};
+pub use latent::Latent;
+pub use video::Clip;

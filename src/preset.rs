@@ -1,6 +1,6 @@
 //! The published models' configs, built in, without weights: for runs that only count, or whose weights are made up.
 
-use crate::checkpoint::{Checkpoint, Defaults, Part, PartConfig};
+use crate::checkpoint::{Defaults, Model, Part, PartConfig};
 use crate::error::{Error, Result};
 use crate::model::latte::LatteConfig;
 use crate::sampler::Kind;
@@ -48,7 +48,7 @@ const VAE: &str = r#"{
 ///
 /// # Errors
 /// [`Error::Usage`] lists the names.
-pub fn open(name: &str, frames: Option<usize>) -> Result<Checkpoint> {
+pub fn open(name: &str, frames: Option<usize>) -> Result<Model> {
     assemble(name, frames, None)
 }
 
@@ -56,11 +56,11 @@ pub fn open(name: &str, frames: Option<usize>) -> Result<Checkpoint> {
 ///
 /// # Errors
 /// As for [`open`].
-pub fn open_synthetic(name: &str, frames: Option<usize>, seed: u64) -> Result<Checkpoint> {
+pub fn open_synthetic(name: &str, frames: Option<usize>, seed: u64) -> Result<Model> {
     assemble(name, frames, Some(seed))
 }
 
-fn assemble(name: &str, frames: Option<usize>, seed: Option<u64>) -> Result<Checkpoint> {
+fn assemble(name: &str, frames: Option<usize>, seed: Option<u64>) -> Result<Model> {
     let Some((_, usual)) = PRESETS.into_iter().find(|(preset, _)| *preset == name) else {
         let names = PRESETS.map(|(name, _)| name).join(", ");
         return Err(Error::Usage(format!("there is no preset {name:?}; these are: {names}")));
@@ -79,7 +79,8 @@ fn assemble(name: &str, frames: Option<usize>, seed: Option<u64>) -> Result<Chec
         notice: None,
     };
     let folder = PathBuf::from(name);
-    Ok(Checkpoint {
+    Ok(Model {
+        place: folder.clone(),
         text_encoder: Some(part(folder.join("text_encoder"), parse(T5_XXL), seed)),
         transformer: Some(part(folder.join("transformer"), transformer, seed)),
         vae: Some(part(folder.join("vae"), parse(VAE), seed)),

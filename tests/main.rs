@@ -9,6 +9,9 @@ mod driver;
 /// Kernels on the emulator against the CPU backend.
 mod kernels;
 
+/// The engine as another program calls it.
+mod library;
+
 /// Memory, planned and handed out.
 mod memory;
 

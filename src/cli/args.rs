@@ -3,9 +3,9 @@
 use clap::Args;
 use osp::checkpoint::{Defaults, WeightSource};
 use osp::model::vae::tiling::Tiling;
-pub use osp::model::vae::{SPATIAL_FACTOR, TEMPORAL_FACTOR};
-use osp::sampler::Kind;
-use osp::{Error, Result};
+use osp::model::vae::{SPATIAL_FACTOR, TEMPORAL_FACTOR};
+use osp::sampler::{Kind, validate_steps};
+use osp::{Error, Request, Result};
 use std::path::PathBuf;
 
 /// Which model.
@@ -48,6 +48,12 @@ impl SizeArgs {
         let Size { height, width } = self.size.unwrap_or(Size { height: defaults.height, width: defaults.width });
         [self.frames.unwrap_or(defaults.frames), height, width]
     }
+
+    /// The request at this size, as far as one is given.
+    pub fn of(&self, request: Request) -> Request {
+        let size = self.size.map(|Size { height, width }| [height, width]);
+        Request { frames: self.frames, size, ..request }
+    }
 }
 
 /// How noise becomes a video.
@@ -65,18 +71,17 @@ pub struct SamplerArgs {
 }
 
 impl SamplerArgs {
-    /// Whether the user named a sampler; otherwise only the model knows which numbers of steps are right.
-    pub fn names_one(&self) -> bool {
-        self.sampler.is_some()
+    /// The request with this sampler, as far as one is given.
+    pub fn of(&self, request: Request) -> Request {
+        Request { sampler: self.sampler, steps: self.steps, guidance: self.guidance, ..request }
     }
 
-    /// Sampler, steps and guidance scale, where they are not given those of the model.
-    pub fn or(&self, defaults: &Defaults) -> (Kind, usize, f32) {
-        (
-            self.sampler.unwrap_or(defaults.sampler),
-            self.steps.unwrap_or(defaults.steps),
-            self.guidance.unwrap_or(defaults.guidance),
-        )
+    /// The same before the model is opened, which alone knows which numbers of steps are right if the user names no
+    /// sampler.
+    pub fn of_known(&self, request: Request) -> Result<Request> {
+        self.steps.map_or(Ok(()), validate_steps)?;
+        let steps = self.steps.filter(|_| self.sampler.is_some());
+        Ok(Request { steps, ..self.of(request) })
     }
 }
 
@@ -114,11 +119,6 @@ impl TilingArgs {
         tiling.validate(SPATIAL_FACTOR, TEMPORAL_FACTOR)?;
         Ok(Some(tiling))
     }
-}
-
-/// Latent frames, rows and columns of a clip.
-pub fn latent_size([frames, height, width]: [usize; 3]) -> [usize; 3] {
-    [(frames - 1) / TEMPORAL_FACTOR + 1, height / SPATIAL_FACTOR, width / SPATIAL_FACTOR]
 }
 
 /// Rows and columns of pixels.

@@ -1,8 +1,9 @@
 //! Reading the clip that is to be encoded: as many frames and pixels of it as the VAE takes.
 
-use super::args::{SPATIAL_FACTOR, Size, TEMPORAL_FACTOR, frames, seed, size};
+use super::args::{Size, frames, seed, size};
 use super::console::Console;
 use super::interrupt;
+use osp::model::vae::{SPATIAL_FACTOR, TEMPORAL_FACTOR};
 use osp::video::{Clip, ReadOptions, Reader, VideoInfo, resize};
 use osp::{Error, Result};
 use rayon::prelude::*;

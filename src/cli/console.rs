@@ -1,8 +1,8 @@
 //! What the program says, and where: results to stdout; progress, notices, warnings and errors to stderr.
 
-use super::interrupt;
+use super::{hints, interrupt};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
-use osp::pipeline::{Observer, Stage, StagePlan};
+use osp::engine::{Observer, Stage, StagePlan, Warning};
 use osp::{Error, Result};
 use serde::Serialize;
 use std::cell::Cell;
@@ -113,8 +113,9 @@ impl Console {
     }
 }
 
-impl Observer for Console {
-    fn begin(&self, stage: Stage, units: u64) {
+/// The console is shared: by reference it observes.
+impl Observer for &Console {
+    fn begin(&mut self, stage: Stage, units: u64) {
         let bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::new(units) };
         let (label, unit) = describe(stage);
         let pace = move |state: &ProgressState, out: &mut dyn fmt::Write| {
@@ -133,20 +134,20 @@ impl Observer for Console {
         *self.stage() = Some(Running { stage, units: Cell::new(0), start: Instant::now(), bar });
     }
 
-    fn planned(&self, stage: Stage, plan: &StagePlan) {
+    fn planned(&mut self, stage: Stage, plan: &StagePlan) {
         let Some(rehearsed) = &plan.rehearsed else { return };
         let (name, mib) = (stage.name(), rehearsed.plan.bytes.div_ceil(1 << 20));
         self.note(&format!("{name}: {mib} MiB of memory, {}", plan.savings));
     }
 
-    fn advance(&self, units: u64) {
+    fn advance(&mut self, units: u64) {
         if let Some(running) = &*self.stage() {
             running.units.set(running.units.get() + units);
             running.bar.inc(units);
         }
     }
 
-    fn end(&self) {
+    fn end(&mut self) {
         let Some(running) = self.clear() else { return };
         let (label, unit) = describe(running.stage);
         let (count, time) = (running.units.get(), running.start.elapsed());
@@ -154,11 +155,11 @@ impl Observer for Console {
         self.note(&format!("{label}: {count} {unit}{plural} in {}", duration(time)));
     }
 
-    fn warn(&self, text: &str) {
-        self.warning(text);
+    fn warn(&mut self, warning: &Warning) {
+        self.warning(&hints::warning(warning));
     }
 
-    fn interrupted(&self) -> bool {
+    fn cancelled(&mut self) -> bool {
         interrupt::requested()
     }
 }

@@ -1,17 +1,16 @@
 //! `osp decode`: a latent file to a video.
 
-use super::args::{ModelArgs, PartArgs, SPATIAL_FACTOR, TilingArgs};
+use super::args::{ModelArgs, PartArgs, TilingArgs};
 use super::claims::Claims;
 use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
-use super::latent::Latent;
 use super::model;
 use super::output::{check_stdout, playable};
 use super::record::{Origin, Record, Tiles, lossy};
-use osp::Result;
 use osp::checkpoint::Need;
-use osp::pipeline::{StageMemory, Windowed};
+use osp::engine::{Coding, StageMemory};
 use osp::video::{Format, FrameRate, VideoInfo, Writer, check_writable};
+use osp::{Latent, Result};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -63,22 +62,19 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let model_files = model::files(&args.model, &PartArgs::default());
     Claims::new(model_files).reads(&args.latent).writes(&args.output).check()?;
     let tiling = args.tiles.tiling()?;
-    let device = args.device.open_tried(console)?;
-    let limit = device.limit(&args.memory)?;
+    let engine = args.device.open_tried(&args.memory, console)?;
     let latent = Latent::read(&args.latent)?;
-    let [_, rows, columns] = latent.size;
+    let [frames, height, width] = latent.clip_size();
     let fps = playable(&args.output, args.fps.or(latent.fps).unwrap_or_default(), console)?;
-    let info = VideoInfo { width: columns * SPATIAL_FACTOR, height: rows * SPATIAL_FACTOR, fps };
-    let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, info, Some(latent.frames()))?;
+    let info = VideoInfo { width, height, fps };
+    let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, info, Some(frames))?;
     let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
 
-    let mut push = |rgb: &[u8]| writer.push(rgb);
-    let clip = Windowed { size: latent.size, tiling };
-    let memory = device.decode(limit, &model.checkpoint, &latent.values, clip, console, &mut push)?;
+    let coding = Coding { tiling, ..Coding::default() };
+    let memory = engine.decode_frames(&model, &latent, coding, &mut &*console, &mut |rgb| writer.push(rgb))?;
     writer.finish()?;
 
-    let VideoInfo { width, height, .. } = info;
     let (fps, tiles) = (fps.as_f64(), tiling.map(Tiles::from));
-    let facts = Facts { latent: &args.latent, frames: latent.frames(), height, width, fps, tiles, memory };
-    Record::new(&args.output, facts, &Origin::new(&model, device.name())).print(console)
+    let facts = Facts { latent: &args.latent, frames, height, width, fps, tiles, memory };
+    Record::new(&args.output, facts, &Origin::new(&model, engine.name())).print(console)
 }

@@ -1,18 +1,10 @@
-//! Which device a command runs on, and in which precision.
+//! Which device a command runs on, in which precision, and how much of its memory it takes.
 
 use super::console::Console;
 use super::selftest;
 use clap::{Args, ValueEnum};
-use osp::backend::Backend;
-use osp::checkpoint::Checkpoint;
-use osp::cpu::Cpu;
-use osp::cuda::device::{Device, Driver, Emulated};
-use osp::cuda::{Cuda, Half};
-use osp::pipeline::{FrameSink, Planned, Request, StageMemory, TextCache, Windowed, decode_planned, encode_planned};
-use osp::profile::{Profiled, Recorder};
-use osp::verify::Precision;
-use osp::{Error, Result, pipeline};
-use std::sync::Arc;
+use osp::cuda::Half;
+use osp::{Engine, Error, Result};
 
 /// Which device.
 #[derive(Args)]
@@ -33,7 +25,7 @@ pub struct MemoryArgs {
     /// Most memory that a stage may take of the GPU, such as 3GiB, 2500MiB or 4GB, or `auto` for what is free; less memory
     /// takes more time, and gives the same result
     #[arg(long, value_name = "LIMIT", default_value = "auto", value_parser = limit, allow_hyphen_values = true)]
-    pub memory: Limit,
+    memory: Limit,
 }
 
 /// A limit of memory.
@@ -44,9 +36,6 @@ pub enum Limit {
     /// So many bytes.
     Bytes(u64),
 }
-
-/// How much of what is free a run takes if it is not told: the driver needs some of it, and others come and go.
-const FREE_PERCENT: u64 = 95;
 
 /// Units of memory, and their bytes.
 const UNITS: [(&str, f64); 8] = [
@@ -81,194 +70,70 @@ pub enum DType {
     Bf16,
 }
 
-/// The precisions of the text encoder and of the other models, if a user asks for `dtype`.
-pub fn halves(dtype: Option<DType>) -> [Half; 2] {
-    let half = |default: Half| match dtype {
-        Some(DType::F16) => Half::F16,
-        Some(DType::Bf16) => Half::Bf16,
-        None => default,
-    };
-    [half(Half::Bf16), half(Half::F16)]
+/// The engine in the precision that a user asks for, if at all.
+pub fn precise(engine: Engine, dtype: Option<DType>) -> Engine {
+    match dtype {
+        None => engine,
+        Some(DType::F16) => engine.dtype(Half::F16),
+        Some(DType::Bf16) => engine.dtype(Half::Bf16),
+    }
 }
 
-/// A device that was opened.
-pub enum Chosen {
-    Cpu(Cpu),
-    Emulated(Kernels),
-    Gpu {
-        kernels: Kernels,
-        /// The card's own name, whatever kernels run on it.
-        card: String,
-    },
-}
-
-/// A device that runs kernels, and the precisions of its models.
-pub struct Kernels {
-    device: Arc<dyn Device>,
-    text: Half,
-    video: Half,
-}
-
-impl Kernels {
-    /// The same with a recorder in front of the device.
-    pub fn profiled(self, recorder: &Recorder) -> Self {
-        Self { device: Arc::new(Profiled::new(self.device, recorder.clone())), ..self }
-    }
-
-    /// For the text encoder.
-    pub fn text(&self) -> Cuda {
-        Cuda::new(self.device.clone(), self.text)
-    }
-
-    /// For the transformer and the VAE.
-    pub fn video(&self) -> Cuda {
-        Cuda::new(self.device.clone(), self.video)
-    }
-
-    /// For the stages of a run, each within `limit` bytes.
-    pub fn planned(&self, limit: Option<u64>) -> Planned {
-        Planned::within(self.device.clone(), [self.text, self.video], limit)
-    }
-
-    /// The error that `osp verify` allows them.
-    pub fn precision(&self) -> Precision {
-        match self.video {
-            Half::F16 => Precision::F16,
-            Half::Bf16 => Precision::Bf16,
+impl MemoryArgs {
+    /// The engine within the limit.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the CPU is to be limited.
+    pub fn limited(&self, engine: Engine) -> Result<Engine> {
+        match self.memory {
+            Limit::Auto => Ok(engine),
+            Limit::Bytes(bytes) => engine.memory_limit(bytes).map_err(|_| {
+                Error::Usage("--memory limits what is taken of a GPU, and --device cpu takes none".into())
+            }),
         }
     }
 }
 
 impl DeviceArgs {
     /// The device, before anything is read: a wrong name should not cost a minute of loading.
-    pub fn open(&self, console: &Console) -> Result<Chosen> {
-        let chosen = match self.device.as_str() {
-            "auto" => match Driver::open() {
-                Ok(driver) => self.gpu(driver),
-                Err(Error::Device(reason)) => {
-                    let cpu = Cpu::new();
-                    console.note(&format!("device: auto chose {} ({reason})", cpu.name()));
-                    return Ok(Chosen::Cpu(cpu));
-                }
-                Err(other) => return Err(other),
-            },
-            "cpu" => Chosen::Cpu(Cpu::new()),
-            "cuda" => self.gpu(Driver::open().map_err(|error| error.instead("use --device cpu"))?),
-            "emulated" => Chosen::Emulated(self.kernels(Arc::new(Emulated::new(0)))),
+    pub fn open(&self, console: &Console) -> Result<Engine> {
+        let engine = match self.device.as_str() {
+            "auto" => Engine::auto()?,
+            "cpu" => Engine::cpu(),
+            "cuda" => Engine::cuda().map_err(|error| error.instead("use --device cpu"))?,
+            "emulated" => Engine::emulated(),
             other => {
                 let known = "auto, cpu, cuda, emulated";
                 return Err(Error::Device(format!("there is no device {other:?}: the devices are {known}")));
             }
         };
-        console.note(&format!("device: {}", chosen.name()));
-        Ok(chosen)
+        let engine = precise(engine, self.dtype);
+        let name = engine.name();
+        console.note(&match engine.no_gpu() {
+            Some(reason) => format!("device: auto chose {name} ({reason})"),
+            None => format!("device: {name}"),
+        });
+        Ok(engine)
     }
 
-    /// As [`Self::open`], for what users keep: a GPU that this program has not met before is tested first.
-    pub fn open_tried(&self, console: &Console) -> Result<Chosen> {
-        let chosen = self.open(console)?;
-        if let Chosen::Gpu { kernels, .. } = &chosen {
-            selftest::tried(&kernels.device.name(), console)?;
+    /// As [`Self::open`], for what users keep, and within `memory`: a GPU that this program has not met before is tested
+    /// first.
+    pub fn open_tried(&self, memory: &MemoryArgs, console: &Console) -> Result<Engine> {
+        let engine = self.open(console)?;
+        if let (Some(_), Some(device)) = (engine.card(), engine.device()) {
+            selftest::tried(&device.name(), console)?;
         }
-        Ok(chosen)
+        memory.limited(engine)
+    }
+
+    /// What only counts, in the precision asked for.
+    pub fn dry(&self) -> Engine {
+        precise(Engine::dry(), self.dtype)
     }
 
     /// Whether the user named this device.
     pub fn is(&self, name: &str) -> bool {
         self.device == name
-    }
-
-    /// Kernels on a device, in the precisions asked for.
-    pub fn kernels(&self, device: Arc<dyn Device>) -> Kernels {
-        let [text, video] = halves(self.dtype);
-        Kernels { device, text, video }
-    }
-
-    fn gpu(&self, driver: Driver) -> Chosen {
-        let card = driver.card().to_owned();
-        Chosen::Gpu { kernels: self.kernels(Arc::new(driver)), card }
-    }
-}
-
-impl Chosen {
-    /// The bytes that a stage may take.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if the CPU is to be limited.
-    pub fn limit(&self, memory: &MemoryArgs) -> Result<Option<u64>> {
-        match (self, memory.memory) {
-            (Self::Cpu(_), Limit::Bytes(_)) => {
-                Err(Error::Usage("--memory limits what is taken of a GPU, and --device cpu takes none".into()))
-            }
-            (_, Limit::Bytes(bytes)) => Ok(Some(bytes)),
-            (Self::Cpu(_) | Self::Emulated(_), Limit::Auto) => Ok(None),
-            (Self::Gpu { kernels, .. }, Limit::Auto) => {
-                Ok(Some(kernels.device.memory_info()?.free / 100 * FREE_PERCENT))
-            }
-        }
-    }
-
-    /// [`pipeline::sample`], from tokens to videos.
-    pub fn sample(
-        &self,
-        limit: Option<u64>,
-        checkpoint: &Checkpoint,
-        requests: &[Request],
-        cache: Option<&TextCache>,
-        console: &Console,
-        sink: &mut (dyn FrameSink + Send),
-    ) -> Result<()> {
-        let captions = pipeline::tokenize(checkpoint, requests, console)?;
-        match self {
-            Self::Cpu(cpu) => pipeline::sample(cpu, checkpoint, requests, &captions, cache, console, sink),
-            Self::Emulated(kernels) | Self::Gpu { kernels, .. } => {
-                pipeline::sample(&kernels.planned(limit), checkpoint, requests, &captions, cache, console, sink)
-            }
-        }
-    }
-
-    /// [`pipeline::encode_planned`].
-    pub fn encode(
-        &self,
-        limit: Option<u64>,
-        checkpoint: &Checkpoint,
-        pixels: &[u8],
-        clip: Windowed,
-        seed: Option<u64>,
-        console: &Console,
-    ) -> Result<(Vec<f32>, StageMemory)> {
-        match self {
-            Self::Cpu(cpu) => encode_planned(cpu, checkpoint, pixels, clip, seed, console),
-            Self::Emulated(kernels) | Self::Gpu { kernels, .. } => {
-                encode_planned(&kernels.planned(limit), checkpoint, pixels, clip, seed, console)
-            }
-        }
-    }
-
-    /// [`pipeline::decode_planned`].
-    pub fn decode(
-        &self,
-        limit: Option<u64>,
-        checkpoint: &Checkpoint,
-        latent: &[f32],
-        clip: Windowed,
-        console: &Console,
-        frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
-    ) -> Result<StageMemory> {
-        match self {
-            Self::Cpu(cpu) => decode_planned(cpu, checkpoint, latent, clip, console, frame),
-            Self::Emulated(kernels) | Self::Gpu { kernels, .. } => {
-                decode_planned(&kernels.planned(limit), checkpoint, latent, clip, console, frame)
-            }
-        }
-    }
-
-    /// What it is, for messages and records.
-    pub fn name(&self) -> String {
-        match self {
-            Self::Cpu(cpu) => cpu.name(),
-            Self::Emulated(kernels) | Self::Gpu { kernels, .. } => kernels.video().name(),
-        }
     }
 }
 

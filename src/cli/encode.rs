@@ -5,13 +5,12 @@ use super::claims::Claims;
 use super::clip::{InputArgs, Posterior};
 use super::console::Console;
 use super::device::{DeviceArgs, MemoryArgs};
-use super::latent::Latent;
 use super::model;
 use super::output::check_file;
 use super::record::{Origin, Record, Tiles, lossy};
 use osp::Result;
 use osp::checkpoint::Need;
-use osp::pipeline::{StageMemory, Windowed};
+use osp::engine::{Coding, StageMemory};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -64,20 +63,24 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let model_files = model::files(&args.model, &PartArgs::default());
     Claims::new(model_files).reads(&args.input.input).writes(&args.output).check()?;
     let tiling = args.tiles.tiling()?;
-    let device = args.device.open_tried(console)?;
-    let limit = device.limit(&args.memory)?;
+    let engine = args.device.open_tried(&args.memory, console)?;
     let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
     let clip = args.input.read(console)?;
 
-    let (size, seed) = ([clip.frames, clip.height, clip.width], args.posterior.seed());
-    let (values, memory) =
-        device.encode(limit, &model.checkpoint, &clip.pixels, Windowed { size, tiling }, seed, console)?;
-    let latent = Latent::of(values, size, clip.fps);
+    let coding = Coding { tiling, seed: args.posterior.seed() };
+    let (latent, memory) = engine.encode(&model, &clip, coding, &mut &*console)?;
     latent.write(&args.output)?;
 
-    let [frames, height, width] = size;
-    let (fps, tiles) = (clip.fps.as_f64(), tiling.map(Tiles::from));
-    let facts =
-        Facts { input: &args.input.input, frames, height, width, fps, latent: latent.size, seed, tiles, memory };
-    Record::new(&args.output, facts, &Origin::new(&model, device.name())).print(console)
+    let facts = Facts {
+        input: &args.input.input,
+        frames: clip.frames,
+        height: clip.height,
+        width: clip.width,
+        fps: clip.fps.as_f64(),
+        latent: latent.size,
+        seed: coding.seed,
+        tiles: tiling.map(Tiles::from),
+        memory,
+    };
+    Record::new(&args.output, facts, &Origin::new(&model, engine.name())).print(console)
 }

@@ -4,7 +4,7 @@ use super::args::weight_source;
 use super::console::{Colour, Console};
 use super::record::lossy;
 use super::transfer::megabytes;
-use osp::checkpoint::{self, Checkpoint, Defaults, Need, Part, PartConfig, WeightSource};
+use osp::checkpoint::{self, Defaults, Opening, Part, PartConfig, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
 use osp::weights::plan::Plan;
 use osp::weights::{Entry, Source, hub, strange};
@@ -132,9 +132,10 @@ impl Report {
     /// Opens each transformer with the other parts: whether they fit together, and what they make.
     fn try_together(&mut self, text_encoder: &Path, transformers: &[PathBuf], weights: WeightSource) {
         for transformer in transformers {
-            let name = transformer.file_name().unwrap_or_default().to_string_lossy();
-            match Checkpoint::open(&self.folder, Some(text_encoder), Some(&name), weights, Need::Sampling) {
-                Ok(checkpoint) => self.samples = Some(checkpoint.defaults.into()),
+            let name = transformer.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let (text_encoder, transformer) = (Some(text_encoder.to_path_buf()), Some(name));
+            match (Opening { text_encoder, transformer, weights, ..Opening::default() }).open(&self.folder) {
+                Ok(model) => self.samples = Some(model.defaults.into()),
                 Err(error) => self.problems.push(error.to_string()),
             }
         }

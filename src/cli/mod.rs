@@ -17,11 +17,11 @@ mod download;
 mod encode;
 #[cfg(feature = "download")]
 mod fetch;
+mod hints;
 #[cfg(feature = "download")]
 mod http;
 mod info;
 mod interrupt;
-mod latent;
 mod memory;
 mod model;
 mod output;
@@ -59,7 +59,7 @@ pub fn main() -> ExitCode {
     match threads::start().and_then(|()| run(cli.command, &console)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            console.error(&error.to_string());
+            console.error(&hints::error(&error));
             ExitCode::from(error.exit_code())
         }
     }

@@ -2,9 +2,9 @@
 
 use super::args::{ModelArgs, PartArgs};
 use super::console::Console;
-use osp::checkpoint::{Checkpoint, Need};
+use osp::checkpoint::{Need, Opening};
 use osp::weights::hub;
-use osp::{Error, Result};
+use osp::{Error, Model, Result};
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,12 +21,6 @@ pub const BESIDE: [&str; 7] = [
     "generation_config.json",
     "sampling.json",
 ];
-
-/// A checkpoint and where it was found.
-pub struct Model {
-    pub folder: PathBuf,
-    pub checkpoint: Checkpoint,
-}
 
 /// The folder asked for, or else that of the demo model.
 fn folder(args: &ModelArgs) -> Result<PathBuf> {
@@ -70,14 +64,17 @@ fn is_file(name: &str) -> bool {
 
 /// Opens the model, checked as far as `need` goes, and shows what its maker wants every user to know.
 pub fn open(args: &ModelArgs, parts: &PartArgs, need: Need, console: &Console) -> Result<Model> {
-    let folder = hub::locate(&folder(args)?)?;
-    let text_encoder = parts.text_encoder.as_deref().map(hub::locate).transpose()?;
-    let transformer = parts.transformer.as_deref();
-    let checkpoint = Checkpoint::open(&folder, text_encoder.as_deref(), transformer, args.weights, need)?;
-    if let Some(notice) = &checkpoint.defaults.notice {
+    let opening = Opening {
+        text_encoder: parts.text_encoder.clone(),
+        transformer: parts.transformer.clone(),
+        weights: args.weights,
+        need,
+    };
+    let model = opening.open(folder(args)?)?;
+    if let Some(notice) = &model.defaults.notice {
         console.note(notice);
     }
-    Ok(Model { folder, checkpoint })
+    Ok(model)
 }
 
 /// Which weights made an output.
@@ -90,11 +87,11 @@ pub struct Fingerprints {
 
 impl Fingerprints {
     /// Of all parts that are open.
-    pub fn of(checkpoint: &Checkpoint) -> Self {
+    pub fn of(model: &Model) -> Self {
         Self {
-            text_encoder: checkpoint.text_encoder.as_ref().map(|part| part.source.fingerprint()),
-            transformer: checkpoint.transformer.as_ref().map(|part| part.source.fingerprint()),
-            vae: checkpoint.vae.as_ref().map(|part| part.source.fingerprint()),
+            text_encoder: model.text_encoder.as_ref().map(|part| part.source.fingerprint()),
+            transformer: model.transformer.as_ref().map(|part| part.source.fingerprint()),
+            vae: model.vae.as_ref().map(|part| part.source.fingerprint()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `osp reconstruct`: what the VAE keeps of a clip.
 
-use super::args::{ModelArgs, PartArgs, TilingArgs, latent_size};
+use super::args::{ModelArgs, PartArgs, TilingArgs};
 use super::claims::Claims;
 use super::clip::{InputArgs, Posterior};
 use super::console::Console;
@@ -10,9 +10,9 @@ use super::output::{check_stdout, playable};
 use super::record::{Origin, Record, Tiles, lossy};
 use osp::Result;
 use osp::checkpoint::Need;
-use osp::pipeline::{StageMemory, Windowed};
-use osp::video::metrics::{Scores, psnr, ssim};
-use osp::video::{Clip, Format, Writer, check_writable, is_stdout};
+use osp::engine::{Coding, StageMemory};
+use osp::video::metrics::Scores;
+use osp::video::{Format, Writer, check_writable, is_stdout};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -82,34 +82,34 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let model_files = model::files(&args.model, &PartArgs::default());
     Claims::new(model_files).reads(&args.input.input).writes(&args.output).check()?;
     let tiling = args.tiles.tiling()?;
-    let device = args.device.open_tried(console)?;
-    let limit = device.limit(&args.memory)?;
+    let engine = args.device.open_tried(&args.memory, console)?;
     let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
     let clip = args.input.read(console)?;
     let fps = playable(&args.output, clip.fps, console)?.as_f64();
     let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, clip.info(), Some(clip.frames))?;
 
-    let size = [clip.frames, clip.height, clip.width];
-    let seed = args.posterior.seed();
-    let windowed = |size| Windowed { size, tiling };
-    let (latent, encoding) = device.encode(limit, &model.checkpoint, &clip.pixels, windowed(size), seed, console)?;
-    let mut pixels = Vec::with_capacity(clip.pixels.len());
-    let mut push = |rgb: &[u8]| {
-        pixels.extend_from_slice(rgb);
-        writer.push(rgb)
-    };
-    let decoding = device.decode(limit, &model.checkpoint, &latent, windowed(latent_size(size)), console, &mut push)?;
+    let coding = Coding { tiling, seed: args.posterior.seed() };
+    let again = engine.reconstruct(&model, &clip, coding, &mut &*console)?;
+    again.clip.iter().try_for_each(|frame| writer.push(frame))?;
     writer.finish()?;
 
-    let decoded = Clip::new(clip.info(), pixels)?;
-    let (psnr, ssim) = (psnr(&clip, &decoded)?.into(), ssim(&clip, &decoded)?.into());
+    let (psnr, ssim) = (again.psnr.into(), again.ssim.into());
     if !console.json() && !is_stdout(&args.output) {
         console.result(table(&psnr, &ssim))?;
     }
-    let [frames, height, width] = size;
-    let (tiles, memory) = (tiling.map(Tiles::from), [encoding, decoding]);
-    let facts = Facts { input: &args.input.input, frames, height, width, fps, seed, tiles, memory, psnr, ssim };
-    Record::new(&args.output, facts, &Origin::new(&model, device.name())).print(console)
+    let facts = Facts {
+        input: &args.input.input,
+        frames: clip.frames,
+        height: clip.height,
+        width: clip.width,
+        fps,
+        seed: coding.seed,
+        tiles: tiling.map(Tiles::from),
+        memory: again.memory,
+        psnr,
+        ssim,
+    };
+    Record::new(&args.output, facts, &Origin::new(&model, engine.name())).print(console)
 }
 
 /// A line per frame, and one for all.

@@ -1,10 +1,10 @@
 //! The record of an output: what was asked, what made it, and what it cost.
 
 use super::console::Console;
-use super::model::{Fingerprints, Model};
+use super::model::Fingerprints;
 use osp::model::vae::tiling::Tiling;
 use osp::video::is_stdout;
-use osp::{Error, Result, staged};
+use osp::{Error, Model, Result, staged};
 use serde::{Serialize, Serializer};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,8 +56,8 @@ impl Origin {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             device,
-            model: model.folder.clone(),
-            weights: Fingerprints::of(&model.checkpoint),
+            model: model.place.clone(),
+            weights: Fingerprints::of(model),
         }
     }
 }

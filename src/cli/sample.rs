@@ -1,7 +1,7 @@
 //! `osp sample`: videos from prompts.
 
 mod jobs;
-mod sink;
+mod videos;
 
 use super::args::{ModelArgs, PartArgs, SamplerArgs, SizeArgs, TilingArgs, seed};
 use super::console::Console;
@@ -11,12 +11,12 @@ use super::output::{check_stdout, playable};
 use super::record::Origin;
 use jobs::Plan;
 use osp::checkpoint::{Defaults, Need};
-use osp::pipeline::{Request, TextCache};
+use osp::engine::{Settings, TextCache};
 use osp::sampler::Kind;
 use osp::video::FrameRate;
 use osp::{Error, Result};
-use sink::Sink;
 use std::path::{Path, PathBuf};
+use videos::Videos;
 
 const EXAMPLES: &str = "\
 Samplers:
@@ -90,23 +90,28 @@ pub struct Args {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     args.output.as_deref().map_or(Ok(()), |output| check_stdout(output, console))?;
     let captions = captions(args)?;
-    // With stand-ins for what only the model knows, all that is wrong with the arguments is found before it is opened.
-    Plan::new(args, &captions, &stand_ins(), args.sampler.names_one())?;
-    let device = args.device.open_tried(console)?;
-    let limit = device.limit(&args.memory)?;
+    // With placeholders for what only the model knows, all that is wrong with the arguments is found before it is opened.
+    Plan::new(args, &captions, &placeholders(), false)?;
+    let engine = args.device.open_tried(&args.memory, console)?;
+    let engine = match TextCache::of_user() {
+        Some(cache) if !args.no_cache => engine.text_cache(cache),
+        _ => engine,
+    };
     let model = model::open(&args.model, &args.parts, Need::Sampling, console)?;
-    let plan = Plan::new(args, &captions, &model.checkpoint.defaults, true)?;
+    let plan = Plan::new(args, &captions, &model.defaults, true)?;
     let plays = playable(&plan.jobs[0].output, args.fps, console)?;
 
-    let requests: Vec<Request> = plan.jobs.iter().map(|job| job.request.clone()).collect();
-    let mut sink = Sink::new(&plan, [args.fps, plays], Origin::new(&model, device.name()), console);
-    let cache = if args.no_cache { None } else { TextCache::of_user() };
-    device.sample(limit, &model.checkpoint, &requests, cache.as_ref(), console, &mut sink)?;
-    sink.finish()
+    let mut videos = Videos::new(&plan, plays, Origin::new(&model, engine.name()), console);
+    let settings: Vec<Settings> = plan.jobs.iter().map(|job| job.settings.clone()).collect();
+    let mut batch = engine.batch(&model, &settings, &mut &*console)?;
+    for job in &plan.jobs {
+        videos.make(job, &mut batch)?;
+    }
+    videos.finish()
 }
 
-/// Defaults that no argument is wrong with.
-fn stand_ins() -> Defaults {
+/// Placeholders, to validate arguments before the model is opened.
+fn placeholders() -> Defaults {
     Defaults { frames: 1, height: 16, width: 16, sampler: Kind::Ddim, steps: 50, guidance: 1.0, notice: None }
 }
 

@@ -4,9 +4,9 @@ use super::args::{ModelArgs, PartArgs, SizeArgs};
 use super::console::Console;
 use super::model;
 use clap::Args;
-use osp::checkpoint::{Checkpoint, Need, WeightSource};
-use osp::pipeline::{validate_frames, validate_size};
-use osp::{Error, Result, preset};
+use osp::checkpoint::{Need, WeightSource};
+use osp::engine::{validate_frames, validate_size};
+use osp::{Error, Model, Result, preset};
 use std::path::PathBuf;
 
 /// What is counted, and needs no weights for that: a model, the size of a video, the length of a caption.
@@ -49,32 +49,30 @@ impl SubjectArgs {
         if self.preset.is_some() { Vec::new() } else { model::files(&self.model, &self.parts) }
     }
 
-    /// The model's name, and the model with its weights; those of a preset are made up.
-    pub fn with_weights(&self, console: &Console) -> Result<(String, Checkpoint)> {
+    /// The model with its weights; those of a preset are made up.
+    pub fn with_weights(&self, console: &Console) -> Result<Model> {
         if let Some(name) = &self.preset {
             let WeightSource::Synthetic(seed) = self.model.weights else {
                 let hint = "give --weights synthetic:1, or --device dry to count without any";
                 return Err(Error::Usage(format!("a preset has no weights to run with: {hint}")));
             };
-            return Ok((name.clone(), preset::open_synthetic(name, self.size.frames, seed)?));
+            return preset::open_synthetic(name, self.size.frames, seed);
         }
-        let model = model::open(&self.model, &self.parts, Need::Models, console)?;
-        Ok((model.folder.display().to_string(), model.checkpoint))
+        model::open(&self.model, &self.parts, Need::Models, console)
     }
 
-    /// The model's name, and its configs without weights.
-    pub fn without_weights(&self, console: &Console) -> Result<(String, Checkpoint)> {
+    /// The model's configs without weights.
+    pub fn without_weights(&self, console: &Console) -> Result<Model> {
         if let Some(name) = &self.preset {
-            return Ok((name.clone(), preset::open(name, self.size.frames)?));
+            return preset::open(name, self.size.frames);
         }
         let shapes = ModelArgs { model: self.model.model.clone(), weights: WeightSource::Shapes };
-        let model = model::open(&shapes, &self.parts, Need::Models, console)?;
-        Ok((model.folder.display().to_string(), model.checkpoint))
+        model::open(&shapes, &self.parts, Need::Models, console)
     }
 
     /// Tokens of the caption.
-    pub fn tokens(&self, checkpoint: &Checkpoint) -> Result<usize> {
-        let most = checkpoint.transformer.as_ref().map_or(TOKENS, |part| part.config.model_max_length);
+    pub fn tokens(&self, model: &Model) -> Result<usize> {
+        let most = model.transformer.as_ref().map_or(TOKENS, |part| part.config.model_max_length);
         let tokens = self.tokens.unwrap_or(TOKENS.min(most));
         if tokens > most {
             return Err(Error::Usage(format!("--tokens {tokens} is more than the {most} that the model takes")));

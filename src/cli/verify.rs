@@ -1,13 +1,12 @@
 //! `osp verify`: the engine against what the PyTorch original computed.
 
 use super::console::{Colour, Console, duration};
-use super::device::{Chosen, DeviceArgs};
+use super::device::DeviceArgs;
 use super::interrupt;
 use super::record::lossy;
-use osp::backend::Backend;
 use osp::memory::Savings;
-use osp::verify::{self, CaseResult, Precision};
-use osp::{Error, Result};
+use osp::verify::{self, CaseResult};
+use osp::{Engine, Error, Result};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -71,18 +70,13 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     for root in &args.folders {
         folders.extend(verify::find(root)?);
     }
-    let device = args.device.open(console)?;
+    let engine = args.device.open(console)?;
     let savings = if args.least_memory { Savings::MOST } else { Savings::NONE };
     let start = Instant::now();
     let (mut results, mut errors) = (Vec::new(), Vec::new());
     for folder in &folders {
         interrupt::check()?;
-        let checked = match &device {
-            Chosen::Cpu(cpu) => check_folder(folder, cpu, Precision::F32, savings, console, &mut results)?,
-            Chosen::Emulated(kernels) | Chosen::Gpu { kernels, .. } => {
-                check_folder(folder, &kernels.video(), kernels.precision(), savings, console, &mut results)?
-            }
-        };
+        let checked = check_folder(folder, &engine, savings, console, &mut results)?;
         if let Err(error) = checked {
             console.error(&problem(folder, &error));
             errors.push((folder, error));
@@ -93,7 +87,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         let cases = results.iter().map(Case::from).collect();
         let (passed, seconds) = (results.len() - failed, start.elapsed().as_secs_f64());
         let errors = errors.iter().map(|(folder, error)| Problem { folder, error: error.to_string() }).collect();
-        console.json_result(&Report { device: device.name(), cases, errors, passed, failed, seconds })?;
+        console.json_result(&Report { device: engine.name(), cases, errors, passed, failed, seconds })?;
     } else {
         console.result(total(results.len(), failed, errors.len(), start.elapsed()))?;
     }
@@ -126,16 +120,15 @@ fn worst<'a>(mut errors: impl Iterator<Item = &'a Error> + Clone) -> u8 {
 
 /// Runs the cases of one folder, and prints a line for each as soon as its result is there. The inner error is the folder's,
 /// the outer one ends the run.
-fn check_folder<B: Backend>(
+fn check_folder(
     folder: &Path,
-    backend: &B,
-    precision: Precision,
+    engine: &Engine,
     savings: Savings,
     console: &Console,
     results: &mut Vec<CaseResult>,
 ) -> Result<Result<()>> {
     let mut printed = Ok(());
-    let checked = verify::run(folder, backend, precision, savings, &mut |result| {
+    let checked = engine.verify(folder, savings, &mut |result| {
         let silent = console.json() || (console.quiet() && result.passed);
         if !silent && printed.is_ok() {
             printed = console.result(line(&result, console));

@@ -3,7 +3,7 @@
 use super::Savings;
 use super::plan::{Plan, Work};
 use crate::cuda::device::Event;
-use crate::error::{Error, Result};
+use crate::error::{Error, Relief, Result};
 use std::sync::Arc;
 
 /// Parts that the transformer may be computed in, fewest first.
@@ -73,7 +73,7 @@ pub fn choose(candidates: &[Savings], limit: Option<u64>, rehearse: Rehearse<'_>
         }
     }
     let needed = least(candidates, rehearse)?;
-    Err(Error::OutOfMemory { stage: "plan".into(), needed, free: limit, suggestion: String::new() })
+    Err(Error::OutOfMemory { stage: "plan".into(), needed, free: limit, relief: Relief::Limit })
 }
 
 /// The stage as rehearsed, if its arena fits.

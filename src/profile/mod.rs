@@ -2,20 +2,22 @@
 //! timed where the device can tell.
 //!
 //! [`Profiled`] stands between the kernels' backend and its device, [`Counted`] between a model and any other backend;
-//! both write into a [`Recorder`]. [`Profiler`] runs one piece of each stage, [`summarize`] adds records up by kernel,
+//! both write into a [`Recorder`]. [`Profiler`] runs one piece of each stage, [`crate::Engine::profile`] all of them, [`summarize`] adds records up by kernel,
 //! [`gpus`] bounds their time by a data sheet, and [`trace`] draws them.
 
 mod backend;
 mod device;
 pub mod gpus;
 mod passes;
+mod run;
 mod stages;
 pub mod trace;
 
 pub use backend::Counted;
 pub use device::Profiled;
 pub use passes::{Measure, Piece};
-pub use stages::{Profiler, window};
+pub use run::{Allocated, Profile, StageProfile, Subject, Times};
+pub use stages::Profiler;
 
 use gpus::Gpu;
 use std::collections::HashMap;

@@ -4,9 +4,10 @@ use super::golden::{self, Bf16Error, Golden, Tile};
 use super::{Check, open, relative_l2, tolerance};
 use crate::backend::{Backend, DeviceBuffer};
 use crate::checkpoint::is_there;
+use crate::engine::{load_decoder, load_encoder};
 use crate::error::{Error, Result};
+use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
 use crate::model::vae::{Clip, Frames, VaeConfig, VaeDecoder, VaeEncoder, frames_of};
-use crate::pipeline::{load_decoder, load_encoder, nchw_from_nhwc, nhwc_from_nchw};
 use crate::weights::Tensor;
 use crate::weights::safetensors::Safetensors;
 use serde::Deserialize;
@@ -36,7 +37,7 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
                 let mut channels = 0;
                 let emit = &mut |frames: Frames<'_, B>| {
                     channels = frames.channels;
-                    crate::pipeline::download(backend, &frames, &mut out)
+                    crate::engine::download(backend, &frames, &mut out)
                 };
                 match output {
                     "moments" => encoder.encode(backend, &clip, &mut || Ok(()), emit)?,

@@ -15,6 +15,8 @@ pub use tolerance::Precision;
 
 use crate::backend::Backend;
 use crate::checkpoint::{Part, PartConfig, WeightSource, class_of, has_weights, is_there, list, subfolders};
+use crate::cuda::{Cuda, Half};
+use crate::engine::{Engine, Processor};
 use crate::error::{Error, Result};
 use crate::memory::Savings;
 use crate::model::latte::LatteConfig;
@@ -144,6 +146,27 @@ pub fn run<B: Backend>(
         Kind::Noise => samplers::noise(&mut check),
         Kind::Pipeline => pipeline::run(backend, &mut check),
         Kind::Manifests => check_manifests(&mut check),
+    }
+}
+
+impl Engine {
+    /// Runs every case of one golden folder on this engine's device, handing over each result as it is there.
+    ///
+    /// # Errors
+    /// Those of [`run`]; [`Error::Usage`] on a device that executes nothing.
+    pub fn verify(&self, folder: &Path, savings: Savings, report: &mut dyn FnMut(CaseResult)) -> Result<()> {
+        let [_, half] = self.halves();
+        let precision = match half {
+            Half::F16 => Precision::F16,
+            Half::Bf16 => Precision::Bf16,
+        };
+        match self.processor() {
+            Processor::Cpu(cpu) => run(folder, cpu, Precision::F32, savings, report),
+            Processor::Gpu { device, .. } | Processor::Emulated(device) => {
+                run(folder, &Cuda::new(device.clone(), half), precision, savings, report)
+            }
+            Processor::Dry => Err(Error::Usage("a device that executes nothing has nothing to verify".into())),
+        }
     }
 }
 

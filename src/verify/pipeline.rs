@@ -3,10 +3,12 @@
 use super::golden::{Bf16Error, Golden, Tile};
 use super::{Check, Precision, all_numbers, relative_l2, tolerance};
 use crate::backend::Backend;
-use crate::checkpoint::{Checkpoint, Need, WeightSource};
+use crate::checkpoint::Model;
+use crate::engine::{Captions, Denoiser, Noise, Quiet, Settings, Texts, decode, embed};
 use crate::error::{Error, Result};
-use crate::pipeline::{Captions, Denoiser, Noise, Quiet, Request, Texts, decode, embed, nchw_from_nhwc};
+use crate::layout::nchw_from_nhwc;
 use crate::sampler::Kind;
+use crate::video::FrameRate;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -26,33 +28,32 @@ struct Case {
 }
 
 pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> {
-    let checkpoint = Checkpoint::open(check.folder, None, None, WeightSource::Files, Need::Sampling)?;
-    let transformer = checkpoint.transformer.as_ref().expect("everything was opened");
-    let encoder = checkpoint.text_encoder.as_ref().expect("everything was opened");
-    let tokenizer = checkpoint.tokenizer.as_ref().expect("everything was opened");
+    let model = Model::open(check.folder)?;
+    let (transformer, encoder, tokenizer) =
+        (model.need_transformer()?, model.need_text_encoder()?, model.need_tokenizer()?);
     all_numbers(transformer)?;
     all_numbers(encoder)?;
-    checkpoint.vae.as_ref().map_or(Ok(()), all_numbers)?;
+    all_numbers(model.need_vae()?)?;
     let denoiser = Denoiser::load(backend, transformer, check.savings)?;
     let golden = Golden::open(check.folder)?;
     for (name, case) in golden.cases() {
         let case: Case = golden.read(name, case)?;
-        let request = request(&case)?;
-        request.validate()?;
-        let captions = [Captions::of(tokenizer, transformer.config.model_max_length, &request, &Quiet)?];
+        let settings = settings(&case)?;
+        settings.validate()?;
+        let captions = [Captions::of(tokenizer, transformer.config.model_max_length, &settings, &mut Quiet)?];
         let mut texts = Texts::new(&captions, encoder.config.d_model);
-        let embedded = embed(backend, encoder, texts.missing(), check.savings, &Quiet)?;
-        texts.add(embedded, None, &Quiet);
+        let embedded = embed(backend, encoder, texts.missing(), check.savings, &mut Quiet)?;
+        texts.add(embedded, None, &mut Quiet);
         let text = texts.into_texts().remove(0);
-        let schedule = request.sampler.schedule(request.steps)?;
+        let schedule = settings.sampler.schedule(settings.steps)?;
         let mut draws = draws(&golden, name)?.into_iter();
         if draws.len() != 1 + schedule.calls.iter().filter(|call| call.draws_noise).count() {
             return Err(Error::Usage(format!(
                 "case {name}: holds another number of noise draws than {} makes",
-                request.sampler
+                settings.sampler
             )));
         }
-        let latent = denoiser.run(backend, &request, &schedule, &text, &mut Noise::Given(&mut draws), &Quiet)?;
+        let latent = denoiser.run(backend, &settings, &schedule, &text, &mut Noise::Given(&mut draws), &mut Quiet)?;
 
         let expected = golden.floats(name, "final_latent", 5)?;
         let found = nchw_from_nhwc(&latent, expected.shape[1]);
@@ -64,15 +65,15 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
             video.extend_from_slice(rgb);
             Ok(())
         };
-        decode(backend, &checkpoint, &latent, request.windowed(), check.savings, &Quiet, &mut push)?;
+        decode(backend, &model, &latent, settings.windowed(), check.savings, &mut Quiet, &mut push)?;
         compare_frames(check, name, &video, &golden.frames(name, "video")?, case.torch_bf16_video_psnr);
     }
     Ok(())
 }
 
-fn request(case: &Case) -> Result<Request> {
+fn settings(case: &Case) -> Result<Settings> {
     let sampler: Kind = case.sampler.parse()?;
-    Ok(Request {
+    Ok(Settings {
         prompt: case.prompt.clone(),
         negative_prompt: case.negative_prompt.clone(),
         clean_caption: case.clean_caption,
@@ -83,6 +84,7 @@ fn request(case: &Case) -> Result<Request> {
         steps: case.steps,
         guidance: case.guidance_scale,
         seed: 0,
+        fps: FrameRate::default(),
         tiling: case.tile.map(Into::into),
     })
 }

@@ -42,6 +42,7 @@ pub use reader::{ReadOptions, Reader, read_clip};
 pub use writer::{Writer, write_clip};
 
 use crate::error::{Error, Result};
+use std::path::Path;
 
 /// Most pixels a frame that is read may have: 8192×8192. What a header claims beyond it is taken for damage.
 const MAX_PIXELS: usize = 1 << 26;
@@ -110,6 +111,14 @@ impl Clip {
     pub fn frame(&self, index: usize) -> &[u8] {
         let bytes = self.info().frame_bytes();
         &self.pixels[index * bytes..(index + 1) * bytes]
+    }
+
+    /// Writes the clip to `path`, whose ending decides the format: see the table above.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an ending that is not in the table; [`Error::Io`] and [`Error::Media`] if it cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        write_clip(path.as_ref(), self)
     }
 
     /// All frames in order.

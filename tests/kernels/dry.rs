@@ -5,10 +5,10 @@ use osp::backend::{Backend, DeviceBuffer};
 use osp::checkpoint::PartConfig;
 use osp::cuda::device::{Device, Dry, Event, Launch};
 use osp::cuda::{CONTRACTS, Cuda, Half};
+use osp::engine::{Quiet, Windowed};
 use osp::memory::Savings;
 use osp::model::latte::{Latte, LatteConfig, Shape};
 use osp::model::t5::{Caption, T5, T5Config};
-use osp::pipeline::{Quiet, Windowed};
 use osp::weights::Scope;
 use osp::weights::load::Loader;
 use osp::weights::shapes::Shapes;
@@ -185,7 +185,7 @@ fn out_of_memory_names_the_stage() {
     let latent = vec![0.0; size.iter().product::<usize>() * 4];
     let mut frame = |_: &[u8]| -> osp::Result<()> { panic!("no frame is finished") };
     let clip = Windowed { size, tiling: None };
-    let run = osp::pipeline::decode(&backend, &checkpoint, &latent, clip, Savings::NONE, &Quiet, &mut frame);
+    let run = osp::engine::decode(&backend, &checkpoint, &latent, clip, Savings::NONE, &mut Quiet, &mut frame);
     let error = run.unwrap_err();
     assert!(matches!(&error, Error::OutOfMemory { stage, .. } if stage == "VAE decoder"), "{error}");
 }

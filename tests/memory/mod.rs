@@ -5,41 +5,27 @@ mod placement;
 /// Whole requests: what is planned is what is taken.
 mod requests;
 
-use osp::checkpoint::Checkpoint;
-use osp::pipeline::{Captions, FrameSink, Outcome, Quiet, Request, sample};
-use osp::{Result, pipeline};
+use osp::engine::{Captions, Devices, Outcome, Quiet, Settings, batch};
+use osp::{Model, Result};
 
-/// Takes frames and keeps them.
+/// All frames of a run, one after the other, and what became of each request.
 #[derive(Default)]
 struct Frames {
     bytes: Vec<u8>,
     outcomes: Vec<Outcome>,
 }
 
-impl FrameSink for Frames {
-    fn begin(&mut self, _: usize, _: &Request) -> Result<()> {
-        Ok(())
-    }
-
-    fn frame(&mut self, rgb: &[u8]) -> Result<()> {
-        self.bytes.extend_from_slice(rgb);
-        Ok(())
-    }
-
-    fn end(&mut self, _: usize, outcome: &Outcome) -> Result<()> {
-        self.outcomes.push(outcome.clone());
-        Ok(())
-    }
-}
-
-/// Samples requests whose captions have these tokens.
-fn run<D: pipeline::Devices>(
-    devices: &D,
-    checkpoint: &Checkpoint,
-    requests: &[Request],
-    captions: &[Captions],
-) -> Result<Frames> {
+/// Samples videos whose captions have these tokens.
+fn run<D: Devices>(devices: D, model: &Model, settings: &[Settings], captions: &[Captions]) -> Result<Frames> {
     let mut frames = Frames::default();
-    sample(devices, checkpoint, requests, captions, None, &Quiet, &mut frames)?;
+    let mut batch = batch(devices, model, settings, captions, None, &mut Quiet)?;
+    let Frames { bytes, outcomes } = &mut frames;
+    let mut take = |rgb: &[u8]| {
+        bytes.extend_from_slice(rgb);
+        Ok(())
+    };
+    while let Some(outcome) = batch.decode(&mut Quiet, &mut take)? {
+        outcomes.push(outcome);
+    }
     Ok(frames)
 }

@@ -1,10 +1,10 @@
 //! The decoder does not wait for whoever takes its frames before that one is two windows behind.
 
-use osp::checkpoint::{Checkpoint, Need, WeightSource};
+use osp::Model;
 use osp::cpu::Cpu;
+use osp::engine::{Observer, Stage, Windowed, decode};
 use osp::memory::Savings;
 use osp::model::vae::tiling::Tiling;
-use osp::pipeline::{Observer, Stage, Windowed, decode};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -13,28 +13,20 @@ use std::time::Duration;
 struct Tiles(Sender<()>);
 
 impl Observer for Tiles {
-    fn begin(&self, _: Stage, units: u64) {
+    fn begin(&mut self, _: Stage, units: u64) {
         assert_eq!(units, 3, "three windows of one tile");
     }
 
-    fn advance(&self, _: u64) {
+    fn advance(&mut self, _: u64) {
         // The taker may have seen enough.
         let _ = self.0.send(());
-    }
-
-    fn end(&self) {}
-
-    fn warn(&self, _: &str) {}
-
-    fn interrupted(&self) -> bool {
-        false
     }
 }
 
 #[test]
 fn three_windows_are_decoded_while_nobody_takes_a_frame() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pipeline");
-    let checkpoint = Checkpoint::open(&folder, None, None, WeightSource::Files, Need::Models).unwrap();
+    let model = Model::open(&folder).unwrap();
     // 33, 32 and 32 frames.
     let tiling = Tiling { sample_size: 32, sample_frames: 33, overlap: 0.25 };
     let clip = Windowed { size: [25, 2, 2], tiling: Some(tiling) };
@@ -52,6 +44,6 @@ fn three_windows_are_decoded_while_nobody_takes_a_frame() {
         Ok(())
     };
     let latent = vec![0.1; 25 * 2 * 2 * 4];
-    decode(&Cpu::new(), &checkpoint, &latent, clip, Savings::NONE, &Tiles(sender), &mut take).unwrap();
+    decode(&Cpu::new(), &model, &latent, clip, Savings::NONE, &mut Tiles(sender), &mut take).unwrap();
     assert_eq!(count, 97);
 }

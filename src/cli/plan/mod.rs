@@ -6,17 +6,14 @@ mod svg;
 use super::args::{SamplerArgs, TilingArgs};
 use super::claims::Claims;
 use super::console::Console;
-use super::device::{DType, Limit, MemoryArgs, halves};
+use super::device::{DType, MemoryArgs, precise};
 use super::output::check_file;
 use super::subject::SubjectArgs;
-use osp::checkpoint::Checkpoint;
-use osp::cuda::device::Dry;
-use osp::pipeline::{self, Captions, Planned, Request, Stage, Windowed};
+use osp::engine::{Settings, Stage, Windowed};
 use osp::profile::gpus::Gpu;
-use osp::{Result, staged};
+use osp::{Engine, Model, Request, Result, staged};
 use report::Report;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 const EXAMPLES: &str = "\
 Rehearses the whole run on a device that executes nothing, and gives every buffer a place in one arena
@@ -58,25 +55,20 @@ pub struct Args {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     let gpu = args.gpu.as_deref().map(Gpu::named).transpose()?;
     args.check()?;
-    let (model, checkpoint) = args.subject.without_weights(console)?;
-    let request = args.request(&checkpoint)?;
-    let limit = match args.memory.memory {
-        Limit::Auto => None,
-        Limit::Bytes(bytes) => Some(bytes),
-    };
-    let devices = Planned::within(Arc::new(Dry::new()), halves(args.dtype), limit);
+    let model = args.subject.without_weights(console)?;
+    let settings = args.settings(&model)?;
+    let engine = args.memory.limited(precise(Engine::dry(), args.dtype))?;
     let (tokens, stages) = if args.encode {
-        let size = [request.frames, request.height, request.width];
-        let (pixels, clip) = (vec![0; 3 * size.iter().product::<usize>()], Windowed { size, tiling: request.tiling });
-        (None, vec![(Stage::Encode, pipeline::plan_encode(&devices, &checkpoint, &pixels, clip)?)])
+        let size = [settings.frames, settings.height, settings.width];
+        let plan = engine.plan_encode(&model, Windowed { size, tiling: settings.tiling })?;
+        (None, vec![(Stage::Encode, plan)])
     } else {
-        let tokens = args.subject.tokens(&checkpoint)?;
-        let captions = [Captions::counted(tokens, request.guidance)];
-        let plans = pipeline::plan(&devices, &checkpoint, std::slice::from_ref(&request), &captions)?;
-        let stages = [(Stage::Text, plans.text), (Stage::Denoise, plans.denoise), (Stage::Decode, plans.decode)];
-        (Some(tokens), stages.into())
+        let tokens = args.subject.tokens(&model)?;
+        let plans = engine.plan(&model, &settings, tokens)?;
+        (Some(tokens), plans.stages().map(|(stage, plan)| (stage, plan.clone())).to_vec())
     };
-    let report = Report { model, request, tokens, limit, gpu, stages };
+    let model = model.place.display().to_string();
+    let report = Report { model, settings, tokens, limit: engine.limit(), gpu, stages };
     if let Some(path) = &args.svg {
         staged::write_file(path, report.svg().as_bytes())?;
     }
@@ -93,24 +85,8 @@ impl Args {
         Claims::new(self.subject.files()).writes(path).check()
     }
 
-    fn request(&self, checkpoint: &Checkpoint) -> Result<Request> {
-        let defaults = &checkpoint.defaults;
-        let [frames, height, width] = self.subject.size.or(defaults);
-        let (sampler, steps, guidance) = self.sampler.or(defaults);
-        let request = Request {
-            prompt: "plan".into(),
-            negative_prompt: String::new(),
-            clean_caption: false,
-            frames,
-            height,
-            width,
-            sampler,
-            steps,
-            guidance,
-            seed: 0,
-            tiling: self.tiles.tiling()?,
-        };
-        request.validate()?;
-        Ok(request)
+    fn settings(&self, model: &Model) -> Result<Settings> {
+        let request = Request::new("plan").clean_caption(false).tiling(self.tiles.tiling()?);
+        self.sampler.of(self.subject.size.of(request)).settle(&model.defaults)
     }
 }

@@ -2,15 +2,15 @@
 
 use super::svg::{Panel, draw};
 use crate::cli::table::{aligned, number};
+use osp::engine::{Settings, Stage, StagePlan};
 use osp::memory::choose::Rehearsed;
-use osp::pipeline::{Request, Stage, StagePlan};
 use osp::profile::gpus::Gpu;
 use serde_json::{Value, json};
 
 /// What was planned, and for what.
 pub struct Report {
     pub model: String,
-    pub request: Request,
+    pub settings: Settings,
     /// Tokens of the caption, if there is one.
     pub tokens: Option<usize>,
     /// Bytes that a stage may take.
@@ -39,7 +39,7 @@ impl Report {
 
     /// What is asked for, in a line.
     fn title(&self) -> String {
-        let Request { frames, height, width, sampler, steps, guidance, .. } = &self.request;
+        let Settings { frames, height, width, sampler, steps, guidance, .. } = &self.settings;
         let tokens = self.tokens.map(|tokens| {
             let guidance = if *guidance > 1.0 { "with guidance" } else { "without guidance" };
             format!(", {tokens} tokens, {sampler} in {steps} steps {guidance}")
@@ -90,7 +90,7 @@ impl Report {
 
     /// For machines.
     pub fn json(&self) -> Value {
-        let Request { frames, height, width, sampler, steps, guidance, .. } = &self.request;
+        let Settings { frames, height, width, sampler, steps, guidance, .. } = &self.settings;
         let gpu = self.gpu.map(|gpu| {
             json!({
                 "name": gpu.name, "flops_per_second": gpu.flops, "bytes_per_second": gpu.bytes, "origin": gpu.origin,

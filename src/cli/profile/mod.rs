@@ -2,24 +2,19 @@
 
 mod report;
 
-use super::args::{self, TilingArgs};
+use super::args::TilingArgs;
 use super::claims::Claims;
 use super::console::Console;
-use super::device::{Chosen, DeviceArgs, Kernels};
-use super::interrupt;
+use super::device::DeviceArgs;
 use super::output::check_file;
 use super::subject::SubjectArgs;
-use osp::backend::Backend;
-use osp::checkpoint::Checkpoint;
-use osp::cuda::device::Dry;
-use osp::model::vae::tiling::Tiling;
-use osp::pipeline::{Observer, Stage};
+use super::{hints, interrupt};
+use osp::engine::Warning;
 use osp::profile::gpus::Gpu;
-use osp::profile::{Counted, Measure, Profiler, Recorder, window};
-use osp::{Error, Result, staged};
-use report::{Memory, Report, StageReport, Times};
+use osp::profile::{Subject, Times};
+use osp::{Error, Observer, Result, staged};
+use report::Report;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 const EXAMPLES: &str = "\
 Runs T5 over one caption, one step of the sampler with guidance, and the VAE's decoder over one
@@ -64,14 +59,27 @@ pub struct Args {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     let gpu = args.gpu.as_deref().map(Gpu::named).transpose()?;
     args.check(gpu)?;
-    let report = if args.device.is("dry") {
-        let (model, checkpoint) = args.subject.without_weights(console)?;
-        dry(args, &Job::new(args, &model, &checkpoint)?, gpu, console)?
+    let (engine, model) = if args.device.is("dry") {
+        (args.device.dry(), args.subject.without_weights(console)?)
     } else {
-        let chosen = args.device.open(console)?;
-        let (model, checkpoint) = args.subject.with_weights(console)?;
-        execute(chosen, &Job::new(args, &model, &checkpoint)?, gpu, console)?
+        (args.device.open(console)?, args.subject.with_weights(console)?)
     };
+    let subject = Subject {
+        size: args.subject.size.or(&model.defaults),
+        tokens: args.subject.tokens(&model)?,
+        tiling: args.tiles.tiling()?,
+        repeat: args.repeat.map(usize::from),
+    };
+    let profile = if args.device.is("dry") {
+        engine.profile(&model, &subject, &mut Silent(console))?
+    } else {
+        engine.profile(&model, &subject, &mut &*console)?
+    };
+    if gpu.is_some() && profile.times == Times::Cpu {
+        return Err(Error::Usage("--gpu bounds kernels, and there is no GPU to run any; use --device dry".into()));
+    }
+    let gpu = gpu.or_else(|| engine.card().and_then(Gpu::of_driver));
+    let report = Report { model: model.place.display().to_string(), subject, gpu, profile };
     if let Some(path) = &args.trace {
         staged::write_file(path, report.trace().to_string().as_bytes())?;
     }
@@ -103,131 +111,15 @@ impl Args {
     }
 }
 
-/// What is profiled.
-struct Job<'a> {
-    model: &'a str,
-    checkpoint: &'a Checkpoint,
-    /// Frames, rows and columns of pixels.
-    size: [usize; 3],
-    tokens: usize,
-    /// Latent frames, rows and columns of a window of the VAE, and how many windows the request has.
-    window: ([usize; 3], usize),
-    /// Runs of which times are medians.
-    repeat: Option<u16>,
-}
-
-impl<'a> Job<'a> {
-    fn new(args: &Args, model: &'a str, checkpoint: &'a Checkpoint) -> Result<Self> {
-        let defaults = &checkpoint.defaults;
-        let size = args.subject.size.or(defaults);
-        let tokens = args.subject.tokens(checkpoint)?;
-        let vae = &checkpoint.vae.as_ref().expect("everything was opened").config;
-        let tiling: Option<Tiling> = args.tiles.tiling()?;
-        let window = window(vae, args::latent_size(size), tiling)?;
-        Ok(Self { model, checkpoint, size, tokens, window, repeat: args.repeat })
-    }
-
-    fn report(&self, device: String, times: Times, gpu: Option<&'static Gpu>, stages: Vec<StageReport>) -> Report {
-        Report { model: self.model.to_owned(), device, size: self.size, tokens: self.tokens, times, gpu, stages }
-    }
-
-    /// What is measured on a device that has times to tell.
-    fn measure<'b>(&self, synchronize: &'b dyn Fn() -> Result<()>) -> Measure<'b> {
-        self.repeat.map_or(Measure::Once, |repeat| Measure::Medians { repeat: repeat.into(), synchronize })
-    }
-
-    /// Runs the stages, each on its own backend.
-    fn stages<B: Backend>(
-        &self,
-        profiler: &Profiler<'_>,
-        [text, denoise, decode]: [&B; 3],
-    ) -> Result<Vec<StageReport>> {
-        let part = self.checkpoint.text_encoder.as_ref().expect("everything was opened");
-        let tokens = self.tokens;
-        let what = format!("one caption of {tokens} tokens");
-        let mut stages = vec![StageReport::new("text", what, profiler.text(text, part, tokens)?)];
-
-        let part = self.checkpoint.transformer.as_ref().expect("everything was opened");
-        let [frames, height, width] = self.size;
-        let what = format!("one step with guidance at {frames}x{height}x{width}");
-        stages.push(StageReport::new("denoise", what, profiler.denoise(denoise, part, self.size, tokens)?));
-
-        let ([frames, rows, columns], count) = self.window;
-        let which = if count == 1 { "the only window".into() } else { format!("one of {count} windows") };
-        let what = format!("{which}: {frames}x{rows}x{columns} latents");
-        stages.push(StageReport::new("decode", what, profiler.decode(decode, self.checkpoint, self.window.0)?));
-        Ok(stages)
-    }
-}
-
-/// Runs on a device that executes.
-fn execute(chosen: Chosen, job: &Job<'_>, gpu: Option<&'static Gpu>, console: &Console) -> Result<Report> {
-    let (recorder, device) = (Recorder::default(), chosen.name());
-    fn profiler<'a>(recorder: &'a Recorder, measure: Measure<'a>, observer: &'a Console) -> Profiler<'a> {
-        Profiler { recorder, measure, observer }
-    }
-    match chosen {
-        Chosen::Cpu(_) if gpu.is_some() => {
-            Err(Error::Usage("--gpu bounds kernels, and there is no GPU to run any; use --device dry".into()))
-        }
-        Chosen::Cpu(cpu) => {
-            let cpu = Counted::new(cpu, recorder.clone(), size_of::<f32>() as u64);
-            let stages = job.stages(&profiler(&recorder, job.measure(&|| Ok(())), console), [&cpu; 3])?;
-            Ok(job.report(device, Times::Cpu, None, stages))
-        }
-        Chosen::Emulated(kernels) => {
-            let kernels = kernels.profiled(&recorder);
-            let profiler = profiler(&recorder, Measure::Counts, console);
-            let stages = job.stages(&profiler, backends(&[kernels.text(), kernels.video()]))?;
-            Ok(job.report(device, Times::None, gpu, stages))
-        }
-        Chosen::Gpu { kernels, card } => {
-            let gpu = gpu.or_else(|| Gpu::of_driver(&card));
-            let kernels = kernels.profiled(&recorder);
-            let backends = [kernels.text(), kernels.video()];
-            let synchronize = || backends[0].device().synchronize();
-            let stages =
-                job.stages(&profiler(&recorder, job.measure(&synchronize), console), self::backends(&backends))?;
-            Ok(job.report(device, Times::Gpu, gpu, stages))
-        }
-    }
-}
-
-/// The backend of each stage: the text encoder has a precision of its own.
-fn backends<B>([text, video]: &[B; 2]) -> [&B; 3] {
-    [text, video, video]
-}
-
-/// Runs on devices that only count, one for each stage, as each stage's memory is its own.
-fn dry(args: &Args, job: &Job<'_>, gpu: Option<&'static Gpu>, console: &Console) -> Result<Report> {
-    let recorder = Recorder::default();
-    let devices = [(); 3].map(|()| Arc::new(Dry::new()));
-    let kernels: [Kernels; 3] = devices.each_ref().map(|dry| args.device.kernels(dry.clone()).profiled(&recorder));
-    let [text, denoise, decode] = &kernels;
-    let profiler = Profiler { recorder: &recorder, measure: Measure::Counts, observer: &Silent(console) };
-    let backends = [text.text(), denoise.video(), decode.video()];
-    let mut stages = job.stages(&profiler, backends.each_ref())?;
-    for (stage, dry) in stages.iter_mut().zip(devices) {
-        stage.memory = Some(Memory { peak_bytes: dry.peak_bytes(), allocations: dry.allocations() });
-    }
-    Ok(job.report(backends[0].device().name(), Times::None, gpu, stages))
-}
-
 /// Shows no progress, whose times would say nothing.
 struct Silent<'a>(&'a Console);
 
 impl Observer for Silent<'_> {
-    fn begin(&self, _: Stage, _: u64) {}
-
-    fn advance(&self, _: u64) {}
-
-    fn end(&self) {}
-
-    fn warn(&self, text: &str) {
-        self.0.warning(text);
+    fn warn(&mut self, warning: &Warning) {
+        self.0.warning(&hints::warning(warning));
     }
 
-    fn interrupted(&self) -> bool {
+    fn cancelled(&mut self) -> bool {
         interrupt::requested()
     }
 }

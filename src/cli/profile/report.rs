@@ -1,86 +1,55 @@
 //! The report of a profile: as a table, as JSON, as a trace.
 
 use crate::cli::table::{aligned, number};
+use osp::engine::Stage;
 use osp::profile::gpus::Gpu;
 use osp::profile::trace::{Track, trace};
-use osp::profile::{Piece, Record, Summary, summarize};
+use osp::profile::{Piece, Profile, StageProfile, Subject, Summary, Times, summarize};
 use serde_json::{Value, json};
 use std::time::Duration;
-
-/// What the times of the records are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Times {
-    /// There are none.
-    None,
-    /// Wall-clock times of operations on the CPU.
-    Cpu,
-    /// Times of launches on the GPU, by its own clock.
-    Gpu,
-}
 
 /// What one command found.
 pub struct Report {
     pub model: String,
-    pub device: String,
-    /// Frames, rows and columns of pixels.
-    pub size: [usize; 3],
-    /// Tokens of the caption.
-    pub tokens: usize,
-    pub times: Times,
+    pub subject: Subject,
     pub gpu: Option<&'static Gpu>,
-    pub stages: Vec<StageReport>,
+    pub profile: Profile,
 }
 
-/// What one stage did.
-pub struct StageReport {
-    name: &'static str,
-    /// Which piece of it was run.
-    what: String,
-    records: Vec<Record>,
-    /// What all of it took by the host's clock, where that was measured.
-    wall: Option<Duration>,
-    /// What it would allocate, where that was counted.
-    pub memory: Option<Memory>,
+/// What lies between the calls of a stage.
+fn gaps(Piece { records, wall }: &Piece) -> Option<String> {
+    let wall = (*wall)?.as_secs_f64();
+    let calls: Duration = records.iter().filter_map(|record| record.time).sum();
+    let calls = calls.as_secs_f64();
+    let share = 100.0 * (wall / calls - 1.0);
+    let [wall, calls] = [wall, calls].map(|seconds| number(1e3 * seconds));
+    Some(format!("  by the host's clock: {wall} ms for all, {share:+.1} % beside the calls' {calls} ms"))
 }
 
-/// Memory of a stage, weights included.
-pub struct Memory {
-    pub peak_bytes: u64,
-    pub allocations: usize,
-}
-
-impl StageReport {
-    pub fn new(name: &'static str, what: String, Piece { records, wall }: Piece) -> Self {
-        Self { name, what, records, wall, memory: None }
-    }
-}
-
-impl StageReport {
-    /// What lies between the calls.
-    fn gaps(&self) -> Option<String> {
-        let wall = self.wall?.as_secs_f64();
-        let calls: Duration = self.records.iter().filter_map(|record| record.time).sum();
-        let calls = calls.as_secs_f64();
-        let share = 100.0 * (wall / calls - 1.0);
-        let [wall, calls] = [wall, calls].map(|seconds| number(1e3 * seconds));
-        Some(format!("  by the host's clock: {wall} ms for all, {share:+.1} % beside the calls' {calls} ms"))
+/// What a report calls a stage.
+fn name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Text => "text",
+        Stage::Denoise => "denoise",
+        Stage::Decode => "decode",
+        Stage::Encode => "encode",
     }
 }
 
 impl Report {
     /// For people.
     pub fn text(&self) -> String {
-        let [frames, height, width] = self.size;
-        let mut lines = vec![format!("{} at {frames}x{height}x{width} on {}", self.model, self.device)];
+        let [frames, height, width] = self.subject.size;
+        let mut lines = vec![format!("{} at {frames}x{height}x{width} on {}", self.model, self.profile.device)];
         lines.extend(self.gpu.map(|gpu| self.describe(gpu)));
-        for stage in &self.stages {
+        for stage in &self.profile.stages {
             let memory = stage.memory.as_ref().map(|memory| {
                 let gib = memory.peak_bytes as f64 / (1u64 << 30) as f64;
                 format!("; at most {gib:.2} GiB at once in {} allocations", memory.allocations)
             });
-            lines.push(format!("\n{}: {}{}", stage.name, stage.what, memory.unwrap_or_default()));
+            lines.push(format!("\n{}: {}{}", name(stage.stage), stage.what, memory.unwrap_or_default()));
             lines.push(self.table(stage));
-            lines.extend(stage.gaps());
+            lines.extend(gaps(&stage.piece));
         }
         lines.join("\n")
     }
@@ -90,14 +59,14 @@ impl Report {
         let Gpu { name, flops, bytes, origin, .. } = gpu;
         let (tera, giga) = (flops / 1e12, bytes / 1e9);
         let peaks = format!("{name} ({origin}): {tera} TFLOP/s in 16 bits, {giga} GB/s");
-        match self.times {
+        match self.profile.times {
             Times::Gpu => format!("roof: {peaks}"),
             _ => format!("a bound, not a measurement: {peaks}"),
         }
     }
 
-    fn table(&self, stage: &StageReport) -> String {
-        let (summaries, all) = summarize(&stage.records, self.gpu);
+    fn table(&self, stage: &StageProfile) -> String {
+        let (summaries, all) = summarize(&stage.piece.records, self.gpu);
         let mut rows = vec![self.header()];
         rows.extend(summaries.iter().chain([&all]).map(|summary| self.row(summary, &all)));
         aligned(&rows)
@@ -105,12 +74,12 @@ impl Report {
 
     fn header(&self) -> Vec<String> {
         let mut cells = vec!["kernel", "calls"];
-        match self.times {
+        match self.profile.times {
             Times::None => cells.extend(["GFLOP", "GB"]),
             Times::Cpu => cells.extend(["CPU ms", "%", "TFLOP/s", "GB/s"]),
             Times::Gpu => cells.extend(["ms", "%", "TFLOP/s", "GB/s"]),
         }
-        match (self.gpu, self.times) {
+        match (self.gpu, self.profile.times) {
             (None, _) => {}
             (Some(_), Times::Gpu) => cells.push("% of roof"),
             (Some(_), _) => cells.extend(["bound ms", "%", "by"]),
@@ -122,7 +91,7 @@ impl Report {
         let (flops, bytes) = (summary.flops as f64, summary.bytes as f64);
         let share = |part: f64, whole: f64| format!("{:.1}", if whole > 0.0 { 100.0 * part / whole } else { 0.0 });
         let mut cells = vec![summary.name.clone(), summary.calls.to_string()];
-        let seconds = summary.seconds.filter(|_| self.times != Times::None);
+        let seconds = summary.seconds.filter(|_| self.profile.times != Times::None);
         match (seconds, all.seconds) {
             (Some(seconds), Some(total)) => {
                 let rate = |amount: f64| if seconds > 0.0 { number(amount / seconds) } else { "-".into() };
@@ -145,36 +114,36 @@ impl Report {
 
     /// For machines.
     pub fn json(&self) -> Value {
-        let [frames, height, width] = self.size;
+        let [frames, height, width] = self.subject.size;
         let gpu = self.gpu.map(|gpu| {
             json!({
                 "name": gpu.name, "flops_per_second": gpu.flops, "bytes_per_second": gpu.bytes, "origin": gpu.origin,
             })
         });
-        let stages: Vec<Value> = self.stages.iter().map(|stage| self.stage_json(stage)).collect();
+        let stages: Vec<Value> = self.profile.stages.iter().map(|stage| self.stage_json(stage)).collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "model": self.model,
-            "device": self.device,
+            "device": self.profile.device,
             "frames": frames,
             "height": height,
             "width": width,
-            "tokens": self.tokens,
+            "tokens": self.subject.tokens,
             "gpu": gpu,
             "stages": stages,
         })
     }
 
-    fn stage_json(&self, stage: &StageReport) -> Value {
-        let (summaries, all) = summarize(&stage.records, self.gpu);
+    fn stage_json(&self, stage: &StageProfile) -> Value {
+        let (summaries, all) = summarize(&stage.piece.records, self.gpu);
         let kernels: Vec<Value> = summaries.iter().map(|summary| self.summary_json(summary)).collect();
         let memory = stage.memory.as_ref();
         json!({
-            "stage": stage.name,
+            "stage": name(stage.stage),
             "what": stage.what,
             "kernels": kernels,
             "all": self.summary_json(&all),
-            "wall_seconds": stage.wall.map(|wall| wall.as_secs_f64()),
+            "wall_seconds": stage.piece.wall.map(|wall| wall.as_secs_f64()),
             "peak_bytes": memory.map(|memory| memory.peak_bytes),
             "allocations": memory.map(|memory| memory.allocations),
         })
@@ -182,8 +151,8 @@ impl Report {
 
     fn summary_json(&self, summary: &Summary) -> Value {
         let Summary { name, calls, flops, bytes, seconds, bound_seconds } = summary;
-        let key = if self.times == Times::Cpu { "cpu_seconds" } else { "gpu_seconds" };
-        let seconds = seconds.filter(|_| self.times != Times::None);
+        let key = if self.profile.times == Times::Cpu { "cpu_seconds" } else { "gpu_seconds" };
+        let seconds = seconds.filter(|_| self.profile.times != Times::None);
         json!({
             "kernel": name, "calls": calls, "flops": flops, "bytes": bytes, key: seconds, "bound_seconds": bound_seconds,
         })
@@ -191,8 +160,9 @@ impl Report {
 
     /// For Perfetto: times where there are any, else bounds.
     pub fn trace(&self) -> Value {
-        let tracks: Vec<Track<'_>> = self.stages.iter().map(|stage| (stage.name, &*stage.records)).collect();
-        let kind = match self.times {
+        let tracks: Vec<Track<'_>> =
+            self.profile.stages.iter().map(|stage| (name(stage.stage), &*stage.piece.records)).collect();
+        let kind = match self.profile.times {
             Times::None => "bounds by a data sheet",
             Times::Cpu => "measured on the CPU",
             Times::Gpu => "measured on the GPU",
@@ -208,7 +178,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use osp::profile::Record;
 
     /// A report on two launches, each of a tenth of a second's work for an H100.
     fn report(times: Times, time: Option<Duration>) -> Report {
@@ -216,13 +186,11 @@ mod tests {
         let (flops, bytes) = ((gpu.flops / 10.0) as u64, (gpu.bytes / 10.0) as u64);
         let record = |name: &str, flops, bytes| Record { name: name.into(), grid: None, flops, bytes, time };
         let wall = time.map(|time| 3 * time);
-        let stage = StageReport::new(
-            "text",
-            "words".into(),
-            Piece { records: vec![record("a", flops, 0), record("b", 0, bytes)], wall },
-        );
-        let (model, device) = ("m".into(), "d".into());
-        Report { model, device, size: [1, 16, 16], tokens: 3, times, gpu: Some(gpu), stages: vec![stage] }
+        let piece = Piece { records: vec![record("a", flops, 0), record("b", 0, bytes)], wall };
+        let stage = StageProfile { stage: Stage::Text, what: "words".into(), piece, memory: None };
+        let subject = Subject { size: [1, 16, 16], tokens: 3, tiling: None, repeat: None };
+        let profile = Profile { device: "d".into(), times, stages: vec![stage] };
+        Report { model: "m".into(), subject, gpu: Some(gpu), profile }
     }
 
     #[test]

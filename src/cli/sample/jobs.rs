@@ -6,15 +6,14 @@ use crate::cli::model;
 use crate::cli::output::{check_file, marked, slug};
 use crate::cli::record;
 use osp::checkpoint::Defaults;
-use osp::pipeline::Request;
-use osp::sampler::validate_steps;
-use osp::video::{Format, FrameRate, VideoInfo, Writer, is_stdout, sheet};
-use osp::{Error, Result};
+use osp::engine::Settings;
+use osp::video::{Format, VideoInfo, Writer, is_stdout, sheet};
+use osp::{Error, Request, Result};
 use std::path::{Path, PathBuf};
 
 /// One video to make.
 pub struct Job {
-    pub request: Request,
+    pub settings: Settings,
     pub output: PathBuf,
     pub latent: Option<PathBuf>,
 }
@@ -36,14 +35,12 @@ pub struct Grid {
 }
 
 impl Plan {
-    /// Settles what the arguments leave open by `defaults`, and checks everything that can be checked without work: the steps
-    /// only if the sampler is known.
-    pub fn new(args: &Args, captions: &[(String, u64)], defaults: &Defaults, sampler_is_known: bool) -> Result<Self> {
-        let tiling = args.tiles.tiling()?;
-        let [frames, height, width] = args.size.or(defaults);
-        let (sampler, steps, guidance) = args.sampler.or(defaults);
-        validate_steps(steps)?;
-        let steps = if sampler_is_known { steps } else { defaults.steps };
+    /// Settles what the arguments leave open by `defaults`, which are the `model`'s or placeholders, and checks everything
+    /// that can be checked without work.
+    pub fn new(args: &Args, captions: &[(String, u64)], defaults: &Defaults, of_model: bool) -> Result<Self> {
+        let settle = |(prompt, seed): &(String, u64)| args.request(prompt, *seed, of_model)?.settle(defaults);
+        let settings: Vec<Settings> = captions.iter().map(settle).collect::<Result<_>>()?;
+        let Settings { frames, height, width, fps, .. } = settings[0];
         let output = args.output.clone().unwrap_or_else(|| default_output(captions, frames));
         let several = captions.len() > 1;
         if several && is_stdout(&output) {
@@ -51,26 +48,14 @@ impl Plan {
         }
         let numbered =
             |path: &Path, index: usize| if several { marked(path, &format!("{index:03}")) } else { path.to_path_buf() };
-        let job = |(index, (prompt, seed)): (usize, &(String, u64))| Job {
-            request: Request {
-                prompt: prompt.clone(),
-                negative_prompt: args.negative_prompt.clone(),
-                clean_caption: !args.no_clean_caption,
-                frames,
-                height,
-                width,
-                sampler,
-                steps,
-                guidance,
-                seed: *seed,
-                tiling,
-            },
+        let job = |(index, settings): (usize, Settings)| Job {
+            settings,
             output: numbered(&output, index),
             latent: args.save_latent.as_ref().map(|path| numbered(path, index)),
         };
-        let jobs: Vec<Job> = captions.iter().enumerate().map(job).collect();
-        let info = VideoInfo { width, height, fps: args.fps };
-        let grid = several.then(|| Grid::new(marked(&output, "grid"), info, captions.len()));
+        let jobs: Vec<Job> = settings.into_iter().enumerate().map(job).collect();
+        let grid =
+            several.then(|| Grid::new(marked(&output, "grid"), VideoInfo { width, height, fps }, captions.len()));
         let plan = Self { jobs, grid };
         plan.check(args, frames)?;
         Ok(plan)
@@ -83,7 +68,7 @@ impl Plan {
             claims = claims.reads(prompts);
         }
         for job in &self.jobs {
-            job.check(args.fps)?;
+            job.check()?;
             claims = written(claims, &job.output);
             claims = job.latent.iter().fold(claims, |claims, path| claims.writes(path));
         }
@@ -110,24 +95,40 @@ fn default_output(captions: &[(String, u64)], frames: usize) -> PathBuf {
     }
 }
 
+impl Args {
+    /// What is asked for with this prompt and seed, as far as it can be said before the model is open.
+    fn request(&self, prompt: &str, seed: u64, model_is_open: bool) -> Result<Request> {
+        let request = Request {
+            negative_prompt: self.negative_prompt.clone(),
+            clean_caption: !self.no_clean_caption,
+            seed,
+            fps: self.fps,
+            tiling: self.tiles.tiling()?,
+            ..Request::new(prompt)
+        };
+        let request = self.size.of(request);
+        if model_is_open { Ok(self.sampler.of(request)) } else { self.sampler.of_known(request) }
+    }
+}
+
 impl Job {
-    fn check(&self, fps: FrameRate) -> Result<()> {
-        self.request.validate()?;
+    fn check(&self) -> Result<()> {
         // Started and dropped.
-        self.writer(fps)?;
+        self.writer()?;
         record::check(&self.output)?;
         self.latent.as_deref().map_or(Ok(()), |path| check_file(path, "safetensors"))
     }
 
     /// Size and rate of the video.
-    pub fn info(&self, fps: FrameRate) -> VideoInfo {
-        VideoInfo { width: self.request.width, height: self.request.height, fps }
+    pub fn info(&self) -> VideoInfo {
+        let Settings { height, width, fps, .. } = self.settings;
+        VideoInfo { width, height, fps }
     }
 
     /// What writes the video.
-    pub fn writer(&self, fps: FrameRate) -> Result<Writer> {
+    pub fn writer(&self) -> Result<Writer> {
         let format = Format::from_path(&self.output)?;
-        Writer::create(&self.output, format, self.info(fps), Some(self.request.frames))
+        Writer::create(&self.output, format, self.info(), Some(self.settings.frames))
     }
 }
 
@@ -159,6 +160,7 @@ impl Grid {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use osp::video::FrameRate;
 
     #[test]
     fn thumbnails_shrink_only_as_far_as_the_grid_needs() {

@@ -3,7 +3,7 @@
 
 use super::{Device, Launch, Memory, MemoryInfo};
 use crate::arriving::Arriving;
-use crate::error::{Error, Result};
+use crate::error::{Error, Relief, Result};
 use ahead::Ahead;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use kernels::Kernels;
@@ -262,7 +262,7 @@ impl Device for Driver {
                 stage: "GPU".into(),
                 needed: bytes as u64,
                 free: self.memory_info()?.free,
-                suggestion: "ask for fewer frames or a smaller size".into(),
+                relief: Relief::Video,
             }),
             Err(error) => Err(device_error("allocation", error)),
         }

@@ -5,7 +5,7 @@
 
 use super::{Device, Emulated, Launch, Memory, MemoryInfo};
 use crate::cuda::params::{Addresses, Fields};
-use crate::error::{Error, Result};
+use crate::error::{Error, Relief, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -160,8 +160,7 @@ impl Dry {
         let mut state = self.state();
         let (needed, free) = (bytes as u64, self.total - state.live_bytes);
         if needed > free {
-            let suggestion = "ask for fewer frames or a smaller size".into();
-            return Err(Error::OutOfMemory { stage: "dry run".into(), needed, free, suggestion });
+            return Err(Error::OutOfMemory { stage: "dry run".into(), needed, free, relief: Relief::Video });
         }
         let address = state.next;
         state.next += needed.next_multiple_of(ALIGNMENT) + ALIGNMENT;

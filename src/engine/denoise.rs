@@ -1,11 +1,11 @@
 //! Noise to a latent: a sampler's schedule run over the transformer, with guidance.
 
 use super::finite::{Axes, Checking, Made};
-use super::layout::nhwc_from_nchw;
-use super::{Observer, Request, Stage, Text, tick};
+use super::{Observer, Settings, Stage, Text, Warning, tick};
 use crate::backend::{Backend, DeviceBuffer};
 use crate::checkpoint::Part;
 use crate::error::Result;
+use crate::layout::nhwc_from_nchw;
 use crate::memory::Savings;
 use crate::model::latte::{Latte, LatteConfig, Prepared, Shape};
 use crate::ops::sampler::Combine;
@@ -53,59 +53,65 @@ impl<'a, W> Denoiser<'a, W> {
     }
 
     /// The model was trained for one length; others use its formulas outside of what it saw.
-    pub fn warn_of_other_lengths(&self, request: &Request, observer: &dyn Observer) {
+    pub fn warn_of_other_lengths(&self, settings: &Settings, observer: &mut dyn Observer) {
         let trained = self.model.config().frames();
-        if request.frames != 1 && request.frames != trained {
-            let frames = request.frames;
-            observer.warn(&format!(
-                "the model was trained for videos of {trained} frames, and for images; {frames} frames may look worse"
-            ));
+        if settings.frames != 1 && settings.frames != trained {
+            observer.warn(&Warning::OtherLength { frames: settings.frames, trained });
         }
     }
 
-    /// The final latent `[T, H, W, C]` of a request.
+    /// The final latent `[T, H, W, C]` of a settings.
     pub fn run<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        request: &Request,
+        settings: &Settings,
         schedule: &Schedule,
         text: &Text,
         noise: &mut Noise<'_>,
-        observer: &dyn Observer,
+        observer: &mut dyn Observer,
     ) -> Result<Vec<f32>> {
         let c = self.model.config();
-        let [frames, height, width] = request.latent_size();
-        let prepared = self.prepare(backend, request, text)?;
+        let [frames, height, width] = settings.latent_size();
+        let prepared = self.prepare(backend, settings, text)?;
 
         let len = frames * height * width * c.in_channels;
         let mut run = Run::new(backend, schedule, &noise.draw(len, c.in_channels))?;
         let mut prediction = backend.alloc_f32(len)?;
-        let mut evaluation = Evaluation::new(backend, request, prepared, len)?;
+        let mut evaluation = Evaluation::new(backend, settings, prepared, len)?;
         let axes = [("frame", frames), ("row", height), ("column", width), ("channel", c.in_channels)];
         let mut checks = Checks { axes: &axes, steps: schedule.calls.len(), done: 0, last: None };
+        let mut step = 0;
         while let Some(call) = run.call() {
             let sample = run.model_input()?;
             evaluation.predict(backend, &self.model, sample, call.timestep, &mut prediction)?;
             checks.next(Checking::start(backend, &prediction, 0, len)?)?;
             let drawn = call.draws_noise.then(|| noise.draw(len, c.in_channels));
             run.step(&prediction, drawn.as_deref())?;
+            step += 1;
+            if observer.wants_preview(step, schedule.calls.len()) {
+                observer.preview(step, &host(backend, run.sample())?);
+            }
             tick(observer)?;
         }
         checks.end()?;
-        let mut latent = vec![0.0; len];
-        backend.download(run.sample(), 0, &mut latent)?;
+        let latent = host(backend, run.sample())?;
         Made { stage: Stage::Denoise.name().into(), what: "the latent", axes: &axes }.check(&latent, f32::MAX)?;
         Ok(latent)
     }
 
     /// The text, for all evaluations of a call as one batch, or for each by itself.
-    fn prepare<B: Backend<Weight = W>>(&self, backend: &B, request: &Request, text: &Text) -> Result<Vec<Prepared<B>>> {
+    fn prepare<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        settings: &Settings,
+        text: &Text,
+    ) -> Result<Vec<Prepared<B>>> {
         let patch = self.model.config().patch_size;
-        let [frames, height, width] = request.latent_size();
-        let batch = evaluations(request);
+        let [frames, height, width] = settings.latent_size();
+        let batch = evaluations(settings);
         let samples = if self.halves_in_turn { 1 } else { batch };
         let (rows, columns) = (height / patch, width / patch);
-        let shape = Shape { samples, batch, frames, rows, columns, temporal: request.frames > 1 };
+        let shape = Shape { samples, batch, frames, rows, columns, temporal: settings.frames > 1 };
         let parts = text.embeddings.chunks_exact(text.embeddings.len() / batch * samples);
         let prepare = |embeddings| {
             let captions = backend.upload(embeddings)?;
@@ -113,6 +119,13 @@ impl<'a, W> Denoiser<'a, W> {
         };
         parts.map(prepare).collect()
     }
+}
+
+/// A sampler's sample on the host.
+fn host<B: Backend>(backend: &B, sample: &B::Buffer) -> Result<Vec<f32>> {
+    let mut values = vec![0.0; sample.len()];
+    backend.download(sample, 0, &mut values)?;
+    Ok(values)
 }
 
 /// Checks of what the steps predict. The result of a step's check is looked at when the next step is on its way, so that the
@@ -146,8 +159,8 @@ impl Checks<'_> {
 }
 
 /// Evaluations of the model for one call of the sampler: with the caption and, guided, without it.
-fn evaluations(request: &Request) -> usize {
-    if request.guidance > 1.0 { 2 } else { 1 }
+fn evaluations(settings: &Settings) -> usize {
+    if settings.guidance > 1.0 { 2 } else { 1 }
 }
 
 /// The model's evaluations for one call of the sampler, as one batch or one after the other.
@@ -164,14 +177,14 @@ struct Evaluation<B: Backend> {
 }
 
 impl<B: Backend> Evaluation<B> {
-    fn new(backend: &B, request: &Request, prepared: Vec<Prepared<B>>, len: usize) -> Result<Self> {
-        let samples = evaluations(request);
+    fn new(backend: &B, settings: &Settings, prepared: Vec<Prepared<B>>, len: usize) -> Result<Self> {
+        let samples = evaluations(settings);
         let batch = match prepared.len() == samples {
             true => None,
             false => Some([backend.alloc(samples * len)?, backend.alloc(samples * len)?]),
         };
         Ok(Self {
-            guidance: request.guidance,
+            guidance: settings.guidance,
             prepared,
             latent: backend.alloc(len)?,
             batch,
@@ -240,27 +253,19 @@ mod tests {
     use super::*;
     use crate::cuda::device::{Dry, Event};
     use crate::cuda::{Cuda, Half};
-    use crate::pipeline::Stage;
+    use crate::engine::Request;
     use crate::preset;
-    use crate::sampler::Kind;
-    use std::cell::RefCell;
     use std::sync::Arc;
 
     /// Remembers how long the device's log was after every call of the model.
     struct Steps {
         dry: Arc<Dry>,
-        ends: RefCell<Vec<usize>>,
+        ends: Vec<usize>,
     }
 
     impl Observer for Steps {
-        fn begin(&self, _: Stage, _: u64) {}
-        fn advance(&self, _: u64) {
-            self.ends.borrow_mut().push(self.dry.log().len());
-        }
-        fn end(&self) {}
-        fn warn(&self, _: &str) {}
-        fn interrupted(&self) -> bool {
-            false
+        fn advance(&mut self, _: u64) {
+            self.ends.push(self.dry.log().len());
         }
     }
 
@@ -269,28 +274,16 @@ mod tests {
         let dry = Arc::new(Dry::new());
         let backend = Cuda::new(dry.clone(), Half::Bf16);
         let part = preset::open("v1.1.0", Some(221)).unwrap().transformer.unwrap();
-        let request = Request {
-            prompt: "a lake".into(),
-            negative_prompt: String::new(),
-            clean_caption: true,
-            frames: 221,
-            height: 512,
-            width: 512,
-            sampler: Kind::Pndm,
-            steps: 4,
-            guidance: 7.5,
-            seed: 0,
-            tiling: None,
-        };
+        let defaults = preset::open("v1.1.0", Some(221)).unwrap().defaults;
+        let settings = Request::new("a lake").steps(4).settle(&defaults).unwrap();
         let text = Text { tokens: 120, embeddings: vec![0.5; 2 * 120 * 4096], cached: false };
-        let schedule = request.sampler.schedule(request.steps).unwrap();
-        let steps = Steps { dry: dry.clone(), ends: RefCell::default() };
+        let schedule = settings.sampler.schedule(settings.steps).unwrap();
+        let mut steps = Steps { dry: dry.clone(), ends: Vec::new() };
         let denoiser = Denoiser::load(&backend, &part, savings).unwrap();
-        denoiser.run(&backend, &request, &schedule, &text, &mut Noise::seeded(0), &steps).unwrap();
+        denoiser.run(&backend, &settings, &schedule, &text, &mut Noise::seeded(0), &mut steps).unwrap();
         let log = dry.log();
         let size = |event: &Event| if let Event::Alloc { bytes, .. } = event { Some(*bytes) } else { None };
-        let ends = steps.ends.borrow();
-        ends.windows(2).map(|range| log[range[0]..range[1]].iter().filter_map(size).collect()).collect()
+        steps.ends.windows(2).map(|range| log[range[0]..range[1]].iter().filter_map(size).collect()).collect()
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! A file holds one caption's embeddings and, in its metadata, everything that decides their bits. Its name is a hash of
 //! that, but only the whole text is believed. What cannot be read counts as absent.
 
-use super::Observer;
 use super::captions::Wanted;
+use super::{Observer, Warning};
 use crate::checkpoint::Part;
 use crate::error::{Error, Result};
 use crate::model::t5::T5Config;
@@ -85,11 +85,11 @@ impl TextCache {
         &self,
         mut files: impl Iterator<Item = (String, &'a [f32])>,
         channels: usize,
-        observer: &dyn Observer,
+        observer: &mut dyn Observer,
     ) {
         let kept = files.try_for_each(|(key, embeddings)| self.put(&key, channels, embeddings));
         if let Err(error) = kept.and_then(|()| self.make_room()) {
-            observer.warn(&format!("text embeddings are not cached: {error} (--no-cache does without)"));
+            observer.warn(&Warning::NotCached(error));
         }
     }
 
@@ -144,8 +144,8 @@ impl TextCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Quiet;
     use crate::model::t5::Caption;
-    use crate::pipeline::Quiet;
     use crate::preset;
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
         let cache = TextCache::new(folder.path().join("a/b"));
         let values = [1.5, -0.0, f32::MIN_POSITIVE, 4.0, 5.0, 6.0];
         assert_eq!(cache.get("key", [2, 3]), None);
-        cache.put_all([("key".to_owned(), &values[..])].into_iter(), 3, &Quiet);
+        cache.put_all([("key".to_owned(), &values[..])].into_iter(), 3, &mut Quiet);
         let found = cache.get("key", [2, 3]).unwrap();
         assert!(found.iter().map(|value| value.to_bits()).eq(values.iter().map(|value| value.to_bits())));
         assert_eq!(cache.get("key", [3, 2]), None);
@@ -187,7 +187,7 @@ mod tests {
     fn a_damaged_file_is_absent_and_gets_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let cache = TextCache::new(folder.path());
-        let put = || cache.put_all([("key".to_owned(), &[1.0, 2.0][..])].into_iter(), 2, &Quiet);
+        let put = || cache.put_all([("key".to_owned(), &[1.0, 2.0][..])].into_iter(), 2, &mut Quiet);
         put();
         let whole = fs::read(cache.path("key")).unwrap();
         for damaged in [&whole[..whole.len() - 1], &whole[..9], b"", b"no table at all"] {
@@ -203,7 +203,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = TextCache { most_bytes: 2500, ..TextCache::new(folder.path()) };
         let values = [0.5; 256];
-        let put = |key: &str| cache.put_all([(key.to_owned(), &values[..])].into_iter(), 256, &Quiet);
+        let put = |key: &str| cache.put_all([(key.to_owned(), &values[..])].into_iter(), 256, &mut Quiet);
         let age = |key: &str, seconds: u64| {
             let time = SystemTime::now() - std::time::Duration::from_secs(seconds);
             File::options().append(true).open(cache.path(key)).unwrap().set_modified(time).unwrap();

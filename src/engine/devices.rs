@@ -5,16 +5,15 @@ use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::cuda::device::{Device, Dry};
 use crate::cuda::{Cuda, Half};
-use crate::error::{Error, Result};
+use crate::error::{Error, Relief, Result};
 use crate::memory::Savings;
 use crate::memory::arena::Arena;
 use crate::memory::choose::{self, Extent, Rehearsed, choose};
 use serde::Serialize;
-use std::cell::Cell;
 use std::sync::Arc;
 
 /// A stage's own host code, to be run on a device that executes nothing.
-pub type Rehearsal<'a> = &'a dyn Fn(&Cuda, Savings, &dyn Observer) -> Result<()>;
+pub type Rehearsal<'a> = &'a dyn Fn(&Cuda, Savings, &mut dyn Observer) -> Result<()>;
 
 /// Hands out a backend per stage. A stage's memory is gone when its backend and its buffers are dropped.
 pub trait Devices {
@@ -85,6 +84,7 @@ impl Devices for Cpu {
 }
 
 /// Kernels on a device, each stage in one allocation that was planned by rehearsing it.
+#[derive(Clone)]
 pub struct Planned {
     device: Arc<dyn Device>,
     /// Of the text encoder, and of the other models.
@@ -127,9 +127,9 @@ impl Devices for Planned {
         };
         let rehearsed = choose(&candidates, self.limit, &|savings, extent, memory| {
             let dry = Arc::new(Dry::with_memory(memory));
-            let observer = Rehearsing { units: Cell::new((extent == Extent::Start).then_some(UNITS)) };
-            match rehearsal(&Cuda::new(dry.clone(), self.half(stage)), savings, &observer) {
-                Err(Error::Interrupted) if observer.units.get() == Some(0) => {}
+            let mut observer = Rehearsing { units: (extent == Extent::Start).then_some(UNITS) };
+            match rehearsal(&Cuda::new(dry.clone(), self.half(stage)), savings, &mut observer) {
+                Err(Error::Interrupted) if observer.units == Some(0) => {}
                 other => other?,
             }
             Ok(dry.take_log())
@@ -148,38 +148,31 @@ impl Devices for Planned {
 /// Units of work after which the start of a stage is over: no sampler remembers more calls of its model.
 const UNITS: u64 = 64;
 
-/// Says nothing, and interrupts after some units.
+/// Says nothing, and cancels after some units.
 struct Rehearsing {
     /// Units that are left, if they are counted.
-    units: Cell<Option<u64>>,
+    units: Option<u64>,
 }
 
 impl Observer for Rehearsing {
-    fn begin(&self, _: Stage, _: u64) {}
-
-    fn advance(&self, units: u64) {
-        self.units.set(self.units.get().map(|left| left.saturating_sub(units)));
+    fn advance(&mut self, units: u64) {
+        self.units = self.units.map(|left| left.saturating_sub(units));
     }
 
-    fn end(&self) {}
-
-    fn warn(&self, _: &str) {}
-
-    fn interrupted(&self) -> bool {
-        self.units.get() == Some(0)
+    fn cancelled(&mut self) -> bool {
+        self.units == Some(0)
     }
 }
 
 /// Says which stage has no room, and what would help.
 fn no_room(error: Error, stage: Stage) -> Error {
     let Error::OutOfMemory { needed, free, .. } = error else { return error };
-    let less = match stage {
-        Stage::Text => "",
-        Stage::Denoise => "; or fewer frames or a smaller --size",
-        Stage::Decode | Stage::Encode => "; or --tile-size or --tile-frames that are smaller, which changes the result",
+    let relief = match stage {
+        Stage::Text => Relief::Limit,
+        Stage::Denoise => Relief::LimitOrVideo,
+        Stage::Decode | Stage::Encode => Relief::LimitOrTiles,
     };
-    let suggestion = format!("give it --memory {}MiB{less}", needed.div_ceil(1 << 20));
-    Error::OutOfMemory { stage: stage.name().into(), needed, free, suggestion }
+    Error::OutOfMemory { stage: stage.name().into(), needed, free, relief }
 }
 
 /// All plans, or of the stages that have no room the one that needs most: with that much, the others fit, too.

@@ -1,7 +1,7 @@
 //! Prompts to the tokens that the text encoder takes.
 
-use super::{Observer, Request};
-use crate::checkpoint::Checkpoint;
+use super::{Observer, Settings, Warning};
+use crate::checkpoint::Model;
 use crate::error::Result;
 use crate::model::t5::Caption;
 use crate::text::tokenizer::Tokenizer;
@@ -16,7 +16,7 @@ pub struct Wanted {
     pub kept: usize,
 }
 
-/// What the text encoder is given for one request.
+/// What the text encoder is given for one settings.
 #[derive(Clone, Debug)]
 pub struct Captions {
     /// The caption after cleaning.
@@ -28,51 +28,42 @@ pub struct Captions {
 }
 
 impl Captions {
-    /// The tokens of a request. Both captions are cut to the caption's K tokens: at position i the negative prompt gives
+    /// The tokens of a settings. Both captions are cut to the caption's K tokens: at position i the negative prompt gives
     /// what the encoder outputs there, padding or not.
     pub(crate) fn of(
         tokenizer: &Tokenizer,
         max_tokens: usize,
-        request: &Request,
-        observer: &dyn Observer,
+        settings: &Settings,
+        observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let encode = |name: &str, text: &str| {
+        let encode = |name: &'static str, text: &str, observer: &mut dyn Observer| {
             let tokens = tokenizer.encode_padded(text, max_tokens)?;
-            if let Some(cut) = &tokens.cut {
-                observer
-                    .warn(&format!("the {name} is longer than {max_tokens} tokens; this part of it is cut off: {cut}"));
+            if let Some(rest) = &tokens.cut {
+                observer.warn(&Warning::Cut { text: name, most: max_tokens, rest: rest.clone() });
             }
-            match tokens.unknown {
-                0 => {}
-                1 => observer.warn(&format!("a part of the {name} is unknown to the text encoder, and means nothing")),
-                more => observer
-                    .warn(&format!("{more} parts of the {name} are unknown to the text encoder, and mean nothing")),
+            if tokens.unknown > 0 {
+                observer.warn(&Warning::Unknown { text: name, parts: tokens.unknown });
             }
-            Ok(tokens)
+            Result::Ok(tokens)
         };
         let wanted = |ids: &[u32], unmasked: usize, kept: usize| {
             let length = unmasked.max(kept);
             let mask = (0..length).map(|i| i < unmasked).collect();
             Wanted { caption: Caption { ids: ids[..length].to_vec(), mask }, kept }
         };
-        let cleaned_prompt = request.prepared(&request.prompt);
+        let cleaned_prompt = settings.prepared(&settings.prompt);
         if !cleaned_prompt.chars().any(char::is_alphanumeric) {
-            observer.warn(&format!(
-                "the caption is {cleaned_prompt:?} and nothing more; is that all that the video should show?"
-            ));
+            observer.warn(&Warning::BareCaption { caption: cleaned_prompt.clone() });
         }
-        let prompt = encode("caption", &cleaned_prompt)?;
+        let prompt = encode("caption", &cleaned_prompt, observer)?;
         let tokens = prompt.unmasked;
         let mut samples = Vec::new();
-        if request.guidance > 1.0 {
-            let negative = request.prepared(&request.negative_prompt);
-            if negative.is_empty() && !request.negative_prompt.trim().is_empty() {
-                observer.warn(&format!(
-                    "nothing is left of the negative prompt {:?} when it is cleaned",
-                    request.negative_prompt
-                ));
+        if settings.guidance > 1.0 {
+            let negative = settings.prepared(&settings.negative_prompt);
+            if negative.is_empty() && !settings.negative_prompt.trim().is_empty() {
+                observer.warn(&Warning::EmptyNegativePrompt { prompt: settings.negative_prompt.clone() });
             }
-            let negative = encode("negative prompt", &negative)?;
+            let negative = encode("negative prompt", &negative, observer)?;
             samples.push(wanted(&negative.ids, negative.unmasked, tokens));
         }
         samples.push(wanted(&prompt.ids, tokens, tokens));
@@ -90,13 +81,13 @@ impl Captions {
     }
 }
 
-/// The tokens of all requests.
+/// The tokens of all videos.
 ///
 /// # Errors
-/// [`crate::Error::Weight`] if the tokenizer does not cover a text.
-pub fn tokenize(checkpoint: &Checkpoint, requests: &[Request], observer: &dyn Observer) -> Result<Vec<Captions>> {
-    let tokenizer = checkpoint.tokenizer.as_ref().expect("opened for sampling");
-    let transformer = checkpoint.transformer.as_ref().expect("opened for sampling");
+/// [`crate::Error::Weight`] if the tokenizer does not cover a text; [`crate::Error::Usage`] if the model was opened
+/// without one.
+pub fn tokenize(model: &Model, settings: &[Settings], observer: &mut dyn Observer) -> Result<Vec<Captions>> {
+    let (tokenizer, transformer) = (model.need_tokenizer()?, model.need_transformer()?);
     let max_tokens = transformer.config.model_max_length;
-    requests.iter().map(|request| Captions::of(tokenizer, max_tokens, request, observer)).collect()
+    settings.iter().map(|settings| Captions::of(tokenizer, max_tokens, settings, observer)).collect()
 }

@@ -1,12 +1,12 @@
 //! Latents to frames and back.
 
 use super::finite::{Checking, Made, blame};
-use super::layout::nhwc_from_nchw;
-use super::{Observer, Stage, tick};
+use super::{Observer, Stage, TakeFrame, tick};
 use crate::arriving::Arriving;
 use crate::backend::Backend;
-use crate::checkpoint::{Checkpoint, Part};
+use crate::checkpoint::{Model, Part};
 use crate::error::{Error, Result};
+use crate::layout::nhwc_from_nchw;
 use crate::memory::Savings;
 use crate::model::vae::tiling::Tiling;
 use crate::model::vae::{Clip, Frames, LATENT_SCALE, VaeConfig, VaeDecoder, VaeEncoder, Windows};
@@ -14,6 +14,7 @@ use crate::ops::tile::ToBytes;
 use crate::sampler::TorchRng;
 use crate::weights::Scope;
 use crate::weights::load::Loader;
+use std::borrow::Borrow;
 use std::io;
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -49,14 +50,14 @@ pub struct Windowed {
 /// Those of reading weights and of the backend; [`crate::Error::Interrupted`].
 pub fn encode<B: Backend>(
     backend: &B,
-    checkpoint: &Checkpoint,
+    model: &Model,
     pixels: &[u8],
     clip: Windowed,
     savings: Savings,
     seed: Option<u64>,
-    observer: &dyn Observer,
+    observer: &mut dyn Observer,
 ) -> Result<Vec<f32>> {
-    let part = checkpoint.vae.as_ref().expect("every command that codes opens the VAE");
+    let part = model.need_vae()?;
     let encoder = load_encoder(backend, part)?;
     let Windowed { size, tiling } = clip;
     let frame = size[1] * size[2] * 3;
@@ -111,9 +112,9 @@ fn frames_together(frames: usize, frame_bytes: usize) -> usize {
     frames.min(TOGETHER_BYTES / frame_bytes.max(1)).max(1)
 }
 
-/// The VAE's decoder, loaded.
-pub(crate) struct Decoder<'a, B: Backend> {
-    backend: &'a B,
+/// The VAE's decoder, loaded. `H` is the backend, or a reference to it.
+pub(crate) struct Decoder<'a, B: Backend, H: Borrow<B>> {
+    backend: H,
     part: &'a Part<VaeConfig>,
     model: VaeDecoder<B::Weight>,
     savings: Savings,
@@ -126,21 +127,21 @@ pub(crate) struct Decoder<'a, B: Backend> {
 /// Those of reading weights, of the backend and of `frame`; [`crate::Error::Interrupted`].
 pub fn decode<B: Backend>(
     backend: &B,
-    checkpoint: &Checkpoint,
+    model: &Model,
     latent: &[f32],
     clip: Windowed,
     savings: Savings,
-    observer: &dyn Observer,
-    frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
+    observer: &mut dyn Observer,
+    frame: &mut TakeFrame<'_>,
 ) -> Result<()> {
-    Decoder::load(backend, checkpoint, savings)?.decode(latent, clip, observer, frame)
+    Decoder::<B, _>::load(backend, model, savings)?.decode(latent, clip, observer, frame)
 }
 
-impl<'a, B: Backend> Decoder<'a, B> {
+impl<'a, B: Backend, H: Borrow<B>> Decoder<'a, B, H> {
     /// Loads the decoder.
-    pub fn load(backend: &'a B, checkpoint: &'a Checkpoint, savings: Savings) -> Result<Self> {
-        let part = checkpoint.vae.as_ref().expect("every command that codes opens the VAE");
-        let model = load_decoder(backend, part).map_err(during)?;
+    pub fn load(backend: H, model: &'a Model, savings: Savings) -> Result<Self> {
+        let part = model.need_vae()?;
+        let model = load_decoder(backend.borrow(), part).map_err(during)?;
         Ok(Self { backend, part, model, savings })
     }
 
@@ -149,8 +150,8 @@ impl<'a, B: Backend> Decoder<'a, B> {
         &self,
         latent: &[f32],
         clip: Windowed,
-        observer: &dyn Observer,
-        frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send),
+        observer: &mut dyn Observer,
+        frame: &mut TakeFrame<'_>,
     ) -> Result<()> {
         self.check_latent(latent, clip.size)?;
         let windows = Windows::decoding(&self.part.config, clip.size, clip.tiling)?;
@@ -176,7 +177,7 @@ impl<'a, B: Backend> Decoder<'a, B> {
     fn check_latent(&self, latent: &[f32], [_, height, width]: [usize; 3]) -> Result<()> {
         let axes = [("frame", 0), ("row", height), ("column", width), ("channel", self.part.config.embed_dim)];
         let made = Made { stage: Stage::Decode.name().into(), what: "the latent that it is given", axes: &axes };
-        made.check(latent, self.backend.largest() * LATENT_SCALE)
+        made.check(latent, self.backend.borrow().largest() * LATENT_SCALE)
     }
 
     fn decode_frames(
@@ -184,10 +185,10 @@ impl<'a, B: Backend> Decoder<'a, B> {
         latent: &[f32],
         clip: Windowed,
         tiles: u64,
-        observer: &dyn Observer,
+        observer: &mut dyn Observer,
         send: &mut dyn FnMut(Together) -> Result<()>,
     ) -> Result<()> {
-        let Windowed { size, tiling } = clip;
+        let (backend, Windowed { size, tiling }) = (self.backend.borrow(), clip);
         let frame_len = latent.len() / size[0];
         let frames = |range: Range<usize>| {
             let values = &latent[range.start * frame_len..range.end * frame_len];
@@ -196,8 +197,8 @@ impl<'a, B: Backend> Decoder<'a, B> {
         let clip = Clip { size, frames: &frames, tiling, frames_at_a_time: self.savings.vae_frames };
         observer.begin(Stage::Decode, tiles);
         let mut sent = 0;
-        self.model.decode(self.backend, &clip, &mut || tick(observer), &mut |frames| {
-            frames_to_bytes(self.backend, &frames, &mut sent, send)
+        self.model.decode(backend, &clip, &mut || tick(observer), &mut |frames| {
+            frames_to_bytes(backend, &frames, &mut sent, send)
         })?;
         observer.end();
         Ok(())
@@ -221,7 +222,7 @@ struct Together {
 
 impl Together {
     /// Gives `frame` one after the other, if their values are numbers.
-    fn hand_over(mut self, frame: &mut (dyn FnMut(&[u8]) -> Result<()> + Send)) -> Result<()> {
+    fn hand_over(mut self, frame: &mut TakeFrame<'_>) -> Result<()> {
         let [height, width, channels] = self.size;
         let axes = [("frame", 0), ("row", height), ("column", width), ("channel", channels)];
         let made = Made { stage: Stage::Decode.name().into(), what: "the video", axes: &axes };

@@ -68,7 +68,7 @@ impl<'a> Texts<'a> {
     }
 
     /// Takes what was encoded, in the order of [`Self::missing`], and keeps it in the cache.
-    pub fn add(&mut self, encoded: Vec<Vec<f32>>, cache: Option<(&TextCache, &Key)>, observer: &dyn Observer) {
+    pub fn add(&mut self, encoded: Vec<Vec<f32>>, cache: Option<(&TextCache, &Key)>, observer: &mut dyn Observer) {
         let new = std::mem::take(&mut self.missing).into_iter().zip(encoded);
         let new: Vec<_> = new.collect();
         if let Some((cache, key)) = cache {
@@ -98,7 +98,7 @@ pub(crate) fn embed<B: Backend>(
     part: &Part<T5Config>,
     wanted: &[&Wanted],
     savings: Savings,
-    observer: &dyn Observer,
+    observer: &mut dyn Observer,
 ) -> Result<Vec<Vec<f32>>> {
     if wanted.is_empty() {
         return Ok(Vec::new());

@@ -1,10 +1,11 @@
 //! Latent files: one f32 tensor `latent` `[1, 4, T, H, W]` in safetensors, as the encoder of the original gives it
 //! (times 0.18215), and the frame rate as metadata. In memory the engine has channels last, `[T, H, W, 4]`.
 
-use super::args::{TEMPORAL_FACTOR, latent_size};
-use osp::model::vae::LATENT_CHANNELS;
-use osp::video::FrameRate;
-use osp::{Error, Result, staged};
+use crate::error::{Error, Result};
+use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
+use crate::model::vae::{LATENT_CHANNELS, SPATIAL_FACTOR, TEMPORAL_FACTOR};
+use crate::staged;
+use crate::video::FrameRate;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
@@ -13,7 +14,13 @@ use std::path::Path;
 /// Latents are near to a normal distribution. Far above, yet well within f16, a file is damaged or something else.
 const MOST: f32 = 1000.0;
 
+/// Frames, rows and columns of the latent of a clip of `[frames, height, width]` pixels.
+pub fn latent_size([frames, height, width]: [usize; 3]) -> [usize; 3] {
+    [(frames - 1) / TEMPORAL_FACTOR + 1, height / SPATIAL_FACTOR, width / SPATIAL_FACTOR]
+}
+
 /// A latent and the rate of the frames it decodes to.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Latent {
     /// `[T, H, W, 4]`.
     pub values: Vec<f32>,
@@ -29,10 +36,14 @@ impl Latent {
         Self { values, size: latent_size(clip), fps: Some(fps) }
     }
 
-    /// Writes a latent file.
+    /// Writes a latent file, which appears whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let [frames, height, width] = self.size;
-        let bytes: Vec<u8> = channels_first(&self.values).iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes: Vec<u8> =
+            nchw_from_nhwc(&self.values, LATENT_CHANNELS).iter().flat_map(|value| value.to_le_bytes()).collect();
         let view = TensorView::new(Dtype::F32, vec![1, LATENT_CHANNELS, frames, height, width], &bytes)
             .expect("a latent has as many values as its size says");
         let fps = self.fps.map(|fps| HashMap::from([("fps".to_owned(), rate_text(fps))]));
@@ -43,6 +54,9 @@ impl Latent {
     }
 
     /// Reads a latent file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read, [`Error::Media`] if it holds no latent.
     pub fn read(path: &Path) -> Result<Self> {
         let fault = |problem: String| Error::media(path, problem);
         let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
@@ -72,29 +86,24 @@ impl Latent {
             )));
         }
         let fps = metadata.metadata().as_ref().and_then(|metadata| metadata.get("fps"));
-        Ok(Self { values: channels_last(&values), size, fps: fps.and_then(|fps| fps.parse().ok()) })
+        Ok(Self { values: nhwc_from_nchw(&values, LATENT_CHANNELS), size, fps: fps.and_then(|fps| fps.parse().ok()) })
     }
 
     /// Frames that it decodes to.
     pub fn frames(&self) -> usize {
         TEMPORAL_FACTOR * (self.size[0] - 1) + 1
     }
+
+    /// Frames, rows and columns of the clip that it decodes to.
+    pub fn clip_size(&self) -> [usize; 3] {
+        let [_, height, width] = self.size;
+        [self.frames(), height * SPATIAL_FACTOR, width * SPATIAL_FACTOR]
+    }
 }
 
 /// A rate as an exact fraction, which [`FrameRate`] reads again.
 fn rate_text(fps: FrameRate) -> String {
     format!("{}/{}", fps.numerator(), fps.denominator())
-}
-
-/// `[T, H, W, 4]` → `[4, T, H, W]`.
-fn channels_first(values: &[f32]) -> Vec<f32> {
-    (0..LATENT_CHANNELS).flat_map(|channel| values.iter().copied().skip(channel).step_by(LATENT_CHANNELS)).collect()
-}
-
-/// `[4, T, H, W]` → `[T, H, W, 4]`.
-fn channels_last(values: &[f32]) -> Vec<f32> {
-    let positions = values.len() / LATENT_CHANNELS;
-    (0..values.len()).map(|i| values[i % LATENT_CHANNELS * positions + i / LATENT_CHANNELS]).collect()
 }
 
 #[cfg(test)]

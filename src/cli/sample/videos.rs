@@ -1,29 +1,24 @@
-//! Frames as they come from the pipeline, to files with their records.
+//! Frames as they come from the engine, to files with their records.
 
 use super::jobs::{GAP, Grid, Job, Plan};
 use crate::cli::console::Console;
-use crate::cli::latent::Latent;
 use crate::cli::record::{Origin, Record, Tiles};
 use osp::Result;
-use osp::pipeline::{FrameSink, Outcome, Request, StageMemory};
-use osp::video::{Clip, FrameRate, Writer, resize, sheet, write_clip};
+use osp::engine::{Batch, Outcome, StageMemory};
+use osp::video::{Clip, FrameRate, resize, sheet, write_clip};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::path::Path;
 use std::time::Instant;
 
-/// Writes frames as they come, and keeps them if there is to be a grid.
-pub struct Sink<'a> {
+/// Makes the videos, and keeps them if there is to be a grid.
+pub struct Videos<'a> {
     plan: &'a Plan,
-    /// Of the latents, which any format may be made of,
-    fps: FrameRate,
-    /// and of the videos.
+    /// The rate at which the outputs play, which their format may choose.
     plays: FrameRate,
     origin: Origin,
     console: &'a Console,
     start: Instant,
-    writer: Option<Writer>,
-    pixels: Vec<u8>,
     clips: Vec<Clip>,
     /// Whether results could be printed.
     printed: Result<()>,
@@ -71,41 +66,66 @@ struct GridFacts<'a> {
     fps: f64,
 }
 
-impl<'a> Sink<'a> {
-    /// For the videos of `plan`, made for `fps` and playing at `plays`.
-    pub fn new(plan: &'a Plan, [fps, plays]: [FrameRate; 2], origin: Origin, console: &'a Console) -> Self {
-        Self {
-            plan,
-            fps,
-            plays,
-            origin,
-            console,
-            start: Instant::now(),
-            writer: None,
-            pixels: Vec::new(),
-            clips: Vec::new(),
-            printed: Ok(()),
+impl<'a> Videos<'a> {
+    /// The videos of `plan`, whose outputs play at `plays`.
+    pub fn new(plan: &'a Plan, plays: FrameRate, origin: Origin, console: &'a Console) -> Self {
+        Self { plan, plays, origin, console, start: Instant::now(), clips: Vec::new(), printed: Ok(()) }
+    }
+
+    /// Decodes the next video of `batch`, which is that of `job`, and writes it.
+    ///
+    /// # Errors
+    /// Those of the batch and of writing. That a result cannot be printed is told by [`Self::finish`].
+    pub fn make(&mut self, job: &Job, batch: &mut Batch<'_>) -> Result<()> {
+        let mut writer = job.writer()?;
+        let (mut pixels, keeps) = (Vec::new(), self.plan.grid.is_some());
+        let outcome = batch.decode(&mut &*self.console, &mut |rgb| {
+            if keeps {
+                pixels.extend_from_slice(rgb);
+            }
+            writer.push(rgb)
+        })?;
+        let outcome = outcome.expect("the batch holds a video for each job");
+        writer.finish()?;
+        if let Some(path) = &job.latent {
+            outcome.latent.write(path)?;
         }
+        self.show(job, pixels)?;
+        let record = Record::new(&job.output, self.facts(job, &outcome), &self.origin);
+        record.save()?;
+        let printed = record.print(self.console);
+        self.note(printed);
+        Ok(())
+    }
+
+    /// Keeps a video for the grid, as large as it is shown there.
+    fn show(&mut self, job: &Job, pixels: Vec<u8>) -> Result<()> {
+        let Some(Grid { cell: [height, width], .. }) = self.plan.grid else { return Ok(()) };
+        let clip = Clip::new(job.info(), pixels)?;
+        let shown = (clip.height, clip.width) == (height, width);
+        let small = |clip: Clip| resize::cover(&clip, height, width, resize::Filter::default());
+        self.clips.push(if shown { clip } else { small(clip)? });
+        Ok(())
     }
 
     fn facts<'b>(&self, job: &'b Job, outcome: &'b Outcome) -> Facts<'b> {
-        let request = &job.request;
+        let settings = &outcome.settings;
         Facts {
-            prompt: &request.prompt,
+            prompt: &settings.prompt,
             cleaned_prompt: &outcome.cleaned_prompt,
             text_cached: outcome.text_cached,
-            negative_prompt: &request.negative_prompt,
-            clean_caption: request.clean_caption,
-            seed: request.seed,
-            sampler: request.sampler.name(),
-            steps: request.steps,
+            negative_prompt: &settings.negative_prompt,
+            clean_caption: settings.clean_caption,
+            seed: settings.seed,
+            sampler: settings.sampler.name(),
+            steps: settings.steps,
             model_calls: outcome.model_calls,
-            guidance: request.guidance,
-            frames: request.frames,
-            height: request.height,
-            width: request.width,
+            guidance: settings.guidance,
+            frames: settings.frames,
+            height: settings.height,
+            width: settings.width,
             fps: self.plays.as_f64(),
-            tiles: request.tiling.map(Tiles::from),
+            tiles: settings.tiling.map(Tiles::from),
             latent: job.latent.as_deref().map(Path::to_string_lossy),
             memory: &outcome.memory,
             seconds: Seconds {
@@ -118,7 +138,7 @@ impl<'a> Sink<'a> {
     }
 }
 
-impl Sink<'_> {
+impl Videos<'_> {
     /// Shows all videos side by side, if there are several.
     ///
     /// # Errors
@@ -151,39 +171,5 @@ impl Sink<'_> {
         if self.printed.is_ok() {
             self.printed = printed;
         }
-    }
-}
-
-impl FrameSink for Sink<'_> {
-    fn begin(&mut self, index: usize, _: &Request) -> Result<()> {
-        self.writer = Some(self.plan.jobs[index].writer(self.fps)?);
-        Ok(())
-    }
-
-    fn frame(&mut self, rgb: &[u8]) -> Result<()> {
-        if self.plan.grid.is_some() {
-            self.pixels.extend_from_slice(rgb);
-        }
-        self.writer.as_mut().expect("frames come after `begin`").push(rgb)
-    }
-
-    fn end(&mut self, index: usize, outcome: &Outcome) -> Result<()> {
-        let job = &self.plan.jobs[index];
-        self.writer.take().expect("`end` comes after `begin`").finish()?;
-        if let Some(path) = &job.latent {
-            let Request { frames, height, width, .. } = job.request;
-            Latent::of(outcome.latent.clone(), [frames, height, width], self.fps).write(path)?;
-        }
-        if let Some(Grid { cell: [height, width], .. }) = self.plan.grid {
-            let clip = Clip::new(job.info(self.fps), std::mem::take(&mut self.pixels))?;
-            let shown = (clip.height, clip.width) == (height, width);
-            let small = |clip: Clip| resize::cover(&clip, height, width, resize::Filter::default());
-            self.clips.push(if shown { clip } else { small(clip)? });
-        }
-        let record = Record::new(&job.output, self.facts(job, outcome), &self.origin);
-        record.save()?;
-        let printed = record.print(self.console);
-        self.note(printed);
-        Ok(())
     }
 }

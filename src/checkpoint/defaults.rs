@@ -1,0 +1,75 @@
+//! What a request gets where the user says nothing.
+
+use super::folder::read_if_there;
+use crate::error::{Error, Result};
+use crate::model::latte::LatteConfig;
+use crate::model::vae::SPATIAL_FACTOR;
+use crate::sampler::{Kind, validate_guidance};
+use serde::Deserialize;
+use std::path::Path;
+
+/// What a request gets where the user says nothing; follows the model.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    /// Frames.
+    pub frames: usize,
+    /// Rows of pixels.
+    pub height: usize,
+    /// Columns of pixels.
+    pub width: usize,
+    /// Sampler.
+    pub sampler: Kind,
+    /// Steps.
+    pub steps: usize,
+    /// Guidance scale.
+    pub guidance: f32,
+    /// A sentence to show with every run, where the model's `sampling.json` has one.
+    pub notice: Option<String>,
+}
+
+/// `sampling.json` of a model: what its makers recommend. Every key is optional.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sampling {
+    sampler: Option<String>,
+    steps: Option<usize>,
+    guidance_scale: Option<f32>,
+    notice: Option<String>,
+}
+
+impl Defaults {
+    /// Checks a model's `sampling.json`, if it has one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] says what is wrong with it.
+    pub fn check(folder: &Path) -> Result<()> {
+        Self::read(folder, None, SPATIAL_FACTOR).map(drop)
+    }
+
+    /// Frames and size from the transformer's config; sampler, steps and guidance from `sampling.json`, else those of the
+    /// original's scripts.
+    pub(super) fn read(folder: &Path, transformer: Option<&LatteConfig>, spatial_factor: usize) -> Result<Self> {
+        let path = folder.join("sampling.json");
+        let fault = |error: Error| Error::config(&path, error.to_string());
+        let sampling: Sampling = match read_if_there(&path)? {
+            Some(text) => serde_json::from_str(&text).map_err(|error| Error::config(&path, error.to_string()))?,
+            None => Sampling::default(),
+        };
+        let sampler: Kind = sampling.sampler.map_or(Ok(Kind::Pndm), |name| name.parse().map_err(fault))?;
+        let steps = sampling.steps.unwrap_or(150);
+        sampler.schedule(steps).map_err(fault)?;
+        let guidance = sampling.guidance_scale.unwrap_or(7.5);
+        validate_guidance(guidance).map_err(fault)?;
+        let [height, width] =
+            transformer.map_or([64; 2], |config| config.sample_size).map(|side| side * spatial_factor);
+        Ok(Self {
+            frames: transformer.map_or(65, LatteConfig::frames),
+            height,
+            width,
+            sampler,
+            steps,
+            guidance,
+            notice: sampling.notice,
+        })
+    }
+}

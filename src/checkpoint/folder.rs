@@ -1,0 +1,120 @@
+//! What lies in a model's folder: its parts, and the files with their weights.
+
+use crate::error::{Error, Result};
+use crate::model::config;
+use crate::weights::synthetic::Synthetic;
+use crate::weights::{Files, Source};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// The class that a folder's `config.json` names; none if there is no such file, or it names none.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Config`] if there is one that cannot be read: what is damaged is not absent.
+pub fn class_of(folder: &Path) -> Result<Option<String>> {
+    let path = folder.join("config.json");
+    let Some(text) = read_if_there(&path)? else { return Ok(None) };
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| config::not_json(&path, &error))?;
+    let class = value.get("_class_name").or_else(|| value.get("model_type"));
+    Ok(class.and_then(|class| class.as_str()).map(str::to_owned))
+}
+
+/// Whether weights lie in a folder, under a name that only weights have.
+pub fn has_weights(folder: &Path) -> bool {
+    WEIGHT_FILES.iter().chain(&PICKLE_FILES).any(|name| is_there(&folder.join(name)))
+}
+
+/// Whether there is a file, or a link to nothing: opening that says what is missing.
+pub fn is_there(path: &Path) -> bool {
+    path.is_symlink() || path.is_file()
+}
+
+/// The text of a file that need not be there. A link to nothing is there, and damaged.
+pub(super) fn read_if_there(path: &Path) -> Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => Ok(None),
+        Err(error) => Err(Error::config(path, format!("cannot be read: {error}"))),
+    }
+}
+
+/// What is in a folder, in name order.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?;
+    let paths = entries.map(|entry| Ok(entry.map_err(Error::io("cannot list", folder))?.path()));
+    let mut paths: Vec<PathBuf> = paths.collect::<Result<_>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// The folders in a folder, in name order.
+pub fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut folders = list(folder)?;
+    folders.retain(|path| path.is_dir());
+    Ok(folders)
+}
+
+/// Names of weight files in the order of preference.
+const WEIGHT_FILES: [&str; 5] = [
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "synthetic.json",
+];
+
+/// What golden folders hold beside weights.
+const GOLDEN_FILES: [&str; 2] = ["cases.safetensors", "trace.safetensors"];
+
+/// The same for PyTorch's pickles, which are looked for where there is nothing else.
+const PICKLE_FILES: [&str; 4] = [
+    "diffusion_pytorch_model.bin",
+    "diffusion_pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+
+/// Opens the weights of a folder.
+pub(super) fn open_weights(folder: &Path) -> Result<Box<dyn Source>> {
+    match weight_file(folder)? {
+        Some(path) if path.ends_with("synthetic.json") => Ok(Box::new(Synthetic::open(&path)?)),
+        Some(path) => Ok(Box::new(Files::open(&path)?)),
+        None => {
+            let [diffusers, transformers] = [WEIGHT_FILES[0], WEIGHT_FILES[2]];
+            let problem = format!(
+                "holds no weights; expected {diffusers} or {transformers}, PyTorch's .bin or .ckpt, or synthetic.json"
+            );
+            Err(Error::weight(folder, "", problem))
+        }
+    }
+}
+
+/// The file with the weights, or the index of several: under a published name, else the only one of its kind.
+fn weight_file(folder: &Path) -> Result<Option<PathBuf>> {
+    let named = |names: &[&str]| names.iter().map(|name| folder.join(name)).find(|path| is_there(path));
+    let only = |ending: &str| -> Result<Option<PathBuf>> {
+        let of_golden_data = |path: &PathBuf| GOLDEN_FILES.iter().any(|name| path.ends_with(name));
+        let mut found = list(folder)?
+            .into_iter()
+            .filter(|path| path.extension().is_some_and(|found| found == ending) && !of_golden_data(path));
+        let first = found.next();
+        if found.next().is_some() {
+            let problem = format!("holds several .{ending} files and no index that says which belong together");
+            return Err(Error::weight(folder, "", problem));
+        }
+        Ok(first)
+    };
+    if let Some(path) = named(&WEIGHT_FILES) {
+        return Ok(Some(path));
+    }
+    if let Some(path) = only("safetensors")? {
+        return Ok(Some(path));
+    }
+    if let Some(path) = named(&PICKLE_FILES) {
+        return Ok(Some(path));
+    }
+    if let Some(path) = only("ckpt")? {
+        return Ok(Some(path));
+    }
+    only("bin")
+}

@@ -1,0 +1,235 @@
+//! A model's folder: where its parts lie, what their configs say, and whether the weights fit them.
+
+mod defaults;
+mod folder;
+mod part;
+
+pub use defaults::Defaults;
+pub use folder::{class_of, has_weights, is_there, list, subfolders};
+pub use part::{Part, PartConfig, WeightSource, tokenizer};
+
+use crate::error::{Error, Result};
+use crate::model::latte::LatteConfig;
+use crate::model::t5::T5Config;
+use crate::model::vae::{LATENT_CHANNELS, SPATIAL_FACTOR, TEMPORAL_FACTOR, VaeConfig};
+use crate::text::tokenizer::Tokenizer;
+use crate::weights::hub;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A model on disk. Parts that are not needed are not opened ([`Need`]).
+pub struct Model {
+    /// Where it was found: a folder, or the name of a published model that is built in.
+    pub place: PathBuf,
+    /// T5, its folder holding the tokenizer too.
+    pub text_encoder: Option<Part<T5Config>>,
+    /// LatteT2V.
+    pub transformer: Option<Part<LatteConfig>>,
+    /// CausalVideoVAE.
+    pub vae: Option<Part<VaeConfig>>,
+    /// The text encoder's, where prompts are to be read.
+    pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Defaults of a request.
+    pub defaults: Defaults,
+}
+
+/// Which parts to open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Need {
+    /// All three and the tokenizer, whatever a prompt needs.
+    #[default]
+    Sampling,
+    /// All three.
+    Models,
+    /// The VAE alone. The folder may then be the VAE's own.
+    Vae,
+}
+
+/// How to open a model. The default opens everything from one folder.
+///
+/// ```no_run
+/// # fn main() -> osp::Result<()> {
+/// use osp::checkpoint::Opening;
+///
+/// let opening = Opening { transformer: Some("65x512x512".into()), ..Opening::default() };
+/// let model = opening.open("models/Open-Sora-Plan-v1.1.0")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Opening {
+    /// Folder or hub name of the text encoder, if it is not `text_encoder` in the model's folder.
+    pub text_encoder: Option<PathBuf>,
+    /// Subfolder of the transformer, if there are several.
+    pub transformer: Option<String>,
+    /// Where weights come from.
+    pub weights: WeightSource,
+    /// Which parts to open.
+    pub need: Need,
+}
+
+impl Opening {
+    /// Opens the model in the folder `place`, or of this name (`ORG/NAME`) in the cache of the Hugging Face hub.
+    ///
+    /// # Errors
+    /// [`Error::Config`] and [`Error::Weight`] say which part is missing or does not fit; [`Error::Ambiguous`] names
+    /// the transformers if there are several and none is chosen.
+    pub fn open(&self, place: impl AsRef<Path>) -> Result<Model> {
+        let folder = hub::locate(place.as_ref())?;
+        if !folder.is_dir() {
+            return Err(Error::config(
+                folder,
+                "is not a folder; give the one that holds vae/, a transformer and text_encoder/",
+            ));
+        }
+        let itself = self.need == Need::Vae && class_of(&folder)?.as_deref() == Some(VaeConfig::CLASS);
+        let vae: Part<VaeConfig> = Part::open(&if itself { folder.clone() } else { folder.join("vae") }, self.weights)?;
+        check_latents(&vae)?;
+        let (transformer, text_encoder) = match self.need {
+            Need::Vae => (None, None),
+            Need::Models | Need::Sampling => {
+                let transformer = Part::open(&self.transformer_in(&folder)?, self.weights)?;
+                let text_encoder = Part::open(&self.text_encoder_of(&folder)?, self.weights)?;
+                check_fit(&transformer, &text_encoder, &vae)?;
+                (Some(transformer), Some(text_encoder))
+            }
+        };
+        let tokenizer = match &text_encoder {
+            Some(part) if self.need == Need::Sampling => Some(Arc::new(tokenizer(&part.config, &part.folder)?)),
+            _ => None,
+        };
+        let config = transformer.as_ref().map(|part| &part.config);
+        let defaults = Defaults::read(&folder, config, vae.config.spatial_factor())?;
+        Ok(Model { place: folder, text_encoder, transformer, vae: Some(vae), tokenizer, defaults })
+    }
+
+    /// The subfolder with the transformer: the one named, or the only one there is.
+    fn transformer_in(&self, folder: &Path) -> Result<PathBuf> {
+        if let Some(name) = &self.transformer {
+            return Ok(folder.join(name));
+        }
+        let mut found = transformers(folder)?;
+        match found.len() {
+            1 => Ok(found.remove(0)),
+            0 => Err(no_transformer(folder)),
+            _ => {
+                let names = found.iter().filter_map(|path| path.file_name());
+                let names = names.map(|name| name.to_string_lossy().into_owned()).collect();
+                Err(Error::Ambiguous { folder: folder.to_path_buf(), what: "transformer", found: names })
+            }
+        }
+    }
+
+    fn text_encoder_of(&self, folder: &Path) -> Result<PathBuf> {
+        self.text_encoder.as_deref().map_or_else(|| Ok(folder.join("text_encoder")), hub::locate)
+    }
+}
+
+impl Model {
+    /// Opens all of a model from the folder `place`, or of this name (`ORG/NAME`) in the cache of the Hugging Face hub.
+    ///
+    /// # Errors
+    /// Those of [`Opening::open`].
+    pub fn open(place: impl AsRef<Path>) -> Result<Self> {
+        Opening::default().open(place)
+    }
+
+    /// The text encoder.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the model was opened without it; so for the other parts.
+    pub fn need_text_encoder(&self) -> Result<&Part<T5Config>> {
+        self.text_encoder.as_ref().ok_or_else(|| self.lacks("text encoder"))
+    }
+
+    /// The transformer.
+    ///
+    /// # Errors
+    /// As for [`Self::need_text_encoder`].
+    pub fn need_transformer(&self) -> Result<&Part<LatteConfig>> {
+        self.transformer.as_ref().ok_or_else(|| self.lacks("transformer"))
+    }
+
+    /// The VAE.
+    ///
+    /// # Errors
+    /// As for [`Self::need_text_encoder`].
+    pub fn need_vae(&self) -> Result<&Part<VaeConfig>> {
+        self.vae.as_ref().ok_or_else(|| self.lacks("VAE"))
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// As for [`Self::need_text_encoder`].
+    pub fn need_tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_deref().ok_or_else(|| self.lacks("tokenizer"))
+    }
+
+    fn lacks(&self, what: &str) -> Error {
+        Error::Usage(format!("{} was opened without its {what}; open what the work needs", self.place.display()))
+    }
+
+    /// The same without values, for runs that only count.
+    pub fn shapes(&self) -> Self {
+        Self {
+            place: self.place.clone(),
+            text_encoder: self.text_encoder.as_ref().map(Part::shapes),
+            transformer: self.transformer.as_ref().map(Part::shapes),
+            vae: self.vae.as_ref().map(Part::shapes),
+            tokenizer: self.tokenizer.clone(),
+            defaults: self.defaults.clone(),
+        }
+    }
+}
+
+/// The error for a model without one.
+pub fn no_transformer(folder: &Path) -> Error {
+    Error::config(folder, "holds no transformer: no subfolder's config.json has the _class_name LatteT2V")
+}
+
+/// Subfolders that hold a transformer, in name order; also those, beside the other two parts, that have weights or a
+/// `config.json` and do not say what they are, so that opening them says what is wrong.
+///
+/// # Errors
+/// [`Error::Io`] if the folder cannot be listed.
+pub fn transformers(folder: &Path) -> Result<Vec<PathBuf>> {
+    let others = [folder.join("vae"), folder.join("text_encoder")];
+    let candidate = |path: &PathBuf| match class_of(path) {
+        Ok(Some(class)) => class == LatteConfig::CLASS,
+        Ok(None) | Err(_) => !others.contains(path) && (path.join("config.json").is_file() || has_weights(path)),
+    };
+    Ok(subfolders(folder)?.into_iter().filter(candidate).collect())
+}
+
+/// Sizes in which the parts must agree.
+fn check_fit(transformer: &Part<LatteConfig>, text_encoder: &Part<T5Config>, vae: &Part<VaeConfig>) -> Result<()> {
+    let (captions, text) = (transformer.config.caption_channels, text_encoder.config.d_model);
+    if captions != text {
+        let problem = format!(
+            "caption_channels is {captions}, but d_model of the text encoder in {} is {text}",
+            text_encoder.folder.display()
+        );
+        return Err(Error::config(transformer.folder.join("config.json"), problem));
+    }
+    let (latent, embedded) = (transformer.config.in_channels, vae.config.embed_dim);
+    if latent != embedded {
+        let problem =
+            format!("in_channels is {latent}, but embed_dim of the VAE in {} is {embedded}", vae.folder.display());
+        return Err(Error::config(transformer.folder.join("config.json"), problem));
+    }
+    Ok(())
+}
+
+/// Requests and latent files count on the latents of the published VAEs.
+fn check_latents(vae: &Part<VaeConfig>) -> Result<()> {
+    let VaeConfig { embed_dim, .. } = vae.config;
+    let found = (embed_dim, vae.config.spatial_factor(), vae.config.temporal_factor());
+    if found == (LATENT_CHANNELS, SPATIAL_FACTOR, TEMPORAL_FACTOR) {
+        return Ok(());
+    }
+    let text = |(channels, space, time)| format!("{channels} channels of {space}x{space} pixels and {time} frames");
+    let expected = text((LATENT_CHANNELS, SPATIAL_FACTOR, TEMPORAL_FACTOR));
+    let problem = format!("makes latents with {}, expected {expected}", text(found));
+    Err(Error::config(vae.folder.join("config.json"), problem))
+}

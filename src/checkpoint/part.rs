@@ -1,0 +1,159 @@
+//! One part of a model: its config, its weights, and whether these fit it.
+
+use super::folder::open_weights;
+use crate::error::{Error, Result};
+use crate::model::config::{self, Config};
+use crate::model::latte::{self, LatteConfig};
+use crate::model::t5::{self, T5Config};
+use crate::model::vae::{self, VaeConfig};
+use crate::text::tokenizer::Tokenizer;
+use crate::weights::plan::Plan;
+use crate::weights::shapes::Shapes;
+use crate::weights::synthetic::Synthetic;
+use crate::weights::{Files, Source};
+use std::path::{Path, PathBuf};
+
+/// Where weights come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightSource {
+    /// The files of the folder (or its `synthetic.json`).
+    #[default]
+    Files,
+    /// The synthetic recipe with this seed, shapes from the configs: full-size runs without a download.
+    Synthetic(u64),
+    /// None: shapes from the configs alone, for runs that only count.
+    Shapes,
+}
+
+/// One part of a model: its folder, its config and its weights, checked against each other.
+pub struct Part<C> {
+    /// Folder.
+    pub folder: PathBuf,
+    /// Parsed `config.json`.
+    pub config: C,
+    /// Weights; every tensor's name and shape fits the config.
+    pub source: Box<dyn Source>,
+}
+
+/// A config that a model is built from: its plan, and what its checkpoints may hold besides.
+pub trait PartConfig: Config {
+    /// What the config calls the model: `_class_name`, or `model_type` for T5.
+    const CLASS: &'static str;
+    /// What people call the part.
+    const NAME: &'static str;
+    /// What its weight files are called, without what follows the first dot.
+    const STEM: &'static str = "diffusion_pytorch_model";
+    /// The tensors of a checkpoint. `source`, if there is one, decides between equivalent names.
+    fn plan(&self, source: Option<&dyn Source>) -> Plan;
+    /// Whether a tensor may be there and is not read.
+    fn ignored(name: &str) -> bool;
+    /// Checks what else of the part is in its folder.
+    ///
+    /// # Errors
+    /// Those of reading it. What is not there is no error.
+    fn check_beside(&self, _folder: &Path) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl PartConfig for T5Config {
+    const CLASS: &'static str = "t5";
+    const NAME: &'static str = "text encoder";
+    const STEM: &'static str = "model";
+
+    fn plan(&self, source: Option<&dyn Source>) -> Plan {
+        t5::plan(self, source.map_or("shared.weight", t5::embedding_name))
+    }
+
+    fn ignored(name: &str) -> bool {
+        t5::ignored(name)
+    }
+
+    fn check_beside(&self, folder: &Path) -> Result<()> {
+        if Tokenizer::is_in(folder) { tokenizer(self, folder).map(drop) } else { Ok(()) }
+    }
+}
+
+impl PartConfig for LatteConfig {
+    const CLASS: &'static str = "LatteT2V";
+    const NAME: &'static str = "transformer";
+
+    fn plan(&self, _: Option<&dyn Source>) -> Plan {
+        latte::plan(self)
+    }
+
+    fn ignored(name: &str) -> bool {
+        latte::ignored(name)
+    }
+}
+
+impl PartConfig for VaeConfig {
+    const CLASS: &'static str = "CausalVAEModel";
+    const NAME: &'static str = "vae";
+
+    fn plan(&self, _: Option<&dyn Source>) -> Plan {
+        vae::plan(self)
+    }
+
+    fn ignored(name: &str) -> bool {
+        vae::ignored(name)
+    }
+}
+
+/// The tokenizer in a text encoder's folder, all of whose tokens have an embedding.
+///
+/// # Errors
+/// Those of [`Tokenizer::open`]; [`Error::Config`] if it has more tokens than the encoder.
+pub fn tokenizer(config: &T5Config, folder: &Path) -> Result<Tokenizer> {
+    let tokenizer = Tokenizer::open(folder)?;
+    let (found, most) = (tokenizer.tokens(), config.vocab_size);
+    if found > most {
+        let problem = format!("vocab_size is {most}, less than the {found} tokens of {}", tokenizer.file().display());
+        return Err(Error::config(folder.join("config.json"), problem));
+    }
+    Ok(tokenizer)
+}
+
+impl<C: PartConfig> Part<C> {
+    /// Opens the part in `folder`: reads the config and checks every tensor's name and shape against it.
+    pub fn open(folder: &Path, weights: WeightSource) -> Result<Self> {
+        let part = Self::open_unchecked(folder, weights)?;
+        part.config.plan(Some(&*part.source)).check(&*part.source, C::ignored)?;
+        Ok(part)
+    }
+
+    /// The same without checking the tensors, for listing what is wrong with them.
+    pub fn open_unchecked(folder: &Path, weights: WeightSource) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::config(
+                folder,
+                format!("is missing; it should hold the {}: config.json and weights", C::NAME),
+            ));
+        }
+        let config: C = config::read(&folder.join("config.json"))?;
+        let source = match weights {
+            WeightSource::Files => open_weights(folder)?,
+            WeightSource::Synthetic(seed) => Box::new(Synthetic::new(folder, seed, config.plan(None).tensors)),
+            WeightSource::Shapes => Box::new(Shapes::new(folder, config.plan(None).tensors)),
+        };
+        Ok(Self { folder: folder.to_path_buf(), config, source })
+    }
+
+    /// The same without values.
+    pub fn shapes(&self) -> Self
+    where
+        C: Clone,
+    {
+        let source = Box::new(Shapes::new(&self.folder, self.config.plan(Some(&*self.source)).tensors));
+        Self { folder: self.folder.clone(), config: self.config.clone(), source }
+    }
+
+    /// Opens the part whose weights are in `file`, its config beside it, as [`Self::open`] does.
+    pub fn open_file(file: &Path) -> Result<Self> {
+        let folder = file.parent().unwrap_or(Path::new("."));
+        let config: C = config::read(&folder.join("config.json"))?;
+        let source = Files::open(file)?;
+        config.plan(Some(&source)).check(&source, C::ignored)?;
+        Ok(Self { folder: folder.to_path_buf(), config, source: Box::new(source) })
+    }
+}

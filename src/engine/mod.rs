@@ -1,0 +1,311 @@
+//! From prompts to frames, stage after stage: text encoder, transformer, VAE decoder. Each stage's weights are open
+//! only while the stage runs.
+//!
+//! [`Engine`] is the way in. Below it each stage is a function of a [`crate::backend::Backend`], and [`Devices`] hands
+//! out the backends.
+
+mod autoencoder;
+mod captions;
+mod clips;
+mod denoise;
+mod devices;
+mod finite;
+mod processor;
+mod request;
+mod sample;
+mod stage;
+mod text;
+mod text_cache;
+
+pub use autoencoder::{Windowed, decode, encode};
+pub use captions::{Captions, Wanted, tokenize};
+pub use clips::{Coding, Reconstruction, decode_planned, encode_planned, plan_encode, validate_clip};
+pub use devices::{Devices, Planned, Rehearsal, StageMemory, StagePlan};
+pub use request::{Request, Settings, validate_frames, validate_size};
+pub use sample::{Batch, Outcome, Plans, TakeFrame, Timings, batch, plan};
+pub use stage::{Observer, Quiet, Stage, Warning};
+pub use text::Text;
+pub use text_cache::TextCache;
+
+pub(crate) use autoencoder::{download, load_decoder, load_encoder};
+pub(crate) use denoise::{Denoiser, Noise};
+pub(crate) use processor::Processor;
+pub(crate) use stage::tick;
+pub(crate) use text::{Texts, embed};
+
+use crate::checkpoint::Model;
+use crate::cuda::Half;
+use crate::cuda::device::Device;
+use crate::error::{Error, Result};
+use crate::latent::Latent;
+use crate::video::metrics::{psnr, ssim};
+use crate::video::{Clip, VideoInfo};
+use clips::gather;
+use std::sync::Arc;
+
+/// A device, how precisely it computes, and how much of its memory it may use.
+///
+/// ```no_run
+/// # fn main() -> osp::Result<()> {
+/// use osp::{Engine, Model, Quiet, Request};
+///
+/// let engine = Engine::cuda()?.memory_limit(3 << 30)?;
+/// let model = Model::open("models/Open-Sora-Plan-v1.1.0")?;
+/// let sample = engine.sample(&model, &Request::new("a quiet lake"), &mut Quiet)?;
+/// sample.clip.save("lake.mp4")?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Engine {
+    processor: Processor,
+    /// Of the text encoder, and of the other models.
+    halves: [Half; 2],
+    /// Bytes that a stage may take.
+    limit: Option<u64>,
+    cache: Option<TextCache>,
+    no_gpu: Option<String>,
+}
+
+/// A video that was sampled.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Its frames.
+    pub clip: Clip,
+    /// Its latent, and how it was made.
+    pub outcome: Outcome,
+}
+
+impl Engine {
+    /// On a GPU if there is one, else on the CPU; [`Self::no_gpu`] then says why.
+    ///
+    /// # Errors
+    /// Those of a GPU that is there and does not work.
+    pub fn auto() -> Result<Self> {
+        match Self::cuda() {
+            Err(Error::Device(reason)) => Ok(Self { no_gpu: Some(reason), ..Self::cpu() }),
+            other => other,
+        }
+    }
+
+    /// On the CPU, in f32.
+    pub fn cpu() -> Self {
+        Self::on(Processor::cpu(), None)
+    }
+
+    /// On the first GPU of `CUDA_VISIBLE_DEVICES`, with our own kernels. A stage may take 95 % of what is free now.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is no GPU that can be used.
+    pub fn cuda() -> Result<Self> {
+        let processor = Processor::gpu()?;
+        let limit = processor.free_bytes()?;
+        Ok(Self::on(processor, limit))
+    }
+
+    /// On the emulator, which runs the GPU's kernels on the CPU, slowly and strictly.
+    pub fn emulated() -> Self {
+        Self::on(Processor::emulated(), None)
+    }
+
+    /// On a device that executes nothing, for [`Self::plan`] and [`Self::profile`], which need no weights then.
+    pub fn dry() -> Self {
+        Self::on(Processor::Dry, None)
+    }
+
+    fn on(processor: Processor, limit: Option<u64>) -> Self {
+        Self { processor, halves: [Half::Bf16, Half::F16], limit, cache: None, no_gpu: None }
+    }
+
+    /// Computes in this type, as far as kernels do the work. Without it the text encoder computes in bf16, since its
+    /// feed-forward overflows f16, and the other models in f16.
+    #[must_use]
+    pub fn dtype(self, half: Half) -> Self {
+        Self { halves: [half; 2], ..self }
+    }
+
+    /// Lets a stage take this many bytes of the device's memory. Less memory takes more time and gives the same result.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] on the CPU, which has no such limit.
+    pub fn memory_limit(self, bytes: u64) -> Result<Self> {
+        match self.processor {
+            Processor::Cpu(_) => Err(Error::Usage("a memory limit is one of a GPU, and this engine has none".into())),
+            _ => Ok(Self { limit: Some(bytes), ..self }),
+        }
+    }
+
+    /// Looks for text embeddings in `cache`, and keeps new ones there.
+    #[must_use]
+    pub fn text_cache(self, cache: TextCache) -> Self {
+        Self { cache: Some(cache), ..self }
+    }
+
+    /// What the device is, for messages and records.
+    pub fn name(&self) -> String {
+        self.processor.name(self.halves[1])
+    }
+
+    /// The device that runs kernels; the CPU and [`Self::dry`] have none.
+    pub fn device(&self) -> Option<&Arc<dyn Device>> {
+        self.processor.device()
+    }
+
+    /// What the GPU's driver calls the card, if there is one.
+    pub fn card(&self) -> Option<&str> {
+        self.processor.card()
+    }
+
+    /// Why [`Self::auto`] chose the CPU.
+    pub fn no_gpu(&self) -> Option<&str> {
+        self.no_gpu.as_deref()
+    }
+
+    /// Bytes that a stage may take, if they are limited.
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
+    pub(crate) fn processor(&self) -> &Processor {
+        &self.processor
+    }
+
+    /// The precisions of the text encoder, and of the other models.
+    pub(crate) fn halves(&self) -> [Half; 2] {
+        self.halves
+    }
+
+    /// Samples a video: prompt to frames.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a request that makes no sense; [`Error::OutOfMemory`] before any work if there is no room;
+    /// those of weights and device; [`Error::Interrupted`] if the observer cancels.
+    pub fn sample(&self, model: &Model, request: &Request, observer: &mut dyn Observer) -> Result<Sample> {
+        let settings = request.settle(&model.defaults)?;
+        let info = VideoInfo { width: settings.width, height: settings.height, fps: settings.fps };
+        let mut batch = self.batch(model, &[settings], observer)?;
+        let mut outcome = None;
+        let clip = gather(info, |frame| {
+            outcome = batch.decode(observer, frame)?;
+            Ok(())
+        })?;
+        Ok(Sample { clip, outcome: outcome.expect("the batch holds one video") })
+    }
+
+    /// Makes the latents of several videos, one model after the other, so that each is loaded once. [`Batch::decode`]
+    /// then hands out their frames.
+    ///
+    /// # Errors
+    /// As for [`Self::sample`].
+    pub fn batch<'a>(&self, model: &'a Model, settings: &[Settings], observer: &mut dyn Observer) -> Result<Batch<'a>> {
+        let captions = tokenize(model, settings, observer)?;
+        let cache = self.cache.as_ref();
+        match &self.processor {
+            Processor::Cpu(cpu) => batch(cpu.clone(), model, settings, &captions, cache, observer),
+            _ => batch(self.planned()?, model, settings, &captions, cache, observer),
+        }
+    }
+
+    /// Encodes a clip of 4k + 1 frames with sides in multiples of 8 to its latent.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a clip of another size; else as for [`Self::sample`].
+    pub fn encode(
+        &self,
+        model: &Model,
+        clip: &Clip,
+        coding: Coding,
+        observer: &mut dyn Observer,
+    ) -> Result<(Latent, StageMemory)> {
+        match &self.processor {
+            Processor::Cpu(cpu) => encode_planned(cpu, model, clip, coding, observer),
+            _ => encode_planned(&self.planned()?, model, clip, coding, observer),
+        }
+    }
+
+    /// Decodes a latent and hands its frames to `frame`, in order and on a thread of its own, while the device goes on.
+    ///
+    /// # Errors
+    /// Those of `frame`; else as for [`Self::sample`].
+    pub fn decode_frames(
+        &self,
+        model: &Model,
+        latent: &Latent,
+        coding: Coding,
+        observer: &mut dyn Observer,
+        frame: &mut TakeFrame<'_>,
+    ) -> Result<StageMemory> {
+        match &self.processor {
+            Processor::Cpu(cpu) => decode_planned(cpu, model, latent, coding, observer, frame),
+            _ => decode_planned(&self.planned()?, model, latent, coding, observer, frame),
+        }
+    }
+
+    /// Decodes a latent to a clip.
+    ///
+    /// # Errors
+    /// As for [`Self::sample`].
+    pub fn decode(
+        &self,
+        model: &Model,
+        latent: &Latent,
+        coding: Coding,
+        observer: &mut dyn Observer,
+    ) -> Result<(Clip, StageMemory)> {
+        let [_, height, width] = latent.clip_size();
+        let info = VideoInfo { width, height, fps: latent.fps.unwrap_or_default() };
+        let mut memory = None;
+        let clip = gather(info, |frame| {
+            memory = Some(self.decode_frames(model, latent, coding, observer, frame)?);
+            Ok(())
+        })?;
+        Ok((clip, memory.expect("it was decoded")))
+    }
+
+    /// Encodes a clip, decodes it again, and compares the two.
+    ///
+    /// # Errors
+    /// As for [`Self::encode`].
+    pub fn reconstruct(
+        &self,
+        model: &Model,
+        clip: &Clip,
+        coding: Coding,
+        observer: &mut dyn Observer,
+    ) -> Result<Reconstruction> {
+        let (latent, encoding) = self.encode(model, clip, coding, observer)?;
+        let (decoded, decoding) = self.decode(model, &latent, coding, observer)?;
+        let (psnr, ssim) = (psnr(clip, &decoded)?, ssim(clip, &decoded)?);
+        Ok(Reconstruction { clip: decoded, latent, psnr, ssim, memory: [encoding, decoding] })
+    }
+
+    /// Plans the sampling of a video whose caption has `tokens` tokens: what each stage would take and do. The CPU plans
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for settings that make no sense; [`Error::OutOfMemory`] if a stage has no room.
+    pub fn plan(&self, model: &Model, settings: &Settings, tokens: usize) -> Result<Plans> {
+        let captions = [Captions::counted(tokens, settings.guidance)];
+        let settings = std::slice::from_ref(settings);
+        match &self.processor {
+            Processor::Cpu(cpu) => plan(cpu, model, settings, &captions),
+            _ => plan(&self.planned()?, model, settings, &captions),
+        }
+    }
+
+    /// Plans the encoding of a clip.
+    ///
+    /// # Errors
+    /// As for [`Self::plan`].
+    pub fn plan_encode(&self, model: &Model, clip: Windowed) -> Result<StagePlan> {
+        validate_clip(clip.size)?;
+        match &self.processor {
+            Processor::Cpu(cpu) => plan_encode(cpu, model, clip),
+            _ => plan_encode(&self.planned()?, model, clip),
+        }
+    }
+
+    /// Kernels for the stages of a run, each within the limit.
+    fn planned(&self) -> Result<Planned> {
+        Ok(Planned::within(self.processor.kernels()?, self.halves, self.limit))
+    }
+}

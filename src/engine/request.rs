@@ -1,0 +1,252 @@
+//! What a user asks for, and the settings that follow from it and from the model.
+
+use super::Windowed;
+use crate::checkpoint::Defaults;
+use crate::error::{Error, Result};
+use crate::latent::latent_size;
+use crate::model::vae::tiling::Tiling;
+use crate::model::vae::{SPATIAL_FACTOR, TEMPORAL_FACTOR};
+use crate::sampler::{Kind, validate_guidance};
+use crate::text::caption;
+use crate::video::FrameRate;
+
+/// A video that is asked for. What is left open follows the model ([`Defaults`]).
+///
+/// ```
+/// use osp::Request;
+///
+/// let request = Request::new("a red circle moving to the right").frames(17).size(256, 256).seed(7);
+/// assert_eq!(request.steps, None);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The caption, as the user wrote it.
+    pub prompt: String,
+    /// What the video should not be; empty for none.
+    pub negative_prompt: String,
+    /// Clean captions as the original does; otherwise only lower-case and strip.
+    pub clean_caption: bool,
+    /// Frames: 1 (an image) or 4k + 1.
+    pub frames: Option<usize>,
+    /// Rows and columns of pixels, multiples of 16.
+    pub size: Option<[usize; 2]>,
+    /// Sampler.
+    pub sampler: Option<Kind>,
+    /// Steps of the sampler.
+    pub steps: Option<usize>,
+    /// Guidance scale; guidance is on above 1.
+    pub guidance: Option<f32>,
+    /// Seed of the noise, as `torch.manual_seed` takes it.
+    pub seed: u64,
+    /// Frames per second. Nothing is computed from it.
+    pub fps: FrameRate,
+    /// Windows of the VAE; `None` decodes everything at once.
+    pub tiling: Option<Tiling>,
+}
+
+impl Request {
+    /// A video of `prompt` with seed 0 and all of the model's defaults.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self {
+            prompt: prompt.into(),
+            negative_prompt: String::new(),
+            clean_caption: true,
+            frames: None,
+            size: None,
+            sampler: None,
+            steps: None,
+            guidance: None,
+            seed: 0,
+            fps: FrameRate::default(),
+            tiling: Some(Tiling::default()),
+        }
+    }
+
+    /// Says what the video should not show.
+    #[must_use]
+    pub fn negative_prompt(self, text: impl Into<String>) -> Self {
+        Self { negative_prompt: text.into(), ..self }
+    }
+
+    /// Takes captions as they are, but for lower case, or cleans them as the original does.
+    #[must_use]
+    pub fn clean_caption(self, clean: bool) -> Self {
+        Self { clean_caption: clean, ..self }
+    }
+
+    /// Asks for this many frames: 1 (an image) or 4k + 1.
+    #[must_use]
+    pub fn frames(self, frames: usize) -> Self {
+        Self { frames: Some(frames), ..self }
+    }
+
+    /// Asks for this many rows and columns of pixels, multiples of 16.
+    #[must_use]
+    pub fn size(self, height: usize, width: usize) -> Self {
+        Self { size: Some([height, width]), ..self }
+    }
+
+    /// Chooses the sampler.
+    #[must_use]
+    pub fn sampler(self, sampler: Kind) -> Self {
+        Self { sampler: Some(sampler), ..self }
+    }
+
+    /// Chooses the number of the sampler's steps.
+    #[must_use]
+    pub fn steps(self, steps: usize) -> Self {
+        Self { steps: Some(steps), ..self }
+    }
+
+    /// Chooses the guidance scale; 1 turns guidance off, and takes half the time.
+    #[must_use]
+    pub fn guidance(self, scale: f32) -> Self {
+        Self { guidance: Some(scale), ..self }
+    }
+
+    /// Chooses the seed of the noise.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Chooses the frames per second at which the clip plays.
+    #[must_use]
+    pub fn fps(self, fps: FrameRate) -> Self {
+        Self { fps, ..self }
+    }
+
+    /// Chooses the windows of the VAE; `None` decodes everything at once.
+    #[must_use]
+    pub fn tiling(self, tiling: Option<Tiling>) -> Self {
+        Self { tiling, ..self }
+    }
+
+    /// The settings of the request, what it leaves open taken from `defaults`, and checked.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] says what to change.
+    pub fn settle(&self, defaults: &Defaults) -> Result<Settings> {
+        let [height, width] = self.size.unwrap_or([defaults.height, defaults.width]);
+        let settings = Settings {
+            prompt: self.prompt.clone(),
+            negative_prompt: self.negative_prompt.clone(),
+            clean_caption: self.clean_caption,
+            frames: self.frames.unwrap_or(defaults.frames),
+            height,
+            width,
+            sampler: self.sampler.unwrap_or(defaults.sampler),
+            steps: self.steps.unwrap_or(defaults.steps),
+            guidance: self.guidance.unwrap_or(defaults.guidance),
+            seed: self.seed,
+            fps: self.fps,
+            tiling: self.tiling,
+        };
+        settings.validate()?;
+        Ok(settings)
+    }
+}
+
+/// A request that leaves nothing open.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The caption, as the user wrote it.
+    pub prompt: String,
+    /// What the video should not be; empty for none.
+    pub negative_prompt: String,
+    /// Clean captions as the original does; otherwise only lower-case and strip.
+    pub clean_caption: bool,
+    /// Frames: 1 (an image) or 4k + 1.
+    pub frames: usize,
+    /// Rows of pixels, a multiple of 16.
+    pub height: usize,
+    /// Columns of pixels, a multiple of 16.
+    pub width: usize,
+    /// Sampler.
+    pub sampler: Kind,
+    /// Steps of the sampler.
+    pub steps: usize,
+    /// Guidance scale; guidance is on above 1.
+    pub guidance: f32,
+    /// Seed of the noise, as `torch.manual_seed` takes it.
+    pub seed: u64,
+    /// Frames per second.
+    pub fps: FrameRate,
+    /// Windows of the VAE; `None` decodes everything at once.
+    pub tiling: Option<Tiling>,
+}
+
+/// Pixels a side of a token: 8 of the VAE times 2 of the transformer's patches.
+const PIXELS_PER_TOKEN: usize = 2 * SPATIAL_FACTOR;
+
+impl Settings {
+    /// Checks frames, size, steps, guidance, tiling and prompt.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] says what to change.
+    pub fn validate(&self) -> Result<()> {
+        if self.prompt.trim().is_empty() {
+            return Err(Error::Usage("the prompt is empty; say what the video should show".into()));
+        }
+        if self.prepared(&self.prompt).is_empty() {
+            return Err(Error::Usage(format!(
+                "nothing is left of the prompt {:?} when it is cleaned as the original does: links, markup and Chinese \
+                 characters go; describe the video in English",
+                self.prompt
+            )));
+        }
+        validate_frames(self.frames)?;
+        validate_size(self.height, self.width)?;
+        validate_guidance(self.guidance)?;
+        if let Some(tiling) = &self.tiling {
+            tiling.validate(SPATIAL_FACTOR, TEMPORAL_FACTOR)?;
+        }
+        self.sampler.schedule(self.steps).map(drop)
+    }
+
+    /// A text as it goes to the tokenizer.
+    pub(crate) fn prepared(&self, text: &str) -> String {
+        if self.clean_caption { caption::clean(text) } else { caption::lower(text) }
+    }
+
+    /// The latent, as it goes through the VAE.
+    pub fn windowed(&self) -> Windowed {
+        Windowed { size: self.latent_size(), tiling: self.tiling }
+    }
+
+    /// Frames, rows, columns of the latent.
+    pub fn latent_size(&self) -> [usize; 3] {
+        latent_size([self.frames, self.height, self.width])
+    }
+}
+
+/// Frames must be 4k + 1.
+///
+/// # Errors
+/// [`Error::Usage`] names the two nearest.
+pub fn validate_frames(frames: usize) -> Result<()> {
+    if frames == 0 {
+        return Err(Error::Usage("frames is 0; give 1 for an image, or 5, 9, 13, … for a video".into()));
+    }
+    if frames % TEMPORAL_FACTOR != 1 {
+        let below = (frames - 1) / TEMPORAL_FACTOR * TEMPORAL_FACTOR + 1;
+        let above = below + TEMPORAL_FACTOR;
+        return Err(Error::Usage(format!("frames {frames} is not 4k+1; the nearest are {below} and {above}")));
+    }
+    Ok(())
+}
+
+/// Sides must be multiples of 16.
+///
+/// # Errors
+/// [`Error::Usage`] names the nearest size.
+pub fn validate_size(height: usize, width: usize) -> Result<()> {
+    let nearest = |side: usize| ((side + PIXELS_PER_TOKEN / 2) / PIXELS_PER_TOKEN).max(1) * PIXELS_PER_TOKEN;
+    if [height, width].iter().any(|&side| side == 0 || !side.is_multiple_of(PIXELS_PER_TOKEN)) {
+        let (near_height, near_width) = (nearest(height), nearest(width));
+        return Err(Error::Usage(format!(
+            "size {height}x{width} is not a multiple of {PIXELS_PER_TOKEN} pixels; the nearest is {near_height}x{near_width}"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! The library as a program calls it that has no command line.
+
+use osp::checkpoint::{Need, Opening, WeightSource};
+use osp::engine::{Coding, Settings, Stage, TextCache, Windowed};
+use osp::memory::Savings;
+use osp::profile::{Subject, Times};
+use osp::video::{FrameRate, VideoInfo};
+use osp::{Clip, Engine, Error, Model, Observer, Quiet, Request, preset};
+use std::path::{Path, PathBuf};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// A request that the tiny model of the golden data answers in an instant.
+fn request() -> Request {
+    Request::new("a cat").frames(5).size(16, 32).steps(4).seed(3)
+}
+
+/// A clip of no particular content.
+fn clip(frames: usize, height: usize, width: usize) -> Clip {
+    let pixels = (0..frames * height * width * 3).map(|i| (i * 7 % 251) as u8).collect();
+    Clip::new(VideoInfo { height, width, fps: FrameRate::default() }, pixels).unwrap()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Keeps what the observer hears, and cancels after some units.
+#[derive(Default)]
+struct Heard {
+    stages: Vec<(Stage, u64, u64)>,
+    previews: Vec<(usize, Vec<f32>)>,
+    left: Option<u64>,
+}
+
+impl Observer for Heard {
+    fn begin(&mut self, stage: Stage, units: u64) {
+        self.stages.push((stage, units, 0));
+    }
+
+    fn advance(&mut self, units: u64) {
+        self.stages.last_mut().unwrap().2 += units;
+        self.left = self.left.map(|left| left.saturating_sub(units));
+    }
+
+    fn wants_preview(&mut self, step: usize, steps: usize) -> bool {
+        step.is_multiple_of(2) || step == steps
+    }
+
+    fn preview(&mut self, step: usize, latent: &[f32]) {
+        self.previews.push((step, latent.to_vec()));
+    }
+
+    fn cancelled(&mut self) -> bool {
+        self.left == Some(0)
+    }
+}
+
+#[test]
+fn an_observer_hears_of_every_unit_and_sees_latents_without_changing_a_bit() {
+    let model = Model::open(golden("pipeline")).unwrap();
+    // Kernels run in arenas that were planned without previews.
+    for engine in [Engine::cpu(), Engine::emulated()] {
+        let plain = engine.sample(&model, &request(), &mut Quiet).unwrap();
+        let mut heard = Heard::default();
+        let seen = engine.sample(&model, &request(), &mut heard).unwrap();
+        assert_eq!(seen.clip, plain.clip);
+        assert_eq!((seen.clip.frames, seen.clip.height, seen.clip.width), (5, 16, 32));
+        assert_eq!(seen.outcome.latent.size, [2, 2, 4]);
+        assert_eq!(
+            heard.stages.iter().map(|stage| stage.0).collect::<Vec<_>>(),
+            [Stage::Text, Stage::Denoise, Stage::Decode]
+        );
+        assert!(heard.stages.iter().all(|(_, units, done)| units == done), "{:?}", heard.stages);
+        let (last, latent) = heard.previews.last().unwrap();
+        assert_eq!(*last, seen.outcome.model_calls);
+        assert_eq!(bits(latent), bits(&seen.outcome.latent.values));
+        assert_ne!(bits(&heard.previews[0].1), bits(latent));
+    }
+}
+
+#[test]
+fn an_observer_stops_a_run_in_any_stage() {
+    let model = Model::open(golden("pipeline")).unwrap();
+    let engine = Engine::cpu();
+    let mut all = Heard::default();
+    engine.sample(&model, &request(), &mut all).unwrap();
+    let units: Vec<u64> = all.stages.iter().map(|(_, units, _)| *units).collect();
+    for stage in 0..units.len() {
+        let left = units[..stage].iter().sum::<u64>() + 1;
+        let mut heard = Heard { left: Some(left), ..Heard::default() };
+        let error = engine.sample(&model, &request(), &mut heard).unwrap_err();
+        assert!(matches!(error, Error::Interrupted), "{error}");
+        assert_eq!(heard.stages.len(), stage + 1);
+    }
+}
+
+#[test]
+fn a_batch_gives_what_single_runs_give_in_order() {
+    let model = Model::open(golden("pipeline")).unwrap();
+    let requests = [request(), request().seed(4).frames(1), request().guidance(1.0)];
+    let settings: Vec<Settings> = requests.iter().map(|request| request.settle(&model.defaults).unwrap()).collect();
+    let engine = Engine::cpu();
+    let mut batch = engine.batch(&model, &settings, &mut Quiet).unwrap();
+    for request in &requests {
+        let alone = engine.sample(&model, request, &mut Quiet).unwrap();
+        let mut frames = Vec::new();
+        let outcome = batch.decode(&mut Quiet, &mut |rgb| {
+            frames.extend_from_slice(rgb);
+            Ok(())
+        });
+        assert_eq!(frames, alone.clip.pixels);
+        assert_eq!(outcome.unwrap().unwrap().latent, alone.outcome.latent);
+    }
+    assert!(batch.decode(&mut Quiet, &mut |_| Ok(())).unwrap().is_none());
+}
+
+#[test]
+fn what_a_request_leaves_open_is_the_models() {
+    let model = Model::open(golden("pipeline")).unwrap();
+    let settings = Request::new("a cat").settle(&model.defaults).unwrap();
+    let defaults = &model.defaults;
+    assert_eq!((settings.frames, settings.height, settings.width), (defaults.frames, defaults.height, defaults.width));
+    assert_eq!((settings.sampler, settings.steps), (defaults.sampler, defaults.steps));
+    for wrong in [
+        Request::new(" "),
+        request().frames(6),
+        request().size(16, 24),
+        request().steps(0),
+        request().guidance(f32::NAN),
+    ] {
+        let error = wrong.settle(&model.defaults).unwrap_err();
+        assert!(matches!(error, Error::Usage(_)), "{error}");
+    }
+}
+
+#[test]
+fn clips_go_through_the_vae_and_others_are_refused() {
+    let model = Opening { need: Need::Vae, ..Opening::default() }.open(golden("pipeline")).unwrap();
+    let engine = Engine::cpu();
+    let (clip, coding) = (clip(5, 16, 24), Coding { seed: None, ..Coding::default() });
+    let (latent, _) = engine.encode(&model, &clip, coding, &mut Quiet).unwrap();
+    assert_eq!((latent.size, latent.clip_size()), ([2, 2, 3], [5, 16, 24]));
+    let (decoded, _) = engine.decode(&model, &latent, coding, &mut Quiet).unwrap();
+    let again = engine.reconstruct(&model, &clip, coding, &mut Quiet).unwrap();
+    assert_eq!((again.clip, again.latent), (decoded, latent));
+    assert_eq!(again.psnr.frames.len(), 5);
+    for [frames, height, width] in [[4, 16, 16], [5, 12, 16], [5, 16, 20]] {
+        let error = engine.encode(&model, &self::clip(frames, height, width), coding, &mut Quiet).unwrap_err();
+        assert!(error.to_string().contains(&format!("{frames} frames of {height}x{width}")), "{error}");
+    }
+}
+
+#[test]
+fn a_model_without_a_part_is_an_error_and_no_panic() {
+    let model = Opening { need: Need::Vae, ..Opening::default() }.open(golden("pipeline")).unwrap();
+    let error = Engine::cpu().sample(&model, &request(), &mut Quiet).unwrap_err();
+    assert!(matches!(&error, Error::Usage(text) if text.contains("tokenizer")), "{error}");
+    let models = Opening { need: Need::Models, ..Opening::default() }.open(golden("pipeline")).unwrap();
+    assert!(Engine::cpu().sample(&models, &request(), &mut Quiet).is_err());
+}
+
+#[test]
+fn limits_are_kept_and_only_kernels_have_them() {
+    assert!(matches!(Engine::cpu().memory_limit(1 << 30), Err(Error::Usage(_))));
+    let model = Opening { weights: WeightSource::Shapes, ..Opening::default() }.open(golden("pipeline")).unwrap();
+    let settings = request().settle(&model.defaults).unwrap();
+    let peak = |engine: Engine| {
+        let plans = engine.plan(&model, &settings, 9).unwrap();
+        plans.stages().map(|(_, plan)| plan.rehearsed.as_ref().unwrap().plan.bytes).into_iter().max().unwrap()
+    };
+    let free = peak(Engine::dry());
+    let limit = free * 3 / 4;
+    assert!(peak(Engine::dry().memory_limit(limit).unwrap()) <= limit);
+    let short = Engine::dry().memory_limit(1000).unwrap();
+    assert!(matches!(short.plan(&model, &settings, 9), Err(Error::OutOfMemory { .. })));
+    // The CPU plans nothing.
+    assert!(Engine::cpu().plan(&model, &settings, 9).unwrap().text.rehearsed.is_none());
+    let clip = Windowed { size: [5, 16, 16], tiling: None };
+    assert!(Engine::dry().plan_encode(&model, clip).unwrap().rehearsed.unwrap().plan.bytes > 0);
+}
+
+#[test]
+fn a_profile_counts_the_same_on_every_device_with_kernels() {
+    let model = tiny();
+    let subject = Subject { size: [5, 16, 16], tokens: 3, tiling: None, repeat: None };
+    let counted = Engine::dry().profile(&model, &subject, &mut Quiet).unwrap();
+    let emulated = Engine::emulated().profile(&model, &subject, &mut Quiet).unwrap();
+    let calls = |profile: &osp::profile::Profile| {
+        let records = profile.stages.iter().flat_map(|stage| &stage.piece.records);
+        records.map(|record| (record.name.clone(), record.flops, record.bytes)).collect::<Vec<_>>()
+    };
+    assert_eq!((counted.times, calls(&counted)), (Times::None, calls(&emulated)));
+    assert!(counted.stages.iter().all(|stage| stage.memory.is_some_and(|memory| memory.peak_bytes > 0)));
+    let cpu = Engine::cpu().profile(&model, &subject, &mut Quiet).unwrap();
+    assert!(cpu.stages.iter().flat_map(|stage| &stage.piece.records).all(|record| record.time.is_some()));
+    let again = Subject { repeat: Some(2), ..subject };
+    assert!(matches!(Engine::dry().profile(&model, &again, &mut Quiet), Err(Error::Usage(_))));
+    let odd = Subject { size: [0, 16, 16], ..subject };
+    assert!(matches!(Engine::dry().profile(&model, &odd, &mut Quiet), Err(Error::Usage(_))));
+}
+
+/// The tiny model, whose weights a device that executes needs.
+fn tiny() -> Model {
+    Opening { need: Need::Models, ..Opening::default() }.open(golden("pipeline")).unwrap()
+}
+
+#[test]
+fn an_engine_verifies_golden_folders_unless_it_executes_nothing() {
+    let mut results = Vec::new();
+    let folder = golden("samplers");
+    Engine::cpu().verify(&folder, Savings::NONE, &mut |result| results.push(result.passed)).unwrap();
+    assert!(!results.is_empty() && results.iter().all(|passed| *passed));
+    assert!(matches!(Engine::dry().verify(&folder, Savings::NONE, &mut |_| {}), Err(Error::Usage(_))));
+}
+
+#[test]
+fn embeddings_are_cached_where_the_engine_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::open(golden("pipeline")).unwrap();
+    let cached = || {
+        let engine = Engine::cpu().text_cache(TextCache::new(folder.path()));
+        engine.sample(&model, &request(), &mut Quiet).unwrap()
+    };
+    let (first, second) = (cached(), cached());
+    assert!(!first.outcome.text_cached && second.outcome.text_cached);
+    assert_eq!(first.clip, second.clip);
+}
+
+#[test]
+fn a_preset_is_a_model_without_a_tokenizer() {
+    let model = preset::open("v1.1.0", None).unwrap();
+    let error = Engine::cpu().sample(&model, &Request::new("a lake"), &mut Quiet).unwrap_err();
+    assert!(error.to_string().contains("v1.1.0 was opened without its tokenizer"), "{error}");
+}
