@@ -16,7 +16,7 @@ use crate::ops::patch::{PatchEmbed, Unpatchify};
 use crate::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
 use crate::ops::sampler::Combine;
 use crate::ops::tile::{BlendBox, CopyBox, ToBytes};
-use crate::weights::Tensor;
+use crate::tensor::Tensor;
 
 /// A run of elements on a device. Dropping it gives the memory back.
 pub trait DeviceBuffer {

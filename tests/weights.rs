@@ -7,9 +7,10 @@ pub mod torch_file;
 mod write;
 
 use osp::Error;
+use osp::tensor::DType;
 use osp::weights::plan::{Expected, Plan};
 use osp::weights::safetensors::Safetensors;
-use osp::weights::{DType, Files, Source};
+use osp::weights::{Files, Source};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;

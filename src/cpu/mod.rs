@@ -29,7 +29,7 @@ use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::ConvExtras;
-use crate::weights::Tensor;
+use crate::tensor::Tensor;
 use memory::Pool;
 use std::sync::Arc;
 

@@ -32,7 +32,7 @@ pub use precision::{Half, Precision};
 
 use crate::backend::{DeviceBuffer, DeviceWeight};
 use crate::error::{Error, Result};
-use crate::weights::Tensor;
+use crate::tensor::Tensor;
 use device::{Device, Launch, Memory};
 use params::{Address, Params};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

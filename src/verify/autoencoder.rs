@@ -7,7 +7,7 @@ use crate::checkpoint::is_there;
 use crate::error::{Error, Result};
 use crate::model::vae::{Clip, Frames, VaeConfig, VaeDecoder, VaeEncoder, frames_of};
 use crate::pipeline::{load_decoder, load_encoder, nchw_from_nhwc, nhwc_from_nchw};
-use crate::weights::Tensor;
+use crate::tensor::Tensor;
 use crate::weights::safetensors::Safetensors;
 use serde::Deserialize;
 

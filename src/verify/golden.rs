@@ -1,8 +1,9 @@
 //! Reading a golden folder: `cases.json` says what each case is, `cases.safetensors` holds `CASE.TENSOR`.
 
 use crate::error::{Error, Result};
+use crate::tensor::{Bytes, DType, Tensor};
 use crate::weights::safetensors::Safetensors;
-use crate::weights::{Bytes, DType, Source, Tensor, strange};
+use crate::weights::{Source, strange};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};

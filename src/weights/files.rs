@@ -2,8 +2,9 @@
 
 use super::mapped::Mapped;
 use super::synthetic::fnv1a;
-use super::{Bytes, DType, Entry, Source, Tensor, pickle, safetensors};
+use super::{Entry, Source, pickle, safetensors};
 use crate::error::{Error, Result};
+use crate::tensor::{Bytes, DType, Tensor};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

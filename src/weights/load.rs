@@ -1,8 +1,9 @@
 //! Brings a model's tensors from a source to a device, repacked to the engine's layouts.
 
-use super::{Bytes, Params, Role, Source, Tensor};
+use super::{Params, Role, Source};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::tensor::{Bytes, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -106,7 +107,7 @@ fn taps_first<const N: usize>(bytes: &[u8], cin: usize, taps: usize) -> Vec<u8> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::DType;
+    use crate::tensor::DType;
     use proptest::prelude::*;
 
     proptest! {

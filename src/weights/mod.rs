@@ -14,13 +14,12 @@ pub mod safetensors;
 pub mod shapes;
 pub mod strange;
 pub mod synthetic;
-mod tensor;
 pub mod write;
 
 pub use files::Files;
-pub use tensor::{Bytes, DType, Tensor};
 
 use crate::error::Result;
+use crate::tensor::{DType, Tensor};
 use std::path::Path;
 
 /// What a parameter is for; decides its layout on the device.

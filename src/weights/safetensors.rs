@@ -1,10 +1,10 @@
 //! The header of safetensors files.
 
-use super::DType;
 use super::files::{Files, Stored, Table};
 use super::mapped::Mapped;
 use super::synthetic::fnv1a;
 use crate::error::{Error, Result};
+use crate::tensor::DType;
 
 /// A safetensors checkpoint: one file, or shards named by `*.safetensors.index.json`.
 pub type Safetensors = Files;

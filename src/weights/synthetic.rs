@@ -2,8 +2,9 @@
 
 use super::plan::Expected;
 use super::shapes::Shapes;
-use super::{Bytes, DType, Entry, Source, Tensor};
+use super::{Entry, Source};
 use crate::error::{Error, Result};
+use crate::tensor::{Bytes, DType, Tensor};
 use half::bf16;
 use rayon::prelude::*;
 use serde::Deserialize;

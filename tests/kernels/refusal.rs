@@ -7,7 +7,7 @@ use osp::cuda::device::Dry;
 use osp::cuda::{Cuda, Half};
 use osp::ops::attention::{Attention, AttentionExtras, TokenLayout};
 use osp::ops::groupnorm::{GroupNorm, Statistics};
-use osp::weights::Tensor;
+use osp::tensor::Tensor;
 use std::sync::Arc;
 
 fn kernels() -> Cuda {
