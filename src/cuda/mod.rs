@@ -5,7 +5,6 @@
 //! kernel and its grid, and launches.
 
 mod attention;
-mod attention_wide;
 mod backend;
 mod contracts;
 mod conv3d;
