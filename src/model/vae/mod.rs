@@ -7,14 +7,18 @@
 mod attention;
 mod coder;
 pub mod config;
+mod conv;
 mod features;
-mod layers;
+mod norm;
 mod normed;
+mod pointwise;
 mod resample;
+mod resnet;
+mod run;
 pub mod tiling;
 
 pub use config::VaeConfig;
-pub use layers::Probe;
+pub use run::Probe;
 
 use crate::backend::{Backend, DeviceBuffer};
 use crate::error::Result;
@@ -24,7 +28,7 @@ use crate::weights::Scope;
 use crate::weights::plan::Plan;
 use coder::{Decoder, Encoder};
 use features::{Features, Piece};
-use layers::Run;
+use run::Run;
 use std::ops::Range;
 use tiling::{Tiling, space_tiles, time_windows};
 
