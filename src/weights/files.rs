@@ -2,6 +2,7 @@
 
 use super::mapped::Mapped;
 use super::synthetic::fnv1a;
+use super::table::{Stored, Table};
 use super::{Entry, Source, pickle, safetensors};
 use crate::error::{Error, Result};
 use crate::tensor::{Bytes, DType, Tensor};
@@ -30,27 +31,8 @@ struct Place {
     entry: usize,
     /// First byte.
     start: usize,
-    /// Elements from one index to the next along each axis, where that is not simply row major.
+    /// See [`Stored::strides`].
     strides: Option<Vec<usize>>,
-}
-
-/// What a format tells of one file.
-pub(super) struct Table {
-    /// In the order of the file's data.
-    pub tensors: Vec<Stored>,
-    /// Of everything that the table says.
-    pub hash: u64,
-}
-
-/// A tensor of a file; whoever makes one has checked that all of it lies inside.
-pub(super) struct Stored {
-    pub name: String,
-    pub dtype: DType,
-    pub shape: Vec<usize>,
-    /// First byte.
-    pub start: usize,
-    /// See [`Place::strides`].
-    pub strides: Option<Vec<usize>>,
 }
 
 /// File names of PyTorch's pickles end so.

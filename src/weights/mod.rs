@@ -10,10 +10,11 @@ pub mod load;
 mod mapped;
 mod pickle;
 pub mod plan;
-pub mod safetensors;
+mod safetensors;
 pub mod shapes;
 pub mod strange;
 pub mod synthetic;
+mod table;
 pub mod write;
 
 pub use files::Files;
