@@ -13,6 +13,7 @@ pub mod checkpoint;
 pub mod cpu;
 pub mod cuda;
 pub mod error;
+pub mod layout;
 pub mod memory;
 pub mod model;
 pub mod ops;

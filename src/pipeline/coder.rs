@@ -1,12 +1,12 @@
 //! Latents to frames and back.
 
 use super::finite::{Checking, Made, blame};
-use super::layout::nhwc_from_nchw;
 use super::{Observer, Stage, tick};
 use crate::arriving::Arriving;
 use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, Part};
 use crate::error::{Error, Result};
+use crate::layout::nhwc_from_nchw;
 use crate::memory::Savings;
 use crate::model::vae::tiling::Tiling;
 use crate::model::vae::{Clip, Frames, LATENT_SCALE, VaeConfig, VaeDecoder, VaeEncoder, Windows};

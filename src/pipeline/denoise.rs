@@ -1,11 +1,11 @@
 //! Noise to a latent: a sampler's schedule run over the transformer, with guidance.
 
 use super::finite::{Axes, Checking, Made};
-use super::layout::nhwc_from_nchw;
 use super::{Observer, Request, Stage, Text, tick};
 use crate::backend::{Backend, DeviceBuffer};
 use crate::checkpoint::Part;
 use crate::error::Result;
+use crate::layout::nhwc_from_nchw;
 use crate::memory::Savings;
 use crate::model::latte::{Latte, LatteConfig, Prepared, Shape};
 use crate::ops::sampler::Combine;

@@ -6,15 +6,14 @@ mod coder;
 mod denoise;
 mod devices;
 mod finite;
-mod layout;
 mod planned;
 mod text;
 mod text_cache;
 
+pub use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
 pub use captions::{Captions, Wanted, tokenize};
 pub use coder::{Windowed, decode, encode};
 pub use devices::{Devices, Planned, Rehearsal, StageMemory, StagePlan};
-pub use layout::{nchw_from_nhwc, nhwc_from_nchw};
 pub use planned::{decode_planned, encode_planned, plan_encode};
 pub use text::Text;
 pub use text_cache::TextCache;

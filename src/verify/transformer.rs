@@ -4,8 +4,8 @@ use super::golden::{Bf16Error, Golden};
 use super::{Check, open, relative_l2, tolerance};
 use crate::backend::{Backend, DeviceBuffer};
 use crate::error::{Error, Result};
+use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
 use crate::model::latte::{Latte, LatteConfig, Shape};
-use crate::pipeline::{nchw_from_nhwc, nhwc_from_nchw};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
