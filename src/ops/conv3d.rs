@@ -176,6 +176,13 @@ impl Conv3d {
         self.validate_place("out", out, self.out_at)
     }
 
+    /// Checks the groups of the moments, where they are asked for.
+    pub(crate) fn validate_groups(&self) -> Result<()> {
+        let (groups, channels) = (self.moment_groups, self.cout);
+        let divides = groups > 0 && channels.is_multiple_of(groups);
+        expect_that("conv3d", "moment_groups", divides, "a divisor of the channels", (groups, channels))
+    }
+
     /// `found` elements must be the whole output, or hold the computed frames from `at` on.
     fn validate_place(&self, argument: &'static str, found: usize, at: Option<usize>) -> Result<()> {
         let frame: usize = self.out_shape()[1..].iter().product();
