@@ -15,6 +15,9 @@ use crate::sampler::Kind;
 use std::cell::{Cell, RefCell};
 
 /// Frames, rows and columns of the first (and largest) tile that a latent of `size` is decoded in, and how many there are.
+///
+/// # Errors
+/// Those of [`Windows::decoding`].
 pub fn window(config: &VaeConfig, size: [usize; 3], tiling: Option<Tiling>) -> Result<([usize; 3], usize)> {
     let windows = Windows::decoding(config, size, tiling)?;
     Ok((windows.first(), windows.units()))

@@ -41,6 +41,10 @@ const PICKLES: [&str; 4] = ["bin", "ckpt", "pt", "pth"];
 impl Files {
     /// Opens a file (`.safetensors`, or PyTorch's `.bin`, `.ckpt`, `.pt`, `.pth`), or all shards that an index
     /// (`….index.json`) names.
+    ///
+    /// # Errors
+    /// [`Error::Weight`] if a file is missing, is damaged, holds a type that no part of the model uses, or lacks what the
+    /// index says of it; [`Error::Config`] if the index is not one; [`Error::Io`] if a file cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
         let (entries, places) = (Vec::new(), HashMap::new());
         let mut opened = Self { path: path.to_path_buf(), format: "", entries, places, fingerprint: 0 };
