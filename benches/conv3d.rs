@@ -10,7 +10,7 @@ use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use osp::cpu::Cpu;
 use osp::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
-use osp::weights::Tensor;
+use osp::tensor::Tensor;
 
 /// c [m, n] = a [m, k] · b [k, n] by the `gemm` crate on all threads.
 fn reference([m, k, n]: [usize; 3], a: &[f32], b: &[f32], c: &mut [f32]) {

@@ -7,7 +7,7 @@ use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use osp::cpu::Cpu;
 use osp::ops::gemm::{Activation, Linear};
-use osp::weights::Tensor;
+use osp::tensor::Tensor;
 
 /// Rows, in and out: LatteT2V-XL, T5-XXL, the timestep.
 const CPU_SIZES: [[usize; 3]; 6] = [

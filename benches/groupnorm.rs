@@ -7,7 +7,7 @@ use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
 use osp::ops::groupnorm::{GroupNorm, Statistics};
-use osp::weights::Tensor;
+use osp::tensor::Tensor;
 
 /// Groups of every norm of the model.
 const GROUPS: usize = 32;

@@ -8,8 +8,9 @@ use osp::Result;
 use osp::backend::Backend;
 use osp::cuda::device::Dry;
 use osp::cuda::{Cuda, Half};
+use osp::tensor::{Bytes, DType, Tensor};
 use osp::weights::load::Loader;
-use osp::weights::{Bytes, DType, Entry, Params, Role, Source, Tensor};
+use osp::weights::{Entry, Params, Role, Source};
 use std::path::Path;
 use std::sync::Arc;
 

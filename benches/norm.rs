@@ -7,7 +7,7 @@ use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
 use osp::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
-use osp::weights::Tensor;
+use osp::tensor::Tensor;
 
 const CHANNELS: usize = 1152;
 /// Tokens and channels of T5-XXL.

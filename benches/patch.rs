@@ -6,7 +6,7 @@ use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
 use osp::ops::patch::{PatchEmbed, Unpatchify};
-use osp::weights::Tensor;
+use osp::tensor::Tensor;
 
 const CHANNELS: usize = 1152;
 

@@ -16,7 +16,7 @@ use crate::ops::patch::{PatchEmbed, Unpatchify};
 use crate::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
 use crate::ops::sampler::Combine;
 use crate::ops::tile::{BlendBox, CopyBox, ToBytes};
-use crate::weights::Tensor;
+use crate::tensor::Tensor;
 
 /// A run of elements on a device. Dropping it gives the memory back.
 pub trait DeviceBuffer {
@@ -49,6 +49,11 @@ pub trait DeviceWeight {
 ///
 /// Every operation validates its descriptor against its arguments first and fails with [`crate::Error::Shape`].
 /// Freshly allocated buffers hold unspecified values.
+///
+/// A launch, which the CPU does not need, fails with [`crate::Error::Unsupported`] for sizes that no kernel takes (2³¹ of
+/// anything that kernels count, and what an operation says), with [`crate::Error::Launch`] if the kernel cannot run, and
+/// with [`crate::Error::Device`] if the GPU does not answer. What goes wrong on a GPU while the host goes on, the next
+/// call that waits for the GPU tells.
 pub trait Backend {
     /// Activations.
     type Buffer: DeviceBuffer;
@@ -62,45 +67,79 @@ pub trait Backend {
     fn largest(&self) -> f32;
 
     /// A buffer of `len` activations with unspecified contents, in the device's precision.
+    ///
+    /// # Errors
+    /// On a GPU [`crate::Error::OutOfMemory`] and [`crate::Error::Device`]; the CPU's memory is the allocator's affair.
     fn alloc(&self, len: usize) -> Result<Self::Buffer>;
 
     /// A buffer of `len` f32 values with unspecified contents: the states of samplers.
+    ///
+    /// # Errors
+    /// As for [`Self::alloc`].
     fn alloc_f32(&self, len: usize) -> Result<Self::Buffer>;
 
     /// Activations with the values of `host`, rounded to the device's precision.
+    ///
+    /// # Errors
+    /// As for [`Self::alloc`].
     fn upload(&self, host: &[f32]) -> Result<Self::Buffer>;
 
     /// The values of `host` in f32: states of samplers, masks, biases and rotations of attention.
+    ///
+    /// # Errors
+    /// As for [`Self::alloc`].
     fn upload_f32(&self, host: &[f32]) -> Result<Self::Buffer>;
 
     /// Copies `host.len()` elements from `offset` on to the host.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the buffer ends before them, [`crate::Error::Device`] if the copy or a kernel before
+    /// it fails.
     fn download(&self, buffer: &Self::Buffer, offset: usize, host: &mut [f32]) -> Result<()>;
 
     /// Brings parameters to the device: one tensor, or several of equal trailing shape stacked along the first axis.
     /// Values keep their stored precision.
+    ///
+    /// # Errors
+    /// As for [`Self::alloc`].
     fn weight(&self, parts: Vec<Tensor>) -> Result<Self::Weight>;
 
     /// The same, on its way: the parameter's memory is taken now, and its values are brought by the next
     /// [`Self::bring_ahead`], beside what is launched between the two calls. Nothing may use it before
     /// [`Self::join_ahead`].
+    ///
+    /// # Errors
+    /// As for [`Self::alloc`].
     fn weight_ahead(&self, parts: Vec<Tensor>) -> Result<Self::Weight> {
         self.weight(parts)
     }
 
     /// Starts to bring the values of everything from [`Self::weight_ahead`].
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if a copy fails.
     fn bring_ahead(&self) -> Result<()> {
         Ok(())
     }
 
     /// What is called from here on finds the values that were brought.
+    ///
+    /// # Errors
+    /// As for [`Self::bring_ahead`].
     fn join_ahead(&self) -> Result<()> {
         Ok(())
     }
 
     /// A small parameter's values (mix factors, modulation tables) on the host.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if the copy or a kernel before it fails.
     fn weight_values(&self, weight: &Self::Weight) -> Result<Vec<f32>>;
 
     /// [`Linear`]; `gate` belongs to [`crate::ops::gemm::Store::AddGated`].
+    ///
+    /// # Errors
+    /// Those of [`Linear::validate`] and of a launch.
     fn linear(
         &self,
         op: &Linear,
@@ -112,6 +151,11 @@ pub trait Backend {
     ) -> Result<()>;
 
     /// [`Attention`].
+    ///
+    /// # Errors
+    /// Those of [`Attention::validate`] and of a launch. Kernels take positive scales, multiples of 8 for everything in
+    /// a layout and for the features of a head, and of 4 for the groups of RoPE; at most 512 features a head, and above
+    /// 128 neither bias nor mask nor RoPE.
     fn attention(
         &self,
         op: &Attention,
@@ -123,6 +167,10 @@ pub trait Backend {
     ) -> Result<()>;
 
     /// [`AdaLayerNorm`].
+    ///
+    /// # Errors
+    /// Those of [`AdaLayerNorm::validate`] and of a launch. Kernels take up to 4096 channels, or up to
+    /// 8192 where all sizes are multiples of 8.
     fn ada_layer_norm(
         &self,
         op: &AdaLayerNorm,
@@ -132,6 +180,10 @@ pub trait Backend {
     ) -> Result<()>;
 
     /// [`LayerNorm`].
+    ///
+    /// # Errors
+    /// Those of [`LayerNorm::validate`] and of a launch. Kernels take up to 4096 channels, or up to
+    /// 8192 where all sizes are multiples of 8.
     fn layer_norm(
         &self,
         op: &LayerNorm,
@@ -142,9 +194,18 @@ pub trait Backend {
     ) -> Result<()>;
 
     /// [`RmsNorm`].
+    ///
+    /// # Errors
+    /// Those of [`RmsNorm::validate`] and of a launch. Kernels take up to 4096 channels, or up to
+    /// 8192 where all sizes are multiples of 8.
     fn rms_norm(&self, op: &RmsNorm, x: &Self::Buffer, weight: &Self::Weight, out: &mut Self::Buffer) -> Result<()>;
 
     /// [`Conv3d`].
+    ///
+    /// # Errors
+    /// Those of [`Conv3d::validate`] and of a launch; [`crate::Error::Shape`] if the moments have no room for the frames
+    /// that are computed, or their groups do not divide the channels. Kernels make moments of groups of up to 128
+    /// channels, or 64 where the input channels are no multiple of 8.
     fn conv3d(
         &self,
         op: &Conv3d,
@@ -155,6 +216,9 @@ pub trait Backend {
     ) -> Result<()>;
 
     /// [`DepthwiseConv`].
+    ///
+    /// # Errors
+    /// Those of [`DepthwiseConv::validate`] and of a launch.
     fn depthwise_conv(
         &self,
         op: &DepthwiseConv,
@@ -165,15 +229,28 @@ pub trait Backend {
     ) -> Result<()>;
 
     /// Room for [`Moments`], as this backend keeps them.
+    ///
+    /// # Errors
+    /// As for [`Self::alloc`].
     fn alloc_moments(&self, moments: &Moments) -> Result<Self::Buffer>;
 
     /// Room for [`Statistics`], as this backend keeps them.
+    ///
+    /// # Errors
+    /// As for [`Self::alloc`].
     fn alloc_statistics(&self, statistics: &Statistics) -> Result<Self::Buffer>;
 
     /// [`Moments`].
+    ///
+    /// # Errors
+    /// Those of [`Moments::validate`] and of a launch; [`crate::Error::Shape`] if `moments` were made for other sizes.
     fn group_moments(&self, op: &Moments, x: &Self::Buffer, moments: &mut Self::Buffer) -> Result<()>;
 
     /// [`Statistics`]; `stretches`: the moments of the video's stretches of time, and how many frames each has, in order.
+    ///
+    /// # Errors
+    /// Those of [`Statistics::validate`] and of a launch; [`crate::Error::Shape`] if moments or statistics were made
+    /// for other sizes.
     fn group_statistics(
         &self,
         op: &Statistics,
@@ -182,6 +259,10 @@ pub trait Backend {
     ) -> Result<()>;
 
     /// [`GroupNorm`].
+    ///
+    /// # Errors
+    /// Those of [`GroupNorm::validate`] and of a launch; [`crate::Error::Shape`] if `statistics` has no entry for a
+    /// frame.
     fn group_norm(
         &self,
         op: &GroupNorm,
@@ -193,21 +274,39 @@ pub trait Backend {
     ) -> Result<()>;
 
     /// [`TimeAverage`].
+    ///
+    /// # Errors
+    /// Those of [`TimeAverage::validate`] and of a launch.
     fn time_average(&self, op: &TimeAverage, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
 
     /// [`TimeDouble`].
+    ///
+    /// # Errors
+    /// Those of [`TimeDouble::validate`] and of a launch.
     fn time_double(&self, op: &TimeDouble, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
 
     /// [`RegroupFrames`].
+    ///
+    /// # Errors
+    /// Those of [`RegroupFrames::validate`] and of a launch.
     fn regroup_frames(&self, op: &RegroupFrames, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
 
     /// [`Embedding`].
+    ///
+    /// # Errors
+    /// Those of [`Embedding::validate`], of [`Self::alloc`] for the ids, and of a launch.
     fn embedding(&self, op: &Embedding, ids: &[u32], table: &Self::Weight, out: &mut Self::Buffer) -> Result<()>;
 
     /// [`AddRows`].
+    ///
+    /// # Errors
+    /// Those of [`AddRows::validate`] and of a launch.
     fn add_rows(&self, op: &AddRows, table: &Self::Buffer, x: &mut Self::Buffer) -> Result<()>;
 
     /// [`PatchEmbed`].
+    ///
+    /// # Errors
+    /// Those of [`PatchEmbed::validate`] and of a launch.
     fn patch_embed(
         &self,
         op: &PatchEmbed,
@@ -218,20 +317,40 @@ pub trait Backend {
     ) -> Result<()>;
 
     /// [`Unpatchify`].
+    ///
+    /// # Errors
+    /// Those of [`Unpatchify::validate`] and of a launch.
     fn unpatchify(&self, op: &Unpatchify, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
 
     /// [`Combine`].
+    ///
+    /// # Errors
+    /// Those of [`Combine::validate`] and of a launch.
     fn combine(&self, op: &Combine<'_>, inputs: &[&Self::Buffer], out: &mut Self::Buffer) -> Result<()>;
 
     /// [`CopyBox`].
+    ///
+    /// # Errors
+    /// Those of [`CopyBox::validate`] and of a launch.
     fn copy_box(&self, op: &CopyBox, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
 
     /// [`BlendBox`].
+    ///
+    /// # Errors
+    /// Those of [`BlendBox::validate`] and of a launch.
     fn blend_box(&self, op: &BlendBox, neighbour: &Self::Buffer, tile: &mut Self::Buffer) -> Result<()>;
 
     /// [`ToBytes`], on their way to the host: what is computed from here on may change `x`, or drop it.
+    ///
+    /// # Errors
+    /// Those of [`ToBytes::validate`], of [`Self::alloc`] for the bytes, and of a launch. [`Arriving::bytes`]
+    /// tells what goes wrong later.
     fn to_bytes(&self, op: &ToBytes, x: &Self::Buffer) -> Result<Box<dyn Arriving>>;
 
     /// [`Finite`], its counts on their way to the host, as for [`Self::to_bytes`].
+    ///
+    /// # Errors
+    /// Those of [`Finite::validate`], of [`Self::alloc`] for the counts, and of a launch. [`Arriving::bytes`]
+    /// tells what goes wrong later.
     fn finite(&self, op: &Finite, x: &Self::Buffer) -> Result<Box<dyn Arriving>>;
 }

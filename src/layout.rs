@@ -2,25 +2,58 @@
 
 /// `[channels, positions]` → `[positions, channels]`, positions being frames·rows·columns of one sample.
 pub fn nhwc_from_nchw<T: Copy>(values: &[T], channels: usize) -> Vec<T> {
-    let positions = values.len() / channels;
-    (0..values.len()).map(|i| values[(i % channels) * positions + i / channels]).collect()
+    let mut turned = values.to_vec();
+    transpose(values, channels, &mut turned);
+    turned
 }
 
 /// `[positions, channels]` → `[channels, positions]`.
 pub fn nchw_from_nhwc<T: Copy>(values: &[T], channels: usize) -> Vec<T> {
-    let positions = values.len() / channels;
-    (0..values.len()).map(|i| values[(i % positions) * channels + i / positions]).collect()
+    let mut turned = values.to_vec();
+    transpose(values, values.len() / channels, &mut turned);
+    turned
+}
+
+/// Writes `from`, `[rows, columns]`, to `to` as `[columns, rows]`.
+pub(crate) fn transpose<T: Copy>(from: &[T], rows: usize, to: &mut [T]) {
+    /// Rows that are read at a time, so that all of their columns stay in the first-level cache.
+    const BLOCK: usize = 64;
+    if from.is_empty() {
+        return;
+    }
+    let columns = from.len() / rows;
+    for (block, from) in from.chunks(BLOCK * columns).enumerate() {
+        for (column, to) in to.chunks_mut(rows).enumerate() {
+            let to = &mut to[block * BLOCK..];
+            to.iter_mut().zip(from[column..].iter().step_by(columns)).for_each(|(to, from)| *to = *from);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
-    fn the_two_directions_undo_each_other() {
+    fn channels_come_last_and_first() {
         let values: Vec<u32> = (0..12).collect();
         let turned = nhwc_from_nchw(&values, 3);
-        assert_eq!(turned[..6], [0, 4, 8, 1, 5, 9]);
+        assert_eq!(turned, [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]);
         assert_eq!(nchw_from_nhwc(&turned, 3), values);
+        assert_eq!((nhwc_from_nchw::<u32>(&[], 3), nchw_from_nhwc::<u32>(&[], 3)), (vec![], vec![]));
+    }
+
+    proptest! {
+        /// Every value is where the definition of the two orders puts it, for more rows than a block has, too.
+        #[test]
+        fn both_directions_follow_the_definition(channels in 1..150_usize, positions in 1..150_usize) {
+            let values: Vec<usize> = (0..channels * positions).collect();
+            let (last, first) = (nhwc_from_nchw(&values, channels), nchw_from_nhwc(&values, channels));
+            for (channel, position) in values.iter().map(|i| (i / positions, i % positions)) {
+                prop_assert_eq!(last[position * channels + channel], channel * positions + position);
+                prop_assert_eq!(first[channel * positions + position], position * channels + channel);
+            }
+        }
     }
 }

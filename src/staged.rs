@@ -157,6 +157,20 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     staged.commit()
 }
 
+/// Keeps `bytes` as the file `name` of a cache's `folder`, which is made if it is not there. Nobody ever sees half of the
+/// file, only its owner may read it, and what cannot be put there is thrown away: it can be made anew.
+///
+/// # Errors
+/// [`Error::Io`] if the folder cannot be made or takes nothing.
+pub fn keep(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let full = || Error::io("cannot write to", folder);
+    fs::create_dir_all(folder).map_err(full())?;
+    let mut file = named(".part", 0o600).tempfile_in(folder).map_err(full())?;
+    let _known = Known::new(file.path());
+    file.write_all(bytes).map_err(full())?;
+    file.persist(folder.join(name)).map(drop).map_err(|failed| full()(failed.error))
+}
+
 /// Fails if a file cannot be put where `path` is: its folder is missing or not writable, its name is too long, or something
 /// else than a file is there.
 ///
@@ -289,6 +303,26 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(write_file(&folder.path().join("absent/record.json"), b"").is_err());
+    }
+
+    #[test]
+    fn a_cache_keeps_whole_files_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("a/b");
+        for bytes in [b"one", b"two"] {
+            keep(&folder, "entry", bytes).unwrap();
+            assert_eq!(fs::read(folder.join("entry")).unwrap(), bytes);
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(fs::metadata(folder.join("entry")).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        // A folder of that name cannot be replaced by a file.
+        fs::create_dir(folder.join("taken")).unwrap();
+        assert!(matches!(keep(&folder, "taken", b"three"), Err(Error::Io { .. })));
+        assert!(keep(&folder.join("entry"), "below", b"four").is_err());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
     }
 
     #[test]

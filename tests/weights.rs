@@ -7,9 +7,9 @@ pub mod torch_file;
 mod write;
 
 use osp::Error;
+use osp::tensor::DType;
 use osp::weights::plan::{Expected, Plan};
-use osp::weights::safetensors::Safetensors;
-use osp::weights::{DType, Files, Source};
+use osp::weights::{Files, Source};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -52,7 +52,7 @@ fn every_stored_type_widens_to_the_same_values() {
     let tensors: Vec<_> =
         one_and_minus_two.iter().map(|(name, dtype, bytes)| (*name, *dtype, &[2usize][..], bytes.clone())).collect();
     let (_folder, path) = file_with(&tensors);
-    let source = Safetensors::open(&path).unwrap();
+    let source = Files::open(&path).unwrap();
     for (name, ..) in &tensors {
         assert_eq!(source.tensor(name).unwrap().unwrap().to_f32(), [1.0, -2.0], "{name}");
     }
@@ -68,7 +68,7 @@ fn a_plan_names_everything_that_differs() {
         ("unknown", "F32", &[1], vec![0; 4]),
         ("ignored", "F32", &[1], vec![0; 4]),
     ]);
-    let source = Safetensors::open(&path).unwrap();
+    let source = Files::open(&path).unwrap();
     let plan = plan(&[("right", &[1]), ("misshapen", &[1, 2]), ("integers", &[1]), ("absent", &[3])]);
     let problems = plan.problems(&source, |name| name == "ignored");
     let lines: Vec<String> = problems.iter().map(Error::to_string).collect();
@@ -93,12 +93,12 @@ fn shards_are_one_checkpoint_and_a_shard_that_lacks_a_tensor_is_named() {
     write(&folder.path().join("b.safetensors"), &[("y", "F32", &[1], 2f32.to_le_bytes().to_vec())]);
     let index = folder.path().join("model.safetensors.index.json");
     std::fs::write(&index, r#"{"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}"#).unwrap();
-    let source = Safetensors::open(&index).unwrap();
+    let source = Files::open(&index).unwrap();
     assert_eq!(source.tensor("y").unwrap().unwrap().to_f32(), [2.0]);
     assert_eq!(source.entries().len(), 2);
 
     std::fs::write(&index, r#"{"weight_map": {"x": "a.safetensors", "z": "b.safetensors"}}"#).unwrap();
-    let error = Safetensors::open(&index).unwrap_err().to_string();
+    let error = Files::open(&index).unwrap_err().to_string();
     assert!(error.contains('z') && error.contains("b.safetensors"), "{error}");
 }
 
@@ -106,7 +106,7 @@ fn shards_are_one_checkpoint_and_a_shard_that_lacks_a_tensor_is_named() {
 fn fingerprints_differ_where_names_shapes_or_first_values_do() {
     let fingerprint = |name: &str, dtype: &str, shape: &[usize], bytes: Vec<u8>| {
         let (_folder, path) = file_with(&[(name, dtype, shape, bytes)]);
-        Safetensors::open(&path).unwrap().fingerprint()
+        Files::open(&path).unwrap().fingerprint()
     };
     let first = fingerprint("x", "F32", &[2], vec![0; 8]);
     assert_eq!(first, fingerprint("x", "F32", &[2], vec![0; 8]));
@@ -142,7 +142,7 @@ fn headers_that_lie_are_refused() {
     ];
     for (i, file) in files.iter().enumerate() {
         std::fs::write(&path, file).unwrap();
-        let error = Safetensors::open(&path).expect_err(&format!("file {i} was accepted"));
+        let error = Files::open(&path).expect_err(&format!("file {i} was accepted"));
         assert_eq!(error.exit_code(), 5, "file {i}: {error}");
         assert!(error.to_string().contains("model.safetensors"), "file {i}: {error}");
     }
@@ -185,7 +185,7 @@ proptest! {
         bytes[position] = value;
         bytes.truncate(bytes.len() - cut.min(bytes.len()) / 4);
         std::fs::write(&path, bytes).unwrap();
-        if let Ok(source) = Safetensors::open(&path) {
+        if let Ok(source) = Files::open(&path) {
             for entry in source.entries() {
                 let tensor = source.tensor(&entry.name).unwrap().unwrap();
                 if tensor.dtype.is_float() {

@@ -13,7 +13,7 @@ use osp::cuda::{Cuda, Half};
 use osp::ops::gemm::Linear;
 use osp::profile::gpus;
 use osp::profile::{Profiled, Recorder, Timing};
-use osp::weights::Tensor;
+use osp::tensor::Tensor;
 use osp::weights::synthetic::splitmix64;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};

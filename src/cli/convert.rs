@@ -9,10 +9,11 @@ use clap::ValueEnum;
 use osp::checkpoint::{self, Defaults, Part, PartConfig, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
 use osp::staged::{self, Staged};
+use osp::tensor;
 use osp::video::is_stdout;
 use osp::weights::plan::Plan;
 use osp::weights::write::Writer;
-use osp::weights::{self, Source, hub};
+use osp::weights::{Source, hub};
 use osp::{Error, Result};
 use serde::Serialize;
 use std::fs;
@@ -246,7 +247,7 @@ impl Report<'_> {
     }
 }
 
-impl From<DType> for weights::DType {
+impl From<DType> for tensor::DType {
     fn from(dtype: DType) -> Self {
         match dtype {
             DType::Bf16 => Self::Bf16,

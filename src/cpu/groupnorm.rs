@@ -16,7 +16,12 @@ use rayon::prelude::*;
 /// Elements of a block: two readings of it stay in the second cache.
 const BLOCK: usize = 32768;
 /// Words of a buffer that the moments of a frame's group take, and its statistics.
-pub(super) const WORDS: usize = 4;
+const WORDS: usize = 4;
+
+/// Elements of a buffer for the moments or the statistics of so many frames.
+pub(super) fn elements(frames: usize, groups: usize) -> usize {
+    WORDS * frames * groups
+}
 
 /// Count, mean and sum of squared deviations of one group.
 #[derive(Clone, Copy, Default)]

@@ -29,7 +29,7 @@ use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::ConvExtras;
-use crate::weights::Tensor;
+use crate::tensor::Tensor;
 use memory::Pool;
 use std::sync::Arc;
 
@@ -178,6 +178,11 @@ impl Backend for Cpu {
     ) -> Result<()> {
         let ConvExtras { bias, other, moments } = extras;
         op.validate(x.len(), weight.shape(), bias.map(|bias| bias.len()), other.map(DeviceBuffer::len), out.len())?;
+        if let Some(moments) = &moments {
+            op.validate_groups()?;
+            let reached = groupnorm::elements(op.out_at() + op.computed().len(), op.moment_groups);
+            ops::expect_at_least("conv3d", "moments", moments.len(), reached)?;
+        }
         conv3d::conv3d(op, x, weight, bias, other.map(|other| &**other), out);
         if let Some(moments) = moments {
             groupnorm::conv_moments(op, out, moments);
@@ -199,15 +204,16 @@ impl Backend for Cpu {
     }
 
     fn alloc_moments(&self, moments: &ops::groupnorm::Moments) -> Result<Buffer> {
-        self.alloc_f32(groupnorm::WORDS * moments.frames * moments.groups)
+        self.alloc_f32(groupnorm::elements(moments.frames, moments.groups))
     }
 
     fn alloc_statistics(&self, statistics: &ops::groupnorm::Statistics) -> Result<Buffer> {
-        self.alloc_f32(groupnorm::WORDS * statistics.frames * statistics.groups)
+        self.alloc_f32(groupnorm::elements(statistics.frames, statistics.groups))
     }
 
     fn group_moments(&self, op: &ops::groupnorm::Moments, x: &Buffer, moments: &mut Buffer) -> Result<()> {
         op.validate(x.len())?;
+        ops::expect_len("group_moments", "moments", moments.len(), groupnorm::elements(op.frames, op.groups))?;
         groupnorm::group_moments(op, x, moments);
         Ok(())
     }
@@ -218,7 +224,12 @@ impl Backend for Cpu {
         stretches: &[(&Buffer, usize)],
         statistics: &mut Buffer,
     ) -> Result<()> {
+        const OP: &str = "group_statistics";
         op.validate(stretches.iter().map(|&(_, frames)| frames))?;
+        ops::expect_len(OP, "statistics", statistics.len(), groupnorm::elements(op.frames, op.groups))?;
+        for (moments, frames) in stretches {
+            ops::expect_at_least(OP, "moments", moments.len(), groupnorm::elements(*frames, op.groups))?;
+        }
         groupnorm::group_statistics(op, stretches, statistics);
         Ok(())
     }
@@ -233,6 +244,8 @@ impl Backend for Cpu {
         out: &mut Buffer,
     ) -> Result<()> {
         op.validate(x.len(), weight.len(), bias.len(), out.len())?;
+        let reached = groupnorm::elements(op.video_at + op.frames, op.groups);
+        ops::expect_at_least("group_norm", "statistics", statistics.len(), reached)?;
         groupnorm::group_norm(op, x, statistics, &weight.to_f32(), &bias.to_f32(), out);
         Ok(())
     }

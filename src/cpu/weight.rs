@@ -1,7 +1,7 @@
 //! Parameters on the CPU: as stored, widened to f32 block by block where they are used.
 
 use crate::backend::DeviceWeight;
-use crate::weights::Tensor;
+use crate::tensor::Tensor;
 
 /// One tensor, or several stacked along the first axis. Mapped tensors stay in the file.
 #[derive(Clone, Debug)]

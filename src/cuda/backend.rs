@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::ConvExtras;
-use crate::weights::Tensor;
+use crate::tensor::Tensor;
 use std::sync::Arc;
 
 fn lens<const N: usize>(buffers: [Option<&Buffer>; N]) -> [Option<usize>; N] {

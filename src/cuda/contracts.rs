@@ -2,8 +2,8 @@
 
 use super::params::{Fields, Params};
 use super::{
-    FLAT_THREADS, attention, attention_wide, conv3d, depthwise, embed, facts, finite, gemm, groupnorm, norm, patch,
-    resample, sampler, tile,
+    FLAT_THREADS, attention, conv3d, depthwise, embed, facts, finite, gemm, groupnorm, norm, patch, resample, sampler,
+    tile,
 };
 
 /// A struct of parameters, and what is launched with it.
@@ -28,7 +28,7 @@ const fn contract<P: Params>(stem: &'static str, threads: &'static [u32]) -> Con
 /// Every struct of parameters.
 pub const CONTRACTS: &[Contract] = &[
     contract::<attention::AttentionParams>("attention", &[attention::THREADS]),
-    contract::<attention::AttentionParams>("attention_wide", &attention_wide::THREADS),
+    contract::<attention::AttentionParams>("attention_wide", &attention::wide::THREADS),
     contract::<conv3d::CausalConv3dParams>("conv3d", &[conv3d::THREADS]),
     contract::<depthwise::DepthwiseConvParams>("depthwise", &[FLAT_THREADS]),
     contract::<embed::EmbeddingParams>("embed", &[FLAT_THREADS]),

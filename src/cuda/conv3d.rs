@@ -4,8 +4,8 @@ use super::params::{Address, params};
 use super::{Buffer, Cuda, Plan, Weight, int};
 use crate::error::{Error, Result};
 use crate::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
+use crate::ops::expect_at_least;
 use crate::ops::groupnorm::Moments;
-use crate::ops::{expect_at_least, expect_that};
 
 /// Threads of a block.
 pub(crate) const THREADS: u32 = 128;
@@ -158,8 +158,7 @@ pub(super) fn conv3d(
     let moments = op.moments(op.out_at() + op.computed().len());
     let (mut group, mut moments_address) = (None, Address::NULL);
     if let Some(buffer) = extras.moments {
-        let divides = moments.groups > 0 && op.cout.is_multiple_of(moments.groups);
-        expect_that("conv3d", "moment_groups", divides, "a divisor of the channels", (moments.groups, op.cout))?;
+        op.validate_groups()?;
         expect_at_least("conv3d", "moments", buffer.len, moments.elements())?;
         (group, moments_address) = (Some(op.cout / moments.groups), buffer.single());
     }

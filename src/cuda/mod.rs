@@ -5,7 +5,6 @@
 //! kernel and its grid, and launches.
 
 mod attention;
-mod attention_wide;
 mod backend;
 mod contracts;
 mod conv3d;
@@ -32,7 +31,7 @@ pub use precision::{Half, Precision};
 
 use crate::backend::{DeviceBuffer, DeviceWeight};
 use crate::error::{Error, Result};
-use crate::weights::Tensor;
+use crate::tensor::Tensor;
 use device::{Device, Launch, Memory};
 use params::{Address, Params};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

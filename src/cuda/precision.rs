@@ -1,6 +1,6 @@
 //! What the elements of a device are, and how the host's values become them and come back.
 
-use crate::weights::{DType, Tensor};
+use crate::tensor::{DType, Tensor};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -144,7 +144,7 @@ impl Precision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::Bytes;
+    use crate::tensor::Bytes;
     use half::bf16;
     use proptest::prelude::*;
     use std::sync::Arc;

@@ -25,6 +25,10 @@ pub trait Config: DeserializeOwned {
 
 /// Reads and checks a config. Unknown keys are ignored; a missing key, a value of the wrong kind or an unknown class
 /// name is an error that names it.
+///
+/// # Errors
+/// [`Error::Config`] if it is missing, is no JSON, or holds what no model of this kind can have; [`Error::Io`] if it
+/// cannot be read.
 pub fn read<C: Config>(path: &Path) -> Result<C> {
     let missing = || Error::config(path, "is missing; every part of a model has a config.json beside its weights");
     let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {

@@ -48,6 +48,9 @@ impl TokenLayout {
 }
 
 /// Descriptor of `attention`.
+///
+/// For each of `outer·inner` sequences, q and the output hold `[queries, heads, head_dim]`, and k and v hold
+/// `[keys, heads, head_dim]`, where their layouts say. Their buffers may hold more.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
     /// Outer count of sequences: samples.
@@ -97,6 +100,10 @@ impl<Buffer> Default for AttentionExtras<'_, Buffer> {
 
 impl Attention {
     /// Checks element counts, and that the rows of the output do not overlap. `v` shares `k`'s buffer in every use, but is checked by itself.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument that is too short or has another size. There must be keys and
+    /// features, and RoPE takes as many queries as keys, in groups of an even number of features that divides a head.
     #[expect(clippy::too_many_arguments, reason = "one count per buffer")]
     pub fn validate(
         &self,

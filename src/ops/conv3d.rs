@@ -149,6 +149,10 @@ impl Conv3d {
 
     /// Checks element counts, the weight's shape and the computed frames. `out` and `other` may be longer than what is
     /// computed where places in them are given.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size. Taps, strides, frames and input channels may not
+    /// be 0, and `only` must be frames of the output.
     pub fn validate(
         &self,
         x: usize,
@@ -174,6 +178,13 @@ impl Conv3d {
             self.validate_place("other", other, self.other_at)?;
         }
         self.validate_place("out", out, self.out_at)
+    }
+
+    /// Checks the groups of the moments, where they are asked for.
+    pub(crate) fn validate_groups(&self) -> Result<()> {
+        let (groups, channels) = (self.moment_groups, self.cout);
+        let divides = groups > 0 && channels.is_multiple_of(groups);
+        expect_that("conv3d", "moment_groups", divides, "a divisor of the channels", (groups, channels))
     }
 
     /// `found` elements must be the whole output, or hold the computed frames from `at` on.
@@ -208,7 +219,7 @@ impl Conv3d {
 /// Descriptor of `depthwise_conv`: a strided convolution of every channel by itself, kernel = stride = `factor`.
 ///
 /// `x [outer, tokens, channels] → out [outer, out_tokens, channels]`, tokens being a `height × width` grid (`Space`) or a
-/// run of frames for each of `positions` (`Time`, tokens = frames·positions).
+/// run of frames for each of `positions` (`Time`, tokens = frames·positions); bias `[channels]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DepthwiseConv {
     /// `weight [channels, factor, factor]`; rows and columns beyond a whole number of windows are dropped.
@@ -269,6 +280,9 @@ impl DepthwiseConv {
     }
 
     /// Checks element counts and the weight's shape.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size. The factor may not be 0.
     pub fn validate(&self, x: usize, weight: &[usize], bias: usize, out: usize) -> Result<()> {
         const OP: &str = "depthwise_conv";
         let (outer, tokens, channels, shape) = self.sizes();

@@ -16,6 +16,9 @@ pub struct Embedding {
 
 impl Embedding {
     /// Checks element counts and that every id is a row.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size. Every id must be a row of the table.
     pub fn validate(&self, ids: &[u32], table: &[usize], out: usize) -> Result<()> {
         const OP: &str = "embedding";
         expect_len(OP, "ids", ids.len(), self.tokens)?;
@@ -31,7 +34,7 @@ impl Embedding {
     }
 }
 
-/// Adds a table in place: `x[o, r, i, c] += table[r, c]` for `x [outer, rows, inner, channels]`.
+/// Adds a table in place: `x[o, r, i, c] += table[r, c]` for `x [outer, rows, inner, channels]`, `table [rows, channels]`.
 ///
 /// Spatial positions have inner = 1 and rows = positions of a frame; temporal positions have rows = frames and inner =
 /// positions; a modulation has outer = samples, rows = inner = 1.
@@ -49,6 +52,9 @@ pub struct AddRows {
 
 impl AddRows {
     /// Checks element counts.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size.
     pub fn validate(&self, x: usize, table: usize) -> Result<()> {
         const OP: &str = "add_rows";
         expect_len(OP, "x", x, self.outer * self.rows * self.inner * self.channels)?;

@@ -20,6 +20,9 @@ pub struct Finite {
 
 impl Finite {
     /// Checks element counts.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if `x` ends before what is looked at.
     pub fn validate(&self, x: usize) -> Result<()> {
         expect_at_least("finite", "x", x, self.offset + self.len)
     }

@@ -15,7 +15,7 @@ pub enum Activation {
     /// The tanh approximation of GELU.
     GeluTanh,
     /// The weight's first half of rows makes `u`, the second half `v`; stores `gelu_tanh(u)·v` (T5's feed-forward).
-    /// The weight then has `2·out_features` rows.
+    /// Weight and bias then have `2·out_features` rows.
     GatedGeluTanh,
 }
 
@@ -54,7 +54,8 @@ pub struct Part {
 
 /// Descriptor of `linear`.
 ///
-/// `x [rows, in_features] · weight [out_features, in_features]ᵀ + bias [out_features] → out [rows, out_features]`
+/// `x [rows, in_features] · weight [out_features, in_features]ᵀ + bias [out_features] → out [rows, out_features]`; where the
+/// activation is gated, weight and bias have `2·out_features` rows. Without a bias nothing is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Linear {
     /// Rows of `x`: tokens.
@@ -106,6 +107,10 @@ impl Linear {
     }
 
     /// Checks element counts and the weight's shape.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size. There must be features, and a gate if and only if
+    /// the store is gated; a part must lie in the whole.
     pub fn validate(
         &self,
         x: usize,

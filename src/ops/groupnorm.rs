@@ -40,6 +40,9 @@ impl Moments {
     }
 
     /// Checks element counts.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size. The groups must divide the channels.
     pub fn validate(&self, x: usize) -> Result<()> {
         const OP: &str = "group_moments";
         expect_groups(OP, self.groups, self.channels)?;
@@ -58,7 +61,7 @@ impl Moments {
 }
 
 /// Descriptor of `group_statistics`: the moments of a video's stretches to what [`GroupNorm`] needs of each frame and group.
-/// The result lives in a buffer of [`crate::backend::Backend::alloc_statistics`].
+/// The result lives in a buffer of [`crate::backend::Backend::alloc_statistics`]: kernels write f32 `[frames, groups, 2]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Statistics {
     /// Frames of the whole video.
@@ -87,6 +90,9 @@ impl Statistics {
     }
 
     /// Checks that the stretches, of so many frames each, are the video.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if they have more or fewer frames. The groups must divide the channels.
     pub fn validate(&self, stretches: impl Iterator<Item = usize>) -> Result<()> {
         const OP: &str = "group_statistics";
         expect_groups(OP, self.groups, self.channels)?;
@@ -134,6 +140,9 @@ impl GroupNorm {
     }
 
     /// Checks element counts. Buffers may hold more frames than are normed.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size. The groups must divide the channels.
     pub fn validate(&self, x: usize, weight: usize, bias: usize, out: usize) -> Result<()> {
         const OP: &str = "group_norm";
         expect_groups(OP, self.groups, self.channels)?;

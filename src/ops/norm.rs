@@ -5,8 +5,8 @@ use crate::error::Result;
 
 /// LayerNorm without affine parameters, then `·(1 + scale) + shift`.
 ///
-/// `x [rows, channels] → out [rows, channels]`. Row r reads its shift at
-/// `(r / rows_per_modulation)·modulation_stride + shift` in `modulation`, and its scale likewise.
+/// `x [rows, channels] → out [rows, channels]`. Row r reads the `channels` elements of its shift at
+/// `(r / rows_per_modulation)·modulation_stride + shift` in `modulation`, and those of its scale likewise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdaLayerNorm {
     /// Tokens.
@@ -27,6 +27,9 @@ pub struct AdaLayerNorm {
 
 impl AdaLayerNorm {
     /// Checks element counts.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size. `rows_per_modulation` must divide the rows.
     pub fn validate(&self, x: usize, modulation: usize, out: usize) -> Result<()> {
         const OP: &str = "ada_layer_norm";
         let divides = self.rows_per_modulation > 0 && self.rows.is_multiple_of(self.rows_per_modulation);
@@ -48,7 +51,7 @@ impl AdaLayerNorm {
     }
 }
 
-/// LayerNorm with weight and bias of `channels` elements. `x [rows, channels] → out [rows, channels]`.
+/// LayerNorm with weight and bias `[channels]`. `x [rows, channels] → out [rows, channels]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerNorm {
     /// Tokens.
@@ -61,6 +64,9 @@ pub struct LayerNorm {
 
 impl LayerNorm {
     /// Checks element counts.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size.
     pub fn validate(&self, x: usize, weight: usize, bias: usize, out: usize) -> Result<()> {
         const OP: &str = "layer_norm";
         expect_len(OP, "x", x, self.rows * self.channels)?;
@@ -80,7 +86,8 @@ impl LayerNorm {
     }
 }
 
-/// `x / sqrt(mean(x²) + eps) · weight`, T5's norm: no mean, no bias. `x [rows, channels] → out [rows, channels]`.
+/// `x / sqrt(mean(x²) + eps) · weight`, T5's norm: no mean, no bias; weight `[channels]`.
+/// `x [rows, channels] → out [rows, channels]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RmsNorm {
     /// Tokens.
@@ -93,6 +100,9 @@ pub struct RmsNorm {
 
 impl RmsNorm {
     /// Checks element counts.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size.
     pub fn validate(&self, x: usize, weight: usize, out: usize) -> Result<()> {
         const OP: &str = "rms_norm";
         expect_len(OP, "x", x, self.rows * self.channels)?;

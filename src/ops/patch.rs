@@ -30,6 +30,9 @@ impl PatchEmbed {
     }
 
     /// Checks element counts and the weight's shape.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size. The patch must divide height and width.
     pub fn validate(&self, x: usize, weight: &[usize], bias: usize, out: usize) -> Result<()> {
         const OP: &str = "patch_embed";
         let whole = self.patch > 0 && self.height.is_multiple_of(self.patch) && self.width.is_multiple_of(self.patch);
@@ -71,6 +74,9 @@ pub struct Unpatchify {
 
 impl Unpatchify {
     /// Checks element counts.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size. No more channels can be kept than there are.
     pub fn validate(&self, x: usize, out: usize) -> Result<()> {
         const OP: &str = "unpatchify";
         expect_that(OP, "kept", self.kept <= self.channels, "at most the channels", self.kept)?;

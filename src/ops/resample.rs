@@ -22,6 +22,9 @@ impl TimeAverage {
     }
 
     /// Checks element counts.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size. There must be a frame.
     pub fn validate(&self, x: usize, out: usize) -> Result<()> {
         const OP: &str = "time_average";
         expect_that(OP, "frames", self.frames > 0, "at least one", self.frames)?;
@@ -59,6 +62,9 @@ impl TimeDouble {
     }
 
     /// Checks element counts.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size. There must be a frame.
     pub fn validate(&self, x: usize, out: usize) -> Result<()> {
         const OP: &str = "time_double";
         expect_that(OP, "frames", self.frames > 0, "at least one", self.frames)?;
@@ -95,6 +101,9 @@ pub struct RegroupFrames {
 
 impl RegroupFrames {
     /// Checks element counts.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size.
     pub fn validate(&self, x: usize, out: usize) -> Result<()> {
         const OP: &str = "regroup_frames";
         expect_len(OP, "x", x, self.frames * self.positions * self.channels)?;

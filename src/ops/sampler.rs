@@ -6,7 +6,8 @@ use crate::error::Result;
 /// Most terms that one combination may have.
 pub const MAX_TERMS: usize = 8;
 
-/// Descriptor of `combine`: `out = clamp(Σ coefficients[i]·inputs[i])`. Sampler states are f32 on every device.
+/// Descriptor of `combine`: `out = clamp(Σ coefficients[i]·inputs[i])`, each `[len]`. Sampler states
+/// are f32 on every device.
 ///
 /// Terms are added in order, each by a fused multiply-add, so that every backend gets the same bits.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +22,10 @@ pub struct Combine<'a> {
 
 impl Combine<'_> {
     /// Checks element counts.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size. There must be 1 to [`MAX_TERMS`] coefficients, and
+    /// as many inputs.
     pub fn validate(&self, inputs: &[usize], out: usize) -> Result<()> {
         const OP: &str = "combine";
         let terms = self.coefficients.len();

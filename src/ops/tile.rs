@@ -32,7 +32,8 @@ impl BoxAt {
     }
 }
 
-/// Descriptor of `copy_box`: copies a box of `extent` from one video to another. Bit-equal.
+/// Descriptor of `copy_box`: copies a box of `extent` from `x [from.size, channels]` to `out [to.size, channels]`, of
+/// which the rest stays. Bit-equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyBox {
     /// Frames, rows, columns copied.
@@ -47,6 +48,9 @@ pub struct CopyBox {
 
 impl CopyBox {
     /// Checks element counts and bounds.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size. Both boxes must lie in their videos.
     pub fn validate(&self, x: usize, out: usize) -> Result<()> {
         self.from.validate("copy_box", "x", self.extent, self.channels, x)?;
         self.to.validate("copy_box", "out", self.extent, self.channels, out)
@@ -70,7 +74,7 @@ pub enum BlendAxis {
 /// Descriptor of `blend_box`: cross-fades the last rows (columns) of `neighbour` into the first of `tile`, in place:
 /// `tile[y] = neighbour[size − blend + y]·(1 − y/blend) + tile[y]·(y/blend)` for y < blend.
 ///
-/// The other sides are the smaller of the two tiles'.
+/// The other sides are the smaller of the two tiles', each `[frames, rows, columns, channels]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlendBox {
     /// Frames, rows, columns of `neighbour`.
@@ -102,6 +106,9 @@ impl BlendBox {
     }
 
     /// Checks element counts and bounds.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] names the first argument of another size. The blend must fit into both tiles.
     pub fn validate(&self, neighbour: usize, tile: usize) -> Result<()> {
         const OP: &str = "blend_box";
         let axis = self.axis_index();
@@ -122,7 +129,7 @@ impl BlendBox {
     }
 }
 
-/// Descriptor of `to_bytes`: pixels in [−1, 1] to bytes, `clamp(x/2 + 0.5, 0, 1)·255`, truncated. NaN becomes 0.
+/// Descriptor of `to_bytes`: pixels in [−1, 1] to as many bytes, `clamp(x/2 + 0.5, 0, 1)·255`, truncated. NaN becomes 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ToBytes {
     /// First element of `x` that is converted.
@@ -133,6 +140,9 @@ pub struct ToBytes {
 
 impl ToBytes {
     /// Checks element counts.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if `x` ends before what is converted.
     pub fn validate(&self, x: usize) -> Result<()> {
         super::expect_at_least("to_bytes", "x", x, self.offset + self.len)
     }

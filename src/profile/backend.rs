@@ -6,7 +6,7 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::{conv3d, embed, finite, gemm, groupnorm, norm, patch, resample, sampler, tile};
-use crate::weights::Tensor;
+use crate::tensor::Tensor;
 use std::time::Instant;
 
 /// Hands everything to `B` and records every operation with its wall-clock time. FLOPs and bytes are those of the

@@ -9,7 +9,7 @@ use crate::cuda::Half;
 use crate::error::Result;
 use crate::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
 use crate::ops::groupnorm::Moments;
-use crate::weights::Tensor;
+use crate::tensor::Tensor;
 
 /// What frames hold that must not be touched.
 const BEFORE: f32 = 7.0;

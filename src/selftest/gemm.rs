@@ -6,7 +6,7 @@ use crate::backend::Backend;
 use crate::cuda::{Half, Weight};
 use crate::error::Result;
 use crate::ops::gemm::{Activation, Linear, Part, Store};
-use crate::weights::Tensor;
+use crate::tensor::Tensor;
 
 const ACTIVATIONS: [Activation; 4] =
     [Activation::None, Activation::Silu, Activation::GeluTanh, Activation::GatedGeluTanh];

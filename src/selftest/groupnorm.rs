@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
 use crate::ops::groupnorm::{GroupNorm, Statistics};
-use crate::weights::Tensor;
+use crate::tensor::Tensor;
 
 /// The norm of a video whose values lie about `mean`.
 #[derive(Clone, Copy, Debug)]

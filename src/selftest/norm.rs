@@ -6,7 +6,7 @@ use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
 use crate::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
-use crate::weights::Tensor;
+use crate::tensor::Tensor;
 
 #[derive(Clone, Copy, Debug)]
 enum Norm {

@@ -8,8 +8,8 @@ use crate::engine::{load_decoder, load_encoder};
 use crate::error::{Error, Result};
 use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
 use crate::model::vae::{Clip, Frames, VaeConfig, VaeDecoder, VaeEncoder, frames_of};
-use crate::weights::Tensor;
-use crate::weights::safetensors::Safetensors;
+use crate::tensor::Tensor;
+use crate::weights::Files;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -76,7 +76,7 @@ fn trace<B: Backend>(
     if !is_there(&path) || check.precision != super::Precision::F32 {
         return Ok(());
     }
-    let source = Safetensors::open(&path)?;
+    let source = Files::open(&path)?;
     let expect = |name: &str| golden::find(&source, &format!("trace.{name}"));
     let missing = |name: &str| Error::weight(&path, name, "is missing");
     let mut results = Vec::new();

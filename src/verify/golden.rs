@@ -1,8 +1,8 @@
 //! Reading a golden folder: `cases.json` says what each case is, `cases.safetensors` holds `CASE.TENSOR`.
 
 use crate::error::{Error, Result};
-use crate::weights::safetensors::Safetensors;
-use crate::weights::{Bytes, DType, Source, Tensor, strange};
+use crate::tensor::{Bytes, DType, Tensor};
+use crate::weights::{Files, Source, strange};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct Golden {
     file: PathBuf,
     cases: Map<String, Value>,
-    tensors: Safetensors,
+    tensors: Files,
 }
 
 impl Golden {
@@ -21,7 +21,7 @@ impl Golden {
         let text = std::fs::read_to_string(&file).map_err(Error::io("cannot read", &file))?;
         let cases: Map<String, Value> = serde_json::from_str(&text)
             .map_err(|error| Error::config(&file, format!("is not a table of cases: {error}")))?;
-        let golden = Self { file, cases, tensors: Safetensors::open(&folder.join("cases.safetensors"))? };
+        let golden = Self { file, cases, tensors: Files::open(&folder.join("cases.safetensors"))? };
         if golden.cases.is_empty() {
             return Err(Error::config(golden.file, "holds no case"));
         }
@@ -87,7 +87,7 @@ impl Golden {
 }
 
 /// The tensor `name` of a golden file, if it is there: all of it numbers, or every comparison would be with nothing.
-pub(super) fn find(file: &Safetensors, name: &str) -> Result<Option<Tensor>> {
+pub(super) fn find(file: &Files, name: &str) -> Result<Option<Tensor>> {
     let found = file.tensor(name)?;
     found.as_ref().map_or(Ok(()), |tensor| strange::check_tensor(file.path(), name, tensor))?;
     Ok(found)

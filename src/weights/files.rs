@@ -2,8 +2,10 @@
 
 use super::mapped::Mapped;
 use super::synthetic::fnv1a;
-use super::{Bytes, DType, Entry, Source, Tensor, pickle, safetensors};
+use super::table::{Stored, Table};
+use super::{Entry, Source, pickle, safetensors};
 use crate::error::{Error, Result};
+use crate::tensor::{Bytes, DType, Tensor};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -29,27 +31,8 @@ struct Place {
     entry: usize,
     /// First byte.
     start: usize,
-    /// Elements from one index to the next along each axis, where that is not simply row major.
+    /// See [`Stored::strides`].
     strides: Option<Vec<usize>>,
-}
-
-/// What a format tells of one file.
-pub(super) struct Table {
-    /// In the order of the file's data.
-    pub tensors: Vec<Stored>,
-    /// Of everything that the table says.
-    pub hash: u64,
-}
-
-/// A tensor of a file; whoever makes one has checked that all of it lies inside.
-pub(super) struct Stored {
-    pub name: String,
-    pub dtype: DType,
-    pub shape: Vec<usize>,
-    /// First byte.
-    pub start: usize,
-    /// See [`Place::strides`].
-    pub strides: Option<Vec<usize>>,
 }
 
 /// File names of PyTorch's pickles end so.
@@ -58,6 +41,10 @@ const PICKLES: [&str; 4] = ["bin", "ckpt", "pt", "pth"];
 impl Files {
     /// Opens a file (`.safetensors`, or PyTorch's `.bin`, `.ckpt`, `.pt`, `.pth`), or all shards that an index
     /// (`….index.json`) names.
+    ///
+    /// # Errors
+    /// [`Error::Weight`] if a file is missing, is damaged, holds a type that no part of the model uses, or lacks what the
+    /// index says of it; [`Error::Config`] if the index is not one; [`Error::Io`] if a file cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
         let (entries, places) = (Vec::new(), HashMap::new());
         let mut opened = Self { path: path.to_path_buf(), format: "", entries, places, fingerprint: 0 };

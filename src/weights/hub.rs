@@ -11,12 +11,16 @@ use std::path::{Component, Path, PathBuf};
 /// Names that can only be folders are given back as they are, for whoever opens them to say that they are missing.
 ///
 /// # Errors
-/// [`Error::Config`] says where the model was looked for, or what is wrong with the cache.
+/// [`Error::Config`] says where the model was looked for, or what is wrong with the cache; [`Error::Io`] if a folder of the
+/// cache cannot be read.
 pub fn locate(name: &Path) -> Result<PathBuf> {
     locate_in(name, &caches(|variable| std::env::var_os(variable)))
 }
 
 /// [`locate`] in caches other than the environment's.
+///
+/// # Errors
+/// As for [`locate`].
 pub fn locate_in(name: &Path, caches: &[PathBuf]) -> Result<PathBuf> {
     if name.exists() {
         return if name.join("snapshots").is_dir() { snapshot(name) } else { Ok(name.to_path_buf()) };

@@ -1,8 +1,10 @@
 //! Brings a model's tensors from a source to a device, repacked to the engine's layouts.
 
-use super::{Bytes, Params, Role, Source, Tensor};
+use super::{Params, Role, Source};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::layout::transpose;
+use crate::tensor::{Bytes, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -88,25 +90,16 @@ fn channels_last(tensor: &Tensor) -> Tensor {
 
 /// `[…, cin, taps]` → `[…, taps, cin]`, of elements of `N` bytes.
 fn taps_first<const N: usize>(bytes: &[u8], cin: usize, taps: usize) -> Vec<u8> {
-    /// Channels whose taps are gathered at a time, so that all of them stay in the first-level cache.
-    const CHANNELS: usize = 64;
     let mut out = vec![0; bytes.len()];
     let (to, from) = (out.as_chunks_mut::<N>().0, bytes.as_chunks::<N>().0);
-    to.par_chunks_mut(cin * taps).zip(from.par_chunks(cin * taps)).for_each(|(to, from)| {
-        for (block, from) in from.chunks(CHANNELS * taps).enumerate() {
-            for (tap, to) in to.chunks_mut(cin).enumerate() {
-                let to = &mut to[block * CHANNELS..];
-                to.iter_mut().zip(from[tap..].iter().step_by(taps)).for_each(|(to, from)| *to = *from);
-            }
-        }
-    });
+    to.par_chunks_mut(cin * taps).zip(from.par_chunks(cin * taps)).for_each(|(to, from)| transpose(from, cin, to));
     out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::DType;
+    use crate::tensor::DType;
     use proptest::prelude::*;
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Weight files, mapped: pages are read when touched, and given back when the system needs the memory.
 
-use super::Bytes;
 use crate::error::{Error, Result};
+use crate::tensor::Bytes;
 use memmap2::Mmap;
 use std::fs::File;
 use std::ops::Range;

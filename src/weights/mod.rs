@@ -10,17 +10,17 @@ pub mod load;
 mod mapped;
 mod pickle;
 pub mod plan;
-pub mod safetensors;
+mod safetensors;
 pub mod shapes;
 pub mod strange;
 pub mod synthetic;
-mod tensor;
+mod table;
 pub mod write;
 
 pub use files::Files;
-pub use tensor::{Bytes, DType, Tensor};
 
 use crate::error::Result;
+use crate::tensor::{DType, Tensor};
 use std::path::Path;
 
 /// What a parameter is for; decides its layout on the device.
@@ -43,6 +43,9 @@ pub enum Role {
 /// Hands out parameters by name. `W` is what the caller keeps of one.
 pub trait Params<W> {
     /// The tensors `names`, each of the checkpoint shape `shape`, stacked along the first axis.
+    ///
+    /// # Errors
+    /// [`crate::Error::Weight`] if one is missing or has another shape; those of reading it and of the backend.
     fn get(&mut self, names: &[String], shape: &[usize], role: Role) -> Result<W>;
 }
 
@@ -69,17 +72,26 @@ impl<'a, W> Scope<'a, W> {
     }
 
     /// The tensor `name`, of checkpoint shape `shape`.
+    ///
+    /// # Errors
+    /// As for [`Params::get`].
     pub fn get(&mut self, name: &str, shape: &[usize], role: Role) -> Result<W> {
         let name = self.join(name);
         self.params.get(&[name], shape, role)
     }
 
     /// The tensor `name` as it is stored.
+    ///
+    /// # Errors
+    /// As for [`Params::get`].
     pub fn plain(&mut self, name: &str, shape: &[usize]) -> Result<W> {
         self.get(name, shape, Role::Plain)
     }
 
     /// Several tensors of one shape, stacked along the first axis.
+    ///
+    /// # Errors
+    /// As for [`Params::get`].
     pub fn stacked(&mut self, names: &[&str], shape: &[usize]) -> Result<W> {
         let names: Vec<String> = names.iter().map(|name| self.join(name)).collect();
         self.params.get(&names, shape, Role::Plain)
@@ -95,6 +107,10 @@ pub trait Source: Send + Sync {
     fn entries(&self) -> Vec<Entry>;
 
     /// The tensor `name`, or `None`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Weight`] if its file has changed its length since it was opened, [`crate::Error::Io`] if that cannot
+    /// be told.
     fn tensor(&self, name: &str) -> Result<Option<Tensor>>;
 
     /// A short text that tells checkpoints apart, for records.

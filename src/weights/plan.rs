@@ -69,6 +69,9 @@ impl Plan {
     }
 
     /// The first of [`Self::problems`] as an error, saying how many more there are.
+    ///
+    /// # Errors
+    /// [`Error::Weight`] if there is any.
     pub fn check(&self, source: &dyn Source, ignored: impl Fn(&str) -> bool) -> Result<()> {
         let mut problems = self.problems(source, ignored);
         if problems.is_empty() {

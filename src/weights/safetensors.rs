@@ -1,13 +1,10 @@
 //! The header of safetensors files.
 
-use super::DType;
-use super::files::{Files, Stored, Table};
 use super::mapped::Mapped;
 use super::synthetic::fnv1a;
+use super::table::{Stored, Table};
 use crate::error::{Error, Result};
-
-/// A safetensors checkpoint: one file, or shards named by `*.safetensors.index.json`.
-pub type Safetensors = Files;
+use crate::tensor::DType;
 
 /// Checks a header against the file: its own length, every tensor's type, shape and place.
 pub(super) fn table(file: &Mapped) -> Result<Table> {

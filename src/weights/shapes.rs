@@ -1,8 +1,9 @@
 //! Names and shapes without values, for runs that only count.
 
 use super::plan::Expected;
-use super::{Bytes, DType, Entry, Source, Tensor};
+use super::{Entry, Source};
 use crate::error::Result;
+use crate::tensor::{Bytes, DType, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,9 @@
 //! Weights that are no numbers, or that a device cannot hold.
 
+use super::Source;
 use super::plan::Expected;
-use super::{Source, Tensor};
 use crate::error::{Error, Result};
+use crate::tensor::Tensor;
 use rayon::prelude::*;
 use std::fmt;
 use std::path::Path;
@@ -89,7 +90,8 @@ fn first_in(tensor: &Tensor, largest: f32) -> Option<(usize, f32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::{Bytes, DType, Entry};
+    use crate::tensor::{Bytes, DType};
+    use crate::weights::Entry;
     use half::{bf16, f16};
     use std::sync::Arc;
 

@@ -2,8 +2,9 @@
 
 use super::plan::Expected;
 use super::shapes::Shapes;
-use super::{Bytes, DType, Entry, Source, Tensor};
+use super::{Entry, Source};
 use crate::error::{Error, Result};
+use crate::tensor::{Bytes, DType, Tensor};
 use half::bf16;
 use rayon::prelude::*;
 use serde::Deserialize;
@@ -31,6 +32,9 @@ impl Synthetic {
     }
 
     /// Reads `synthetic.json`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read, [`Error::Config`] if it is not such a table.
     pub fn open(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
         let file: File = serde_json::from_str(&text)

@@ -1,8 +1,9 @@
 //! Writes weights as safetensors, one tensor after the other, in another type if need be.
 
 use super::plan::Expected;
-use super::{DType, Entry, Source, Tensor, strange};
+use super::{Entry, Source, strange};
 use crate::error::{Error, Result};
+use crate::tensor::{DType, Tensor};
 use half::{bf16, f16};
 use std::collections::HashSet;
 use std::fs::File;

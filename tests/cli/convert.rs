@@ -2,7 +2,8 @@
 
 use super::{contents, fails, golden, names, osp, succeeds};
 use crate::weights::torch_file::{Py, Tensor, dict, zipped};
-use osp::weights::{DType, Entry, Files, Source};
+use osp::tensor::DType;
+use osp::weights::{Entry, Files, Source};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

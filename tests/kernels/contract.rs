@@ -65,7 +65,8 @@ fn parameters_are_the_same_in_both_languages() {
         let source = source + &headers;
         for [kernel, params] in entries(&source) {
             let contract = CONTRACTS.iter().find(|contract| contract.stem == stem && contract.params == params);
-            let contract = contract.unwrap_or_else(|| panic!("{kernel}: no {params} in src/cuda/{stem}.rs"));
+            let contract =
+                contract.unwrap_or_else(|| panic!("{kernel}: no {params} of {stem} in src/cuda/contracts.rs"));
             let (threads, bytes) = emulated.kernel(&kernel).unwrap_or_else(|| panic!("{kernel} is not emulated"));
             assert!(contract.threads.contains(&threads), "{kernel}: {threads}, Rust launches {:?}", contract.threads);
             assert_eq!(bytes, contract.bytes, "{params}");

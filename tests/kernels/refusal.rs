@@ -1,13 +1,10 @@
 //! What kernels cannot, and say so.
 
-use crate::ops::refusal::refused;
 use osp::Error;
 use osp::backend::Backend;
 use osp::cuda::device::Dry;
 use osp::cuda::{Cuda, Half};
 use osp::ops::attention::{Attention, AttentionExtras, TokenLayout};
-use osp::ops::groupnorm::{GroupNorm, Statistics};
-use osp::weights::Tensor;
 use std::sync::Arc;
 
 fn kernels() -> Cuda {
@@ -58,19 +55,4 @@ fn attention_of_other_heads_scales_and_strides_is_unsupported() {
     assert!(unsupported(&Attention { rope_group: 18, ..op }, true).contains("groups of 18"));
     let odd = TokenLayout { token_stride: op.q.token_stride + 4, ..op.q };
     assert!(unsupported(&Attention { q: odd, ..op }, false).contains("multiples of 8"));
-}
-
-#[test]
-fn moments_and_statistics_of_another_video_are_refused() {
-    let cuda = kernels();
-    let whole = Statistics { frames: 2, positions: 3, channels: 64, groups: 32, eps: 1e-6, per_frame: false };
-    let weight = || cuda.weight(vec![Tensor::from_f32(&[64], &[1.0; 64])]).unwrap();
-    let (x, mut out) = (cuda.alloc(384).unwrap(), cuda.alloc(384).unwrap());
-    let mut moments = cuda.alloc_moments(&whole.moments(1)).unwrap();
-    let mut statistics = cuda.alloc_statistics(&Statistics { frames: 1, ..whole }).unwrap();
-    assert_eq!(refused(cuda.group_moments(&whole.moments(2), &x, &mut moments)), "moments");
-    assert_eq!(refused(cuda.group_statistics(&whole, &[(&moments, 2)], &mut statistics)), "statistics");
-    let op =
-        GroupNorm { frames: 2, positions: 3, channels: 64, groups: 32, silu: false, x_at: 0, out_at: 0, video_at: 0 };
-    assert_eq!(refused(cuda.group_norm(&op, &x, &statistics, &weight(), &weight(), &mut out)), "statistics");
 }

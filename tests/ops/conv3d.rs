@@ -4,7 +4,7 @@ use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::ops::conv3d::{Conv3d, ConvExtras, DepthwiseConv, SpacePadding};
-use osp::weights::DType;
+use osp::tensor::DType;
 use proptest::prelude::*;
 
 /// A call with its arguments.

@@ -5,7 +5,7 @@ use super::values::{parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::ops::embed::{AddRows, Embedding};
-use osp::weights::DType;
+use osp::tensor::DType;
 use proptest::prelude::*;
 
 proptest! {

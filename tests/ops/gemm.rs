@@ -5,7 +5,7 @@ use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::ops::gemm::{Activation, Linear, Part, Store};
-use osp::weights::{DType, Tensor};
+use osp::tensor::{DType, Tensor};
 use proptest::prelude::*;
 
 /// A call with its arguments.

@@ -4,9 +4,13 @@ use super::refusal::refused;
 use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
+use osp::cuda::device::Dry;
+use osp::cuda::{Cuda, Half};
+use osp::ops::conv3d::{Conv3d, ConvExtras};
 use osp::ops::groupnorm::{GroupNorm, Statistics};
-use osp::weights::DType;
+use osp::tensor::DType;
 use proptest::prelude::*;
+use std::sync::Arc;
 
 /// A whole video's norm.
 #[derive(Clone, Copy, Debug)]
@@ -173,4 +177,39 @@ fn group_norm_refuses_wrong_sizes() {
     assert_eq!(norm(op, &four, &five), "bias");
     assert_eq!(refused(cpu.group_moments(&whole.moments(1), &x, &mut moments)), "x");
     assert_eq!(refused(cpu.group_statistics(&whole, &[(&moments, 1)], &mut statistics)), "stretches");
+}
+
+#[test]
+fn moments_and_statistics_of_another_video_are_refused() {
+    refuses_those_of_another_video(&Cpu::new());
+    refuses_those_of_another_video(&Cuda::new(Arc::new(Dry::new()), Half::F16));
+}
+
+fn refuses_those_of_another_video<B: Backend>(backend: &B) {
+    let whole = Statistics { frames: 2, positions: 3, channels: 64, groups: 32, eps: EPS, per_frame: false };
+    let parameter = |shape: &[usize]| backend.weight(vec![parameter(1, shape, DType::F32).0]).unwrap();
+    let (x, mut out) = (backend.alloc(384).unwrap(), backend.alloc(384).unwrap());
+    let mut moments = backend.alloc_moments(&whole.moments(1)).unwrap();
+    let mut few = backend.alloc_statistics(&Statistics { frames: 1, ..whole }).unwrap();
+    let mut enough = backend.alloc_statistics(&whole).unwrap();
+    assert_eq!(refused(backend.group_moments(&whole.moments(2), &x, &mut moments)), "moments");
+    assert_eq!(refused(backend.group_statistics(&whole, &[(&moments, 2)], &mut few)), "statistics");
+    assert_eq!(refused(backend.group_statistics(&whole, &[(&moments, 2)], &mut enough)), "moments");
+    let op =
+        GroupNorm { frames: 2, positions: 3, channels: 64, groups: 32, silu: false, x_at: 0, out_at: 0, video_at: 0 };
+    let (weight, bias) = (parameter(&[64]), parameter(&[64]));
+    assert_eq!(refused(backend.group_norm(&op, &x, &few, &weight, &bias, &mut out)), "statistics");
+    let last = GroupNorm { frames: 1, video_at: 1, ..op };
+    assert_eq!(refused(backend.group_norm(&last, &x, &few, &weight, &bias, &mut out)), "statistics");
+
+    let weight = parameter(&[64, 1, 1, 1, 64]);
+    let mut conv = |op: Conv3d| {
+        let extras = ConvExtras { moments: Some(&mut moments), ..Default::default() };
+        refused(backend.conv3d(&op, &x, &weight, extras, &mut out))
+    };
+    let op = Conv3d { moment_groups: 32, ..Conv3d::new(2, 1, 3, 64, 64, [1; 3]) };
+    assert_eq!(conv(op), "moments");
+    assert_eq!(conv(Conv3d { only: Some([1, 2]), ..op }), "moments");
+    assert_eq!(conv(Conv3d { moment_groups: 0, ..op }), "moment_groups");
+    assert_eq!(conv(Conv3d { moment_groups: 24, ..op }), "moment_groups");
 }

@@ -5,7 +5,7 @@ use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
-use osp::weights::DType;
+use osp::tensor::DType;
 use proptest::prelude::*;
 
 /// Rows whose means are far from 0 against their spread.

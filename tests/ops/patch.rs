@@ -5,7 +5,7 @@ use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::ops::patch::{PatchEmbed, Unpatchify};
-use osp::weights::DType;
+use osp::tensor::DType;
 use proptest::prelude::*;
 
 fn embed(op: &PatchEmbed, x: &[f32]) -> Vec<f32> {

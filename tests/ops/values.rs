@@ -1,7 +1,7 @@
 //! Pseudo-random arguments, and the comparison with the naive formula.
 
 use half::{bf16, f16};
-use osp::weights::{Bytes, DType, Tensor};
+use osp::tensor::{Bytes, DType, Tensor};
 use std::sync::Arc;
 
 pub use osp::selftest::values;

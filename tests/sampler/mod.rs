@@ -4,22 +4,21 @@ mod noise;
 mod schedules;
 mod trajectories;
 
-use osp::weights::Source;
-use osp::weights::safetensors::Safetensors;
+use osp::weights::{Files, Source};
 use serde_json::Value;
 use std::path::Path;
 
 /// A folder of golden cases.
 struct Golden {
     json: Value,
-    tensors: Safetensors,
+    tensors: Files,
 }
 
 impl Golden {
     fn open(folder: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
         let json = std::fs::read_to_string(folder.join("cases.json")).unwrap();
-        let tensors = Safetensors::open(&folder.join("cases.safetensors")).unwrap();
+        let tensors = Files::open(&folder.join("cases.safetensors")).unwrap();
         Self { json: serde_json::from_str(&json).unwrap(), tensors }
     }
 

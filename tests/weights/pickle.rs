@@ -2,7 +2,8 @@
 
 use super::torch_file::{Py, Tensor, dict, entries, pickle, row_of_pickles, state, zip, zipped, zipped_wide};
 use osp::Result;
-use osp::weights::{DType, Files, Source};
+use osp::tensor::DType;
+use osp::weights::{Files, Source};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 

@@ -81,7 +81,7 @@ pub trait Device: Debug + Send + Sync {
     /// `bytes` bytes with unspecified contents, aligned to 256.
     ///
     /// # Errors
-    /// [`crate::Error::OutOfMemory`].
+    /// [`Error::OutOfMemory`]; [`Error::Device`] if it does not answer.
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>>;
 
     /// The same for a parameter, for whoever tells parameters from activations.
@@ -106,29 +106,47 @@ pub trait Device: Debug + Send + Sync {
     }
 
     /// Copies `host` to `offset` and on.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the copy fails.
     fn write(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()>;
 
     /// Memory that is allocated by now is written by the [`Self::write_ahead`]s that follow, as soon as what was launched
     /// before this call is done: whatever is launched between this call and those may run beside the copies.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it does not answer.
     fn begin_ahead(&self) -> Result<()> {
         Ok(())
     }
 
     /// As [`Self::write`], but kernels see the bytes from [`Self::join_ahead`] on and not before.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the copy fails.
     fn write_ahead(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
         self.write(memory, offset, host)
     }
 
     /// What is launched from here on sees everything that was written ahead.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it does not answer.
     fn join_ahead(&self) -> Result<()> {
         Ok(())
     }
 
     /// Copies from `offset` on into `host`, when everything launched before is done.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the copy fails, or a kernel that was launched before.
     fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()>;
 
     /// Starts a copy of `bytes` bytes from `offset` on, in the order of launches: what is launched from here on may change
     /// the memory, and the memory may be freed.
+    ///
+    /// # Errors
+    /// As for [`Self::read`]. [`Arriving::bytes`] tells what goes wrong later.
     fn read_behind(&self, memory: &dyn Memory, offset: usize, bytes: usize) -> Result<Box<dyn Arriving>> {
         let mut host = vec![0; bytes];
         self.read(memory, offset, &mut host)?;
@@ -138,21 +156,33 @@ pub trait Device: Debug + Send + Sync {
     /// Launches a kernel.
     ///
     /// # Errors
-    /// [`crate::Error::Launch`].
+    /// [`Error::Launch`]; [`Error::Device`] if it does not answer.
     fn launch(&self, launch: &Launch<'_>) -> Result<()>;
 
     /// How long the device takes for what `work` puts on it, copies and waits of the host left out where the device can
     /// tell.
+    ///
+    /// # Errors
+    /// Those of `work`; [`Error::Device`] if it does not answer.
     fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
 
     /// Leaves nothing of any buffer in the device's caches, where a device has some that matter.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it does not answer, [`Error::OutOfMemory`] if there is no room for what takes their place.
     fn clear_caches(&self) -> Result<()> {
         Ok(())
     }
 
     /// Waits until everything launched is done.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if a kernel went wrong.
     fn synchronize(&self) -> Result<()>;
 
     /// How much memory there is.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it does not answer.
     fn memory_info(&self) -> Result<MemoryInfo>;
 }

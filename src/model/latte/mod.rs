@@ -122,6 +122,9 @@ pub struct Prepared<B: Backend> {
 
 impl<'a, W> Latte<'a, W> {
     /// Asks `scope` for all parameters.
+    ///
+    /// # Errors
+    /// Those of [`Params::get`](crate::weights::Params::get).
     pub fn build(config: &LatteConfig, mut scope: Scope<'_, W>) -> Result<Self> {
         let pairs = 0..config.num_layers;
         let once = pairs.map(|pair| OncePerPrompt::build(config, pair, &mut scope)).collect::<Result<_>>()?;
@@ -130,6 +133,9 @@ impl<'a, W> Latte<'a, W> {
     }
 
     /// Loads the parameters from `source`: all of them, or, if the blocks are to stream, only what they share.
+    ///
+    /// # Errors
+    /// Those of reading `source` and of the backend.
     pub fn load<B: Backend<Weight = W>>(
         config: &LatteConfig,
         source: &'a dyn Source,
@@ -185,6 +191,10 @@ impl<'a, W> Latte<'a, W> {
 
     /// Prepares text and tables for evaluations of one shape. `captions` `[N·text_tokens, caption_channels]`;
     /// `mask` `[N·text_tokens]`, true for tokens that take part.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if `captions` has another size; those of the backend, and of reading parameters that
+    /// stream.
     pub fn prepare<B: Backend<Weight = W>>(
         &self,
         backend: &B,
@@ -235,6 +245,10 @@ impl<'a, W> Latte<'a, W> {
 
     /// Predicts: `latent [N, T, H, W, in_channels]` at `timestep` → `out [N, T, H, W, kept]`, the first `kept` of the
     /// output channels.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if `latent`, `out` or the mask that was prepared has another size, or `kept` is more
+    /// than there are; those of the backend, and of reading parameters that stream.
     pub fn forward<B: Backend<Weight = W>>(
         &self,
         backend: &B,

@@ -60,6 +60,9 @@ struct Block<W> {
 
 impl<'a, W> T5<'a, W> {
     /// Asks `scope` for all parameters. `embedding` names the table, see [`embedding_name`].
+    ///
+    /// # Errors
+    /// Those of [`Params::get`](crate::weights::Params::get).
     pub fn build(config: &T5Config, embedding: &str, mut scope: Scope<'_, W>) -> Result<Self> {
         let shared = table(config, embedding, &mut scope)?;
         let blocks = (0..config.num_layers).map(|i| Block::build(config, i, &mut scope)).collect::<Result<_>>()?;
@@ -68,6 +71,9 @@ impl<'a, W> T5<'a, W> {
 
     /// Loads the parameters from `source`: all of them, or, if `stream`, only a few small ones. The others are then
     /// brought while [`Self::encode`] runs, and leave again.
+    ///
+    /// # Errors
+    /// Those of reading `source` and of the backend.
     pub fn load<B: Backend<Weight = W>>(
         config: &T5Config,
         source: &'a dyn Source,
@@ -101,6 +107,10 @@ impl<'a, W> T5<'a, W> {
     /// Text embeddings `[ids.len(), d_model]` of each caption. A block is used for all captions before the next, so
     /// that a streamed one comes once. `advance` hears of every caption in every block (see [`units`]) and may end the
     /// run.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if an id is beyond the vocabulary or a mask has another length than its caption; those
+    /// of the backend, of reading parameters that stream, and of `advance`.
     pub fn encode<B: Backend<Weight = W>>(
         &self,
         backend: &B,

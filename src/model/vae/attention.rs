@@ -2,8 +2,8 @@
 
 use super::config::AttentionClass;
 use super::features::Features;
-use super::layers::Pointwise;
-use super::normed::Norm;
+use super::norm::Norm;
+use super::pointwise::Pointwise;
 use crate::backend::{Backend, DeviceBuffer};
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};

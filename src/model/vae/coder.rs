@@ -2,10 +2,13 @@
 
 use super::attention::AttentionBlock;
 use super::config::{ConvClass, SpatialDownsample, SpatialUpsample, VaeConfig};
+use super::conv::Conv;
 use super::features::Features;
-use super::layers::{Conv, Resnet, Run};
-use super::normed::{Norm, Normed};
+use super::norm::Norm;
+use super::normed::Normed;
 use super::resample::{TimeDownsample, TimeUpsample};
+use super::resnet::Resnet;
+use super::run::Run;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::weights::Scope;

@@ -7,14 +7,18 @@
 mod attention;
 mod coder;
 pub mod config;
+mod conv;
 mod features;
-mod layers;
+mod norm;
 mod normed;
+mod pointwise;
 mod resample;
+mod resnet;
+mod run;
 pub mod tiling;
 
 pub use config::VaeConfig;
-pub use layers::Probe;
+pub use run::Probe;
 
 use crate::backend::{Backend, DeviceBuffer};
 use crate::error::Result;
@@ -24,7 +28,7 @@ use crate::weights::Scope;
 use crate::weights::plan::Plan;
 use coder::{Decoder, Encoder};
 use features::{Features, Piece};
-use layers::Run;
+use run::Run;
 use std::ops::Range;
 use tiling::{Tiling, space_tiles, time_windows};
 
@@ -92,11 +96,18 @@ pub fn frames_of(values: &[f32], count: usize) -> impl Fn(Range<usize>) -> Vec<f
 
 impl<W> VaeDecoder<W> {
     /// Asks `scope` for the decoder's parameters.
+    ///
+    /// # Errors
+    /// Those of [`Params::get`](crate::weights::Params::get).
     pub fn build(config: &VaeConfig, scope: Scope<'_, W>) -> Result<Self> {
         Ok(Self { config: config.clone(), decoder: Decoder::build(config, scope)? })
     }
 
     /// Decodes a latent of `embed_dim` channels (divided by [`LATENT_SCALE`]) to pixels in [−1, 1], 3 channels.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the clip has another size than it says; those of [`Windows::decoding`], of the
+    /// backend, of `advance` and of `emit`.
     pub fn decode<B: Backend<Weight = W>>(
         &self,
         backend: &B,
@@ -113,6 +124,9 @@ impl<W> VaeDecoder<W> {
     }
 
     /// Decodes one window, showing every block's output.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the clip has another size than it says; those of the backend.
     pub fn decode_probed<B: Backend<Weight = W>>(
         &self,
         backend: &B,
@@ -132,11 +146,18 @@ impl<W> VaeDecoder<W> {
 
 impl<W> VaeEncoder<W> {
     /// Asks `scope` for the encoder's parameters.
+    ///
+    /// # Errors
+    /// Those of [`Params::get`](crate::weights::Params::get).
     pub fn build(config: &VaeConfig, scope: Scope<'_, W>) -> Result<Self> {
         Ok(Self { config: config.clone(), encoder: Encoder::build(config, scope)? })
     }
 
     /// Encodes a video of 3 channels, in [−1, 1], to moments: `embed_dim` means, then as many log variances.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the clip has another size than it says; those of [`Windows::encoding`], of the
+    /// backend, of `advance` and of `emit`.
     pub fn encode<B: Backend<Weight = W>>(
         &self,
         backend: &B,
@@ -153,6 +174,9 @@ impl<W> VaeEncoder<W> {
     }
 
     /// Encodes one window, showing every block's output.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the clip has another size than it says; those of the backend.
     pub fn encode_probed<B: Backend<Weight = W>>(
         &self,
         backend: &B,
@@ -195,6 +219,9 @@ type Crop<'a, B> = &'a dyn Fn(&Range<usize>, &Range<usize>) -> Result<Features<B
 
 impl Windows {
     /// Cuts a latent of `size`.
+    ///
+    /// # Errors
+    /// Those of [`Tiling::validate`].
     pub fn decoding(config: &VaeConfig, size: [usize; 3], tiling: Option<Tiling>) -> Result<Self> {
         let (space, time) = (config.spatial_factor(), config.temporal_factor());
         Self::cut(
@@ -208,6 +235,9 @@ impl Windows {
     }
 
     /// Cuts a video of `size`.
+    ///
+    /// # Errors
+    /// Those of [`Tiling::validate`].
     pub fn encoding(config: &VaeConfig, size: [usize; 3], tiling: Option<Tiling>) -> Result<Self> {
         let (space, time) = (config.spatial_factor(), config.temporal_factor());
         let applies = |tiling: &Tiling| {

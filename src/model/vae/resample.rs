@@ -2,9 +2,11 @@
 
 use super::attention::AttentionBlock;
 use super::config::{AttentionClass, ResnetClass, TemporalDownsample, TemporalUpsample};
+use super::conv::Conv;
 use super::features::Features;
-use super::layers::{Conv, Resnet, Run};
-use super::normed::Norm;
+use super::norm::Norm;
+use super::resnet::Resnet;
+use super::run::Run;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::conv3d::Conv3d;

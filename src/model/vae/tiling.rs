@@ -34,6 +34,9 @@ pub(super) struct Sizes {
 
 impl Tiling {
     /// Checks that windows are whole numbers of latents, given the pixels (frames) per latent.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] names the value that does not fit, and what would.
     pub fn validate(&self, spatial_factor: usize, temporal_factor: usize) -> Result<()> {
         let usage = |text: String| Err(Error::Usage(text));
         let Self { sample_size, sample_frames, overlap } = *self;

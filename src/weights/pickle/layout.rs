@@ -1,7 +1,7 @@
 //! Where the elements of a tensor lie, after everything that the pickle claims has been held against the file.
 
 use super::value::View;
-use crate::weights::files::Stored;
+use crate::weights::table::Stored;
 use std::collections::HashMap;
 use std::ops::Range;
 

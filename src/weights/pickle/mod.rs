@@ -11,9 +11,9 @@ mod machine;
 mod value;
 mod zip;
 
-use super::files::{Stored, Table};
 use super::mapped::Mapped;
 use super::synthetic::fnv1a;
+use super::table::{Stored, Table};
 use crate::error::{Error, Result};
 use archive::Archive;
 use machine::Pickle;

@@ -1,6 +1,6 @@
 //! What a pickle may make: plain data, storages and tensors; of everything else only the name.
 
-use crate::weights::DType;
+use crate::tensor::DType;
 
 /// Index of a value.
 pub(super) type Id = u32;

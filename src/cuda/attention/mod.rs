@@ -1,9 +1,14 @@
 //! `attention`: `kernels/attention.cu`, and `kernels/attention_wide.cu` for more than 128 features a head.
 
-use super::params::{Address, params};
-use super::{Buffer, Cuda, Half, Plan, attention_wide, int};
+mod params;
+pub(super) mod wide;
+
+pub(super) use params::AttentionParams;
+
+use super::{Buffer, Cuda, Half, Plan};
 use crate::error::{Error, Result};
-use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
+use crate::ops::attention::{Attention, AttentionExtras};
+use params::{VECTOR, pack};
 
 /// Threads of a block.
 pub(crate) const THREADS: u32 = 128;
@@ -11,43 +16,8 @@ pub(crate) const THREADS: u32 = 128;
 const SHARED_ROWS: usize = 256;
 /// Queries of a team that adds a bias or a mask, and keys of its tiles.
 const MASKED_QUERIES: usize = 64;
-/// Bytes that one access moves.
-pub(super) const VECTOR: usize = 16;
 /// The most features a head that its teams have room for.
 const LARGEST_TEAM: usize = 128;
-
-params! {
-    /// See `kernels/common/attention.cuh`.
-    AttentionParams {
-        q: Address,
-        k: Address,
-        v: Address,
-        out: Address,
-        bias: Address,
-        mask: Address,
-        rope: Address,
-        q_outer: i64,
-        q_inner: i64,
-        q_token: i64,
-        k_outer: i64,
-        k_inner: i64,
-        k_token: i64,
-        v_outer: i64,
-        v_inner: i64,
-        v_token: i64,
-        out_outer: i64,
-        out_inner: i64,
-        out_token: i64,
-        tasks: i32,
-        inner: i32,
-        heads: i32,
-        head_dim: i32,
-        queries: i32,
-        keys: i32,
-        rope_group: i32,
-        scale: f32,
-    }
-}
 
 /// What a kernel adds to the scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,60 +83,6 @@ impl Team {
     }
 }
 
-/// The first element of a layout, and its strides.
-fn place(buffer: &Buffer, layout: &TokenLayout) -> Result<(Address, [i64; 3])> {
-    let &TokenLayout { offset, outer_stride, inner_stride, token_stride } = layout;
-    let strides = [outer_stride, inner_stride, token_stride];
-    if !strides.iter().chain([&offset]).all(|len| len.is_multiple_of(VECTOR / 2)) {
-        return Err(Error::Unsupported(format!("attention with {layout:?}: only multiples of {}", VECTOR / 2)));
-    }
-    Ok((Address(buffer.half().0 + 2 * offset as u64), strides.map(|stride| stride as i64)))
-}
-
-/// The parameters of any kernel of attention, for `tasks` tiles of queries.
-pub(super) fn pack(
-    op: &Attention,
-    tasks: usize,
-    [q, k, v]: [&Buffer; 3],
-    extras: &AttentionExtras<'_, Buffer>,
-    out: &Buffer,
-) -> Result<AttentionParams> {
-    let (q, [q_outer, q_inner, q_token]) = place(q, &op.q)?;
-    let (k, [k_outer, k_inner, k_token]) = place(k, &op.k)?;
-    let (v, [v_outer, v_inner, v_token]) = place(v, &op.v)?;
-    let (out, [out_outer, out_inner, out_token]) = place(out, &op.out)?;
-    let optional = |buffer: Option<&Buffer>| buffer.map_or(Address::NULL, Buffer::single);
-    Ok(AttentionParams {
-        q,
-        k,
-        v,
-        out,
-        bias: optional(extras.bias),
-        mask: optional(extras.mask),
-        rope: optional(extras.rope),
-        q_outer,
-        q_inner,
-        q_token,
-        k_outer,
-        k_inner,
-        k_token,
-        v_outer,
-        v_inner,
-        v_token,
-        out_outer,
-        out_inner,
-        out_token,
-        tasks: int(tasks)?,
-        inner: int(op.inner)?,
-        heads: int(op.heads)?,
-        head_dim: int(op.head_dim)?,
-        queries: int(op.queries)?,
-        keys: int(op.keys)?,
-        rope_group: int(op.rope_group)?,
-        scale: op.scale,
-    })
-}
-
 /// Launches [`Attention`].
 pub(super) fn attention(
     cuda: &Cuda,
@@ -178,16 +94,16 @@ pub(super) fn attention(
     if op.scale.is_nan() || op.scale <= 0.0 {
         return Err(Error::Unsupported(format!("attention with a scale of {}: only positive ones", op.scale)));
     }
-    if op.head_dim > attention_wide::LARGEST || !op.head_dim.is_multiple_of(VECTOR / 2) {
+    if op.head_dim > wide::LARGEST || !op.head_dim.is_multiple_of(VECTOR / 2) {
         return Err(Error::Unsupported(format!(
             "attention with {} features a head: at most {}, a multiple of {}",
             op.head_dim,
-            attention_wide::LARGEST,
+            wide::LARGEST,
             VECTOR / 2
         )));
     }
     if op.head_dim > LARGEST_TEAM {
-        return attention_wide::attention(cuda, op, qkv, extras, out);
+        return wide::attention(cuda, op, qkv, extras, out);
     }
     if extras.rope.is_some() && !op.rope_group.is_multiple_of(4) {
         return Err(Error::Unsupported(format!("RoPE in groups of {}: only multiples of 4", op.rope_group)));

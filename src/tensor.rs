@@ -73,7 +73,7 @@ pub enum Bytes {
     Mapped(Arc<Mmap>, Range<usize>),
     /// Owned.
     Owned(Arc<Vec<u8>>),
-    /// Of a tensor that only has a shape (see [`super::shapes`]): reading it is a bug.
+    /// Of a tensor that only has a shape: reading it is a bug.
     Absent,
 }
 

@@ -1,7 +1,7 @@
 //! `attention` with more than 128 features a head: `kernels/attention_wide.cu`.
 
-use super::attention::{VECTOR, pack};
-use super::{Buffer, Cuda, Plan};
+use super::params::{VECTOR, pack};
+use crate::cuda::{Buffer, Cuda, Plan};
 use crate::error::{Error, Result};
 use crate::ops::attention::{Attention, AttentionExtras};
 

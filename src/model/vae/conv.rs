@@ -1,0 +1,124 @@
+//! Convolutions with bias.
+
+use super::config::ConvClass;
+use super::features::{Features, Piece, stretches};
+use super::norm::GROUPS;
+use super::run::Run;
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
+use crate::weights::{Role, Scope};
+
+/// A convolution with bias.
+#[derive(Debug)]
+pub(super) struct Conv<W> {
+    weight: W,
+    bias: W,
+    cin: usize,
+    pub cout: usize,
+    kernel: [usize; 3],
+}
+
+impl<W> Conv<W> {
+    /// The convolution `scope` of class `class` with a kernel of `size` (in time too, if causal).
+    pub fn build(mut scope: Scope<'_, W>, class: ConvClass, cin: usize, cout: usize, size: usize) -> Result<Self> {
+        match class {
+            ConvClass::CausalConv3d => Self::build_3d(scope.at("conv"), cin, cout, [size; 3]),
+            ConvClass::Conv2d => {
+                let weight = scope.get("weight", &[cout, cin, size, size], Role::Convolution)?;
+                Ok(Self { weight, bias: scope.plain("bias", &[cout])?, cin, cout, kernel: [1, size, size] })
+            }
+        }
+    }
+
+    /// A convolution stored with five axes directly under `scope`.
+    pub fn build_3d(mut scope: Scope<'_, W>, cin: usize, cout: usize, kernel: [usize; 3]) -> Result<Self> {
+        let [kt, kh, kw] = kernel;
+        let weight = scope.get("weight", &[cout, cin, kt, kh, kw], Role::Convolution)?;
+        Ok(Self { weight, bias: scope.plain("bias", &[cout])?, cin, cout, kernel })
+    }
+
+    /// The descriptor for a video of this size, stride 1, "same" padding.
+    pub fn op(&self, frames: usize, height: usize, width: usize) -> Conv3d {
+        Conv3d::new(frames, height, width, self.cin, self.cout, self.kernel)
+    }
+
+    /// Frames before one that its result depends on.
+    pub fn history(&self) -> usize {
+        self.kernel[0] - 1
+    }
+
+    /// Stride 1, "same" padding.
+    pub fn run<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+        let op = self.op(x.frames, x.height, x.width);
+        self.run_through(run, op, x)
+    }
+
+    /// Half the height and width.
+    pub fn downsample<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+        let op = self.op(x.frames, x.height, x.width);
+        self.run_through(run, Conv3d { stride: [1, 2], padding: SpacePadding::RightBottom, ..op }, x)
+    }
+
+    /// Of the input enlarged twice in height and width.
+    pub fn upsample<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+        let op = self.op(x.frames, x.height, x.width);
+        self.run_through(run, Conv3d { upsample: true, ..op }, x)
+    }
+
+    /// Frame by frame, where the kernel sees one at a time: then pieces of `x` leave as they are used up.
+    fn run_through<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, op: Conv3d, x: Features<B>) -> Result<Features<B>> {
+        if self.history() > 0 {
+            return self.run_as(run, op, &x.whole(run.backend)?, None);
+        }
+        let [_, height, width, _] = op.out_shape();
+        let mut out = Features::empty(op.out_shape());
+        let mut x = x;
+        while let Some(piece) = x.take_before(x.frames) {
+            let op = Conv3d { frames: piece.frames, ..op };
+            for stretch in stretches(piece.frames, run.frames(height, width)) {
+                let op = Conv3d { only: Some([stretch.start, stretch.end]), out_at: Some(0), ..op };
+                out.push(self.piece(run.backend, op, &piece.data, None)?);
+            }
+        }
+        Ok(out)
+    }
+
+    /// With another descriptor than [`Self::op`], of a video in one piece, and what its epilogue adds.
+    pub fn run_as<B: Backend<Weight = W>>(
+        &self,
+        run: &Run<'_, B>,
+        op: Conv3d,
+        x: &Features<B>,
+        other: Option<&Features<B>>,
+    ) -> Result<Features<B>> {
+        let [frames, height, width, _] = op.out_shape();
+        let mut out = Features::empty(op.out_shape());
+        for stretch in stretches(frames, run.frames(height, width)) {
+            let (other, other_at) = other.map(|other| other.part(&stretch)).unzip();
+            let op = Conv3d { only: Some([stretch.start, stretch.end]), out_at: Some(0), other_at, ..op };
+            out.push(self.piece(run.backend, op, x.data(), other)?);
+        }
+        Ok(out)
+    }
+
+    /// The computed frames of `op`. Leaves the moments for a norm to follow, which nearly always does.
+    pub fn piece<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        op: Conv3d,
+        x: &B::Buffer,
+        other: Option<&B::Buffer>,
+    ) -> Result<Piece<B>> {
+        let op = Conv3d { moment_groups: if self.cout.is_multiple_of(GROUPS) { GROUPS } else { 0 }, ..op };
+        let frames = op.computed().len();
+        let mut data = backend.alloc(frames * op.out_shape()[1..].iter().product::<usize>())?;
+        let mut moments = match op.moment_groups {
+            0 => None,
+            _ => Some(backend.alloc_moments(&op.moments(frames))?),
+        };
+        let extras = ConvExtras { bias: Some(&self.bias), other, moments: moments.as_mut() };
+        backend.conv3d(&op, x, &self.weight, extras, &mut data)?;
+        Ok(Piece { data, frames, moments: moments.map(|moments| (moments, frames)).into_iter().collect() })
+    }
+}
