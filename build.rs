@@ -3,6 +3,8 @@
 //! nvcc is looked for in `OSP_NVCC` (`none`: do without), `NVCC`, `CUDA_HOME`, `CUDA_PATH`, in `.nvcc` of the project
 //! (scripts/get-nvcc), on the PATH, and in /usr/local/cuda. Without it the binary runs on the CPU and the emulator alone,
 //! unless `OSP_REQUIRE_CUDA` is 1: then the build fails.
+//!
+//! Where `DOCS_RS` is set, as on docs.rs, nothing is compiled: documentation links nothing.
 
 use std::env;
 use std::fmt::Write as _;
@@ -41,6 +43,8 @@ const NVCC_VARIABLES: [&str; 2] = ["OSP_NVCC", "NVCC"];
 const TOOLKIT_VARIABLES: [&str; 2] = ["CUDA_HOME", "CUDA_PATH"];
 /// What else the results hang on.
 const OTHER_VARIABLES: [&str; 3] = ["OSP_REQUIRE_CUDA", "CXX", "CXXFLAGS"];
+/// Set where only documentation is made.
+const DOCUMENTATION: &str = "DOCS_RS";
 /// Where scripts/get-nvcc puts the toolkit.
 const PROJECT_TOOLKIT: &str = ".nvcc/nvidia/cu13";
 
@@ -50,12 +54,15 @@ fn main() {
     if Path::new(PROJECT_TOOLKIT).exists() {
         println!("cargo:rerun-if-changed={PROJECT_TOOLKIT}/bin/nvcc");
     }
-    for variable in NVCC_VARIABLES.iter().chain(&TOOLKIT_VARIABLES).chain(&OTHER_VARIABLES) {
+    for variable in NVCC_VARIABLES.iter().chain(&TOOLKIT_VARIABLES).chain(&OTHER_VARIABLES).chain([&DOCUMENTATION]) {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+    if env::var_os(DOCUMENTATION).is_some() {
+        return gpu(None, &out);
+    }
     emulator(Path::new("kernels"), &out);
-    gpu(&out);
+    gpu(nvcc(), &out);
 }
 
 /// Where results that hang on sources and compilers alone lie: beside the folders of builds, so that checks, tests and
@@ -96,14 +103,8 @@ fn emulator(kernels: &Path, out: &Path) {
     println!("cargo:rustc-link-lib=stdc++");
 }
 
-/// A fat binary for each file of kernels, and a table of them in `kernels.rs`.
-fn gpu(out: &Path) {
-    let nvcc = find_nvcc();
-    if nvcc.is_none() {
-        let hint = "no nvcc: the GPU is left out of this build; scripts/get-nvcc brings one, OSP_NVCC names one";
-        assert!(env::var("OSP_REQUIRE_CUDA").as_deref() != Ok("1"), "{hint}");
-        println!("cargo:warning={hint}");
-    }
+/// A fat binary for each file of kernels, where there is an nvcc, and a table of them in `kernels.rs`.
+fn gpu(nvcc: Option<PathBuf>, out: &Path) {
     let mut table =
         String::from("/// Stem, fat binary and entry points of each file.\npub static FILES: &[super::File] = &[\n");
     let mut major = 0;
@@ -125,6 +126,17 @@ fn gpu(out: &Path) {
     writeln!(table, "/// What they were compiled for.\npub const ARCHITECTURES: &[&str] = &{architectures:?};")
         .expect("strings grow");
     std::fs::write(out.join("kernels.rs"), table).expect("OUT_DIR can be written");
+}
+
+/// The compiler for GPUs. The build says so, or fails, where there is none.
+fn nvcc() -> Option<PathBuf> {
+    let nvcc = find_nvcc();
+    if nvcc.is_none() {
+        let hint = "no nvcc: the GPU is left out of this build; scripts/get-nvcc brings one, OSP_NVCC names one";
+        assert!(env::var("OSP_REQUIRE_CUDA").as_deref() != Ok("1"), "{hint}");
+        println!("cargo:warning={hint}");
+    }
+    nvcc
 }
 
 fn find_nvcc() -> Option<PathBuf> {

@@ -3,6 +3,9 @@
 //! `icu` 1.5 brings calendars, time zones and plurals, 60 packages that take longer to build than any other dependency.
 //! `unicode-normalization`, which `plsfix` needs anyway, computes the same forms. It knows Unicode 18 where `icu` 1.5 knows
 //! 15.1: the forms of characters that are in both are equal, as Unicode's stability policy promises.
+//!
+//! This holds where the crate `osp` is built from its repository. A package from a registry carries no patch: there `plsfix` builds
+//! `icu` itself.
 
 /// Named as in `icu`.
 pub mod normalizer {
