@@ -21,7 +21,7 @@ mod leftovers {
     pub fn remove_all() {}
 }
 
-pub(crate) use leftovers::Known;
+use leftovers::Known;
 pub use leftovers::remove_all;
 
 use crate::error::{Error, Result};

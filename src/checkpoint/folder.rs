@@ -39,6 +39,9 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<String>> {
 }
 
 /// What is in a folder, in name order.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be listed.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).map_err(Error::io("cannot list", folder))?;
     let paths = entries.map(|entry| Ok(entry.map_err(Error::io("cannot list", folder))?.path()));
@@ -48,6 +51,9 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The folders in a folder, in name order.
+///
+/// # Errors
+/// As for [`list`].
 pub fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut folders = list(folder)?;
     folders.retain(|path| path.is_dir());

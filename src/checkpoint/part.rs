@@ -116,6 +116,10 @@ pub fn tokenizer(config: &T5Config, folder: &Path) -> Result<Tokenizer> {
 
 impl<C: PartConfig> Part<C> {
     /// Opens the part in `folder`: reads the config and checks every tensor's name and shape against it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a config that is missing or cannot be used, [`Error::Weight`] for weights that are missing,
+    /// damaged, or do not fit it.
     pub fn open(folder: &Path, weights: WeightSource) -> Result<Self> {
         let part = Self::open_unchecked(folder, weights)?;
         part.config.plan(Some(&*part.source)).check(&*part.source, C::ignored)?;
@@ -123,6 +127,9 @@ impl<C: PartConfig> Part<C> {
     }
 
     /// The same without checking the tensors, for listing what is wrong with them.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
     pub fn open_unchecked(folder: &Path, weights: WeightSource) -> Result<Self> {
         if !folder.is_dir() {
             return Err(Error::config(
@@ -149,6 +156,9 @@ impl<C: PartConfig> Part<C> {
     }
 
     /// Opens the part whose weights are in `file`, its config beside it, as [`Self::open`] does.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
     pub fn open_file(file: &Path) -> Result<Self> {
         let folder = file.parent().unwrap_or(Path::new("."));
         let config: C = config::read(&folder.join("config.json"))?;

@@ -1,7 +1,7 @@
 //! Which device a command runs on, in which precision, and how much of its memory it takes.
 
+use super::commands::selftest;
 use super::console::Console;
-use super::selftest;
 use clap::{Args, ValueEnum};
 use osp::cuda::Half;
 use osp::{Engine, Error, Result};

@@ -1,4 +1,4 @@
-//! The command line: what it accepts ([`commands`]), what it says ([`console`]), and a module per command.
+//! The command line: what it accepts ([`Cli`], [`commands`]) and what it says ([`console`]).
 //!
 //! Results go to stdout, everything else to stderr. An error is one line and an exit code
 //! ([`osp::Error::exit_code`]); outputs appear whole or not at all.
@@ -7,43 +7,57 @@ mod args;
 mod claims;
 mod clip;
 mod commands;
-mod completions;
 mod console;
-mod convert;
-mod decode;
 mod device;
-mod doctor;
-mod download;
-mod encode;
-#[cfg(feature = "download")]
-mod fetch;
 mod hints;
-#[cfg(feature = "download")]
-mod http;
-mod info;
 mod interrupt;
 mod memory;
 mod model;
 mod output;
-mod plan;
-mod profile;
-mod reconstruct;
 mod record;
-mod sample;
-mod selftest;
 mod subject;
 mod table;
 mod threads;
 mod transfer;
-mod verify;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
-use commands::{Cli, Command};
+use clap::{Args, CommandFactory, Parser};
+use commands::Command;
 use console::Console;
 pub use memory::Allocator;
-use osp::Result;
 use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  osp sample \"a red circle moving to the right\"
+  osp reconstruct holiday.mp4 -o again.mp4
+  osp info models/Open-Sora-Plan-v1.1.0
+
+Exit codes:
+  0 done, 1 failure, 2 wrong usage, 3 no such device, 4 out of memory, 5 bad weights or config, 130 interrupted";
+
+/// Samples videos from text with Open-Sora-Plan v1.1.0.
+///
+/// Results (paths, tables, or JSON) are printed to stdout; progress, warnings and errors to stderr. An output appears
+/// whole or not at all, and replaces an older one of the same name only when the run has succeeded.
+#[derive(Parser)]
+#[command(name = "osp", version, after_help = EXAMPLES, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Args)]
+pub struct Global {
+    /// Print results as JSON, one object per line
+    #[arg(long, global = true, display_order = 900)]
+    pub json: bool,
+    /// No progress, notices or warnings: of stderr only errors remain
+    #[arg(short, long, global = true, display_order = 901)]
+    pub quiet: bool,
+}
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
@@ -56,30 +70,12 @@ pub fn main() -> ExitCode {
     if cli.command.stops_by_itself() {
         interrupt::be_patient(cli.global.quiet);
     }
-    match threads::start().and_then(|()| run(cli.command, &console)) {
+    match threads::start().and_then(|()| cli.command.run(Cli::command(), &console)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console.error(&hints::error(&error));
             ExitCode::from(error.exit_code())
         }
-    }
-}
-
-fn run(command: Command, console: &Console) -> Result<()> {
-    match command {
-        Command::Sample(args) => sample::run(&args, console),
-        Command::Reconstruct(args) => reconstruct::run(&args, console),
-        Command::Encode(args) => encode::run(&args, console),
-        Command::Decode(args) => decode::run(&args, console),
-        Command::Verify(args) => verify::run(&args, console),
-        Command::Info(args) => info::run(&args, console),
-        Command::Plan(args) => plan::run(&args, console),
-        Command::Profile(args) => profile::run(&args, console),
-        Command::Convert(args) => convert::run(&args, console),
-        Command::Download(args) => download::run(&args, console),
-        Command::Selftest(args) => selftest::run(&args, console),
-        Command::Doctor(args) => doctor::run(&args, console),
-        Command::Completions(args) => completions::run(&args, Cli::command(), console),
     }
 }
 
@@ -90,7 +86,41 @@ fn explain(error: &clap::Error) -> ExitCode {
             // Nothing to be done if the help itself cannot be printed.
             let _ = error.print();
         }
-        _ => Console::new(false, false).error(&commands::one_line(error)),
+        _ => Console::new(false, false).error(&one_line(error)),
     }
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}
+
+/// What clap says about wrong arguments, without its usage text, as one line.
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let said = text.split("\n\nUsage:").next().unwrap_or(&text);
+    let said = said.split("\n\nFor more information").next().unwrap_or(said);
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    let paragraphs = said.split("\n\n").map(|lines| lines.split_whitespace().collect::<Vec<_>>().join(" "));
+    paragraphs.filter(|paragraph| !paragraph.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn faults_of_arguments_are_one_line_with_the_reason_and_the_tip() {
+        let line = |args: &[&str]| one_line(&Cli::try_parse_from(args).err().expect("these arguments are wrong"));
+        assert_eq!(
+            line(&["osp", "sample", "--step", "3"]),
+            "unexpected argument '--step' found; tip: a similar argument exists: '--steps'"
+        );
+        let missing = line(&["osp", "encode", "clip.mp4"]);
+        assert!(missing.contains("required") && missing.contains("--output"), "{missing}");
+        let size = line(&["osp", "sample", "--size", "big"]);
+        assert!(size.contains("'big'") && size.contains("512x512") && !size.contains('\n'), "{size}");
+    }
 }

@@ -9,13 +9,12 @@ use crate::checkpoint::Part;
 use crate::error::{Error, Result};
 use crate::model::t5::T5Config;
 use crate::program::{self, modified};
-use crate::staged::Known;
+use crate::staged;
 use crate::weights::synthetic::fnv1a;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -94,19 +93,12 @@ impl TextCache {
     }
 
     fn put(&self, key: &str, channels: usize, embeddings: &[f32]) -> Result<()> {
-        let full = || Error::io("cannot write to", &self.folder);
         let bytes: Vec<u8> = embeddings.iter().flat_map(|value| value.to_le_bytes()).collect();
         let view = TensorView::new(Dtype::F32, vec![embeddings.len() / channels, channels], &bytes)
             .expect("as many bytes as the shape says");
         let metadata = HashMap::from([(KEY.to_owned(), key.to_owned())]);
         let bytes = safetensors::serialize([(TENSOR, view)], Some(metadata)).expect("one whole tensor");
-        fs::create_dir_all(&self.folder).map_err(full())?;
-        // Beside its place, then renamed: nobody ever sees half of it.
-        let mut file = tempfile::NamedTempFile::new_in(&self.folder).map_err(full())?;
-        let _known = Known::new(file.path());
-        file.write_all(&bytes).map_err(full())?;
-        file.persist(self.path(key)).map_err(|failed| full()(failed.error))?;
-        Ok(())
+        staged::keep(&self.folder, &name(key), &bytes)
     }
 
     /// Removes what was not used for the longest time, until the rest is small enough.
@@ -132,13 +124,18 @@ impl TextCache {
     }
 
     fn path(&self, key: &str) -> PathBuf {
-        self.folder.join(format!("{:016x}.safetensors", fnv1a(key.as_bytes())))
+        self.folder.join(name(key))
     }
 
     /// Where it is.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
+}
+
+/// What the file of a key is called.
+fn name(key: &str) -> String {
+    format!("{:016x}.safetensors", fnv1a(key.as_bytes()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `osp completions`: what a shell needs to complete osp's arguments.
 
-use super::console::Console;
+use crate::cli::console::Console;
 use clap::Command;
 use clap_complete::Shell;
 use osp::Result;

@@ -3,12 +3,12 @@
 mod jobs;
 mod videos;
 
-use super::args::{ModelArgs, PartArgs, SamplerArgs, SizeArgs, TilingArgs, seed};
-use super::console::Console;
-use super::device::{DeviceArgs, MemoryArgs};
-use super::model;
-use super::output::{check_stdout, playable};
-use super::record::Origin;
+use crate::cli::args::{ModelArgs, PartArgs, SamplerArgs, SizeArgs, TilingArgs, seed};
+use crate::cli::console::Console;
+use crate::cli::device::{DeviceArgs, MemoryArgs};
+use crate::cli::model;
+use crate::cli::output::{check_stdout, playable};
+use crate::cli::record::Origin;
 use jobs::Plan;
 use osp::checkpoint::{Defaults, Need};
 use osp::engine::{Settings, TextCache};

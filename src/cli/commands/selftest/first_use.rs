@@ -5,7 +5,7 @@ use super::{STEMS, Where};
 use crate::cli::console::Console;
 use osp::cuda::device::driver_version;
 use osp::program;
-use osp::{Error, Result};
+use osp::{Error, Result, staged};
 use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -91,22 +91,23 @@ fn settled(folder: Option<&Path>, of: &str, test: impl FnOnce() -> Result<Option
     Ok(failure)
 }
 
-fn file(folder: &Path, of: &str) -> PathBuf {
+/// What the file of a subject is called.
+fn name(of: &str) -> String {
     let mut hasher = DefaultHasher::new();
     of.hash(&mut hasher);
-    folder.join(format!("{:016x}.json", hasher.finish()))
+    format!("{:016x}.json", hasher.finish())
 }
 
 /// What cannot be read, or is of something else, counts as not known.
 fn known(folder: &Path, of: &str) -> Option<Verdict> {
-    let verdict: Verdict = serde_json::from_slice(&std::fs::read(file(folder, of)).ok()?).ok()?;
+    let verdict: Verdict = serde_json::from_slice(&std::fs::read(folder.join(name(of))).ok()?).ok()?;
     Some(verdict).filter(|verdict| verdict.of == of)
 }
 
 /// Where it cannot be written, the next run tests again.
 fn keep(folder: &Path, verdict: &Verdict) {
     let text = serde_json::to_vec(verdict).expect("a verdict is two strings");
-    let _ = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(file(folder, &verdict.of), text));
+    let _ = staged::keep(folder, &name(&verdict.of), &text);
 }
 
 #[cfg(test)]
@@ -127,9 +128,9 @@ mod tests {
         assert!(ask("new", Err(Error::Interrupted)).is_err());
         assert_eq!(ask("new", Ok(None)).unwrap(), None);
         // As if another subject had the same hash, and as if the file were damaged.
-        std::fs::copy(file(&folder, "bad"), file(&folder, "good")).unwrap();
+        std::fs::copy(folder.join(name("bad")), folder.join(name("good"))).unwrap();
         assert_eq!(ask("good", Ok(None)).unwrap(), None);
-        std::fs::write(file(&folder, "bad"), "{").unwrap();
+        std::fs::write(folder.join(name("bad")), "{").unwrap();
         assert_eq!(ask("bad", Ok(None)).unwrap(), None);
     }
 

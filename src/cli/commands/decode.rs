@@ -1,12 +1,12 @@
 //! `osp decode`: a latent file to a video.
 
-use super::args::{ModelArgs, PartArgs, TilingArgs};
-use super::claims::Claims;
-use super::console::Console;
-use super::device::{DeviceArgs, MemoryArgs};
-use super::model;
-use super::output::{check_stdout, playable};
-use super::record::{Origin, Record, Tiles, lossy};
+use crate::cli::args::{ModelArgs, PartArgs, TilingArgs};
+use crate::cli::claims::Claims;
+use crate::cli::console::Console;
+use crate::cli::device::{DeviceArgs, MemoryArgs};
+use crate::cli::model;
+use crate::cli::output::{check_stdout, playable};
+use crate::cli::record::{Origin, Record, Tiles, lossy};
 use osp::checkpoint::Need;
 use osp::engine::{Coding, StageMemory};
 use osp::video::{Format, FrameRate, VideoInfo, Writer, check_writable};

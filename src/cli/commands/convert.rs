@@ -1,10 +1,10 @@
 //! `osp convert`: any weights to safetensors.
 
-use super::claims::Claims;
-use super::console::Console;
-use super::model::{self, BESIDE};
-use super::record::lossy;
-use super::transfer::{Transfer, megabytes};
+use crate::cli::claims::Claims;
+use crate::cli::console::Console;
+use crate::cli::model::{self, BESIDE};
+use crate::cli::record::lossy;
+use crate::cli::transfer::{Transfer, megabytes};
 use clap::ValueEnum;
 use osp::checkpoint::{self, Defaults, Part, PartConfig, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};

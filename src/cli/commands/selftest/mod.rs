@@ -5,7 +5,7 @@ mod process;
 
 pub use first_use::tried;
 
-use super::console::{Colour, Console, duration};
+use crate::cli::console::{Colour, Console, duration};
 use clap::ValueEnum;
 use osp::cuda::device::{Device, Driver, Emulated};
 use osp::selftest::{FACTS, Findings, STEMS, Trial, checks};

@@ -1,6 +1,6 @@
 //! `osp doctor`: what this machine can run on, and what is in the way.
 
-use super::console::Console;
+use crate::cli::console::Console;
 use osp::Result;
 use osp::backend::Backend;
 use osp::cpu::Cpu;

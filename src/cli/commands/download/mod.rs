@@ -1,6 +1,11 @@
 //! `osp download`: a model from the Hugging Face hub.
 
-use super::console::Console;
+#[cfg(feature = "download")]
+mod fetch;
+#[cfg(feature = "download")]
+mod http;
+
+use crate::cli::console::Console;
 use osp::Result;
 use std::path::PathBuf;
 
@@ -30,7 +35,7 @@ pub struct Args {
 /// Runs the command.
 #[cfg(feature = "download")]
 pub fn run(args: &Args, console: &Console) -> Result<()> {
-    super::fetch::run(&args.name, args.output.as_deref(), &args.only, console)
+    fetch::run(&args.name, args.output.as_deref(), &args.only, console)
 }
 
 /// Says how to get the command.

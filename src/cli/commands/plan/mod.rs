@@ -3,12 +3,12 @@
 mod report;
 mod svg;
 
-use super::args::{SamplerArgs, TilingArgs};
-use super::claims::Claims;
-use super::console::Console;
-use super::device::{DType, MemoryArgs, precise};
-use super::output::check_file;
-use super::subject::SubjectArgs;
+use crate::cli::args::{SamplerArgs, TilingArgs};
+use crate::cli::claims::Claims;
+use crate::cli::console::Console;
+use crate::cli::device::{DType, MemoryArgs, precise};
+use crate::cli::output::check_file;
+use crate::cli::subject::SubjectArgs;
 use osp::engine::{Settings, Stage, Windowed};
 use osp::profile::gpus::Gpu;
 use osp::{Engine, Model, Request, Result, staged};

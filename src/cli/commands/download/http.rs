@@ -1,7 +1,7 @@
 //! The hub over HTTP: short answers, and files that go on where they stopped.
 
-use super::interrupt;
-use super::transfer::Transfer;
+use crate::cli::interrupt;
+use crate::cli::transfer::Transfer;
 use osp::{Error, Result};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use std::fs::{self, OpenOptions};

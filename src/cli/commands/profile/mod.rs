@@ -2,13 +2,13 @@
 
 mod report;
 
-use super::args::TilingArgs;
-use super::claims::Claims;
-use super::console::Console;
-use super::device::DeviceArgs;
-use super::output::check_file;
-use super::subject::SubjectArgs;
-use super::{hints, interrupt};
+use crate::cli::args::TilingArgs;
+use crate::cli::claims::Claims;
+use crate::cli::console::Console;
+use crate::cli::device::DeviceArgs;
+use crate::cli::output::check_file;
+use crate::cli::subject::SubjectArgs;
+use crate::cli::{hints, interrupt};
 use osp::engine::Warning;
 use osp::profile::gpus::Gpu;
 use osp::profile::{Subject, Times};

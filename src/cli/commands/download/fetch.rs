@@ -1,10 +1,10 @@
 //! Files from the Hugging Face hub: which, from where, and whether they arrived.
 
-use super::console::Console;
 use super::http::{File, Hash, Hub};
-use super::model::BESIDE;
-use super::record::lossy;
-use super::transfer::{Transfer, megabytes};
+use crate::cli::console::Console;
+use crate::cli::model::BESIDE;
+use crate::cli::record::lossy;
+use crate::cli::transfer::{Transfer, megabytes};
 use osp::video::is_stdout;
 use osp::{Error, Result, staged};
 use serde::{Deserialize, Serialize};

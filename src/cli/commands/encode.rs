@@ -1,13 +1,13 @@
 //! `osp encode`: a clip to a latent file.
 
-use super::args::{ModelArgs, PartArgs, TilingArgs};
-use super::claims::Claims;
-use super::clip::{InputArgs, Posterior};
-use super::console::Console;
-use super::device::{DeviceArgs, MemoryArgs};
-use super::model;
-use super::output::check_file;
-use super::record::{Origin, Record, Tiles, lossy};
+use crate::cli::args::{ModelArgs, PartArgs, TilingArgs};
+use crate::cli::claims::Claims;
+use crate::cli::clip::{InputArgs, Posterior};
+use crate::cli::console::Console;
+use crate::cli::device::{DeviceArgs, MemoryArgs};
+use crate::cli::model;
+use crate::cli::output::check_file;
+use crate::cli::record::{Origin, Record, Tiles, lossy};
 use osp::Result;
 use osp::checkpoint::Need;
 use osp::engine::{Coding, StageMemory};

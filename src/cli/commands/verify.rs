@@ -1,9 +1,9 @@
 //! `osp verify`: the engine against what the PyTorch original computed.
 
-use super::console::{Colour, Console, duration};
-use super::device::DeviceArgs;
-use super::interrupt;
-use super::record::lossy;
+use crate::cli::console::{Colour, Console, duration};
+use crate::cli::device::DeviceArgs;
+use crate::cli::record::lossy;
+use crate::cli::{hints, interrupt};
 use osp::memory::Savings;
 use osp::verify::{self, CaseResult};
 use osp::{Engine, Error, Result};
@@ -104,7 +104,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 
 /// One line that names the folder or a file in it.
 fn problem(folder: &Path, error: &Error) -> String {
-    let (folder, error) = (folder.display().to_string(), error.to_string());
+    let (folder, error) = (folder.display().to_string(), hints::error(error));
     if error.contains(&folder) { error } else { format!("{folder}: {error}") }
 }
 

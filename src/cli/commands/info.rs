@@ -1,9 +1,9 @@
 //! `osp info`: what a checkpoint is, and everything that is wrong with it.
 
-use super::args::weight_source;
-use super::console::{Colour, Console};
-use super::record::lossy;
-use super::transfer::megabytes;
+use crate::cli::args::weight_source;
+use crate::cli::console::{Colour, Console};
+use crate::cli::record::lossy;
+use crate::cli::transfer::megabytes;
 use osp::checkpoint::{self, Defaults, Opening, Part, PartConfig, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
 use osp::weights::plan::Plan;

@@ -1,0 +1,68 @@
+//! The commands, a module each: their arguments, and what they do.
+
+mod completions;
+mod convert;
+mod decode;
+mod doctor;
+mod download;
+mod encode;
+mod info;
+mod plan;
+mod profile;
+mod reconstruct;
+mod sample;
+pub mod selftest;
+mod verify;
+
+use super::console::Console;
+use clap::Subcommand;
+use osp::Result;
+
+#[derive(Subcommand)]
+pub enum Command {
+    Sample(sample::Args),
+    Reconstruct(reconstruct::Args),
+    Encode(encode::Args),
+    Decode(decode::Args),
+    Verify(verify::Args),
+    Info(info::Args),
+    Plan(plan::Args),
+    Profile(profile::Args),
+    Convert(convert::Args),
+    Download(download::Args),
+    Selftest(selftest::Args),
+    Doctor(doctor::Args),
+    Completions(completions::Args),
+}
+
+impl Command {
+    /// Whether it looks for signals while it works, because it writes something, or because it has started processes.
+    pub fn stops_by_itself(&self) -> bool {
+        match self {
+            Self::Sample(_) | Self::Reconstruct(_) | Self::Encode(_) | Self::Decode(_) => true,
+            Self::Convert(_) | Self::Download(_) => true,
+            Self::Selftest(args) => args.starts_processes(),
+            Self::Verify(_) | Self::Info(_) | Self::Plan(_) | Self::Profile(_) => false,
+            Self::Doctor(_) | Self::Completions(_) => false,
+        }
+    }
+
+    /// Runs it. `definition`: the whole command line, which completions are made of.
+    pub fn run(self, definition: clap::Command, console: &Console) -> Result<()> {
+        match self {
+            Self::Sample(args) => sample::run(&args, console),
+            Self::Reconstruct(args) => reconstruct::run(&args, console),
+            Self::Encode(args) => encode::run(&args, console),
+            Self::Decode(args) => decode::run(&args, console),
+            Self::Verify(args) => verify::run(&args, console),
+            Self::Info(args) => info::run(&args, console),
+            Self::Plan(args) => plan::run(&args, console),
+            Self::Profile(args) => profile::run(&args, console),
+            Self::Convert(args) => convert::run(&args, console),
+            Self::Download(args) => download::run(&args, console),
+            Self::Selftest(args) => selftest::run(&args, console),
+            Self::Doctor(args) => doctor::run(&args, console),
+            Self::Completions(args) => completions::run(&args, definition, console),
+        }
+    }
+}
