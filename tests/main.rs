@@ -1,5 +1,8 @@
 //! All integration tests, in one binary: it links once and runs in parallel.
 
+/// Layers, lengths and words of the sources.
+mod architecture;
+
 /// The command line: every command, and every bad input with its one line.
 mod cli;
 

@@ -30,3 +30,18 @@ fn the_drawn_arena_is_that_of_the_program() {
     let drawn = fs::read_to_string(folder.path().join("arena.svg")).unwrap();
     assert!(drawn == project("docs/images/arena-221x512x512.svg"), "draw it anew: osp {}", args.join(" "));
 }
+
+/// The front page of the documentation, whose program is a test, has the same program.
+#[test]
+fn the_program_of_ten_lines_is_that_of_the_library() {
+    let block = |text: &str, fence: &str| text.split(fence).nth(1).unwrap().split("```").next().unwrap().to_owned();
+    let shown = block(&project("README.md"), "```rust\n");
+    let page: String = project("src/lib.rs")
+        .lines()
+        .map_while(|line| line.strip_prefix("//!"))
+        .fold(String::new(), |page, line| page + line.strip_prefix(' ').unwrap_or(line) + "\n");
+    let tested = block(&page, "```standalone_crate\n");
+    let visible: String =
+        tested.lines().filter(|line| !line.starts_with('#')).fold(String::new(), |all, line| all + line + "\n");
+    assert_eq!(shown, visible);
+}

@@ -1,0 +1,109 @@
+//! What docs/architecture.md says of the sources is so.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// All files below `folder` of the project with one of these endings.
+fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(ROOT).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let ending = path.extension().unwrap_or_default().to_string_lossy().into_owned();
+            match path.is_dir() {
+                true => folders.push(path),
+                false if endings.contains(&&*ending) => found.push(path),
+                false => {}
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{folder} holds sources");
+    found
+}
+
+/// A source without comments and unit tests.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The library's modules, each with its row in the table of layers; the lowest row is 0.
+fn rows() -> BTreeMap<String, usize> {
+    let document = fs::read_to_string(Path::new(ROOT).join("docs/architecture.md")).unwrap();
+    let table = document.split("## Layers").nth(1).unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| `")).collect();
+    let modules = |row: &str| {
+        let names = row.split('|').nth(1).unwrap().split(", ").map(|name| name.trim().trim_matches('`').to_owned());
+        names.filter_map(|name| Some(name.split(['/', '.']).next()?.to_owned())).collect::<Vec<_>>()
+    };
+    let count = rows.len();
+    let placed =
+        rows.iter().enumerate().flat_map(|(index, row)| modules(row).into_iter().map(move |m| (m, count - index)));
+    // The first row that names a module is its own: `cuda/device/` stands below `cuda/`.
+    let mut found = BTreeMap::new();
+    for (module, row) in placed {
+        found.entry(module).or_insert(row);
+    }
+    found
+}
+
+#[test]
+fn no_module_imports_from_a_layer_above_its_own() {
+    let rows = rows();
+    // What the crate's root hands on, and where it comes from.
+    let roots = [
+        ("Engine", "engine"),
+        ("Observer", "engine"),
+        ("Error", "error"),
+        ("Result", "error"),
+        ("Model", "checkpoint"),
+    ];
+    let roots = BTreeMap::from(roots);
+    for path in files("src", &["rs"]) {
+        let inside = path.strip_prefix(Path::new(ROOT).join("src")).unwrap();
+        let module = inside.iter().next().unwrap().to_string_lossy().replace(".rs", "");
+        if ["lib", "main", "cli"].contains(&&*module) {
+            continue;
+        }
+        let own = *rows.get(&module).unwrap_or_else(|| panic!("docs/architecture.md has no row for {module}"));
+        let code = code(&path);
+        for import in code.split("crate::").skip(1) {
+            let name: String = import.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let name = roots.get(&*name).map_or(name.clone(), |module| (*module).to_owned());
+            let Some(row) = rows.get(&name) else { continue };
+            assert!(*row <= own, "{} imports {name}, a layer above its own", inside.display());
+        }
+    }
+}
+
+#[test]
+fn only_the_command_line_names_its_options() {
+    for path in files("src", &["rs"]).into_iter().chain(files("kernels", &["cu", "cuh", "cpp", "h"])) {
+        if path.starts_with(Path::new(ROOT).join("src/cli")) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for string in lines.flat_map(|line| line.split('"').skip(1).step_by(2)) {
+            let option = string.split("--").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+            let hub = string.starts_with("models--");
+            assert!(!option || hub, "{}: {string:?} names an option", path.display());
+        }
+    }
+}
+
+#[test]
+fn files_stay_short() {
+    const MOST: usize = 500;
+    let endings = ["rs", "cu", "cuh", "cpp", "h", "py"];
+    for folder in ["src", "kernels", "tests", "benches", "examples", "tools", "scripts"] {
+        for path in files(folder, &endings) {
+            let lines = fs::read_to_string(&path).unwrap().lines().count();
+            assert!(lines <= MOST, "{} has {lines} lines", path.display());
+        }
+    }
+}
