@@ -2,15 +2,18 @@
 
 /// `[channels, positions]` → `[positions, channels]`, positions being frames·rows·columns of one sample.
 pub fn nhwc_from_nchw<T: Copy>(values: &[T], channels: usize) -> Vec<T> {
-    let mut turned = values.to_vec();
-    transpose(values, channels, &mut turned);
-    turned
+    transposed(values, channels)
 }
 
 /// `[positions, channels]` → `[channels, positions]`.
 pub fn nchw_from_nhwc<T: Copy>(values: &[T], channels: usize) -> Vec<T> {
+    transposed(values, values.len() / channels)
+}
+
+/// `[rows, columns]` → `[columns, rows]`.
+pub(crate) fn transposed<T: Copy>(values: &[T], rows: usize) -> Vec<T> {
     let mut turned = values.to_vec();
-    transpose(values, values.len() / channels, &mut turned);
+    transpose(values, rows, &mut turned);
     turned
 }
 

@@ -19,6 +19,7 @@ use super::micro::{Rows, RowsMut, Segment, cuts};
 use super::scratch::Scratch;
 use super::shared::SharedMut;
 use super::weight::Weight;
+use crate::layout::transposed;
 use crate::ops::conv3d::{Conv3d, DepthwiseConv};
 use packed::Packed;
 use rayon::prelude::*;
@@ -255,8 +256,7 @@ pub(super) fn depthwise_conv(op: &DepthwiseConv, x: &[f32], weight: &[f32], bias
     if out.is_empty() {
         return;
     }
-    let taps = weight.len() / channels;
-    let by_tap: Vec<f32> = (0..weight.len()).map(|i| weight[i % channels * taps + i / channels]).collect();
+    let by_tap = transposed(weight, channels);
     let (tokens, out_tokens) = (op.tokens(), op.out_tokens());
     out.par_chunks_mut(channels).enumerate().for_each(|(row, out)| {
         let (outer, token) = (row / out_tokens, row % out_tokens);

@@ -1,6 +1,7 @@
 //! `patch_embed`, `unpatchify`: latent pixels to tokens and back.
 
 use super::math;
+use crate::layout::transposed;
 use crate::ops::patch::{PatchEmbed, Unpatchify};
 use rayon::prelude::*;
 
@@ -13,9 +14,8 @@ pub(super) fn patch_embed(op: &PatchEmbed, x: &[f32], weight: &[f32], bias: &[f3
     }
     let columns = op.width / op.patch;
     let line = op.patch * op.cin;
-    let taps = op.patch * line;
     // [taps, cout], so that the innermost loop runs over neighbouring outputs.
-    let transposed: Vec<f32> = (0..taps * op.cout).map(|at| weight[at % op.cout * taps + at / op.cout]).collect();
+    let by_tap = transposed(weight, op.cout);
     out.par_chunks_mut(op.cout).with_min_len(TOKENS).enumerate().for_each(|(token, out)| {
         // Whole patches: rows of patches run on from one frame into the next.
         let (patch_row, patch_column) = (token / columns, token % columns);
@@ -28,7 +28,7 @@ pub(super) fn patch_embed(op: &PatchEmbed, x: &[f32], weight: &[f32], bias: &[f3
             || {
                 out.copy_from_slice(bias);
                 let values = (0..op.patch).flat_map(pixels);
-                for (&value, weights) in values.zip(transposed.chunks_exact(op.cout)) {
+                for (&value, weights) in values.zip(by_tap.chunks_exact(op.cout)) {
                     out.iter_mut().zip(weights).for_each(|(sum, weight)| *sum = value.mul_add(*weight, *sum));
                 }
             },
