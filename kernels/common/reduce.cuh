@@ -23,7 +23,6 @@ template <typename Op, int LANES = 32> __device__ __forceinline__ float warp_red
 }
 
 __device__ __forceinline__ float warp_sum(float value CALL_SITE) { return warp_reduce<Sum>(value SAME_SITE); }
-__device__ __forceinline__ float warp_max(float value CALL_SITE) { return warp_reduce<Max>(value SAME_SITE); }
 
 // Over all threads of a block of THREADS; every thread gets the result. `scratch` is THREADS / 32 floats of shared memory,
 // free again for the next reduction when this one returns.

@@ -37,13 +37,9 @@ std::uint64_t next(std::uint64_t &state) {
 const char *name(WarpOp op) {
     switch (op) {
     case WarpOp::SyncWarp: return "syncwarp";
-    case WarpOp::ShuffleIndex: return "shfl";
     case WarpOp::ShuffleXor: return "shfl_xor";
-    case WarpOp::ShuffleDown: return "shfl_down";
-    case WarpOp::ShuffleUp: return "shfl_up";
     case WarpOp::Ballot: return "ballot";
     case WarpOp::LoadMatrix: return "ldmatrix";
-    case WarpOp::StoreMatrix: return "stmatrix";
     case WarpOp::Mma: return "mma";
     }
     return "?";

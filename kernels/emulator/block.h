@@ -44,7 +44,7 @@ constexpr unsigned WARP = 32;
 constexpr unsigned NAMED_BARRIERS = 16;
 
 // What the lanes of a warp do together.
-enum class WarpOp { SyncWarp, ShuffleIndex, ShuffleXor, ShuffleDown, ShuffleUp, Ballot, LoadMatrix, StoreMatrix, Mma };
+enum class WarpOp { SyncWarp, ShuffleXor, Ballot, LoadMatrix, Mma };
 
 const char *name(WarpOp op);
 

@@ -6,7 +6,6 @@
 #include "kernel.h"
 #include "numbers.h"
 
-#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -66,23 +65,8 @@ inline std::uint32_t votes(std::uint32_t mask, bool vote, const Site &site) {
 
 } // namespace emulator
 
-template <typename T> T __shfl_sync(std::uint32_t mask, T value, unsigned lane CALL_SITE) {
-    return ::emulator::shuffled(::emulator::WarpOp::ShuffleIndex, mask, value, lane SAME_SITE);
-}
 template <typename T> T __shfl_xor_sync(std::uint32_t mask, T value, unsigned lanes CALL_SITE) {
     return ::emulator::shuffled(::emulator::WarpOp::ShuffleXor, mask, value, lanes SAME_SITE);
-}
-template <typename T> T __shfl_down_sync(std::uint32_t mask, T value, unsigned distance CALL_SITE) {
-    return ::emulator::shuffled(::emulator::WarpOp::ShuffleDown, mask, value, distance SAME_SITE);
-}
-template <typename T> T __shfl_up_sync(std::uint32_t mask, T value, unsigned distance CALL_SITE) {
-    return ::emulator::shuffled(::emulator::WarpOp::ShuffleUp, mask, value, distance SAME_SITE);
-}
-inline std::uint32_t __ballot_sync(std::uint32_t mask, bool vote CALL_SITE) {
-    return ::emulator::votes(mask, vote SAME_SITE);
-}
-inline bool __any_sync(std::uint32_t mask, bool vote CALL_SITE) {
-    return ::emulator::votes(mask, vote SAME_SITE) != 0;
 }
 inline bool __all_sync(std::uint32_t mask, bool vote CALL_SITE) {
     return ::emulator::votes(mask, vote SAME_SITE) == mask;
@@ -90,14 +74,6 @@ inline bool __all_sync(std::uint32_t mask, bool vote CALL_SITE) {
 inline void __syncwarp(std::uint32_t mask = 0xFFFFFFFF CALL_SITE) {
     ::emulator::LaneArgs args(site);
     ::emulator::Block::current().gather(::emulator::WarpOp::SyncWarp, mask, args);
-}
-
-// Blocks run side by side on the host too. Integers only: a sum of floats would depend on its order.
-inline int atomicAdd(int *address, int value) {
-    auto &block = ::emulator::Block::current();
-    block.check_aligned(address, sizeof(int), "atomicAdd");
-    block.check_global(address, sizeof(int), "atomicAdd");
-    return std::atomic_ref<int>(*address).fetch_add(value);
 }
 
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }

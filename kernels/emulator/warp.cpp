@@ -144,9 +144,9 @@ bool mma_any(Gathering &gathering, unsigned variant) {
     }
 }
 
-// ldmatrix and stmatrix of `variant & 7` matrices, transposed if bit 3 is set. Row i of matrix j is at the address of
+// ldmatrix of `variant & 7` matrices, transposed if bit 3 is set. Row i of matrix j is at the address of
 // lane 8j + i; lane l holds two neighbours of row l/4 (or, transposed, of column l/4).
-bool matrices(Block &block, Gathering &gathering, bool store, std::string &problem) {
+bool matrices(Block &block, Gathering &gathering, std::string &problem) {
     const unsigned count = gathering.lanes[0]->variant & 7;
     const bool transposed = (gathering.lanes[0]->variant & 8) != 0;
     for (unsigned j = 0; j < count; j++) {
@@ -163,26 +163,12 @@ bool matrices(Block &block, Gathering &gathering, bool store, std::string &probl
         for (unsigned lane = 0; lane < WARP; lane++) {
             std::uint32_t &held = gathering.lanes[lane]->registers[j];
             const unsigned h = lane / 4, t = lane % 4;
-            std::uint16_t *low = transposed ? &rows[2 * t][h] : &rows[h][2 * t];
-            std::uint16_t *high = transposed ? &rows[2 * t + 1][h] : &rows[h][2 * t + 1];
-            if (store) {
-                *low = static_cast<std::uint16_t>(held);
-                *high = static_cast<std::uint16_t>(held >> 16);
-            } else {
-                held = *low | std::uint32_t(*high) << 16;
-            }
+            const std::uint16_t low = transposed ? rows[2 * t][h] : rows[h][2 * t];
+            const std::uint16_t high = transposed ? rows[2 * t + 1][h] : rows[h][2 * t + 1];
+            held = low | std::uint32_t(high) << 16;
         }
     }
     return true;
-}
-
-// The lane whose value lane `lane` gets; its own where the shuffle reaches beyond the warp.
-unsigned source(WarpOp op, unsigned lane, unsigned operand) {
-    const unsigned from = op == WarpOp::ShuffleXor    ? lane ^ operand
-                          : op == WarpOp::ShuffleDown ? lane + operand
-                          : op == WarpOp::ShuffleUp   ? lane - operand
-                                                      : operand % WARP;
-    return from < WARP ? from : lane;
 }
 
 bool shuffle(Gathering &gathering, std::string &problem) {
@@ -194,7 +180,9 @@ bool shuffle(Gathering &gathering, std::string &problem) {
         if (gathering.lanes[lane] == nullptr) {
             continue;
         }
-        const unsigned from = source(gathering.op, lane, gathering.lanes[lane]->operand);
+        // Beyond the warp a lane reads itself.
+        const unsigned beside = lane ^ gathering.lanes[lane]->operand;
+        const unsigned from = beside < WARP ? beside : lane;
         if (gathering.lanes[from] == nullptr) {
             problem = std::string(name(gathering.op)) + ": lane " + std::to_string(lane) + " reads lane " + std::to_string(from) +
                       ", which is not in the mask";
@@ -233,13 +221,9 @@ bool whole_warp(const Gathering &gathering, std::string &problem) {
 bool perform(Block &block, Gathering &gathering, std::string &problem) {
     switch (gathering.op) {
     case WarpOp::SyncWarp: return true;
-    case WarpOp::ShuffleIndex:
-    case WarpOp::ShuffleXor:
-    case WarpOp::ShuffleDown:
-    case WarpOp::ShuffleUp: return shuffle(gathering, problem);
+    case WarpOp::ShuffleXor: return shuffle(gathering, problem);
     case WarpOp::Ballot: ballot(gathering); return true;
-    case WarpOp::LoadMatrix: return whole_warp(gathering, problem) && matrices(block, gathering, false, problem);
-    case WarpOp::StoreMatrix: return whole_warp(gathering, problem) && matrices(block, gathering, true, problem);
+    case WarpOp::LoadMatrix: return whole_warp(gathering, problem) && matrices(block, gathering, problem);
     case WarpOp::Mma: return whole_warp(gathering, problem) && mma_any(gathering, gathering.lanes[0]->variant);
     }
     return false;

@@ -29,9 +29,9 @@ type Kind = (&'static [&'static str], &'static str, &'static str);
 /// By what writes them first; the last one is anything else.
 const KINDS: [Kind; 7] = [
     (&["weights"], "weights", "#9aa5b1"),
-    (&["linear", "gated"], "linear layers", "#3b7dd8"),
+    (&["linear"], "linear layers", "#3b7dd8"),
     (&["attention"], "attention", "#e07b39"),
-    (&["causal", "conv", "depthwise", "upsample", "spatial"], "convolutions", "#2e9e6b"),
+    (&["causal", "depthwise"], "convolutions", "#2e9e6b"),
     (&["group", "rms", "layer", "ada"], "norms", "#b05cc6"),
     (&["copy"], "from the host, and copies", "#d9b310"),
     (&[""], "other", "#c94f4f"),
@@ -137,4 +137,20 @@ fn meets(buffer: &Planned, launches: &Range<usize>) -> bool {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_one_of_kernels() {
+        let kernels = include_str!("../../../../docs/kernels.md");
+        // Parameters, and what no kernel writes first.
+        for (stems, _, _) in &KINDS[1..KINDS.len() - 1] {
+            for stem in *stems {
+                assert!(kernels.contains(&format!("`{stem}_")), "no kernel of {stem}");
+            }
+        }
+    }
 }
