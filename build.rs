@@ -105,20 +105,20 @@ fn emulator(kernels: &Path, out: &Path) {
 
 /// A fat binary for each file of kernels, where there is an nvcc, and a table of them in `kernels.rs`.
 fn gpu(nvcc: Option<PathBuf>, out: &Path) {
-    let mut table =
-        String::from("/// Stem, fat binary and entry points of each file.\npub static FILES: &[super::File] = &[\n");
-    let mut major = 0;
-    if let Some(nvcc) = nvcc {
-        major = major_version(&nvcc);
-        let compile = |stem: &'static str| {
-            let (nvcc, out) = (nvcc.clone(), out.to_path_buf());
-            std::thread::spawn(move || fatbin(&nvcc, stem, &out))
-        };
-        for (thread, stem) in STEMS.iter().map(|&stem| compile(stem)).collect::<Vec<_>>().into_iter().zip(STEMS) {
-            let path = thread.join().expect("the compiler's message is above");
-            let image = format!("&super::Aligned(*include_bytes!({path:?})).0");
-            writeln!(table, "    ({stem:?}, {image}, &{:?}),", entries(stem)).expect("strings grow");
-        }
+    let major = nvcc.as_deref().map_or(0, major_version);
+    let compile = |stem: &'static str| {
+        let (nvcc, out) = (nvcc.clone()?, out.to_path_buf());
+        Some(std::thread::spawn(move || fatbin(&nvcc, stem, &out)))
+    };
+    let threads: Vec<_> = STEMS.iter().map(|&stem| compile(stem)).collect();
+    let mut table = String::from("/// Every file.\npub static FILES: &[super::File] = &[\n");
+    for (thread, stem) in threads.into_iter().zip(STEMS) {
+        let path = thread.map(|thread| thread.join().expect("the compiler's message is above"));
+        let image = path.map(|path| format!("&super::Aligned(*include_bytes!({path:?})).0"));
+        let image = image.map_or_else(|| "None".to_owned(), |image| format!("Some({image})"));
+        let entries = entries(stem);
+        writeln!(table, "    super::File {{ stem: {stem:?}, image: {image}, entries: &{entries:?} }},")
+            .expect("strings grow");
     }
     table.push_str("];\n");
     writeln!(table, "/// Of the CUDA that made them.\npub const NVCC_MAJOR: i32 = {major};").expect("strings grow");

@@ -1,6 +1,7 @@
 //! `kernels/attention.cu`: every team and width, in the layouts of the model, with bias, mask and RoPE; and
 //! `kernels/attention_wide.cu`, which has none of these.
 
+use super::Work;
 use super::trial::{Body, Trial, host};
 use super::values::{half_values, rounded, values};
 use crate::backend::Backend;
@@ -236,6 +237,23 @@ fn large_scores_of_wide_heads_agree_with_the_cpu(trial: &mut Trial) -> Result<()
             Case { amplitude: 12.0, ..Case::spatial(256, 100) },
         ],
     )
+}
+
+/// A frame's tokens, a position's frames, and a caption's tokens, of two samples; and the VAE's, one frame of a tile.
+pub(super) fn work() -> Vec<Work> {
+    let heads = Case { sequences: [2, 17, 16], amplitude: 1.0, ..Case::spatial(72, 1024) };
+    vec![
+        Work::of("34 frames of 1,024 tokens, 16 heads of 72", heads),
+        Work::of(
+            "2,048 positions of 17 frames, 16 heads of 72",
+            Case { kind: Kind::Temporal, sequences: [2, 1024, 16], queries: 17, keys: 17, ..heads },
+        ),
+        Work::of(
+            "34,816 tokens on 120 of a caption, masked",
+            Case { kind: Kind::Cross, keys: 120, mask: true, ..heads },
+        ),
+        Work::of("17 frames of 1,024 tokens of 512", Case { sequences: [1, 17, 1], ..Case::spatial(512, 1024) }),
+    ]
 }
 
 checks! {

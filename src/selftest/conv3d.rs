@@ -1,6 +1,7 @@
 //! `kernels/conv3d.cu`: every way of bringing the input with every width of tile, borders of all kinds, what is fused, and
 //! videos that are computed in chunks of time.
 
+use super::Work;
 use super::trial::{Body, Trial, ensure, ensure_same, host};
 use super::values::{half_values, rounded};
 use crate::backend::{Backend, DeviceBuffer};
@@ -283,6 +284,16 @@ fn stretch<B: Backend>(backend: &B, op: Conv3d, half: Half) -> Result<()> {
     ensure_same(&stretch[2 * out_frame..], &whole[from * out_frame..], &"the last frames")?;
     ensure(stretch[..2 * out_frame].iter().all(|&value| value == BEFORE), || "frames in front have changed".into())?;
     ensure_same(&of_stretch, &moments, &"moments of the last frames")
+}
+
+/// Levels of the VAE's decoder, a few frames of a window; its last layer; and a frame made larger.
+pub(super) fn work() -> Vec<Work> {
+    vec![
+        Work::of("9x128x128, 128 to 128 channels, with moments", plain([9, 128, 128], [128, 128], [3; 3]).groups(32)),
+        Work::of("17x32x32, 512 to 512 channels, with moments", plain([17, 32, 32], [512, 512], [3; 3]).groups(32)),
+        Work::of("9x128x128, 128 to 3 channels", plain([9, 128, 128], [128, 3], [3; 3])),
+        Work::of("9x64x64 made 128x128, 256 channels", plain([9, 64, 64], [256, 256], [1, 3, 3]).twice_size()),
+    ]
 }
 
 checks! {

@@ -1,5 +1,6 @@
 //! `kernels/depthwise.cu`: keys and values made fewer in space and in time.
 
+use super::Work;
 use super::trial::{Body, Trial, host};
 use super::values::half_values;
 use crate::backend::Backend;
@@ -57,6 +58,16 @@ fn depthwise_conv_in_time_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Keys and values of 17 frames.
+pub(super) fn work() -> Vec<Work> {
+    let [outer, height, width, channels, factor] = [17, 32, 32, 1152, 2];
+    let time = DepthwiseConv::Time { outer: 1, frames: outer, positions: height * width, channels, factor };
+    vec![
+        Work::of("17 frames of 32x32 tokens", Case(DepthwiseConv::Space { outer, height, width, channels, factor })),
+        Work::of("1,024 positions of 17 frames", Case(time)),
+    ]
 }
 
 checks! {

@@ -1,5 +1,6 @@
 //! `kernels/embed.cu`: rows by vectors and ragged; positions, frames and modulations added.
 
+use super::Work;
 use super::trial::{Body, Trial, host};
 use super::values::half_values;
 use crate::backend::Backend;
@@ -61,6 +62,18 @@ fn add_rows_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A caption's tokens; positions added to the tokens of 17 frames.
+pub(super) fn work() -> Vec<Work> {
+    let ids = (0..120).map(|i| i % VOCABULARY as u32).collect();
+    vec![
+        Work::of("120 tokens of 4,096 channels", LookUp { ids, channels: 4096 }),
+        Work::of(
+            "17 frames of 1,024 tokens, 1,152 channels",
+            Addition(AddRows { outer: 17, rows: 1024, inner: 1, channels: 1152 }),
+        ),
+    ]
 }
 
 checks! {

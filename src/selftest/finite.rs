@@ -1,5 +1,6 @@
 //! `kernels/finite.cu`: NaN and infinities found in every place of a block, in both precisions, and no number taken for one.
 
+use super::Work;
 use super::trial::{Body, Trial};
 use super::values::{half_values, values};
 use crate::backend::Backend;
@@ -86,6 +87,15 @@ impl Body for Alone {
 
 fn no_number_is_taken_for_one_that_is_not(trial: &mut Trial) -> Result<()> {
     trial.exactly_the_cpu(&Alone { stride: 331 })
+}
+
+/// A step's prediction, and a window of frames.
+pub(super) fn work() -> Vec<Work> {
+    let case = |len, single| Case { op: Finite { offset: 0, len }, len, single, strange: Vec::new() };
+    vec![
+        Work::of("4x17x64x64 of f32", case(4 * 17 * 64 * 64, true)),
+        Work::of("65x256x256 pixels", case(65 * 256 * 256 * 3, false)),
+    ]
 }
 
 checks! {

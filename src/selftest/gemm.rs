@@ -1,5 +1,6 @@
 //! `kernels/gemm.cu`: every activation with every store, tiles that the matrices fill and tiles that they do not.
 
+use super::Work;
 use super::trial::{Body, Kernels, Trial, ensure_same, host};
 use super::values::{half_values, rounded};
 use crate::backend::Backend;
@@ -183,6 +184,20 @@ fn columns_in_parts(kernels: &Kernels, [rows, inner, outer]: [usize; 3], half: H
     let whole = host(kernels, &whole)?;
     let expected: Vec<f32> = whole.chunks_exact(outer).flat_map(|row| row[first..].to_vec()).collect();
     ensure_same(&host(kernels, &some)?, &expected, &"columns")
+}
+
+/// Layers of the transformer on 17 frames, and one of the text encoder.
+pub(super) fn work() -> Vec<Work> {
+    let storing = Storing::Overwrite;
+    let case = |sizes| Case { sizes, activation: Activation::None, storing, bias: true, parts: 1 };
+    vec![
+        Work::of("17,408 x 1,152 x 1,152", case([17_408, 1152, 1152])),
+        Work::of(
+            "17,408 x 1,152 x 4,608, GELU",
+            Case { activation: Activation::GeluTanh, ..case([17_408, 1152, 4608]) },
+        ),
+        Work::of("120 x 4,096 x 4,096", Case { bias: false, ..case([120, 4096, 4096]) }),
+    ]
 }
 
 checks! {

@@ -1,6 +1,7 @@
 //! `kernels/groupnorm.cu`: stretches and ragged, groups of every width in a vector, slabs and frames of any number, means
 //! far from zero, and videos in stretches of time.
 
+use super::Work;
 use super::trial::{Body, Trial, ensure, ensure_same, host};
 use super::values::{half_values, rounded};
 use crate::backend::Backend;
@@ -166,6 +167,14 @@ fn a_frame_by_itself_gets_the_bits_it_gets_among_others(trial: &mut Trial) -> Re
         })?;
     }
     Ok(())
+}
+
+/// Levels of the VAE's decoder, a few frames of a window.
+pub(super) fn work() -> Vec<Work> {
+    vec![
+        Work::of("9x128x128, 128 channels", norm([9, 128 * 128, 128, 32])),
+        Work::of("17x32x32, 512 channels", norm([17, 32 * 32, 512, 32])),
+    ]
 }
 
 checks! {

@@ -34,6 +34,7 @@ mod values;
 pub use trial::{Finding, Findings, Trial, merge};
 pub use values::{half_values, rounded, values};
 
+use crate::cuda::{Cuda, Half};
 use crate::error::Result;
 
 /// Some cases that belong together.
@@ -72,22 +73,57 @@ pub const STEMS: [&str; 12] = [
 /// What the kernels take for granted of a GPU. It is tested on demand alone: where it fails, the kernels may still be right.
 pub const FACTS: &str = "facts";
 
-/// The checks of one of [`STEMS`], or of [`FACTS`].
+type Run = dyn Fn(&Cuda, Half) -> Result<()>;
+
+/// Something of the size that it has for the published models. The cases of [`checks`] are small: their times are those of
+/// launches.
+pub struct Work {
+    /// What is done, and its size.
+    pub name: &'static str,
+    run: Box<Run>,
+}
+
+impl Work {
+    fn of(name: &'static str, body: impl trial::Body + 'static) -> Self {
+        Self { name, run: Box::new(move |kernels, half| body.run(kernels, half).map(drop)) }
+    }
+
+    /// Does it once with made-up values, which the host brings, by kernels of the type `half`.
+    ///
+    /// # Errors
+    /// Those of the operation and of the device.
+    pub fn run(&self, kernels: &Cuda, half: Half) -> Result<()> {
+        (self.run)(kernels, half)
+    }
+}
+
+/// The checks of a file of kernels: of one of [`STEMS`], of [`FACTS`], or of `attention_wide`, which has those of `attention`.
 pub fn checks(stem: &str) -> Option<Vec<Check>> {
+    find(stem).map(|(checks, _)| checks())
+}
+
+/// What the kernels of a file do for the published models, for timing; nothing for [`FACTS`]. Files are those of [`checks`].
+pub fn work(stem: &str) -> Option<Vec<Work>> {
+    find(stem).map(|(_, work)| work())
+}
+
+type Stem = (fn() -> Vec<Check>, fn() -> Vec<Work>);
+
+fn find(stem: &str) -> Option<Stem> {
     Some(match stem {
-        "attention" => attention::checks(),
-        "conv3d" => conv3d::checks(),
-        "depthwise" => depthwise::checks(),
-        "embed" => embed::checks(),
-        "finite" => finite::checks(),
-        "gemm" => gemm::checks(),
-        "groupnorm" => groupnorm::checks(),
-        "norm" => norm::checks(),
-        "patch" => patch::checks(),
-        "resample" => resample::checks(),
-        "sampler" => sampler::checks(),
-        "tile" => tile::checks(),
-        FACTS => facts::checks(),
+        "attention" | "attention_wide" => (attention::checks, attention::work),
+        "conv3d" => (conv3d::checks, conv3d::work),
+        "depthwise" => (depthwise::checks, depthwise::work),
+        "embed" => (embed::checks, embed::work),
+        "finite" => (finite::checks, finite::work),
+        "gemm" => (gemm::checks, gemm::work),
+        "groupnorm" => (groupnorm::checks, groupnorm::work),
+        "norm" => (norm::checks, norm::work),
+        "patch" => (patch::checks, patch::work),
+        "resample" => (resample::checks, resample::work),
+        "sampler" => (sampler::checks, sampler::work),
+        "tile" => (tile::checks, tile::work),
+        FACTS => (facts::checks, Vec::new),
         _ => return None,
     })
 }

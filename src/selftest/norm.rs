@@ -1,5 +1,6 @@
 //! `kernels/norm.cu`: rows by warps, by blocks and ragged, with means far from zero.
 
+use super::Work;
 use super::trial::{Body, Trial, host};
 use super::values::{half_values, rounded};
 use crate::backend::Backend;
@@ -86,6 +87,17 @@ fn ada_layer_norm_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(trial, Norm::Ada { samples: 1, gap: 8 }, &SIZES)?;
     check(trial, Norm::Ada { samples: 2, gap: 0 }, &[(18, 1152), (4, 4096), (6, 45)])?;
     check(trial, Norm::Ada { samples: 3, gap: 5 }, &[(9, 1152), (3, 2304)])
+}
+
+/// The tokens of 17 frames, and a caption's.
+pub(super) fn work() -> Vec<Work> {
+    vec![
+        Work::of(
+            "17,408 tokens of 1,152, modulated",
+            Case { norm: Norm::Ada { samples: 1, gap: 0 }, rows: 17_408, channels: 1152 },
+        ),
+        Work::of("120 tokens of 4,096, RMS", Case { norm: Norm::Rms, rows: 120, channels: 4096 }),
+    ]
 }
 
 checks! {

@@ -1,5 +1,6 @@
 //! `kernels/patch.cu`: the latents' patches and others, whole numbers of tiles and not.
 
+use super::Work;
 use super::trial::{Body, Trial, host};
 use super::values::half_values;
 use crate::backend::Backend;
@@ -64,6 +65,13 @@ fn unpatchify_puts_every_kept_channel_in_its_place(trial: &mut Trial) -> Result<
         }
     }
     Ok(())
+}
+
+/// 17 frames of 64×64 latents.
+pub(super) fn work() -> Vec<Work> {
+    let embed = PatchEmbed { frames: 17, height: 64, width: 64, cin: 4, cout: 1152, patch: 2 };
+    let back = Unpatchify { frames: 17, rows: 32, columns: 32, patch: 2, channels: 8, kept: 4 };
+    vec![Work::of("17x64x64 latents to tokens", Embed(embed)), Work::of("17x32x32 tokens to latents", Back(back))]
 }
 
 checks! {

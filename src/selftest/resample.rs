@@ -1,5 +1,6 @@
 //! `kernels/resample.cu`: any number of frames, by vectors and ragged.
 
+use super::Work;
 use super::trial::{Body, Trial, host};
 use super::values::half_values;
 use crate::backend::Backend;
@@ -88,6 +89,17 @@ fn regroup_frames_moves_single_elements(trial: &mut Trial) -> Result<()> {
     regroup(trial, &[[1, 3, 7], [5, 3, 12], [17, 2, 9]])?;
     // More frames than a block's memory holds vectors of.
     regroup(trial, &[[1700, 1, 8]])
+}
+
+/// Levels of the VAE, a few frames of a window.
+pub(super) fn work() -> Vec<Work> {
+    let frame_len = 64 * 64 * 512;
+    let regroup = RegroupFrames { frames: 17, positions: 1024, channels: 512, inverse: false };
+    vec![
+        Work::of("9 frames of 64x64 made 5, 512 channels", Case::Average(TimeAverage { frames: 9, frame_len })),
+        Work::of("5 frames of 64x64 made 9, 512 channels", Case::Double(TimeDouble { frames: 5, frame_len })),
+        Work::of("17 frames of 32x32 regrouped, 512 channels", Case::Regroup(regroup)),
+    ]
 }
 
 checks! {

@@ -1,6 +1,7 @@
 //! `kernels/sampler.cu`: every number of terms, every mix of f32 and 16-bit buffers. The sum is that of the CPU to the
 //! bit, rounded once where the output is 16-bit.
 
+use super::Work;
 use super::trial::{Body, Trial, ensure, host};
 use super::values::{half_values, values};
 use crate::backend::Backend;
@@ -106,6 +107,13 @@ fn nothing_is_combined_without_elements(trial: &mut Trial) -> Result<()> {
         let op = Combine { len: 0, coefficients: &[1.0], clamp: None };
         kernels.combine(&op, &[&kernels.upload_f32(&[])?], &mut kernels.alloc_f32(0)?)
     })
+}
+
+/// A step of 17 and of 56 frames.
+pub(super) fn work() -> Vec<Work> {
+    let case =
+        |frames: usize| Case { len: frames * 4 * 64 * 64, coefficients: coefficients(4), clamp: None, singles: ALL };
+    vec![Work::of("4 states of 4x17x64x64", case(17)), Work::of("4 states of 4x56x64x64", case(56))]
 }
 
 checks! {

@@ -1,5 +1,6 @@
 //! `kernels/tile.cu`: boxes by vectors and ragged, into videos whose rest must stay; bytes of every value there is.
 
+use super::Work;
 use super::trial::{Body, Trial, host};
 use super::values::half_values;
 use crate::backend::Backend;
@@ -138,6 +139,21 @@ fn to_bytes_gives_the_bytes_of_the_cpu(trial: &mut Trial) -> Result<()> {
     let ops = parts.map(|(offset, len)| ToBytes { offset, len }).to_vec();
     let parts = Bytes { ops, x: |half| half_values(1, 20_000, half) };
     trial.exactly_the_cpu(&parts)
+}
+
+/// A tile of a window of frames: copied, faded in, and made bytes.
+pub(super) fn work() -> Vec<Work> {
+    let corner = BoxAt { size: [17, 256, 256], origin: [0; 3] };
+    let copy = CopyBox { extent: [17, 192, 192], channels: 3, from: corner, to: corner };
+    let blend =
+        BlendBox { neighbour: [17, 256, 256], tile: [17, 256, 256], channels: 3, axis: BlendAxis::Rows, blend: 64 };
+    const PIXELS: usize = 65 * 256 * 256 * 3;
+    let bytes = Bytes { ops: vec![ToBytes { offset: 0, len: PIXELS }], x: |half| half_values(1, PIXELS, half) };
+    vec![
+        Work::of("17x192x192 pixels copied", Case(copy)),
+        Work::of("17 frames of 256x256, 64 rows faded in", Blend(blend)),
+        Work::of("65x256x256 pixels to bytes", bytes),
+    ]
 }
 
 checks! {

@@ -2,7 +2,7 @@
 
 use osp::Error;
 use osp::cuda::CONTRACTS;
-use osp::cuda::device::{Device, Driver, Launch, architectures};
+use osp::cuda::device::{Device, Driver, Launch, Replacement, architectures, entry_points};
 use std::path::Path;
 use std::process::Command;
 
@@ -57,6 +57,7 @@ fn on_the_stub() {
     // Twice what the stub's cache holds; the stub looks at the memory.
     driver.clear_caches().unwrap();
     driver.clear_caches().unwrap();
+    kernels_of_a_file_take_the_place_of_the_programs_own(&driver);
 }
 
 /// Bytes of which no two neighbourhoods are alike.
@@ -147,4 +148,14 @@ fn only_launches_that_need_it_raise_shared_memory(driver: &Driver) {
     }
     let refused = launch(227 << 10).unwrap_err().to_string();
     assert!(refused.contains("this GPU has 231424 bytes of shared memory for a block"), "{refused}");
+}
+
+fn kernels_of_a_file_take_the_place_of_the_programs_own(driver: &Driver) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.ptx");
+    let entries = entry_points("finite").unwrap().iter().map(|entry| format!(".visible .entry {entry}()\n{{\n}}\n"));
+    std::fs::write(&path, format!(".version 8.0\n{}", entries.collect::<String>())).unwrap();
+    let other = Driver::open_with(vec![Replacement::read("finite", &path).unwrap()]).unwrap();
+    assert!(other.name().starts_with(&format!("{} with other kernels: finite ", driver.name())), "{}", other.name());
+    assert_eq!(other.gpu().unwrap().replaced, [path]);
 }

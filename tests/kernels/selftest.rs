@@ -1,8 +1,10 @@
 //! Every check of `osp selftest`, on the emulator under three orders of threads.
 
 use super::contract;
-use osp::cuda::device::Dry;
-use osp::selftest::{FACTS, Finding, STEMS, Trial, checks};
+use osp::cuda::device::{Dry, entry_points};
+use osp::cuda::{Cuda, Half};
+use osp::profile::{Profiled, Recorder};
+use osp::selftest::{FACTS, Finding, STEMS, Trial, checks, work};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -168,4 +170,27 @@ fn every_entry_point_is_launched() {
         assert!(missed.is_empty(), "no check launches {missed:?}");
         assert_eq!(launched.len(), all.len());
     }
+}
+
+#[test]
+fn work_is_done_by_kernels_of_its_file() {
+    let recorder = Recorder::default();
+    let kernels = Cuda::new(Arc::new(Profiled::new(Arc::new(Dry::new()), recorder.clone())), Half::F16);
+    let launched = |stem| -> Vec<BTreeSet<String>> {
+        let names = |work: osp::selftest::Work| {
+            work.run(&kernels, Half::F16).unwrap();
+            recorder.take().into_iter().map(|record| record.name).collect()
+        };
+        work(stem).unwrap().into_iter().map(names).collect()
+    };
+    for stem in STEMS {
+        let wide = entry_points("attention_wide").unwrap().iter().filter(|_| stem == "attention");
+        let files: Vec<&str> = entry_points(stem).unwrap().iter().chain(wide).copied().collect();
+        for names in launched(stem) {
+            assert!(names.iter().any(|name| files.contains(&name.as_str())), "{stem}: {names:?}");
+        }
+    }
+    let wide = entry_points("attention_wide").unwrap();
+    assert!(launched("attention_wide").iter().flatten().any(|name| wide.contains(&name.as_str())));
+    assert!(work(FACTS).unwrap().is_empty() && work("nothing").is_none());
 }

@@ -16,10 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 mod ahead;
+mod image;
 mod kernels;
 mod landing;
 mod pinned;
 mod replaced;
+
+pub use replaced::Replacement;
 
 /// The oldest CUDA whose drivers have all that is called here.
 const OLDEST_CUDA: i32 = 12;
@@ -99,7 +102,12 @@ pub struct Gpu {
 /// What the kernels were compiled for, e.g. `sm_80`; nothing without nvcc.
 pub fn architectures() -> Vec<String> {
     let all = kernels::ARCHITECTURES.iter().map(|architecture| format!("sm_{architecture}"));
-    if kernels::FILES.is_empty() { Vec::new() } else { all.collect() }
+    if kernels::compiled() { all.collect() } else { Vec::new() }
+}
+
+/// The kernels of the file `kernels/STEM.cu`, by name; `None` if there is no such file.
+pub fn entry_points(stem: &str) -> Option<&'static [&'static str]> {
+    Some(kernels::file(stem)?.entries)
 }
 
 /// The newest CUDA that the driver supports, as (major, minor); `None` without a driver.
@@ -141,22 +149,32 @@ impl Driver {
             multiprocessors: self.context.attribute(attribute).map_err(failed)?,
             memory: self.memory_info()?,
             code: code_for(capability),
-            replaced: self.kernels.replaced.iter().map(|file| file.path.clone()).collect(),
+            replaced: self.kernels.replaced.iter().map(|file| file.path().to_owned()).collect(),
         })
     }
 
-    /// Opens the GPU and loads the kernels.
+    /// Opens the GPU and loads the kernels, or those of the folder that `OSP_KERNELS` names in their place.
+    ///
+    /// # Errors
+    /// As for [`Self::open_with`]; [`Error::Usage`] or [`Error::Io`] for a folder or a file that cannot be used.
+    pub fn open() -> Result<Self> {
+        // What a folder holds is nobody's business where there is no GPU.
+        check_driver()?;
+        Self::open_with(replaced::of_environment()?)
+    }
+
+    /// Opens the GPU and loads the kernels, or the first of `replacements` for a file in its place.
     ///
     /// # Errors
     /// [`Error::Device`] in one line: built without nvcc, no driver, an old driver, no GPU, or one that the kernels were
     /// not compiled for.
-    pub fn open() -> Result<Self> {
+    pub fn open_with(replacements: Vec<Replacement>) -> Result<Self> {
         check_driver()?;
         let context = CudaContext::new(0).map_err(|error| match error.0 {
             sys::CUresult::CUDA_ERROR_NO_DEVICE => no_gpu(),
             _ => device_error("the GPU cannot be opened", error),
         })?;
-        if kernels::FILES.is_empty() {
+        if !kernels::compiled() {
             return Err(Error::Device(
                 "this binary holds no GPU kernels: it was built without nvcc; run scripts/get-nvcc and build again"
                     .into(),
@@ -168,7 +186,7 @@ impl Driver {
         let stream = context.new_stream().map_err(|error| device_error("no stream", error))?;
         let ahead = Ahead::new(&context)?;
         let pool = pool_that_keeps_freed_memory(&context)?;
-        let kernels = Kernels::load(&context)?;
+        let kernels = Kernels::load(&context, replacements)?;
         let card = context.name().map_err(|error| device_error("the GPU has no name", error))?;
         let (writes, landings) = (Ring::new(stream.clone()), Landings::new(stream.clone()));
         let swept = Mutex::new(None);
@@ -247,7 +265,7 @@ impl Device for Driver {
     fn name(&self) -> String {
         match &self.kernels.replaced[..] {
             [] => self.card.clone(),
-            replaced => format!("{} with {} of OSP_KERNELS", self.card, replaced::list(replaced)),
+            replaced => format!("{} with other kernels: {}", self.card, replaced::list(replaced)),
         }
     }
 

@@ -7,7 +7,7 @@ mod driver;
 mod dry;
 mod emulated;
 
-pub use driver::{Driver, Gpu, architectures, driver_version};
+pub use driver::{Driver, Gpu, Replacement, architectures, driver_version, entry_points};
 pub use dry::{COPY, Dry, Event};
 pub use emulated::Emulated;
 

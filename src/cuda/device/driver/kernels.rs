@@ -1,7 +1,7 @@
 //! The compiled kernels: their images in this binary, and the functions that the driver makes of them.
 
 use super::device_error;
-use super::replaced::{Replaced, replacement};
+use super::replaced::Replacement;
 use crate::cuda::device::Launch;
 use crate::error::Result;
 use cudarc::driver::{CudaContext, result, sys};
@@ -10,14 +10,29 @@ use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 mod compiled {
-    //! What build.rs compiled: one fat binary per file of kernels, none without nvcc.
+    //! The files of kernels, and what build.rs compiled: one fat binary for each, none without nvcc.
     include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 }
 
 pub(super) use compiled::{ARCHITECTURES, FILES, NVCC_MAJOR};
 
-/// Stem, image and entry points of a file of kernels.
-type File = (&'static str, &'static [u8], &'static [&'static str]);
+/// A file of kernels.
+pub(super) struct File {
+    pub stem: &'static str,
+    /// Its fat binary.
+    pub image: Option<&'static [u8]>,
+    pub entries: &'static [&'static str],
+}
+
+/// Whether this program holds the images of all files.
+pub(super) fn compiled() -> bool {
+    FILES.iter().all(|file| file.image.is_some())
+}
+
+/// The file `kernels/STEM.cu`, if there is one.
+pub(super) fn file(stem: &str) -> Option<&'static File> {
+    FILES.iter().find(|file| file.stem == stem)
+}
 
 /// An image as the driver wants it: it reads headers in place, and bytes by themselves may lie at any address.
 #[allow(dead_code, reason = "a build without nvcc has no images")]
@@ -31,7 +46,7 @@ const SHARED_FOR_ALL: u32 = 48 << 10;
 pub(super) struct Kernels {
     functions: HashMap<String, Function>,
     /// Files whose images are not this program's own.
-    pub replaced: Vec<Replaced>,
+    pub replaced: Vec<Replacement>,
     /// The most shared memory that the GPU gives a block.
     most_shared: u32,
 }
@@ -46,26 +61,25 @@ struct Function {
 }
 
 impl Kernels {
-    /// Loads all images, or what takes their place, into the context, which is bound to this thread.
-    pub fn load(context: &CudaContext) -> Result<Self> {
+    /// Loads all images, or what takes their place, into the context, which is bound to this thread. All files are compiled.
+    pub fn load(context: &CudaContext, replaced: Vec<Replacement>) -> Result<Self> {
         let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
         let most = context.attribute(attribute).map_err(|error| device_error("the GPU's limits", error))?;
-        let (mut functions, mut replaced) = (HashMap::new(), Vec::new());
-        for (stem, image, names) in FILES {
-            let other = replacement(stem)?;
-            let image = other.as_ref().map_or(*image, Replaced::image);
-            let what = other.as_ref().map_or_else(
+        let mut functions = HashMap::new();
+        for File { stem, image, entries } in FILES {
+            let other = replaced.iter().find(|other| other.stem() == *stem);
+            let image = other.map(Replacement::image).or(*image).expect("all files are compiled");
+            let what = other.map_or_else(
                 || "the kernels were not compiled for this GPU".to_owned(),
-                |other| format!("{} does not load", other.path.display()),
+                |other| format!("{} does not load", other.path().display()),
             );
             // SAFETY: nvcc made the image, or the user says so; it is aligned, and ends as text does if it is text. Modules
             // are never unloaded.
             let module = unsafe { result::module::load_data(image.as_ptr().cast()) };
             let module = module.map_err(|error| device_error(&what, error))?;
-            for name in *names {
+            for name in *entries {
                 functions.insert((*name).to_owned(), Function::of(module, name)?);
             }
-            replaced.extend(other);
         }
         Ok(Self { functions, replaced, most_shared: bytes(most) })
     }
@@ -126,12 +140,12 @@ fn shared_limit(asked: u32, own: u32, most: u32) -> std::result::Result<Option<u
 
 #[cfg(test)]
 mod tests {
-    use super::{FILES, shared_limit};
+    use super::{FILES, File, shared_limit};
 
     #[test]
     fn images_are_aligned() {
-        for (stem, image, _) in FILES {
-            assert!(image.as_ptr().addr().is_multiple_of(64), "the image of {stem}");
+        for File { stem, image, .. } in FILES {
+            assert!(image.is_none_or(|image| image.as_ptr().addr().is_multiple_of(64)), "the image of {stem}");
         }
     }
 
