@@ -229,7 +229,7 @@ def least_memory(s: Session) -> str:
     if s.dry:
         return "64MiB"
     said = process.run([str(s.osp), "plan", "--memory", "1MiB"], 20)
-    found = re.search(r"give it --memory ([0-9.]+[A-Za-z]+)", said.complaint or said.last)
+    found = re.search(r"--memory ([0-9]+MiB)", said.complaint or said.last)
     return found.group(1) if found else ""
 
 

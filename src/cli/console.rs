@@ -117,7 +117,7 @@ impl Console {
 impl Observer for &Console {
     fn begin(&mut self, stage: Stage, units: u64) {
         let bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::new(units) };
-        let (label, unit) = describe(stage);
+        let (label, unit) = (stage.name(), unit(stage));
         let pace = move |state: &ProgressState, out: &mut dyn fmt::Write| {
             // A failure to format into a string cannot be, and the bar is decoration.
             let _ = out.write_str(&pace(state.pos(), state.per_sec(), state.eta(), unit));
@@ -149,7 +149,7 @@ impl Observer for &Console {
 
     fn end(&mut self) {
         let Some(running) = self.clear() else { return };
-        let (label, unit) = describe(running.stage);
+        let (label, unit) = (running.stage.name(), unit(running.stage));
         let (count, time) = (running.units.get(), running.start.elapsed());
         let plural = if count == 1 { "" } else { "s" };
         self.note(&format!("{label}: {count} {unit}{plural} in {}", duration(time)));
@@ -164,13 +164,12 @@ impl Observer for &Console {
     }
 }
 
-/// What a stage is called, and its unit.
-fn describe(stage: Stage) -> (&'static str, &'static str) {
+/// What a unit of a stage is.
+fn unit(stage: Stage) -> &'static str {
     match stage {
-        Stage::Text => ("text", "block"),
-        Stage::Denoise => ("denoise", "step"),
-        Stage::Decode => ("decode", "tile"),
-        Stage::Encode => ("encode", "tile"),
+        Stage::Text => "block",
+        Stage::Denoise => "step",
+        Stage::Decode | Stage::Encode => "tile",
     }
 }
 

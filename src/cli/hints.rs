@@ -35,10 +35,10 @@ mod tests {
 
     #[test]
     fn options_follow_what_the_library_says() {
-        let short = |relief| Error::OutOfMemory { stage: "transformer".into(), needed: 3 << 20, free: 1 << 20, relief };
+        let short = |relief| Error::OutOfMemory { stage: "denoise".into(), needed: 3 << 20, free: 1 << 20, relief };
         assert_eq!(
             error(&short(Relief::LimitOrVideo)),
-            "transformer: out of memory: needs 3 MiB, 1 MiB are free; allow 3 MiB, or ask for fewer frames or a smaller \
+            "denoise: out of memory: needs 3 MiB, 1 MiB are free; allow 3 MiB, or ask for fewer frames or a smaller \
              size (--memory 3MiB; --frames, --size)"
         );
         assert!(error(&short(Relief::LimitOrTiles)).ends_with("(--memory 3MiB; --tile-size, --tile-frames)"));

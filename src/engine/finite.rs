@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn the_first_value_that_is_no_number_or_too_large_is_named() {
         let made =
-            Made { stage: "transformer, step 2 of 3".into(), what: "the latent", axes: &[("row", 2), ("column", 2)] };
+            Made { stage: "denoise, step 2 of 3".into(), what: "the latent", axes: &[("row", 2), ("column", 2)] };
         assert!(made.check(&[1.0, -3.0, f32::MAX], f32::MAX).is_ok());
         for (value, largest) in
             [(f32::NAN, f32::MAX), (f32::NEG_INFINITY, f32::MAX), (3e38, 65504.0), (-70_000.0, 65504.0)]

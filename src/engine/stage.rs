@@ -18,13 +18,13 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// What people call it.
+    /// What plans, records, profiles, progress and errors call it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Text => "text encoder",
-            Self::Denoise => "transformer",
-            Self::Decode => "VAE decoder",
-            Self::Encode => "VAE encoder",
+            Self::Text => "text",
+            Self::Denoise => "denoise",
+            Self::Decode => "decode",
+            Self::Encode => "encode",
         }
     }
 }

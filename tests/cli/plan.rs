@@ -20,9 +20,9 @@ fn the_published_model_has_a_row_for_each_stage() {
         "v1.1.0-65x512x512 at 65x512x512, 120 tokens, PNDM in 4 steps with guidance",
         "a bound, not a measurement",
         "activations GiB",
-        "text encoder",
-        "transformer",
-        "VAE decoder",
+        "text",
+        "denoise",
+        "decode",
         "at its peak",
         "at most",
     ] {
@@ -36,7 +36,7 @@ fn machines_get_every_figure_and_they_fit_each_other() {
     let report = plan(folder.path(), &["--sampler", "DDIM", "--steps", "3", "--gpu", "a100"]);
     let stages = report["stages"].as_array().unwrap();
     let names: Vec<&str> = stages.iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
-    assert_eq!(names, ["text encoder", "transformer", "VAE decoder"]);
+    assert_eq!(names, ["text", "denoise", "decode"]);
     let figure = |stage: &Value, key: &str| stage[key].as_u64().unwrap();
     for stage in stages {
         let (weights, arena) = (figure(stage, "weights_bytes"), figure(stage, "arena_bytes"));
@@ -62,7 +62,7 @@ fn the_picture_is_well_formed_and_small() {
     let svg = std::fs::read_to_string(folder.path().join("arena.svg")).unwrap();
     assert!(svg.len() < 1_000_000, "{} bytes", svg.len());
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
-    for words in ["text encoder: ", "transformer: ", "VAE decoder: ", "offset in GiB", "launches", "weights"] {
+    for words in ["text: ", "denoise: ", "decode: ", "offset in GiB", "launches", "weights"] {
         assert!(svg.contains(words), "{words}");
     }
     // Every element is closed: by itself, or by its end.
@@ -77,7 +77,7 @@ fn clips_to_encode_are_planned_too() {
     let args = ["plan", "--json", "--preset", "v1.1.0", "--encode", "--frames", "5", "--size", "64x64"];
     let report: Value = serde_json::from_str(&succeeds(folder.path(), &args)).unwrap();
     assert_eq!((report["stages"].as_array().unwrap().len(), &report["tokens"]), (1, &Value::Null));
-    assert_eq!(report["stages"][0]["stage"], "VAE encoder");
+    assert_eq!(report["stages"][0]["stage"], "encode");
 }
 
 #[test]
@@ -120,4 +120,16 @@ fn runs_keep_a_limit_say_what_they_save_and_refuse_before_any_work() {
         assert!((1..1 << 30).contains(&stage["arena_bytes"].as_u64().unwrap()), "{stage}");
         assert_eq!(stage["savings"]["transformer_parts"], 1);
     }
+}
+
+/// Scripts read the limit that an error recommends, and people type it.
+#[test]
+fn the_limit_that_an_error_recommends_is_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["plan", "--preset", "v1.1.0", "--frames", "1", "--steps", "4", "--memory"];
+    let refused = osp(folder.path()).args(args).arg("1MiB").assert().code(4).get_output().clone();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    let limit = said.split("(--memory ").nth(1).unwrap().split(';').next().unwrap();
+    assert!(limit.ends_with("MiB"), "{said}");
+    succeeds(folder.path(), &[&args[..], &[limit]].concat());
 }

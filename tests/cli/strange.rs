@@ -36,12 +36,12 @@ pub fn put_all(file: &Path, tensor: &str, range: Range<usize>, value: f32) {
 #[test]
 fn a_weight_that_is_no_number_ends_the_stage_that_uses_it() {
     let cases = [
-        (TEXT_ENCODER, "encoder.block.0.layer.0.SelfAttention.q.weight", f32::NAN, "text encoder: "),
-        (TEXT_ENCODER, "encoder.final_layer_norm.weight", f32::INFINITY, "text encoder: "),
-        (TRANSFORMER, "transformer_blocks.0.attn1.to_q.weight", f32::NAN, "transformer, step 1 of 2: "),
-        (TRANSFORMER, "proj_out.bias", f32::NEG_INFINITY, "transformer, step 1 of 2: "),
-        (VAE, "decoder.conv_in.conv.weight", f32::NAN, "VAE decoder: "),
-        (VAE, "decoder.conv_out.conv.bias", f32::INFINITY, "VAE decoder: "),
+        (TEXT_ENCODER, "encoder.block.0.layer.0.SelfAttention.q.weight", f32::NAN, "text: "),
+        (TEXT_ENCODER, "encoder.final_layer_norm.weight", f32::INFINITY, "text: "),
+        (TRANSFORMER, "transformer_blocks.0.attn1.to_q.weight", f32::NAN, "denoise, step 1 of 2: "),
+        (TRANSFORMER, "proj_out.bias", f32::NEG_INFINITY, "denoise, step 1 of 2: "),
+        (VAE, "decoder.conv_in.conv.weight", f32::NAN, "decode: "),
+        (VAE, "decoder.conv_out.conv.bias", f32::INFINITY, "decode: "),
     ];
     for (file, tensor, value, stage) in cases {
         let (model, folder) = (copy_of_the_model(), tempfile::tempdir().unwrap());
@@ -64,7 +64,7 @@ fn the_encoder_of_videos_is_no_exception() {
     put(&model.path().join(VAE), "encoder.conv_in.weight", 3, f32::NAN);
     write(&folder.path().join("in.png"), 1, 32, 32);
     let path = model.path().to_str().unwrap();
-    let words = [VAE, "encoder.conv_in.weight", "value 3 is NaN", "VAE encoder"];
+    let words = [VAE, "encoder.conv_in.weight", "value 3 is NaN", "encode"];
     fails(folder.path(), &["encode", "in.png", "-o", "l.safetensors", "--model", path], 5, &words);
     fails(folder.path(), &["reconstruct", "in.png", "-o", "o.png", "--model", path], 5, &words);
 }
@@ -72,8 +72,8 @@ fn the_encoder_of_videos_is_no_exception() {
 #[test]
 fn kernels_tell_as_well() {
     for (file, tensor, stage) in [
-        (TRANSFORMER, "transformer_blocks.1.ff.net.2.weight", "transformer, step 2 of 2"),
-        (VAE, "decoder.conv_out.conv.weight", "VAE decoder"),
+        (TRANSFORMER, "transformer_blocks.1.ff.net.2.weight", "denoise, step 2 of 2"),
+        (VAE, "decoder.conv_out.conv.weight", "decode"),
     ] {
         let (model, folder) = (copy_of_the_model(), tempfile::tempdir().unwrap());
         // Large enough to outgrow f16, and no NaN: the weights themselves are not to blame.

@@ -187,5 +187,5 @@ fn out_of_memory_names_the_stage() {
     let clip = Windowed { size, tiling: None };
     let run = osp::engine::decode(&backend, &checkpoint, &latent, clip, Savings::NONE, &mut Quiet, &mut frame);
     let error = run.unwrap_err();
-    assert!(matches!(&error, Error::OutOfMemory { stage, .. } if stage == "VAE decoder"), "{error}");
+    assert!(matches!(&error, Error::OutOfMemory { stage, .. } if stage == "decode"), "{error}");
 }

@@ -38,6 +38,6 @@ EVENTS
     printf '{"model": "v1.1.0", "frames": 65, "height": 512, "width": 512, "stages": [{"stage": "denoise", "what": "one step", "kernels": [%s, %s, %s, %s], "all": %s}]}\n' \
       "$(row linear_large_f16 0.1)" "$(row attention_q128_d72_f16 0.05)" "$(row add_rows_f16 0.04)" "$(row combine_f16 0.01)" "$(row all $seconds)"
     ;;
-  plan*) echo 'osp: error: VAE decoder: out of memory: needs 64 MiB, 1 MiB are free; give it --memory 64MiB; or less' >&2; exit 4 ;;
+  plan*) echo 'osp: error: decode: out of memory: needs 64 MiB, 1 MiB are free; allow 64 MiB (--memory 64MiB)' >&2; exit 4 ;;
   *) echo "stand-in: $*" >&2; exit 2 ;;
 esac

@@ -1,7 +1,6 @@
 //! The report of a profile: as a table, as JSON, as a trace.
 
 use crate::cli::table::{aligned, number};
-use osp::engine::Stage;
 use osp::profile::gpus::Gpu;
 use osp::profile::trace::{Track, trace};
 use osp::profile::{Piece, Profile, StageProfile, Subject, Summary, Times, summarize};
@@ -26,16 +25,6 @@ fn gaps(Piece { records, wall }: &Piece) -> Option<String> {
     Some(format!("  by the host's clock: {wall} ms for all, {share:+.1} % beside the calls' {calls} ms"))
 }
 
-/// What a report calls a stage.
-fn name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Text => "text",
-        Stage::Denoise => "denoise",
-        Stage::Decode => "decode",
-        Stage::Encode => "encode",
-    }
-}
-
 impl Report {
     /// For people.
     pub fn text(&self) -> String {
@@ -47,7 +36,7 @@ impl Report {
                 let gib = memory.peak_bytes as f64 / (1u64 << 30) as f64;
                 format!("; at most {gib:.2} GiB at once in {} allocations", memory.allocations)
             });
-            lines.push(format!("\n{}: {}{}", name(stage.stage), stage.what, memory.unwrap_or_default()));
+            lines.push(format!("\n{}: {}{}", stage.stage.name(), stage.what, memory.unwrap_or_default()));
             lines.push(self.table(stage));
             lines.extend(gaps(&stage.piece));
         }
@@ -139,7 +128,7 @@ impl Report {
         let kernels: Vec<Value> = summaries.iter().map(|summary| self.summary_json(summary)).collect();
         let memory = stage.memory.as_ref();
         json!({
-            "stage": name(stage.stage),
+            "stage": stage.stage.name(),
             "what": stage.what,
             "kernels": kernels,
             "all": self.summary_json(&all),
@@ -161,7 +150,7 @@ impl Report {
     /// For Perfetto: times where there are any, else bounds.
     pub fn trace(&self) -> Value {
         let tracks: Vec<Track<'_>> =
-            self.profile.stages.iter().map(|stage| (name(stage.stage), &*stage.piece.records)).collect();
+            self.profile.stages.iter().map(|stage| (stage.stage.name(), &*stage.piece.records)).collect();
         let kind = match self.profile.times {
             Times::None => "bounds by a data sheet",
             Times::Cpu => "measured on the CPU",
@@ -178,6 +167,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use osp::engine::Stage;
     use osp::profile::Record;
 
     /// A report on two launches, each of a tenth of a second's work for an H100.
