@@ -12,23 +12,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Stems of `kernels/*.cu`.
-const STEMS: &[&str] = &[
-    "attention",
-    "attention_wide",
-    "conv3d",
-    "depthwise",
-    "embed",
-    "facts",
-    "finite",
-    "gemm",
-    "groupnorm",
-    "norm",
-    "patch",
-    "resample",
-    "sampler",
-    "tile",
-];
+/// The list of all `kernels/*.cu`.
+const STEMS: &str = "kernels/stems.txt";
 /// Kernels that only the tests of the emulator ask for.
 const FAULTS: &str = "emulator/faults";
 /// Compute capabilities that get machine code of their own (`90a` has what 90 has and more), behind that of the PTX which
@@ -58,11 +43,52 @@ fn main() {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+    let stems = Stem::all();
+    lists(&stems, &out);
     if env::var_os(DOCUMENTATION).is_some() {
-        return gpu(None, &out);
+        return gpu(&stems, None, &out);
     }
-    emulator(Path::new("kernels"), &out);
-    gpu(nvcc(), &out);
+    emulator(&stems, Path::new("kernels"), &out);
+    gpu(&stems, nvcc(), &out);
+}
+
+/// A file of kernels.
+struct Stem {
+    name: String,
+    /// Whether it has a self-test and a bench of its own.
+    tested: bool,
+}
+
+impl Stem {
+    /// Those of [`STEMS`], in its order.
+    fn all() -> Vec<Self> {
+        let text = std::fs::read_to_string(STEMS).unwrap_or_else(|error| panic!("{STEMS}: {error}"));
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let stem = |line: &str| {
+            let (name, tests) = line.split_once(' ').unwrap_or((line, ""));
+            Self { name: name.to_owned(), tested: tests.is_empty() }
+        };
+        lines.map(stem).collect()
+    }
+}
+
+/// The stems as Rust sees them: names for the self-test, and functions that keep the emulator's kernels in a program.
+fn lists(stems: &[Stem], out: &Path) {
+    let tested: Vec<&str> = stems.iter().filter(|stem| stem.tested).map(|stem| &*stem.name).collect();
+    let names = format!(
+        "/// Files of kernels with a self-test of their own, as `{STEMS}` orders them.\n\
+         pub const STEMS: [&str; {}] = {tested:?};\n",
+        tested.len()
+    );
+    std::fs::write(out.join("stems.rs"), names).expect("OUT_DIR can be written");
+    let functions = stems.iter().map(|stem| format!("osp_kernels_{}", stem.name));
+    let (declared, called): (String, String) =
+        functions.map(|name| (format!("    fn {name}();\n"), format!("    unsafe {{ {name}() }};\n"))).unzip();
+    let kept = format!(
+        "unsafe extern \"C\" {{\n{declared}}}\n/// Makes the linker keep every file of kernels.\n\
+         pub(super) fn keep_kernels() {{\n    // SAFETY: the functions do nothing.\n{called}}}\n"
+    );
+    std::fs::write(out.join("emulated.rs"), kept).expect("OUT_DIR can be written");
 }
 
 /// Where results that hang on sources and compilers alone lie: beside the folders of builds, so that checks, tests and
@@ -75,10 +101,11 @@ fn shared(out: &Path) -> PathBuf {
 }
 
 /// The emulator and the kernels, as one library of host code, unless it was made before from the same sources.
-fn emulator(kernels: &Path, out: &Path) {
+fn emulator(stems: &[Stem], kernels: &Path, out: &Path) {
     let sources = ["fiber", "block", "warp", "launch"];
     let sources = sources.iter().map(|stem| kernels.join("emulator").join(stem).with_extension("cpp"));
-    let stems = STEMS.iter().chain([&FAULTS]).map(|stem| kernels.join(stem).with_extension("cu"));
+    let stems =
+        stems.iter().map(|stem| &*stem.name).chain([FAULTS]).map(|stem| kernels.join(stem).with_extension("cu"));
     let files: Vec<PathBuf> = sources.chain(stems).collect();
     let mut build = cc::Build::new();
     // Optimised in every profile: the tests run the kernels thread by thread.
@@ -104,15 +131,15 @@ fn emulator(kernels: &Path, out: &Path) {
 }
 
 /// A fat binary for each file of kernels, where there is an nvcc, and a table of them in `kernels.rs`.
-fn gpu(nvcc: Option<PathBuf>, out: &Path) {
+fn gpu(stems: &[Stem], nvcc: Option<PathBuf>, out: &Path) {
     let major = nvcc.as_deref().map_or(0, major_version);
-    let compile = |stem: &'static str| {
-        let (nvcc, out) = (nvcc.clone()?, out.to_path_buf());
-        Some(std::thread::spawn(move || fatbin(&nvcc, stem, &out)))
+    let compile = |stem: &Stem| {
+        let (nvcc, name, out) = (nvcc.clone()?, stem.name.clone(), out.to_path_buf());
+        Some(std::thread::spawn(move || fatbin(&nvcc, &name, &out)))
     };
-    let threads: Vec<_> = STEMS.iter().map(|&stem| compile(stem)).collect();
+    let threads: Vec<_> = stems.iter().map(compile).collect();
     let mut table = String::from("/// Every file.\npub static FILES: &[super::File] = &[\n");
-    for (thread, stem) in threads.into_iter().zip(STEMS) {
+    for (thread, Stem { name: stem, .. }) in threads.into_iter().zip(stems) {
         let path = thread.map(|thread| thread.join().expect("the compiler's message is above"));
         let image = path.map(|path| format!("&super::Aligned(*include_bytes!({path:?})).0"));
         let image = image.map_or_else(|| "None".to_owned(), |image| format!("Some({image})"));

@@ -107,3 +107,25 @@ fn files_stay_short() {
         }
     }
 }
+
+#[test]
+fn every_file_of_kernels_is_listed_tested_timed_and_described() {
+    let text = |path: &str| fs::read_to_string(Path::new(ROOT).join(path)).unwrap();
+    let list = text("kernels/stems.txt");
+    let stems = list.lines().filter(|line| !line.starts_with('#'));
+    let stems: BTreeMap<&str, &str> = stems.map(|line| line.split_once(' ').unwrap_or((line, ""))).collect();
+    let names = fs::read_dir(Path::new(ROOT).join("kernels")).unwrap().map(|entry| entry.unwrap().path());
+    let names = names.filter(|path| path.extension().is_some_and(|ending| ending == "cu"));
+    let names: BTreeMap<String, ()> =
+        names.map(|path| (path.file_stem().unwrap().to_string_lossy().into(), ())).collect();
+    assert!(stems.keys().copied().eq(names.keys().map(String::as_str)), "kernels/stems.txt lists kernels/*.cu");
+    let (manifest, document) = (text("Cargo.toml"), text("docs/kernels.md"));
+    for (stem, other) in stems {
+        assert!(document.contains(&format!("| {stem} |")), "docs/kernels.md has no kernel of {stem}.cu");
+        if other.is_empty() {
+            assert!(Path::new(ROOT).join(format!("src/selftest/{stem}.rs")).is_file(), "{stem} has no self-test");
+            assert!(Path::new(ROOT).join(format!("benches/{stem}.rs")).is_file(), "{stem} has no bench");
+            assert!(manifest.contains(&format!("[[bench]]\nname = \"{stem}\"")), "Cargo.toml has no bench {stem}");
+        }
+    }
+}

@@ -22,8 +22,9 @@ from .steps import SKIP, Finished, Reading, Step, skipped
 # Seconds that each stage may take.
 BUDGETS = {"light": 240.0, "deep": 200.0, "speed": 300.0}
 
-# As kernels/*.cu; attention_wide is tested with attention.
-STEMS = ["gemm", "attention", "conv3d", "groupnorm", "norm", "depthwise", "embed", "patch", "resample", "sampler", "finite", "tile"]
+# Files of kernels with a self-test and a bench of their own, what matters most first.
+LIST = Path(__file__).resolve().parents[2] / "kernels" / "stems.txt"
+STEMS = [line for line in LIST.read_text().splitlines() if line and " " not in line]
 # Of benches/, those that run on a GPU.
 BENCHES = ["decode", *STEMS]
 # Golden folders that hold no 16-bit work: once is enough.

@@ -54,21 +54,7 @@ impl Check {
     }
 }
 
-/// What can be tested: files of kernels, each with the parts of it that stand by themselves.
-pub const STEMS: [&str; 12] = [
-    "attention",
-    "conv3d",
-    "depthwise",
-    "embed",
-    "finite",
-    "gemm",
-    "groupnorm",
-    "norm",
-    "patch",
-    "resample",
-    "sampler",
-    "tile",
-];
+include!(concat!(env!("OUT_DIR"), "/stems.rs"));
 
 /// What the kernels take for granted of a GPU. It is tested on demand alone: where it fails, the kernels may still be right.
 pub const FACTS: &str = "facts";

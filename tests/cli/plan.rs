@@ -1,6 +1,6 @@
 //! `osp plan`: the table, JSON and picture, and limits of memory, here and in runs.
 
-use super::{fails, model_argument, succeeds};
+use super::{fails, model_argument, osp, succeeds};
 use serde_json::Value;
 use std::path::Path;
 
@@ -129,7 +129,7 @@ fn the_limit_that_an_error_recommends_is_enough() {
     let args = ["plan", "--preset", "v1.1.0", "--frames", "1", "--steps", "4", "--memory"];
     let refused = osp(folder.path()).args(args).arg("1MiB").assert().code(4).get_output().clone();
     let said = String::from_utf8(refused.stderr).unwrap();
-    let limit = said.split("(--memory ").nth(1).unwrap().split(';').next().unwrap();
+    let limit = said.split("(--memory ").nth(1).unwrap().split([';', ')']).next().unwrap();
     assert!(limit.ends_with("MiB"), "{said}");
     succeeds(folder.path(), &[&args[..], &[limit]].concat());
 }

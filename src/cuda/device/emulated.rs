@@ -69,21 +69,11 @@ type RunBlock = unsafe extern "C" fn(*const RawLaunch, *const [u32; 3], message:
 unsafe extern "C" {
     fn osp_emulator_find(name: *const c_char) -> *const Kernel;
     fn osp_emulator_run_block(_: *const RawLaunch, _: *const [u32; 3], message: *mut c_char, bytes: usize) -> bool;
-    // One function per file of kernels; calling it makes the linker keep the file.
-    fn osp_kernels_attention();
-    fn osp_kernels_attention_wide();
-    fn osp_kernels_conv3d();
-    fn osp_kernels_depthwise();
-    fn osp_kernels_embed();
-    fn osp_kernels_facts();
-    fn osp_kernels_finite();
-    fn osp_kernels_gemm();
-    fn osp_kernels_groupnorm();
-    fn osp_kernels_norm();
-    fn osp_kernels_patch();
-    fn osp_kernels_resample();
-    fn osp_kernels_sampler();
-    fn osp_kernels_tile();
+}
+
+mod kept {
+    //! One function for each file of kernels: a program that calls it has the file.
+    include!(concat!(env!("OUT_DIR"), "/emulated.rs"));
 }
 
 /// The emulator's functions.
@@ -138,23 +128,7 @@ impl Emulated {
     ///
     /// Code that lacks a barrier may give other results under another seed.
     pub fn new(seed: u64) -> Self {
-        // SAFETY: the functions do nothing.
-        unsafe {
-            osp_kernels_attention();
-            osp_kernels_attention_wide();
-            osp_kernels_conv3d();
-            osp_kernels_depthwise();
-            osp_kernels_embed();
-            osp_kernels_facts();
-            osp_kernels_finite();
-            osp_kernels_gemm();
-            osp_kernels_groupnorm();
-            osp_kernels_norm();
-            osp_kernels_patch();
-            osp_kernels_resample();
-            osp_kernels_sampler();
-            osp_kernels_tile();
-        };
+        kept::keep_kernels();
         Self { buffers: Arc::default(), seed }
     }
 
