@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 mod ahead;
+mod compiled;
 mod image;
 mod kernels;
 mod landing;
@@ -101,13 +102,13 @@ pub struct Gpu {
 
 /// What the kernels were compiled for, e.g. `sm_80`; nothing without nvcc.
 pub fn architectures() -> Vec<String> {
-    let all = kernels::ARCHITECTURES.iter().map(|architecture| format!("sm_{architecture}"));
-    if kernels::compiled() { all.collect() } else { Vec::new() }
+    let all = compiled::ARCHITECTURES.iter().map(|architecture| format!("sm_{architecture}"));
+    if compiled::all() { all.collect() } else { Vec::new() }
 }
 
 /// The kernels of the file `kernels/STEM.cu`, by name; `None` if there is no such file.
 pub fn entry_points(stem: &str) -> Option<&'static [&'static str]> {
-    Some(kernels::file(stem)?.entries)
+    Some(compiled::file(stem)?.entries)
 }
 
 /// The newest CUDA that the driver supports, as (major, minor); `None` without a driver.
@@ -130,7 +131,7 @@ fn code_for((major, minor): (i32, i32)) -> String {
         None => name.parse().is_ok_and(|number: i32| number / 10 == major && number % 10 <= minor),
     };
     let best =
-        kernels::ARCHITECTURES.iter().filter(runs).max_by_key(|name| name.trim_end_matches('a').parse::<i32>().ok());
+        compiled::ARCHITECTURES.iter().filter(runs).max_by_key(|name| name.trim_end_matches('a').parse::<i32>().ok());
     best.map_or_else(|| "PTX, compiled by the driver at the first start".to_owned(), |name| format!("sm_{name}"))
 }
 
@@ -174,7 +175,7 @@ impl Driver {
             sys::CUresult::CUDA_ERROR_NO_DEVICE => no_gpu(),
             _ => device_error("the GPU cannot be opened", error),
         })?;
-        if !kernels::compiled() {
+        if !compiled::all() {
             return Err(Error::Device(
                 "this binary holds no GPU kernels: it was built without nvcc; run scripts/get-nvcc and build again"
                     .into(),
@@ -215,7 +216,7 @@ fn check_driver() -> Result<()> {
     let Some((major, minor)) = driver_version() else {
         return Err(Error::Device("there is no NVIDIA driver on this machine (libcuda.so.1 is not found)".into()));
     };
-    let needed = kernels::NVCC_MAJOR.max(OLDEST_CUDA);
+    let needed = compiled::NVCC_MAJOR.max(OLDEST_CUDA);
     if major < needed {
         return Err(Error::Device(format!(
             "the NVIDIA driver is too old: it supports CUDA {major}.{minor}, this program needs {needed}.0; update the \

@@ -61,7 +61,7 @@ fn of_ptx(text: &str) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cuda::device::driver::kernels::FILES;
+    use crate::cuda::device::driver::compiled::FILES;
 
     fn problem(image: &[u8]) -> String {
         entry_points(image).unwrap_err()

@@ -1,5 +1,6 @@
-//! The compiled kernels: their images in this binary, and the functions that the driver makes of them.
+//! The functions that the driver makes of the compiled kernels.
 
+use super::compiled::{FILES, File};
 use super::device_error;
 use super::replaced::Replacement;
 use crate::cuda::device::Launch;
@@ -8,36 +9,6 @@ use cudarc::driver::{CudaContext, result, sys};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-mod compiled {
-    //! The files of kernels, and what build.rs compiled: one fat binary for each, none without nvcc.
-    include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
-}
-
-pub(super) use compiled::{ARCHITECTURES, FILES, NVCC_MAJOR};
-
-/// A file of kernels.
-pub(super) struct File {
-    pub stem: &'static str,
-    /// Its fat binary.
-    pub image: Option<&'static [u8]>,
-    pub entries: &'static [&'static str],
-}
-
-/// Whether this program holds the images of all files.
-pub(super) fn compiled() -> bool {
-    FILES.iter().all(|file| file.image.is_some())
-}
-
-/// The file `kernels/STEM.cu`, if there is one.
-pub(super) fn file(stem: &str) -> Option<&'static File> {
-    FILES.iter().find(|file| file.stem == stem)
-}
-
-/// An image as the driver wants it: it reads headers in place, and bytes by themselves may lie at any address.
-#[allow(dead_code, reason = "a build without nvcc has no images")]
-#[repr(C, align(64))]
-struct Aligned<const N: usize>([u8; N]);
 
 /// Dynamic shared memory that every launch may ask for, less what its kernel has of its own.
 const SHARED_FOR_ALL: u32 = 48 << 10;
@@ -140,7 +111,8 @@ fn shared_limit(asked: u32, own: u32, most: u32) -> std::result::Result<Option<u
 
 #[cfg(test)]
 mod tests {
-    use super::{FILES, File, shared_limit};
+    use super::super::compiled::{FILES, File};
+    use super::shared_limit;
 
     #[test]
     fn images_are_aligned() {

@@ -1,7 +1,7 @@
 //! Kernels from files in place of the program's own: `gemm.cubin`, `gemm.fatbin` or `gemm.ptx` for `kernels/gemm.cu`, and
 //! likewise for any other file. `OSP_KERNELS=DIR` names a folder of them; what it lacks stays as it is.
 
-use super::{image, kernels};
+use super::{compiled, image};
 use crate::error::{Error, Result};
 use crate::weights::synthetic::fnv1a;
 use bytemuck::{Pod, Zeroable};
@@ -38,7 +38,7 @@ impl Replacement {
     /// [`Error::Io`] if it cannot be read.
     pub fn read(stem: &str, path: &Path) -> Result<Self> {
         let unknown = || Error::Usage(format!("kernels/{stem}.cu is no file of kernels; there are: {}", stems()));
-        let file = kernels::file(stem).ok_or_else(unknown)?;
+        let file = compiled::file(stem).ok_or_else(unknown)?;
         let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
         let mut lines = vec![Line([0; 64]); bytes.len() / size_of::<Line>() + 1];
         bytemuck::cast_slice_mut(&mut lines)[..bytes.len()].copy_from_slice(&bytes);
@@ -78,7 +78,7 @@ impl Replacement {
 
 /// Every stem, for people.
 fn stems() -> String {
-    kernels::FILES.iter().map(|file| file.stem).collect::<Vec<_>>().join(", ")
+    compiled::FILES.iter().map(|file| file.stem).collect::<Vec<_>>().join(", ")
 }
 
 /// What the environment puts in the place of the program's own files.
@@ -103,7 +103,7 @@ fn in_folder(folder: &Path) -> Result<Vec<Replacement>> {
         let paths = ENDINGS.map(|ending| folder.join(stem).with_extension(ending));
         Some((stem, paths.into_iter().find(|path| path.exists())?))
     };
-    let files = kernels::FILES.iter().filter_map(|kernels| file(kernels.stem));
+    let files = compiled::FILES.iter().filter_map(|kernels| file(kernels.stem));
     files.map(|(stem, path)| Replacement::read(stem, &path)).collect()
 }
 
@@ -119,7 +119,7 @@ mod tests {
 
     /// PTX of a file's kernels, without what they do.
     fn ptx(stem: &str) -> String {
-        let entries = kernels::file(stem).unwrap().entries.iter();
+        let entries = compiled::file(stem).unwrap().entries.iter();
         let entries = entries.map(|entry| format!(".visible .entry {entry}(.param .b64 p)\n{{\n\tret;\n}}\n"));
         [".version 8.0\n.target sm_80\n".to_owned()].into_iter().chain(entries).collect()
     }
