@@ -36,16 +36,35 @@ impl Latent {
         Self { values, size: latent_size(clip), fps: Some(fps) }
     }
 
+    /// Checks that there are as many values as the size says.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there are more or fewer, or none.
+    pub fn validate(&self) -> Result<()> {
+        let [frames, height, width] = self.size;
+        let expected = frames * height * width * LATENT_CHANNELS;
+        if expected > 0 && self.values.len() == expected {
+            return Ok(());
+        }
+        Err(Error::Shape {
+            op: "latent",
+            argument: "values",
+            expected: format!("{frames}x{height}x{width}x{LATENT_CHANNELS} values, not zero"),
+            found: format!("{} values", self.values.len()),
+        })
+    }
+
     /// Writes a latent file, which appears whole or not at all.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be written.
+    /// Those of [`Self::validate`]; [`Error::Io`] if it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
+        self.validate()?;
         let [frames, height, width] = self.size;
         let bytes: Vec<u8> =
             nchw_from_nhwc(&self.values, LATENT_CHANNELS).iter().flat_map(|value| value.to_le_bytes()).collect();
         let view = TensorView::new(Dtype::F32, vec![1, LATENT_CHANNELS, frames, height, width], &bytes)
-            .expect("a latent has as many values as its size says");
+            .expect("there are as many values as the size says");
         let fps = self.fps.map(|fps| HashMap::from([("fps".to_owned(), rate_text(fps))]));
         let file = safetensors::serialize([("latent", view)], fps).map_err(|error| {
             Error::media(path, format!("the latent cannot be put into a safetensors file: {error}"))

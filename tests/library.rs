@@ -5,7 +5,7 @@ use osp::engine::{Coding, Settings, Stage, TextCache, Windowed};
 use osp::memory::Savings;
 use osp::profile::{Subject, Times};
 use osp::video::{FrameRate, VideoInfo};
-use osp::{Clip, Engine, Error, Model, Observer, Quiet, Request, preset};
+use osp::{Clip, Engine, Error, Latent, Model, Observer, Quiet, Request, preset};
 use std::path::{Path, PathBuf};
 
 fn golden(name: &str) -> PathBuf {
@@ -147,6 +147,8 @@ fn clips_go_through_the_vae_and_others_are_refused() {
     let again = engine.reconstruct(&model, &clip, coding, &mut Quiet).unwrap();
     assert_eq!((again.clip, again.latent), (decoded, latent));
     assert_eq!(again.psnr.frames.len(), 5);
+    let short = Latent { values: vec![0.0; 7], size: [1, 2, 2], fps: None };
+    assert!(matches!(engine.decode(&model, &short, coding, &mut Quiet), Err(Error::Shape { .. })));
     for [frames, height, width] in [[4, 16, 16], [5, 12, 16], [5, 16, 20]] {
         let error = engine.encode(&model, &self::clip(frames, height, width), coding, &mut Quiet).unwrap_err();
         assert!(error.to_string().contains(&format!("{frames} frames of {height}x{width}")), "{error}");

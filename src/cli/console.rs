@@ -113,7 +113,7 @@ impl Console {
     }
 }
 
-/// The console is shared: by reference it observes.
+/// Commands share the console, so it is a reference to it that observes a run.
 impl Observer for &Console {
     fn begin(&mut self, stage: Stage, units: u64) {
         let bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::new(units) };

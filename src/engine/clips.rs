@@ -90,7 +90,7 @@ pub fn encode_planned<D: Devices>(
 /// [`decode`], planned.
 ///
 /// # Errors
-/// Those of [`decode`]; [`Error::OutOfMemory`] before any work if there is no room.
+/// Those of [`decode`] and [`Latent::validate`]; [`Error::OutOfMemory`] before any work if there is no room.
 pub fn decode_planned<D: Devices>(
     devices: &D,
     model: &Model,
@@ -99,6 +99,7 @@ pub fn decode_planned<D: Devices>(
     observer: &mut dyn Observer,
     frame: &mut TakeFrame<'_>,
 ) -> Result<StageMemory> {
+    latent.validate()?;
     let windowed = Windowed { size: latent.size, tiling: coding.tiling };
     let shapes = model.shapes();
     let plan = devices.plan(Stage::Decode, &|backend, savings, observer| {

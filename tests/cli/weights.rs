@@ -1,6 +1,6 @@
 //! Models with one thing broken.
 
-use super::{contents, fails, model, osp};
+use super::{contents, fails, model, osp, succeeds};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -141,6 +141,22 @@ fn each_fault_of_a_model_is_one_line_that_names_it() {
         // The folder was removed in one case.
         fs::create_dir_all(model.path()).unwrap();
     }
+}
+
+#[test]
+fn of_several_transformers_one_must_be_chosen() {
+    let (model, folder) = (copy_of_the_model(), tempfile::tempdir().unwrap());
+    let [one, two] = ["17x32x32", "65x32x32"].map(|name| model.path().join(name));
+    fs::rename(model.path().join("transformer"), &one).unwrap();
+    fs::create_dir(&two).unwrap();
+    for entry in fs::read_dir(&one).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), two.join(entry.file_name())).unwrap();
+    }
+    let path = model.path().to_str().unwrap();
+    let args = ["sample", "a cat", "--model", path, "-o", "out.gif", "--steps", "4", "--sampler", "DDIM"];
+    fails(folder.path(), &args, 2, &[path, "several transformers", "17x32x32, 65x32x32", "(--transformer)"]);
+    let chosen = ["--frames", "1", "--size", "16x16", "--transformer", "65x32x32"];
+    succeeds(folder.path(), &[&args[..], &chosen].concat());
 }
 
 fn sampling(model: &Path, text: &str) {
