@@ -1,5 +1,8 @@
 //! H.264 sequence parameter sets: whether a stream can be decoded here, and how it is to be shown (ITU-T H.264, 7.3.2.1.1
 //! and E.1.1).
+//!
+//! Reading ends after the colours: what follows is often wrong, and players show such streams. docs/formats.md names the
+//! crates that could do it, and what each lacks.
 
 use super::tags::Tags;
 
