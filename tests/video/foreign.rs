@@ -27,6 +27,24 @@ fn flagged_range_and_matrix_are_heeded() {
 }
 
 #[test]
+fn h264_is_read_whose_frames_are_larger_than_its_level_has_room_for() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("a.mp4");
+    // 300 macroblocks; level 1 ends at 99.
+    write_clip(&path, &smooth(3, 240, 320)).unwrap();
+    let clip = read_clip(&path, &ALONE).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let configuration = bytes.windows(4).position(|window| window == b"avcC").unwrap() + 4;
+    // The level stands in the box and in the parameter set.
+    for level in [configuration + 3, configuration + 8 + 3] {
+        assert!(bytes[level] > 10, "level {}", bytes[level]);
+        bytes[level] = 10;
+    }
+    fs::write(&path, bytes).unwrap();
+    assert!(read_clip(&path, &ALONE).unwrap() == clip);
+}
+
+#[test]
 fn what_is_not_decoded_is_named_with_a_way_out() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("a.mp4");

@@ -1,7 +1,6 @@
 //! MP4 with one H.264 track.
 //!
-//! Boxes are written and read here: this takes little code, while the crates that were tried end a one-frame clip after
-//! 1/90000 s and round 23.976 frames/s (writing), or panic on damaged sample tables (reading).
+//! Boxes are written and read here. docs/formats.md names the crates that could do it, and what each lacks.
 
 mod demux;
 mod mux;
