@@ -16,34 +16,8 @@ use crate::ops::patch::{PatchEmbed, Unpatchify};
 use crate::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
 use crate::ops::sampler::Combine;
 use crate::ops::tile::{BlendBox, CopyBox, ToBytes};
+use crate::ops::{DeviceBuffer, DeviceWeight};
 use crate::tensor::Tensor;
-
-/// A run of elements on a device. Dropping it gives the memory back.
-pub trait DeviceBuffer {
-    /// Elements.
-    fn len(&self) -> usize;
-
-    /// Whether there are none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// A parameter on a device, in the engine's layout.
-pub trait DeviceWeight {
-    /// Its shape: linear `[out, in]`, convolution `[cout, kt, kh, kw, cin]`, vector `[n]`.
-    fn shape(&self) -> &[usize];
-
-    /// Elements.
-    fn len(&self) -> usize {
-        self.shape().iter().product()
-    }
-
-    /// Whether there are none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
 
 /// A device that runs the model. One implementation per kind of device; models are generic over it.
 ///

@@ -24,11 +24,12 @@ pub use memory::Buffer;
 pub use weight::Weight;
 
 use crate::arriving::Arriving;
-use crate::backend::{Backend, DeviceBuffer, DeviceWeight};
+use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::ConvExtras;
+use crate::ops::{DeviceBuffer, DeviceWeight};
 use crate::tensor::Tensor;
 use memory::Pool;
 use std::sync::Arc;

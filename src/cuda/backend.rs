@@ -3,11 +3,12 @@
 use super::{Buffer, Cuda, Precision, Weight, lock};
 use super::{attention, conv3d, depthwise, embed, finite, gemm, groupnorm, norm, patch, resample, sampler, tile};
 use crate::arriving::Arriving;
-use crate::backend::{Backend, DeviceBuffer, DeviceWeight};
+use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::ConvExtras;
+use crate::ops::{DeviceBuffer, DeviceWeight};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 

@@ -2,12 +2,13 @@
 
 use super::finite::{Axes, Checking, Made};
 use super::{Observer, Settings, Stage, Text, Warning, tick};
-use crate::backend::{Backend, DeviceBuffer};
+use crate::backend::Backend;
 use crate::checkpoint::Part;
 use crate::error::Result;
 use crate::layout::nhwc_from_nchw;
 use crate::memory::Savings;
 use crate::model::latte::{Latte, LatteConfig, Prepared, Shape};
+use crate::ops::DeviceBuffer;
 use crate::ops::sampler::Combine;
 use crate::ops::tile::{BoxAt, CopyBox};
 use crate::sampler::{Run, Schedule, TorchRng, guide};

@@ -12,10 +12,13 @@ pub mod finite;
 pub mod gemm;
 pub mod groupnorm;
 pub mod norm;
+mod operands;
 pub mod patch;
 pub mod resample;
 pub mod sampler;
 pub mod tile;
+
+pub use operands::{DeviceBuffer, DeviceWeight};
 
 use crate::error::{Error, Result};
 

@@ -1,8 +1,9 @@
 //! Executes a schedule on a backend.
 
 use super::schedule::{Call, Schedule, Slot, Update};
-use crate::backend::{Backend, DeviceBuffer};
+use crate::backend::Backend;
 use crate::error::Result;
+use crate::ops::DeviceBuffer;
 use crate::ops::sampler::Combine;
 
 /// A sampler at work: the sample and what its schedule keeps between calls, in f32 on a device.

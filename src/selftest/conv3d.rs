@@ -3,10 +3,11 @@
 
 use super::trial::{Body, Trial, ensure, ensure_same, host};
 use super::values::{half_values, rounded};
-use crate::backend::{Backend, DeviceBuffer};
+use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::cuda::Half;
 use crate::error::Result;
+use crate::ops::DeviceBuffer;
 use crate::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
 use crate::ops::groupnorm::Moments;
 use crate::tensor::Tensor;

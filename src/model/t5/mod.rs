@@ -10,8 +10,9 @@ mod relative;
 pub use config::T5Config;
 
 use super::layers::{Blocks, Projection};
-use crate::backend::{Backend, DeviceBuffer};
+use crate::backend::Backend;
 use crate::error::Result;
+use crate::ops::DeviceBuffer;
 use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
 use crate::ops::embed::Embedding;
 use crate::ops::gemm::{Activation, Store};

@@ -20,8 +20,9 @@ pub mod tiling;
 pub use config::VaeConfig;
 pub use run::Probe;
 
-use crate::backend::{Backend, DeviceBuffer};
+use crate::backend::Backend;
 use crate::error::Result;
+use crate::ops::DeviceBuffer;
 use crate::ops::expect_len;
 use crate::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox};
 use crate::weights::Scope;
