@@ -8,26 +8,29 @@ use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::{Conv3d, ConvExtras, DepthwiseConv};
 use crate::ops::embed::{AddRows, Embedding};
-use crate::ops::finite::Finite;
+use crate::ops::finite::{Finite, FiniteArgs};
 use crate::ops::gemm::Linear;
 use crate::ops::groupnorm::{GroupNorm, Moments, Statistics};
 use crate::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
 use crate::ops::patch::{PatchEmbed, Unpatchify};
 use crate::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
-use crate::ops::sampler::Combine;
-use crate::ops::tile::{BlendBox, CopyBox, ToBytes};
+use crate::ops::sampler::{Combine, CombineArgs};
+use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
 use crate::ops::{DeviceBuffer, DeviceWeight};
 use crate::tensor::Tensor;
 
 /// A device that runs the model. One implementation per kind of device; models are generic over it.
 ///
-/// Every operation validates its descriptor against its arguments first and fails with [`crate::Error::Shape`].
-/// Freshly allocated buffers hold unspecified values.
+/// An operation, called by its name, first validates its descriptor against its operands, for every backend in the same
+/// way, and fails with [`crate::Error::Shape`]. Then it runs its body, which backends implement: `run_…` takes the operands
+/// as valid and fails as a launch does. Only a backend in front of another calls bodies itself. Freshly allocated buffers
+/// hold unspecified values.
 ///
 /// A launch, which the CPU does not need, fails with [`crate::Error::Unsupported`] for sizes that no kernel takes (2³¹ of
 /// anything that kernels count, and what an operation says), with [`crate::Error::Launch`] if the kernel cannot run, and
 /// with [`crate::Error::Device`] if the GPU does not answer. What goes wrong on a GPU while the host goes on, the next
 /// call that waits for the GPU tells.
+#[expect(clippy::missing_errors_doc, reason = "how a body fails is said once, above")]
 pub trait Backend {
     /// Activations.
     type Buffer: DeviceBuffer;
@@ -300,31 +303,61 @@ pub trait Backend {
     ///
     /// # Errors
     /// Those of [`Combine::validate`] and of a launch.
-    fn combine(&self, op: &Combine<'_>, inputs: &[&Self::Buffer], out: &mut Self::Buffer) -> Result<()>;
+    fn combine(&self, op: &Combine<'_>, args: CombineArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_combine(op, args)
+    }
+
+    /// The body of [`Self::combine`].
+    fn run_combine(&self, op: &Combine<'_>, args: CombineArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`CopyBox`].
     ///
     /// # Errors
     /// Those of [`CopyBox::validate`] and of a launch.
-    fn copy_box(&self, op: &CopyBox, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
+    fn copy_box(&self, op: &CopyBox, args: CopyBoxArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_copy_box(op, args)
+    }
+
+    /// The body of [`Self::copy_box`].
+    fn run_copy_box(&self, op: &CopyBox, args: CopyBoxArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`BlendBox`].
     ///
     /// # Errors
     /// Those of [`BlendBox::validate`] and of a launch.
-    fn blend_box(&self, op: &BlendBox, neighbour: &Self::Buffer, tile: &mut Self::Buffer) -> Result<()>;
+    fn blend_box(&self, op: &BlendBox, args: BlendBoxArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_blend_box(op, args)
+    }
+
+    /// The body of [`Self::blend_box`].
+    fn run_blend_box(&self, op: &BlendBox, args: BlendBoxArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`ToBytes`], on their way to the host: what is computed from here on may change `x`, or drop it.
     ///
     /// # Errors
     /// Those of [`ToBytes::validate`], of [`Self::alloc`] for the bytes, and of a launch. [`Arriving::bytes`]
     /// tells what goes wrong later.
-    fn to_bytes(&self, op: &ToBytes, x: &Self::Buffer) -> Result<Box<dyn Arriving>>;
+    fn to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, Self::Buffer>) -> Result<Box<dyn Arriving>> {
+        op.validate(&args)?;
+        self.run_to_bytes(op, args)
+    }
+
+    /// The body of [`Self::to_bytes`].
+    fn run_to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, Self::Buffer>) -> Result<Box<dyn Arriving>>;
 
     /// [`Finite`], its counts on their way to the host, as for [`Self::to_bytes`].
     ///
     /// # Errors
     /// Those of [`Finite::validate`], of [`Self::alloc`] for the counts, and of a launch. [`Arriving::bytes`]
     /// tells what goes wrong later.
-    fn finite(&self, op: &Finite, x: &Self::Buffer) -> Result<Box<dyn Arriving>>;
+    fn finite(&self, op: &Finite, args: FiniteArgs<'_, Self::Buffer>) -> Result<Box<dyn Arriving>> {
+        op.validate(&args)?;
+        self.run_finite(op, args)
+    }
+
+    /// The body of [`Self::finite`].
+    fn run_finite(&self, op: &Finite, args: FiniteArgs<'_, Self::Buffer>) -> Result<Box<dyn Arriving>>;
 }

@@ -121,20 +121,21 @@ pub fn gpu() -> Option<Cuda> {
 
 /// Copies `len` activations.
 pub fn copy<B: Backend>(backend: &B, len: usize, from: &B::Buffer, to: &mut B::Buffer) {
-    use osp::ops::tile::{BoxAt, CopyBox};
+    use osp::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
     let whole = BoxAt::whole([1; 3]);
-    backend.copy_box(&CopyBox { extent: [1; 3], channels: len, from: whole, to: whole }, from, to).unwrap();
+    let op = CopyBox { extent: [1; 3], channels: len, from: whole, to: whole };
+    backend.copy_box(&op, CopyBoxArgs { x: from, out: to }).unwrap();
 }
 
 /// `frames` times the same frame of `frame_len` values: what is large is put together on the device.
 pub fn video<B: Backend>(backend: &B, frames: usize, frame_len: usize) -> B::Buffer {
-    use osp::ops::tile::{BoxAt, CopyBox};
+    use osp::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
     let frame = backend.upload(&values(frame_len)).unwrap();
     let mut video = backend.alloc(frames * frame_len).unwrap();
     for index in 0..frames {
         let to = BoxAt { size: [frames, 1, 1], origin: [index, 0, 0] };
         let op = CopyBox { extent: [1; 3], channels: frame_len, from: BoxAt::whole([1; 3]), to };
-        backend.copy_box(&op, &frame, &mut video).unwrap();
+        backend.copy_box(&op, CopyBoxArgs { x: &frame, out: &mut video }).unwrap();
     }
     video
 }

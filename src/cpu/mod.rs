@@ -29,6 +29,9 @@ use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::ConvExtras;
+use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::sampler::{Combine, CombineArgs};
+use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
 use crate::ops::{DeviceBuffer, DeviceWeight};
 use crate::tensor::Tensor;
 use memory::Pool;
@@ -300,35 +303,26 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn combine(&self, op: &ops::sampler::Combine<'_>, inputs: &[&Buffer], out: &mut Buffer) -> Result<()> {
-        let lens: Vec<usize> = inputs.iter().map(|input| input.len()).collect();
-        op.validate(&lens, out.len())?;
-        let inputs: Vec<&[f32]> = inputs.iter().map(|input| &input[..]).collect();
-        sampler::combine(op, &inputs, out);
+    fn run_combine(&self, op: &Combine<'_>, args: CombineArgs<'_, Buffer>) -> Result<()> {
+        sampler::combine(op, args);
         Ok(())
     }
 
-    fn copy_box(&self, op: &ops::tile::CopyBox, x: &Buffer, out: &mut Buffer) -> Result<()> {
-        op.validate(x.len(), out.len())?;
-        tile::copy_box(op, x, out);
+    fn run_copy_box(&self, op: &CopyBox, args: CopyBoxArgs<'_, Buffer>) -> Result<()> {
+        tile::copy_box(op, args);
         Ok(())
     }
 
-    fn blend_box(&self, op: &ops::tile::BlendBox, neighbour: &Buffer, tile: &mut Buffer) -> Result<()> {
-        op.validate(neighbour.len(), tile.len())?;
-        tile::blend_box(op, neighbour, tile);
+    fn run_blend_box(&self, op: &BlendBox, args: BlendBoxArgs<'_, Buffer>) -> Result<()> {
+        tile::blend_box(op, args);
         Ok(())
     }
 
-    fn to_bytes(&self, op: &ops::tile::ToBytes, x: &Buffer) -> Result<Box<dyn Arriving>> {
-        op.validate(x.len())?;
-        let mut bytes = vec![0; op.len];
-        tile::to_bytes(&x[op.offset..op.offset + op.len], &mut bytes);
-        Ok(Box::new(bytes))
+    fn run_to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
+        Ok(Box::new(tile::to_bytes(op, args)))
     }
 
-    fn finite(&self, op: &ops::finite::Finite, x: &Buffer) -> Result<Box<dyn Arriving>> {
-        op.validate(x.len())?;
-        Ok(Box::new(finite::finite(&x[op.offset..op.offset + op.len])))
+    fn run_finite(&self, op: &Finite, args: FiniteArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
+        Ok(Box::new(finite::finite(op, args)))
     }
 }

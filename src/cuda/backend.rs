@@ -8,6 +8,9 @@ use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::ConvExtras;
+use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::sampler::{Combine, CombineArgs};
+use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
 use crate::ops::{DeviceBuffer, DeviceWeight};
 use crate::tensor::Tensor;
 use std::sync::Arc;
@@ -280,29 +283,23 @@ impl Backend for Cuda {
         patch::unpatchify(self, op, x, out)
     }
 
-    fn combine(&self, op: &ops::sampler::Combine<'_>, inputs: &[&Self::Buffer], out: &mut Self::Buffer) -> Result<()> {
-        let lens: Vec<usize> = inputs.iter().map(|input| input.len).collect();
-        op.validate(&lens, out.len)?;
-        sampler::combine(self, op, inputs, out)
+    fn run_combine(&self, op: &Combine<'_>, args: CombineArgs<'_, Buffer>) -> Result<()> {
+        sampler::combine(self, op, args)
     }
 
-    fn copy_box(&self, op: &ops::tile::CopyBox, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()> {
-        op.validate(x.len, out.len)?;
-        tile::copy_box(self, op, x, out)
+    fn run_copy_box(&self, op: &CopyBox, args: CopyBoxArgs<'_, Buffer>) -> Result<()> {
+        tile::copy_box(self, op, args)
     }
 
-    fn blend_box(&self, op: &ops::tile::BlendBox, neighbour: &Self::Buffer, tile: &mut Self::Buffer) -> Result<()> {
-        op.validate(neighbour.len, tile.len)?;
-        tile::blend_box(self, op, neighbour, tile)
+    fn run_blend_box(&self, op: &BlendBox, args: BlendBoxArgs<'_, Buffer>) -> Result<()> {
+        tile::blend_box(self, op, args)
     }
 
-    fn to_bytes(&self, op: &ops::tile::ToBytes, x: &Self::Buffer) -> Result<Box<dyn Arriving>> {
-        op.validate(x.len)?;
-        tile::to_bytes(self, op, x)
+    fn run_to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
+        tile::to_bytes(self, op, args)
     }
 
-    fn finite(&self, op: &ops::finite::Finite, x: &Self::Buffer) -> Result<Box<dyn Arriving>> {
-        op.validate(x.len)?;
-        finite::finite(self, op, x)
+    fn run_finite(&self, op: &Finite, args: FiniteArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
+        finite::finite(self, op, args)
     }
 }

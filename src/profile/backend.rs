@@ -5,7 +5,10 @@ use crate::arriving::Arriving;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras};
-use crate::ops::{conv3d, embed, finite, gemm, groupnorm, norm, patch, resample, sampler, tile};
+use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::sampler::{Combine, CombineArgs};
+use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
+use crate::ops::{conv3d, embed, gemm, groupnorm, norm, patch, resample};
 use crate::tensor::Tensor;
 use std::time::Instant;
 
@@ -225,23 +228,23 @@ impl<B: Backend> Backend for Counted<B> {
         self.count("unpatchify", 0, op.bytes(self.element), |b| b.unpatchify(op, x, out))
     }
 
-    fn combine(&self, op: &sampler::Combine<'_>, inputs: &[&B::Buffer], out: &mut B::Buffer) -> Result<()> {
-        self.count("combine", op.flops(), op.bytes(), |b| b.combine(op, inputs, out))
+    fn run_combine(&self, op: &Combine<'_>, args: CombineArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("combine", op.flops(), op.bytes(), |b| b.run_combine(op, args))
     }
 
-    fn copy_box(&self, op: &tile::CopyBox, x: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
-        self.count("copy_box", 0, op.bytes(self.element), |b| b.copy_box(op, x, out))
+    fn run_copy_box(&self, op: &CopyBox, args: CopyBoxArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("copy_box", 0, op.bytes(self.element), |b| b.run_copy_box(op, args))
     }
 
-    fn blend_box(&self, op: &tile::BlendBox, neighbour: &B::Buffer, tile: &mut B::Buffer) -> Result<()> {
-        self.count("blend_box", op.flops(), op.bytes(self.element), |b| b.blend_box(op, neighbour, tile))
+    fn run_blend_box(&self, op: &BlendBox, args: BlendBoxArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("blend_box", op.flops(), op.bytes(self.element), |b| b.run_blend_box(op, args))
     }
 
-    fn to_bytes(&self, op: &tile::ToBytes, x: &B::Buffer) -> Result<Box<dyn Arriving>> {
-        self.count("to_bytes", 0, op.bytes(self.element), |b| b.to_bytes(op, x))
+    fn run_to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, B::Buffer>) -> Result<Box<dyn Arriving>> {
+        self.count("to_bytes", 0, op.bytes(self.element), |b| b.run_to_bytes(op, args))
     }
 
-    fn finite(&self, op: &finite::Finite, x: &B::Buffer) -> Result<Box<dyn Arriving>> {
-        self.count("finite", 0, op.bytes(self.element), |b| b.finite(op, x))
+    fn run_finite(&self, op: &Finite, args: FiniteArgs<'_, B::Buffer>) -> Result<Box<dyn Arriving>> {
+        self.count("finite", 0, op.bytes(self.element), |b| b.run_finite(op, args))
     }
 }

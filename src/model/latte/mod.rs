@@ -17,7 +17,7 @@ use crate::ops::embed::AddRows;
 use crate::ops::gemm::Activation;
 use crate::ops::norm::AdaLayerNorm;
 use crate::ops::patch::{PatchEmbed, Unpatchify};
-use crate::ops::tile::{BoxAt, CopyBox};
+use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
 use crate::weights::load::Loader;
 use crate::weights::plan::Plan;
 use crate::weights::{Role, Scope, Source};
@@ -337,7 +337,7 @@ impl<'a, W> Latte<'a, W> {
         let mut modulation = backend.alloc(samples * blocks * channels)?;
         let size = BoxAt::whole([samples, blocks, 1]);
         let op = CopyBox { extent: size.size, channels, from: size, to: size };
-        backend.copy_box(&op, &prepared.tables, &mut modulation)?;
+        backend.copy_box(&op, CopyBoxArgs { x: &prepared.tables, out: &mut modulation })?;
         let op = AddRows { outer: 1, rows: samples, inner: blocks, channels };
         backend.add_rows(&op, timestep, &mut modulation)?;
         Ok(modulation)
@@ -363,7 +363,7 @@ impl<'a, W> Latte<'a, W> {
                 from: BoxAt::whole([shape.samples, 1, 1]),
                 to: BoxAt { size: [shape.samples, 2, 1], origin: [0, part, 0] },
             };
-            backend.copy_box(&op, embedding, &mut modulation)?;
+            backend.copy_box(&op, CopyBoxArgs { x: embedding, out: &mut modulation })?;
         }
         let op = AddRows { outer: shape.samples, rows: 1, inner: 1, channels: 2 * d };
         backend.add_rows(&op, &prepared.out_table, &mut modulation)?;

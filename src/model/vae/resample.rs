@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::conv3d::Conv3d;
 use crate::ops::resample::{TimeAverage, TimeDouble};
-use crate::ops::tile::{BoxAt, CopyBox};
+use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
 use crate::weights::Scope;
 
 /// A convolution mixed with the plain resampling by α = sigmoid(mix_factor): `α·plain + (1 − α)·conv`.
@@ -161,7 +161,7 @@ fn pad_front<B: Backend>(backend: &B, x: &Features<B>, count: usize) -> Result<F
     let mut copy = |extent: usize, to: usize| {
         let from = BoxAt::whole([frames, height, width]);
         let op = CopyBox { extent: [extent, height, width], channels, from, to: BoxAt { size, origin: [to, 0, 0] } };
-        backend.copy_box(&op, x.data(), out.data_mut())
+        backend.copy_box(&op, CopyBoxArgs { x: x.data(), out: out.data_mut() })
     };
     for frame in 0..count {
         copy(1, frame)?;
@@ -177,6 +177,6 @@ fn drop_first<B: Backend>(backend: &B, x: &Features<B>) -> Result<Features<B>> {
     let extent = [frames - 1, height, width];
     let from = BoxAt { size: [frames, height, width], origin: [1, 0, 0] };
     let op = CopyBox { extent, channels, from, to: BoxAt::whole(extent) };
-    backend.copy_box(&op, x.data(), out.data_mut())?;
+    backend.copy_box(&op, CopyBoxArgs { x: x.data(), out: out.data_mut() })?;
     Ok(out)
 }
