@@ -7,13 +7,15 @@ use crate::arriving::Arriving;
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::{Conv3d, ConvExtras, DepthwiseConv};
-use crate::ops::embed::{AddRows, Embedding};
+use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
 use crate::ops::gemm::Linear;
 use crate::ops::groupnorm::{GroupNorm, Moments, Statistics};
-use crate::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
-use crate::ops::patch::{PatchEmbed, Unpatchify};
-use crate::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
+use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
+use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use crate::ops::resample::{
+    RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
+};
 use crate::ops::sampler::{Combine, CombineArgs};
 use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
 use crate::ops::{DeviceBuffer, DeviceWeight};
@@ -148,34 +150,39 @@ pub trait Backend {
     /// # Errors
     /// Those of [`AdaLayerNorm::validate`] and of a launch. Kernels take up to 4096 channels, or up to
     /// 8192 where all sizes are multiples of 8.
-    fn ada_layer_norm(
-        &self,
-        op: &AdaLayerNorm,
-        x: &Self::Buffer,
-        modulation: &Self::Buffer,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    fn ada_layer_norm(&self, op: &AdaLayerNorm, args: AdaLayerNormArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_ada_layer_norm(op, args)
+    }
+
+    /// The body of [`Self::ada_layer_norm`].
+    fn run_ada_layer_norm(&self, op: &AdaLayerNorm, args: AdaLayerNormArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`LayerNorm`].
     ///
     /// # Errors
     /// Those of [`LayerNorm::validate`] and of a launch. Kernels take up to 4096 channels, or up to
     /// 8192 where all sizes are multiples of 8.
-    fn layer_norm(
-        &self,
-        op: &LayerNorm,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    fn layer_norm(&self, op: &LayerNorm, args: LayerNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_layer_norm(op, args)
+    }
+
+    /// The body of [`Self::layer_norm`].
+    fn run_layer_norm(&self, op: &LayerNorm, args: LayerNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
 
     /// [`RmsNorm`].
     ///
     /// # Errors
     /// Those of [`RmsNorm::validate`] and of a launch. Kernels take up to 4096 channels, or up to
     /// 8192 where all sizes are multiples of 8.
-    fn rms_norm(&self, op: &RmsNorm, x: &Self::Buffer, weight: &Self::Weight, out: &mut Self::Buffer) -> Result<()>;
+    fn rms_norm(&self, op: &RmsNorm, args: RmsNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_rms_norm(op, args)
+    }
+
+    /// The body of [`Self::rms_norm`].
+    fn run_rms_norm(&self, op: &RmsNorm, args: RmsNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
 
     /// [`Conv3d`].
     ///
@@ -254,50 +261,85 @@ pub trait Backend {
     ///
     /// # Errors
     /// Those of [`TimeAverage::validate`] and of a launch.
-    fn time_average(&self, op: &TimeAverage, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
+    fn time_average(&self, op: &TimeAverage, args: TimeAverageArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_time_average(op, args)
+    }
+
+    /// The body of [`Self::time_average`].
+    fn run_time_average(&self, op: &TimeAverage, args: TimeAverageArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`TimeDouble`].
     ///
     /// # Errors
     /// Those of [`TimeDouble::validate`] and of a launch.
-    fn time_double(&self, op: &TimeDouble, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
+    fn time_double(&self, op: &TimeDouble, args: TimeDoubleArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_time_double(op, args)
+    }
+
+    /// The body of [`Self::time_double`].
+    fn run_time_double(&self, op: &TimeDouble, args: TimeDoubleArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`RegroupFrames`].
     ///
     /// # Errors
     /// Those of [`RegroupFrames::validate`] and of a launch.
-    fn regroup_frames(&self, op: &RegroupFrames, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
+    fn regroup_frames(&self, op: &RegroupFrames, args: RegroupFramesArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_regroup_frames(op, args)
+    }
+
+    /// The body of [`Self::regroup_frames`].
+    fn run_regroup_frames(&self, op: &RegroupFrames, args: RegroupFramesArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`Embedding`].
     ///
     /// # Errors
     /// Those of [`Embedding::validate`], of [`Self::alloc`] for the ids, and of a launch.
-    fn embedding(&self, op: &Embedding, ids: &[u32], table: &Self::Weight, out: &mut Self::Buffer) -> Result<()>;
+    fn embedding(&self, op: &Embedding, args: EmbeddingArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_embedding(op, args)
+    }
+
+    /// The body of [`Self::embedding`].
+    fn run_embedding(&self, op: &Embedding, args: EmbeddingArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
 
     /// [`AddRows`].
     ///
     /// # Errors
     /// Those of [`AddRows::validate`] and of a launch.
-    fn add_rows(&self, op: &AddRows, table: &Self::Buffer, x: &mut Self::Buffer) -> Result<()>;
+    fn add_rows(&self, op: &AddRows, args: AddRowsArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_add_rows(op, args)
+    }
+
+    /// The body of [`Self::add_rows`].
+    fn run_add_rows(&self, op: &AddRows, args: AddRowsArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`PatchEmbed`].
     ///
     /// # Errors
     /// Those of [`PatchEmbed::validate`] and of a launch.
-    fn patch_embed(
-        &self,
-        op: &PatchEmbed,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    fn patch_embed(&self, op: &PatchEmbed, args: PatchEmbedArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_patch_embed(op, args)
+    }
+
+    /// The body of [`Self::patch_embed`].
+    fn run_patch_embed(&self, op: &PatchEmbed, args: PatchEmbedArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
 
     /// [`Unpatchify`].
     ///
     /// # Errors
     /// Those of [`Unpatchify::validate`] and of a launch.
-    fn unpatchify(&self, op: &Unpatchify, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
+    fn unpatchify(&self, op: &Unpatchify, args: UnpatchifyArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_unpatchify(op, args)
+    }
+
+    /// The body of [`Self::unpatchify`].
+    fn run_unpatchify(&self, op: &Unpatchify, args: UnpatchifyArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`Combine`].
     ///

@@ -29,7 +29,13 @@ use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::ConvExtras;
+use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
+use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use crate::ops::resample::{
+    RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
+};
 use crate::ops::sampler::{Combine, CombineArgs};
 use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
 use crate::ops::{DeviceBuffer, DeviceWeight};
@@ -141,34 +147,18 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn ada_layer_norm(
-        &self,
-        op: &ops::norm::AdaLayerNorm,
-        x: &Buffer,
-        modulation: &Buffer,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        op.validate(x.len(), modulation.len(), out.len())?;
-        norm::ada_layer_norm(op, x, modulation, out);
+    fn run_ada_layer_norm(&self, op: &AdaLayerNorm, args: AdaLayerNormArgs<'_, Buffer>) -> Result<()> {
+        norm::ada_layer_norm(op, args);
         Ok(())
     }
 
-    fn layer_norm(
-        &self,
-        op: &ops::norm::LayerNorm,
-        x: &Buffer,
-        weight: &Weight,
-        bias: &Weight,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        op.validate(x.len(), weight.len(), bias.len(), out.len())?;
-        norm::layer_norm(op, x, &weight.to_f32(), &bias.to_f32(), out);
+    fn run_layer_norm(&self, op: &LayerNorm, args: LayerNormArgs<'_, Buffer, Weight>) -> Result<()> {
+        norm::layer_norm(op, args);
         Ok(())
     }
 
-    fn rms_norm(&self, op: &ops::norm::RmsNorm, x: &Buffer, weight: &Weight, out: &mut Buffer) -> Result<()> {
-        op.validate(x.len(), weight.len(), out.len())?;
-        norm::rms_norm(op, x, &weight.to_f32(), out);
+    fn run_rms_norm(&self, op: &RmsNorm, args: RmsNormArgs<'_, Buffer, Weight>) -> Result<()> {
+        norm::rms_norm(op, args);
         Ok(())
     }
 
@@ -254,52 +244,38 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn time_average(&self, op: &ops::resample::TimeAverage, x: &Buffer, out: &mut Buffer) -> Result<()> {
-        op.validate(x.len(), out.len())?;
-        resample::time_average(op, x, out);
+    fn run_time_average(&self, op: &TimeAverage, args: TimeAverageArgs<'_, Buffer>) -> Result<()> {
+        resample::time_average(op, args);
         Ok(())
     }
 
-    fn time_double(&self, op: &ops::resample::TimeDouble, x: &Buffer, out: &mut Buffer) -> Result<()> {
-        op.validate(x.len(), out.len())?;
-        resample::time_double(op, x, out);
+    fn run_time_double(&self, op: &TimeDouble, args: TimeDoubleArgs<'_, Buffer>) -> Result<()> {
+        resample::time_double(op, args);
         Ok(())
     }
 
-    fn regroup_frames(&self, op: &ops::resample::RegroupFrames, x: &Buffer, out: &mut Buffer) -> Result<()> {
-        op.validate(x.len(), out.len())?;
-        resample::regroup_frames(op, x, out);
+    fn run_regroup_frames(&self, op: &RegroupFrames, args: RegroupFramesArgs<'_, Buffer>) -> Result<()> {
+        resample::regroup_frames(op, args);
         Ok(())
     }
 
-    fn embedding(&self, op: &ops::embed::Embedding, ids: &[u32], table: &Weight, out: &mut Buffer) -> Result<()> {
-        op.validate(ids, table.shape(), out.len())?;
-        embed::embedding(op, ids, table, out);
+    fn run_embedding(&self, op: &Embedding, args: EmbeddingArgs<'_, Buffer, Weight>) -> Result<()> {
+        embed::embedding(op, args);
         Ok(())
     }
 
-    fn add_rows(&self, op: &ops::embed::AddRows, table: &Buffer, x: &mut Buffer) -> Result<()> {
-        op.validate(x.len(), table.len())?;
-        embed::add_rows(op, table, x);
+    fn run_add_rows(&self, op: &AddRows, args: AddRowsArgs<'_, Buffer>) -> Result<()> {
+        embed::add_rows(op, args);
         Ok(())
     }
 
-    fn patch_embed(
-        &self,
-        op: &ops::patch::PatchEmbed,
-        x: &Buffer,
-        weight: &Weight,
-        bias: &Weight,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        op.validate(x.len(), weight.shape(), bias.len(), out.len())?;
-        patch::patch_embed(op, x, &weight.to_f32(), &bias.to_f32(), out);
+    fn run_patch_embed(&self, op: &PatchEmbed, args: PatchEmbedArgs<'_, Buffer, Weight>) -> Result<()> {
+        patch::patch_embed(op, args);
         Ok(())
     }
 
-    fn unpatchify(&self, op: &ops::patch::Unpatchify, x: &Buffer, out: &mut Buffer) -> Result<()> {
-        op.validate(x.len(), out.len())?;
-        patch::unpatchify(op, x, out);
+    fn run_unpatchify(&self, op: &Unpatchify, args: UnpatchifyArgs<'_, Buffer>) -> Result<()> {
+        patch::unpatchify(op, args);
         Ok(())
     }
 

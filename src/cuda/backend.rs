@@ -8,7 +8,13 @@ use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
 use crate::ops::conv3d::ConvExtras;
+use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
+use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use crate::ops::resample::{
+    RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
+};
 use crate::ops::sampler::{Combine, CombineArgs};
 use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
 use crate::ops::{DeviceBuffer, DeviceWeight};
@@ -135,38 +141,16 @@ impl Backend for Cuda {
         attention::attention(self, op, [q, k, v], &extras, out)
     }
 
-    fn ada_layer_norm(
-        &self,
-        op: &ops::norm::AdaLayerNorm,
-        x: &Self::Buffer,
-        modulation: &Self::Buffer,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, modulation.len, out.len)?;
-        norm::ada_layer_norm(self, op, x, modulation, out)
+    fn run_ada_layer_norm(&self, op: &AdaLayerNorm, args: AdaLayerNormArgs<'_, Buffer>) -> Result<()> {
+        norm::ada_layer_norm(self, op, args)
     }
 
-    fn layer_norm(
-        &self,
-        op: &ops::norm::LayerNorm,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, weight.len(), bias.len(), out.len)?;
-        norm::layer_norm(self, op, x, weight, bias, out)
+    fn run_layer_norm(&self, op: &LayerNorm, args: LayerNormArgs<'_, Buffer, Weight>) -> Result<()> {
+        norm::layer_norm(self, op, args)
     }
 
-    fn rms_norm(
-        &self,
-        op: &ops::norm::RmsNorm,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, weight.len(), out.len)?;
-        norm::rms_norm(self, op, x, weight, out)
+    fn run_rms_norm(&self, op: &RmsNorm, args: RmsNormArgs<'_, Buffer, Weight>) -> Result<()> {
+        norm::rms_norm(self, op, args)
     }
 
     fn conv3d(
@@ -230,57 +214,32 @@ impl Backend for Cuda {
         groupnorm::group_norm(self, op, x, statistics, [weight, bias], out)
     }
 
-    fn time_average(&self, op: &ops::resample::TimeAverage, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()> {
-        op.validate(x.len, out.len)?;
-        resample::time_average(self, op, x, out)
+    fn run_time_average(&self, op: &TimeAverage, args: TimeAverageArgs<'_, Buffer>) -> Result<()> {
+        resample::time_average(self, op, args)
     }
 
-    fn time_double(&self, op: &ops::resample::TimeDouble, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()> {
-        op.validate(x.len, out.len)?;
-        resample::time_double(self, op, x, out)
+    fn run_time_double(&self, op: &TimeDouble, args: TimeDoubleArgs<'_, Buffer>) -> Result<()> {
+        resample::time_double(self, op, args)
     }
 
-    fn regroup_frames(
-        &self,
-        op: &ops::resample::RegroupFrames,
-        x: &Self::Buffer,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, out.len)?;
-        resample::regroup_frames(self, op, x, out)
+    fn run_regroup_frames(&self, op: &RegroupFrames, args: RegroupFramesArgs<'_, Buffer>) -> Result<()> {
+        resample::regroup_frames(self, op, args)
     }
 
-    fn embedding(
-        &self,
-        op: &ops::embed::Embedding,
-        ids: &[u32],
-        table: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(ids, table.shape(), out.len)?;
-        embed::embedding(self, op, ids, table, out)
+    fn run_embedding(&self, op: &Embedding, args: EmbeddingArgs<'_, Buffer, Weight>) -> Result<()> {
+        embed::embedding(self, op, args)
     }
 
-    fn add_rows(&self, op: &ops::embed::AddRows, table: &Self::Buffer, x: &mut Self::Buffer) -> Result<()> {
-        op.validate(x.len, table.len)?;
-        embed::add_rows(self, op, table, x)
+    fn run_add_rows(&self, op: &AddRows, args: AddRowsArgs<'_, Buffer>) -> Result<()> {
+        embed::add_rows(self, op, args)
     }
 
-    fn patch_embed(
-        &self,
-        op: &ops::patch::PatchEmbed,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, weight.shape(), bias.len(), out.len)?;
-        patch::patch_embed(self, op, x, weight, bias, out)
+    fn run_patch_embed(&self, op: &PatchEmbed, args: PatchEmbedArgs<'_, Buffer, Weight>) -> Result<()> {
+        patch::patch_embed(self, op, args)
     }
 
-    fn unpatchify(&self, op: &ops::patch::Unpatchify, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()> {
-        op.validate(x.len, out.len)?;
-        patch::unpatchify(self, op, x, out)
+    fn run_unpatchify(&self, op: &Unpatchify, args: UnpatchifyArgs<'_, Buffer>) -> Result<()> {
+        patch::unpatchify(self, op, args)
     }
 
     fn run_combine(&self, op: &Combine<'_>, args: CombineArgs<'_, Buffer>) -> Result<()> {

@@ -5,10 +5,16 @@ use crate::arriving::Arriving;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras};
+use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
+use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use crate::ops::resample::{
+    RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
+};
 use crate::ops::sampler::{Combine, CombineArgs};
 use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
-use crate::ops::{conv3d, embed, gemm, groupnorm, norm, patch, resample};
+use crate::ops::{conv3d, gemm, groupnorm};
 use crate::tensor::Tensor;
 use std::time::Instant;
 
@@ -111,29 +117,16 @@ impl<B: Backend> Backend for Counted<B> {
         self.count("attention", op.flops(), op.bytes(self.element), |b| b.attention(op, q, k, v, extras, out))
     }
 
-    fn ada_layer_norm(
-        &self,
-        op: &norm::AdaLayerNorm,
-        x: &B::Buffer,
-        modulation: &B::Buffer,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("ada_layer_norm", op.flops(), op.bytes(self.element), |b| b.ada_layer_norm(op, x, modulation, out))
+    fn run_ada_layer_norm(&self, op: &AdaLayerNorm, args: AdaLayerNormArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("ada_layer_norm", op.flops(), op.bytes(self.element), |b| b.run_ada_layer_norm(op, args))
     }
 
-    fn layer_norm(
-        &self,
-        op: &norm::LayerNorm,
-        x: &B::Buffer,
-        weight: &B::Weight,
-        bias: &B::Weight,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("layer_norm", op.flops(), op.bytes(self.element), |b| b.layer_norm(op, x, weight, bias, out))
+    fn run_layer_norm(&self, op: &LayerNorm, args: LayerNormArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("layer_norm", op.flops(), op.bytes(self.element), |b| b.run_layer_norm(op, args))
     }
 
-    fn rms_norm(&self, op: &norm::RmsNorm, x: &B::Buffer, weight: &B::Weight, out: &mut B::Buffer) -> Result<()> {
-        self.count("rms_norm", op.flops(), op.bytes(self.element), |b| b.rms_norm(op, x, weight, out))
+    fn run_rms_norm(&self, op: &RmsNorm, args: RmsNormArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("rms_norm", op.flops(), op.bytes(self.element), |b| b.run_rms_norm(op, args))
     }
 
     fn conv3d(
@@ -193,39 +186,32 @@ impl<B: Backend> Backend for Counted<B> {
         })
     }
 
-    fn time_average(&self, op: &resample::TimeAverage, x: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
-        self.count("time_average", op.flops(), op.bytes(self.element), |b| b.time_average(op, x, out))
+    fn run_time_average(&self, op: &TimeAverage, args: TimeAverageArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("time_average", op.flops(), op.bytes(self.element), |b| b.run_time_average(op, args))
     }
 
-    fn time_double(&self, op: &resample::TimeDouble, x: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
-        self.count("time_double", op.flops(), op.bytes(self.element), |b| b.time_double(op, x, out))
+    fn run_time_double(&self, op: &TimeDouble, args: TimeDoubleArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("time_double", op.flops(), op.bytes(self.element), |b| b.run_time_double(op, args))
     }
 
-    fn regroup_frames(&self, op: &resample::RegroupFrames, x: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
-        self.count("regroup_frames", 0, op.bytes(self.element), |b| b.regroup_frames(op, x, out))
+    fn run_regroup_frames(&self, op: &RegroupFrames, args: RegroupFramesArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("regroup_frames", 0, op.bytes(self.element), |b| b.run_regroup_frames(op, args))
     }
 
-    fn embedding(&self, op: &embed::Embedding, ids: &[u32], table: &B::Weight, out: &mut B::Buffer) -> Result<()> {
-        self.count("embedding", 0, op.bytes(self.element), |b| b.embedding(op, ids, table, out))
+    fn run_embedding(&self, op: &Embedding, args: EmbeddingArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("embedding", 0, op.bytes(self.element), |b| b.run_embedding(op, args))
     }
 
-    fn add_rows(&self, op: &embed::AddRows, table: &B::Buffer, x: &mut B::Buffer) -> Result<()> {
-        self.count("add_rows", op.flops(), op.bytes(self.element), |b| b.add_rows(op, table, x))
+    fn run_add_rows(&self, op: &AddRows, args: AddRowsArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("add_rows", op.flops(), op.bytes(self.element), |b| b.run_add_rows(op, args))
     }
 
-    fn patch_embed(
-        &self,
-        op: &patch::PatchEmbed,
-        x: &B::Buffer,
-        weight: &B::Weight,
-        bias: &B::Weight,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("patch_embed", op.flops(), op.bytes(self.element), |b| b.patch_embed(op, x, weight, bias, out))
+    fn run_patch_embed(&self, op: &PatchEmbed, args: PatchEmbedArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("patch_embed", op.flops(), op.bytes(self.element), |b| b.run_patch_embed(op, args))
     }
 
-    fn unpatchify(&self, op: &patch::Unpatchify, x: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
-        self.count("unpatchify", 0, op.bytes(self.element), |b| b.unpatchify(op, x, out))
+    fn run_unpatchify(&self, op: &Unpatchify, args: UnpatchifyArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("unpatchify", 0, op.bytes(self.element), |b| b.run_unpatchify(op, args))
     }
 
     fn run_combine(&self, op: &Combine<'_>, args: CombineArgs<'_, B::Buffer>) -> Result<()> {

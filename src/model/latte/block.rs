@@ -10,7 +10,7 @@ use crate::model::layers::{Projection, Rows, ranges};
 use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
 use crate::ops::conv3d::DepthwiseConv;
 use crate::ops::gemm::{Activation, Store};
-use crate::ops::norm::{AdaLayerNorm, LayerNorm};
+use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs};
 use crate::weights::{Role, Scope};
 
 /// Which tokens attend to each other.
@@ -214,7 +214,7 @@ fn modulated_norm<B: Backend>(
         scale: modulation.at(scale, d),
     };
     let mut normed = backend.alloc(rows * d)?;
-    backend.ada_layer_norm(&norm, h, modulation.vectors, &mut normed)?;
+    backend.ada_layer_norm(&norm, AdaLayerNormArgs { x: h, modulation: modulation.vectors, out: &mut normed })?;
     Ok(normed)
 }
 
@@ -271,7 +271,8 @@ impl<W> SelfAttention<W> {
                 backend.depthwise_conv(&conv, &normed, sr_weight, sr_bias, &mut shortened)?;
                 let norm = LayerNorm { rows: rows.count, channels: c.channels(), eps: COMPRESSED_NORM_EPS };
                 let mut keys = backend.alloc(elements)?;
-                backend.layer_norm(&norm, &shortened, norm_weight, norm_bias, &mut keys)?;
+                let args = LayerNormArgs { x: &shortened, weight: norm_weight, bias: norm_bias, out: &mut keys };
+                backend.layer_norm(&norm, args)?;
                 drop(shortened);
                 let tokens = conv.out_tokens();
                 let attended =

@@ -8,7 +8,7 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::DeviceBuffer;
 use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
-use crate::ops::resample::RegroupFrames;
+use crate::ops::resample::{RegroupFrames, RegroupFramesArgs};
 use crate::weights::Scope;
 
 /// GroupNorm, attention, projection, plus the input.
@@ -88,6 +88,6 @@ impl<W> AttentionBlock<W> {
 fn regroup<B: Backend>(backend: &B, x: &Features<B>, values: &B::Buffer, inverse: bool) -> Result<B::Buffer> {
     let op = RegroupFrames { frames: x.frames, positions: x.positions(), channels: x.channels, inverse };
     let mut out = backend.alloc(values.len())?;
-    backend.regroup_frames(&op, values, &mut out)?;
+    backend.regroup_frames(&op, RegroupFramesArgs { x: values, out: &mut out })?;
     Ok(out)
 }

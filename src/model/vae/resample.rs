@@ -10,7 +10,7 @@ use super::run::Run;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::conv3d::Conv3d;
-use crate::ops::resample::{TimeAverage, TimeDouble};
+use crate::ops::resample::{TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs};
 use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
 use crate::weights::Scope;
 
@@ -87,7 +87,7 @@ impl<W> TimeDownsample<W> {
         let frame_len = x.height * x.width * x.channels;
         let op = TimeAverage { frames: x.frames, frame_len };
         let mut average = Features::alloc(backend, [op.out_frames(), x.height, x.width, x.channels])?;
-        backend.time_average(&op, x.data(), average.data_mut())?;
+        backend.time_average(&op, TimeAverageArgs { x: x.data(), out: average.data_mut() })?;
         let Some(mixed) = &self.mixed else { return Ok(average) };
         let strided = |x: &Features<B>| mixed.scales(backend, Conv3d { stride: [2, 1], ..mixed.op(x) });
         let Some(refine) = &self.refine else {
@@ -139,7 +139,7 @@ impl<W> TimeUpsample<W> {
         let backend = run.backend;
         let op = TimeDouble { frames: x.frames, frame_len: x.height * x.width * x.channels };
         let mut doubled = Features::alloc(backend, [op.out_frames(), x.height, x.width, x.channels])?;
-        backend.time_double(&op, x.data(), doubled.data_mut())?;
+        backend.time_double(&op, TimeDoubleArgs { x: x.data(), out: doubled.data_mut() })?;
         drop(x);
         let Some(mixed) = &self.mixed else { return Ok(doubled) };
         let op = mixed.scales(backend, mixed.op(&doubled))?;
