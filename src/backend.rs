@@ -6,11 +6,11 @@
 use crate::arriving::Arriving;
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras};
-use crate::ops::conv3d::{Conv3d, ConvExtras, DepthwiseConv};
+use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
 use crate::ops::gemm::Linear;
-use crate::ops::groupnorm::{GroupNorm, Moments, Statistics};
+use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
 use crate::ops::resample::{
@@ -187,17 +187,15 @@ pub trait Backend {
     /// [`Conv3d`].
     ///
     /// # Errors
-    /// Those of [`Conv3d::validate`] and of a launch; [`crate::Error::Shape`] if the moments have no room for the frames
-    /// that are computed, or their groups do not divide the channels. Kernels make moments of groups of up to 128
-    /// channels, or 64 where the input channels are no multiple of 8.
-    fn conv3d(
-        &self,
-        op: &Conv3d,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        extras: ConvExtras<'_, Self::Buffer, Self::Weight>,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    /// Those of [`Conv3d::validate`] and of a launch. Kernels make moments of groups of up to 128 channels, or 64
+    /// where the input channels are no multiple of 8.
+    fn conv3d(&self, op: &Conv3d, args: ConvArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
+        op.validate(&args, |moments| self.moments_len(moments))?;
+        self.run_conv3d(op, args)
+    }
+
+    /// The body of [`Self::conv3d`].
+    fn run_conv3d(&self, op: &Conv3d, args: ConvArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
 
     /// [`DepthwiseConv`].
     ///
@@ -206,56 +204,76 @@ pub trait Backend {
     fn depthwise_conv(
         &self,
         op: &DepthwiseConv,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
+        args: DepthwiseConvArgs<'_, Self::Buffer, Self::Weight>,
+    ) -> Result<()> {
+        op.validate(&args)?;
+        self.run_depthwise_conv(op, args)
+    }
+
+    /// The body of [`Self::depthwise_conv`].
+    fn run_depthwise_conv(
+        &self,
+        op: &DepthwiseConv,
+        args: DepthwiseConvArgs<'_, Self::Buffer, Self::Weight>,
     ) -> Result<()>;
+
+    /// Elements in which this backend keeps [`Moments`].
+    fn moments_len(&self, moments: &Moments) -> usize;
+
+    /// Elements in which this backend keeps [`Statistics`] of so many frames and groups.
+    fn statistics_len(&self, frames: usize, groups: usize) -> usize;
 
     /// Room for [`Moments`], as this backend keeps them.
     ///
     /// # Errors
     /// As for [`Self::alloc`].
-    fn alloc_moments(&self, moments: &Moments) -> Result<Self::Buffer>;
+    fn alloc_moments(&self, moments: &Moments) -> Result<Self::Buffer> {
+        self.alloc_f32(self.moments_len(moments))
+    }
 
     /// Room for [`Statistics`], as this backend keeps them.
     ///
     /// # Errors
     /// As for [`Self::alloc`].
-    fn alloc_statistics(&self, statistics: &Statistics) -> Result<Self::Buffer>;
+    fn alloc_statistics(&self, statistics: &Statistics) -> Result<Self::Buffer> {
+        self.alloc_f32(self.statistics_len(statistics.frames, statistics.groups))
+    }
 
     /// [`Moments`].
     ///
     /// # Errors
-    /// Those of [`Moments::validate`] and of a launch; [`crate::Error::Shape`] if `moments` were made for other sizes.
-    fn group_moments(&self, op: &Moments, x: &Self::Buffer, moments: &mut Self::Buffer) -> Result<()>;
+    /// Those of [`Moments::validate`] and of a launch.
+    fn group_moments(&self, op: &Moments, args: MomentsArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args, self.moments_len(op))?;
+        self.run_group_moments(op, args)
+    }
 
-    /// [`Statistics`]; `stretches`: the moments of the video's stretches of time, and how many frames each has, in order.
+    /// The body of [`Self::group_moments`].
+    fn run_group_moments(&self, op: &Moments, args: MomentsArgs<'_, Self::Buffer>) -> Result<()>;
+
+    /// [`Statistics`].
     ///
     /// # Errors
-    /// Those of [`Statistics::validate`] and of a launch; [`crate::Error::Shape`] if moments or statistics were made
-    /// for other sizes.
-    fn group_statistics(
-        &self,
-        op: &Statistics,
-        stretches: &[(&Self::Buffer, usize)],
-        statistics: &mut Self::Buffer,
-    ) -> Result<()>;
+    /// Those of [`Statistics::validate`] and of a launch.
+    fn group_statistics(&self, op: &Statistics, args: StatisticsArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args, self.statistics_len(op.frames, op.groups), |moments| self.moments_len(moments))?;
+        self.run_group_statistics(op, args)
+    }
+
+    /// The body of [`Self::group_statistics`].
+    fn run_group_statistics(&self, op: &Statistics, args: StatisticsArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`GroupNorm`].
     ///
     /// # Errors
-    /// Those of [`GroupNorm::validate`] and of a launch; [`crate::Error::Shape`] if `statistics` has no entry for a
-    /// frame.
-    fn group_norm(
-        &self,
-        op: &GroupNorm,
-        x: &Self::Buffer,
-        statistics: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    /// Those of [`GroupNorm::validate`] and of a launch.
+    fn group_norm(&self, op: &GroupNorm, args: GroupNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
+        op.validate(&args, self.statistics_len(op.video_at + op.frames, op.groups))?;
+        self.run_group_norm(op, args)
+    }
+
+    /// The body of [`Self::group_norm`].
+    fn run_group_norm(&self, op: &GroupNorm, args: GroupNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
 
     /// [`TimeAverage`].
     ///

@@ -28,9 +28,10 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
-use crate::ops::conv3d::ConvExtras;
+use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
 use crate::ops::resample::{
@@ -162,85 +163,36 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn conv3d(
-        &self,
-        op: &ops::conv3d::Conv3d,
-        x: &Buffer,
-        weight: &Weight,
-        extras: ConvExtras<'_, Buffer, Weight>,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        let ConvExtras { bias, other, moments } = extras;
-        op.validate(x.len(), weight.shape(), bias.map(|bias| bias.len()), other.map(DeviceBuffer::len), out.len())?;
-        if let Some(moments) = &moments {
-            op.validate_groups()?;
-            let reached = groupnorm::elements(op.out_at() + op.computed().len(), op.moment_groups);
-            ops::expect_at_least("conv3d", "moments", moments.len(), reached)?;
-        }
-        conv3d::conv3d(op, x, weight, bias, other.map(|other| &**other), out);
-        if let Some(moments) = moments {
-            groupnorm::conv_moments(op, out, moments);
-        }
+    fn run_conv3d(&self, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight>) -> Result<()> {
+        conv3d::conv3d(op, args);
         Ok(())
     }
 
-    fn depthwise_conv(
-        &self,
-        op: &ops::conv3d::DepthwiseConv,
-        x: &Buffer,
-        weight: &Weight,
-        bias: &Weight,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        op.validate(x.len(), weight.shape(), bias.len(), out.len())?;
-        conv3d::depthwise_conv(op, x, &weight.to_f32(), &bias.to_f32(), out);
+    fn run_depthwise_conv(&self, op: &DepthwiseConv, args: DepthwiseConvArgs<'_, Buffer, Weight>) -> Result<()> {
+        conv3d::depthwise_conv(op, args);
         Ok(())
     }
 
-    fn alloc_moments(&self, moments: &ops::groupnorm::Moments) -> Result<Buffer> {
-        self.alloc_f32(groupnorm::elements(moments.frames, moments.groups))
+    fn moments_len(&self, moments: &Moments) -> usize {
+        groupnorm::elements(moments.frames, moments.groups)
     }
 
-    fn alloc_statistics(&self, statistics: &ops::groupnorm::Statistics) -> Result<Buffer> {
-        self.alloc_f32(groupnorm::elements(statistics.frames, statistics.groups))
+    fn statistics_len(&self, frames: usize, groups: usize) -> usize {
+        groupnorm::elements(frames, groups)
     }
 
-    fn group_moments(&self, op: &ops::groupnorm::Moments, x: &Buffer, moments: &mut Buffer) -> Result<()> {
-        op.validate(x.len())?;
-        ops::expect_len("group_moments", "moments", moments.len(), groupnorm::elements(op.frames, op.groups))?;
-        groupnorm::group_moments(op, x, moments);
+    fn run_group_moments(&self, op: &Moments, args: MomentsArgs<'_, Buffer>) -> Result<()> {
+        groupnorm::group_moments(op, args);
         Ok(())
     }
 
-    fn group_statistics(
-        &self,
-        op: &ops::groupnorm::Statistics,
-        stretches: &[(&Buffer, usize)],
-        statistics: &mut Buffer,
-    ) -> Result<()> {
-        const OP: &str = "group_statistics";
-        op.validate(stretches.iter().map(|&(_, frames)| frames))?;
-        ops::expect_len(OP, "statistics", statistics.len(), groupnorm::elements(op.frames, op.groups))?;
-        for (moments, frames) in stretches {
-            ops::expect_at_least(OP, "moments", moments.len(), groupnorm::elements(*frames, op.groups))?;
-        }
-        groupnorm::group_statistics(op, stretches, statistics);
+    fn run_group_statistics(&self, op: &Statistics, args: StatisticsArgs<'_, Buffer>) -> Result<()> {
+        groupnorm::group_statistics(op, args);
         Ok(())
     }
 
-    fn group_norm(
-        &self,
-        op: &ops::groupnorm::GroupNorm,
-        x: &Buffer,
-        statistics: &Buffer,
-        weight: &Weight,
-        bias: &Weight,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        op.validate(x.len(), weight.len(), bias.len(), out.len())?;
-        let reached = groupnorm::elements(op.video_at + op.frames, op.groups);
-        ops::expect_at_least("group_norm", "statistics", statistics.len(), reached)?;
-        groupnorm::group_norm(op, x, statistics, &weight.to_f32(), &bias.to_f32(), out);
+    fn run_group_norm(&self, op: &GroupNorm, args: GroupNormArgs<'_, Buffer, Weight>) -> Result<()> {
+        groupnorm::group_norm(op, args);
         Ok(())
     }
 

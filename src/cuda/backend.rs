@@ -7,9 +7,10 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops;
 use crate::ops::attention::{Attention, AttentionExtras};
-use crate::ops::conv3d::ConvExtras;
+use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
 use crate::ops::resample::{
@@ -153,65 +154,32 @@ impl Backend for Cuda {
         norm::rms_norm(self, op, args)
     }
 
-    fn conv3d(
-        &self,
-        op: &ops::conv3d::Conv3d,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        extras: ConvExtras<'_, Self::Buffer, Self::Weight>,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        let bias = extras.bias.map(|bias| bias.len());
-        op.validate(x.len, weight.shape(), bias, extras.other.map(|other| other.len), out.len)?;
-        conv3d::conv3d(self, op, x, weight, extras, out)
+    fn run_conv3d(&self, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight>) -> Result<()> {
+        conv3d::conv3d(self, op, args)
     }
 
-    fn depthwise_conv(
-        &self,
-        op: &ops::conv3d::DepthwiseConv,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, weight.shape(), bias.len(), out.len)?;
-        depthwise::depthwise_conv(self, op, x, weight, bias, out)
+    fn run_depthwise_conv(&self, op: &DepthwiseConv, args: DepthwiseConvArgs<'_, Buffer, Weight>) -> Result<()> {
+        depthwise::depthwise_conv(self, op, args)
     }
 
-    fn alloc_moments(&self, moments: &ops::groupnorm::Moments) -> Result<Self::Buffer> {
-        self.alloc_f32(moments.elements())
+    fn moments_len(&self, moments: &Moments) -> usize {
+        moments.elements()
     }
 
-    fn alloc_statistics(&self, statistics: &ops::groupnorm::Statistics) -> Result<Self::Buffer> {
-        self.alloc_f32(statistics.elements())
+    fn statistics_len(&self, frames: usize, groups: usize) -> usize {
+        Statistics::elements(frames, groups)
     }
 
-    fn group_moments(&self, op: &ops::groupnorm::Moments, x: &Self::Buffer, moments: &mut Self::Buffer) -> Result<()> {
-        op.validate(x.len)?;
-        groupnorm::group_moments(self, op, x, moments)
+    fn run_group_moments(&self, op: &Moments, args: MomentsArgs<'_, Buffer>) -> Result<()> {
+        groupnorm::group_moments(self, op, args)
     }
 
-    fn group_statistics(
-        &self,
-        op: &ops::groupnorm::Statistics,
-        stretches: &[(&Self::Buffer, usize)],
-        statistics: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(stretches.iter().map(|&(_, frames)| frames))?;
-        groupnorm::group_statistics(self, op, stretches, statistics)
+    fn run_group_statistics(&self, op: &Statistics, args: StatisticsArgs<'_, Buffer>) -> Result<()> {
+        groupnorm::group_statistics(self, op, args)
     }
 
-    fn group_norm(
-        &self,
-        op: &ops::groupnorm::GroupNorm,
-        x: &Self::Buffer,
-        statistics: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, weight.len(), bias.len(), out.len)?;
-        groupnorm::group_norm(self, op, x, statistics, [weight, bias], out)
+    fn run_group_norm(&self, op: &GroupNorm, args: GroupNormArgs<'_, Buffer, Weight>) -> Result<()> {
+        groupnorm::group_norm(self, op, args)
     }
 
     fn run_time_average(&self, op: &TimeAverage, args: TimeAverageArgs<'_, Buffer>) -> Result<()> {

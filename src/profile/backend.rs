@@ -5,8 +5,11 @@ use crate::arriving::Arriving;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionExtras};
+use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::gemm;
+use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
 use crate::ops::resample::{
@@ -14,7 +17,6 @@ use crate::ops::resample::{
 };
 use crate::ops::sampler::{Combine, CombineArgs};
 use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
-use crate::ops::{conv3d, gemm, groupnorm};
 use crate::tensor::Tensor;
 use std::time::Instant;
 
@@ -129,61 +131,32 @@ impl<B: Backend> Backend for Counted<B> {
         self.count("rms_norm", op.flops(), op.bytes(self.element), |b| b.run_rms_norm(op, args))
     }
 
-    fn conv3d(
-        &self,
-        op: &conv3d::Conv3d,
-        x: &B::Buffer,
-        weight: &B::Weight,
-        extras: conv3d::ConvExtras<'_, B::Buffer, B::Weight>,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("conv3d", op.flops(), op.bytes(self.element), |b| b.conv3d(op, x, weight, extras, out))
+    fn run_conv3d(&self, op: &Conv3d, args: ConvArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("conv3d", op.flops(), op.bytes(self.element), |b| b.run_conv3d(op, args))
     }
 
-    fn depthwise_conv(
-        &self,
-        op: &conv3d::DepthwiseConv,
-        x: &B::Buffer,
-        weight: &B::Weight,
-        bias: &B::Weight,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("depthwise_conv", op.flops(), op.bytes(self.element), |b| b.depthwise_conv(op, x, weight, bias, out))
+    fn run_depthwise_conv(&self, op: &DepthwiseConv, args: DepthwiseConvArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("depthwise_conv", op.flops(), op.bytes(self.element), |b| b.run_depthwise_conv(op, args))
     }
 
-    fn alloc_moments(&self, moments: &groupnorm::Moments) -> Result<B::Buffer> {
-        self.backend.alloc_moments(moments)
+    fn moments_len(&self, moments: &Moments) -> usize {
+        self.backend.moments_len(moments)
     }
 
-    fn alloc_statistics(&self, statistics: &groupnorm::Statistics) -> Result<B::Buffer> {
-        self.backend.alloc_statistics(statistics)
+    fn statistics_len(&self, frames: usize, groups: usize) -> usize {
+        self.backend.statistics_len(frames, groups)
     }
 
-    fn group_moments(&self, op: &groupnorm::Moments, x: &B::Buffer, moments: &mut B::Buffer) -> Result<()> {
-        self.count("group_moments", op.flops(), op.bytes(self.element), |b| b.group_moments(op, x, moments))
+    fn run_group_moments(&self, op: &Moments, args: MomentsArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("group_moments", op.flops(), op.bytes(self.element), |b| b.run_group_moments(op, args))
     }
 
-    fn group_statistics(
-        &self,
-        op: &groupnorm::Statistics,
-        stretches: &[(&B::Buffer, usize)],
-        statistics: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("group_statistics", op.flops(), op.bytes(), |b| b.group_statistics(op, stretches, statistics))
+    fn run_group_statistics(&self, op: &Statistics, args: StatisticsArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("group_statistics", op.flops(), op.bytes(), |b| b.run_group_statistics(op, args))
     }
 
-    fn group_norm(
-        &self,
-        op: &groupnorm::GroupNorm,
-        x: &B::Buffer,
-        statistics: &B::Buffer,
-        weight: &B::Weight,
-        bias: &B::Weight,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("group_norm", op.flops(), op.bytes(self.element), |b| {
-            b.group_norm(op, x, statistics, weight, bias, out)
-        })
+    fn run_group_norm(&self, op: &GroupNorm, args: GroupNormArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("group_norm", op.flops(), op.bytes(self.element), |b| b.run_group_norm(op, args))
     }
 
     fn run_time_average(&self, op: &TimeAverage, args: TimeAverageArgs<'_, B::Buffer>) -> Result<()> {

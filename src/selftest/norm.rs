@@ -51,8 +51,8 @@ impl Body for Case {
             }
             Norm::Layer => {
                 let op = LayerNorm { rows, channels, eps: 1e-5 };
-                backend
-                    .layer_norm(&op, LayerNormArgs { x: &x, weight: &vector(3)?, bias: &vector(4)?, out: &mut out })?;
+                let (weight, bias) = (vector(3)?, vector(4)?);
+                backend.layer_norm(&op, LayerNormArgs { x: &x, weight: &weight, bias: &bias, out: &mut out })?;
             }
             Norm::Rms => {
                 let op = RmsNorm { rows, channels, eps: 1e-6 };

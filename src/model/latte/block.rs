@@ -8,7 +8,7 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::model::layers::{Projection, Rows, ranges};
 use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
-use crate::ops::conv3d::DepthwiseConv;
+use crate::ops::conv3d::{DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::gemm::{Activation, Store};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs};
 use crate::weights::{Role, Scope};
@@ -268,7 +268,8 @@ impl<W> SelfAttention<W> {
                 let rows = compressed_rows(axis, inputs.shape, &conv);
                 let elements = rows.count * c.channels();
                 let mut shortened = backend.alloc(elements)?;
-                backend.depthwise_conv(&conv, &normed, sr_weight, sr_bias, &mut shortened)?;
+                let args = DepthwiseConvArgs { x: &normed, weight: sr_weight, bias: sr_bias, out: &mut shortened };
+                backend.depthwise_conv(&conv, args)?;
                 let norm = LayerNorm { rows: rows.count, channels: c.channels(), eps: COMPRESSED_NORM_EPS };
                 let mut keys = backend.alloc(elements)?;
                 let args = LayerNormArgs { x: &shortened, weight: norm_weight, bias: norm_bias, out: &mut keys };
