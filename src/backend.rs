@@ -5,11 +5,11 @@
 
 use crate::arriving::Arriving;
 use crate::error::Result;
-use crate::ops::attention::{Attention, AttentionExtras};
+use crate::ops::attention::{Attention, AttentionArgs};
 use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
-use crate::ops::gemm::Linear;
+use crate::ops::gemm::{Linear, LinearArgs};
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
@@ -115,19 +115,17 @@ pub trait Backend {
     /// [`crate::Error::Device`] if the copy or a kernel before it fails.
     fn weight_values(&self, weight: &Self::Weight) -> Result<Vec<f32>>;
 
-    /// [`Linear`]; `gate` belongs to [`crate::ops::gemm::Store::AddGated`].
+    /// [`Linear`].
     ///
     /// # Errors
     /// Those of [`Linear::validate`] and of a launch.
-    fn linear(
-        &self,
-        op: &Linear,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: Option<&Self::Weight>,
-        gate: Option<&Self::Buffer>,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    fn linear(&self, op: &Linear, args: LinearArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_linear(op, args)
+    }
+
+    /// The body of [`Self::linear`].
+    fn run_linear(&self, op: &Linear, args: LinearArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
 
     /// [`Attention`].
     ///
@@ -135,15 +133,13 @@ pub trait Backend {
     /// Those of [`Attention::validate`] and of a launch. Kernels take positive scales, multiples of 8 for everything in
     /// a layout and for the features of a head, and of 4 for the groups of RoPE; at most 512 features a head, and above
     /// 128 neither bias nor mask nor RoPE.
-    fn attention(
-        &self,
-        op: &Attention,
-        q: &Self::Buffer,
-        k: &Self::Buffer,
-        v: &Self::Buffer,
-        extras: AttentionExtras<'_, Self::Buffer>,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    fn attention(&self, op: &Attention, args: AttentionArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_attention(op, args)
+    }
+
+    /// The body of [`Self::attention`].
+    fn run_attention(&self, op: &Attention, args: AttentionArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`AdaLayerNorm`].
     ///

@@ -10,7 +10,7 @@ use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::cuda::device::Driver;
 use osp::cuda::{Cuda, Half};
-use osp::ops::gemm::Linear;
+use osp::ops::gemm::{Linear, LinearArgs};
 use osp::profile::gpus;
 use osp::profile::{Profiled, Recorder, Timing};
 use osp::tensor::Tensor;
@@ -174,8 +174,11 @@ impl Ceiling {
         let weight = backend.weight(vec![Tensor::from_f32(&[side, side], &values(side * side))]).unwrap();
         let mut out = backend.alloc(side * side).unwrap();
         let op = Linear::new(side, side, side);
-        let product =
-            op.flops() as f64 / best(backend, &mut || backend.linear(&op, &x, &weight, None, None, &mut out).unwrap());
+        let product = best(backend, &mut || {
+            let args = LinearArgs { x: &x, weight: &weight, bias: None, gate: None, out: &mut out };
+            backend.linear(&op, args).unwrap();
+        });
+        let product = op.flops() as f64 / product;
         println!("ceilings: a copy moves {:.1} GB/s, a product does {:.3} TFLOP/s", copy / 1e9, product / 1e12);
         if let Some(product) = makers_product {
             println!("cuBLASLt: a product does {:.3} TFLOP/s", product / 1e12);

@@ -27,10 +27,12 @@ use crate::arriving::Arriving;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops;
-use crate::ops::attention::{Attention, AttentionExtras};
+use crate::ops::DeviceBuffer;
+use crate::ops::attention::{Attention, AttentionArgs};
 use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::gemm::{Linear, LinearArgs};
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
@@ -39,7 +41,6 @@ use crate::ops::resample::{
 };
 use crate::ops::sampler::{Combine, CombineArgs};
 use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
-use crate::ops::{DeviceBuffer, DeviceWeight};
 use crate::tensor::Tensor;
 use memory::Pool;
 use std::sync::Arc;
@@ -60,10 +61,6 @@ impl Cpu {
     pub fn peak_bytes(&self) -> usize {
         self.pool.peak_bytes()
     }
-}
-
-fn lens<const N: usize>(buffers: [Option<&Buffer>; N]) -> [Option<usize>; N] {
-    buffers.map(|buffer| buffer.map(DeviceBuffer::len))
 }
 
 impl Backend for Cpu {
@@ -119,32 +116,13 @@ impl Backend for Cpu {
         Ok(weight.to_f32())
     }
 
-    fn linear(
-        &self,
-        op: &ops::gemm::Linear,
-        x: &Buffer,
-        weight: &Weight,
-        bias: Option<&Weight>,
-        gate: Option<&Buffer>,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        op.validate(x.len(), weight.shape(), bias.map(|bias| bias.len()), gate.map(DeviceBuffer::len), out.len())?;
-        gemm::linear(op, x, weight, bias, gate.map(|gate| &**gate), out);
+    fn run_linear(&self, op: &Linear, args: LinearArgs<'_, Buffer, Weight>) -> Result<()> {
+        gemm::linear(op, args);
         Ok(())
     }
 
-    fn attention(
-        &self,
-        op: &Attention,
-        q: &Buffer,
-        k: &Buffer,
-        v: &Buffer,
-        extras: AttentionExtras<'_, Buffer>,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        let [bias, mask, rope] = lens([extras.bias, extras.mask, extras.rope]);
-        op.validate(q.len(), k.len(), v.len(), bias, mask, rope, out.len())?;
-        attention::attention(op, q, k, v, &extras, out);
+    fn run_attention(&self, op: &Attention, args: AttentionArgs<'_, Buffer>) -> Result<()> {
+        attention::attention(op, args);
         Ok(())
     }
 

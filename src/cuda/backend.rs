@@ -1,4 +1,4 @@
-//! [`Backend`] by kernels: checks, then the operation's own file.
+//! [`Backend`] by kernels: the body of each operation is in its own file.
 
 use super::{Buffer, Cuda, Precision, Weight, lock};
 use super::{attention, conv3d, depthwise, embed, finite, gemm, groupnorm, norm, patch, resample, sampler, tile};
@@ -6,10 +6,12 @@ use crate::arriving::Arriving;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops;
-use crate::ops::attention::{Attention, AttentionExtras};
+use crate::ops::DeviceWeight;
+use crate::ops::attention::{Attention, AttentionArgs};
 use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::gemm::{Linear, LinearArgs};
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
@@ -18,13 +20,8 @@ use crate::ops::resample::{
 };
 use crate::ops::sampler::{Combine, CombineArgs};
 use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
-use crate::ops::{DeviceBuffer, DeviceWeight};
 use crate::tensor::Tensor;
 use std::sync::Arc;
-
-fn lens<const N: usize>(buffers: [Option<&Buffer>; N]) -> [Option<usize>; N] {
-    buffers.map(|buffer| buffer.map(DeviceBuffer::len))
-}
 
 impl Backend for Cuda {
     type Buffer = Buffer;
@@ -115,31 +112,12 @@ impl Backend for Cuda {
         Ok(values)
     }
 
-    fn linear(
-        &self,
-        op: &ops::gemm::Linear,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: Option<&Self::Weight>,
-        gate: Option<&Self::Buffer>,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, weight.shape(), bias.map(|bias| bias.len()), gate.map(|gate| gate.len), out.len)?;
-        gemm::linear(self, op, x, weight, bias, gate, out)
+    fn run_linear(&self, op: &Linear, args: LinearArgs<'_, Buffer, Weight>) -> Result<()> {
+        gemm::linear(self, op, args)
     }
 
-    fn attention(
-        &self,
-        op: &Attention,
-        q: &Self::Buffer,
-        k: &Self::Buffer,
-        v: &Self::Buffer,
-        extras: AttentionExtras<'_, Self::Buffer>,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        let [bias, mask, rope] = lens([extras.bias, extras.mask, extras.rope]);
-        op.validate(q.len, k.len, v.len, bias, mask, rope, out.len)?;
-        attention::attention(self, op, [q, k, v], &extras, out)
+    fn run_attention(&self, op: &Attention, args: AttentionArgs<'_, Buffer>) -> Result<()> {
+        attention::attention(self, op, args)
     }
 
     fn run_ada_layer_norm(&self, op: &AdaLayerNorm, args: AdaLayerNormArgs<'_, Buffer>) -> Result<()> {

@@ -4,11 +4,11 @@ use super::{Record, Recorder};
 use crate::arriving::Arriving;
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::attention::{Attention, AttentionExtras};
+use crate::ops::attention::{Attention, AttentionArgs};
 use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
-use crate::ops::gemm;
+use crate::ops::gemm::{Linear, LinearArgs};
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
@@ -95,28 +95,12 @@ impl<B: Backend> Backend for Counted<B> {
         self.backend.weight_values(weight)
     }
 
-    fn linear(
-        &self,
-        op: &gemm::Linear,
-        x: &B::Buffer,
-        weight: &B::Weight,
-        bias: Option<&B::Weight>,
-        gate: Option<&B::Buffer>,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("linear", op.flops(), op.bytes(self.element), |b| b.linear(op, x, weight, bias, gate, out))
+    fn run_linear(&self, op: &Linear, args: LinearArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("linear", op.flops(), op.bytes(self.element), |b| b.run_linear(op, args))
     }
 
-    fn attention(
-        &self,
-        op: &Attention,
-        q: &B::Buffer,
-        k: &B::Buffer,
-        v: &B::Buffer,
-        extras: AttentionExtras<'_, B::Buffer>,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("attention", op.flops(), op.bytes(self.element), |b| b.attention(op, q, k, v, extras, out))
+    fn run_attention(&self, op: &Attention, args: AttentionArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("attention", op.flops(), op.bytes(self.element), |b| b.run_attention(op, args))
     }
 
     fn run_ada_layer_norm(&self, op: &AdaLayerNorm, args: AdaLayerNormArgs<'_, B::Buffer>) -> Result<()> {

@@ -7,7 +7,7 @@ use super::{LatteConfig, Shape};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::model::layers::{Projection, Rows, ranges};
-use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
+use crate::ops::attention::{Attention, AttentionArgs, TokenLayout};
 use crate::ops::conv3d::{DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::gemm::{Activation, Store};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs};
@@ -319,8 +319,8 @@ fn plain_attention<B: Backend>(
             out: tokens(columns.start, d),
             ..attention_along(axis, c, shape)
         };
-        let extras = AttentionExtras { rope: inputs.rope, ..Default::default() };
-        backend.attention(&op, &projected, &projected, &projected, extras, attended)?;
+        let args = AttentionArgs::new([&projected; 3], attended);
+        backend.attention(&op, AttentionArgs { rope: inputs.rope, ..args })?;
     }
     Ok(attended.expect("there is a head"))
 }
@@ -359,7 +359,7 @@ fn compressed_attention<B: Backend>(
             out: layout(axis, shape.frames, shape.positions(), columns.start, d),
             ..attention_along(axis, c, shape)
         };
-        backend.attention(&op, &query, &key_values, &key_values, AttentionExtras::default(), &mut attended)?;
+        backend.attention(&op, AttentionArgs::new([&query, &key_values, &key_values], &mut attended))?;
     }
     Ok(attended)
 }
@@ -463,8 +463,8 @@ impl<W> CrossAttention<W> {
                 rope_group: features,
                 ..attention_along(Axis::Space, c, shape)
             };
-            let extras = AttentionExtras { mask: text.mask, ..Default::default() };
-            backend.attention(&op, &query, text.kv, text.kv, extras, &mut attended)?;
+            let args = AttentionArgs::new([&query, text.kv, text.kv], &mut attended);
+            backend.attention(&op, AttentionArgs { mask: text.mask, ..args })?;
         }
         drop(query);
         self.to_out.add(backend, rows, &attended, Store::Add, None, h)

@@ -7,7 +7,7 @@ use super::pointwise::Pointwise;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::DeviceBuffer;
-use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
+use crate::ops::attention::{Attention, AttentionArgs, TokenLayout};
 use crate::ops::resample::{RegroupFrames, RegroupFramesArgs};
 use crate::weights::Scope;
 
@@ -50,7 +50,7 @@ impl<W> AttentionBlock<W> {
         }
         let mut attended = normed;
         let op = self.attention(&attended);
-        backend.attention(&op, &qkv[0], &qkv[1], &qkv[2], AttentionExtras::default(), attended.data_mut())?;
+        backend.attention(&op, AttentionArgs::new([&qkv[0], &qkv[1], &qkv[2]], attended.data_mut()))?;
         drop(qkv);
         if self.class == AttentionClass::AttnBlock3D {
             *attended.data_mut() = regroup(backend, &attended, attended.data(), true)?;
