@@ -6,7 +6,7 @@ mod common;
 use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
-use osp::ops::attention::{Attention, AttentionExtras, TokenLayout};
+use osp::ops::attention::{Attention, AttentionArgs, TokenLayout};
 
 /// A descriptor for q, k and v of their own, tokens in rows: name, inner, heads, head_dim, queries, keys.
 type Shape = (&'static str, usize, usize, usize, usize, usize);
@@ -72,8 +72,8 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, shapes: &[Shape]) {
         let temporal = shape.0.starts_with("temporal");
         let work = if temporal { Work::Bytes(op.bytes(B::ELEMENT)) } else { Work::Flops(op.flops()) };
         bench(&mut group, backend, &ceiling, shape.0, work, || {
-            let extras = AttentionExtras { bias: bias.as_ref(), ..AttentionExtras::default() };
-            backend.attention(&op, &q, &k, &v, extras, &mut out).unwrap();
+            let args = AttentionArgs::new([&q, &k, &v], &mut out);
+            backend.attention(&op, AttentionArgs { bias: bias.as_ref(), ..args }).unwrap();
         });
     }
 }

@@ -9,7 +9,7 @@ mod common;
 use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use osp::cpu::Cpu;
-use osp::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
+use osp::ops::conv3d::{Conv3d, ConvArgs, SpacePadding};
 use osp::tensor::Tensor;
 
 /// c [m, n] = a [m, k] · b [k, n] by the `gemm` crate on all threads.
@@ -100,8 +100,8 @@ fn ours<B: Target>(criterion: &mut Criterion, backend: &B, shapes: &[Conv3d]) {
         let mut moments =
             (op.moment_groups > 0).then(|| backend.alloc_moments(&op.moments(op.out_shape()[0])).unwrap());
         bench(&mut group, backend, &ceiling, &format!("{}/osp", name(&op)), Work::Flops(op.flops()), || {
-            let extras = ConvExtras { bias: Some(&bias), other: None, moments: moments.as_mut() };
-            backend.conv3d(&op, &x, &weight, extras, &mut out).unwrap();
+            let args = ConvArgs::new(&x, &weight, &mut out);
+            backend.conv3d(&op, ConvArgs { bias: Some(&bias), moments: moments.as_mut(), ..args }).unwrap();
         });
     }
 }

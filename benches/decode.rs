@@ -12,7 +12,7 @@ use osp::cuda::device::Dry;
 use osp::cuda::{Cuda, Half};
 use osp::model::vae::tiling::Tiling;
 use osp::model::vae::{Clip, Frames, VaeConfig, VaeDecoder, frames_of};
-use osp::ops::tile::ToBytes;
+use osp::ops::tile::{ToBytes, ToBytesArgs};
 use osp::preset;
 use osp::profile::{Profiled, Recorder};
 use osp::weights::load::Loader;
@@ -35,7 +35,7 @@ fn decode<B: Backend>(backend: &B, decoder: &VaeDecoder<B::Weight>, latent: &[f3
     let emit = &mut |frames: Frames<'_, B>| {
         let frame = frames.height * frames.width * frames.channels;
         let op = ToBytes { offset: frames.skip * frame, len: (frames.frames - frames.skip) * frame };
-        backend.to_bytes(&op, frames.data)?.bytes().map(drop)
+        backend.to_bytes(&op, ToBytesArgs { x: frames.data })?.bytes().map(drop)
     };
     decoder.decode(backend, &latent, &mut || Ok(()), emit).unwrap();
 }

@@ -6,7 +6,7 @@ mod common;
 use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
-use osp::ops::conv3d::DepthwiseConv;
+use osp::ops::conv3d::{DepthwiseConv, DepthwiseConvArgs};
 use osp::tensor::Tensor;
 
 const CHANNELS: usize = 1152;
@@ -28,7 +28,8 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, frames: usize, side: u
         let mut out = backend.alloc(outer * op.out_tokens() * channels).unwrap();
         let name = format!("{name} {frames}x{side}x{side}x{channels}");
         bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes(B::ELEMENT)), || {
-            backend.depthwise_conv(&op, &x, &weight, &bias, &mut out).unwrap();
+            let args = DepthwiseConvArgs { x: &x, weight: &weight, bias: &bias, out: &mut out };
+            backend.depthwise_conv(&op, args).unwrap();
         });
     }
 }

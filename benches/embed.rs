@@ -6,7 +6,7 @@ mod common;
 use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
-use osp::ops::embed::{AddRows, Embedding};
+use osp::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use osp::tensor::Tensor;
 
 const CHANNELS: usize = 1152;
@@ -28,7 +28,7 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, vocabulary: usize, vid
     let ids: Vec<u32> = (0..300).map(|i| i * 337 % 1000).collect();
     let mut out = backend.alloc(op.tokens * op.channels).unwrap();
     bench(&mut group, backend, &ceiling, "embedding", Work::Bytes(op.bytes(B::ELEMENT)), || {
-        backend.embedding(&op, &ids, &table, &mut out).unwrap();
+        backend.embedding(&op, EmbeddingArgs { ids: &ids, table: &table, out: &mut out }).unwrap();
     });
 
     for &Video { samples, frames, positions } in videos {
@@ -40,7 +40,7 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, vocabulary: usize, vid
             let table = backend.upload(&vec![0.0; op.rows * CHANNELS]).unwrap();
             let name = format!("add_rows {axis} {samples}x{frames}x{positions}");
             bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes(B::ELEMENT)), || {
-                backend.add_rows(&op, &table, &mut x).unwrap();
+                backend.add_rows(&op, AddRowsArgs { table: &table, x: &mut x }).unwrap();
             });
         }
     }

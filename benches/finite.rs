@@ -6,7 +6,7 @@ mod common;
 use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
-use osp::ops::finite::Finite;
+use osp::ops::finite::{Finite, FiniteArgs};
 
 const PREDICTIONS: [usize; 2] = [4 * 17 * 64 * 64, 4 * 56 * 64 * 64];
 
@@ -17,7 +17,7 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, frames: usize) {
         let op = Finite { offset: 0, len };
         // The counts go to the host.
         bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes(element)), || {
-            backend.finite(&op, x).unwrap().bytes().unwrap();
+            backend.finite(&op, FiniteArgs { x }).unwrap().bytes().unwrap();
         });
     };
     for len in PREDICTIONS {

@@ -6,7 +6,7 @@ mod common;
 use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
-use osp::ops::groupnorm::{GroupNorm, Statistics};
+use osp::ops::groupnorm::{GroupNorm, GroupNormArgs, MomentsArgs, Statistics, StatisticsArgs};
 use osp::tensor::Tensor;
 
 /// Groups of every norm of the model.
@@ -28,7 +28,7 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, levels: &[Level], vari
         let moments_op = whole.moments(frames);
         let mut moments = backend.alloc_moments(&moments_op).unwrap();
         let mut statistics = backend.alloc_statistics(&whole).unwrap();
-        backend.group_moments(&moments_op, &x, &mut moments).unwrap();
+        backend.group_moments(&moments_op, MomentsArgs { x: &x, moments: &mut moments }).unwrap();
         for &(silu, moments_known) in variants {
             let at = 0;
             let op =
@@ -40,10 +40,13 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, levels: &[Level], vari
             let work = Work::Bytes(moved + whole.bytes() + op.bytes(B::ELEMENT));
             bench(&mut group, backend, &ceiling, &name, work, || {
                 if !moments_known {
-                    backend.group_moments(&moments_op, &x, &mut moments).unwrap();
+                    backend.group_moments(&moments_op, MomentsArgs { x: &x, moments: &mut moments }).unwrap();
                 }
-                backend.group_statistics(&whole, &[(&moments, frames)], &mut statistics).unwrap();
-                backend.group_norm(&op, &x, &statistics, &weight, &bias, &mut out).unwrap();
+                let args = StatisticsArgs { stretches: &[(&moments, frames)], statistics: &mut statistics };
+                backend.group_statistics(&whole, args).unwrap();
+                let (weight, bias) = (&weight, &bias);
+                let args = GroupNormArgs { x: &x, statistics: &statistics, weight, bias, out: &mut out };
+                backend.group_norm(&op, args).unwrap();
             });
         }
     }

@@ -6,7 +6,7 @@ mod common;
 use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
-use osp::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
+use osp::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use osp::tensor::Tensor;
 
 const CHANNELS: usize = 1152;
@@ -33,13 +33,13 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, videos: &[usize]) {
         };
         let name = format!("ada_layer_norm {rows}x{CHANNELS}");
         bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes(B::ELEMENT)), || {
-            backend.ada_layer_norm(&op, &x, &modulation, &mut out).unwrap();
+            backend.ada_layer_norm(&op, AdaLayerNormArgs { x: &x, modulation: &modulation, out: &mut out }).unwrap();
         });
 
         let op = LayerNorm { rows, channels: CHANNELS, eps: 1e-5 };
         let name = format!("layer_norm {rows}x{CHANNELS}");
         bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes(B::ELEMENT)), || {
-            backend.layer_norm(&op, &x, &weight, &bias, &mut out).unwrap();
+            backend.layer_norm(&op, LayerNormArgs { x: &x, weight: &weight, bias: &bias, out: &mut out }).unwrap();
         });
     }
 
@@ -50,7 +50,7 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, videos: &[usize]) {
     let weight = parameter(channels);
     let name = format!("rms_norm {rows}x{channels}");
     bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes(B::ELEMENT)), || {
-        backend.rms_norm(&op, &x, &weight, &mut out).unwrap();
+        backend.rms_norm(&op, RmsNormArgs { x: &x, weight: &weight, out: &mut out }).unwrap();
     });
 }
 

@@ -5,7 +5,7 @@ mod common;
 use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
-use osp::ops::patch::{PatchEmbed, Unpatchify};
+use osp::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
 use osp::tensor::Tensor;
 
 const CHANNELS: usize = 1152;
@@ -24,7 +24,7 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, videos: &[[usize; 2]])
         let mut out = backend.alloc(frames * op.tokens() * op.cout).unwrap();
         let name = format!("patch_embed {frames}x{side}x{side}");
         bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes(B::ELEMENT)), || {
-            backend.patch_embed(&op, &x, &weight, &bias, &mut out).unwrap();
+            backend.patch_embed(&op, PatchEmbedArgs { x: &x, weight: &weight, bias: &bias, out: &mut out }).unwrap();
         });
 
         let op = Unpatchify { frames, rows: side / 2, columns: side / 2, patch: 2, channels: 8, kept: 4 };
@@ -32,7 +32,7 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, videos: &[[usize; 2]])
         let mut out = backend.alloc(pixels * op.kept).unwrap();
         let name = format!("unpatchify {frames}x{side}x{side}");
         bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes(B::ELEMENT)), || {
-            backend.unpatchify(&op, &x, &mut out).unwrap();
+            backend.unpatchify(&op, UnpatchifyArgs { x: &x, out: &mut out }).unwrap();
         });
     }
 }

@@ -5,7 +5,7 @@ mod common;
 use common::{Ceiling, Target, Work, bench};
 use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
-use osp::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
+use osp::ops::resample::{RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs};
 
 fn run<B: Target>(criterion: &mut Criterion, backend: &B, [frames, side, channels]: [usize; 3]) {
     let ceiling = Ceiling::measure(backend);
@@ -18,20 +18,20 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, [frames, side, channel
     let op = TimeAverage { frames, frame_len };
     let mut out = backend.alloc(op.out_frames() * frame_len).unwrap();
     bench(&mut group, backend, &ceiling, &format!("time_average {size}"), Work::Bytes(op.bytes(B::ELEMENT)), || {
-        backend.time_average(&op, &x, &mut out).unwrap();
+        backend.time_average(&op, TimeAverageArgs { x: &x, out: &mut out }).unwrap();
     });
 
     let op = TimeDouble { frames, frame_len };
     let mut out = backend.alloc(op.out_frames() * frame_len).unwrap();
     bench(&mut group, backend, &ceiling, &format!("time_double {size}"), Work::Bytes(op.bytes(B::ELEMENT)), || {
-        backend.time_double(&op, &x, &mut out).unwrap();
+        backend.time_double(&op, TimeDoubleArgs { x: &x, out: &mut out }).unwrap();
     });
 
     let op = RegroupFrames { frames, positions, channels, inverse: false };
     let len = frames * frame_len;
     let mut out = backend.alloc(len).unwrap();
     bench(&mut group, backend, &ceiling, &format!("regroup_frames {size}"), Work::Bytes(op.bytes(B::ELEMENT)), || {
-        backend.regroup_frames(&op, &x, &mut out).unwrap();
+        backend.regroup_frames(&op, RegroupFramesArgs { x: &x, out: &mut out }).unwrap();
     });
 }
 

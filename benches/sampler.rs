@@ -6,7 +6,7 @@ mod common;
 use common::{Ceiling, Target, Work, bench};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use osp::cpu::Cpu;
-use osp::ops::sampler::{Combine, MAX_TERMS};
+use osp::ops::sampler::{Combine, CombineArgs, MAX_TERMS};
 use osp::sampler::{TorchRng, guide};
 
 const LENS: [usize; 2] = [4 * 17 * 64 * 64, 4 * 56 * 64 * 64];
@@ -22,7 +22,7 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B) {
             let inputs: Vec<_> = states[..terms].iter().collect();
             let name = format!("{terms} states of {len}");
             bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes()), || {
-                backend.combine(&op, &inputs, &mut out).unwrap();
+                backend.combine(&op, CombineArgs { inputs: &inputs, out: &mut out }).unwrap();
             });
         }
         let [without, with] = [0.25, 0.75].map(|value| backend.upload(&vec![value; len]).unwrap());

@@ -6,7 +6,7 @@ mod common;
 use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
-use osp::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox, ToBytes};
+use osp::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
 
 fn run<B: Target>(criterion: &mut Criterion, backend: &B, frames: usize) {
     let ceiling = Ceiling::measure(backend);
@@ -20,21 +20,21 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, frames: usize) {
     let to = BoxAt { origin: [0, 64, 64], ..whole };
     let op = CopyBox { extent: [frames, 192, 192], channels: 3, from: whole, to };
     bench(&mut group, backend, &ceiling, "copy_box", Work::Bytes(op.bytes(B::ELEMENT)), || {
-        backend.copy_box(&op, &x, &mut out).unwrap();
+        backend.copy_box(&op, CopyBoxArgs { x: &x, out: &mut out }).unwrap();
     });
 
     for axis in [BlendAxis::Rows, BlendAxis::Columns] {
         let op = BlendBox { neighbour: size, tile: size, channels: 3, axis, blend: 64 };
         let name = format!("blend_box {axis:?}");
         bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes(B::ELEMENT)), || {
-            backend.blend_box(&op, &x, &mut out).unwrap();
+            backend.blend_box(&op, BlendBoxArgs { neighbour: &x, tile: &mut out }).unwrap();
         });
     }
 
     // Its bytes go to the host.
     let op = ToBytes { offset: 0, len };
     bench(&mut group, backend, &ceiling, "to_bytes", Work::Bytes(op.bytes(B::ELEMENT)), || {
-        backend.to_bytes(&op, &x).unwrap().bytes().unwrap();
+        backend.to_bytes(&op, ToBytesArgs { x: &x }).unwrap().bytes().unwrap();
     });
 }
 

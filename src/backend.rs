@@ -5,55 +5,34 @@
 
 use crate::arriving::Arriving;
 use crate::error::Result;
-use crate::ops::attention::{Attention, AttentionExtras};
-use crate::ops::conv3d::{Conv3d, ConvExtras, DepthwiseConv};
-use crate::ops::embed::{AddRows, Embedding};
-use crate::ops::finite::Finite;
-use crate::ops::gemm::Linear;
-use crate::ops::groupnorm::{GroupNorm, Moments, Statistics};
-use crate::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
-use crate::ops::patch::{PatchEmbed, Unpatchify};
-use crate::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
-use crate::ops::sampler::Combine;
-use crate::ops::tile::{BlendBox, CopyBox, ToBytes};
+use crate::ops::attention::{Attention, AttentionArgs};
+use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
+use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
+use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::gemm::{Linear, LinearArgs};
+use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
+use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
+use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use crate::ops::resample::{
+    RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
+};
+use crate::ops::sampler::{Combine, CombineArgs};
+use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
+use crate::ops::{DeviceBuffer, DeviceWeight};
 use crate::tensor::Tensor;
-
-/// A run of elements on a device. Dropping it gives the memory back.
-pub trait DeviceBuffer {
-    /// Elements.
-    fn len(&self) -> usize;
-
-    /// Whether there are none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// A parameter on a device, in the engine's layout.
-pub trait DeviceWeight {
-    /// Its shape: linear `[out, in]`, convolution `[cout, kt, kh, kw, cin]`, vector `[n]`.
-    fn shape(&self) -> &[usize];
-
-    /// Elements.
-    fn len(&self) -> usize {
-        self.shape().iter().product()
-    }
-
-    /// Whether there are none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
 
 /// A device that runs the model. One implementation per kind of device; models are generic over it.
 ///
-/// Every operation validates its descriptor against its arguments first and fails with [`crate::Error::Shape`].
-/// Freshly allocated buffers hold unspecified values.
+/// An operation, called by its name, first validates its descriptor against its operands, for every backend in the same
+/// way, and fails with [`crate::Error::Shape`]. Then it runs its body, which backends implement: `run_…` takes the operands
+/// as valid and fails as a launch does. Only a backend in front of another calls bodies itself. Freshly allocated buffers
+/// hold unspecified values.
 ///
 /// A launch, which the CPU does not need, fails with [`crate::Error::Unsupported`] for sizes that no kernel takes (2³¹ of
 /// anything that kernels count, and what an operation says), with [`crate::Error::Launch`] if the kernel cannot run, and
 /// with [`crate::Error::Device`] if the GPU does not answer. What goes wrong on a GPU while the host goes on, the next
 /// call that waits for the GPU tells.
+#[expect(clippy::missing_errors_doc, reason = "how a body fails is said once, above")]
 pub trait Backend {
     /// Activations.
     type Buffer: DeviceBuffer;
@@ -136,19 +115,17 @@ pub trait Backend {
     /// [`crate::Error::Device`] if the copy or a kernel before it fails.
     fn weight_values(&self, weight: &Self::Weight) -> Result<Vec<f32>>;
 
-    /// [`Linear`]; `gate` belongs to [`crate::ops::gemm::Store::AddGated`].
+    /// [`Linear`].
     ///
     /// # Errors
     /// Those of [`Linear::validate`] and of a launch.
-    fn linear(
-        &self,
-        op: &Linear,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: Option<&Self::Weight>,
-        gate: Option<&Self::Buffer>,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    fn linear(&self, op: &Linear, args: LinearArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_linear(op, args)
+    }
+
+    /// The body of [`Self::linear`].
+    fn run_linear(&self, op: &Linear, args: LinearArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
 
     /// [`Attention`].
     ///
@@ -156,64 +133,65 @@ pub trait Backend {
     /// Those of [`Attention::validate`] and of a launch. Kernels take positive scales, multiples of 8 for everything in
     /// a layout and for the features of a head, and of 4 for the groups of RoPE; at most 512 features a head, and above
     /// 128 neither bias nor mask nor RoPE.
-    fn attention(
-        &self,
-        op: &Attention,
-        q: &Self::Buffer,
-        k: &Self::Buffer,
-        v: &Self::Buffer,
-        extras: AttentionExtras<'_, Self::Buffer>,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    fn attention(&self, op: &Attention, args: AttentionArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_attention(op, args)
+    }
+
+    /// The body of [`Self::attention`].
+    fn run_attention(&self, op: &Attention, args: AttentionArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`AdaLayerNorm`].
     ///
     /// # Errors
     /// Those of [`AdaLayerNorm::validate`] and of a launch. Kernels take up to 4096 channels, or up to
     /// 8192 where all sizes are multiples of 8.
-    fn ada_layer_norm(
-        &self,
-        op: &AdaLayerNorm,
-        x: &Self::Buffer,
-        modulation: &Self::Buffer,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    fn ada_layer_norm(&self, op: &AdaLayerNorm, args: AdaLayerNormArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_ada_layer_norm(op, args)
+    }
+
+    /// The body of [`Self::ada_layer_norm`].
+    fn run_ada_layer_norm(&self, op: &AdaLayerNorm, args: AdaLayerNormArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`LayerNorm`].
     ///
     /// # Errors
     /// Those of [`LayerNorm::validate`] and of a launch. Kernels take up to 4096 channels, or up to
     /// 8192 where all sizes are multiples of 8.
-    fn layer_norm(
-        &self,
-        op: &LayerNorm,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    fn layer_norm(&self, op: &LayerNorm, args: LayerNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_layer_norm(op, args)
+    }
+
+    /// The body of [`Self::layer_norm`].
+    fn run_layer_norm(&self, op: &LayerNorm, args: LayerNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
 
     /// [`RmsNorm`].
     ///
     /// # Errors
     /// Those of [`RmsNorm::validate`] and of a launch. Kernels take up to 4096 channels, or up to
     /// 8192 where all sizes are multiples of 8.
-    fn rms_norm(&self, op: &RmsNorm, x: &Self::Buffer, weight: &Self::Weight, out: &mut Self::Buffer) -> Result<()>;
+    fn rms_norm(&self, op: &RmsNorm, args: RmsNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_rms_norm(op, args)
+    }
+
+    /// The body of [`Self::rms_norm`].
+    fn run_rms_norm(&self, op: &RmsNorm, args: RmsNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
 
     /// [`Conv3d`].
     ///
     /// # Errors
-    /// Those of [`Conv3d::validate`] and of a launch; [`crate::Error::Shape`] if the moments have no room for the frames
-    /// that are computed, or their groups do not divide the channels. Kernels make moments of groups of up to 128
-    /// channels, or 64 where the input channels are no multiple of 8.
-    fn conv3d(
-        &self,
-        op: &Conv3d,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        extras: ConvExtras<'_, Self::Buffer, Self::Weight>,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    /// Those of [`Conv3d::validate`] and of a launch. Kernels make moments of groups of up to 128 channels, or 64
+    /// where the input channels are no multiple of 8.
+    fn conv3d(&self, op: &Conv3d, args: ConvArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
+        op.validate(&args, |moments| self.moments_len(moments))?;
+        self.run_conv3d(op, args)
+    }
+
+    /// The body of [`Self::conv3d`].
+    fn run_conv3d(&self, op: &Conv3d, args: ConvArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
 
     /// [`DepthwiseConv`].
     ///
@@ -222,135 +200,220 @@ pub trait Backend {
     fn depthwise_conv(
         &self,
         op: &DepthwiseConv,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
+        args: DepthwiseConvArgs<'_, Self::Buffer, Self::Weight>,
+    ) -> Result<()> {
+        op.validate(&args)?;
+        self.run_depthwise_conv(op, args)
+    }
+
+    /// The body of [`Self::depthwise_conv`].
+    fn run_depthwise_conv(
+        &self,
+        op: &DepthwiseConv,
+        args: DepthwiseConvArgs<'_, Self::Buffer, Self::Weight>,
     ) -> Result<()>;
+
+    /// Elements in which this backend keeps [`Moments`].
+    fn moments_len(&self, moments: &Moments) -> usize;
+
+    /// Elements in which this backend keeps [`Statistics`] of so many frames and groups.
+    fn statistics_len(&self, frames: usize, groups: usize) -> usize;
 
     /// Room for [`Moments`], as this backend keeps them.
     ///
     /// # Errors
     /// As for [`Self::alloc`].
-    fn alloc_moments(&self, moments: &Moments) -> Result<Self::Buffer>;
+    fn alloc_moments(&self, moments: &Moments) -> Result<Self::Buffer> {
+        self.alloc_f32(self.moments_len(moments))
+    }
 
     /// Room for [`Statistics`], as this backend keeps them.
     ///
     /// # Errors
     /// As for [`Self::alloc`].
-    fn alloc_statistics(&self, statistics: &Statistics) -> Result<Self::Buffer>;
+    fn alloc_statistics(&self, statistics: &Statistics) -> Result<Self::Buffer> {
+        self.alloc_f32(self.statistics_len(statistics.frames, statistics.groups))
+    }
 
     /// [`Moments`].
     ///
     /// # Errors
-    /// Those of [`Moments::validate`] and of a launch; [`crate::Error::Shape`] if `moments` were made for other sizes.
-    fn group_moments(&self, op: &Moments, x: &Self::Buffer, moments: &mut Self::Buffer) -> Result<()>;
+    /// Those of [`Moments::validate`] and of a launch.
+    fn group_moments(&self, op: &Moments, args: MomentsArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args, self.moments_len(op))?;
+        self.run_group_moments(op, args)
+    }
 
-    /// [`Statistics`]; `stretches`: the moments of the video's stretches of time, and how many frames each has, in order.
+    /// The body of [`Self::group_moments`].
+    fn run_group_moments(&self, op: &Moments, args: MomentsArgs<'_, Self::Buffer>) -> Result<()>;
+
+    /// [`Statistics`].
     ///
     /// # Errors
-    /// Those of [`Statistics::validate`] and of a launch; [`crate::Error::Shape`] if moments or statistics were made
-    /// for other sizes.
-    fn group_statistics(
-        &self,
-        op: &Statistics,
-        stretches: &[(&Self::Buffer, usize)],
-        statistics: &mut Self::Buffer,
-    ) -> Result<()>;
+    /// Those of [`Statistics::validate`] and of a launch.
+    fn group_statistics(&self, op: &Statistics, args: StatisticsArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args, self.statistics_len(op.frames, op.groups), |moments| self.moments_len(moments))?;
+        self.run_group_statistics(op, args)
+    }
+
+    /// The body of [`Self::group_statistics`].
+    fn run_group_statistics(&self, op: &Statistics, args: StatisticsArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`GroupNorm`].
     ///
     /// # Errors
-    /// Those of [`GroupNorm::validate`] and of a launch; [`crate::Error::Shape`] if `statistics` has no entry for a
-    /// frame.
-    fn group_norm(
-        &self,
-        op: &GroupNorm,
-        x: &Self::Buffer,
-        statistics: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    /// Those of [`GroupNorm::validate`] and of a launch.
+    fn group_norm(&self, op: &GroupNorm, args: GroupNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
+        op.validate(&args, self.statistics_len(op.video_at + op.frames, op.groups))?;
+        self.run_group_norm(op, args)
+    }
+
+    /// The body of [`Self::group_norm`].
+    fn run_group_norm(&self, op: &GroupNorm, args: GroupNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
 
     /// [`TimeAverage`].
     ///
     /// # Errors
     /// Those of [`TimeAverage::validate`] and of a launch.
-    fn time_average(&self, op: &TimeAverage, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
+    fn time_average(&self, op: &TimeAverage, args: TimeAverageArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_time_average(op, args)
+    }
+
+    /// The body of [`Self::time_average`].
+    fn run_time_average(&self, op: &TimeAverage, args: TimeAverageArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`TimeDouble`].
     ///
     /// # Errors
     /// Those of [`TimeDouble::validate`] and of a launch.
-    fn time_double(&self, op: &TimeDouble, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
+    fn time_double(&self, op: &TimeDouble, args: TimeDoubleArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_time_double(op, args)
+    }
+
+    /// The body of [`Self::time_double`].
+    fn run_time_double(&self, op: &TimeDouble, args: TimeDoubleArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`RegroupFrames`].
     ///
     /// # Errors
     /// Those of [`RegroupFrames::validate`] and of a launch.
-    fn regroup_frames(&self, op: &RegroupFrames, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
+    fn regroup_frames(&self, op: &RegroupFrames, args: RegroupFramesArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_regroup_frames(op, args)
+    }
+
+    /// The body of [`Self::regroup_frames`].
+    fn run_regroup_frames(&self, op: &RegroupFrames, args: RegroupFramesArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`Embedding`].
     ///
     /// # Errors
     /// Those of [`Embedding::validate`], of [`Self::alloc`] for the ids, and of a launch.
-    fn embedding(&self, op: &Embedding, ids: &[u32], table: &Self::Weight, out: &mut Self::Buffer) -> Result<()>;
+    fn embedding(&self, op: &Embedding, args: EmbeddingArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_embedding(op, args)
+    }
+
+    /// The body of [`Self::embedding`].
+    fn run_embedding(&self, op: &Embedding, args: EmbeddingArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
 
     /// [`AddRows`].
     ///
     /// # Errors
     /// Those of [`AddRows::validate`] and of a launch.
-    fn add_rows(&self, op: &AddRows, table: &Self::Buffer, x: &mut Self::Buffer) -> Result<()>;
+    fn add_rows(&self, op: &AddRows, args: AddRowsArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_add_rows(op, args)
+    }
+
+    /// The body of [`Self::add_rows`].
+    fn run_add_rows(&self, op: &AddRows, args: AddRowsArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`PatchEmbed`].
     ///
     /// # Errors
     /// Those of [`PatchEmbed::validate`] and of a launch.
-    fn patch_embed(
-        &self,
-        op: &PatchEmbed,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()>;
+    fn patch_embed(&self, op: &PatchEmbed, args: PatchEmbedArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_patch_embed(op, args)
+    }
+
+    /// The body of [`Self::patch_embed`].
+    fn run_patch_embed(&self, op: &PatchEmbed, args: PatchEmbedArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
 
     /// [`Unpatchify`].
     ///
     /// # Errors
     /// Those of [`Unpatchify::validate`] and of a launch.
-    fn unpatchify(&self, op: &Unpatchify, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
+    fn unpatchify(&self, op: &Unpatchify, args: UnpatchifyArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_unpatchify(op, args)
+    }
+
+    /// The body of [`Self::unpatchify`].
+    fn run_unpatchify(&self, op: &Unpatchify, args: UnpatchifyArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`Combine`].
     ///
     /// # Errors
     /// Those of [`Combine::validate`] and of a launch.
-    fn combine(&self, op: &Combine<'_>, inputs: &[&Self::Buffer], out: &mut Self::Buffer) -> Result<()>;
+    fn combine(&self, op: &Combine<'_>, args: CombineArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_combine(op, args)
+    }
+
+    /// The body of [`Self::combine`].
+    fn run_combine(&self, op: &Combine<'_>, args: CombineArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`CopyBox`].
     ///
     /// # Errors
     /// Those of [`CopyBox::validate`] and of a launch.
-    fn copy_box(&self, op: &CopyBox, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()>;
+    fn copy_box(&self, op: &CopyBox, args: CopyBoxArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_copy_box(op, args)
+    }
+
+    /// The body of [`Self::copy_box`].
+    fn run_copy_box(&self, op: &CopyBox, args: CopyBoxArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`BlendBox`].
     ///
     /// # Errors
     /// Those of [`BlendBox::validate`] and of a launch.
-    fn blend_box(&self, op: &BlendBox, neighbour: &Self::Buffer, tile: &mut Self::Buffer) -> Result<()>;
+    fn blend_box(&self, op: &BlendBox, args: BlendBoxArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_blend_box(op, args)
+    }
+
+    /// The body of [`Self::blend_box`].
+    fn run_blend_box(&self, op: &BlendBox, args: BlendBoxArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`ToBytes`], on their way to the host: what is computed from here on may change `x`, or drop it.
     ///
     /// # Errors
     /// Those of [`ToBytes::validate`], of [`Self::alloc`] for the bytes, and of a launch. [`Arriving::bytes`]
     /// tells what goes wrong later.
-    fn to_bytes(&self, op: &ToBytes, x: &Self::Buffer) -> Result<Box<dyn Arriving>>;
+    fn to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, Self::Buffer>) -> Result<Box<dyn Arriving>> {
+        op.validate(&args)?;
+        self.run_to_bytes(op, args)
+    }
+
+    /// The body of [`Self::to_bytes`].
+    fn run_to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, Self::Buffer>) -> Result<Box<dyn Arriving>>;
 
     /// [`Finite`], its counts on their way to the host, as for [`Self::to_bytes`].
     ///
     /// # Errors
     /// Those of [`Finite::validate`], of [`Self::alloc`] for the counts, and of a launch. [`Arriving::bytes`]
     /// tells what goes wrong later.
-    fn finite(&self, op: &Finite, x: &Self::Buffer) -> Result<Box<dyn Arriving>>;
+    fn finite(&self, op: &Finite, args: FiniteArgs<'_, Self::Buffer>) -> Result<Box<dyn Arriving>> {
+        op.validate(&args)?;
+        self.run_finite(op, args)
+    }
+
+    /// The body of [`Self::finite`].
+    fn run_finite(&self, op: &Finite, args: FiniteArgs<'_, Self::Buffer>) -> Result<Box<dyn Arriving>>;
 }

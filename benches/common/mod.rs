@@ -10,7 +10,7 @@ use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::cuda::device::Driver;
 use osp::cuda::{Cuda, Half};
-use osp::ops::gemm::Linear;
+use osp::ops::gemm::{Linear, LinearArgs};
 use osp::profile::gpus;
 use osp::profile::{Profiled, Recorder, Timing};
 use osp::tensor::Tensor;
@@ -121,20 +121,21 @@ pub fn gpu() -> Option<Cuda> {
 
 /// Copies `len` activations.
 pub fn copy<B: Backend>(backend: &B, len: usize, from: &B::Buffer, to: &mut B::Buffer) {
-    use osp::ops::tile::{BoxAt, CopyBox};
+    use osp::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
     let whole = BoxAt::whole([1; 3]);
-    backend.copy_box(&CopyBox { extent: [1; 3], channels: len, from: whole, to: whole }, from, to).unwrap();
+    let op = CopyBox { extent: [1; 3], channels: len, from: whole, to: whole };
+    backend.copy_box(&op, CopyBoxArgs { x: from, out: to }).unwrap();
 }
 
 /// `frames` times the same frame of `frame_len` values: what is large is put together on the device.
 pub fn video<B: Backend>(backend: &B, frames: usize, frame_len: usize) -> B::Buffer {
-    use osp::ops::tile::{BoxAt, CopyBox};
+    use osp::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
     let frame = backend.upload(&values(frame_len)).unwrap();
     let mut video = backend.alloc(frames * frame_len).unwrap();
     for index in 0..frames {
         let to = BoxAt { size: [frames, 1, 1], origin: [index, 0, 0] };
         let op = CopyBox { extent: [1; 3], channels: frame_len, from: BoxAt::whole([1; 3]), to };
-        backend.copy_box(&op, &frame, &mut video).unwrap();
+        backend.copy_box(&op, CopyBoxArgs { x: &frame, out: &mut video }).unwrap();
     }
     video
 }
@@ -173,8 +174,11 @@ impl Ceiling {
         let weight = backend.weight(vec![Tensor::from_f32(&[side, side], &values(side * side))]).unwrap();
         let mut out = backend.alloc(side * side).unwrap();
         let op = Linear::new(side, side, side);
-        let product =
-            op.flops() as f64 / best(backend, &mut || backend.linear(&op, &x, &weight, None, None, &mut out).unwrap());
+        let product = best(backend, &mut || {
+            let args = LinearArgs { x: &x, weight: &weight, bias: None, gate: None, out: &mut out };
+            backend.linear(&op, args).unwrap();
+        });
+        let product = op.flops() as f64 / product;
         println!("ceilings: a copy moves {:.1} GB/s, a product does {:.3} TFLOP/s", copy / 1e9, product / 1e12);
         if let Some(product) = makers_product {
             println!("cuBLASLt: a product does {:.3} TFLOP/s", product / 1e12);

@@ -10,7 +10,7 @@ use super::math::{self, exp};
 use super::micro::{Micro, Rows, RowsMut};
 use super::scratch::Scratch;
 use super::shared::SharedMut;
-use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
+use crate::ops::attention::{Attention, AttentionArgs, TokenLayout};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -26,14 +26,8 @@ const LANES: usize = 16;
 /// Operations that are worth a task of their own.
 const TASK_FLOPS: usize = 2_000_000;
 
-pub(super) fn attention(
-    op: &Attention,
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
-    extras: &AttentionExtras<'_, Buffer>,
-    out: &mut [f32],
-) {
+pub(super) fn attention(op: &Attention, args: AttentionArgs<'_, Buffer>) {
+    let AttentionArgs { q, k, v, bias, mask, rope, out } = args;
     let heads = op.outer * op.inner * op.heads;
     let blocks = op.queries.div_ceil(QUERIES);
     if heads * blocks == 0 {
@@ -42,7 +36,7 @@ pub(super) fn attention(
     // A head is cut only where there are too few for the threads: every piece packs the keys again.
     let pieces = (2 * rayon::current_num_threads()).div_ceil(heads).min(blocks);
     let flops = 4 * op.queries * op.keys * op.head_dim / pieces;
-    let problem = Problem { op, q, k, v, extras, out: SharedMut::new(out), micro: Micro::best() };
+    let problem = Problem { op, q, k, v, bias, mask, rope, out: SharedMut::new(out), micro: Micro::best() };
     (0..heads * pieces).into_par_iter().with_min_len(TASK_FLOPS / flops + 1).for_each_init(
         || Work::new(&problem),
         |work, task| {
@@ -67,7 +61,9 @@ struct Problem<'a> {
     q: &'a [f32],
     k: &'a [f32],
     v: &'a [f32],
-    extras: &'a AttentionExtras<'a, Buffer>,
+    bias: Option<&'a Buffer>,
+    mask: Option<&'a Buffer>,
+    rope: Option<&'a Buffer>,
     out: SharedMut<'a>,
     micro: &'static Micro,
 }
@@ -132,7 +128,7 @@ impl Problem<'_> {
         let width = self.micro.packed_columns(head_dim);
         for block in (0..keys.div_ceil(KEYS)).map(|block| cut(keys, KEYS, block)) {
             let mut rows = Rows { values: &self.k[self.start(k, head, block.start)..], stride: k.token_stride };
-            if self.extras.rope.is_some() {
+            if self.rope.is_some() {
                 self.load(self.k, k, head, block.clone(), 1.0, &mut work.tokens);
                 rows = Rows { values: &work.tokens, stride: head_dim };
             }
@@ -151,7 +147,7 @@ impl Problem<'_> {
                 for (row, token) in to.chunks_exact_mut(head_dim).zip(tokens.clone()) {
                     let start = self.start(layout, head, token);
                     row.iter_mut().zip(&values[start..start + head_dim]).for_each(|(to, value)| *to = value * scale);
-                    if let Some(rope) = self.extras.rope {
+                    if let Some(rope) = self.rope {
                         rotate(row, &rope[token * 2 * head_dim..][..2 * head_dim], self.op.rope_group);
                     }
                 }
@@ -203,14 +199,14 @@ impl Problem<'_> {
     ) {
         let op = self.op;
         let (stride, width) = (scores.len() / met.len(), sums.len() / met.len());
-        let mask = self.extras.mask.map(|mask| &mask[outer * op.keys..][keys.clone()]);
+        let mask = self.mask.map(|mask| &mask[outer * op.keys..][keys.clone()]);
         math::widest(
             #[inline(always)]
             || {
                 let rows = scores.chunks_exact_mut(stride).zip(sums.chunks_exact_mut(width)).zip(&mut *met);
                 for (index, ((scores, sums), met)) in rows.enumerate() {
                     let (scores_of_keys, surplus) = scores.split_at_mut(keys.len());
-                    if let Some(bias) = self.extras.bias {
+                    if let Some(bias) = self.bias {
                         let bias = &bias[(head * op.queries + first_query + index) * op.keys..][keys.clone()];
                         add(scores_of_keys, bias);
                     }

@@ -14,13 +14,15 @@ mod packed;
 mod taps;
 mod winograd;
 
+use super::Buffer;
+use super::groupnorm;
 use super::math;
 use super::micro::{Rows, RowsMut, Segment, cuts};
 use super::scratch::Scratch;
 use super::shared::SharedMut;
 use super::weight::Weight;
 use crate::layout::transposed;
-use crate::ops::conv3d::{Conv3d, DepthwiseConv};
+use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use packed::Packed;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -35,15 +37,16 @@ const BLOCK_COLUMNS: usize = 128;
 /// Steps of k at a time: a panel by this stays in the second-level cache while all tiles of the block use it.
 const BLOCK_K: usize = 1536;
 
-/// Computes [`Conv3d`].
-pub(super) fn conv3d(
-    op: &Conv3d,
-    x: &[f32],
-    weight: &Weight,
-    bias: Option<&Weight>,
-    other: Option<&[f32]>,
-    out: &mut [f32],
-) {
+/// Computes [`Conv3d`], then the moments of what it has computed.
+pub(super) fn conv3d(op: &Conv3d, args: ConvArgs<'_, Buffer, Weight>) {
+    let ConvArgs { x, weight, bias, other, moments, out } = args;
+    convolve(op, x, weight, bias, other.map(|other| &**other), out);
+    if let Some(moments) = moments {
+        groupnorm::conv_moments(op, out, moments);
+    }
+}
+
+fn convolve(op: &Conv3d, x: &[f32], weight: &Weight, bias: Option<&Weight>, other: Option<&[f32]>, out: &mut [f32]) {
     if out.is_empty() || op.computed().is_empty() {
         return;
     }
@@ -251,19 +254,21 @@ fn steps(segments: &[Segment]) -> Vec<Range<usize>> {
 }
 
 /// Computes [`DepthwiseConv`].
-pub(super) fn depthwise_conv(op: &DepthwiseConv, x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
-    let channels = bias.len();
+pub(super) fn depthwise_conv(op: &DepthwiseConv, args: DepthwiseConvArgs<'_, Buffer, Weight>) {
+    let DepthwiseConvArgs { x, weight, bias, out } = args;
     if out.is_empty() {
         return;
     }
-    let by_tap = transposed(weight, channels);
+    let bias = bias.to_f32();
+    let channels = bias.len();
+    let by_tap = transposed(&weight.to_f32(), channels);
     let (tokens, out_tokens) = (op.tokens(), op.out_tokens());
     out.par_chunks_mut(channels).enumerate().for_each(|(row, out)| {
         let (outer, token) = (row / out_tokens, row % out_tokens);
         math::widest(
             #[inline(always)]
             || {
-                out.copy_from_slice(bias);
+                out.copy_from_slice(&bias);
                 for (tap, weight) in by_tap.chunks_exact(channels).enumerate() {
                     let x = &x[(outer * tokens + op.source(token, tap)) * channels..][..channels];
                     out.iter_mut().zip(weight).zip(x).for_each(|((out, weight), x)| *out += weight * x);

@@ -1,13 +1,14 @@
 //! `embedding`, `add_rows`: rows looked up, and rows added.
 
-use super::{Weight, math};
-use crate::ops::embed::{AddRows, Embedding};
+use super::{Buffer, Weight, math};
+use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use rayon::prelude::*;
 
 /// Rows that one task handles at least: below it, handing out work costs more than the work.
 const ROWS: usize = 16;
 
-pub(super) fn embedding(op: &Embedding, ids: &[u32], table: &Weight, out: &mut [f32]) {
+pub(super) fn embedding(op: &Embedding, args: EmbeddingArgs<'_, Buffer, Weight>) {
+    let EmbeddingArgs { ids, table, out } = args;
     if out.is_empty() {
         return;
     }
@@ -15,7 +16,7 @@ pub(super) fn embedding(op: &Embedding, ids: &[u32], table: &Weight, out: &mut [
     rows.zip(ids).for_each(|(row, &id)| table.widen(id as usize, 0, row));
 }
 
-pub(super) fn add_rows(op: &AddRows, table: &[f32], x: &mut [f32]) {
+pub(super) fn add_rows(op: &AddRows, AddRowsArgs { table, x }: AddRowsArgs<'_, Buffer>) {
     if x.is_empty() {
         return;
     }

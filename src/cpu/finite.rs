@@ -1,15 +1,16 @@
 //! `finite`: whether values are numbers.
 
-use super::math;
-use crate::ops::finite::BLOCK;
+use super::{Buffer, math};
+use crate::ops::finite::{BLOCK, Finite, FiniteArgs};
 use rayon::prelude::*;
 
 /// Blocks of one task.
 const TASK: usize = 16;
 
-/// The counts that [`crate::ops::finite::Finite`] describes, as bytes.
-pub(super) fn finite(x: &[f32]) -> Vec<u8> {
-    let mut counts = vec![0; 4 * x.len().div_ceil(BLOCK)];
+/// The counts that [`Finite`] describes, as bytes.
+pub(super) fn finite(op: &Finite, FiniteArgs { x }: FiniteArgs<'_, Buffer>) -> Vec<u8> {
+    let x = &x[op.offset..op.offset + op.len];
+    let mut counts = vec![0; 4 * op.blocks()];
     counts.par_chunks_mut(4 * TASK).zip(x.par_chunks(TASK * BLOCK)).for_each(|(counts, x)| {
         for (count, x) in counts.chunks_exact_mut(4).zip(x.chunks(BLOCK)) {
             count.copy_from_slice(&from_first(x).to_le_bytes());

@@ -1,12 +1,13 @@
 //! `linear` on the CPU: the weight is packed once, block by block, and shared by all tasks; a task makes one block of the
 //! result, sums first, then everything that is fused behind them.
 
+use super::Buffer;
 use super::math;
 use super::micro::{self, DOT_COLUMNS, Micro, Panel, Rows, RowsMut, Segment, cuts};
 use super::scratch::Scratch;
 use super::shared::SharedMut;
 use super::weight::Weight;
-use crate::ops::gemm::{Activation, Linear, Store};
+use crate::ops::gemm::{Activation, Linear, LinearArgs, Store};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -27,14 +28,8 @@ const FEW_ROWS: usize = 512;
 const FEW_COLUMNS: usize = 64;
 
 /// Computes [`Linear`].
-pub(super) fn linear(
-    op: &Linear,
-    x: &[f32],
-    weight: &Weight,
-    bias: Option<&Weight>,
-    gate: Option<&[f32]>,
-    out: &mut [f32],
-) {
+pub(super) fn linear(op: &Linear, args: LinearArgs<'_, Buffer, Weight>) {
+    let LinearArgs { x, weight, bias, gate, out } = args;
     if op.rows == 0 || op.out_features == 0 {
         return;
     }
@@ -49,7 +44,7 @@ pub(super) fn linear(
         x: if narrow { Rows { values: x, stride: op.in_features } } else { spread(x, op.in_features, &mut copy) },
         weight,
         bias: bias.as_deref().map(|bias| &bias[place.weight..]),
-        gate,
+        gate: gate.map(|gate| &**gate),
         out: SharedMut::new(&mut out[place.out * op.out_features..][..op.rows * op.out_features]),
         first_gate: place.out,
         first_weight: place.weight,

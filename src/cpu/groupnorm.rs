@@ -9,8 +9,9 @@
 //! vectorises, and are folded per group at the end of a block.
 
 use super::math::{self, silu};
+use super::{Buffer, Weight};
 use crate::ops::conv3d::Conv3d;
-use crate::ops::groupnorm::{self, GroupNorm, Statistics};
+use crate::ops::groupnorm::{self, GroupNorm, GroupNormArgs, MomentsArgs, Statistics, StatisticsArgs};
 use rayon::prelude::*;
 
 /// Elements of a block: two readings of it stay in the second cache.
@@ -57,7 +58,11 @@ fn from_words(words: &[f32]) -> [f64; 2] {
 }
 
 /// Computes [`groupnorm::Moments`].
-pub(super) fn group_moments(op: &groupnorm::Moments, x: &[f32], moments: &mut [f32]) {
+pub(super) fn group_moments(op: &groupnorm::Moments, MomentsArgs { x, moments }: MomentsArgs<'_, Buffer>) {
+    moments_of(op, x, moments);
+}
+
+fn moments_of(op: &groupnorm::Moments, x: &[f32], moments: &mut [f32]) {
     let frame_len = op.positions * op.channels;
     if x.is_empty() {
         return;
@@ -85,11 +90,12 @@ pub(super) fn conv_moments(op: &Conv3d, out: &[f32], moments: &mut [f32]) {
     let op_moments = op.moments(op.computed().len());
     let frame_len = op_moments.positions * op_moments.channels;
     let out = &out[op.out_at() * frame_len..][..op_moments.frames * frame_len];
-    group_moments(&op_moments, out, &mut moments[op.out_at() * WORDS * op_moments.groups..]);
+    moments_of(&op_moments, out, &mut moments[op.out_at() * WORDS * op_moments.groups..]);
 }
 
 /// Computes [`Statistics`]: mean and deviation of every frame and group.
-pub(super) fn group_statistics(op: &Statistics, stretches: &[(&super::Buffer, usize)], statistics: &mut [f32]) {
+pub(super) fn group_statistics(op: &Statistics, args: StatisticsArgs<'_, Buffer>) {
+    let StatisticsArgs { stretches, statistics } = args;
     let count = (op.positions * (op.channels / op.groups)) as f64;
     let words =
         stretches.iter().flat_map(|(moments, frames)| moments[..frames * WORDS * op.groups].chunks_exact(WORDS));
@@ -104,7 +110,9 @@ pub(super) fn group_statistics(op: &Statistics, stretches: &[(&super::Buffer, us
 }
 
 /// Computes [`GroupNorm`].
-pub(super) fn group_norm(op: &GroupNorm, x: &[f32], statistics: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
+pub(super) fn group_norm(op: &GroupNorm, args: GroupNormArgs<'_, Buffer, Weight>) {
+    let GroupNormArgs { x, statistics, weight, bias, out } = args;
+    let (weight, bias) = (weight.to_f32(), bias.to_f32());
     let (frame_len, block_len) = (op.frame_len(), block_len(op.channels));
     if op.frames * frame_len == 0 {
         return;
@@ -113,7 +121,7 @@ pub(super) fn group_norm(op: &GroupNorm, x: &[f32], statistics: &[f32], weight: 
     let out = out[op.out_at * frame_len..].par_chunks_exact_mut(frame_len).take(op.frames);
     let statistics = statistics[op.video_at * WORDS * op.groups..].par_chunks_exact(WORDS * op.groups);
     x.zip(out).zip(statistics).for_each(|((x, out), statistics)| {
-        let affine = affine(op, statistics, weight, bias);
+        let affine = affine(op, statistics, &weight, &bias);
         x.par_chunks(block_len).zip(out.par_chunks_mut(block_len)).for_each(|(x, out)| {
             math::widest(
                 #[inline(always)]

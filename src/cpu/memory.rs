@@ -1,6 +1,6 @@
 //! Activation buffers, and the pool that hands freed ones out again: fresh pages cost more than the work on them.
 
-use crate::backend::DeviceBuffer;
+use crate::ops::DeviceBuffer;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};

@@ -24,11 +24,23 @@ pub use memory::Buffer;
 pub use weight::Weight;
 
 use crate::arriving::Arriving;
-use crate::backend::{Backend, DeviceBuffer, DeviceWeight};
+use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops;
-use crate::ops::attention::{Attention, AttentionExtras};
-use crate::ops::conv3d::ConvExtras;
+use crate::ops::DeviceBuffer;
+use crate::ops::attention::{Attention, AttentionArgs};
+use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
+use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
+use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::gemm::{Linear, LinearArgs};
+use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
+use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
+use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use crate::ops::resample::{
+    RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
+};
+use crate::ops::sampler::{Combine, CombineArgs};
+use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
 use crate::tensor::Tensor;
 use memory::Pool;
 use std::sync::Arc;
@@ -49,10 +61,6 @@ impl Cpu {
     pub fn peak_bytes(&self) -> usize {
         self.pool.peak_bytes()
     }
-}
-
-fn lens<const N: usize>(buffers: [Option<&Buffer>; N]) -> [Option<usize>; N] {
-    buffers.map(|buffer| buffer.map(DeviceBuffer::len))
 }
 
 impl Backend for Cpu {
@@ -108,226 +116,119 @@ impl Backend for Cpu {
         Ok(weight.to_f32())
     }
 
-    fn linear(
-        &self,
-        op: &ops::gemm::Linear,
-        x: &Buffer,
-        weight: &Weight,
-        bias: Option<&Weight>,
-        gate: Option<&Buffer>,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        op.validate(x.len(), weight.shape(), bias.map(|bias| bias.len()), gate.map(DeviceBuffer::len), out.len())?;
-        gemm::linear(op, x, weight, bias, gate.map(|gate| &**gate), out);
+    fn run_linear(&self, op: &Linear, args: LinearArgs<'_, Buffer, Weight>) -> Result<()> {
+        gemm::linear(op, args);
         Ok(())
     }
 
-    fn attention(
-        &self,
-        op: &Attention,
-        q: &Buffer,
-        k: &Buffer,
-        v: &Buffer,
-        extras: AttentionExtras<'_, Buffer>,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        let [bias, mask, rope] = lens([extras.bias, extras.mask, extras.rope]);
-        op.validate(q.len(), k.len(), v.len(), bias, mask, rope, out.len())?;
-        attention::attention(op, q, k, v, &extras, out);
+    fn run_attention(&self, op: &Attention, args: AttentionArgs<'_, Buffer>) -> Result<()> {
+        attention::attention(op, args);
         Ok(())
     }
 
-    fn ada_layer_norm(
-        &self,
-        op: &ops::norm::AdaLayerNorm,
-        x: &Buffer,
-        modulation: &Buffer,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        op.validate(x.len(), modulation.len(), out.len())?;
-        norm::ada_layer_norm(op, x, modulation, out);
+    fn run_ada_layer_norm(&self, op: &AdaLayerNorm, args: AdaLayerNormArgs<'_, Buffer>) -> Result<()> {
+        norm::ada_layer_norm(op, args);
         Ok(())
     }
 
-    fn layer_norm(
-        &self,
-        op: &ops::norm::LayerNorm,
-        x: &Buffer,
-        weight: &Weight,
-        bias: &Weight,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        op.validate(x.len(), weight.len(), bias.len(), out.len())?;
-        norm::layer_norm(op, x, &weight.to_f32(), &bias.to_f32(), out);
+    fn run_layer_norm(&self, op: &LayerNorm, args: LayerNormArgs<'_, Buffer, Weight>) -> Result<()> {
+        norm::layer_norm(op, args);
         Ok(())
     }
 
-    fn rms_norm(&self, op: &ops::norm::RmsNorm, x: &Buffer, weight: &Weight, out: &mut Buffer) -> Result<()> {
-        op.validate(x.len(), weight.len(), out.len())?;
-        norm::rms_norm(op, x, &weight.to_f32(), out);
+    fn run_rms_norm(&self, op: &RmsNorm, args: RmsNormArgs<'_, Buffer, Weight>) -> Result<()> {
+        norm::rms_norm(op, args);
         Ok(())
     }
 
-    fn conv3d(
-        &self,
-        op: &ops::conv3d::Conv3d,
-        x: &Buffer,
-        weight: &Weight,
-        extras: ConvExtras<'_, Buffer, Weight>,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        let ConvExtras { bias, other, moments } = extras;
-        op.validate(x.len(), weight.shape(), bias.map(|bias| bias.len()), other.map(DeviceBuffer::len), out.len())?;
-        if let Some(moments) = &moments {
-            op.validate_groups()?;
-            let reached = groupnorm::elements(op.out_at() + op.computed().len(), op.moment_groups);
-            ops::expect_at_least("conv3d", "moments", moments.len(), reached)?;
-        }
-        conv3d::conv3d(op, x, weight, bias, other.map(|other| &**other), out);
-        if let Some(moments) = moments {
-            groupnorm::conv_moments(op, out, moments);
-        }
+    fn run_conv3d(&self, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight>) -> Result<()> {
+        conv3d::conv3d(op, args);
         Ok(())
     }
 
-    fn depthwise_conv(
-        &self,
-        op: &ops::conv3d::DepthwiseConv,
-        x: &Buffer,
-        weight: &Weight,
-        bias: &Weight,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        op.validate(x.len(), weight.shape(), bias.len(), out.len())?;
-        conv3d::depthwise_conv(op, x, &weight.to_f32(), &bias.to_f32(), out);
+    fn run_depthwise_conv(&self, op: &DepthwiseConv, args: DepthwiseConvArgs<'_, Buffer, Weight>) -> Result<()> {
+        conv3d::depthwise_conv(op, args);
         Ok(())
     }
 
-    fn alloc_moments(&self, moments: &ops::groupnorm::Moments) -> Result<Buffer> {
-        self.alloc_f32(groupnorm::elements(moments.frames, moments.groups))
+    fn moments_len(&self, moments: &Moments) -> usize {
+        groupnorm::elements(moments.frames, moments.groups)
     }
 
-    fn alloc_statistics(&self, statistics: &ops::groupnorm::Statistics) -> Result<Buffer> {
-        self.alloc_f32(groupnorm::elements(statistics.frames, statistics.groups))
+    fn statistics_len(&self, frames: usize, groups: usize) -> usize {
+        groupnorm::elements(frames, groups)
     }
 
-    fn group_moments(&self, op: &ops::groupnorm::Moments, x: &Buffer, moments: &mut Buffer) -> Result<()> {
-        op.validate(x.len())?;
-        ops::expect_len("group_moments", "moments", moments.len(), groupnorm::elements(op.frames, op.groups))?;
-        groupnorm::group_moments(op, x, moments);
+    fn run_group_moments(&self, op: &Moments, args: MomentsArgs<'_, Buffer>) -> Result<()> {
+        groupnorm::group_moments(op, args);
         Ok(())
     }
 
-    fn group_statistics(
-        &self,
-        op: &ops::groupnorm::Statistics,
-        stretches: &[(&Buffer, usize)],
-        statistics: &mut Buffer,
-    ) -> Result<()> {
-        const OP: &str = "group_statistics";
-        op.validate(stretches.iter().map(|&(_, frames)| frames))?;
-        ops::expect_len(OP, "statistics", statistics.len(), groupnorm::elements(op.frames, op.groups))?;
-        for (moments, frames) in stretches {
-            ops::expect_at_least(OP, "moments", moments.len(), groupnorm::elements(*frames, op.groups))?;
-        }
-        groupnorm::group_statistics(op, stretches, statistics);
+    fn run_group_statistics(&self, op: &Statistics, args: StatisticsArgs<'_, Buffer>) -> Result<()> {
+        groupnorm::group_statistics(op, args);
         Ok(())
     }
 
-    fn group_norm(
-        &self,
-        op: &ops::groupnorm::GroupNorm,
-        x: &Buffer,
-        statistics: &Buffer,
-        weight: &Weight,
-        bias: &Weight,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        op.validate(x.len(), weight.len(), bias.len(), out.len())?;
-        let reached = groupnorm::elements(op.video_at + op.frames, op.groups);
-        ops::expect_at_least("group_norm", "statistics", statistics.len(), reached)?;
-        groupnorm::group_norm(op, x, statistics, &weight.to_f32(), &bias.to_f32(), out);
+    fn run_group_norm(&self, op: &GroupNorm, args: GroupNormArgs<'_, Buffer, Weight>) -> Result<()> {
+        groupnorm::group_norm(op, args);
         Ok(())
     }
 
-    fn time_average(&self, op: &ops::resample::TimeAverage, x: &Buffer, out: &mut Buffer) -> Result<()> {
-        op.validate(x.len(), out.len())?;
-        resample::time_average(op, x, out);
+    fn run_time_average(&self, op: &TimeAverage, args: TimeAverageArgs<'_, Buffer>) -> Result<()> {
+        resample::time_average(op, args);
         Ok(())
     }
 
-    fn time_double(&self, op: &ops::resample::TimeDouble, x: &Buffer, out: &mut Buffer) -> Result<()> {
-        op.validate(x.len(), out.len())?;
-        resample::time_double(op, x, out);
+    fn run_time_double(&self, op: &TimeDouble, args: TimeDoubleArgs<'_, Buffer>) -> Result<()> {
+        resample::time_double(op, args);
         Ok(())
     }
 
-    fn regroup_frames(&self, op: &ops::resample::RegroupFrames, x: &Buffer, out: &mut Buffer) -> Result<()> {
-        op.validate(x.len(), out.len())?;
-        resample::regroup_frames(op, x, out);
+    fn run_regroup_frames(&self, op: &RegroupFrames, args: RegroupFramesArgs<'_, Buffer>) -> Result<()> {
+        resample::regroup_frames(op, args);
         Ok(())
     }
 
-    fn embedding(&self, op: &ops::embed::Embedding, ids: &[u32], table: &Weight, out: &mut Buffer) -> Result<()> {
-        op.validate(ids, table.shape(), out.len())?;
-        embed::embedding(op, ids, table, out);
+    fn run_embedding(&self, op: &Embedding, args: EmbeddingArgs<'_, Buffer, Weight>) -> Result<()> {
+        embed::embedding(op, args);
         Ok(())
     }
 
-    fn add_rows(&self, op: &ops::embed::AddRows, table: &Buffer, x: &mut Buffer) -> Result<()> {
-        op.validate(x.len(), table.len())?;
-        embed::add_rows(op, table, x);
+    fn run_add_rows(&self, op: &AddRows, args: AddRowsArgs<'_, Buffer>) -> Result<()> {
+        embed::add_rows(op, args);
         Ok(())
     }
 
-    fn patch_embed(
-        &self,
-        op: &ops::patch::PatchEmbed,
-        x: &Buffer,
-        weight: &Weight,
-        bias: &Weight,
-        out: &mut Buffer,
-    ) -> Result<()> {
-        op.validate(x.len(), weight.shape(), bias.len(), out.len())?;
-        patch::patch_embed(op, x, &weight.to_f32(), &bias.to_f32(), out);
+    fn run_patch_embed(&self, op: &PatchEmbed, args: PatchEmbedArgs<'_, Buffer, Weight>) -> Result<()> {
+        patch::patch_embed(op, args);
         Ok(())
     }
 
-    fn unpatchify(&self, op: &ops::patch::Unpatchify, x: &Buffer, out: &mut Buffer) -> Result<()> {
-        op.validate(x.len(), out.len())?;
-        patch::unpatchify(op, x, out);
+    fn run_unpatchify(&self, op: &Unpatchify, args: UnpatchifyArgs<'_, Buffer>) -> Result<()> {
+        patch::unpatchify(op, args);
         Ok(())
     }
 
-    fn combine(&self, op: &ops::sampler::Combine<'_>, inputs: &[&Buffer], out: &mut Buffer) -> Result<()> {
-        let lens: Vec<usize> = inputs.iter().map(|input| input.len()).collect();
-        op.validate(&lens, out.len())?;
-        let inputs: Vec<&[f32]> = inputs.iter().map(|input| &input[..]).collect();
-        sampler::combine(op, &inputs, out);
+    fn run_combine(&self, op: &Combine<'_>, args: CombineArgs<'_, Buffer>) -> Result<()> {
+        sampler::combine(op, args);
         Ok(())
     }
 
-    fn copy_box(&self, op: &ops::tile::CopyBox, x: &Buffer, out: &mut Buffer) -> Result<()> {
-        op.validate(x.len(), out.len())?;
-        tile::copy_box(op, x, out);
+    fn run_copy_box(&self, op: &CopyBox, args: CopyBoxArgs<'_, Buffer>) -> Result<()> {
+        tile::copy_box(op, args);
         Ok(())
     }
 
-    fn blend_box(&self, op: &ops::tile::BlendBox, neighbour: &Buffer, tile: &mut Buffer) -> Result<()> {
-        op.validate(neighbour.len(), tile.len())?;
-        tile::blend_box(op, neighbour, tile);
+    fn run_blend_box(&self, op: &BlendBox, args: BlendBoxArgs<'_, Buffer>) -> Result<()> {
+        tile::blend_box(op, args);
         Ok(())
     }
 
-    fn to_bytes(&self, op: &ops::tile::ToBytes, x: &Buffer) -> Result<Box<dyn Arriving>> {
-        op.validate(x.len())?;
-        let mut bytes = vec![0; op.len];
-        tile::to_bytes(&x[op.offset..op.offset + op.len], &mut bytes);
-        Ok(Box::new(bytes))
+    fn run_to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
+        Ok(Box::new(tile::to_bytes(op, args)))
     }
 
-    fn finite(&self, op: &ops::finite::Finite, x: &Buffer) -> Result<Box<dyn Arriving>> {
-        op.validate(x.len())?;
-        Ok(Box::new(finite::finite(&x[op.offset..op.offset + op.len])))
+    fn run_finite(&self, op: &Finite, args: FiniteArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
+        Ok(Box::new(finite::finite(op, args)))
     }
 }

@@ -1,7 +1,7 @@
 //! `ada_layer_norm`, `layer_norm`, `rms_norm`: each token normalised over its channels, row by row in the first cache.
 
-use super::math;
-use crate::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
+use super::{Buffer, Weight, math};
+use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use rayon::prelude::*;
 
 /// Partial sums of a row: a fixed order of addition, whatever the vector width.
@@ -44,7 +44,8 @@ fn moments(row: &[f32], eps: f32) -> (f32, f32) {
     (center, 1.0 / (variance + eps).sqrt())
 }
 
-pub(super) fn ada_layer_norm(op: &AdaLayerNorm, x: &[f32], modulation: &[f32], out: &mut [f32]) {
+pub(super) fn ada_layer_norm(op: &AdaLayerNorm, args: AdaLayerNormArgs<'_, Buffer>) {
+    let AdaLayerNormArgs { x, modulation, out } = args;
     for_each_row(
         x,
         op.channels,
@@ -61,7 +62,9 @@ pub(super) fn ada_layer_norm(op: &AdaLayerNorm, x: &[f32], modulation: &[f32], o
     );
 }
 
-pub(super) fn layer_norm(op: &LayerNorm, x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
+pub(super) fn layer_norm(op: &LayerNorm, args: LayerNormArgs<'_, Buffer, Weight>) {
+    let LayerNormArgs { x, weight, bias, out } = args;
+    let (weight, bias) = (weight.to_f32(), bias.to_f32());
     for_each_row(
         x,
         op.channels,
@@ -69,14 +72,16 @@ pub(super) fn layer_norm(op: &LayerNorm, x: &[f32], weight: &[f32], bias: &[f32]
         #[inline(always)]
         |_, x, out| {
             let (center, inverse) = moments(x, op.eps);
-            for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+            for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(&weight).zip(&bias) {
                 *out = ((x - center) * inverse).mul_add(*weight, *bias);
             }
         },
     );
 }
 
-pub(super) fn rms_norm(op: &RmsNorm, x: &[f32], weight: &[f32], out: &mut [f32]) {
+pub(super) fn rms_norm(op: &RmsNorm, args: RmsNormArgs<'_, Buffer, Weight>) {
+    let RmsNormArgs { x, weight, out } = args;
+    let weight = weight.to_f32();
     for_each_row(
         x,
         op.channels,
@@ -84,7 +89,7 @@ pub(super) fn rms_norm(op: &RmsNorm, x: &[f32], weight: &[f32], out: &mut [f32])
         #[inline(always)]
         |_, x, out| {
             let inverse = 1.0 / (mean(x, |value| value * value) + op.eps).sqrt();
-            for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+            for ((out, x), weight) in out.iter_mut().zip(x).zip(&weight) {
                 *out = x * inverse * weight;
             }
         },

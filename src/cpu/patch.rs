@@ -1,21 +1,23 @@
 //! `patch_embed`, `unpatchify`: latent pixels to tokens and back.
 
-use super::math;
+use super::{Buffer, Weight, math};
 use crate::layout::transposed;
-use crate::ops::patch::{PatchEmbed, Unpatchify};
+use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
 use rayon::prelude::*;
 
 /// Tokens that one task handles at least.
 const TOKENS: usize = 16;
 
-pub(super) fn patch_embed(op: &PatchEmbed, x: &[f32], weight: &[f32], bias: &[f32], out: &mut [f32]) {
+pub(super) fn patch_embed(op: &PatchEmbed, args: PatchEmbedArgs<'_, Buffer, Weight>) {
+    let PatchEmbedArgs { x, weight, bias, out } = args;
     if out.is_empty() {
         return;
     }
     let columns = op.width / op.patch;
     let line = op.patch * op.cin;
     // [taps, cout], so that the innermost loop runs over neighbouring outputs.
-    let by_tap = transposed(weight, op.cout);
+    let by_tap = transposed(&weight.to_f32(), op.cout);
+    let bias = bias.to_f32();
     out.par_chunks_mut(op.cout).with_min_len(TOKENS).enumerate().for_each(|(token, out)| {
         // Whole patches: rows of patches run on from one frame into the next.
         let (patch_row, patch_column) = (token / columns, token % columns);
@@ -26,7 +28,7 @@ pub(super) fn patch_embed(op: &PatchEmbed, x: &[f32], weight: &[f32], bias: &[f3
         math::widest(
             #[inline(always)]
             || {
-                out.copy_from_slice(bias);
+                out.copy_from_slice(&bias);
                 let values = (0..op.patch).flat_map(pixels);
                 for (&value, weights) in values.zip(by_tap.chunks_exact(op.cout)) {
                     out.iter_mut().zip(weights).for_each(|(sum, weight)| *sum = value.mul_add(*weight, *sum));
@@ -36,7 +38,7 @@ pub(super) fn patch_embed(op: &PatchEmbed, x: &[f32], weight: &[f32], bias: &[f3
     });
 }
 
-pub(super) fn unpatchify(op: &Unpatchify, x: &[f32], out: &mut [f32]) {
+pub(super) fn unpatchify(op: &Unpatchify, UnpatchifyArgs { x, out }: UnpatchifyArgs<'_, Buffer>) {
     if out.is_empty() {
         return;
     }

@@ -1,7 +1,9 @@
 //! `time_average`, `time_double`, `regroup_frames`: temporal resampling, one pass over memory each.
 
-use super::math;
-use crate::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
+use super::{Buffer, math};
+use crate::ops::resample::{
+    RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
+};
 use rayon::prelude::*;
 
 /// Elements of a frame that one task handles.
@@ -23,7 +25,7 @@ fn for_each_block(out: &mut [f32], frame_len: usize, write: impl Fn(usize, usize
     });
 }
 
-pub(super) fn time_average(op: &TimeAverage, x: &[f32], out: &mut [f32]) {
+pub(super) fn time_average(op: &TimeAverage, TimeAverageArgs { x, out }: TimeAverageArgs<'_, Buffer>) {
     for_each_block(
         out,
         op.frame_len,
@@ -40,7 +42,7 @@ pub(super) fn time_average(op: &TimeAverage, x: &[f32], out: &mut [f32]) {
     );
 }
 
-pub(super) fn time_double(op: &TimeDouble, x: &[f32], out: &mut [f32]) {
+pub(super) fn time_double(op: &TimeDouble, TimeDoubleArgs { x, out }: TimeDoubleArgs<'_, Buffer>) {
     for_each_block(
         out,
         op.frame_len,
@@ -61,7 +63,7 @@ pub(super) fn time_double(op: &TimeDouble, x: &[f32], out: &mut [f32]) {
     );
 }
 
-pub(super) fn regroup_frames(op: &RegroupFrames, x: &[f32], out: &mut [f32]) {
+pub(super) fn regroup_frames(op: &RegroupFrames, RegroupFramesArgs { x, out }: RegroupFramesArgs<'_, Buffer>) {
     let frame_len = op.positions * op.channels;
     if frame_len == 0 {
         return;

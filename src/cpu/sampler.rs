@@ -1,13 +1,13 @@
 //! `combine`: a linear combination of sampler states.
 
-use super::math;
-use crate::ops::sampler::Combine;
+use super::{Buffer, math};
+use crate::ops::sampler::{Combine, CombineArgs};
 use rayon::prelude::*;
 
 /// Elements of a block: its sums stay in the first cache while the terms are added one after the other.
 const BLOCK: usize = 4096;
 
-pub(super) fn combine(op: &Combine<'_>, inputs: &[&[f32]], out: &mut [f32]) {
+pub(super) fn combine(op: &Combine<'_>, CombineArgs { inputs, out }: CombineArgs<'_, Buffer>) {
     out.par_chunks_mut(BLOCK).enumerate().for_each(|(index, out)| {
         let range = index * BLOCK..index * BLOCK + out.len();
         math::widest(

@@ -1,7 +1,7 @@
 //! `copy_box`, `blend_box`, `to_bytes`: windows of videos, and pixels made bytes.
 
-use super::math;
-use crate::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox};
+use super::{Buffer, math};
+use crate::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
 use rayon::prelude::*;
 
 /// Pixels' values that one task turns into bytes.
@@ -32,7 +32,7 @@ fn element([_, height, width]: [usize; 3], channels: usize, [frame, row, column]
     ((frame * height + row) * width + column) * channels
 }
 
-pub(super) fn copy_box(op: &CopyBox, x: &[f32], out: &mut [f32]) {
+pub(super) fn copy_box(op: &CopyBox, CopyBoxArgs { x, out }: CopyBoxArgs<'_, Buffer>) {
     let [frame0, row0, column0] = op.from.origin;
     for_each_line(out, op.to, op.extent, op.channels, |frame, row, line| {
         let start = element(op.from.size, op.channels, [frame0 + frame, row0 + row, column0]);
@@ -40,7 +40,7 @@ pub(super) fn copy_box(op: &CopyBox, x: &[f32], out: &mut [f32]) {
     });
 }
 
-pub(super) fn blend_box(op: &BlendBox, neighbour: &[f32], tile: &mut [f32]) {
+pub(super) fn blend_box(op: &BlendBox, BlendBoxArgs { neighbour, tile }: BlendBoxArgs<'_, Buffer>) {
     let axis = op.axis_index();
     let first = op.neighbour[axis] - op.blend;
     let shares: Vec<[f32; 2]> = (0..op.blend).map(|step| shares(step, op.blend)).collect();
@@ -70,8 +70,10 @@ fn shares(step: usize, steps: usize) -> [f32; 2] {
     [(1.0 - share) as f32, share as f32]
 }
 
-pub(super) fn to_bytes(x: &[f32], out: &mut [u8]) {
-    out.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(out, x)| {
+pub(super) fn to_bytes(op: &ToBytes, ToBytesArgs { x }: ToBytesArgs<'_, Buffer>) -> Vec<u8> {
+    let x = &x[op.offset..op.offset + op.len];
+    let mut bytes = vec![0; op.len];
+    bytes.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(out, x)| {
         math::widest(
             #[inline(always)]
             || {
@@ -82,4 +84,5 @@ pub(super) fn to_bytes(x: &[f32], out: &mut [u8]) {
             },
         );
     });
+    bytes
 }

@@ -1,6 +1,6 @@
 //! Parameters on the CPU: as stored, widened to f32 block by block where they are used.
 
-use crate::backend::DeviceWeight;
+use crate::ops::DeviceWeight;
 use crate::tensor::Tensor;
 
 /// One tensor, or several stacked along the first axis. Mapped tensors stay in the file.

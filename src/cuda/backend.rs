@@ -1,19 +1,27 @@
-//! [`Backend`] by kernels: checks, then the operation's own file.
+//! [`Backend`] by kernels: the body of each operation is in its own file.
 
 use super::{Buffer, Cuda, Precision, Weight, lock};
 use super::{attention, conv3d, depthwise, embed, finite, gemm, groupnorm, norm, patch, resample, sampler, tile};
 use crate::arriving::Arriving;
-use crate::backend::{Backend, DeviceBuffer, DeviceWeight};
+use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops;
-use crate::ops::attention::{Attention, AttentionExtras};
-use crate::ops::conv3d::ConvExtras;
+use crate::ops::DeviceWeight;
+use crate::ops::attention::{Attention, AttentionArgs};
+use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
+use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
+use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::gemm::{Linear, LinearArgs};
+use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
+use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
+use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use crate::ops::resample::{
+    RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
+};
+use crate::ops::sampler::{Combine, CombineArgs};
+use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
 use crate::tensor::Tensor;
 use std::sync::Arc;
-
-fn lens<const N: usize>(buffers: [Option<&Buffer>; N]) -> [Option<usize>; N] {
-    buffers.map(|buffer| buffer.map(DeviceBuffer::len))
-}
 
 impl Backend for Cuda {
     type Buffer = Buffer;
@@ -104,204 +112,99 @@ impl Backend for Cuda {
         Ok(values)
     }
 
-    fn linear(
-        &self,
-        op: &ops::gemm::Linear,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: Option<&Self::Weight>,
-        gate: Option<&Self::Buffer>,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, weight.shape(), bias.map(|bias| bias.len()), gate.map(|gate| gate.len), out.len)?;
-        gemm::linear(self, op, x, weight, bias, gate, out)
+    fn run_linear(&self, op: &Linear, args: LinearArgs<'_, Buffer, Weight>) -> Result<()> {
+        gemm::linear(self, op, args)
     }
 
-    fn attention(
-        &self,
-        op: &Attention,
-        q: &Self::Buffer,
-        k: &Self::Buffer,
-        v: &Self::Buffer,
-        extras: AttentionExtras<'_, Self::Buffer>,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        let [bias, mask, rope] = lens([extras.bias, extras.mask, extras.rope]);
-        op.validate(q.len, k.len, v.len, bias, mask, rope, out.len)?;
-        attention::attention(self, op, [q, k, v], &extras, out)
+    fn run_attention(&self, op: &Attention, args: AttentionArgs<'_, Buffer>) -> Result<()> {
+        attention::attention(self, op, args)
     }
 
-    fn ada_layer_norm(
-        &self,
-        op: &ops::norm::AdaLayerNorm,
-        x: &Self::Buffer,
-        modulation: &Self::Buffer,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, modulation.len, out.len)?;
-        norm::ada_layer_norm(self, op, x, modulation, out)
+    fn run_ada_layer_norm(&self, op: &AdaLayerNorm, args: AdaLayerNormArgs<'_, Buffer>) -> Result<()> {
+        norm::ada_layer_norm(self, op, args)
     }
 
-    fn layer_norm(
-        &self,
-        op: &ops::norm::LayerNorm,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, weight.len(), bias.len(), out.len)?;
-        norm::layer_norm(self, op, x, weight, bias, out)
+    fn run_layer_norm(&self, op: &LayerNorm, args: LayerNormArgs<'_, Buffer, Weight>) -> Result<()> {
+        norm::layer_norm(self, op, args)
     }
 
-    fn rms_norm(
-        &self,
-        op: &ops::norm::RmsNorm,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, weight.len(), out.len)?;
-        norm::rms_norm(self, op, x, weight, out)
+    fn run_rms_norm(&self, op: &RmsNorm, args: RmsNormArgs<'_, Buffer, Weight>) -> Result<()> {
+        norm::rms_norm(self, op, args)
     }
 
-    fn conv3d(
-        &self,
-        op: &ops::conv3d::Conv3d,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        extras: ConvExtras<'_, Self::Buffer, Self::Weight>,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        let bias = extras.bias.map(|bias| bias.len());
-        op.validate(x.len, weight.shape(), bias, extras.other.map(|other| other.len), out.len)?;
-        conv3d::conv3d(self, op, x, weight, extras, out)
+    fn run_conv3d(&self, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight>) -> Result<()> {
+        conv3d::conv3d(self, op, args)
     }
 
-    fn depthwise_conv(
-        &self,
-        op: &ops::conv3d::DepthwiseConv,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, weight.shape(), bias.len(), out.len)?;
-        depthwise::depthwise_conv(self, op, x, weight, bias, out)
+    fn run_depthwise_conv(&self, op: &DepthwiseConv, args: DepthwiseConvArgs<'_, Buffer, Weight>) -> Result<()> {
+        depthwise::depthwise_conv(self, op, args)
     }
 
-    fn alloc_moments(&self, moments: &ops::groupnorm::Moments) -> Result<Self::Buffer> {
-        self.alloc_f32(moments.elements())
+    fn moments_len(&self, moments: &Moments) -> usize {
+        moments.elements()
     }
 
-    fn alloc_statistics(&self, statistics: &ops::groupnorm::Statistics) -> Result<Self::Buffer> {
-        self.alloc_f32(statistics.elements())
+    fn statistics_len(&self, frames: usize, groups: usize) -> usize {
+        Statistics::elements(frames, groups)
     }
 
-    fn group_moments(&self, op: &ops::groupnorm::Moments, x: &Self::Buffer, moments: &mut Self::Buffer) -> Result<()> {
-        op.validate(x.len)?;
-        groupnorm::group_moments(self, op, x, moments)
+    fn run_group_moments(&self, op: &Moments, args: MomentsArgs<'_, Buffer>) -> Result<()> {
+        groupnorm::group_moments(self, op, args)
     }
 
-    fn group_statistics(
-        &self,
-        op: &ops::groupnorm::Statistics,
-        stretches: &[(&Self::Buffer, usize)],
-        statistics: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(stretches.iter().map(|&(_, frames)| frames))?;
-        groupnorm::group_statistics(self, op, stretches, statistics)
+    fn run_group_statistics(&self, op: &Statistics, args: StatisticsArgs<'_, Buffer>) -> Result<()> {
+        groupnorm::group_statistics(self, op, args)
     }
 
-    fn group_norm(
-        &self,
-        op: &ops::groupnorm::GroupNorm,
-        x: &Self::Buffer,
-        statistics: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, weight.len(), bias.len(), out.len)?;
-        groupnorm::group_norm(self, op, x, statistics, [weight, bias], out)
+    fn run_group_norm(&self, op: &GroupNorm, args: GroupNormArgs<'_, Buffer, Weight>) -> Result<()> {
+        groupnorm::group_norm(self, op, args)
     }
 
-    fn time_average(&self, op: &ops::resample::TimeAverage, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()> {
-        op.validate(x.len, out.len)?;
-        resample::time_average(self, op, x, out)
+    fn run_time_average(&self, op: &TimeAverage, args: TimeAverageArgs<'_, Buffer>) -> Result<()> {
+        resample::time_average(self, op, args)
     }
 
-    fn time_double(&self, op: &ops::resample::TimeDouble, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()> {
-        op.validate(x.len, out.len)?;
-        resample::time_double(self, op, x, out)
+    fn run_time_double(&self, op: &TimeDouble, args: TimeDoubleArgs<'_, Buffer>) -> Result<()> {
+        resample::time_double(self, op, args)
     }
 
-    fn regroup_frames(
-        &self,
-        op: &ops::resample::RegroupFrames,
-        x: &Self::Buffer,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, out.len)?;
-        resample::regroup_frames(self, op, x, out)
+    fn run_regroup_frames(&self, op: &RegroupFrames, args: RegroupFramesArgs<'_, Buffer>) -> Result<()> {
+        resample::regroup_frames(self, op, args)
     }
 
-    fn embedding(
-        &self,
-        op: &ops::embed::Embedding,
-        ids: &[u32],
-        table: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(ids, table.shape(), out.len)?;
-        embed::embedding(self, op, ids, table, out)
+    fn run_embedding(&self, op: &Embedding, args: EmbeddingArgs<'_, Buffer, Weight>) -> Result<()> {
+        embed::embedding(self, op, args)
     }
 
-    fn add_rows(&self, op: &ops::embed::AddRows, table: &Self::Buffer, x: &mut Self::Buffer) -> Result<()> {
-        op.validate(x.len, table.len)?;
-        embed::add_rows(self, op, table, x)
+    fn run_add_rows(&self, op: &AddRows, args: AddRowsArgs<'_, Buffer>) -> Result<()> {
+        embed::add_rows(self, op, args)
     }
 
-    fn patch_embed(
-        &self,
-        op: &ops::patch::PatchEmbed,
-        x: &Self::Buffer,
-        weight: &Self::Weight,
-        bias: &Self::Weight,
-        out: &mut Self::Buffer,
-    ) -> Result<()> {
-        op.validate(x.len, weight.shape(), bias.len(), out.len)?;
-        patch::patch_embed(self, op, x, weight, bias, out)
+    fn run_patch_embed(&self, op: &PatchEmbed, args: PatchEmbedArgs<'_, Buffer, Weight>) -> Result<()> {
+        patch::patch_embed(self, op, args)
     }
 
-    fn unpatchify(&self, op: &ops::patch::Unpatchify, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()> {
-        op.validate(x.len, out.len)?;
-        patch::unpatchify(self, op, x, out)
+    fn run_unpatchify(&self, op: &Unpatchify, args: UnpatchifyArgs<'_, Buffer>) -> Result<()> {
+        patch::unpatchify(self, op, args)
     }
 
-    fn combine(&self, op: &ops::sampler::Combine<'_>, inputs: &[&Self::Buffer], out: &mut Self::Buffer) -> Result<()> {
-        let lens: Vec<usize> = inputs.iter().map(|input| input.len).collect();
-        op.validate(&lens, out.len)?;
-        sampler::combine(self, op, inputs, out)
+    fn run_combine(&self, op: &Combine<'_>, args: CombineArgs<'_, Buffer>) -> Result<()> {
+        sampler::combine(self, op, args)
     }
 
-    fn copy_box(&self, op: &ops::tile::CopyBox, x: &Self::Buffer, out: &mut Self::Buffer) -> Result<()> {
-        op.validate(x.len, out.len)?;
-        tile::copy_box(self, op, x, out)
+    fn run_copy_box(&self, op: &CopyBox, args: CopyBoxArgs<'_, Buffer>) -> Result<()> {
+        tile::copy_box(self, op, args)
     }
 
-    fn blend_box(&self, op: &ops::tile::BlendBox, neighbour: &Self::Buffer, tile: &mut Self::Buffer) -> Result<()> {
-        op.validate(neighbour.len, tile.len)?;
-        tile::blend_box(self, op, neighbour, tile)
+    fn run_blend_box(&self, op: &BlendBox, args: BlendBoxArgs<'_, Buffer>) -> Result<()> {
+        tile::blend_box(self, op, args)
     }
 
-    fn to_bytes(&self, op: &ops::tile::ToBytes, x: &Self::Buffer) -> Result<Box<dyn Arriving>> {
-        op.validate(x.len)?;
-        tile::to_bytes(self, op, x)
+    fn run_to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
+        tile::to_bytes(self, op, args)
     }
 
-    fn finite(&self, op: &ops::finite::Finite, x: &Self::Buffer) -> Result<Box<dyn Arriving>> {
-        op.validate(x.len)?;
-        finite::finite(self, op, x)
+    fn run_finite(&self, op: &Finite, args: FiniteArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
+        finite::finite(self, op, args)
     }
 }

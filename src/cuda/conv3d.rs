@@ -3,8 +3,7 @@
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Plan, Weight, int};
 use crate::error::{Error, Result};
-use crate::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
-use crate::ops::expect_at_least;
+use crate::ops::conv3d::{Conv3d, ConvArgs, SpacePadding};
 use crate::ops::groupnorm::Moments;
 
 /// Threads of a block.
@@ -144,24 +143,12 @@ fn lcm(a: usize, b: usize) -> usize {
 }
 
 /// Launches [`Conv3d`].
-pub(super) fn conv3d(
-    cuda: &Cuda,
-    op: &Conv3d,
-    x: &Buffer,
-    weight: &Weight,
-    extras: ConvExtras<'_, Buffer, Weight>,
-    out: &mut Buffer,
-) -> Result<()> {
+pub(super) fn conv3d(cuda: &Cuda, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight>) -> Result<()> {
+    let ConvArgs { x, weight, bias, other, moments, out } = args;
     if out.len == 0 {
         return Ok(());
     }
-    let moments = op.moments(op.out_at() + op.computed().len());
-    let (mut group, mut moments_address) = (None, Address::NULL);
-    if let Some(buffer) = extras.moments {
-        op.validate_groups()?;
-        expect_at_least("conv3d", "moments", buffer.len, moments.elements())?;
-        (group, moments_address) = (Some(op.cout / moments.groups), buffer.single());
-    }
+    let group = moments.as_ref().map(|_| op.cout / op.moment_groups);
     let Some(tile) = Tile::of(op, group) else {
         return Err(Error::Unsupported(format!(
             "moments of groups of {} channels: no kernel makes so many at once",
@@ -175,10 +162,10 @@ pub(super) fn conv3d(
     let params = CausalConv3dParams {
         x: x.half(),
         weight: weight.address(),
-        bias: extras.bias.map_or(Address::NULL, Weight::address),
-        other: extras.other.map_or(Address::NULL, Buffer::half),
+        bias: bias.map_or(Address::NULL, Weight::address),
+        other: other.map_or(Address::NULL, Buffer::half),
         out: out.half(),
-        moments: moments_address,
+        moments: moments.map_or(Address::NULL, |moments| moments.single()),
         height: int(op.height)?,
         width: int(op.width)?,
         cin: int(op.cin)?,
@@ -192,7 +179,7 @@ pub(super) fn conv3d(
         pad_x: int(pad_x)?,
         enlarged: i32::from(op.upsample),
         out_width: int(op.out_shape()[2])?,
-        positions: int(moments.positions)?,
+        positions: int(op.moments(1).positions)?,
         first_frame: int(op.computed().start)?,
         frames: int(op.computed().len())?,
         out_frame: int(op.out_at())?,
@@ -200,7 +187,7 @@ pub(super) fn conv3d(
         columns: int(tile.columns)?,
         wide: i32::from([op.cout, tile.columns].iter().all(|len| len.is_multiple_of(8))),
         group: int(group.unwrap_or(1))?,
-        groups: int(moments.groups)?,
+        groups: int(op.moment_groups)?,
         conv_scale: op.conv_scale,
         other_scale: op.other_scale,
     };

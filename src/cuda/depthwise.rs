@@ -3,7 +3,7 @@
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Weight, int};
 use crate::error::Result;
-use crate::ops::conv3d::DepthwiseConv;
+use crate::ops::conv3d::{DepthwiseConv, DepthwiseConvArgs};
 
 params! {
     /// See `kernels/depthwise.cu`.
@@ -29,11 +29,9 @@ params! {
 pub(super) fn depthwise_conv(
     cuda: &Cuda,
     op: &DepthwiseConv,
-    x: &Buffer,
-    weight: &Weight,
-    bias: &Weight,
-    out: &mut Buffer,
+    args: DepthwiseConvArgs<'_, Buffer, Weight>,
 ) -> Result<()> {
+    let DepthwiseConvArgs { x, weight, bias, out } = args;
     // Space: rows and columns. Time: frames and positions.
     let (height, width, channels, factor, across) = match *op {
         DepthwiseConv::Space { height, width, channels, factor, .. } => (height, width, channels, factor, factor),

@@ -3,7 +3,7 @@
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Weight, int};
 use crate::error::Result;
-use crate::ops::embed::{AddRows, Embedding};
+use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 
 params! {
     /// See `kernels/embed.cu`.
@@ -34,7 +34,8 @@ fn width(channels: usize) -> usize {
 }
 
 /// Launches [`Embedding`].
-pub(super) fn embedding(cuda: &Cuda, op: &Embedding, ids: &[u32], table: &Weight, out: &mut Buffer) -> Result<()> {
+pub(super) fn embedding(cuda: &Cuda, op: &Embedding, args: EmbeddingArgs<'_, Buffer, Weight>) -> Result<()> {
+    let EmbeddingArgs { ids, table, out } = args;
     let width = width(op.channels);
     let count = op.tokens * op.channels / width;
     let mut on_device = cuda.device.alloc(size_of_val(ids))?;
@@ -50,7 +51,8 @@ pub(super) fn embedding(cuda: &Cuda, op: &Embedding, ids: &[u32], table: &Weight
 }
 
 /// Launches [`AddRows`].
-pub(super) fn add_rows(cuda: &Cuda, op: &AddRows, table: &Buffer, x: &mut Buffer) -> Result<()> {
+pub(super) fn add_rows(cuda: &Cuda, op: &AddRows, args: AddRowsArgs<'_, Buffer>) -> Result<()> {
+    let AddRowsArgs { table, x } = args;
     let width = width(op.channels);
     let count = op.outer * op.rows * op.inner * op.channels / width;
     let params = AddRowsParams {

@@ -4,7 +4,7 @@ use super::params::{Address, params};
 use super::{Buffer, Cuda, FLAT_THREADS, Plan, Precision};
 use crate::arriving::Arriving;
 use crate::error::Result;
-use crate::ops::finite::Finite;
+use crate::ops::finite::{Finite, FiniteArgs};
 
 params! {
     /// See `kernels/finite.cu`.
@@ -18,7 +18,8 @@ params! {
 }
 
 /// Launches [`Finite`], and starts the copy of what comes of it.
-pub(super) fn finite(cuda: &Cuda, op: &Finite, x: &Buffer) -> Result<Box<dyn Arriving>> {
+pub(super) fn finite(cuda: &Cuda, op: &Finite, args: FiniteArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
+    let FiniteArgs { x } = args;
     if op.len == 0 {
         return Ok(Box::new(Vec::new()));
     }

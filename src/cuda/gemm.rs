@@ -3,7 +3,7 @@
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Plan, Weight, int};
 use crate::error::Result;
-use crate::ops::gemm::{Activation, Linear, Store};
+use crate::ops::gemm::{Activation, Linear, LinearArgs, Store};
 
 /// Threads of a block that makes a large tile, and of any other.
 pub(crate) const THREADS: [u32; 2] = [256, 128];
@@ -89,15 +89,8 @@ fn activation(activation: Activation) -> i32 {
 }
 
 /// Launches [`Linear`].
-pub(super) fn linear(
-    cuda: &Cuda,
-    op: &Linear,
-    x: &Buffer,
-    weight: &Weight,
-    bias: Option<&Weight>,
-    gate: Option<&Buffer>,
-    out: &mut Buffer,
-) -> Result<()> {
+pub(super) fn linear(cuda: &Cuda, op: &Linear, args: LinearArgs<'_, Buffer, Weight>) -> Result<()> {
+    let LinearArgs { x, weight, bias, gate, out } = args;
     // Sizes of the gate are only read by a gated store.
     let (store, rows_per_gate, gate_stride, gate_offset) = match op.store {
         Store::Overwrite => (0, 1, 0, 0),

@@ -3,8 +3,7 @@
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Plan, Weight, int};
 use crate::error::Result;
-use crate::ops::groupnorm::{GroupNorm, Moments, Statistics};
-use crate::ops::{expect_at_least, expect_len};
+use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 
 /// Threads of every kernel here.
 pub(crate) const THREADS: u32 = 256;
@@ -78,8 +77,8 @@ fn stretch_groups(groups: usize, width: usize) -> Option<usize> {
 }
 
 /// Launches [`Moments`]. Every frame's are the same whichever frames stand beside it.
-pub(super) fn group_moments(cuda: &Cuda, op: &Moments, x: &Buffer, moments: &mut Buffer) -> Result<()> {
-    expect_len("group_moments", "moments", moments.len, op.elements())?;
+pub(super) fn group_moments(cuda: &Cuda, op: &Moments, args: MomentsArgs<'_, Buffer>) -> Result<()> {
+    let MomentsArgs { x, moments } = args;
     if x.len == 0 {
         return Ok(());
     }
@@ -163,14 +162,8 @@ fn combine(cuda: &Cuda, op: &Statistics, parts: &Parts) -> Result<()> {
 }
 
 /// Launches [`Statistics`]: slabs to frames, then frames to the video, unless each is normed by itself.
-pub(super) fn group_statistics(
-    cuda: &Cuda,
-    op: &Statistics,
-    stretches: &[(&Buffer, usize)],
-    statistics: &mut Buffer,
-) -> Result<()> {
-    const OP: &str = "group_statistics";
-    expect_len(OP, "statistics", statistics.len, op.elements())?;
+pub(super) fn group_statistics(cuda: &Cuda, op: &Statistics, args: StatisticsArgs<'_, Buffer>) -> Result<()> {
+    let StatisticsArgs { stretches, statistics } = args;
     if op.frames * op.positions * op.channels == 0 {
         return Ok(());
     }
@@ -178,7 +171,6 @@ pub(super) fn group_statistics(
     let (slab, frame) = (Moments::SLAB * width, op.positions * width);
     let mut first = 0;
     for &(moments, frames) in stretches {
-        expect_at_least(OP, "moments", moments.len, op.moments(frames).elements())?;
         combine(
             cuda,
             op,
@@ -218,16 +210,8 @@ fn frame_statistics(statistics: &Buffer, groups: usize, frame: usize) -> Address
 }
 
 /// Launches [`GroupNorm`].
-pub(super) fn group_norm(
-    cuda: &Cuda,
-    op: &GroupNorm,
-    x: &Buffer,
-    statistics: &Buffer,
-    [weight, bias]: [&Weight; 2],
-    out: &mut Buffer,
-) -> Result<()> {
-    let reached = 2 * op.groups * (op.video_at + op.frames);
-    expect_at_least("group_norm", "statistics", statistics.len, reached)?;
+pub(super) fn group_norm(cuda: &Cuda, op: &GroupNorm, args: GroupNormArgs<'_, Buffer, Weight>) -> Result<()> {
+    let GroupNormArgs { x, statistics, weight, bias, out } = args;
     let wide = op.channels.is_multiple_of(VECTOR);
     let vectors = op.channels / if wide { VECTOR } else { 1 };
     let across = vectors.min(THREADS as usize);

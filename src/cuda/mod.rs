@@ -29,8 +29,8 @@ pub use contracts::{CONTRACTS, Contract};
 pub(crate) use facts::{Fact, fact};
 pub use precision::{Half, Precision};
 
-use crate::backend::{DeviceBuffer, DeviceWeight};
 use crate::error::{Error, Result};
+use crate::ops::{DeviceBuffer, DeviceWeight};
 use crate::tensor::Tensor;
 use device::{Device, Launch, Memory};
 use params::{Address, Params};

@@ -3,7 +3,7 @@
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Plan, Weight, int};
 use crate::error::{Error, Result};
-use crate::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
+use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 
 /// Threads of every kernel here.
 pub(crate) const THREADS: u32 = 256;
@@ -73,13 +73,8 @@ fn plan(cuda: &Cuda, op: &str, sharing: Sharing, rows: usize, flops: u64, bytes:
 }
 
 /// Launches [`AdaLayerNorm`].
-pub(super) fn ada_layer_norm(
-    cuda: &Cuda,
-    op: &AdaLayerNorm,
-    x: &Buffer,
-    modulation: &Buffer,
-    out: &mut Buffer,
-) -> Result<()> {
+pub(super) fn ada_layer_norm(cuda: &Cuda, op: &AdaLayerNorm, args: AdaLayerNormArgs<'_, Buffer>) -> Result<()> {
+    let AdaLayerNormArgs { x, modulation, out } = args;
     let aligned = [op.channels, op.modulation_stride, op.shift, op.scale].iter().all(|len| len.is_multiple_of(8));
     let sharing = Sharing::of(op.channels, aligned)?;
     let params = NormParams {
@@ -125,21 +120,16 @@ fn weighted(
 }
 
 /// Launches [`LayerNorm`].
-pub(super) fn layer_norm(
-    cuda: &Cuda,
-    op: &LayerNorm,
-    x: &Buffer,
-    weight: &Weight,
-    bias: &Weight,
-    out: &mut Buffer,
-) -> Result<()> {
+pub(super) fn layer_norm(cuda: &Cuda, op: &LayerNorm, args: LayerNormArgs<'_, Buffer, Weight>) -> Result<()> {
+    let LayerNormArgs { x, weight, bias, out } = args;
     let sharing = Sharing::of(op.channels, op.channels.is_multiple_of(8))?;
     let params = weighted([op.rows, op.channels], op.eps, x, weight, Some(bias), out)?;
     cuda.launch(&plan(cuda, "layer_norm", sharing, op.rows, op.flops(), op.bytes(2)), &params)
 }
 
 /// Launches [`RmsNorm`].
-pub(super) fn rms_norm(cuda: &Cuda, op: &RmsNorm, x: &Buffer, weight: &Weight, out: &mut Buffer) -> Result<()> {
+pub(super) fn rms_norm(cuda: &Cuda, op: &RmsNorm, args: RmsNormArgs<'_, Buffer, Weight>) -> Result<()> {
+    let RmsNormArgs { x, weight, out } = args;
     let sharing = Sharing::of(op.channels, op.channels.is_multiple_of(8))?;
     let params = weighted([op.rows, op.channels], op.eps, x, weight, None, out)?;
     cuda.launch(&plan(cuda, "rms_norm", sharing, op.rows, op.flops(), op.bytes(2)), &params)

@@ -3,7 +3,7 @@
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Weight, int};
 use crate::error::Result;
-use crate::ops::patch::{PatchEmbed, Unpatchify};
+use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
 
 /// Tokens and channels that one thread of `patch_embed` makes, unless it is ragged.
 const TILE: [usize; 2] = [8, 4];
@@ -39,14 +39,8 @@ params! {
 }
 
 /// Launches [`PatchEmbed`].
-pub(super) fn patch_embed(
-    cuda: &Cuda,
-    op: &PatchEmbed,
-    x: &Buffer,
-    weight: &Weight,
-    bias: &Weight,
-    out: &mut Buffer,
-) -> Result<()> {
+pub(super) fn patch_embed(cuda: &Cuda, op: &PatchEmbed, args: PatchEmbedArgs<'_, Buffer, Weight>) -> Result<()> {
+    let PatchEmbedArgs { x, weight, bias, out } = args;
     let wide = op.patch == 2 && op.cin == 4 && op.cout.is_multiple_of(TILE[1]);
     let tokens = op.frames * op.tokens();
     let count = if wide { tokens.div_ceil(TILE[0]) * (op.cout / TILE[1]) } else { tokens * op.cout };
@@ -66,7 +60,8 @@ pub(super) fn patch_embed(
 }
 
 /// Launches [`Unpatchify`].
-pub(super) fn unpatchify(cuda: &Cuda, op: &Unpatchify, x: &Buffer, out: &mut Buffer) -> Result<()> {
+pub(super) fn unpatchify(cuda: &Cuda, op: &Unpatchify, args: UnpatchifyArgs<'_, Buffer>) -> Result<()> {
+    let UnpatchifyArgs { x, out } = args;
     let wide = op.channels.is_multiple_of(4) && op.kept.is_multiple_of(4);
     let count = out.len / if wide { 4 } else { 1 };
     let params = UnpatchifyParams {

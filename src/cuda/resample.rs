@@ -3,7 +3,9 @@
 use super::params::{Address, params};
 use super::{Buffer, Cuda, FLAT_THREADS, Plan, int};
 use crate::error::Result;
-use crate::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
+use crate::ops::resample::{
+    RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
+};
 
 /// Elements of a vector.
 const VECTOR: usize = 8;
@@ -70,7 +72,7 @@ fn resample(cuda: &Cuda, op: &Resampling, x: &Buffer, out: &mut Buffer) -> Resul
 }
 
 /// Launches [`TimeAverage`].
-pub(super) fn time_average(cuda: &Cuda, op: &TimeAverage, x: &Buffer, out: &mut Buffer) -> Result<()> {
+pub(super) fn time_average(cuda: &Cuda, op: &TimeAverage, args: TimeAverageArgs<'_, Buffer>) -> Result<()> {
     let op = Resampling {
         kernel: "time_average",
         frames: op.frames,
@@ -80,11 +82,11 @@ pub(super) fn time_average(cuda: &Cuda, op: &TimeAverage, x: &Buffer, out: &mut 
         flops: op.flops(),
         bytes: op.bytes(2),
     };
-    resample(cuda, &op, x, out)
+    resample(cuda, &op, args.x, args.out)
 }
 
 /// Launches [`TimeDouble`].
-pub(super) fn time_double(cuda: &Cuda, op: &TimeDouble, x: &Buffer, out: &mut Buffer) -> Result<()> {
+pub(super) fn time_double(cuda: &Cuda, op: &TimeDouble, args: TimeDoubleArgs<'_, Buffer>) -> Result<()> {
     let op = Resampling {
         kernel: "time_double",
         frames: op.frames,
@@ -94,7 +96,7 @@ pub(super) fn time_double(cuda: &Cuda, op: &TimeDouble, x: &Buffer, out: &mut Bu
         flops: op.flops(),
         bytes: op.bytes(2),
     };
-    resample(cuda, &op, x, out)
+    resample(cuda, &op, args.x, args.out)
 }
 
 /// Channels of a block of `regroup_frames`, whole vectors; none where a block cannot hold as many.
@@ -104,7 +106,8 @@ fn stretch(op: &RegroupFrames) -> Option<usize> {
 }
 
 /// Launches [`RegroupFrames`].
-pub(super) fn regroup_frames(cuda: &Cuda, op: &RegroupFrames, x: &Buffer, out: &mut Buffer) -> Result<()> {
+pub(super) fn regroup_frames(cuda: &Cuda, op: &RegroupFrames, args: RegroupFramesArgs<'_, Buffer>) -> Result<()> {
+    let RegroupFramesArgs { x, out } = args;
     if x.len == 0 {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 use super::params::{Address, params};
 use super::{Buffer, Cuda, Precision, int};
 use crate::error::Result;
-use crate::ops::sampler::{Combine, MAX_TERMS};
+use crate::ops::sampler::{Combine, CombineArgs, MAX_TERMS};
 
 params! {
     /// See `kernels/sampler.cu`.
@@ -19,7 +19,8 @@ params! {
 }
 
 /// Launches [`Combine`]; each buffer may be 16-bit or f32.
-pub(super) fn combine(cuda: &Cuda, op: &Combine<'_>, inputs: &[&Buffer], out: &mut Buffer) -> Result<()> {
+pub(super) fn combine(cuda: &Cuda, op: &Combine<'_>, args: CombineArgs<'_, Buffer>) -> Result<()> {
+    let CombineArgs { inputs, out } = args;
     let width = if op.len.is_multiple_of(4) { 4 } else { 1 };
     let count = op.len / width;
     let terms = op.coefficients.len();

@@ -4,7 +4,7 @@ use super::params::{Address, params};
 use super::{Buffer, Cuda, int};
 use crate::arriving::Arriving;
 use crate::error::Result;
-use crate::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox, ToBytes};
+use crate::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
 
 params! {
     /// See `kernels/tile.cu`.
@@ -61,7 +61,8 @@ fn places(at: &BoxAt, channels: usize) -> [usize; 3] {
 }
 
 /// Launches [`CopyBox`].
-pub(super) fn copy_box(cuda: &Cuda, op: &CopyBox, x: &Buffer, out: &mut Buffer) -> Result<()> {
+pub(super) fn copy_box(cuda: &Cuda, op: &CopyBox, args: CopyBoxArgs<'_, Buffer>) -> Result<()> {
+    let CopyBoxArgs { x, out } = args;
     let [frames, rows, columns] = op.extent;
     let line = columns * op.channels;
     let [from, to] = [&op.from, &op.to].map(|at| places(at, op.channels));
@@ -87,7 +88,8 @@ pub(super) fn copy_box(cuda: &Cuda, op: &CopyBox, x: &Buffer, out: &mut Buffer) 
 }
 
 /// Launches [`BlendBox`].
-pub(super) fn blend_box(cuda: &Cuda, op: &BlendBox, neighbour: &Buffer, tile: &mut Buffer) -> Result<()> {
+pub(super) fn blend_box(cuda: &Cuda, op: &BlendBox, args: BlendBoxArgs<'_, Buffer>) -> Result<()> {
+    let BlendBoxArgs { neighbour, tile } = args;
     let [frames, rows, columns] = op.extent();
     let line = columns * op.channels;
     let mut origin = [0; 3];
@@ -117,7 +119,8 @@ pub(super) fn blend_box(cuda: &Cuda, op: &BlendBox, neighbour: &Buffer, tile: &m
 }
 
 /// Launches [`ToBytes`], and starts the copy of what comes of it.
-pub(super) fn to_bytes(cuda: &Cuda, op: &ToBytes, x: &Buffer) -> Result<Box<dyn Arriving>> {
+pub(super) fn to_bytes(cuda: &Cuda, op: &ToBytes, args: ToBytesArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
+    let ToBytesArgs { x } = args;
     if op.len == 0 {
         return Ok(Box::new(Vec::new()));
     }

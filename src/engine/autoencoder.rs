@@ -10,7 +10,7 @@ use crate::layout::nhwc_from_nchw;
 use crate::memory::Savings;
 use crate::model::vae::tiling::Tiling;
 use crate::model::vae::{Clip, Frames, LATENT_SCALE, VaeConfig, VaeDecoder, VaeEncoder, Windows};
-use crate::ops::tile::ToBytes;
+use crate::ops::tile::{ToBytes, ToBytesArgs};
 use crate::sampler::TorchRng;
 use crate::weights::Scope;
 use crate::weights::load::Loader;
@@ -246,7 +246,7 @@ fn frames_to_bytes<B: Backend>(
         let last = (first + count).min(frames.frames);
         let op = ToBytes { offset: first * frame_bytes, len: (last - first) * frame_bytes };
         let check = Checking::start(backend, frames.data, op.offset, op.len)?;
-        send(Together { bytes: backend.to_bytes(&op, frames.data)?, check, first: *sent, size })?;
+        send(Together { bytes: backend.to_bytes(&op, ToBytesArgs { x: frames.data })?, check, first: *sent, size })?;
         *sent += last - first;
     }
     Ok(())

@@ -2,14 +2,15 @@
 
 use super::finite::{Axes, Checking, Made};
 use super::{Observer, Settings, Stage, Text, Warning, tick};
-use crate::backend::{Backend, DeviceBuffer};
+use crate::backend::Backend;
 use crate::checkpoint::Part;
 use crate::error::Result;
 use crate::layout::nhwc_from_nchw;
 use crate::memory::Savings;
 use crate::model::latte::{Latte, LatteConfig, Prepared, Shape};
-use crate::ops::sampler::Combine;
-use crate::ops::tile::{BoxAt, CopyBox};
+use crate::ops::DeviceBuffer;
+use crate::ops::sampler::{Combine, CombineArgs};
+use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
 use crate::sampler::{Run, Schedule, TorchRng, guide};
 
 /// Where a run's noise comes from, in the order and layout in which the original draws it: (C, T, H, W).
@@ -202,7 +203,7 @@ impl<B: Backend> Evaluation<B> {
         out: &mut B::Buffer,
     ) -> Result<()> {
         let rounded = Combine { len: sample.len(), coefficients: &[1.0], clamp: None };
-        backend.combine(&rounded, &[sample], &mut self.latent)?;
+        backend.combine(&rounded, CombineArgs { inputs: &[sample], out: &mut self.latent })?;
         let channels = model.config().in_channels;
         match &mut self.batch {
             Some([inputs, outputs]) => {
@@ -218,7 +219,7 @@ impl<B: Backend> Evaluation<B> {
         }
         match &self.outputs[..] {
             [unconditional, conditional] => guide(backend, self.guidance, unconditional, conditional, out),
-            [conditional] => backend.combine(&rounded, &[conditional], out),
+            [conditional] => backend.combine(&rounded, CombineArgs { inputs: &[conditional], out }),
             _ => unreachable!("there are one or two evaluations"),
         }
     }
@@ -233,7 +234,7 @@ fn at(samples: usize, index: usize) -> BoxAt {
 fn spread<B: Backend>(backend: &B, one: &B::Buffer, samples: usize, out: &mut B::Buffer) -> Result<()> {
     for i in 0..samples {
         let op = CopyBox { extent: [1; 3], channels: one.len(), from: at(1, 0), to: at(samples, i) };
-        backend.copy_box(&op, one, out)?;
+        backend.copy_box(&op, CopyBoxArgs { x: one, out })?;
     }
     Ok(())
 }
@@ -243,7 +244,7 @@ fn split<B: Backend>(backend: &B, all: &B::Buffer, parts: &mut [B::Buffer]) -> R
     let samples = parts.len();
     for (i, part) in parts.iter_mut().enumerate() {
         let op = CopyBox { extent: [1; 3], channels: part.len(), from: at(samples, i), to: at(1, 0) };
-        backend.copy_box(&op, all, part)?;
+        backend.copy_box(&op, CopyBoxArgs { x: all, out: part })?;
     }
     Ok(())
 }

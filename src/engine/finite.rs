@@ -4,7 +4,7 @@ use crate::arriving::Arriving;
 use crate::backend::Backend;
 use crate::checkpoint::{Part, PartConfig};
 use crate::error::{Error, Result};
-use crate::ops::finite::Finite;
+use crate::ops::finite::{Finite, FiniteArgs};
 use crate::weights::strange;
 
 /// The axes of a buffer, outermost first: their names, and their sizes but for the first one's, which nobody needs.
@@ -63,7 +63,7 @@ impl Checking {
     /// Starts to check `len` elements of `x` from `offset` on.
     pub fn start<B: Backend>(backend: &B, x: &B::Buffer, offset: usize, len: usize) -> Result<Self> {
         let op = Finite { offset, len };
-        Ok(Self { op, counts: backend.finite(&op, x)?, largest: backend.largest() })
+        Ok(Self { op, counts: backend.finite(&op, FiniteArgs { x })?, largest: backend.largest() })
     }
 
     /// Waits for the result.

@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::gemm::{Activation, Linear, Part, Store};
+use crate::ops::gemm::{Activation, Linear, LinearArgs, Part, Store};
 use crate::weights::Scope;
 use std::fmt;
 use std::ops::Range;
@@ -95,7 +95,7 @@ impl<W> Projection<W> {
         let outputs = if activation == Activation::GatedGeluTanh { self.outputs / 2 } else { self.outputs };
         let rows = rows.into();
         let op = rows.place(Linear::new(rows.count, self.inputs, outputs).activation(activation));
-        backend.linear(&op, x, &self.weight, self.bias.as_ref(), None, out)
+        backend.linear(&op, LinearArgs { x, weight: &self.weight, bias: self.bias.as_ref(), gate: None, out })
     }
 
     /// `out += x·Wᵀ + b`, or `out += gate·(x·Wᵀ + b)` with a gate buffer and a gated `store`.
@@ -110,7 +110,7 @@ impl<W> Projection<W> {
     ) -> Result<()> {
         let rows = rows.into();
         let op = rows.place(Linear::new(rows.count, self.inputs, self.outputs).store(store));
-        backend.linear(&op, x, &self.weight, self.bias.as_ref(), gate, out)
+        backend.linear(&op, LinearArgs { x, weight: &self.weight, bias: self.bias.as_ref(), gate, out })
     }
 
     /// The outputs `columns` of each of `layers` stacked layers. All outputs lie side by side, as [`Self::run`] leaves
@@ -133,7 +133,7 @@ impl<W> Projection<W> {
             let rows = Rows { out: rows.out + layer * rows.count, ..rows };
             let part = rows.part(layer * outputs + columns.start);
             let op = Linear::new(rows.count, self.inputs, width).part(part);
-            backend.linear(&op, x, &self.weight, self.bias.as_ref(), None, out)?;
+            backend.linear(&op, LinearArgs { x, weight: &self.weight, bias: self.bias.as_ref(), gate: None, out })?;
         }
         Ok(Columns { layer: rows.count * width, row: width })
     }

@@ -1,6 +1,6 @@
 //! `attention`: softmax(q·kᵀ·scale + bias)·v for every sequence and head, read by stride from where q, k and v lie.
 
-use super::{expect_at_least, expect_len, expect_that};
+use super::{DeviceBuffer, expect_at_least, expect_len, expect_that};
 use crate::error::Result;
 
 const OP: &str = "attention";
@@ -79,9 +79,15 @@ pub struct Attention {
     pub rope_group: usize,
 }
 
-/// What may be added to the scores or done to q and k; buffers of f32 values.
+/// Operands of [`Attention`]. Bias, mask and RoPE are buffers of f32 values.
 #[derive(Debug)]
-pub struct AttentionExtras<'a, Buffer> {
+pub struct AttentionArgs<'a, Buffer> {
+    /// `[queries, heads, head_dim]` of each sequence, where the descriptor says.
+    pub q: &'a Buffer,
+    /// `[keys, heads, head_dim]` of each sequence, where the descriptor says.
+    pub k: &'a Buffer,
+    /// As `k`; all three may be one buffer.
+    pub v: &'a Buffer,
     /// Added to the scores of every sequence: `[heads, queries, keys]` (T5's relative positions).
     pub bias: Option<&'a Buffer>,
     /// Added to the scores of every query and head: `[outer, keys]` (masks; −∞ allowed, but not for all keys of a row).
@@ -90,11 +96,14 @@ pub struct AttentionExtras<'a, Buffer> {
     /// Within each group of `rope_group` features the halves (a, b) become (a·cos − b·sin, b·cos + a·sin), cosine and
     /// sine taken at the feature's own index.
     pub rope: Option<&'a Buffer>,
+    /// `[queries, heads, head_dim]` of each sequence, where the descriptor says.
+    pub out: &'a mut Buffer,
 }
 
-impl<Buffer> Default for AttentionExtras<'_, Buffer> {
-    fn default() -> Self {
-        Self { bias: None, mask: None, rope: None }
+impl<'a, Buffer> AttentionArgs<'a, Buffer> {
+    /// Without bias, mask and RoPE.
+    pub fn new([q, k, v]: [&'a Buffer; 3], out: &'a mut Buffer) -> Self {
+        Self { q, k, v, bias: None, mask: None, rope: None, out }
     }
 }
 
@@ -104,39 +113,29 @@ impl Attention {
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument that is too short or has another size. There must be keys and
     /// features, and RoPE takes as many queries as keys, in groups of an even number of features that divides a head.
-    #[expect(clippy::too_many_arguments, reason = "one count per buffer")]
-    pub fn validate(
-        &self,
-        q: usize,
-        k: usize,
-        v: usize,
-        bias: Option<usize>,
-        mask: Option<usize>,
-        rope: Option<usize>,
-        out: usize,
-    ) -> Result<()> {
+    pub fn validate<B: DeviceBuffer>(&self, args: &AttentionArgs<'_, B>) -> Result<()> {
         let row = self.heads * self.head_dim;
         expect_that(OP, "keys", self.keys > 0, "at least one", self.keys)?;
         expect_that(OP, "head_dim", self.head_dim > 0, "at least one", self.head_dim)?;
-        expect_at_least(OP, "q", q, self.q.extent(self.outer, self.inner, self.queries, row))?;
-        expect_at_least(OP, "k", k, self.k.extent(self.outer, self.inner, self.keys, row))?;
-        expect_at_least(OP, "v", v, self.v.extent(self.outer, self.inner, self.keys, row))?;
-        expect_at_least(OP, "out", out, self.out.extent(self.outer, self.inner, self.queries, row))?;
+        expect_at_least(OP, "q", args.q.len(), self.q.extent(self.outer, self.inner, self.queries, row))?;
+        expect_at_least(OP, "k", args.k.len(), self.k.extent(self.outer, self.inner, self.keys, row))?;
+        expect_at_least(OP, "v", args.v.len(), self.v.extent(self.outer, self.inner, self.keys, row))?;
+        expect_at_least(OP, "out", args.out.len(), self.out.extent(self.outer, self.inner, self.queries, row))?;
         let apart = self.out.rows_are_apart(self.outer, self.inner, self.queries, row);
         expect_that(OP, "out", apart, "a layout whose rows do not overlap", self.out)?;
-        if let Some(bias) = bias {
-            expect_len(OP, "bias", bias, self.heads * self.queries * self.keys)?;
+        if let Some(bias) = args.bias {
+            expect_len(OP, "bias", bias.len(), self.heads * self.queries * self.keys)?;
         }
-        if let Some(mask) = mask {
-            expect_len(OP, "mask", mask, self.outer * self.keys)?;
+        if let Some(mask) = args.mask {
+            expect_len(OP, "mask", mask.len(), self.outer * self.keys)?;
         }
-        if let Some(rope) = rope {
+        if let Some(rope) = args.rope {
             expect_that(OP, "rope", self.queries == self.keys, "as many queries as keys", (self.queries, self.keys))?;
             let even = self.rope_group > 0
                 && self.rope_group.is_multiple_of(2)
                 && self.head_dim.is_multiple_of(self.rope_group);
             expect_that(OP, "rope_group", even, "an even divisor of head_dim", self.rope_group)?;
-            expect_len(OP, "rope", rope, self.queries * 2 * self.head_dim)?;
+            expect_len(OP, "rope", rope.len(), self.queries * 2 * self.head_dim)?;
         }
         Ok(())
     }

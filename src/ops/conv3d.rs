@@ -1,8 +1,8 @@
 //! `conv3d`: causal 3-D convolution of one video, NTHWC without the N, with its paddings and its epilogue fused.
 //! `depthwise_conv`: the strided per-channel convolution of compressed keys and values.
 
-use super::groupnorm::Moments;
-use super::{expect_at_least, expect_len, expect_shape, expect_that};
+use super::groupnorm::{Moments, expect_groups};
+use super::{DeviceBuffer, DeviceWeight, expect_at_least, expect_len, expect_shape, expect_that};
 use crate::error::Result;
 use std::ops::Range;
 
@@ -52,24 +52,32 @@ pub struct Conv3d {
     pub out_at: Option<usize>,
     /// Which frame of `other` is added to the first computed one, if `other` does not begin with the first frame of all.
     pub other_at: Option<usize>,
-    /// Groups of channels whose statistics [`ConvExtras::moments`] receives.
+    /// Groups of channels whose statistics [`ConvArgs::moments`] receives.
     pub moment_groups: usize,
 }
 
-/// What may follow the products of a convolution.
+/// Operands of [`Conv3d`].
 #[derive(Debug)]
-pub struct ConvExtras<'a, Buffer, Weight> {
+pub struct ConvArgs<'a, Buffer, Weight> {
+    /// `[frames, height, width, cin]`
+    pub x: &'a Buffer,
+    /// `[cout, kt, kh, kw, cin]`
+    pub weight: &'a Weight,
     /// `[cout]`
     pub bias: Option<&'a Weight>,
-    /// What the epilogue adds, shaped as the output.
+    /// What the epilogue adds, shaped as the output; with `other_at` at least the computed frames from there on.
     pub other: Option<&'a Buffer>,
-    /// Receives the moments of the computed output frames for the GroupNorm that follows (see [`Moments`]).
+    /// Receives the moments of the computed output frames for the GroupNorm that follows (see [`Moments`]): those of at
+    /// least as many frames as `out` has to its last computed one.
     pub moments: Option<&'a mut Buffer>,
+    /// `[out_frames, out_height, out_width, cout]`; with `out_at` at least the computed frames from there on.
+    pub out: &'a mut Buffer,
 }
 
-impl<Buffer, Weight> Default for ConvExtras<'_, Buffer, Weight> {
-    fn default() -> Self {
-        Self { bias: None, other: None, moments: None }
+impl<'a, Buffer, Weight> ConvArgs<'a, Buffer, Weight> {
+    /// The products alone.
+    pub fn new(x: &'a Buffer, weight: &'a Weight, out: &'a mut Buffer) -> Self {
+        Self { x, weight, bias: None, other: None, moments: None, out }
     }
 }
 
@@ -147,48 +155,45 @@ impl Conv3d {
         Moments { frames, positions: height * width, channels, groups: self.moment_groups }
     }
 
-    /// Checks element counts, the weight's shape and the computed frames. `out` and `other` may be longer than what is
-    /// computed where places in them are given.
+    /// Checks element counts, the weight's shape, the computed frames, and the groups of moments that are asked for, which
+    /// the backend keeps in as many elements as `moments_len` says. `out`, `other` and the moments may be longer than what
+    /// is computed where places in them are given.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. Taps, strides, frames and input channels may not
-    /// be 0, and `only` must be frames of the output.
-    pub fn validate(
+    /// be 0, `only` must be frames of the output, and the groups of moments must divide its channels.
+    pub fn validate<B: DeviceBuffer, W: DeviceWeight>(
         &self,
-        x: usize,
-        weight: &[usize],
-        bias: Option<usize>,
-        other: Option<usize>,
-        out: usize,
+        args: &ConvArgs<'_, B, W>,
+        moments_len: impl Fn(&Moments) -> usize,
     ) -> Result<()> {
         const OP: &str = "conv3d";
-        let Range { start, end } = self.computed();
-        expect_that(OP, "only", start <= end && end <= self.out_shape()[0], "frames of the output", self.only)?;
         let [kt, kh, kw] = self.kernel;
         expect_that(OP, "kernel", kt * kh * kw > 0, "at least one tap", self.kernel)?;
         expect_that(OP, "stride", self.stride[0] * self.stride[1] > 0, "at least one", self.stride)?;
+        let Range { start, end } = self.computed();
+        expect_that(OP, "only", start <= end && end <= self.out_shape()[0], "frames of the output", self.only)?;
         expect_that(OP, "cin", self.cin > 0, "at least one", self.cin)?;
         expect_that(OP, "frames", self.frames > 0, "at least one", self.frames)?;
-        expect_len(OP, "x", x, self.frames * self.height * self.width * self.cin)?;
-        expect_shape(OP, "weight", weight, &[self.cout, kt, kh, kw, self.cin])?;
-        if let Some(bias) = bias {
-            expect_len(OP, "bias", bias, self.cout)?;
+        expect_len(OP, "x", args.x.len(), self.frames * self.height * self.width * self.cin)?;
+        expect_shape(OP, "weight", args.weight.shape(), &[self.cout, kt, kh, kw, self.cin])?;
+        if let Some(bias) = args.bias {
+            expect_len(OP, "bias", bias.len(), self.cout)?;
         }
-        if let Some(other) = other {
-            self.validate_place("other", other, self.other_at)?;
+        if let Some(other) = args.other {
+            self.expect_place("other", other.len(), self.other_at)?;
         }
-        self.validate_place("out", out, self.out_at)
-    }
-
-    /// Checks the groups of the moments, where they are asked for.
-    pub(crate) fn validate_groups(&self) -> Result<()> {
-        let (groups, channels) = (self.moment_groups, self.cout);
-        let divides = groups > 0 && channels.is_multiple_of(groups);
-        expect_that("conv3d", "moment_groups", divides, "a divisor of the channels", (groups, channels))
+        self.expect_place("out", args.out.len(), self.out_at)?;
+        if let Some(moments) = &args.moments {
+            expect_groups(OP, "moment_groups", self.moment_groups, self.cout)?;
+            let reached = self.moments(self.out_at() + self.computed().len());
+            expect_at_least(OP, "moments", moments.len(), moments_len(&reached))?;
+        }
+        Ok(())
     }
 
     /// `found` elements must be the whole output, or hold the computed frames from `at` on.
-    fn validate_place(&self, argument: &'static str, found: usize, at: Option<usize>) -> Result<()> {
+    fn expect_place(&self, argument: &'static str, found: usize, at: Option<usize>) -> Result<()> {
         let frame: usize = self.out_shape()[1..].iter().product();
         match at {
             None => expect_len("conv3d", argument, found, self.out_shape()[0] * frame),
@@ -250,6 +255,19 @@ pub enum DepthwiseConv {
     },
 }
 
+/// Operands of [`DepthwiseConv`].
+#[derive(Debug)]
+pub struct DepthwiseConvArgs<'a, Buffer, Weight> {
+    /// `[outer, tokens, channels]`
+    pub x: &'a Buffer,
+    /// `[channels, factor, factor]` (`Space`) or `[channels, factor]` (`Time`).
+    pub weight: &'a Weight,
+    /// `[channels]`
+    pub bias: &'a Weight,
+    /// `[outer, out_tokens, channels]`
+    pub out: &'a mut Buffer,
+}
+
 impl DepthwiseConv {
     /// Tokens of one outer entry in the output.
     pub fn out_tokens(&self) -> usize {
@@ -283,14 +301,14 @@ impl DepthwiseConv {
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. The factor may not be 0.
-    pub fn validate(&self, x: usize, weight: &[usize], bias: usize, out: usize) -> Result<()> {
+    pub fn validate<B: DeviceBuffer, W: DeviceWeight>(&self, args: &DepthwiseConvArgs<'_, B, W>) -> Result<()> {
         const OP: &str = "depthwise_conv";
         let (outer, tokens, channels, shape) = self.sizes();
         expect_that(OP, "factor", shape[1] > 0, "at least one", shape[1])?;
-        expect_len(OP, "x", x, outer * tokens * channels)?;
-        expect_shape(OP, "weight", weight, &shape)?;
-        expect_len(OP, "bias", bias, channels)?;
-        expect_len(OP, "out", out, outer * self.out_tokens() * channels)
+        expect_len(OP, "x", args.x.len(), outer * tokens * channels)?;
+        expect_shape(OP, "weight", args.weight.shape(), &shape)?;
+        expect_len(OP, "bias", args.bias.len(), channels)?;
+        expect_len(OP, "out", args.out.len(), outer * self.out_tokens() * channels)
     }
 
     /// One multiply-add per tap and output element.

@@ -1,6 +1,6 @@
 //! `embedding`, `add_rows`: token look-up and the adding of tables (positions, modulations) to many rows.
 
-use super::{expect_len, expect_shape, expect_that};
+use super::{DeviceBuffer, DeviceWeight, expect_len, expect_shape, expect_that};
 use crate::error::Result;
 
 /// Rows of `table [vocabulary, channels]` by id: `ids [tokens] → out [tokens, channels]`. Ids live on the host.
@@ -14,18 +14,30 @@ pub struct Embedding {
     pub channels: usize,
 }
 
+/// Operands of [`Embedding`].
+#[derive(Debug)]
+pub struct EmbeddingArgs<'a, Buffer, Weight> {
+    /// `[tokens]`, on the host.
+    pub ids: &'a [u32],
+    /// `[vocabulary, channels]`
+    pub table: &'a Weight,
+    /// `[tokens, channels]`
+    pub out: &'a mut Buffer,
+}
+
 impl Embedding {
     /// Checks element counts and that every id is a row.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. Every id must be a row of the table.
-    pub fn validate(&self, ids: &[u32], table: &[usize], out: usize) -> Result<()> {
+    pub fn validate<B: DeviceBuffer, W: DeviceWeight>(&self, args: &EmbeddingArgs<'_, B, W>) -> Result<()> {
         const OP: &str = "embedding";
+        let ids = args.ids;
         expect_len(OP, "ids", ids.len(), self.tokens)?;
-        expect_shape(OP, "table", table, &[self.vocabulary, self.channels])?;
+        expect_shape(OP, "table", args.table.shape(), &[self.vocabulary, self.channels])?;
         let worst = ids.iter().copied().max().unwrap_or(0) as usize;
         expect_that(OP, "ids", worst < self.vocabulary || ids.is_empty(), "ids below the vocabulary's size", worst)?;
-        expect_len(OP, "out", out, self.tokens * self.channels)
+        expect_len(OP, "out", args.out.len(), self.tokens * self.channels)
     }
 
     /// One read, one write.
@@ -50,15 +62,24 @@ pub struct AddRows {
     pub channels: usize,
 }
 
+/// Operands of [`AddRows`].
+#[derive(Debug)]
+pub struct AddRowsArgs<'a, Buffer> {
+    /// `[rows, channels]`
+    pub table: &'a Buffer,
+    /// `[outer, rows, inner, channels]`; changes in place.
+    pub x: &'a mut Buffer,
+}
+
 impl AddRows {
     /// Checks element counts.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size.
-    pub fn validate(&self, x: usize, table: usize) -> Result<()> {
+    pub fn validate<B: DeviceBuffer>(&self, args: &AddRowsArgs<'_, B>) -> Result<()> {
         const OP: &str = "add_rows";
-        expect_len(OP, "x", x, self.outer * self.rows * self.inner * self.channels)?;
-        expect_len(OP, "table", table, self.rows * self.channels)
+        expect_len(OP, "x", args.x.len(), self.outer * self.rows * self.inner * self.channels)?;
+        expect_len(OP, "table", args.table.len(), self.rows * self.channels)
     }
 
     /// One addition an element.

@@ -1,6 +1,6 @@
 //! `finite`: whether values are numbers.
 
-use super::expect_at_least;
+use super::{DeviceBuffer, expect_at_least};
 use crate::error::Result;
 
 /// Elements that one count of the result is about.
@@ -18,13 +18,20 @@ pub struct Finite {
     pub len: usize,
 }
 
+/// Operands of [`Finite`].
+#[derive(Debug)]
+pub struct FiniteArgs<'a, Buffer> {
+    /// At least `offset + len` elements.
+    pub x: &'a Buffer,
+}
+
 impl Finite {
     /// Checks element counts.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if `x` ends before what is looked at.
-    pub fn validate(&self, x: usize) -> Result<()> {
-        expect_at_least("finite", "x", x, self.offset + self.len)
+    pub fn validate<B: DeviceBuffer>(&self, args: &FiniteArgs<'_, B>) -> Result<()> {
+        expect_at_least("finite", "x", args.x.len(), self.offset + self.len)
     }
 
     /// Counts of the result.

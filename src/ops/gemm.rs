@@ -1,6 +1,6 @@
 //! `linear`: y = f(x·Wᵀ + b), the matrix product of every linear layer, with what follows it fused.
 
-use super::{expect_at_least, expect_len, expect_shape, expect_that};
+use super::{DeviceBuffer, DeviceWeight, expect_at_least, expect_len, expect_shape, expect_that};
 use crate::error::Result;
 
 const OP: &str = "linear";
@@ -72,6 +72,21 @@ pub struct Linear {
     pub part: Option<Part>,
 }
 
+/// Operands of [`Linear`]. With a part, `x`, `weight`, `bias` and `out` may be longer.
+#[derive(Debug)]
+pub struct LinearArgs<'a, Buffer, Weight> {
+    /// `[rows, in_features]`
+    pub x: &'a Buffer,
+    /// `[weight_rows, in_features]`
+    pub weight: &'a Weight,
+    /// `[weight_rows]`, as many as the weight has.
+    pub bias: Option<&'a Weight>,
+    /// The gates of [`Store::AddGated`], where it says; given if and only if the store is that.
+    pub gate: Option<&'a Buffer>,
+    /// `[rows, out_features]`
+    pub out: &'a mut Buffer,
+}
+
 impl Linear {
     /// A plain layer without activation that overwrites `out`.
     pub fn new(rows: usize, in_features: usize, out_features: usize) -> Self {
@@ -111,24 +126,17 @@ impl Linear {
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. There must be features, and a gate if and only if
     /// the store is gated; a part must lie in the whole.
-    pub fn validate(
-        &self,
-        x: usize,
-        weight: &[usize],
-        bias: Option<usize>,
-        gate: Option<usize>,
-        out: usize,
-    ) -> Result<()> {
+    pub fn validate<B: DeviceBuffer, W: DeviceWeight>(&self, args: &LinearArgs<'_, B, W>) -> Result<()> {
         expect_that(OP, "in_features", self.in_features > 0, "at least one", self.in_features)?;
         let place = self.place();
         let expect_rows = if self.part.is_some() { expect_at_least } else { expect_len };
         expect_that(OP, "part.rows", place.rows >= self.rows, "at least the part's", place.rows)?;
-        expect_rows(OP, "x", x, (place.x + self.rows) * self.in_features)?;
-        let weight_rows = self.check_weight(weight)?;
-        if let Some(bias) = bias {
-            expect_len(OP, "bias", bias, weight_rows)?;
+        expect_rows(OP, "x", args.x.len(), (place.x + self.rows) * self.in_features)?;
+        let weight_rows = self.check_weight(args.weight.shape())?;
+        if let Some(bias) = args.bias {
+            expect_len(OP, "bias", bias.len(), weight_rows)?;
         }
-        match (self.store, gate) {
+        match (self.store, args.gate.map(DeviceBuffer::len)) {
             (Store::AddGated { rows_per_gate, gate_stride, gate_offset }, Some(gate)) => {
                 expect_that(
                     OP,
@@ -145,7 +153,7 @@ impl Linear {
                 expect_that(OP, "gate", gated == gate.is_some(), "given if and only if the store is gated", gate)?;
             }
         }
-        expect_rows(OP, "out", out, (place.out + self.rows) * self.out_features)
+        expect_rows(OP, "out", args.out.len(), (place.out + self.rows) * self.out_features)
     }
 
     /// Checks the weight's shape; returns its rows.

@@ -4,12 +4,12 @@
 //! Moments are kept for each frame and combined in the order of frames, so that a layer that runs in stretches gets the same
 //! bits as one that runs at once.
 
-use super::{expect_at_least, expect_len, expect_that};
+use super::{DeviceBuffer, DeviceWeight, expect_at_least, expect_len, expect_that};
 use crate::error::Result;
 
 /// Descriptor of `group_moments`: mean and M2 (the sum of squared deviations from it) of every group in a stretch of frames,
 /// `x [frames, positions, channels] → moments`. A convolution leaves the same of its output where it is asked to
-/// (see [`crate::ops::conv3d::ConvExtras::moments`]).
+/// (see [`crate::ops::conv3d::ConvArgs::moments`]).
 ///
 /// How finely a frame is divided is the backend's affair: kernels write f32 `[frames, slabs, groups, 2]`, a slab being
 /// [`Moments::SLAB`] neighbouring positions. So moments live in buffers of [`crate::backend::Backend::alloc_moments`].
@@ -23,6 +23,15 @@ pub struct Moments {
     pub channels: usize,
     /// Groups of neighbouring channels.
     pub groups: usize,
+}
+
+/// Operands of [`Moments`].
+#[derive(Debug)]
+pub struct MomentsArgs<'a, Buffer> {
+    /// `[frames, positions, channels]`
+    pub x: &'a Buffer,
+    /// Made for this descriptor.
+    pub moments: &'a mut Buffer,
 }
 
 impl Moments {
@@ -39,14 +48,15 @@ impl Moments {
         2 * self.frames * self.groups * self.slabs()
     }
 
-    /// Checks element counts.
+    /// Checks element counts, for a backend that keeps these moments in `moments_len` elements.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. The groups must divide the channels.
-    pub fn validate(&self, x: usize) -> Result<()> {
+    pub fn validate<B: DeviceBuffer>(&self, args: &MomentsArgs<'_, B>, moments_len: usize) -> Result<()> {
         const OP: &str = "group_moments";
-        expect_groups(OP, self.groups, self.channels)?;
-        expect_len(OP, "x", x, self.frames * self.positions * self.channels)
+        expect_groups(OP, "groups", self.groups, self.channels)?;
+        expect_len(OP, "x", args.x.len(), self.frames * self.positions * self.channels)?;
+        expect_len(OP, "moments", args.moments.len(), moments_len)
     }
 
     /// Five operations an element.
@@ -78,26 +88,47 @@ pub struct Statistics {
     pub per_frame: bool,
 }
 
+/// Operands of [`Statistics`].
+#[derive(Debug)]
+pub struct StatisticsArgs<'a, Buffer> {
+    /// The moments of the video's stretches of time, and how many frames each has, in order. Those behind these frames are
+    /// not read.
+    pub stretches: &'a [(&'a Buffer, usize)],
+    /// Made for this descriptor.
+    pub statistics: &'a mut Buffer,
+}
+
 impl Statistics {
     /// The moments of `frames` of the frames.
     pub fn moments(&self, frames: usize) -> Moments {
         Moments { frames, positions: self.positions, channels: self.channels, groups: self.groups }
     }
 
-    /// A mean and an inverse deviation of each frame and group.
-    pub fn elements(&self) -> usize {
-        2 * self.frames * self.groups
+    /// A mean and an inverse deviation of each of so many frames and groups.
+    pub fn elements(frames: usize, groups: usize) -> usize {
+        2 * frames * groups
     }
 
-    /// Checks that the stretches, of so many frames each, are the video.
+    /// Checks that the stretches are the video, and element counts, for a backend that keeps these statistics in
+    /// `statistics_len` elements, and moments in as many as `moments_len` says.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if they have more or fewer frames. The groups must divide the channels.
-    pub fn validate(&self, stretches: impl Iterator<Item = usize>) -> Result<()> {
+    /// [`crate::Error::Shape`] if the stretches have more or fewer frames, or names the first argument of another size.
+    /// The groups must divide the channels.
+    pub fn validate<B: DeviceBuffer>(
+        &self,
+        args: &StatisticsArgs<'_, B>,
+        statistics_len: usize,
+        moments_len: impl Fn(&Moments) -> usize,
+    ) -> Result<()> {
         const OP: &str = "group_statistics";
-        expect_groups(OP, self.groups, self.channels)?;
-        let found: usize = stretches.sum();
-        expect_that(OP, "stretches", found == self.frames, &format!("{} frames in all", self.frames), found)
+        expect_groups(OP, "groups", self.groups, self.channels)?;
+        let found: usize = args.stretches.iter().map(|(_, frames)| frames).sum();
+        expect_that(OP, "stretches", found == self.frames, &format!("{} frames in all", self.frames), found)?;
+        expect_len(OP, "statistics", args.statistics.len(), statistics_len)?;
+        args.stretches.iter().try_for_each(|&(moments, frames)| {
+            expect_at_least(OP, "moments", moments.len(), moments_len(&self.moments(frames)))
+        })
     }
 
     /// Seven operations for each slab's moments.
@@ -107,7 +138,7 @@ impl Statistics {
 
     /// The moments once, the statistics once.
     pub fn bytes(&self) -> u64 {
-        4 * (self.moments(self.frames).elements() + self.elements()) as u64
+        4 * (self.moments(self.frames).elements() + Self::elements(self.frames, self.groups)) as u64
     }
 }
 
@@ -133,23 +164,44 @@ pub struct GroupNorm {
     pub video_at: usize,
 }
 
+/// Operands of [`GroupNorm`].
+#[derive(Debug)]
+pub struct GroupNormArgs<'a, Buffer, Weight> {
+    /// At least `[x_at + frames, positions, channels]`
+    pub x: &'a Buffer,
+    /// Those of at least `video_at + frames` frames.
+    pub statistics: &'a Buffer,
+    /// `[channels]`
+    pub weight: &'a Weight,
+    /// `[channels]`
+    pub bias: &'a Weight,
+    /// At least `[out_at + frames, positions, channels]`
+    pub out: &'a mut Buffer,
+}
+
 impl GroupNorm {
     /// Elements of a frame.
     pub fn frame_len(&self) -> usize {
         self.positions * self.channels
     }
 
-    /// Checks element counts. Buffers may hold more frames than are normed.
+    /// Checks element counts, for a backend that keeps the statistics of the video, up to the last frame that is normed, in
+    /// `statistics_len` elements. Buffers may hold more frames than are normed.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. The groups must divide the channels.
-    pub fn validate(&self, x: usize, weight: usize, bias: usize, out: usize) -> Result<()> {
+    pub fn validate<B: DeviceBuffer, W: DeviceWeight>(
+        &self,
+        args: &GroupNormArgs<'_, B, W>,
+        statistics_len: usize,
+    ) -> Result<()> {
         const OP: &str = "group_norm";
-        expect_groups(OP, self.groups, self.channels)?;
-        expect_at_least(OP, "x", x, (self.x_at + self.frames) * self.frame_len())?;
-        expect_len(OP, "weight", weight, self.channels)?;
-        expect_len(OP, "bias", bias, self.channels)?;
-        expect_at_least(OP, "out", out, (self.out_at + self.frames) * self.frame_len())
+        expect_groups(OP, "groups", self.groups, self.channels)?;
+        expect_at_least(OP, "x", args.x.len(), (self.x_at + self.frames) * self.frame_len())?;
+        expect_len(OP, "weight", args.weight.len(), self.channels)?;
+        expect_len(OP, "bias", args.bias.len(), self.channels)?;
+        expect_at_least(OP, "out", args.out.len(), (self.out_at + self.frames) * self.frame_len())?;
+        expect_at_least(OP, "statistics", args.statistics.len(), statistics_len)
     }
 
     /// Two operations an element, five more for SiLU.
@@ -164,7 +216,8 @@ impl GroupNorm {
     }
 }
 
-fn expect_groups(op: &'static str, groups: usize, channels: usize) -> Result<()> {
+/// An argument check: there must be groups, of equally many channels.
+pub(super) fn expect_groups(op: &'static str, argument: &'static str, groups: usize, channels: usize) -> Result<()> {
     let divides = groups > 0 && channels.is_multiple_of(groups);
-    expect_that(op, "groups", divides, "a divisor of the channels", (groups, channels))
+    expect_that(op, argument, divides, "a divisor of the channels", (groups, channels))
 }

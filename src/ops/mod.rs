@@ -1,7 +1,7 @@
-//! What each operation is: its descriptor with the sizes, the check of its arguments, and its cost.
+//! What each operation is: its descriptor with the sizes, its operands (`…Args`), the check of both, and its cost.
 //!
-//! A descriptor holds sizes only. `validate` is given the element counts of the buffers and the shapes of the
-//! parameters, and runs for every backend before it touches memory. `flops` counts a multiply-add as two; `bytes` counts
+//! A descriptor holds sizes only. `validate` looks at the element counts of buffers and the shapes of parameters;
+//! [`crate::backend::Backend`] calls it before any backend touches memory, and nobody else does. `flops` counts a multiply-add as two; `bytes` counts
 //! every input once and every output once, at `element` bytes an activation. Each descriptor's stem names its body in
 //! `cpu/`, its kernel in `kernels/`, its test and its bench.
 
@@ -12,10 +12,13 @@ pub mod finite;
 pub mod gemm;
 pub mod groupnorm;
 pub mod norm;
+mod operands;
 pub mod patch;
 pub mod resample;
 pub mod sampler;
 pub mod tile;
+
+pub use operands::{DeviceBuffer, DeviceWeight};
 
 use crate::error::{Error, Result};
 

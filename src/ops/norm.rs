@@ -1,6 +1,6 @@
 //! `ada_layer_norm`, `layer_norm`, `rms_norm`: normalisation of each token over its channels.
 
-use super::{expect_at_least, expect_len, expect_that};
+use super::{DeviceBuffer, DeviceWeight, expect_at_least, expect_len, expect_that};
 use crate::error::Result;
 
 /// LayerNorm without affine parameters, then `·(1 + scale) + shift`.
@@ -25,19 +25,30 @@ pub struct AdaLayerNorm {
     pub scale: usize,
 }
 
+/// Operands of [`AdaLayerNorm`].
+#[derive(Debug)]
+pub struct AdaLayerNormArgs<'a, Buffer> {
+    /// `[rows, channels]`
+    pub x: &'a Buffer,
+    /// Every shift and scale, where the descriptor says.
+    pub modulation: &'a Buffer,
+    /// `[rows, channels]`
+    pub out: &'a mut Buffer,
+}
+
 impl AdaLayerNorm {
     /// Checks element counts.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. `rows_per_modulation` must divide the rows.
-    pub fn validate(&self, x: usize, modulation: usize, out: usize) -> Result<()> {
+    pub fn validate<B: DeviceBuffer>(&self, args: &AdaLayerNormArgs<'_, B>) -> Result<()> {
         const OP: &str = "ada_layer_norm";
         let divides = self.rows_per_modulation > 0 && self.rows.is_multiple_of(self.rows_per_modulation);
         expect_that(OP, "rows_per_modulation", divides, "a divisor of rows", self.rows_per_modulation)?;
-        expect_len(OP, "x", x, self.rows * self.channels)?;
+        expect_len(OP, "x", args.x.len(), self.rows * self.channels)?;
         let last = (self.rows / self.rows_per_modulation).saturating_sub(1) * self.modulation_stride;
-        expect_at_least(OP, "modulation", modulation, last + self.shift.max(self.scale) + self.channels)?;
-        expect_len(OP, "out", out, x)
+        expect_at_least(OP, "modulation", args.modulation.len(), last + self.shift.max(self.scale) + self.channels)?;
+        expect_len(OP, "out", args.out.len(), args.x.len())
     }
 
     /// About eight operations an element: two for the mean, three for the variance, three to apply.
@@ -62,17 +73,30 @@ pub struct LayerNorm {
     pub eps: f32,
 }
 
+/// Operands of [`LayerNorm`].
+#[derive(Debug)]
+pub struct LayerNormArgs<'a, Buffer, Weight> {
+    /// `[rows, channels]`
+    pub x: &'a Buffer,
+    /// `[channels]`
+    pub weight: &'a Weight,
+    /// `[channels]`
+    pub bias: &'a Weight,
+    /// `[rows, channels]`
+    pub out: &'a mut Buffer,
+}
+
 impl LayerNorm {
     /// Checks element counts.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size.
-    pub fn validate(&self, x: usize, weight: usize, bias: usize, out: usize) -> Result<()> {
+    pub fn validate<B: DeviceBuffer, W: DeviceWeight>(&self, args: &LayerNormArgs<'_, B, W>) -> Result<()> {
         const OP: &str = "layer_norm";
-        expect_len(OP, "x", x, self.rows * self.channels)?;
-        expect_len(OP, "weight", weight, self.channels)?;
-        expect_len(OP, "bias", bias, self.channels)?;
-        expect_len(OP, "out", out, x)
+        expect_len(OP, "x", args.x.len(), self.rows * self.channels)?;
+        expect_len(OP, "weight", args.weight.len(), self.channels)?;
+        expect_len(OP, "bias", args.bias.len(), self.channels)?;
+        expect_len(OP, "out", args.out.len(), args.x.len())
     }
 
     /// As [`AdaLayerNorm::flops`].
@@ -98,16 +122,27 @@ pub struct RmsNorm {
     pub eps: f32,
 }
 
+/// Operands of [`RmsNorm`].
+#[derive(Debug)]
+pub struct RmsNormArgs<'a, Buffer, Weight> {
+    /// `[rows, channels]`
+    pub x: &'a Buffer,
+    /// `[channels]`
+    pub weight: &'a Weight,
+    /// `[rows, channels]`
+    pub out: &'a mut Buffer,
+}
+
 impl RmsNorm {
     /// Checks element counts.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size.
-    pub fn validate(&self, x: usize, weight: usize, out: usize) -> Result<()> {
+    pub fn validate<B: DeviceBuffer, W: DeviceWeight>(&self, args: &RmsNormArgs<'_, B, W>) -> Result<()> {
         const OP: &str = "rms_norm";
-        expect_len(OP, "x", x, self.rows * self.channels)?;
-        expect_len(OP, "weight", weight, self.channels)?;
-        expect_len(OP, "out", out, x)
+        expect_len(OP, "x", args.x.len(), self.rows * self.channels)?;
+        expect_len(OP, "weight", args.weight.len(), self.channels)?;
+        expect_len(OP, "out", args.out.len(), args.x.len())
     }
 
     /// Four operations an element.

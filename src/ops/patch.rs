@@ -1,6 +1,6 @@
 //! `patch_embed`, `unpatchify`: latent pixels to tokens and back.
 
-use super::{expect_len, expect_shape, expect_that};
+use super::{DeviceBuffer, DeviceWeight, expect_len, expect_shape, expect_that};
 use crate::error::Result;
 
 /// Descriptor of `patch_embed`: a patch×patch convolution of stride patch on every frame.
@@ -23,6 +23,19 @@ pub struct PatchEmbed {
     pub patch: usize,
 }
 
+/// Operands of [`PatchEmbed`].
+#[derive(Debug)]
+pub struct PatchEmbedArgs<'a, Buffer, Weight> {
+    /// `[frames, height, width, cin]`
+    pub x: &'a Buffer,
+    /// `[cout, patch, patch, cin]`
+    pub weight: &'a Weight,
+    /// `[cout]`
+    pub bias: &'a Weight,
+    /// `[frames, tokens, cout]`
+    pub out: &'a mut Buffer,
+}
+
 impl PatchEmbed {
     /// Tokens of a frame.
     pub fn tokens(&self) -> usize {
@@ -33,14 +46,14 @@ impl PatchEmbed {
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. The patch must divide height and width.
-    pub fn validate(&self, x: usize, weight: &[usize], bias: usize, out: usize) -> Result<()> {
+    pub fn validate<B: DeviceBuffer, W: DeviceWeight>(&self, args: &PatchEmbedArgs<'_, B, W>) -> Result<()> {
         const OP: &str = "patch_embed";
         let whole = self.patch > 0 && self.height.is_multiple_of(self.patch) && self.width.is_multiple_of(self.patch);
         expect_that(OP, "x", whole, "a multiple of the patch in height and width", [self.height, self.width])?;
-        expect_len(OP, "x", x, self.frames * self.height * self.width * self.cin)?;
-        expect_shape(OP, "weight", weight, &[self.cout, self.patch, self.patch, self.cin])?;
-        expect_len(OP, "bias", bias, self.cout)?;
-        expect_len(OP, "out", out, self.frames * self.tokens() * self.cout)
+        expect_len(OP, "x", args.x.len(), self.frames * self.height * self.width * self.cin)?;
+        expect_shape(OP, "weight", args.weight.shape(), &[self.cout, self.patch, self.patch, self.cin])?;
+        expect_len(OP, "bias", args.bias.len(), self.cout)?;
+        expect_len(OP, "out", args.out.len(), self.frames * self.tokens() * self.cout)
     }
 
     /// Floating-point operations.
@@ -72,17 +85,26 @@ pub struct Unpatchify {
     pub kept: usize,
 }
 
+/// Operands of [`Unpatchify`].
+#[derive(Debug)]
+pub struct UnpatchifyArgs<'a, Buffer> {
+    /// `[frames, rows·columns, patch·patch·channels]`
+    pub x: &'a Buffer,
+    /// `[frames, rows·patch, columns·patch, kept]`
+    pub out: &'a mut Buffer,
+}
+
 impl Unpatchify {
     /// Checks element counts.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. No more channels can be kept than there are.
-    pub fn validate(&self, x: usize, out: usize) -> Result<()> {
+    pub fn validate<B: DeviceBuffer>(&self, args: &UnpatchifyArgs<'_, B>) -> Result<()> {
         const OP: &str = "unpatchify";
         expect_that(OP, "kept", self.kept <= self.channels, "at most the channels", self.kept)?;
         let pixels = self.frames * self.rows * self.columns * self.patch * self.patch;
-        expect_len(OP, "x", x, pixels * self.channels)?;
-        expect_len(OP, "out", out, pixels * self.kept)
+        expect_len(OP, "x", args.x.len(), pixels * self.channels)?;
+        expect_len(OP, "out", args.out.len(), pixels * self.kept)
     }
 
     /// Reads and writes what is kept.

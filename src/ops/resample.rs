@@ -1,7 +1,7 @@
 //! `time_average`, `time_double`: the parameter-free temporal resampling of the causal VAE.
 //! `regroup_frames`: the reinterpretation of memory in `AttnBlock3D` of v1.0.0.
 
-use super::{expect_len, expect_that};
+use super::{DeviceBuffer, expect_len, expect_that};
 use crate::error::Result;
 
 /// Halves the frame rate: with two copies of the first frame in front, the mean of frames 2j, 2j+1, 2j+2.
@@ -15,6 +15,15 @@ pub struct TimeAverage {
     pub frame_len: usize,
 }
 
+/// Operands of [`TimeAverage`].
+#[derive(Debug)]
+pub struct TimeAverageArgs<'a, Buffer> {
+    /// `[frames, frame_len]`
+    pub x: &'a Buffer,
+    /// `[out_frames, frame_len]`
+    pub out: &'a mut Buffer,
+}
+
 impl TimeAverage {
     /// Output frames.
     pub fn out_frames(&self) -> usize {
@@ -25,11 +34,11 @@ impl TimeAverage {
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. There must be a frame.
-    pub fn validate(&self, x: usize, out: usize) -> Result<()> {
+    pub fn validate<B: DeviceBuffer>(&self, args: &TimeAverageArgs<'_, B>) -> Result<()> {
         const OP: &str = "time_average";
         expect_that(OP, "frames", self.frames > 0, "at least one", self.frames)?;
-        expect_len(OP, "x", x, self.frames * self.frame_len)?;
-        expect_len(OP, "out", out, self.out_frames() * self.frame_len)
+        expect_len(OP, "x", args.x.len(), self.frames * self.frame_len)?;
+        expect_len(OP, "out", args.out.len(), self.out_frames() * self.frame_len)
     }
 
     /// Three operations an output element.
@@ -55,6 +64,15 @@ pub struct TimeDouble {
     pub frame_len: usize,
 }
 
+/// Operands of [`TimeDouble`].
+#[derive(Debug)]
+pub struct TimeDoubleArgs<'a, Buffer> {
+    /// `[frames, frame_len]`
+    pub x: &'a Buffer,
+    /// `[out_frames, frame_len]`
+    pub out: &'a mut Buffer,
+}
+
 impl TimeDouble {
     /// Output frames.
     pub fn out_frames(&self) -> usize {
@@ -65,11 +83,11 @@ impl TimeDouble {
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. There must be a frame.
-    pub fn validate(&self, x: usize, out: usize) -> Result<()> {
+    pub fn validate<B: DeviceBuffer>(&self, args: &TimeDoubleArgs<'_, B>) -> Result<()> {
         const OP: &str = "time_double";
         expect_that(OP, "frames", self.frames > 0, "at least one", self.frames)?;
-        expect_len(OP, "x", x, self.frames * self.frame_len)?;
-        expect_len(OP, "out", out, self.out_frames() * self.frame_len)
+        expect_len(OP, "x", args.x.len(), self.frames * self.frame_len)?;
+        expect_len(OP, "out", args.out.len(), self.out_frames() * self.frame_len)
     }
 
     /// Three operations an output element.
@@ -99,15 +117,24 @@ pub struct RegroupFrames {
     pub inverse: bool,
 }
 
+/// Operands of [`RegroupFrames`].
+#[derive(Debug)]
+pub struct RegroupFramesArgs<'a, Buffer> {
+    /// `[frames, positions, channels]`
+    pub x: &'a Buffer,
+    /// Shaped as `x`.
+    pub out: &'a mut Buffer,
+}
+
 impl RegroupFrames {
     /// Checks element counts.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size.
-    pub fn validate(&self, x: usize, out: usize) -> Result<()> {
+    pub fn validate<B: DeviceBuffer>(&self, args: &RegroupFramesArgs<'_, B>) -> Result<()> {
         const OP: &str = "regroup_frames";
-        expect_len(OP, "x", x, self.frames * self.positions * self.channels)?;
-        expect_len(OP, "out", out, x)
+        expect_len(OP, "x", args.x.len(), self.frames * self.positions * self.channels)?;
+        expect_len(OP, "out", args.out.len(), args.x.len())
     }
 
     /// Where (frame, channel) of `x` goes: (frame, channel) of `out`.

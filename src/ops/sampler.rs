@@ -1,6 +1,6 @@
 //! `combine`: the one arithmetic operation of every sampler, a linear combination of f32 states.
 
-use super::{expect_len, expect_that};
+use super::{DeviceBuffer, expect_len, expect_that};
 use crate::error::Result;
 
 /// Most terms that one combination may have.
@@ -20,21 +20,30 @@ pub struct Combine<'a> {
     pub clamp: Option<f32>,
 }
 
+/// Operands of [`Combine`].
+#[derive(Debug)]
+pub struct CombineArgs<'a, Buffer> {
+    /// One for each coefficient, each `[len]`.
+    pub inputs: &'a [&'a Buffer],
+    /// `[len]`
+    pub out: &'a mut Buffer,
+}
+
 impl Combine<'_> {
     /// Checks element counts.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. There must be 1 to [`MAX_TERMS`] coefficients, and
     /// as many inputs.
-    pub fn validate(&self, inputs: &[usize], out: usize) -> Result<()> {
+    pub fn validate<B: DeviceBuffer>(&self, args: &CombineArgs<'_, B>) -> Result<()> {
         const OP: &str = "combine";
         let terms = self.coefficients.len();
         expect_that(OP, "coefficients", (1..=MAX_TERMS).contains(&terms), "between 1 and 8 terms", terms)?;
-        expect_that(OP, "inputs", inputs.len() == terms, "one input per coefficient", inputs.len())?;
-        for &input in inputs {
-            expect_len(OP, "input", input, self.len)?;
+        expect_that(OP, "inputs", args.inputs.len() == terms, "one input per coefficient", args.inputs.len())?;
+        for input in args.inputs {
+            expect_len(OP, "input", input.len(), self.len)?;
         }
-        expect_len(OP, "out", out, self.len)
+        expect_len(OP, "out", args.out.len(), self.len)
     }
 
     /// A multiply-add per term and element.

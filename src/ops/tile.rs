@@ -1,6 +1,6 @@
 //! `copy_box`, `blend_box`, `to_bytes`: windows cut out, cross-faded and put together, and pixels made bytes.
 
-use super::{expect_len, expect_that};
+use super::{DeviceBuffer, expect_at_least, expect_len, expect_that};
 use crate::error::Result;
 
 /// A box in a video: `[frames, height, width]` of the whole, and where the box starts.
@@ -18,7 +18,7 @@ impl BoxAt {
         Self { size, origin: [0; 3] }
     }
 
-    fn validate(
+    fn expect_inside(
         &self,
         op: &'static str,
         argument: &'static str,
@@ -46,14 +46,23 @@ pub struct CopyBox {
     pub to: BoxAt,
 }
 
+/// Operands of [`CopyBox`].
+#[derive(Debug)]
+pub struct CopyBoxArgs<'a, Buffer> {
+    /// `[from.size, channels]`
+    pub x: &'a Buffer,
+    /// `[to.size, channels]`; only the box is written.
+    pub out: &'a mut Buffer,
+}
+
 impl CopyBox {
     /// Checks element counts and bounds.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. Both boxes must lie in their videos.
-    pub fn validate(&self, x: usize, out: usize) -> Result<()> {
-        self.from.validate("copy_box", "x", self.extent, self.channels, x)?;
-        self.to.validate("copy_box", "out", self.extent, self.channels, out)
+    pub fn validate<B: DeviceBuffer>(&self, args: &CopyBoxArgs<'_, B>) -> Result<()> {
+        self.from.expect_inside("copy_box", "x", self.extent, self.channels, args.x.len())?;
+        self.to.expect_inside("copy_box", "out", self.extent, self.channels, args.out.len())
     }
 
     /// One read, one write.
@@ -89,6 +98,15 @@ pub struct BlendBox {
     pub blend: usize,
 }
 
+/// Operands of [`BlendBox`].
+#[derive(Debug)]
+pub struct BlendBoxArgs<'a, Buffer> {
+    /// `[neighbour, channels]`
+    pub neighbour: &'a Buffer,
+    /// `[tile, channels]`; changes in place.
+    pub tile: &'a mut Buffer,
+}
+
 impl BlendBox {
     /// Frames, rows, columns that change.
     pub fn extent(&self) -> [usize; 3] {
@@ -109,13 +127,13 @@ impl BlendBox {
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. The blend must fit into both tiles.
-    pub fn validate(&self, neighbour: usize, tile: usize) -> Result<()> {
+    pub fn validate<B: DeviceBuffer>(&self, args: &BlendBoxArgs<'_, B>) -> Result<()> {
         const OP: &str = "blend_box";
         let axis = self.axis_index();
         let fits = self.blend <= self.neighbour[axis] && self.blend <= self.tile[axis];
         expect_that(OP, "blend", fits, "at most the side of either tile", self.blend)?;
-        expect_len(OP, "neighbour", neighbour, self.neighbour.iter().product::<usize>() * self.channels)?;
-        expect_len(OP, "tile", tile, self.tile.iter().product::<usize>() * self.channels)
+        expect_len(OP, "neighbour", args.neighbour.len(), self.neighbour.iter().product::<usize>() * self.channels)?;
+        expect_len(OP, "tile", args.tile.len(), self.tile.iter().product::<usize>() * self.channels)
     }
 
     /// Three operations an element that changes.
@@ -138,13 +156,20 @@ pub struct ToBytes {
     pub len: usize,
 }
 
+/// Operands of [`ToBytes`].
+#[derive(Debug)]
+pub struct ToBytesArgs<'a, Buffer> {
+    /// At least `offset + len` elements.
+    pub x: &'a Buffer,
+}
+
 impl ToBytes {
     /// Checks element counts.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if `x` ends before what is converted.
-    pub fn validate(&self, x: usize) -> Result<()> {
-        super::expect_at_least("to_bytes", "x", x, self.offset + self.len)
+    pub fn validate<B: DeviceBuffer>(&self, args: &ToBytesArgs<'_, B>) -> Result<()> {
+        expect_at_least("to_bytes", "x", args.x.len(), self.offset + self.len)
     }
 
     /// One read, a byte written.

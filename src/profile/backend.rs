@@ -4,8 +4,19 @@ use super::{Record, Recorder};
 use crate::arriving::Arriving;
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::attention::{Attention, AttentionExtras};
-use crate::ops::{conv3d, embed, finite, gemm, groupnorm, norm, patch, resample, sampler, tile};
+use crate::ops::attention::{Attention, AttentionArgs};
+use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
+use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
+use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::gemm::{Linear, LinearArgs};
+use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
+use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
+use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use crate::ops::resample::{
+    RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
+};
+use crate::ops::sampler::{Combine, CombineArgs};
+use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
 use crate::tensor::Tensor;
 use std::time::Instant;
 
@@ -84,164 +95,99 @@ impl<B: Backend> Backend for Counted<B> {
         self.backend.weight_values(weight)
     }
 
-    fn linear(
-        &self,
-        op: &gemm::Linear,
-        x: &B::Buffer,
-        weight: &B::Weight,
-        bias: Option<&B::Weight>,
-        gate: Option<&B::Buffer>,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("linear", op.flops(), op.bytes(self.element), |b| b.linear(op, x, weight, bias, gate, out))
+    fn run_linear(&self, op: &Linear, args: LinearArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("linear", op.flops(), op.bytes(self.element), |b| b.run_linear(op, args))
     }
 
-    fn attention(
-        &self,
-        op: &Attention,
-        q: &B::Buffer,
-        k: &B::Buffer,
-        v: &B::Buffer,
-        extras: AttentionExtras<'_, B::Buffer>,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("attention", op.flops(), op.bytes(self.element), |b| b.attention(op, q, k, v, extras, out))
+    fn run_attention(&self, op: &Attention, args: AttentionArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("attention", op.flops(), op.bytes(self.element), |b| b.run_attention(op, args))
     }
 
-    fn ada_layer_norm(
-        &self,
-        op: &norm::AdaLayerNorm,
-        x: &B::Buffer,
-        modulation: &B::Buffer,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("ada_layer_norm", op.flops(), op.bytes(self.element), |b| b.ada_layer_norm(op, x, modulation, out))
+    fn run_ada_layer_norm(&self, op: &AdaLayerNorm, args: AdaLayerNormArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("ada_layer_norm", op.flops(), op.bytes(self.element), |b| b.run_ada_layer_norm(op, args))
     }
 
-    fn layer_norm(
-        &self,
-        op: &norm::LayerNorm,
-        x: &B::Buffer,
-        weight: &B::Weight,
-        bias: &B::Weight,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("layer_norm", op.flops(), op.bytes(self.element), |b| b.layer_norm(op, x, weight, bias, out))
+    fn run_layer_norm(&self, op: &LayerNorm, args: LayerNormArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("layer_norm", op.flops(), op.bytes(self.element), |b| b.run_layer_norm(op, args))
     }
 
-    fn rms_norm(&self, op: &norm::RmsNorm, x: &B::Buffer, weight: &B::Weight, out: &mut B::Buffer) -> Result<()> {
-        self.count("rms_norm", op.flops(), op.bytes(self.element), |b| b.rms_norm(op, x, weight, out))
+    fn run_rms_norm(&self, op: &RmsNorm, args: RmsNormArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("rms_norm", op.flops(), op.bytes(self.element), |b| b.run_rms_norm(op, args))
     }
 
-    fn conv3d(
-        &self,
-        op: &conv3d::Conv3d,
-        x: &B::Buffer,
-        weight: &B::Weight,
-        extras: conv3d::ConvExtras<'_, B::Buffer, B::Weight>,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("conv3d", op.flops(), op.bytes(self.element), |b| b.conv3d(op, x, weight, extras, out))
+    fn run_conv3d(&self, op: &Conv3d, args: ConvArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("conv3d", op.flops(), op.bytes(self.element), |b| b.run_conv3d(op, args))
     }
 
-    fn depthwise_conv(
-        &self,
-        op: &conv3d::DepthwiseConv,
-        x: &B::Buffer,
-        weight: &B::Weight,
-        bias: &B::Weight,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("depthwise_conv", op.flops(), op.bytes(self.element), |b| b.depthwise_conv(op, x, weight, bias, out))
+    fn run_depthwise_conv(&self, op: &DepthwiseConv, args: DepthwiseConvArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("depthwise_conv", op.flops(), op.bytes(self.element), |b| b.run_depthwise_conv(op, args))
     }
 
-    fn alloc_moments(&self, moments: &groupnorm::Moments) -> Result<B::Buffer> {
-        self.backend.alloc_moments(moments)
+    fn moments_len(&self, moments: &Moments) -> usize {
+        self.backend.moments_len(moments)
     }
 
-    fn alloc_statistics(&self, statistics: &groupnorm::Statistics) -> Result<B::Buffer> {
-        self.backend.alloc_statistics(statistics)
+    fn statistics_len(&self, frames: usize, groups: usize) -> usize {
+        self.backend.statistics_len(frames, groups)
     }
 
-    fn group_moments(&self, op: &groupnorm::Moments, x: &B::Buffer, moments: &mut B::Buffer) -> Result<()> {
-        self.count("group_moments", op.flops(), op.bytes(self.element), |b| b.group_moments(op, x, moments))
+    fn run_group_moments(&self, op: &Moments, args: MomentsArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("group_moments", op.flops(), op.bytes(self.element), |b| b.run_group_moments(op, args))
     }
 
-    fn group_statistics(
-        &self,
-        op: &groupnorm::Statistics,
-        stretches: &[(&B::Buffer, usize)],
-        statistics: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("group_statistics", op.flops(), op.bytes(), |b| b.group_statistics(op, stretches, statistics))
+    fn run_group_statistics(&self, op: &Statistics, args: StatisticsArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("group_statistics", op.flops(), op.bytes(), |b| b.run_group_statistics(op, args))
     }
 
-    fn group_norm(
-        &self,
-        op: &groupnorm::GroupNorm,
-        x: &B::Buffer,
-        statistics: &B::Buffer,
-        weight: &B::Weight,
-        bias: &B::Weight,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("group_norm", op.flops(), op.bytes(self.element), |b| {
-            b.group_norm(op, x, statistics, weight, bias, out)
-        })
+    fn run_group_norm(&self, op: &GroupNorm, args: GroupNormArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("group_norm", op.flops(), op.bytes(self.element), |b| b.run_group_norm(op, args))
     }
 
-    fn time_average(&self, op: &resample::TimeAverage, x: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
-        self.count("time_average", op.flops(), op.bytes(self.element), |b| b.time_average(op, x, out))
+    fn run_time_average(&self, op: &TimeAverage, args: TimeAverageArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("time_average", op.flops(), op.bytes(self.element), |b| b.run_time_average(op, args))
     }
 
-    fn time_double(&self, op: &resample::TimeDouble, x: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
-        self.count("time_double", op.flops(), op.bytes(self.element), |b| b.time_double(op, x, out))
+    fn run_time_double(&self, op: &TimeDouble, args: TimeDoubleArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("time_double", op.flops(), op.bytes(self.element), |b| b.run_time_double(op, args))
     }
 
-    fn regroup_frames(&self, op: &resample::RegroupFrames, x: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
-        self.count("regroup_frames", 0, op.bytes(self.element), |b| b.regroup_frames(op, x, out))
+    fn run_regroup_frames(&self, op: &RegroupFrames, args: RegroupFramesArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("regroup_frames", 0, op.bytes(self.element), |b| b.run_regroup_frames(op, args))
     }
 
-    fn embedding(&self, op: &embed::Embedding, ids: &[u32], table: &B::Weight, out: &mut B::Buffer) -> Result<()> {
-        self.count("embedding", 0, op.bytes(self.element), |b| b.embedding(op, ids, table, out))
+    fn run_embedding(&self, op: &Embedding, args: EmbeddingArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("embedding", 0, op.bytes(self.element), |b| b.run_embedding(op, args))
     }
 
-    fn add_rows(&self, op: &embed::AddRows, table: &B::Buffer, x: &mut B::Buffer) -> Result<()> {
-        self.count("add_rows", op.flops(), op.bytes(self.element), |b| b.add_rows(op, table, x))
+    fn run_add_rows(&self, op: &AddRows, args: AddRowsArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("add_rows", op.flops(), op.bytes(self.element), |b| b.run_add_rows(op, args))
     }
 
-    fn patch_embed(
-        &self,
-        op: &patch::PatchEmbed,
-        x: &B::Buffer,
-        weight: &B::Weight,
-        bias: &B::Weight,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        self.count("patch_embed", op.flops(), op.bytes(self.element), |b| b.patch_embed(op, x, weight, bias, out))
+    fn run_patch_embed(&self, op: &PatchEmbed, args: PatchEmbedArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("patch_embed", op.flops(), op.bytes(self.element), |b| b.run_patch_embed(op, args))
     }
 
-    fn unpatchify(&self, op: &patch::Unpatchify, x: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
-        self.count("unpatchify", 0, op.bytes(self.element), |b| b.unpatchify(op, x, out))
+    fn run_unpatchify(&self, op: &Unpatchify, args: UnpatchifyArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("unpatchify", 0, op.bytes(self.element), |b| b.run_unpatchify(op, args))
     }
 
-    fn combine(&self, op: &sampler::Combine<'_>, inputs: &[&B::Buffer], out: &mut B::Buffer) -> Result<()> {
-        self.count("combine", op.flops(), op.bytes(), |b| b.combine(op, inputs, out))
+    fn run_combine(&self, op: &Combine<'_>, args: CombineArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("combine", op.flops(), op.bytes(), |b| b.run_combine(op, args))
     }
 
-    fn copy_box(&self, op: &tile::CopyBox, x: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
-        self.count("copy_box", 0, op.bytes(self.element), |b| b.copy_box(op, x, out))
+    fn run_copy_box(&self, op: &CopyBox, args: CopyBoxArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("copy_box", 0, op.bytes(self.element), |b| b.run_copy_box(op, args))
     }
 
-    fn blend_box(&self, op: &tile::BlendBox, neighbour: &B::Buffer, tile: &mut B::Buffer) -> Result<()> {
-        self.count("blend_box", op.flops(), op.bytes(self.element), |b| b.blend_box(op, neighbour, tile))
+    fn run_blend_box(&self, op: &BlendBox, args: BlendBoxArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("blend_box", op.flops(), op.bytes(self.element), |b| b.run_blend_box(op, args))
     }
 
-    fn to_bytes(&self, op: &tile::ToBytes, x: &B::Buffer) -> Result<Box<dyn Arriving>> {
-        self.count("to_bytes", 0, op.bytes(self.element), |b| b.to_bytes(op, x))
+    fn run_to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, B::Buffer>) -> Result<Box<dyn Arriving>> {
+        self.count("to_bytes", 0, op.bytes(self.element), |b| b.run_to_bytes(op, args))
     }
 
-    fn finite(&self, op: &finite::Finite, x: &B::Buffer) -> Result<Box<dyn Arriving>> {
-        self.count("finite", 0, op.bytes(self.element), |b| b.finite(op, x))
+    fn run_finite(&self, op: &Finite, args: FiniteArgs<'_, B::Buffer>) -> Result<Box<dyn Arriving>> {
+        self.count("finite", 0, op.bytes(self.element), |b| b.run_finite(op, args))
     }
 }

@@ -106,7 +106,7 @@ mod tests {
     use crate::backend::Backend;
     use crate::cuda::device::Dry;
     use crate::cuda::{Cuda, Half};
-    use crate::ops::sampler::Combine;
+    use crate::ops::sampler::{Combine, CombineArgs};
 
     #[test]
     fn every_launch_is_written_down_and_timed_where_asked() {
@@ -117,8 +117,8 @@ mod tests {
             let x = backend.upload_f32(&[1.0; 6]).unwrap();
             let mut out = backend.alloc(6).unwrap();
             let op = Combine { len: 6, coefficients: &[2.0, 1.0], clamp: None };
-            backend.combine(&op, &[&x, &x], &mut out).unwrap();
-            assert!(backend.combine(&op, &[&x], &mut out).is_err());
+            backend.combine(&op, CombineArgs { inputs: &[&x, &x], out: &mut out }).unwrap();
+            assert!(backend.combine(&op, CombineArgs { inputs: &[&x], out: &mut out }).is_err());
             let time = (timing != Timing::None).then_some(Duration::ZERO);
             // Two inputs in f32, the output in 16 bits.
             let name = "combine_ragged_bf16".to_owned();

@@ -1,9 +1,10 @@
 //! Executes a schedule on a backend.
 
 use super::schedule::{Call, Schedule, Slot, Update};
-use crate::backend::{Backend, DeviceBuffer};
+use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::sampler::Combine;
+use crate::ops::DeviceBuffer;
+use crate::ops::sampler::{Combine, CombineArgs};
 
 /// A sampler at work: the sample and what its schedule keeps between calls, in f32 on a device.
 ///
@@ -49,7 +50,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let len = noise.len();
         let mut sample = backend.alloc_f32(len)?;
         let scale = Combine { len, coefficients: &[schedule.init_noise_sigma], clamp: None };
-        backend.combine(&scale, &[&noise], &mut sample)?;
+        backend.combine(&scale, CombineArgs { inputs: &[&noise], out: &mut sample })?;
         let history = (0..schedule.history).map(|_| backend.alloc_f32(len)).collect::<Result<_>>()?;
         Ok(Self { backend, calls: &schedule.calls, sample, history, spare: noise })
     }
@@ -75,7 +76,7 @@ impl<'a, B: Backend> Run<'a, B> {
             return Ok(&self.sample);
         }
         let op = Combine { len: self.sample.len(), coefficients: &[scale], clamp: None };
-        self.backend.combine(&op, &[&self.sample], &mut self.spare)?;
+        self.backend.combine(&op, CombineArgs { inputs: &[&self.sample], out: &mut self.spare })?;
         Ok(&self.spare)
     }
 
@@ -111,7 +112,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let inputs: Vec<&B::Buffer> = inputs.collect();
         let coefficients: Vec<f32> = update.terms.iter().map(|&(_, factor)| factor).collect();
         let op = Combine { len: sample.len(), coefficients: &coefficients, clamp: update.clamp };
-        self.backend.combine(&op, &inputs, spare)?;
+        self.backend.combine(&op, CombineArgs { inputs: &inputs, out: spare })?;
         let replaced = match update.out {
             Slot::Sample => sample,
             Slot::History(index) => &mut history[index],
@@ -135,5 +136,5 @@ pub fn guide<B: Backend>(
     out: &mut B::Buffer,
 ) -> Result<()> {
     let op = Combine { len: out.len(), coefficients: &[1.0 - scale, scale], clamp: None };
-    backend.combine(&op, &[unconditional, conditional], out)
+    backend.combine(&op, CombineArgs { inputs: &[unconditional, conditional], out })
 }

@@ -7,7 +7,7 @@ use super::values::{half_values, rounded, values};
 use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
-use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
+use crate::ops::attention::{Attention, AttentionArgs, TokenLayout};
 
 /// How tokens lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -122,9 +122,9 @@ impl Body for Case {
         let bias = single(self.bias, values(3, op.heads * op.queries * op.keys))?;
         let mask = single(self.mask, masked(op.outer, op.keys))?;
         let rope = single(self.rope_groups > 0, rotations(op.queries, op.head_dim))?;
-        let extras = AttentionExtras { bias: bias.as_ref(), mask: mask.as_ref(), rope: rope.as_ref() };
+        let (bias, mask, rope) = (bias.as_ref(), mask.as_ref(), rope.as_ref());
         let mut out = backend.upload(&vec![0.5; 8 + tokens * (row + 8)])?;
-        backend.attention(&op, &q, kv, kv, extras, &mut out)?;
+        backend.attention(&op, AttentionArgs { q: &q, k: kv, v: kv, bias, mask, rope, out: &mut out })?;
         host(backend, &out)
     }
 }

@@ -4,11 +4,12 @@
 use super::Work;
 use super::trial::{Body, Trial, ensure, ensure_same, host};
 use super::values::{half_values, rounded};
-use crate::backend::{Backend, DeviceBuffer};
+use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::cuda::Half;
 use crate::error::Result;
-use crate::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
+use crate::ops::DeviceBuffer;
+use crate::ops::conv3d::{Conv3d, ConvArgs, SpacePadding};
 use crate::ops::groupnorm::Moments;
 use crate::tensor::Tensor;
 
@@ -77,14 +78,14 @@ impl Case {
         let other = self.other.then(|| backend.upload(&half_values(4, len, half))).transpose()?;
         let mut out = backend.upload(&vec![BEFORE; len])?;
         let moments = || {
-            let len = backend.alloc_moments(&op.moments(op.out_shape()[0]))?.len();
+            let len = backend.moments_len(&op.moments(op.out_shape()[0]));
             backend.upload_f32(&vec![BEFORE; len])
         };
         let mut moments = (op.moment_groups > 0).then(moments).transpose()?;
         for &chunk in chunks {
             let op = Conv3d { only: Some(chunk), ..*op };
-            let extras = ConvExtras { bias: bias.as_ref(), other: other.as_ref(), moments: moments.as_mut() };
-            backend.conv3d(&op, &x, &weight, extras, &mut out)?;
+            let (bias, other, moments) = (bias.as_ref(), other.as_ref(), moments.as_mut());
+            backend.conv3d(&op, ConvArgs { x: &x, weight: &weight, bias, other, moments, out: &mut out })?;
         }
         let moments = moments.map_or(Ok(Vec::new()), |moments| host(backend, &moments))?;
         Ok([host(backend, &out)?, moments])
@@ -270,8 +271,8 @@ fn stretch<B: Backend>(backend: &B, op: Conv3d, half: Half) -> Result<()> {
         let mut out = backend.upload(&vec![BEFORE; room * out_frame])?;
         let mut moments = backend.alloc_moments(&op.moments(room))?;
         let (x, other) = (backend.upload(x)?, backend.upload(other)?);
-        let extras = ConvExtras { bias: None, other: Some(&other), moments: Some(&mut moments) };
-        backend.conv3d(&op, &x, &weight, extras, &mut out)?;
+        let args = ConvArgs::new(&x, &weight, &mut out);
+        backend.conv3d(&op, ConvArgs { other: Some(&other), moments: Some(&mut moments), ..args })?;
         let words = moments.len() / room;
         Ok([host(backend, &out)?, host(backend, &moments)?[(room - rest) * words..].to_vec()])
     };

@@ -6,7 +6,7 @@ use super::values::half_values;
 use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
-use crate::ops::conv3d::DepthwiseConv;
+use crate::ops::conv3d::{DepthwiseConv, DepthwiseConvArgs};
 use crate::tensor::Tensor;
 
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ impl Body for Case {
         let x = backend.upload(&half_values(1, outer * tokens * channels, half))?;
         let (weight, bias) = (parameter(2, &shape)?, parameter(3, &[channels])?);
         let mut out = backend.alloc(outer * op.out_tokens() * channels)?;
-        backend.depthwise_conv(op, &x, &weight, &bias, &mut out)?;
+        backend.depthwise_conv(op, DepthwiseConvArgs { x: &x, weight: &weight, bias: &bias, out: &mut out })?;
         host(backend, &out)
     }
 }

@@ -6,7 +6,7 @@ use super::values::half_values;
 use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
-use crate::ops::embed::{AddRows, Embedding};
+use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::tensor::Tensor;
 
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ impl Body for LookUp {
         let table = backend.weight(vec![table])?;
         let op = Embedding { tokens: ids.len(), vocabulary: VOCABULARY, channels: *channels };
         let mut out = backend.alloc(ids.len() * channels)?;
-        backend.embedding(&op, ids, &table, &mut out)?;
+        backend.embedding(&op, EmbeddingArgs { ids, table: &table, out: &mut out })?;
         host(backend, &out)
     }
 }
@@ -38,7 +38,7 @@ impl Body for Addition {
         let table = backend.upload(&half_values(1, op.rows * op.channels, half))?;
         let len = op.outer * op.rows * op.inner * op.channels;
         let mut x = backend.upload(&half_values(2, len, half))?;
-        backend.add_rows(op, &table, &mut x)?;
+        backend.add_rows(op, AddRowsArgs { table: &table, x: &mut x })?;
         host(backend, &x)
     }
 }

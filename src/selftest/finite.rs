@@ -6,7 +6,7 @@ use super::values::{half_values, values};
 use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
-use crate::ops::finite::{BLOCK, Finite};
+use crate::ops::finite::{BLOCK, Finite, FiniteArgs};
 use half::{bf16, f16};
 
 /// Values of which some are replaced.
@@ -32,7 +32,7 @@ impl Body for Case {
 
 /// The counts, which f32 holds exactly.
 fn counts<B: Backend>(backend: &B, op: &Finite, x: &B::Buffer) -> Result<Vec<f32>> {
-    let mut counts = backend.finite(op, x)?;
+    let mut counts = backend.finite(op, FiniteArgs { x })?;
     let words = counts.bytes()?.chunks_exact(4).map(|bytes| [bytes[0], bytes[1], bytes[2], bytes[3]]);
     Ok(words.map(|bytes| u32::from_le_bytes(bytes) as f32).collect())
 }

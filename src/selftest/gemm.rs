@@ -6,7 +6,7 @@ use super::values::{half_values, rounded};
 use crate::backend::Backend;
 use crate::cuda::{Half, Weight};
 use crate::error::Result;
-use crate::ops::gemm::{Activation, Linear, Part, Store};
+use crate::ops::gemm::{Activation, Linear, LinearArgs, Part, Store};
 use crate::tensor::Tensor;
 
 const ACTIVATIONS: [Activation; 4] =
@@ -64,7 +64,8 @@ impl Body for Case {
             Storing::Overwrite => backend.alloc(rows * outer)?,
             Storing::Add | Storing::AddGated { .. } => backend.upload(&half_values(5, rows * outer, half))?,
         };
-        backend.linear(&op, &x, &weight, bias.as_ref(), gate.as_ref(), &mut out)?;
+        let (bias, gate) = (bias.as_ref(), gate.as_ref());
+        backend.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate, out: &mut out })?;
         host(backend, &out)
     }
 }
@@ -160,13 +161,14 @@ fn rows_in_parts(kernels: &Kernels, [rows, inner, outer]: [usize; 3], half: Half
     let op = Linear::new(rows, inner, outer).store(store);
     let before = half_values(5, rows * outer, half);
     let mut whole = kernels.upload(&before)?;
-    kernels.linear(&op, &x, &weight, Some(&bias), Some(&gate), &mut whole)?;
+    let (bias, gate) = (Some(&bias), Some(&gate));
+    kernels.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate, out: &mut whole })?;
 
     let mut parts = kernels.upload(&before)?;
     for part in [0..7, 7..rows / 2 + 3, rows / 2 + 3..rows] {
         let op = Linear { rows: part.len(), ..op };
         let op = op.part(Part { rows, x: part.start, out: part.start, weight: 0 });
-        kernels.linear(&op, &x, &weight, Some(&bias), Some(&gate), &mut parts)?;
+        kernels.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate, out: &mut parts })?;
     }
     ensure_same(&host(kernels, &parts)?, &host(kernels, &whole)?, &"rows")
 }
@@ -175,12 +177,13 @@ fn columns_in_parts(kernels: &Kernels, [rows, inner, outer]: [usize; 3], half: H
     let x = kernels.upload(&half_values(1, rows * inner, half))?;
     let (weight, bias) = (kernels.weight(stacked(outer, inner, 1, half))?, bias(kernels, outer, half)?);
     let mut whole = kernels.alloc(rows * outer)?;
-    kernels.linear(&Linear::new(rows, inner, outer), &x, &weight, Some(&bias), None, &mut whole)?;
+    let (op, bias) = (Linear::new(rows, inner, outer), Some(&bias));
+    kernels.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate: None, out: &mut whole })?;
 
     let first = outer / 3;
     let columns = Linear::new(rows, inner, outer - first).part(Part { rows, x: 0, out: 0, weight: first });
     let mut some = kernels.alloc(rows * (outer - first))?;
-    kernels.linear(&columns, &x, &weight, Some(&bias), None, &mut some)?;
+    kernels.linear(&columns, LinearArgs { x: &x, weight: &weight, bias, gate: None, out: &mut some })?;
     let whole = host(kernels, &whole)?;
     let expected: Vec<f32> = whole.chunks_exact(outer).flat_map(|row| row[first..].to_vec()).collect();
     ensure_same(&host(kernels, &some)?, &expected, &"columns")

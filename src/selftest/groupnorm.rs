@@ -7,7 +7,7 @@ use super::values::{half_values, rounded};
 use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
-use crate::ops::groupnorm::{GroupNorm, Statistics};
+use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, MomentsArgs, Statistics, StatisticsArgs};
 use crate::tensor::Tensor;
 
 /// The norm of a video whose values lie about `mean`.
@@ -44,19 +44,20 @@ impl Case {
             rest = behind;
             let op = self.whole.moments(frames);
             let mut moments = backend.alloc_moments(&op)?;
-            backend.group_moments(&op, &backend.upload(stretch)?, &mut moments)?;
+            backend.group_moments(&op, MomentsArgs { x: &backend.upload(stretch)?, moments: &mut moments })?;
             let room_in_front = [&vec![f32::NAN; positions * channels], stretch].concat();
             stretches.push((backend.upload(&room_in_front)?, moments, frames));
         }
         let moments: Vec<_> = stretches.iter().map(|(_, moments, frames)| (moments, *frames)).collect();
         let mut statistics = backend.alloc_statistics(&self.whole)?;
-        backend.group_statistics(&self.whole, &moments, &mut statistics)?;
+        backend.group_statistics(&self.whole, StatisticsArgs { stretches: &moments, statistics: &mut statistics })?;
         let mut out = backend.alloc(x.len())?;
         let mut at = 0;
         for (x, _, frames) in &stretches {
             let (frames, silu) = (*frames, self.silu);
             let op = GroupNorm { frames, positions, channels, groups, silu, x_at: 1, out_at: at, video_at: at };
-            backend.group_norm(&op, x, &statistics, &weight, &bias, &mut out)?;
+            let args = GroupNormArgs { x, statistics: &statistics, weight: &weight, bias: &bias, out: &mut out };
+            backend.group_norm(&op, args)?;
             at += frames;
         }
         host(backend, &out)

@@ -6,7 +6,7 @@ use super::values::{half_values, rounded};
 use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
-use crate::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
+use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use crate::tensor::Tensor;
 
 #[derive(Clone, Copy, Debug)]
@@ -48,15 +48,16 @@ impl Body for Case {
                     scale: 2 * channels,
                 };
                 let modulation = backend.upload(&half_values(2, samples * op.modulation_stride, half))?;
-                backend.ada_layer_norm(&op, &x, &modulation, &mut out)?;
+                backend.ada_layer_norm(&op, AdaLayerNormArgs { x: &x, modulation: &modulation, out: &mut out })?;
             }
             Norm::Layer => {
                 let op = LayerNorm { rows, channels, eps: 1e-5 };
-                backend.layer_norm(&op, &x, &vector(3)?, &vector(4)?, &mut out)?;
+                let (weight, bias) = (vector(3)?, vector(4)?);
+                backend.layer_norm(&op, LayerNormArgs { x: &x, weight: &weight, bias: &bias, out: &mut out })?;
             }
             Norm::Rms => {
                 let op = RmsNorm { rows, channels, eps: 1e-6 };
-                backend.rms_norm(&op, &x, &vector(3)?, &mut out)?;
+                backend.rms_norm(&op, RmsNormArgs { x: &x, weight: &vector(3)?, out: &mut out })?;
             }
         }
         host(backend, &out)

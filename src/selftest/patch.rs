@@ -6,7 +6,7 @@ use super::values::half_values;
 use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
-use crate::ops::patch::{PatchEmbed, Unpatchify};
+use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
 use crate::tensor::Tensor;
 
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ impl Body for Embed {
         let x = backend.upload(&half_values(1, op.frames * op.height * op.width * op.cin, half))?;
         let (weight, bias) = (weight(2, &[op.cout, op.patch, op.patch, op.cin])?, weight(3, &[op.cout])?);
         let mut out = backend.alloc(op.frames * op.tokens() * op.cout)?;
-        backend.patch_embed(op, &x, &weight, &bias, &mut out)?;
+        backend.patch_embed(op, PatchEmbedArgs { x: &x, weight: &weight, bias: &bias, out: &mut out })?;
         host(backend, &out)
     }
 }
@@ -36,7 +36,7 @@ impl Body for Back {
         let pixels = op.frames * op.rows * op.columns * op.patch * op.patch;
         let x = backend.upload(&half_values(1, pixels * op.channels, half))?;
         let mut out = backend.alloc(pixels * op.kept)?;
-        backend.unpatchify(op, &x, &mut out)?;
+        backend.unpatchify(op, UnpatchifyArgs { x: &x, out: &mut out })?;
         host(backend, &out)
     }
 }

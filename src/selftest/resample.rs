@@ -6,7 +6,9 @@ use super::values::half_values;
 use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
-use crate::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
+use crate::ops::resample::{
+    RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
+};
 
 #[derive(Clone, Copy, Debug)]
 enum Case {
@@ -22,18 +24,18 @@ impl Body for Case {
         let out = match self {
             Self::Average(op) => {
                 let mut out = out(op.out_frames() * op.frame_len)?;
-                backend.time_average(op, &x(op.frames * op.frame_len)?, &mut out)?;
+                backend.time_average(op, TimeAverageArgs { x: &x(op.frames * op.frame_len)?, out: &mut out })?;
                 out
             }
             Self::Double(op) => {
                 let mut out = out(op.out_frames() * op.frame_len)?;
-                backend.time_double(op, &x(op.frames * op.frame_len)?, &mut out)?;
+                backend.time_double(op, TimeDoubleArgs { x: &x(op.frames * op.frame_len)?, out: &mut out })?;
                 out
             }
             Self::Regroup(op) => {
                 let len = op.frames * op.positions * op.channels;
                 let mut out = out(len)?;
-                backend.regroup_frames(op, &x(len)?, &mut out)?;
+                backend.regroup_frames(op, RegroupFramesArgs { x: &x(len)?, out: &mut out })?;
                 out
             }
         };

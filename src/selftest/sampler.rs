@@ -7,7 +7,7 @@ use super::values::{half_values, values};
 use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
-use crate::ops::sampler::Combine;
+use crate::ops::sampler::{Combine, CombineArgs};
 
 /// Which buffers are f32: bit `i` for input `i`, bit 8 for the output.
 type Singles = u32;
@@ -50,7 +50,7 @@ impl Body for Case {
         let inputs: Vec<B::Buffer> = (0..self.coefficients.len()).map(upload).collect::<Result<_>>()?;
         let mut out = if self.single(8) { backend.alloc_f32(self.len) } else { backend.alloc(self.len) }?;
         let op = Combine { len: self.len, coefficients: &self.coefficients, clamp: self.clamp };
-        backend.combine(&op, &inputs.iter().collect::<Vec<_>>(), &mut out)?;
+        backend.combine(&op, CombineArgs { inputs: &inputs.iter().collect::<Vec<_>>(), out: &mut out })?;
         host(backend, &out)
     }
 }
@@ -96,7 +96,7 @@ fn the_clamp_passes_nan_and_stops_infinities(trial: &mut Trial) -> Result<()> {
     trial.each(&x, |kernels, _| {
         let mut out = kernels.alloc_f32(4)?;
         let op = Combine { len: 4, coefficients: &[1.0], clamp: Some(2.0) };
-        kernels.combine(&op, &[&kernels.upload_f32(&x)?], &mut out)?;
+        kernels.combine(&op, CombineArgs { inputs: &[&kernels.upload_f32(&x)?], out: &mut out })?;
         let out = host(kernels, &out)?;
         ensure(out[0].is_nan() && out[1..] == [2.0, -2.0, 0.5], || format!("{out:?}"))
     })
@@ -105,7 +105,7 @@ fn the_clamp_passes_nan_and_stops_infinities(trial: &mut Trial) -> Result<()> {
 fn nothing_is_combined_without_elements(trial: &mut Trial) -> Result<()> {
     trial.each(&"no elements", |kernels, _| {
         let op = Combine { len: 0, coefficients: &[1.0], clamp: None };
-        kernels.combine(&op, &[&kernels.upload_f32(&[])?], &mut kernels.alloc_f32(0)?)
+        kernels.combine(&op, CombineArgs { inputs: &[&kernels.upload_f32(&[])?], out: &mut kernels.alloc_f32(0)? })
     })
 }
 

@@ -6,7 +6,7 @@ use super::values::half_values;
 use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
-use crate::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox, ToBytes};
+use crate::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
 use half::{bf16, f16};
 
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ impl Body for Case {
         };
         let x = video(1, op.from.size)?;
         let mut out = video(2, op.to.size)?;
-        backend.copy_box(op, &x, &mut out)?;
+        backend.copy_box(op, CopyBoxArgs { x: &x, out: &mut out })?;
         host(backend, &out)
     }
 }
@@ -69,7 +69,7 @@ impl Body for Blend {
             backend.upload(&half_values(seed, size.iter().product::<usize>() * op.channels, half))
         };
         let mut tile = video(2, op.tile)?;
-        backend.blend_box(op, &video(1, op.neighbour)?, &mut tile)?;
+        backend.blend_box(op, BlendBoxArgs { neighbour: &video(1, op.neighbour)?, tile: &mut tile })?;
         host(backend, &tile)
     }
 }
@@ -116,7 +116,7 @@ impl Body for Bytes {
         let x = backend.upload(&(self.x)(half))?;
         let mut bytes = Vec::new();
         for op in &self.ops {
-            bytes.extend_from_slice(backend.to_bytes(op, &x)?.bytes()?);
+            bytes.extend_from_slice(backend.to_bytes(op, ToBytesArgs { x: &x })?.bytes()?);
         }
         Ok(bytes.into_iter().map(f32::from).collect())
     }

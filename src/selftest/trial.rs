@@ -2,11 +2,12 @@
 
 use super::policy::{self, Verdict};
 use super::values::rounded;
-use crate::backend::{Backend, DeviceBuffer};
+use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::cuda::device::{Device, Dry, Emulated};
 use crate::cuda::{Cuda, Half};
 use crate::error::{Error, Result};
+use crate::ops::DeviceBuffer;
 use crate::profile::{Profiled, Recorder};
 use serde::{Deserialize, Serialize};
 use std::collections::btree_map::Entry;

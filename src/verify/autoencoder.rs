@@ -2,12 +2,13 @@
 
 use super::golden::{self, Bf16Error, Golden, Tile};
 use super::{Check, open, relative_l2, tolerance};
-use crate::backend::{Backend, DeviceBuffer};
+use crate::backend::Backend;
 use crate::checkpoint::is_there;
 use crate::engine::{load_decoder, load_encoder};
 use crate::error::{Error, Result};
 use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
 use crate::model::vae::{Clip, Frames, VaeConfig, VaeDecoder, VaeEncoder, frames_of};
+use crate::ops::DeviceBuffer;
 use crate::tensor::Tensor;
 use crate::weights::Files;
 use serde::Deserialize;

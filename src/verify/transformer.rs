@@ -2,10 +2,11 @@
 
 use super::golden::{Bf16Error, Golden};
 use super::{Check, open, relative_l2, tolerance};
-use crate::backend::{Backend, DeviceBuffer};
+use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
 use crate::model::latte::{Latte, LatteConfig, Shape};
+use crate::ops::DeviceBuffer;
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -1,7 +1,7 @@
 //! The device that only counts: what it refuses, what it keeps account of, and that full-size models pass over it.
 
 use osp::Error;
-use osp::backend::{Backend, DeviceBuffer};
+use osp::backend::Backend;
 use osp::checkpoint::PartConfig;
 use osp::cuda::device::{Device, Dry, Event, Launch};
 use osp::cuda::{CONTRACTS, Cuda, Half};
@@ -9,6 +9,7 @@ use osp::engine::{Quiet, Windowed};
 use osp::memory::Savings;
 use osp::model::latte::{Latte, LatteConfig, Shape};
 use osp::model::t5::{Caption, T5, T5Config};
+use osp::ops::DeviceBuffer;
 use osp::weights::Scope;
 use osp::weights::load::Loader;
 use osp::weights::shapes::Shapes;

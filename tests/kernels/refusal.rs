@@ -4,7 +4,7 @@ use osp::Error;
 use osp::backend::Backend;
 use osp::cuda::device::Dry;
 use osp::cuda::{Cuda, Half};
-use osp::ops::attention::{Attention, AttentionExtras, TokenLayout};
+use osp::ops::attention::{Attention, AttentionArgs, TokenLayout};
 use std::sync::Arc;
 
 fn kernels() -> Cuda {
@@ -17,9 +17,9 @@ fn attention_of_other_heads_scales_and_strides_is_unsupported() {
     let unsupported = |op: &Attention, rope: bool| {
         let qkv = cuda.alloc(100_000).unwrap();
         let table = cuda.alloc_f32(op.queries * 2 * op.head_dim).unwrap();
-        let extras = AttentionExtras { rope: rope.then_some(&table), ..Default::default() };
         let mut out = cuda.alloc(100_000).unwrap();
-        match cuda.attention(op, &qkv, &qkv, &qkv, extras, &mut out) {
+        let args = AttentionArgs::new([&qkv; 3], &mut out);
+        match cuda.attention(op, AttentionArgs { rope: rope.then_some(&table), ..args }) {
             Err(Error::Unsupported(text)) => text,
             other => panic!("{other:?}"),
         }

@@ -2,13 +2,14 @@
 //! encoder.
 
 use super::{part, values};
-use osp::backend::{Backend, DeviceBuffer};
+use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::cuda::device::Emulated;
 use osp::cuda::{Cuda, Half};
 use osp::memory::Savings;
 use osp::model::latte::{Latte, LatteConfig, Shape};
 use osp::model::t5::{Caption, T5, T5Config};
+use osp::ops::DeviceBuffer;
 use std::sync::Arc;
 
 const MODELS: [&str; 7] = [

@@ -1,10 +1,10 @@
 //! Temporal rollback tiling holds one window at a time.
 
 use super::{part, values};
-use osp::backend::DeviceBuffer;
 use osp::cpu::Cpu;
 use osp::model::vae::tiling::Tiling;
 use osp::model::vae::{Clip, Frames, VaeConfig, VaeDecoder, frames_of};
+use osp::ops::DeviceBuffer;
 use osp::weights::Scope;
 use osp::weights::load::Loader;
 

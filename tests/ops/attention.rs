@@ -4,7 +4,7 @@ use super::refusal::refused;
 use super::values::{assert_close, on_one_and_three_threads, values};
 use osp::backend::Backend;
 use osp::cpu::{Buffer, Cpu};
-use osp::ops::attention::{Attention, AttentionExtras, TokenLayout};
+use osp::ops::attention::{Attention, AttentionArgs, TokenLayout};
 use proptest::prelude::*;
 
 /// How tokens lie in memory.
@@ -88,10 +88,10 @@ fn run(op: &Attention, arguments: &Arguments) -> Vec<f32> {
     let upload = |values: &[f32]| cpu.upload(values).unwrap();
     let optional = |values: &[f32]| (!values.is_empty()).then(|| upload(values));
     let (bias, mask, rope) = (optional(&arguments.bias), optional(&arguments.mask), optional(&arguments.rope));
-    let extras = AttentionExtras { bias: bias.as_ref(), mask: mask.as_ref(), rope: rope.as_ref() };
+    let (bias, mask, rope) = (bias.as_ref(), mask.as_ref(), rope.as_ref());
     let mut out = upload(&vec![UNTOUCHED; arguments.out]);
-    let kv = upload(&arguments.kv);
-    cpu.attention(op, &upload(&arguments.q), &kv, &kv, extras, &mut out).unwrap();
+    let (q, kv) = (upload(&arguments.q), upload(&arguments.kv));
+    cpu.attention(op, AttentionArgs { q: &q, k: &kv, v: &kv, bias, mask, rope, out: &mut out }).unwrap();
     out.to_vec()
 }
 
@@ -239,9 +239,10 @@ fn refuses(op: &Attention, arguments: &Arguments) -> &'static str {
     let upload = |values: &[f32]| cpu.upload(values).unwrap();
     let optional = |values: &[f32]| -> Option<Buffer> { (!values.is_empty()).then(|| upload(values)) };
     let (bias, mask, rope) = (optional(&arguments.bias), optional(&arguments.mask), optional(&arguments.rope));
-    let extras = AttentionExtras { bias: bias.as_ref(), mask: mask.as_ref(), rope: rope.as_ref() };
+    let (bias, mask, rope) = (bias.as_ref(), mask.as_ref(), rope.as_ref());
     let (q, kv) = (upload(&arguments.q), upload(&arguments.kv));
-    refused(cpu.attention(op, &q, &kv, &kv, extras, &mut cpu.alloc(arguments.out).unwrap()))
+    let mut out = cpu.alloc(arguments.out).unwrap();
+    refused(cpu.attention(op, AttentionArgs { q: &q, k: &kv, v: &kv, bias, mask, rope, out: &mut out }))
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::ops::conv3d::{Conv3d, ConvExtras, DepthwiseConv, SpacePadding};
+use osp::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs, SpacePadding};
 use osp::tensor::DType;
 use proptest::prelude::*;
 
@@ -57,8 +57,9 @@ fn run_chunks(Case { op, bias, other, dtype }: &Case, chunks: &[[usize; 2]], bef
     let other = other.then(|| cpu.upload(&values(4, len)).unwrap());
     let mut out = cpu.upload(&vec![before; len]).unwrap();
     for &chunk in chunks {
-        let extras = ConvExtras { bias: bias.as_ref(), other: other.as_ref(), moments: None };
-        cpu.conv3d(&Conv3d { only: Some(chunk), ..*op }, &x, &weight, extras, &mut out).unwrap();
+        let op = Conv3d { only: Some(chunk), ..*op };
+        let args = ConvArgs::new(&x, &weight, &mut out);
+        cpu.conv3d(&op, ConvArgs { bias: bias.as_ref(), other: other.as_ref(), ..args }).unwrap();
     }
     let mut found = vec![0.0; len];
     cpu.download(&out, 0, &mut found).unwrap();
@@ -211,7 +212,8 @@ fn depthwise(op: &DepthwiseConv, outer: usize, (a, b): (usize, usize), channels:
     let len = outer * op.out_tokens() * channels;
     let mut out = cpu.alloc(len).unwrap();
     let (weights, bias) = (cpu.weight(vec![weight.0]).unwrap(), cpu.weight(vec![bias]).unwrap());
-    cpu.depthwise_conv(op, &cpu.upload(&x).unwrap(), &weights, &bias, &mut out).unwrap();
+    let device_x = cpu.upload(&x).unwrap();
+    cpu.depthwise_conv(op, DepthwiseConvArgs { x: &device_x, weight: &weights, bias: &bias, out: &mut out }).unwrap();
     let mut found = vec![0.0; len];
     cpu.download(&out, 0, &mut found).unwrap();
 

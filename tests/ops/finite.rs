@@ -4,7 +4,7 @@ use super::refusal::refused;
 use super::values::values;
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::ops::finite::Finite;
+use osp::ops::finite::{Finite, FiniteArgs};
 use proptest::prelude::*;
 
 proptest! {
@@ -23,7 +23,7 @@ proptest! {
             }
         }
         let op = Finite { offset, len };
-        let found = op.first(cpu.finite(&op, &cpu.upload(&x).unwrap()).unwrap().bytes().unwrap());
+        let found = op.first(cpu.finite(&op, FiniteArgs { x: &cpu.upload(&x).unwrap() }).unwrap().bytes().unwrap());
         prop_assert_eq!(found, x[offset..offset + len].iter().position(|value| !value.is_finite()));
     }
 }
@@ -32,5 +32,5 @@ proptest! {
 fn finite_refuses_what_lies_beyond_the_buffer() {
     let cpu = Cpu::new();
     let x = cpu.upload(&values(1, 24)).unwrap();
-    assert_eq!(refused(cpu.finite(&Finite { offset: 20, len: 5 }, &x).map(drop)), "x");
+    assert_eq!(refused(cpu.finite(&Finite { offset: 20, len: 5 }, FiniteArgs { x: &x }).map(drop)), "x");
 }

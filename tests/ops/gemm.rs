@@ -4,7 +4,7 @@ use super::refusal::refused;
 use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::ops::gemm::{Activation, Linear, Part, Store};
+use osp::ops::gemm::{Activation, Linear, LinearArgs, Part, Store};
 use osp::tensor::{DType, Tensor};
 use proptest::prelude::*;
 
@@ -53,9 +53,10 @@ fn run(Case { op, bias, dtype, parts }: &Case) -> (Vec<f32>, Vec<f64>) {
         Store::Add | Store::AddGated { .. } => upload(&before),
     };
     let device_bias = bias.as_ref().map(|(tensor, _)| cpu.weight(vec![tensor.clone()]).unwrap());
-    let device_gate = gate.as_deref().map(upload);
+    let (device_x, device_gate) = (upload(&x), gate.as_deref().map(upload));
     let weights = cpu.weight(tensors).unwrap();
-    cpu.linear(op, &upload(&x), &weights, device_bias.as_ref(), device_gate.as_ref(), &mut out).unwrap();
+    let args = LinearArgs { x: &device_x, weight: &weights, bias: None, gate: None, out: &mut out };
+    cpu.linear(op, LinearArgs { bias: device_bias.as_ref(), gate: device_gate.as_ref(), ..args }).unwrap();
     let mut found = vec![0.0; before.len()];
     cpu.download(&out, 0, &mut found).unwrap();
 
@@ -157,20 +158,22 @@ fn parts_have_the_bits_of_the_whole() {
         let store = Store::AddGated { rows_per_gate: rows / 2, gate_stride: outer, gate_offset: 0 };
         let op = Linear::new(rows, inner, outer).store(store);
         let mut whole = cpu.upload(&before).unwrap();
-        cpu.linear(&op, &x, &weight, Some(&bias), Some(&gate), &mut whole).unwrap();
+        let (bias, gate) = (Some(&bias), Some(&gate));
+        cpu.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate, out: &mut whole }).unwrap();
 
         let mut parts = cpu.upload(&before).unwrap();
         for part in [0..1, 1..rows / 2 + 2, rows / 2 + 2..rows] {
             let op = in_place(Linear { rows: part.len(), ..op }, rows, [part.start, part.start, 0]);
-            cpu.linear(&op, &x, &weight, Some(&bias), Some(&gate), &mut parts).unwrap();
+            cpu.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate, out: &mut parts }).unwrap();
         }
         assert!(host(&parts) == host(&whole), "rows of {rows}×{inner}×{outer}");
 
-        cpu.linear(&Linear::new(rows, inner, outer), &x, &weight, Some(&bias), None, &mut whole).unwrap();
+        let op = Linear::new(rows, inner, outer);
+        cpu.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate: None, out: &mut whole }).unwrap();
         let first = outer / 3;
         let columns = in_place(Linear::new(rows, inner, outer - first), rows, [0, 1, first]);
         let mut some = cpu.alloc((rows + 1) * (outer - first)).unwrap();
-        cpu.linear(&columns, &x, &weight, Some(&bias), None, &mut some).unwrap();
+        cpu.linear(&columns, LinearArgs { x: &x, weight: &weight, bias, gate: None, out: &mut some }).unwrap();
         let expected: Vec<f32> = host(&whole).chunks_exact(outer).flat_map(|row| row[first..].to_vec()).collect();
         assert!(host(&some)[outer - first..] == expected, "columns of {rows}×{inner}×{outer}");
     }
@@ -178,7 +181,15 @@ fn parts_have_the_bits_of_the_whole() {
 
 #[test]
 fn parts_must_lie_in_what_they_are_parts_of() {
-    let check = |op: Linear, x: usize, weight: &[usize], out: usize| refused(op.validate(x, weight, None, None, out));
+    let cpu = Cpu::new();
+    let run = |op: Linear, x: usize, weight: &[usize], bias: Option<usize>, gate: Option<usize>, out: usize| {
+        let parameter = |shape: &[usize]| cpu.weight(vec![parameter(1, shape, DType::F32).0]).unwrap();
+        let (x, weight, bias) = (cpu.alloc(x).unwrap(), parameter(weight), bias.map(|len| parameter(&[len])));
+        let (gate, mut out) = (gate.map(|len| cpu.alloc(len).unwrap()), cpu.alloc(out).unwrap());
+        let (bias, gate) = (bias.as_ref(), gate.as_ref());
+        cpu.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate, out: &mut out })
+    };
+    let check = |op: Linear, x: usize, weight: &[usize], out: usize| refused(run(op, x, weight, None, None, out));
     let op = Linear::new(2, 3, 4);
     assert_eq!(check(in_place(op, 1, [0, 0, 0]), 6, &[4, 3], 8), "part.rows");
     assert_eq!(check(in_place(op, 9, [1, 0, 0]), 8, &[4, 3], 8), "x");
@@ -187,9 +198,9 @@ fn parts_must_lie_in_what_they_are_parts_of() {
     assert_eq!(check(op, 6, &[5, 3], 8), "weight");
     let gated = op.activation(Activation::GatedGeluTanh);
     assert_eq!(check(in_place(gated, 9, [0, 0, 1]), 6, &[9, 3], 8), "part.weight");
-    in_place(op, 9, [1, 1, 1]).validate(9, &[5, 3], Some(5), None, 12).unwrap();
+    run(in_place(op, 9, [1, 1, 1]), 9, &[5, 3], Some(5), None, 12).unwrap();
     let store = Store::AddGated { rows_per_gate: 3, gate_stride: 4, gate_offset: 0 };
-    let gates = |gate: usize| in_place(op.store(store), 9, [0, 7, 0]).validate(6, &[4, 3], None, Some(gate), 36);
+    let gates = |gate: usize| run(in_place(op.store(store), 9, [0, 7, 0]), 6, &[4, 3], None, Some(gate), 36);
     gates(12).unwrap();
     assert_eq!(refused(gates(11)), "gate");
 }

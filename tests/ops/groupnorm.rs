@@ -6,8 +6,8 @@ use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::cuda::device::Dry;
 use osp::cuda::{Cuda, Half};
-use osp::ops::conv3d::{Conv3d, ConvExtras};
-use osp::ops::groupnorm::{GroupNorm, Statistics};
+use osp::ops::conv3d::{Conv3d, ConvArgs};
+use osp::ops::groupnorm::{GroupNorm, GroupNormArgs, MomentsArgs, Statistics, StatisticsArgs};
 use osp::tensor::DType;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -53,18 +53,19 @@ fn run_stretches(op: &Case, x: &[f32], lengths: &[usize]) -> Vec<f32> {
         x = rest;
         let stretch = cpu.upload(stretch).unwrap();
         let mut moments = cpu.alloc_moments(&statistics_op.moments(frames)).unwrap();
-        cpu.group_moments(&statistics_op.moments(frames), &stretch, &mut moments).unwrap();
+        cpu.group_moments(&statistics_op.moments(frames), MomentsArgs { x: &stretch, moments: &mut moments }).unwrap();
         (stretch, moments, frames)
     });
     let stretches: Vec<_> = stretches.collect();
     let mut statistics = cpu.alloc_statistics(&statistics_op).unwrap();
     let moments: Vec<_> = stretches.iter().map(|(_, moments, frames)| (moments, *frames)).collect();
-    cpu.group_statistics(&statistics_op, &moments, &mut statistics).unwrap();
+    cpu.group_statistics(&statistics_op, StatisticsArgs { stretches: &moments, statistics: &mut statistics }).unwrap();
     let mut out = cpu.alloc(op.frames * op.positions * op.channels).unwrap();
     let mut at = 0;
     for (stretch, _, frames) in &stretches {
         let op = GroupNorm { frames: *frames, out_at: at, video_at: at, ..op.norm() };
-        cpu.group_norm(&op, stretch, &statistics, &weight, &bias, &mut out).unwrap();
+        let args = GroupNormArgs { x: stretch, statistics: &statistics, weight: &weight, bias: &bias, out: &mut out };
+        cpu.group_norm(&op, args).unwrap();
         at += frames;
     }
     out.to_vec()
@@ -167,7 +168,9 @@ fn group_norm_refuses_wrong_sizes() {
     let (mut out, mut moments) = (cpu.alloc(24).unwrap(), cpu.alloc_moments(&whole.moments(2)).unwrap());
     let mut statistics = cpu.alloc_statistics(&whole).unwrap();
     let [four, five] = [4, 5].map(|len| cpu.weight(vec![parameter(1, &[len], DType::F32).0]).unwrap());
-    let mut norm = |op: GroupNorm, weight, bias| refused(cpu.group_norm(&op, &x, &statistics, weight, bias, &mut out));
+    let mut norm = |op: GroupNorm, weight, bias| {
+        refused(cpu.group_norm(&op, GroupNormArgs { x: &x, statistics: &statistics, weight, bias, out: &mut out }))
+    };
     assert_eq!(norm(GroupNorm { groups: 3, ..op }, &four, &four), "groups");
     assert_eq!(norm(GroupNorm { groups: 0, ..op }, &four, &four), "groups");
     assert_eq!(norm(GroupNorm { frames: 3, ..op }, &four, &four), "x");
@@ -175,8 +178,13 @@ fn group_norm_refuses_wrong_sizes() {
     assert_eq!(norm(GroupNorm { out_at: 1, ..op }, &four, &four), "out");
     assert_eq!(norm(op, &five, &four), "weight");
     assert_eq!(norm(op, &four, &five), "bias");
-    assert_eq!(refused(cpu.group_moments(&whole.moments(1), &x, &mut moments)), "x");
-    assert_eq!(refused(cpu.group_statistics(&whole, &[(&moments, 1)], &mut statistics)), "stretches");
+    assert_eq!(refused(cpu.group_moments(&whole.moments(1), MomentsArgs { x: &x, moments: &mut moments })), "x");
+    assert_eq!(
+        refused(
+            cpu.group_statistics(&whole, StatisticsArgs { stretches: &[(&moments, 1)], statistics: &mut statistics })
+        ),
+        "stretches"
+    );
 }
 
 #[test]
@@ -192,20 +200,47 @@ fn refuses_those_of_another_video<B: Backend>(backend: &B) {
     let mut moments = backend.alloc_moments(&whole.moments(1)).unwrap();
     let mut few = backend.alloc_statistics(&Statistics { frames: 1, ..whole }).unwrap();
     let mut enough = backend.alloc_statistics(&whole).unwrap();
-    assert_eq!(refused(backend.group_moments(&whole.moments(2), &x, &mut moments)), "moments");
-    assert_eq!(refused(backend.group_statistics(&whole, &[(&moments, 2)], &mut few)), "statistics");
-    assert_eq!(refused(backend.group_statistics(&whole, &[(&moments, 2)], &mut enough)), "moments");
+    assert_eq!(
+        refused(backend.group_moments(&whole.moments(2), MomentsArgs { x: &x, moments: &mut moments })),
+        "moments"
+    );
+    assert_eq!(
+        refused(backend.group_statistics(&whole, StatisticsArgs { stretches: &[(&moments, 2)], statistics: &mut few })),
+        "statistics"
+    );
+    assert_eq!(
+        refused(
+            backend.group_statistics(&whole, StatisticsArgs { stretches: &[(&moments, 2)], statistics: &mut enough })
+        ),
+        "moments"
+    );
     let op =
         GroupNorm { frames: 2, positions: 3, channels: 64, groups: 32, silu: false, x_at: 0, out_at: 0, video_at: 0 };
     let (weight, bias) = (parameter(&[64]), parameter(&[64]));
-    assert_eq!(refused(backend.group_norm(&op, &x, &few, &weight, &bias, &mut out)), "statistics");
+    assert_eq!(
+        refused(
+            backend.group_norm(
+                &op,
+                GroupNormArgs { x: &x, statistics: &few, weight: &weight, bias: &bias, out: &mut out }
+            )
+        ),
+        "statistics"
+    );
     let last = GroupNorm { frames: 1, video_at: 1, ..op };
-    assert_eq!(refused(backend.group_norm(&last, &x, &few, &weight, &bias, &mut out)), "statistics");
+    assert_eq!(
+        refused(
+            backend.group_norm(
+                &last,
+                GroupNormArgs { x: &x, statistics: &few, weight: &weight, bias: &bias, out: &mut out }
+            )
+        ),
+        "statistics"
+    );
 
     let weight = parameter(&[64, 1, 1, 1, 64]);
     let mut conv = |op: Conv3d| {
-        let extras = ConvExtras { moments: Some(&mut moments), ..Default::default() };
-        refused(backend.conv3d(&op, &x, &weight, extras, &mut out))
+        let args = ConvArgs::new(&x, &weight, &mut out);
+        refused(backend.conv3d(&op, ConvArgs { moments: Some(&mut moments), ..args }))
     };
     let op = Conv3d { moment_groups: 32, ..Conv3d::new(2, 1, 3, 64, 64, [1; 3]) };
     assert_eq!(conv(op), "moments");

@@ -4,7 +4,7 @@ use super::refusal::refused;
 use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::ops::norm::{AdaLayerNorm, LayerNorm, RmsNorm};
+use osp::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use osp::tensor::DType;
 use proptest::prelude::*;
 
@@ -31,7 +31,8 @@ fn channels() -> impl Strategy<Value = usize> {
 fn ada(op: &AdaLayerNorm, x: &[f32], modulation: &[f32]) -> Vec<f32> {
     let cpu = Cpu::new();
     let mut out = cpu.alloc(x.len()).unwrap();
-    cpu.ada_layer_norm(op, &cpu.upload(x).unwrap(), &cpu.upload(modulation).unwrap(), &mut out).unwrap();
+    let (x, modulation) = (cpu.upload(x).unwrap(), cpu.upload(modulation).unwrap());
+    cpu.ada_layer_norm(op, AdaLayerNormArgs { x: &x, modulation: &modulation, out: &mut out }).unwrap();
     out.to_vec()
 }
 
@@ -73,7 +74,7 @@ proptest! {
 
         let mut out = cpu.alloc(x.len()).unwrap();
         let op = LayerNorm { rows: count, channels, eps: 1e-5 };
-        cpu.layer_norm(&op, &device_x, &device_weight, &device_bias, &mut out).unwrap();
+        cpu.layer_norm(&op, LayerNormArgs { x: &device_x, weight: &device_weight, bias: &device_bias, out: &mut out }).unwrap();
         let moments: Vec<_> = x.chunks_exact(channels).map(|row| moments(row, op.eps)).collect();
         let expected: Vec<f64> = (0..x.len()).map(|i| {
             let (mean, inverse) = moments[i / channels];
@@ -83,7 +84,7 @@ proptest! {
         assert_close(&out, &expected, 2e-5);
 
         let op = RmsNorm { rows: count, channels, eps: 1e-6 };
-        cpu.rms_norm(&op, &device_x, &device_weight, &mut out).unwrap();
+        cpu.rms_norm(&op, RmsNormArgs { x: &device_x, weight: &device_weight, out: &mut out }).unwrap();
         let square = |row: &[f32]| row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / channels as f64;
         let squares: Vec<f64> = x.chunks_exact(channels).map(square).collect();
         let expected: Vec<f64> = (0..x.len()).map(|i| {
@@ -129,12 +130,21 @@ fn the_norms_refuse_wrong_sizes() {
     let mut out = cpu.alloc(12).unwrap();
     let weight = |len: usize| cpu.weight(vec![parameter(1, &[len], DType::F32).0]).unwrap();
     let layer = LayerNorm { rows: 3, channels: 4, eps: 1e-5 };
-    assert_eq!(refused(cpu.layer_norm(&layer, &x, &weight(5), &weight(4), &mut out)), "weight");
-    assert_eq!(refused(cpu.layer_norm(&layer, &x, &weight(4), &weight(3), &mut out)), "bias");
+    assert_eq!(
+        refused(cpu.layer_norm(&layer, LayerNormArgs { x: &x, weight: &weight(5), bias: &weight(4), out: &mut out })),
+        "weight"
+    );
+    assert_eq!(
+        refused(cpu.layer_norm(&layer, LayerNormArgs { x: &x, weight: &weight(4), bias: &weight(3), out: &mut out })),
+        "bias"
+    );
     let rms = RmsNorm { rows: 4, channels: 4, eps: 1e-5 };
-    assert_eq!(refused(cpu.rms_norm(&rms, &x, &weight(4), &mut out)), "x");
+    assert_eq!(refused(cpu.rms_norm(&rms, RmsNormArgs { x: &x, weight: &weight(4), out: &mut out })), "x");
     let rms = RmsNorm { rows: 3, channels: 4, eps: 1e-5 };
-    assert_eq!(refused(cpu.rms_norm(&rms, &x, &weight(4), &mut cpu.alloc(11).unwrap())), "out");
+    assert_eq!(
+        refused(cpu.rms_norm(&rms, RmsNormArgs { x: &x, weight: &weight(4), out: &mut cpu.alloc(11).unwrap() })),
+        "out"
+    );
     let ada = AdaLayerNorm {
         rows: 3,
         channels: 4,
@@ -145,7 +155,13 @@ fn the_norms_refuse_wrong_sizes() {
         scale: 4,
     };
     let modulation = cpu.upload(&[0.0; 15]).unwrap();
-    assert_eq!(refused(cpu.ada_layer_norm(&ada, &x, &modulation, &mut out)), "modulation");
+    assert_eq!(
+        refused(cpu.ada_layer_norm(&ada, AdaLayerNormArgs { x: &x, modulation: &modulation, out: &mut out })),
+        "modulation"
+    );
     let ada = AdaLayerNorm { rows_per_modulation: 2, ..ada };
-    assert_eq!(refused(cpu.ada_layer_norm(&ada, &x, &modulation, &mut out)), "rows_per_modulation");
+    assert_eq!(
+        refused(cpu.ada_layer_norm(&ada, AdaLayerNormArgs { x: &x, modulation: &modulation, out: &mut out })),
+        "rows_per_modulation"
+    );
 }

@@ -4,7 +4,7 @@ use super::refusal::refused;
 use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::ops::patch::{PatchEmbed, Unpatchify};
+use osp::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
 use osp::tensor::DType;
 use proptest::prelude::*;
 
@@ -13,7 +13,8 @@ fn embed(op: &PatchEmbed, x: &[f32]) -> Vec<f32> {
     let weight = cpu.weight(vec![parameter(2, &[op.cout, op.patch, op.patch, op.cin], DType::F32).0]).unwrap();
     let bias = cpu.weight(vec![parameter(3, &[op.cout], DType::F32).0]).unwrap();
     let mut out = cpu.alloc(op.frames * op.tokens() * op.cout).unwrap();
-    cpu.patch_embed(op, &cpu.upload(x).unwrap(), &weight, &bias, &mut out).unwrap();
+    let x = cpu.upload(x).unwrap();
+    cpu.patch_embed(op, PatchEmbedArgs { x: &x, weight: &weight, bias: &bias, out: &mut out }).unwrap();
     out.to_vec()
 }
 
@@ -54,7 +55,7 @@ proptest! {
         let pixels = frames * rows * columns * patch * patch;
         let x = values(1, pixels * channels);
         let mut out = cpu.alloc(pixels * kept).unwrap();
-        cpu.unpatchify(&op, &cpu.upload(&x).unwrap(), &mut out).unwrap();
+        cpu.unpatchify(&op, UnpatchifyArgs { x: &cpu.upload(&x).unwrap(), out: &mut out }).unwrap();
         let expected: Vec<f32> = (0..pixels * kept).map(|i| {
             let (c, pixel) = (i % kept, i / kept);
             let (width, height) = (columns * patch, rows * patch);
@@ -80,12 +81,39 @@ fn patches_refuse_wrong_sizes() {
     let mut out = cpu.alloc(12).unwrap();
     let weight = cpu.weight(vec![parameter(1, &[3, 2, 2, 2], DType::F32).0]).unwrap();
     let [three, four] = [3, 4].map(|len| cpu.weight(vec![parameter(1, &[len], DType::F32).0]).unwrap());
-    assert_eq!(refused(cpu.patch_embed(&PatchEmbed { height: 5, ..op }, &x, &weight, &three, &mut out)), "x");
-    assert_eq!(refused(cpu.patch_embed(&PatchEmbed { patch: 0, ..op }, &x, &weight, &three, &mut out)), "x");
-    assert_eq!(refused(cpu.patch_embed(&op, &x, &four, &three, &mut out)), "weight");
-    assert_eq!(refused(cpu.patch_embed(&op, &x, &weight, &four, &mut out)), "bias");
-    assert_eq!(refused(cpu.patch_embed(&op, &x, &weight, &three, &mut cpu.alloc(13).unwrap())), "out");
+    assert_eq!(
+        refused(cpu.patch_embed(
+            &PatchEmbed { height: 5, ..op },
+            PatchEmbedArgs { x: &x, weight: &weight, bias: &three, out: &mut out }
+        )),
+        "x"
+    );
+    assert_eq!(
+        refused(cpu.patch_embed(
+            &PatchEmbed { patch: 0, ..op },
+            PatchEmbedArgs { x: &x, weight: &weight, bias: &three, out: &mut out }
+        )),
+        "x"
+    );
+    assert_eq!(
+        refused(cpu.patch_embed(&op, PatchEmbedArgs { x: &x, weight: &four, bias: &three, out: &mut out })),
+        "weight"
+    );
+    assert_eq!(
+        refused(cpu.patch_embed(&op, PatchEmbedArgs { x: &x, weight: &weight, bias: &four, out: &mut out })),
+        "bias"
+    );
+    assert_eq!(
+        refused(cpu.patch_embed(
+            &op,
+            PatchEmbedArgs { x: &x, weight: &weight, bias: &three, out: &mut cpu.alloc(13).unwrap() }
+        )),
+        "out"
+    );
     let back = Unpatchify { frames: 1, rows: 2, columns: 2, patch: 2, channels: 2, kept: 3 };
-    assert_eq!(refused(cpu.unpatchify(&back, &x, &mut out)), "kept");
-    assert_eq!(refused(cpu.unpatchify(&Unpatchify { kept: 1, ..back }, &x, &mut out)), "out");
+    assert_eq!(refused(cpu.unpatchify(&back, UnpatchifyArgs { x: &x, out: &mut out })), "kept");
+    assert_eq!(
+        refused(cpu.unpatchify(&Unpatchify { kept: 1, ..back }, UnpatchifyArgs { x: &x, out: &mut out })),
+        "out"
+    );
 }

@@ -4,27 +4,27 @@ use super::refusal::refused;
 use super::values::{assert_close, on_one_and_three_threads, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::ops::resample::{RegroupFrames, TimeAverage, TimeDouble};
+use osp::ops::resample::{RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs};
 use proptest::prelude::*;
 
 fn average(op: &TimeAverage, x: &[f32]) -> Vec<f32> {
     let cpu = Cpu::new();
     let mut out = cpu.alloc(op.out_frames() * op.frame_len).unwrap();
-    cpu.time_average(op, &cpu.upload(x).unwrap(), &mut out).unwrap();
+    cpu.time_average(op, TimeAverageArgs { x: &cpu.upload(x).unwrap(), out: &mut out }).unwrap();
     out.to_vec()
 }
 
 fn double(op: &TimeDouble, x: &[f32]) -> Vec<f32> {
     let cpu = Cpu::new();
     let mut out = cpu.alloc(op.out_frames() * op.frame_len).unwrap();
-    cpu.time_double(op, &cpu.upload(x).unwrap(), &mut out).unwrap();
+    cpu.time_double(op, TimeDoubleArgs { x: &cpu.upload(x).unwrap(), out: &mut out }).unwrap();
     out.to_vec()
 }
 
 fn regroup(op: &RegroupFrames, x: &[f32]) -> Vec<f32> {
     let cpu = Cpu::new();
     let mut out = cpu.alloc(x.len()).unwrap();
-    cpu.regroup_frames(op, &cpu.upload(x).unwrap(), &mut out).unwrap();
+    cpu.regroup_frames(op, RegroupFramesArgs { x: &cpu.upload(x).unwrap(), out: &mut out }).unwrap();
     out.to_vec()
 }
 
@@ -96,10 +96,22 @@ fn resampling_refuses_wrong_sizes() {
     let cpu = Cpu::new();
     let x = cpu.upload(&[0.0; 12]).unwrap();
     let mut out = cpu.alloc(12).unwrap();
-    assert_eq!(refused(cpu.time_average(&TimeAverage { frames: 0, frame_len: 4 }, &x, &mut out)), "frames");
-    assert_eq!(refused(cpu.time_average(&TimeAverage { frames: 3, frame_len: 4 }, &x, &mut out)), "out");
-    assert_eq!(refused(cpu.time_double(&TimeDouble { frames: 0, frame_len: 4 }, &x, &mut out)), "frames");
-    assert_eq!(refused(cpu.time_double(&TimeDouble { frames: 2, frame_len: 4 }, &x, &mut out)), "x");
+    assert_eq!(
+        refused(cpu.time_average(&TimeAverage { frames: 0, frame_len: 4 }, TimeAverageArgs { x: &x, out: &mut out })),
+        "frames"
+    );
+    assert_eq!(
+        refused(cpu.time_average(&TimeAverage { frames: 3, frame_len: 4 }, TimeAverageArgs { x: &x, out: &mut out })),
+        "out"
+    );
+    assert_eq!(
+        refused(cpu.time_double(&TimeDouble { frames: 0, frame_len: 4 }, TimeDoubleArgs { x: &x, out: &mut out })),
+        "frames"
+    );
+    assert_eq!(
+        refused(cpu.time_double(&TimeDouble { frames: 2, frame_len: 4 }, TimeDoubleArgs { x: &x, out: &mut out })),
+        "x"
+    );
     let regroup = RegroupFrames { frames: 2, positions: 2, channels: 4, inverse: false };
-    assert_eq!(refused(cpu.regroup_frames(&regroup, &x, &mut out)), "x");
+    assert_eq!(refused(cpu.regroup_frames(&regroup, RegroupFramesArgs { x: &x, out: &mut out })), "x");
 }

@@ -4,7 +4,7 @@ use super::refusal::refused;
 use super::values::{assert_close, values};
 use osp::backend::Backend;
 use osp::cpu::{Buffer, Cpu};
-use osp::ops::sampler::Combine;
+use osp::ops::sampler::{Combine, CombineArgs};
 use proptest::prelude::*;
 
 proptest! {
@@ -19,7 +19,7 @@ proptest! {
         let buffers: Vec<Buffer> = inputs.iter().map(|input| cpu.upload(input).unwrap()).collect();
         let mut out = cpu.alloc(len).unwrap();
         let op = Combine { len, coefficients: &coefficients, clamp };
-        cpu.combine(&op, &buffers.iter().collect::<Vec<_>>(), &mut out).unwrap();
+        cpu.combine(&op, CombineArgs { inputs: &buffers.iter().collect::<Vec<_>>(), out: &mut out }).unwrap();
 
         let limit = clamp.unwrap_or(f32::INFINITY);
         let terms = |i: usize| coefficients.iter().zip(&inputs).map(move |(&factor, input)| (factor, input[i]));
@@ -42,9 +42,15 @@ fn combine_refuses_wrong_sizes_and_counts() {
     let [four, five] = [4, 5].map(|len| cpu.upload(&values(1, len)).unwrap());
     let mut out = cpu.alloc(4).unwrap();
     let op = |coefficients| Combine { len: 4, coefficients, clamp: None };
-    assert_eq!(refused(cpu.combine(&op(&[]), &[], &mut out)), "coefficients");
-    assert_eq!(refused(cpu.combine(&op(&[1.0; 9]), &[&four; 9], &mut out)), "coefficients");
-    assert_eq!(refused(cpu.combine(&op(&[1.0; 2]), &[&four], &mut out)), "inputs");
-    assert_eq!(refused(cpu.combine(&op(&[1.0; 2]), &[&four, &five], &mut out)), "input");
-    assert_eq!(refused(cpu.combine(&op(&[1.0]), &[&four], &mut cpu.alloc(5).unwrap())), "out");
+    assert_eq!(refused(cpu.combine(&op(&[]), CombineArgs { inputs: &[], out: &mut out })), "coefficients");
+    assert_eq!(
+        refused(cpu.combine(&op(&[1.0; 9]), CombineArgs { inputs: &[&four; 9], out: &mut out })),
+        "coefficients"
+    );
+    assert_eq!(refused(cpu.combine(&op(&[1.0; 2]), CombineArgs { inputs: &[&four], out: &mut out })), "inputs");
+    assert_eq!(refused(cpu.combine(&op(&[1.0; 2]), CombineArgs { inputs: &[&four, &five], out: &mut out })), "input");
+    assert_eq!(
+        refused(cpu.combine(&op(&[1.0]), CombineArgs { inputs: &[&four], out: &mut cpu.alloc(5).unwrap() })),
+        "out"
+    );
 }

@@ -4,7 +4,7 @@ use super::refusal::refused;
 use super::values::{assert_close, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox, ToBytes};
+use osp::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
 use proptest::prelude::*;
 
 fn triple(range: std::ops::Range<usize>) -> impl Strategy<Value = [usize; 3]> {
@@ -38,7 +38,7 @@ proptest! {
         let x = values(1, from.size.iter().product::<usize>() * channels);
         let before = values(2, to.size.iter().product::<usize>() * channels);
         let mut out = cpu.upload(&before).unwrap();
-        cpu.copy_box(&CopyBox { extent, channels, from, to }, &cpu.upload(&x).unwrap(), &mut out).unwrap();
+        cpu.copy_box(&CopyBox { extent, channels, from, to }, CopyBoxArgs { x: &cpu.upload(&x).unwrap(), out: &mut out }).unwrap();
         for (i, (&found, &before)) in out.iter().zip(&before).enumerate() {
             let (at, channel) = place(i, to.size, channels);
             let inside = (0..3).all(|axis| (to.origin[axis]..to.origin[axis] + extent[axis]).contains(&at[axis]));
@@ -61,7 +61,7 @@ proptest! {
         let before = values(2, tile.iter().product::<usize>() * channels);
         let mut out = cpu.upload(&before).unwrap();
         let op = BlendBox { neighbour, tile, channels, axis, blend };
-        cpu.blend_box(&op, &cpu.upload(&x).unwrap(), &mut out).unwrap();
+        cpu.blend_box(&op, BlendBoxArgs { neighbour: &cpu.upload(&x).unwrap(), tile: &mut out }).unwrap();
         let mut expected = Vec::new();
         for (i, (&found, &before)) in out.iter().zip(&before).enumerate() {
             let (at, channel) = place(i, tile, channels);
@@ -84,7 +84,7 @@ proptest! {
     fn to_bytes_is_the_formula(offset in 0..50usize, len in prop_oneof![0..100usize, Just(40_000)]) {
         let cpu = Cpu::new();
         let x: Vec<f32> = values(1, offset + len + 3).iter().map(|x| x * 1.25).collect();
-        let mut out = cpu.to_bytes(&ToBytes { offset, len }, &cpu.upload(&x).unwrap()).unwrap();
+        let mut out = cpu.to_bytes(&ToBytes { offset, len }, ToBytesArgs { x: &cpu.upload(&x).unwrap() }).unwrap();
         let byte = |x: f32| ((x / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).trunc() as u8;
         let expected: Vec<u8> = x[offset..offset + len].iter().map(|&x| byte(x)).collect();
         prop_assert_eq!(out.bytes().unwrap(), expected);
@@ -95,7 +95,7 @@ proptest! {
 fn bytes_of_special_values() {
     let cpu = Cpu::new();
     let x = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1.0, 1.0, 0.0, 1.0 - f32::EPSILON];
-    let mut out = cpu.to_bytes(&ToBytes { offset: 0, len: 7 }, &cpu.upload(&x).unwrap()).unwrap();
+    let mut out = cpu.to_bytes(&ToBytes { offset: 0, len: 7 }, ToBytesArgs { x: &cpu.upload(&x).unwrap() }).unwrap();
     assert_eq!(out.bytes().unwrap(), [0, 255, 0, 0, 255, 127, 254]);
 }
 
@@ -107,13 +107,24 @@ fn tiles_refuse_boxes_outside_and_wrong_sizes() {
     let whole = BoxAt::whole([2, 3, 4]);
     let op = CopyBox { extent: [1, 3, 4], channels: 1, from: whole, to: whole };
     let shifted = BoxAt { origin: [0, 1, 0], ..whole };
-    assert_eq!(refused(cpu.copy_box(&CopyBox { from: shifted, ..op }, &x, &mut out)), "x");
-    assert_eq!(refused(cpu.copy_box(&CopyBox { to: shifted, ..op }, &x, &mut out)), "out");
-    assert_eq!(refused(cpu.copy_box(&CopyBox { channels: 2, ..op }, &x, &mut out)), "x");
+    assert_eq!(refused(cpu.copy_box(&CopyBox { from: shifted, ..op }, CopyBoxArgs { x: &x, out: &mut out })), "x");
+    assert_eq!(refused(cpu.copy_box(&CopyBox { to: shifted, ..op }, CopyBoxArgs { x: &x, out: &mut out })), "out");
+    assert_eq!(refused(cpu.copy_box(&CopyBox { channels: 2, ..op }, CopyBoxArgs { x: &x, out: &mut out })), "x");
     let [neighbour, tile] = [[2, 3, 4], [2, 2, 6]];
     let blend = BlendBox { neighbour, tile, channels: 1, axis: BlendAxis::Rows, blend: 3 };
-    assert_eq!(refused(cpu.blend_box(&blend, &x, &mut out)), "blend");
-    assert_eq!(refused(cpu.blend_box(&BlendBox { blend: 1, channels: 2, ..blend }, &x, &mut out)), "neighbour");
-    assert_eq!(refused(cpu.blend_box(&BlendBox { blend: 1, tile: [2, 2, 5], ..blend }, &x, &mut out)), "tile");
-    assert_eq!(refused(cpu.to_bytes(&ToBytes { offset: 20, len: 5 }, &x).map(drop)), "x");
+    assert_eq!(refused(cpu.blend_box(&blend, BlendBoxArgs { neighbour: &x, tile: &mut out })), "blend");
+    assert_eq!(
+        refused(
+            cpu.blend_box(&BlendBox { blend: 1, channels: 2, ..blend }, BlendBoxArgs { neighbour: &x, tile: &mut out })
+        ),
+        "neighbour"
+    );
+    assert_eq!(
+        refused(cpu.blend_box(
+            &BlendBox { blend: 1, tile: [2, 2, 5], ..blend },
+            BlendBoxArgs { neighbour: &x, tile: &mut out }
+        )),
+        "tile"
+    );
+    assert_eq!(refused(cpu.to_bytes(&ToBytes { offset: 20, len: 5 }, ToBytesArgs { x: &x }).map(drop)), "x");
 }

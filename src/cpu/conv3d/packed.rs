@@ -1,11 +1,11 @@
 //! The weight of a convolution in the order in which it is used.
 
 use super::taps::{self, Axis};
-use crate::backend::DeviceWeight;
 use crate::cpu::math;
 use crate::cpu::micro::{self, DOT_COLUMNS, Micro, Panel, Rows};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::weight::Weight;
+use crate::ops::DeviceWeight;
 use crate::ops::conv3d::Conv3d;
 use rayon::prelude::*;
 use std::ops::Range;

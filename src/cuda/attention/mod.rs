@@ -7,7 +7,7 @@ pub(super) use params::AttentionParams;
 
 use super::{Buffer, Cuda, Half, Plan};
 use crate::error::{Error, Result};
-use crate::ops::attention::{Attention, AttentionExtras};
+use crate::ops::attention::{Attention, AttentionArgs};
 use params::{VECTOR, pack};
 
 /// Threads of a block.
@@ -29,8 +29,8 @@ enum Added {
 }
 
 impl Added {
-    fn of<B>(extras: &AttentionExtras<'_, B>) -> Self {
-        match (extras.bias, extras.mask) {
+    fn of<B>(args: &AttentionArgs<'_, B>) -> Self {
+        match (args.bias, args.mask) {
             (Some(_), _) => Self::Bias,
             (None, Some(_)) => Self::Mask,
             (None, None) => Self::Nothing,
@@ -84,13 +84,7 @@ impl Team {
 }
 
 /// Launches [`Attention`].
-pub(super) fn attention(
-    cuda: &Cuda,
-    op: &Attention,
-    qkv: [&Buffer; 3],
-    extras: &AttentionExtras<'_, Buffer>,
-    out: &mut Buffer,
-) -> Result<()> {
+pub(super) fn attention(cuda: &Cuda, op: &Attention, args: AttentionArgs<'_, Buffer>) -> Result<()> {
     if op.scale.is_nan() || op.scale <= 0.0 {
         return Err(Error::Unsupported(format!("attention with a scale of {}: only positive ones", op.scale)));
     }
@@ -103,14 +97,14 @@ pub(super) fn attention(
         )));
     }
     if op.head_dim > LARGEST_TEAM {
-        return wide::attention(cuda, op, qkv, extras, out);
+        return wide::attention(cuda, op, args);
     }
-    if extras.rope.is_some() && !op.rope_group.is_multiple_of(4) {
+    if args.rope.is_some() && !op.rope_group.is_multiple_of(4) {
         return Err(Error::Unsupported(format!("RoPE in groups of {}: only multiples of 4", op.rope_group)));
     }
-    let team = Team::of(op.queries, op.head_dim, Added::of(extras));
+    let team = Team::of(op.queries, op.head_dim, Added::of(&args));
     let tasks = op.outer * op.inner * op.heads * op.queries.div_ceil(team.queries);
-    let params = pack(op, tasks, qkv, extras, out)?;
+    let params = pack(op, tasks, &args)?;
     let plan = Plan {
         kernel: team.kernel(cuda.half),
         grid: [tasks.div_ceil(team.per_block()), 1, 1],

@@ -3,7 +3,7 @@
 use crate::cuda::params::{Address, params};
 use crate::cuda::{Buffer, int};
 use crate::error::{Error, Result};
-use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
+use crate::ops::attention::{Attention, AttentionArgs, TokenLayout};
 
 /// Bytes that one access moves.
 pub(super) const VECTOR: usize = 16;
@@ -52,26 +52,20 @@ fn place(buffer: &Buffer, layout: &TokenLayout) -> Result<(Address, [i64; 3])> {
 }
 
 /// The parameters of any kernel of attention, for `tasks` tiles of queries.
-pub(super) fn pack(
-    op: &Attention,
-    tasks: usize,
-    [q, k, v]: [&Buffer; 3],
-    extras: &AttentionExtras<'_, Buffer>,
-    out: &Buffer,
-) -> Result<AttentionParams> {
-    let (q, [q_outer, q_inner, q_token]) = place(q, &op.q)?;
-    let (k, [k_outer, k_inner, k_token]) = place(k, &op.k)?;
-    let (v, [v_outer, v_inner, v_token]) = place(v, &op.v)?;
-    let (out, [out_outer, out_inner, out_token]) = place(out, &op.out)?;
+pub(super) fn pack(op: &Attention, tasks: usize, args: &AttentionArgs<'_, Buffer>) -> Result<AttentionParams> {
+    let (q, [q_outer, q_inner, q_token]) = place(args.q, &op.q)?;
+    let (k, [k_outer, k_inner, k_token]) = place(args.k, &op.k)?;
+    let (v, [v_outer, v_inner, v_token]) = place(args.v, &op.v)?;
+    let (out, [out_outer, out_inner, out_token]) = place(args.out, &op.out)?;
     let optional = |buffer: Option<&Buffer>| buffer.map_or(Address::NULL, Buffer::single);
     Ok(AttentionParams {
         q,
         k,
         v,
         out,
-        bias: optional(extras.bias),
-        mask: optional(extras.mask),
-        rope: optional(extras.rope),
+        bias: optional(args.bias),
+        mask: optional(args.mask),
+        rope: optional(args.rope),
         q_outer,
         q_inner,
         q_token,

@@ -3,7 +3,7 @@
 use super::params::{VECTOR, pack};
 use crate::cuda::{Buffer, Cuda, Plan};
 use crate::error::{Error, Result};
-use crate::ops::attention::{Attention, AttentionExtras};
+use crate::ops::attention::{Attention, AttentionArgs};
 
 /// Threads of a block for up to 512 features, and for up to 256.
 pub(crate) const THREADS: [u32; 2] = [256, 128];
@@ -17,21 +17,15 @@ const SHARED_ROWS: usize = 64;
 const WARP_SCORES: usize = 2 * 32 * 16 * 4;
 
 /// Launches [`Attention`] with up to [`LARGEST`] features a head, a multiple of 8.
-pub(super) fn attention(
-    cuda: &Cuda,
-    op: &Attention,
-    qkv: [&Buffer; 3],
-    extras: &AttentionExtras<'_, Buffer>,
-    out: &mut Buffer,
-) -> Result<()> {
-    if extras.bias.is_some() || extras.mask.is_some() || extras.rope.is_some() {
+pub(super) fn attention(cuda: &Cuda, op: &Attention, args: AttentionArgs<'_, Buffer>) -> Result<()> {
+    if args.bias.is_some() || args.mask.is_some() || args.rope.is_some() {
         return Err(Error::Unsupported(format!(
             "attention with {} features a head and a bias, a mask or RoPE: at most 128",
             op.head_dim
         )));
     }
     let tasks = op.outer * op.inner * op.heads * op.queries.div_ceil(QUERIES);
-    let params = pack(op, tasks, qkv, extras, out)?;
+    let params = pack(op, tasks, &args)?;
     let [wide, narrow] = THREADS;
     let (room, threads) = if op.head_dim <= 256 { (256, narrow) } else { (LARGEST, wide) };
     // A row is an odd number of vectors.

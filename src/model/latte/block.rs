@@ -7,10 +7,10 @@ use super::{LatteConfig, Shape};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::model::layers::{Projection, Rows, ranges};
-use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
-use crate::ops::conv3d::DepthwiseConv;
+use crate::ops::attention::{Attention, AttentionArgs, TokenLayout};
+use crate::ops::conv3d::{DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::gemm::{Activation, Store};
-use crate::ops::norm::{AdaLayerNorm, LayerNorm};
+use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs};
 use crate::weights::{Role, Scope};
 
 /// Which tokens attend to each other.
@@ -214,7 +214,7 @@ fn modulated_norm<B: Backend>(
         scale: modulation.at(scale, d),
     };
     let mut normed = backend.alloc(rows * d)?;
-    backend.ada_layer_norm(&norm, h, modulation.vectors, &mut normed)?;
+    backend.ada_layer_norm(&norm, AdaLayerNormArgs { x: h, modulation: modulation.vectors, out: &mut normed })?;
     Ok(normed)
 }
 
@@ -268,10 +268,12 @@ impl<W> SelfAttention<W> {
                 let rows = compressed_rows(axis, inputs.shape, &conv);
                 let elements = rows.count * c.channels();
                 let mut shortened = backend.alloc(elements)?;
-                backend.depthwise_conv(&conv, &normed, sr_weight, sr_bias, &mut shortened)?;
+                let args = DepthwiseConvArgs { x: &normed, weight: sr_weight, bias: sr_bias, out: &mut shortened };
+                backend.depthwise_conv(&conv, args)?;
                 let norm = LayerNorm { rows: rows.count, channels: c.channels(), eps: COMPRESSED_NORM_EPS };
                 let mut keys = backend.alloc(elements)?;
-                backend.layer_norm(&norm, &shortened, norm_weight, norm_bias, &mut keys)?;
+                let args = LayerNormArgs { x: &shortened, weight: norm_weight, bias: norm_bias, out: &mut keys };
+                backend.layer_norm(&norm, args)?;
                 drop(shortened);
                 let tokens = conv.out_tokens();
                 let attended =
@@ -317,8 +319,8 @@ fn plain_attention<B: Backend>(
             out: tokens(columns.start, d),
             ..attention_along(axis, c, shape)
         };
-        let extras = AttentionExtras { rope: inputs.rope, ..Default::default() };
-        backend.attention(&op, &projected, &projected, &projected, extras, attended)?;
+        let args = AttentionArgs::new([&projected; 3], attended);
+        backend.attention(&op, AttentionArgs { rope: inputs.rope, ..args })?;
     }
     Ok(attended.expect("there is a head"))
 }
@@ -357,7 +359,7 @@ fn compressed_attention<B: Backend>(
             out: layout(axis, shape.frames, shape.positions(), columns.start, d),
             ..attention_along(axis, c, shape)
         };
-        backend.attention(&op, &query, &key_values, &key_values, AttentionExtras::default(), &mut attended)?;
+        backend.attention(&op, AttentionArgs::new([&query, &key_values, &key_values], &mut attended))?;
     }
     Ok(attended)
 }
@@ -461,8 +463,8 @@ impl<W> CrossAttention<W> {
                 rope_group: features,
                 ..attention_along(Axis::Space, c, shape)
             };
-            let extras = AttentionExtras { mask: text.mask, ..Default::default() };
-            backend.attention(&op, &query, text.kv, text.kv, extras, &mut attended)?;
+            let args = AttentionArgs::new([&query, text.kv, text.kv], &mut attended);
+            backend.attention(&op, AttentionArgs { mask: text.mask, ..args })?;
         }
         drop(query);
         self.to_out.add(backend, rows, &attended, Store::Add, None, h)

@@ -13,11 +13,11 @@ use super::layers::{Blocks, Projection, Rows};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::memory::Savings;
-use crate::ops::embed::AddRows;
+use crate::ops::embed::{AddRows, AddRowsArgs};
 use crate::ops::gemm::Activation;
-use crate::ops::norm::AdaLayerNorm;
-use crate::ops::patch::{PatchEmbed, Unpatchify};
-use crate::ops::tile::{BoxAt, CopyBox};
+use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs};
+use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
 use crate::weights::load::Loader;
 use crate::weights::plan::Plan;
 use crate::weights::{Role, Scope, Source};
@@ -268,7 +268,7 @@ impl<'a, W> Latte<'a, W> {
             let (pair, axis) = (index / 2, index % 2);
             if index == 1 {
                 let op = AddRows { outer: shape.samples, rows: shape.frames, inner: shape.positions(), channels: d };
-                backend.add_rows(&op, &prepared.temporal_positions, &mut h)?;
+                backend.add_rows(&op, AddRowsArgs { table: &prepared.temporal_positions, x: &mut h })?;
             }
             let inputs = Inputs {
                 shape: &shape,
@@ -304,9 +304,10 @@ impl<'a, W> Latte<'a, W> {
             cout: d,
             patch: c.patch_size,
         };
-        backend.patch_embed(&op, latent, &self.patch_weight, &self.patch_bias, &mut h)?;
+        let args = PatchEmbedArgs { x: latent, weight: &self.patch_weight, bias: &self.patch_bias, out: &mut h };
+        backend.patch_embed(&op, args)?;
         let op = AddRows { outer: frames, rows: shape.positions(), inner: 1, channels: d };
-        backend.add_rows(&op, &prepared.spatial_positions, &mut h)?;
+        backend.add_rows(&op, AddRowsArgs { table: &prepared.spatial_positions, x: &mut h })?;
         Ok(h)
     }
 
@@ -337,9 +338,9 @@ impl<'a, W> Latte<'a, W> {
         let mut modulation = backend.alloc(samples * blocks * channels)?;
         let size = BoxAt::whole([samples, blocks, 1]);
         let op = CopyBox { extent: size.size, channels, from: size, to: size };
-        backend.copy_box(&op, &prepared.tables, &mut modulation)?;
+        backend.copy_box(&op, CopyBoxArgs { x: &prepared.tables, out: &mut modulation })?;
         let op = AddRows { outer: 1, rows: samples, inner: blocks, channels };
-        backend.add_rows(&op, timestep, &mut modulation)?;
+        backend.add_rows(&op, AddRowsArgs { table: timestep, x: &mut modulation })?;
         Ok(modulation)
     }
 
@@ -363,10 +364,10 @@ impl<'a, W> Latte<'a, W> {
                 from: BoxAt::whole([shape.samples, 1, 1]),
                 to: BoxAt { size: [shape.samples, 2, 1], origin: [0, part, 0] },
             };
-            backend.copy_box(&op, embedding, &mut modulation)?;
+            backend.copy_box(&op, CopyBoxArgs { x: embedding, out: &mut modulation })?;
         }
         let op = AddRows { outer: shape.samples, rows: 1, inner: 1, channels: 2 * d };
-        backend.add_rows(&op, &prepared.out_table, &mut modulation)?;
+        backend.add_rows(&op, AddRowsArgs { table: &prepared.out_table, x: &mut modulation })?;
 
         let norm = AdaLayerNorm {
             rows,
@@ -378,7 +379,7 @@ impl<'a, W> Latte<'a, W> {
             scale: d,
         };
         let mut normed = backend.alloc(rows * d)?;
-        backend.ada_layer_norm(&norm, h, &modulation, &mut normed)?;
+        backend.ada_layer_norm(&norm, AdaLayerNormArgs { x: h, modulation: &modulation, out: &mut normed })?;
         let mut patches = backend.alloc(rows * self.proj_out.outputs)?;
         self.proj_out.run(backend, shape.all_rows(), &normed, Activation::None, &mut patches)?;
         let op = Unpatchify {
@@ -389,7 +390,7 @@ impl<'a, W> Latte<'a, W> {
             channels: c.out_channels,
             kept,
         };
-        backend.unpatchify(&op, &patches, out)
+        backend.unpatchify(&op, UnpatchifyArgs { x: &patches, out })
     }
 }
 

@@ -10,12 +10,13 @@ mod relative;
 pub use config::T5Config;
 
 use super::layers::{Blocks, Projection};
-use crate::backend::{Backend, DeviceBuffer};
+use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
-use crate::ops::embed::Embedding;
+use crate::ops::DeviceBuffer;
+use crate::ops::attention::{Attention, AttentionArgs, TokenLayout};
+use crate::ops::embed::{Embedding, EmbeddingArgs};
 use crate::ops::gemm::{Activation, Store};
-use crate::ops::norm::RmsNorm;
+use crate::ops::norm::{RmsNorm, RmsNormArgs};
 use crate::weights::load::Loader;
 use crate::weights::plan::Plan;
 use crate::weights::{Scope, Source};
@@ -130,7 +131,7 @@ impl<'a, W> T5<'a, W> {
         let normed = |h: B::Buffer| {
             let rows = h.len() / self.config.d_model;
             let mut out = backend.alloc(h.len())?;
-            backend.rms_norm(&self.norm(rows), &h, &self.final_layer_norm, &mut out)?;
+            backend.rms_norm(&self.norm(rows), RmsNormArgs { x: &h, weight: &self.final_layer_norm, out: &mut out })?;
             Ok(out)
         };
         hidden.into_iter().map(normed).collect()
@@ -144,7 +145,7 @@ impl<'a, W> T5<'a, W> {
             for Caption { ids, .. } in captions {
                 let mut h = backend.alloc(ids.len() * c.d_model)?;
                 let op = Embedding { tokens: ids.len(), vocabulary: c.vocab_size, channels: c.d_model };
-                backend.embedding(&op, ids, table, &mut h)?;
+                backend.embedding(&op, EmbeddingArgs { ids, table, out: &mut h })?;
                 embedded.push(h);
             }
             Ok(())
@@ -177,16 +178,17 @@ impl<'a, W> T5<'a, W> {
         let (c, tokens) = (&self.config, inputs.tokens);
         let (norm, inner) = (self.norm(tokens), c.num_heads * c.d_kv);
         let mut normed = backend.alloc(tokens * c.d_model)?;
-        backend.rms_norm(&norm, h, &block.attention_norm, &mut normed)?;
+        backend.rms_norm(&norm, RmsNormArgs { x: h, weight: &block.attention_norm, out: &mut normed })?;
         let mut qkv = backend.alloc(tokens * 3 * inner)?;
         block.qkv.run(backend, tokens, &normed, Activation::None, &mut qkv)?;
         let mut attended = backend.alloc(tokens * inner)?;
-        let extras = AttentionExtras { bias: Some(&inputs.bias), mask: Some(&inputs.mask), rope: None };
-        backend.attention(&self.attention(tokens), &qkv, &qkv, &qkv, extras, &mut attended)?;
+        let args = AttentionArgs::new([&qkv; 3], &mut attended);
+        let args = AttentionArgs { bias: Some(&inputs.bias), mask: Some(&inputs.mask), ..args };
+        backend.attention(&self.attention(tokens), args)?;
         drop(qkv);
         block.o.add(backend, tokens, &attended, Store::Add, None, h)?;
         drop(attended);
-        backend.rms_norm(&norm, h, &block.feed_forward_norm, &mut normed)?;
+        backend.rms_norm(&norm, RmsNormArgs { x: h, weight: &block.feed_forward_norm, out: &mut normed })?;
         let mut hidden = backend.alloc(tokens * c.d_ff)?;
         block.wi.run(backend, tokens, &normed, Activation::GatedGeluTanh, &mut hidden)?;
         block.wo.add(backend, tokens, &hidden, Store::Add, None, h)

@@ -4,10 +4,11 @@ use super::config::AttentionClass;
 use super::features::Features;
 use super::norm::Norm;
 use super::pointwise::Pointwise;
-use crate::backend::{Backend, DeviceBuffer};
+use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::attention::{Attention, AttentionExtras, TokenLayout};
-use crate::ops::resample::RegroupFrames;
+use crate::ops::DeviceBuffer;
+use crate::ops::attention::{Attention, AttentionArgs, TokenLayout};
+use crate::ops::resample::{RegroupFrames, RegroupFramesArgs};
 use crate::weights::Scope;
 
 /// GroupNorm, attention, projection, plus the input.
@@ -49,7 +50,7 @@ impl<W> AttentionBlock<W> {
         }
         let mut attended = normed;
         let op = self.attention(&attended);
-        backend.attention(&op, &qkv[0], &qkv[1], &qkv[2], AttentionExtras::default(), attended.data_mut())?;
+        backend.attention(&op, AttentionArgs::new([&qkv[0], &qkv[1], &qkv[2]], attended.data_mut()))?;
         drop(qkv);
         if self.class == AttentionClass::AttnBlock3D {
             *attended.data_mut() = regroup(backend, &attended, attended.data(), true)?;
@@ -87,6 +88,6 @@ impl<W> AttentionBlock<W> {
 fn regroup<B: Backend>(backend: &B, x: &Features<B>, values: &B::Buffer, inverse: bool) -> Result<B::Buffer> {
     let op = RegroupFrames { frames: x.frames, positions: x.positions(), channels: x.channels, inverse };
     let mut out = backend.alloc(values.len())?;
-    backend.regroup_frames(&op, values, &mut out)?;
+    backend.regroup_frames(&op, RegroupFramesArgs { x: values, out: &mut out })?;
     Ok(out)
 }

@@ -6,7 +6,7 @@ use super::norm::GROUPS;
 use super::run::Run;
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::conv3d::{Conv3d, ConvExtras, SpacePadding};
+use crate::ops::conv3d::{Conv3d, ConvArgs, SpacePadding};
 use crate::weights::{Role, Scope};
 
 /// A convolution with bias.
@@ -117,8 +117,8 @@ impl<W> Conv<W> {
             0 => None,
             _ => Some(backend.alloc_moments(&op.moments(frames))?),
         };
-        let extras = ConvExtras { bias: Some(&self.bias), other, moments: moments.as_mut() };
-        backend.conv3d(&op, x, &self.weight, extras, &mut data)?;
+        let (weight, bias) = (&self.weight, Some(&self.bias));
+        backend.conv3d(&op, ConvArgs { x, weight, bias, other, moments: moments.as_mut(), out: &mut data })?;
         Ok(Piece { data, frames, moments: moments.map(|moments| (moments, frames)).into_iter().collect() })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::tile::{BoxAt, CopyBox};
+use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -159,7 +159,7 @@ impl<B: Backend> Features<B> {
         let extent = [piece.frames, height, width];
         let to = BoxAt { size: [frames, height, width], origin: [at, 0, 0] };
         let op = CopyBox { extent, channels, from: BoxAt::whole(extent), to };
-        backend.copy_box(&op, &piece.data, &mut self.pieces[0].data)
+        backend.copy_box(&op, CopyBoxArgs { x: &piece.data, out: &mut self.pieces[0].data })
     }
 }
 

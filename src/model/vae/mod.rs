@@ -20,10 +20,11 @@ pub mod tiling;
 pub use config::VaeConfig;
 pub use run::Probe;
 
-use crate::backend::{Backend, DeviceBuffer};
+use crate::backend::Backend;
 use crate::error::Result;
+use crate::ops::DeviceBuffer;
 use crate::ops::expect_len;
-use crate::ops::tile::{BlendAxis, BlendBox, BoxAt, CopyBox};
+use crate::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs};
 use crate::weights::Scope;
 use crate::weights::plan::Plan;
 use coder::{Decoder, Encoder};
@@ -355,7 +356,7 @@ impl Windows {
                     from: BoxAt::whole([out.frames, out.height, out.width]),
                     to: BoxAt { size: [size[0], size[1], size[2]], origin },
                 };
-                backend.copy_box(&op, out.data(), whole.data_mut())?;
+                backend.copy_box(&op, CopyBoxArgs { x: out.data(), out: whole.data_mut() })?;
                 advance()?;
             }
         }
@@ -391,7 +392,7 @@ fn fade<B: Backend>(
     if op.blend == 0 {
         return Ok(());
     }
-    backend.blend_box(&op, neighbour.data(), tile.data_mut())
+    backend.blend_box(&op, BlendBoxArgs { neighbour: neighbour.data(), tile: tile.data_mut() })
 }
 
 /// The last `len` rows (columns) of `x`, or all if there are fewer.
@@ -407,7 +408,7 @@ fn strip<B: Backend>(backend: &B, x: &Features<B>, axis: BlendAxis, len: usize) 
 fn cut_box<B: Backend>(backend: &B, x: &Features<B>, from: BoxAt, extent: [usize; 3]) -> Result<Features<B>> {
     let mut out = Features::alloc(backend, [extent[0], extent[1], extent[2], x.channels])?;
     let op = CopyBox { extent, channels: x.channels, from, to: BoxAt::whole(extent) };
-    backend.copy_box(&op, x.data(), out.data_mut())?;
+    backend.copy_box(&op, CopyBoxArgs { x: x.data(), out: out.data_mut() })?;
     Ok(out)
 }
 

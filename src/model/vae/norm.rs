@@ -3,7 +3,7 @@
 use super::features::Features;
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::groupnorm::{GroupNorm, Statistics};
+use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, MomentsArgs, Statistics, StatisticsArgs};
 use crate::weights::Scope;
 use std::ops::Range;
 
@@ -38,12 +38,13 @@ impl<W> Norm<W> {
         let op = Statistics { frames, positions: height * width, channels, groups: GROUPS, eps: EPS, per_frame };
         for piece in x.pieces_mut().filter(|piece| piece.moments.is_empty()) {
             let mut moments = backend.alloc_moments(&op.moments(piece.frames))?;
-            backend.group_moments(&op.moments(piece.frames), &piece.data, &mut moments)?;
+            backend.group_moments(&op.moments(piece.frames), MomentsArgs { x: &piece.data, moments: &mut moments })?;
             piece.moments.push((moments, piece.frames));
         }
         let mut statistics = backend.alloc_statistics(&op)?;
         let moments = x.pieces().flat_map(|piece| &piece.moments).map(|(moments, frames)| (moments, *frames));
-        backend.group_statistics(&op, &moments.collect::<Vec<_>>(), &mut statistics)?;
+        let stretches: Vec<_> = moments.collect();
+        backend.group_statistics(&op, StatisticsArgs { stretches: &stretches, statistics: &mut statistics })?;
         x.pieces_mut().for_each(|piece| piece.moments.clear());
         Ok(statistics)
     }
@@ -77,6 +78,6 @@ impl<W> Norm<W> {
             out_at,
             video_at: stretch.start,
         };
-        backend.group_norm(&op, data, statistics, &self.weight, &self.bias, out)
+        backend.group_norm(&op, GroupNormArgs { x: data, statistics, weight: &self.weight, bias: &self.bias, out })
     }
 }

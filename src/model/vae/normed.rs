@@ -7,7 +7,7 @@ use super::run::Run;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::conv3d::Conv3d;
-use crate::ops::tile::{BoxAt, CopyBox};
+use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
 use std::ops::Range;
 
 /// A stretch of a normed video after SiLU, behind the frames before it that a causal kernel still sees: the input of a
@@ -56,7 +56,8 @@ impl<'a, B: Backend> Normed<'a, B> {
         let at = self.history(stretch);
         let window = self.window.as_mut().expect("stretches come in order, each once");
         if let (Some(tail), 1..) = (&self.tail, at) {
-            run.backend.copy_box(&copy_frames(self.shape, at, [at, 0], [self.shape[0], 0]), tail, window)?;
+            let op = copy_frames(self.shape, at, [at, 0], [self.shape[0], 0]);
+            run.backend.copy_box(&op, CopyBoxArgs { x: tail, out: window })?;
         }
         self.norm.norm(run.backend, x, stretch, &self.statistics, true, (window, at))
     }
@@ -83,7 +84,8 @@ impl<'a, B: Backend> Normed<'a, B> {
             if let Some(tail) = &mut self.tail {
                 let kept = self.conv.history();
                 let from = [frames, start + stretch.len() - kept];
-                run.backend.copy_box(&copy_frames(self.shape, kept, from, [kept, 0]), &window, tail)?;
+                let op = copy_frames(self.shape, kept, from, [kept, 0]);
+                run.backend.copy_box(&op, CopyBoxArgs { x: &window, out: tail })?;
             }
             self.window = Some(window);
         }

@@ -3,7 +3,7 @@
 use super::features::{Features, Piece};
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::gemm::{Linear, Store};
+use crate::ops::gemm::{Linear, LinearArgs, Store};
 use crate::weights::{Role, Scope};
 
 /// A 1×1(×1) convolution with bias, run as a linear layer on every position.
@@ -29,7 +29,7 @@ impl<W> Pointwise<W> {
         let rows = x.frames * positions;
         let mut data = backend.alloc(rows * self.cout)?;
         let op = Linear::new(rows, self.cin, self.cout);
-        backend.linear(&op, &x.data, &self.weight, Some(&self.bias), None, &mut data)?;
+        backend.linear(&op, self.args(&x.data, &mut data))?;
         Ok(Piece { data, frames: x.frames, moments: Vec::new() })
     }
 
@@ -38,13 +38,17 @@ impl<W> Pointwise<W> {
         let rows = x.frames * x.positions();
         let mut out = backend.alloc(rows * self.cout)?;
         let op = Linear::new(rows, self.cin, self.cout);
-        backend.linear(&op, x.data(), &self.weight, Some(&self.bias), None, &mut out)?;
+        backend.linear(&op, self.args(x.data(), &mut out))?;
         Ok(out)
     }
 
     /// `out += x·Wᵀ + b`, both in one piece.
     pub fn add<B: Backend<Weight = W>>(&self, backend: &B, x: &Features<B>, out: &mut Features<B>) -> Result<()> {
         let op = Linear::new(x.frames * x.positions(), self.cin, self.cout).store(Store::Add);
-        backend.linear(&op, x.data(), &self.weight, Some(&self.bias), None, out.data_mut())
+        backend.linear(&op, self.args(x.data(), out.data_mut()))
+    }
+
+    fn args<'a, Buffer>(&'a self, x: &'a Buffer, out: &'a mut Buffer) -> LinearArgs<'a, Buffer, W> {
+        LinearArgs { x, weight: &self.weight, bias: Some(&self.bias), gate: None, out }
     }
 }

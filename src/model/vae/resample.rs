@@ -10,8 +10,8 @@ use super::run::Run;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::conv3d::Conv3d;
-use crate::ops::resample::{TimeAverage, TimeDouble};
-use crate::ops::tile::{BoxAt, CopyBox};
+use crate::ops::resample::{TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs};
+use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
 use crate::weights::Scope;
 
 /// A convolution mixed with the plain resampling by α = sigmoid(mix_factor): `α·plain + (1 − α)·conv`.
@@ -87,7 +87,7 @@ impl<W> TimeDownsample<W> {
         let frame_len = x.height * x.width * x.channels;
         let op = TimeAverage { frames: x.frames, frame_len };
         let mut average = Features::alloc(backend, [op.out_frames(), x.height, x.width, x.channels])?;
-        backend.time_average(&op, x.data(), average.data_mut())?;
+        backend.time_average(&op, TimeAverageArgs { x: x.data(), out: average.data_mut() })?;
         let Some(mixed) = &self.mixed else { return Ok(average) };
         let strided = |x: &Features<B>| mixed.scales(backend, Conv3d { stride: [2, 1], ..mixed.op(x) });
         let Some(refine) = &self.refine else {
@@ -139,7 +139,7 @@ impl<W> TimeUpsample<W> {
         let backend = run.backend;
         let op = TimeDouble { frames: x.frames, frame_len: x.height * x.width * x.channels };
         let mut doubled = Features::alloc(backend, [op.out_frames(), x.height, x.width, x.channels])?;
-        backend.time_double(&op, x.data(), doubled.data_mut())?;
+        backend.time_double(&op, TimeDoubleArgs { x: x.data(), out: doubled.data_mut() })?;
         drop(x);
         let Some(mixed) = &self.mixed else { return Ok(doubled) };
         let op = mixed.scales(backend, mixed.op(&doubled))?;
@@ -161,7 +161,7 @@ fn pad_front<B: Backend>(backend: &B, x: &Features<B>, count: usize) -> Result<F
     let mut copy = |extent: usize, to: usize| {
         let from = BoxAt::whole([frames, height, width]);
         let op = CopyBox { extent: [extent, height, width], channels, from, to: BoxAt { size, origin: [to, 0, 0] } };
-        backend.copy_box(&op, x.data(), out.data_mut())
+        backend.copy_box(&op, CopyBoxArgs { x: x.data(), out: out.data_mut() })
     };
     for frame in 0..count {
         copy(1, frame)?;
@@ -177,6 +177,6 @@ fn drop_first<B: Backend>(backend: &B, x: &Features<B>) -> Result<Features<B>> {
     let extent = [frames - 1, height, width];
     let from = BoxAt { size: [frames, height, width], origin: [1, 0, 0] };
     let op = CopyBox { extent, channels, from, to: BoxAt::whole(extent) };
-    backend.copy_box(&op, x.data(), out.data_mut())?;
+    backend.copy_box(&op, CopyBoxArgs { x: x.data(), out: out.data_mut() })?;
     Ok(out)
 }
