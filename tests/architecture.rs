@@ -129,3 +129,23 @@ fn every_file_of_kernels_is_listed_tested_timed_and_described() {
         }
     }
 }
+
+#[test]
+fn every_environment_variable_is_in_the_table() {
+    let table = fs::read_to_string(Path::new(ROOT).join("CONTRIBUTING.md")).unwrap();
+    let mut sources: Vec<PathBuf> = ["src", "benches"].iter().flat_map(|folder| files(folder, &["rs"])).collect();
+    sources.push(Path::new(ROOT).join("build.rs"));
+    let mut found = 0;
+    for path in sources {
+        for string in code(&path).split('"').skip(1).step_by(2).filter(|string| string.starts_with("OSP_")) {
+            let name: String = string.chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
+            assert!(
+                table.contains(&format!("`{name}`")),
+                "CONTRIBUTING.md has no line for {name} of {}",
+                path.display()
+            );
+            found += 1;
+        }
+    }
+    assert!(found > 5, "the sources name variables");
+}
