@@ -81,6 +81,25 @@ fn no_module_imports_from_a_layer_above_its_own() {
 }
 
 #[test]
+fn nobody_beside_backend_validates_operations_or_calls_their_bodies() {
+    let backend = Path::new(ROOT).join("src/backend.rs");
+    let text = code(&backend);
+    let bodies = text.split("fn run_").skip(1).map(|body| format!(".run_{}(", body.split('(').next().unwrap()));
+    let bodies: Vec<String> = bodies.collect();
+    assert!(bodies.contains(&".run_linear(".to_owned()));
+    for path in ["src", "benches", "examples"].into_iter().flat_map(|folder| files(folder, &["rs"])) {
+        if path == backend {
+            continue;
+        }
+        let code = code(&path);
+        assert!(!code.contains("op.validate("), "{} validates an operation", path.display());
+        let in_front = path.ends_with("profile/backend.rs");
+        let called = bodies.iter().find(|&body| !in_front && code.contains(body));
+        assert!(called.is_none(), "{} calls {called:?}, which takes its operands as valid", path.display());
+    }
+}
+
+#[test]
 fn only_the_command_line_names_its_options() {
     for path in files("src", &["rs"]).into_iter().chain(files("kernels", &["cu", "cuh", "cpp", "h"])) {
         if path.starts_with(Path::new(ROOT).join("src/cli")) {

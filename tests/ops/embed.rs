@@ -1,6 +1,5 @@
 //! Look-up and adding of tables.
 
-use super::refusal::refused;
 use super::values::{parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
@@ -35,34 +34,4 @@ proptest! {
             (0..before.len()).map(|i| before[i] + table[row(i) * channels + i % channels]).collect();
         prop_assert_eq!(&x[..], &expected[..]);
     }
-}
-
-#[test]
-fn embed_refuses_wrong_sizes_and_unknown_ids() {
-    let cpu = Cpu::new();
-    let table = cpu.weight(vec![parameter(1, &[5, 3], DType::F32).0]).unwrap();
-    let op = Embedding { tokens: 2, vocabulary: 5, channels: 3 };
-    let mut out = cpu.alloc(6).unwrap();
-    assert_eq!(refused(cpu.embedding(&op, EmbeddingArgs { ids: &[0, 5], table: &table, out: &mut out })), "ids");
-    assert_eq!(refused(cpu.embedding(&op, EmbeddingArgs { ids: &[0], table: &table, out: &mut out })), "ids");
-    assert_eq!(
-        refused(
-            cpu.embedding(
-                &Embedding { channels: 4, ..op },
-                EmbeddingArgs { ids: &[0, 1], table: &table, out: &mut out }
-            )
-        ),
-        "table"
-    );
-    assert_eq!(
-        refused(cpu.embedding(&op, EmbeddingArgs { ids: &[0, 1], table: &table, out: &mut cpu.alloc(7).unwrap() })),
-        "out"
-    );
-    let add = AddRows { outer: 1, rows: 2, inner: 1, channels: 3 };
-    let rows = cpu.upload(&[0.0; 6]).unwrap();
-    assert_eq!(refused(cpu.add_rows(&AddRows { inner: 2, ..add }, AddRowsArgs { table: &rows, x: &mut out })), "x");
-    assert_eq!(
-        refused(cpu.add_rows(&AddRows { rows: 1, inner: 2, ..add }, AddRowsArgs { table: &rows, x: &mut out })),
-        "table"
-    );
 }

@@ -1,6 +1,5 @@
 //! `linear` against y = f(x·Wᵀ + b) in f64.
 
-use super::refusal::refused;
 use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
@@ -177,30 +176,4 @@ fn parts_have_the_bits_of_the_whole() {
         let expected: Vec<f32> = host(&whole).chunks_exact(outer).flat_map(|row| row[first..].to_vec()).collect();
         assert!(host(&some)[outer - first..] == expected, "columns of {rows}×{inner}×{outer}");
     }
-}
-
-#[test]
-fn parts_must_lie_in_what_they_are_parts_of() {
-    let cpu = Cpu::new();
-    let run = |op: Linear, x: usize, weight: &[usize], bias: Option<usize>, gate: Option<usize>, out: usize| {
-        let parameter = |shape: &[usize]| cpu.weight(vec![parameter(1, shape, DType::F32).0]).unwrap();
-        let (x, weight, bias) = (cpu.alloc(x).unwrap(), parameter(weight), bias.map(|len| parameter(&[len])));
-        let (gate, mut out) = (gate.map(|len| cpu.alloc(len).unwrap()), cpu.alloc(out).unwrap());
-        let (bias, gate) = (bias.as_ref(), gate.as_ref());
-        cpu.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate, out: &mut out })
-    };
-    let check = |op: Linear, x: usize, weight: &[usize], out: usize| refused(run(op, x, weight, None, None, out));
-    let op = Linear::new(2, 3, 4);
-    assert_eq!(check(in_place(op, 1, [0, 0, 0]), 6, &[4, 3], 8), "part.rows");
-    assert_eq!(check(in_place(op, 9, [1, 0, 0]), 8, &[4, 3], 8), "x");
-    assert_eq!(check(in_place(op, 9, [0, 1, 0]), 6, &[4, 3], 11), "out");
-    assert_eq!(check(in_place(op, 9, [0, 0, 2]), 6, &[5, 3], 8), "weight");
-    assert_eq!(check(op, 6, &[5, 3], 8), "weight");
-    let gated = op.activation(Activation::GatedGeluTanh);
-    assert_eq!(check(in_place(gated, 9, [0, 0, 1]), 6, &[9, 3], 8), "part.weight");
-    run(in_place(op, 9, [1, 1, 1]), 9, &[5, 3], Some(5), None, 12).unwrap();
-    let store = Store::AddGated { rows_per_gate: 3, gate_stride: 4, gate_offset: 0 };
-    let gates = |gate: usize| run(in_place(op.store(store), 9, [0, 7, 0]), 6, &[4, 3], None, Some(gate), 36);
-    gates(12).unwrap();
-    assert_eq!(refused(gates(11)), "gate");
 }

@@ -1,16 +1,11 @@
 //! `group_norm` against its formula in f64.
 
-use super::refusal::refused;
 use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::cuda::device::Dry;
-use osp::cuda::{Cuda, Half};
-use osp::ops::conv3d::{Conv3d, ConvArgs};
 use osp::ops::groupnorm::{GroupNorm, GroupNormArgs, MomentsArgs, Statistics, StatisticsArgs};
 use osp::tensor::DType;
 use proptest::prelude::*;
-use std::sync::Arc;
 
 /// A whole video's norm.
 #[derive(Clone, Copy, Debug)]
@@ -157,94 +152,4 @@ fn stretches_of_time_give_the_bits_of_the_whole() {
             assert_eq!(run_stretches(&op, &x, lengths), run(&op, &x), "{lengths:?}");
         }
     }
-}
-
-#[test]
-fn group_norm_refuses_wrong_sizes() {
-    let cpu = Cpu::new();
-    let case = Case { frames: 2, positions: 3, channels: 4, groups: 2, per_frame: false, silu: false };
-    let (op, whole) = (case.norm(), case.statistics());
-    let x = cpu.upload(&[0.0; 24]).unwrap();
-    let (mut out, mut moments) = (cpu.alloc(24).unwrap(), cpu.alloc_moments(&whole.moments(2)).unwrap());
-    let mut statistics = cpu.alloc_statistics(&whole).unwrap();
-    let [four, five] = [4, 5].map(|len| cpu.weight(vec![parameter(1, &[len], DType::F32).0]).unwrap());
-    let mut norm = |op: GroupNorm, weight, bias| {
-        refused(cpu.group_norm(&op, GroupNormArgs { x: &x, statistics: &statistics, weight, bias, out: &mut out }))
-    };
-    assert_eq!(norm(GroupNorm { groups: 3, ..op }, &four, &four), "groups");
-    assert_eq!(norm(GroupNorm { groups: 0, ..op }, &four, &four), "groups");
-    assert_eq!(norm(GroupNorm { frames: 3, ..op }, &four, &four), "x");
-    assert_eq!(norm(GroupNorm { x_at: 1, ..op }, &four, &four), "x");
-    assert_eq!(norm(GroupNorm { out_at: 1, ..op }, &four, &four), "out");
-    assert_eq!(norm(op, &five, &four), "weight");
-    assert_eq!(norm(op, &four, &five), "bias");
-    assert_eq!(refused(cpu.group_moments(&whole.moments(1), MomentsArgs { x: &x, moments: &mut moments })), "x");
-    assert_eq!(
-        refused(
-            cpu.group_statistics(&whole, StatisticsArgs { stretches: &[(&moments, 1)], statistics: &mut statistics })
-        ),
-        "stretches"
-    );
-}
-
-#[test]
-fn moments_and_statistics_of_another_video_are_refused() {
-    refuses_those_of_another_video(&Cpu::new());
-    refuses_those_of_another_video(&Cuda::new(Arc::new(Dry::new()), Half::F16));
-}
-
-fn refuses_those_of_another_video<B: Backend>(backend: &B) {
-    let whole = Statistics { frames: 2, positions: 3, channels: 64, groups: 32, eps: EPS, per_frame: false };
-    let parameter = |shape: &[usize]| backend.weight(vec![parameter(1, shape, DType::F32).0]).unwrap();
-    let (x, mut out) = (backend.alloc(384).unwrap(), backend.alloc(384).unwrap());
-    let mut moments = backend.alloc_moments(&whole.moments(1)).unwrap();
-    let mut few = backend.alloc_statistics(&Statistics { frames: 1, ..whole }).unwrap();
-    let mut enough = backend.alloc_statistics(&whole).unwrap();
-    assert_eq!(
-        refused(backend.group_moments(&whole.moments(2), MomentsArgs { x: &x, moments: &mut moments })),
-        "moments"
-    );
-    assert_eq!(
-        refused(backend.group_statistics(&whole, StatisticsArgs { stretches: &[(&moments, 2)], statistics: &mut few })),
-        "statistics"
-    );
-    assert_eq!(
-        refused(
-            backend.group_statistics(&whole, StatisticsArgs { stretches: &[(&moments, 2)], statistics: &mut enough })
-        ),
-        "moments"
-    );
-    let op =
-        GroupNorm { frames: 2, positions: 3, channels: 64, groups: 32, silu: false, x_at: 0, out_at: 0, video_at: 0 };
-    let (weight, bias) = (parameter(&[64]), parameter(&[64]));
-    assert_eq!(
-        refused(
-            backend.group_norm(
-                &op,
-                GroupNormArgs { x: &x, statistics: &few, weight: &weight, bias: &bias, out: &mut out }
-            )
-        ),
-        "statistics"
-    );
-    let last = GroupNorm { frames: 1, video_at: 1, ..op };
-    assert_eq!(
-        refused(
-            backend.group_norm(
-                &last,
-                GroupNormArgs { x: &x, statistics: &few, weight: &weight, bias: &bias, out: &mut out }
-            )
-        ),
-        "statistics"
-    );
-
-    let weight = parameter(&[64, 1, 1, 1, 64]);
-    let mut conv = |op: Conv3d| {
-        let args = ConvArgs::new(&x, &weight, &mut out);
-        refused(backend.conv3d(&op, ConvArgs { moments: Some(&mut moments), ..args }))
-    };
-    let op = Conv3d { moment_groups: 32, ..Conv3d::new(2, 1, 3, 64, 64, [1; 3]) };
-    assert_eq!(conv(op), "moments");
-    assert_eq!(conv(Conv3d { only: Some([1, 2]), ..op }), "moments");
-    assert_eq!(conv(Conv3d { moment_groups: 0, ..op }), "moment_groups");
-    assert_eq!(conv(Conv3d { moment_groups: 24, ..op }), "moment_groups");
 }

@@ -16,8 +16,8 @@ mod groupnorm;
 mod norm;
 /// Patches to tokens and back.
 mod patch;
-/// What a refused call says.
-pub mod refusal;
+/// Wrong operands, on every backend.
+mod refusal;
 /// Temporal resampling.
 mod resample;
 /// Linear combinations of states.

@@ -1,6 +1,5 @@
 //! The norms against their formulas in f64.
 
-use super::refusal::refused;
 use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
@@ -121,47 +120,4 @@ fn a_row_of_one_value_becomes_the_shift() {
     };
     let modulation = [1.0, 2.0, 3.0, 10.0, 20.0, 30.0];
     assert_eq!(ada(&op, &[5.0; 6], &modulation), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
-}
-
-#[test]
-fn the_norms_refuse_wrong_sizes() {
-    let cpu = Cpu::new();
-    let x = cpu.upload(&[0.0; 12]).unwrap();
-    let mut out = cpu.alloc(12).unwrap();
-    let weight = |len: usize| cpu.weight(vec![parameter(1, &[len], DType::F32).0]).unwrap();
-    let layer = LayerNorm { rows: 3, channels: 4, eps: 1e-5 };
-    assert_eq!(
-        refused(cpu.layer_norm(&layer, LayerNormArgs { x: &x, weight: &weight(5), bias: &weight(4), out: &mut out })),
-        "weight"
-    );
-    assert_eq!(
-        refused(cpu.layer_norm(&layer, LayerNormArgs { x: &x, weight: &weight(4), bias: &weight(3), out: &mut out })),
-        "bias"
-    );
-    let rms = RmsNorm { rows: 4, channels: 4, eps: 1e-5 };
-    assert_eq!(refused(cpu.rms_norm(&rms, RmsNormArgs { x: &x, weight: &weight(4), out: &mut out })), "x");
-    let rms = RmsNorm { rows: 3, channels: 4, eps: 1e-5 };
-    assert_eq!(
-        refused(cpu.rms_norm(&rms, RmsNormArgs { x: &x, weight: &weight(4), out: &mut cpu.alloc(11).unwrap() })),
-        "out"
-    );
-    let ada = AdaLayerNorm {
-        rows: 3,
-        channels: 4,
-        eps: 1e-6,
-        rows_per_modulation: 1,
-        modulation_stride: 4,
-        shift: 0,
-        scale: 4,
-    };
-    let modulation = cpu.upload(&[0.0; 15]).unwrap();
-    assert_eq!(
-        refused(cpu.ada_layer_norm(&ada, AdaLayerNormArgs { x: &x, modulation: &modulation, out: &mut out })),
-        "modulation"
-    );
-    let ada = AdaLayerNorm { rows_per_modulation: 2, ..ada };
-    assert_eq!(
-        refused(cpu.ada_layer_norm(&ada, AdaLayerNormArgs { x: &x, modulation: &modulation, out: &mut out })),
-        "rows_per_modulation"
-    );
 }

@@ -1,6 +1,5 @@
 //! Patches to tokens and back.
 
-use super::refusal::refused;
 use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
@@ -71,49 +70,4 @@ proptest! {
 fn patch_embed_does_not_depend_on_the_number_of_threads() {
     let op = PatchEmbed { frames: 3, height: 16, width: 12, cin: 4, cout: 144, patch: 2 };
     on_one_and_three_threads(|| embed(&op, &values(1, 3 * 16 * 12 * 4)));
-}
-
-#[test]
-fn patches_refuse_wrong_sizes() {
-    let cpu = Cpu::new();
-    let op = PatchEmbed { frames: 1, height: 4, width: 4, cin: 2, cout: 3, patch: 2 };
-    let x = cpu.upload(&[0.0; 32]).unwrap();
-    let mut out = cpu.alloc(12).unwrap();
-    let weight = cpu.weight(vec![parameter(1, &[3, 2, 2, 2], DType::F32).0]).unwrap();
-    let [three, four] = [3, 4].map(|len| cpu.weight(vec![parameter(1, &[len], DType::F32).0]).unwrap());
-    assert_eq!(
-        refused(cpu.patch_embed(
-            &PatchEmbed { height: 5, ..op },
-            PatchEmbedArgs { x: &x, weight: &weight, bias: &three, out: &mut out }
-        )),
-        "x"
-    );
-    assert_eq!(
-        refused(cpu.patch_embed(
-            &PatchEmbed { patch: 0, ..op },
-            PatchEmbedArgs { x: &x, weight: &weight, bias: &three, out: &mut out }
-        )),
-        "x"
-    );
-    assert_eq!(
-        refused(cpu.patch_embed(&op, PatchEmbedArgs { x: &x, weight: &four, bias: &three, out: &mut out })),
-        "weight"
-    );
-    assert_eq!(
-        refused(cpu.patch_embed(&op, PatchEmbedArgs { x: &x, weight: &weight, bias: &four, out: &mut out })),
-        "bias"
-    );
-    assert_eq!(
-        refused(cpu.patch_embed(
-            &op,
-            PatchEmbedArgs { x: &x, weight: &weight, bias: &three, out: &mut cpu.alloc(13).unwrap() }
-        )),
-        "out"
-    );
-    let back = Unpatchify { frames: 1, rows: 2, columns: 2, patch: 2, channels: 2, kept: 3 };
-    assert_eq!(refused(cpu.unpatchify(&back, UnpatchifyArgs { x: &x, out: &mut out })), "kept");
-    assert_eq!(
-        refused(cpu.unpatchify(&Unpatchify { kept: 1, ..back }, UnpatchifyArgs { x: &x, out: &mut out })),
-        "out"
-    );
 }

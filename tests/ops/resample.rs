@@ -1,6 +1,5 @@
 //! Temporal resampling against the padded, interpolated and reshaped arrays that define it.
 
-use super::refusal::refused;
 use super::values::{assert_close, on_one_and_three_threads, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
@@ -89,29 +88,4 @@ fn frames_of_many_blocks_are_covered_whatever_the_number_of_threads() {
         assert_eq!(doubled[7 * frame_len - 1], x[4 * frame_len - 1]);
         [means, doubled].concat()
     });
-}
-
-#[test]
-fn resampling_refuses_wrong_sizes() {
-    let cpu = Cpu::new();
-    let x = cpu.upload(&[0.0; 12]).unwrap();
-    let mut out = cpu.alloc(12).unwrap();
-    assert_eq!(
-        refused(cpu.time_average(&TimeAverage { frames: 0, frame_len: 4 }, TimeAverageArgs { x: &x, out: &mut out })),
-        "frames"
-    );
-    assert_eq!(
-        refused(cpu.time_average(&TimeAverage { frames: 3, frame_len: 4 }, TimeAverageArgs { x: &x, out: &mut out })),
-        "out"
-    );
-    assert_eq!(
-        refused(cpu.time_double(&TimeDouble { frames: 0, frame_len: 4 }, TimeDoubleArgs { x: &x, out: &mut out })),
-        "frames"
-    );
-    assert_eq!(
-        refused(cpu.time_double(&TimeDouble { frames: 2, frame_len: 4 }, TimeDoubleArgs { x: &x, out: &mut out })),
-        "x"
-    );
-    let regroup = RegroupFrames { frames: 2, positions: 2, channels: 4, inverse: false };
-    assert_eq!(refused(cpu.regroup_frames(&regroup, RegroupFramesArgs { x: &x, out: &mut out })), "x");
 }

@@ -1,6 +1,5 @@
 //! `combine`, whose bits are fixed by its definition.
 
-use super::refusal::refused;
 use super::values::{assert_close, values};
 use osp::backend::Backend;
 use osp::cpu::{Buffer, Cpu};
@@ -34,23 +33,4 @@ proptest! {
             assert_close(&out, &exact, 2e-6);
         }
     }
-}
-
-#[test]
-fn combine_refuses_wrong_sizes_and_counts() {
-    let cpu = Cpu::new();
-    let [four, five] = [4, 5].map(|len| cpu.upload(&values(1, len)).unwrap());
-    let mut out = cpu.alloc(4).unwrap();
-    let op = |coefficients| Combine { len: 4, coefficients, clamp: None };
-    assert_eq!(refused(cpu.combine(&op(&[]), CombineArgs { inputs: &[], out: &mut out })), "coefficients");
-    assert_eq!(
-        refused(cpu.combine(&op(&[1.0; 9]), CombineArgs { inputs: &[&four; 9], out: &mut out })),
-        "coefficients"
-    );
-    assert_eq!(refused(cpu.combine(&op(&[1.0; 2]), CombineArgs { inputs: &[&four], out: &mut out })), "inputs");
-    assert_eq!(refused(cpu.combine(&op(&[1.0; 2]), CombineArgs { inputs: &[&four, &five], out: &mut out })), "input");
-    assert_eq!(
-        refused(cpu.combine(&op(&[1.0]), CombineArgs { inputs: &[&four], out: &mut cpu.alloc(5).unwrap() })),
-        "out"
-    );
 }

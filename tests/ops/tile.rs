@@ -1,6 +1,5 @@
 //! Boxes of videos, and bytes.
 
-use super::refusal::refused;
 use super::values::{assert_close, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
@@ -97,34 +96,4 @@ fn bytes_of_special_values() {
     let x = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1.0, 1.0, 0.0, 1.0 - f32::EPSILON];
     let mut out = cpu.to_bytes(&ToBytes { offset: 0, len: 7 }, ToBytesArgs { x: &cpu.upload(&x).unwrap() }).unwrap();
     assert_eq!(out.bytes().unwrap(), [0, 255, 0, 0, 255, 127, 254]);
-}
-
-#[test]
-fn tiles_refuse_boxes_outside_and_wrong_sizes() {
-    let cpu = Cpu::new();
-    let x = cpu.upload(&[0.0; 24]).unwrap();
-    let mut out = cpu.alloc(24).unwrap();
-    let whole = BoxAt::whole([2, 3, 4]);
-    let op = CopyBox { extent: [1, 3, 4], channels: 1, from: whole, to: whole };
-    let shifted = BoxAt { origin: [0, 1, 0], ..whole };
-    assert_eq!(refused(cpu.copy_box(&CopyBox { from: shifted, ..op }, CopyBoxArgs { x: &x, out: &mut out })), "x");
-    assert_eq!(refused(cpu.copy_box(&CopyBox { to: shifted, ..op }, CopyBoxArgs { x: &x, out: &mut out })), "out");
-    assert_eq!(refused(cpu.copy_box(&CopyBox { channels: 2, ..op }, CopyBoxArgs { x: &x, out: &mut out })), "x");
-    let [neighbour, tile] = [[2, 3, 4], [2, 2, 6]];
-    let blend = BlendBox { neighbour, tile, channels: 1, axis: BlendAxis::Rows, blend: 3 };
-    assert_eq!(refused(cpu.blend_box(&blend, BlendBoxArgs { neighbour: &x, tile: &mut out })), "blend");
-    assert_eq!(
-        refused(
-            cpu.blend_box(&BlendBox { blend: 1, channels: 2, ..blend }, BlendBoxArgs { neighbour: &x, tile: &mut out })
-        ),
-        "neighbour"
-    );
-    assert_eq!(
-        refused(cpu.blend_box(
-            &BlendBox { blend: 1, tile: [2, 2, 5], ..blend },
-            BlendBoxArgs { neighbour: &x, tile: &mut out }
-        )),
-        "tile"
-    );
-    assert_eq!(refused(cpu.to_bytes(&ToBytes { offset: 20, len: 5 }, ToBytesArgs { x: &x }).map(drop)), "x");
 }

@@ -1,0 +1,200 @@
+//! Wrong operands of matrix products, attention and convolutions.
+
+use super::{Answers, buffer, groups, len, shape, short, single, weight};
+use osp::backend::Backend;
+use osp::ops::attention::{Attention, AttentionArgs, TokenLayout};
+use osp::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
+use osp::ops::gemm::{Activation, Linear, LinearArgs, Part, Store};
+
+#[derive(Clone)]
+struct LinearSizes {
+    x: usize,
+    weight: Vec<usize>,
+    bias: usize,
+    gate: Option<usize>,
+    out: usize,
+}
+
+pub fn linear<B: Backend>(on: &B) -> Answers {
+    let call = |op: Linear, sizes: LinearSizes| {
+        let (x, weights, bias) = (buffer(on, sizes.x), weight(on, &sizes.weight), weight(on, &[sizes.bias]));
+        let (gate, mut out) = (sizes.gate.map(|len| buffer(on, len)), buffer(on, sizes.out));
+        let (bias, gate) = (Some(&bias), gate.as_ref());
+        on.linear(&op, LinearArgs { x: &x, weight: &weights, bias, gate, out: &mut out })
+    };
+    let op = Linear::new(4, 8, 6);
+    let right = || LinearSizes { x: 32, weight: vec![6, 8], bias: 6, gate: None, out: 24 };
+    let gate = |len| LinearSizes { gate: Some(len), ..right() };
+    let store = |rows_per_gate| op.store(Store::AddGated { rows_per_gate, gate_stride: 6, gate_offset: 0 });
+    let part = |rows, x, out, weight| op.part(Part { rows, x, out, weight });
+    let gated = op.activation(Activation::GatedGeluTanh);
+    let double = || LinearSizes { weight: vec![12, 8], bias: 12, ..right() };
+    let two_halves = "part.weight has 1, expected 0 where the weight has two halves";
+    // Two rows behind seven others, whose gates are the second and the third.
+    let behind = store(3).part(Part { rows: 9, x: 0, out: 7, weight: 0 });
+    let behind = Linear { rows: 2, ..behind };
+    let of_behind = |len| LinearSizes { x: 16, out: 54, ..gate(len) };
+    vec![
+        (call(op, right()), String::new()),
+        (call(Linear { in_features: 0, ..op }, right()), "in_features has 0, expected at least one".into()),
+        (call(op, LinearSizes { x: 31, ..right() }), len("x", 31, 32)),
+        (call(op, LinearSizes { weight: vec![5, 8], ..right() }), shape("weight", &[5, 8], &[6, 8])),
+        (call(op, LinearSizes { weight: vec![48], ..right() }), shape("weight", &[48], &[6, 8])),
+        (call(op, LinearSizes { bias: 5, ..right() }), len("bias", 5, 6)),
+        (call(op, LinearSizes { out: 25, ..right() }), len("out", 25, 24)),
+        (call(op, gate(12)), "gate has Some(12), expected given if and only if the store is gated".into()),
+        (call(store(2), right()), "gate has None, expected given if and only if the store is gated".into()),
+        (call(store(2), gate(12)), String::new()),
+        (call(store(2), gate(11)), short("gate", 11, 12)),
+        (call(store(3), gate(12)), "rows_per_gate has 3, expected a divisor of rows".into()),
+        (call(store(0), gate(12)), "rows_per_gate has 0, expected a divisor of rows".into()),
+        (call(part(3, 0, 0, 0), right()), "part.rows has 3, expected at least the part's".into()),
+        (call(part(9, 1, 0, 0), right()), short("x", 32, 40)),
+        (call(part(9, 0, 1, 0), right()), short("out", 24, 30)),
+        (call(part(9, 0, 0, 2), right()), shape("weight", &[6, 8], &[8, 8])),
+        (
+            call(part(9, 1, 1, 2), LinearSizes { x: 40, weight: vec![8, 8], bias: 8, gate: None, out: 30 }),
+            String::new(),
+        ),
+        (call(behind, of_behind(18)), String::new()),
+        (call(behind, of_behind(17)), short("gate", 17, 18)),
+        (call(gated, double()), String::new()),
+        (call(gated, right()), shape("weight", &[6, 8], &[12, 8])),
+        (call(gated.part(Part { rows: 4, x: 0, out: 0, weight: 1 }), double()), two_halves.into()),
+    ]
+}
+
+#[derive(Clone, Copy)]
+struct AttentionSizes {
+    q: usize,
+    k: usize,
+    v: usize,
+    bias: usize,
+    mask: usize,
+    rope: usize,
+    out: usize,
+}
+
+pub fn attention<B: Backend>(on: &B) -> Answers {
+    let call = |op: Attention, sizes: AttentionSizes| {
+        let [q, k, v] = [sizes.q, sizes.k, sizes.v].map(|len| buffer(on, len));
+        let [bias, mask, rope] = [sizes.bias, sizes.mask, sizes.rope].map(|len| single(on, len));
+        let (bias, mask, rope) = (Some(&bias), Some(&mask), Some(&rope));
+        let mut out = buffer(on, sizes.out);
+        on.attention(&op, AttentionArgs { q: &q, k: &k, v: &v, bias, mask, rope, out: &mut out })
+    };
+    let layout = TokenLayout { offset: 0, outer_stride: 96, inner_stride: 48, token_stride: 16 };
+    let (outer, inner, heads, head_dim, queries, keys, scale) = (2, 2, 2, 8, 3, 3, 0.1);
+    let [q, k, v, out] = [layout; 4];
+    let op = Attention { outer, inner, heads, head_dim, queries, keys, scale, q, k, v, out, rope_group: 8 };
+    let right = AttentionSizes { q: 192, k: 192, v: 192, bias: 18, mask: 6, rope: 48, out: 192 };
+    let apart = |out: TokenLayout| {
+        let said = format!("out has {out:?}, expected a layout whose rows do not overlap");
+        (call(Attention { out, ..op }, right), said)
+    };
+    let even = |rope_group: usize| {
+        let said = format!("rope_group has {rope_group}, expected an even divisor of head_dim");
+        (call(Attention { rope_group, ..op }, right), said)
+    };
+    let fewer = AttentionSizes { bias: 12, ..right };
+    vec![
+        (call(op, right), String::new()),
+        (call(Attention { keys: 0, ..op }, right), "keys has 0, expected at least one".into()),
+        (call(Attention { head_dim: 0, ..op }, right), "head_dim has 0, expected at least one".into()),
+        (call(op, AttentionSizes { q: 191, ..right }), short("q", 191, 192)),
+        (call(op, AttentionSizes { k: 191, ..right }), short("k", 191, 192)),
+        (call(op, AttentionSizes { v: 191, ..right }), short("v", 191, 192)),
+        (call(op, AttentionSizes { out: 191, ..right }), short("out", 191, 192)),
+        apart(TokenLayout { inner_stride: 0, ..layout }),
+        apart(TokenLayout { token_stride: 15, ..layout }),
+        apart(TokenLayout { outer_stride: 48, ..layout }),
+        (call(op, AttentionSizes { bias: 17, ..right }), len("bias", 17, 18)),
+        (call(op, AttentionSizes { mask: 5, ..right }), len("mask", 5, 6)),
+        (call(op, AttentionSizes { rope: 47, ..right }), len("rope", 47, 48)),
+        (call(Attention { queries: 2, ..op }, fewer), "rope has (2, 3), expected as many queries as keys".into()),
+        even(0),
+        even(1),
+        even(6),
+    ]
+}
+
+#[derive(Clone)]
+struct ConvSizes {
+    x: usize,
+    weight: [usize; 5],
+    bias: usize,
+    other: usize,
+    moments: usize,
+    out: usize,
+}
+
+pub fn conv3d<B: Backend>(on: &B) -> Answers {
+    let call = |op: Conv3d, sizes: ConvSizes| {
+        let (x, weights, bias) = (buffer(on, sizes.x), weight(on, &sizes.weight), weight(on, &[sizes.bias]));
+        let (other, mut moments, mut out) = (buffer(on, sizes.other), single(on, sizes.moments), buffer(on, sizes.out));
+        let (bias, other, moments) = (Some(&bias), Some(&other), Some(&mut moments));
+        on.conv3d(&op, ConvArgs { x: &x, weight: &weights, bias, other, moments, out: &mut out })
+    };
+    let op = Conv3d { moment_groups: 4, ..Conv3d::new(2, 3, 4, 8, 8, [1, 3, 3]) };
+    let kept = |frames| on.moments_len(&op.moments(frames));
+    let right = || ConvSizes { x: 192, weight: [8, 1, 3, 3, 8], bias: 8, other: 192, moments: kept(2), out: 192 };
+    let only = |only: [usize; 2]| {
+        (
+            call(Conv3d { only: Some(only), ..op }, right()),
+            format!("only has Some({only:?}), expected frames of the output"),
+        )
+    };
+    let stride = |stride: [usize; 2]| {
+        (call(Conv3d { stride, ..op }, right()), format!("stride has {stride:?}, expected at least one"))
+    };
+    let nothing = Conv3d { height: 0, moment_groups: 0, ..op };
+    let of_one = || ConvSizes { moments: kept(1), ..right() };
+    vec![
+        (call(op, right()), String::new()),
+        (call(Conv3d { kernel: [1, 0, 3], ..op }, right()), "kernel has [1, 0, 3], expected at least one tap".into()),
+        stride([0, 1]),
+        stride([1, 0]),
+        only([1, 3]),
+        only([2, 1]),
+        (call(Conv3d { cin: 0, ..op }, right()), "cin has 0, expected at least one".into()),
+        (call(Conv3d { frames: 0, ..op }, right()), "frames has 0, expected at least one".into()),
+        (call(op, ConvSizes { x: 191, ..right() }), len("x", 191, 192)),
+        (
+            call(op, ConvSizes { weight: [8, 1, 3, 8, 3], ..right() }),
+            shape("weight", &[8, 1, 3, 8, 3], &[8, 1, 3, 3, 8]),
+        ),
+        (call(op, ConvSizes { bias: 7, ..right() }), len("bias", 7, 8)),
+        (call(op, ConvSizes { other: 193, ..right() }), len("other", 193, 192)),
+        (call(Conv3d { other_at: Some(1), ..op }, right()), short("other", 192, 288)),
+        (call(op, ConvSizes { out: 191, ..right() }), len("out", 191, 192)),
+        (call(Conv3d { out_at: Some(1), ..op }, right()), short("out", 192, 288)),
+        (call(Conv3d { moment_groups: 0, ..op }, right()), groups("moment_groups", 0, 8)),
+        (call(Conv3d { moment_groups: 3, ..op }, right()), groups("moment_groups", 3, 8)),
+        (call(nothing, ConvSizes { x: 0, other: 0, out: 0, ..right() }), groups("moment_groups", 0, 8)),
+        (call(op, of_one()), short("moments", kept(1), kept(2))),
+        (call(Conv3d { only: Some([1, 2]), ..op }, of_one()), short("moments", kept(1), kept(2))),
+        (call(Conv3d { only: Some([0, 1]), ..op }, of_one()), String::new()),
+    ]
+}
+
+pub fn depthwise_conv<B: Backend>(on: &B) -> Answers {
+    let call = |op: DepthwiseConv, x: usize, shape: &[usize], bias: usize, out: usize| {
+        let (x, weights, bias, mut out) = (buffer(on, x), weight(on, shape), weight(on, &[bias]), buffer(on, out));
+        on.depthwise_conv(&op, DepthwiseConvArgs { x: &x, weight: &weights, bias: &bias, out: &mut out })
+    };
+    let space = |factor| DepthwiseConv::Space { outer: 1, height: 4, width: 4, channels: 8, factor };
+    let time = |factor| DepthwiseConv::Time { outer: 1, frames: 3, positions: 4, channels: 8, factor };
+    let none = || "factor has 0, expected at least one".to_owned();
+    vec![
+        (call(space(2), 128, &[8, 2, 2], 8, 32), String::new()),
+        (call(space(0), 128, &[8, 2, 2], 8, 32), none()),
+        (call(space(2), 127, &[8, 2, 2], 8, 32), len("x", 127, 128)),
+        (call(space(2), 128, &[8, 2], 8, 32), shape("weight", &[8, 2], &[8, 2, 2])),
+        (call(space(2), 128, &[8, 2, 2], 7, 32), len("bias", 7, 8)),
+        (call(space(2), 128, &[8, 2, 2], 8, 33), len("out", 33, 32)),
+        (call(time(2), 96, &[8, 2], 8, 64), String::new()),
+        (call(time(0), 96, &[8, 2], 8, 64), none()),
+        (call(time(2), 96, &[8, 2, 2], 8, 64), shape("weight", &[8, 2, 2], &[8, 2])),
+        (call(time(2), 96, &[8, 2], 8, 32), len("out", 32, 64)),
+    ]
+}
