@@ -55,7 +55,7 @@ fn main() {
 /// A file of kernels.
 struct Stem {
     name: String,
-    /// Whether it has a self-test and a bench of its own.
+    /// Whether a self-test and a bench have its name.
     tested: bool,
 }
 

@@ -4,7 +4,7 @@
 //! cargo run --release --example encode -- holiday.mp4 latent.safetensors
 //! ```
 //!
-//! Without a file it draws a clip of its own: a square that moves over a gradient.
+//! Without a file it draws a clip: a square that moves over a gradient.
 
 use osp::checkpoint::{Need, Opening};
 use osp::engine::Coding;

@@ -216,7 +216,7 @@ pub trait Backend {
     /// Elements in which this backend keeps [`Moments`].
     fn moments_len(&self, moments: &Moments) -> usize;
 
-    /// Elements in which this backend keeps [`Statistics`] of so many frames and groups.
+    /// Elements in which this backend keeps [`Statistics`] of `frames` frames and `groups` groups.
     fn statistics_len(&self, frames: usize, groups: usize) -> usize;
 
     /// Room for [`Moments`], as this backend keeps them.

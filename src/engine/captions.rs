@@ -70,7 +70,7 @@ impl Captions {
         Ok(Self { cleaned_prompt, tokens, samples })
     }
 
-    /// Captions of so many tokens, for runs that only count.
+    /// Captions of `tokens` tokens, for runs that only count.
     pub fn counted(tokens: usize, guidance: f32) -> Self {
         let sample = |id: u32| {
             let caption = Caption { ids: vec![id; tokens], mask: vec![true; tokens] };
