@@ -156,7 +156,7 @@ mod tests {
         let lacks = read("tile", &ptx("tile").replace("to_bytes_f16", "to_bytes_f32")).unwrap_err();
         assert!(lacks.contains("mine.ptx lacks the kernel to_bytes_f16"), "{lacks}");
         let unknown = read("tiles", &ptx("tile")).unwrap_err();
-        assert!(unknown.contains("kernels/tiles.cu") && unknown.contains("sampler, tile"), "{unknown}");
+        assert!(unknown.contains("kernels/tiles.cu") && unknown.contains("gemm, attention, "), "{unknown}");
         let absent = Replacement::read("tile", Path::new("absent.cubin")).unwrap_err().to_string();
         assert!(absent.contains("absent.cubin"), "{absent}");
     }
