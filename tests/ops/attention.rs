@@ -68,7 +68,7 @@ fn describe(kind: Kind, sizes: Sizes) -> (Attention, [usize; 3]) {
     (op, [lens[0], lens[1], 3 + count * (row + 2)])
 }
 
-/// The values of a case. Absent extras are empty.
+/// The values of a case. Absent operands are empty.
 #[derive(Clone, Default)]
 struct Arguments {
     q: Vec<f32>,
