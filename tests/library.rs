@@ -156,6 +156,19 @@ fn clips_go_through_the_vae_and_others_are_refused() {
 }
 
 #[test]
+fn a_device_that_executes_nothing_gives_no_result() {
+    let (model, engine, coding) = (Model::open(golden("pipeline")).unwrap(), Engine::dry(), Coding::default());
+    let latent = Latent { values: vec![0.0; 16], size: [1, 2, 2], fps: None };
+    for failed in [
+        engine.sample(&model, &request(), &mut Quiet).map(drop),
+        engine.encode(&model, &clip(5, 16, 16), coding, &mut Quiet).map(drop),
+        engine.decode(&model, &latent, coding, &mut Quiet).map(drop),
+    ] {
+        assert!(matches!(&failed, Err(Error::Usage(text)) if text.contains("executes nothing")), "{failed:?}");
+    }
+}
+
+#[test]
 fn a_model_without_a_part_is_an_error_and_no_panic() {
     let model = Opening { need: Need::Vae, ..Opening::default() }.open(golden("pipeline")).unwrap();
     let error = Engine::cpu().sample(&model, &request(), &mut Quiet).unwrap_err();

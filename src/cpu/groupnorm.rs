@@ -19,7 +19,7 @@ const BLOCK: usize = 32768;
 /// Words of a buffer that the moments of a frame's group take, and its statistics.
 const WORDS: usize = 4;
 
-/// Elements of a buffer for the moments or the statistics of so many frames.
+/// Elements of a buffer for the moments or the statistics of `frames` frames.
 pub(super) fn elements(frames: usize, groups: usize) -> usize {
     WORDS * frames * groups
 }

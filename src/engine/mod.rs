@@ -107,7 +107,8 @@ impl Engine {
         Self::on(Processor::emulated(), None)
     }
 
-    /// On a device that executes nothing, for [`Self::plan`] and [`Self::profile`], which need no weights then.
+    /// On a device that executes nothing, for [`Self::plan`] and [`Self::profile`], which need no weights then. What would
+    /// make a result fails with [`Error::Usage`].
     pub fn dry() -> Self {
         Self::on(Processor::Dry, None)
     }
@@ -197,6 +198,7 @@ impl Engine {
     /// # Errors
     /// As for [`Self::sample`].
     pub fn batch<'a>(&self, model: &'a Model, settings: &[Settings], observer: &mut dyn Observer) -> Result<Batch<'a>> {
+        self.processor.check_executes()?;
         let captions = tokenize(model, settings, observer)?;
         let cache = self.cache.as_ref();
         match &self.processor {
@@ -216,13 +218,14 @@ impl Engine {
         coding: Coding,
         observer: &mut dyn Observer,
     ) -> Result<(Latent, StageMemory)> {
+        self.processor.check_executes()?;
         match &self.processor {
             Processor::Cpu(cpu) => encode_planned(cpu, model, clip, coding, observer),
             _ => encode_planned(&self.planned()?, model, clip, coding, observer),
         }
     }
 
-    /// Decodes a latent and hands its frames to `frame`, in order and on a thread of its own, while the device goes on.
+    /// Decodes a latent and hands its frames to `frame`, in order. `frame` runs on another thread, beside the device.
     ///
     /// # Errors
     /// Those of `frame`; else as for [`Self::sample`].
@@ -234,6 +237,7 @@ impl Engine {
         observer: &mut dyn Observer,
         frame: &mut TakeFrame<'_>,
     ) -> Result<StageMemory> {
+        self.processor.check_executes()?;
         match &self.processor {
             Processor::Cpu(cpu) => decode_planned(cpu, model, latent, coding, observer, frame),
             _ => decode_planned(&self.planned()?, model, latent, coding, observer, frame),

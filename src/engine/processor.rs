@@ -66,6 +66,14 @@ impl Processor {
         }
     }
 
+    /// Fails on a device that executes nothing: its results would be zeros.
+    pub fn check_executes(&self) -> Result<()> {
+        match self {
+            Self::Dry => Err(Error::Usage("this device executes nothing; choose another to get a result".into())),
+            _ => Ok(()),
+        }
+    }
+
     /// What the driver calls the card.
     pub fn card(&self) -> Option<&str> {
         if let Self::Gpu { card, .. } = self { Some(card) } else { None }

@@ -156,7 +156,7 @@ pub fn batch<'a, D: Devices + 'a>(
     Ok(Batch { outcomes: outcomes.into_iter(), decode: decode_with(devices, model, plans.decode) })
 }
 
-/// Takes RGB frames in order, `height·width·3` bytes each. It is called on a thread of its own.
+/// Takes RGB frames in order, `height·width·3` bytes each. It runs on another thread than its caller.
 pub type TakeFrame<'a> = dyn FnMut(&[u8]) -> Result<()> + Send + 'a;
 
 type Decode<'a> = Box<dyn FnMut(&[f32], Windowed, &mut dyn Observer, &mut TakeFrame<'_>) -> Result<()> + 'a>;

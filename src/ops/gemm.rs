@@ -79,7 +79,7 @@ pub struct LinearArgs<'a, Buffer, Weight> {
     pub x: &'a Buffer,
     /// `[weight_rows, in_features]`
     pub weight: &'a Weight,
-    /// `[weight_rows]`, as many as the weight has.
+    /// `[rows of the weight]`.
     pub bias: Option<&'a Weight>,
     /// The gates of [`Store::AddGated`], where it says; given if and only if the store is that.
     pub gate: Option<&'a Buffer>,

@@ -104,13 +104,13 @@ impl Statistics {
         Moments { frames, positions: self.positions, channels: self.channels, groups: self.groups }
     }
 
-    /// A mean and an inverse deviation of each of so many frames and groups.
+    /// A mean and an inverse deviation for each frame and group.
     pub fn elements(frames: usize, groups: usize) -> usize {
         2 * frames * groups
     }
 
     /// Checks that the stretches are the video, and element counts, for a backend that keeps these statistics in
-    /// `statistics_len` elements, and moments in as many as `moments_len` says.
+    /// `statistics_len` elements, and moments in `moments_len(moments)` elements.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if the stretches have more or fewer frames, or names the first argument of another size.

@@ -185,3 +185,14 @@ fn a_preset_gives_way_to_no_model_of_the_environment() {
     let output = osp(folder.path()).env("OSP_MODEL", "absent").args(args).assert().success().get_output().clone();
     assert!(String::from_utf8(output.stdout).unwrap().starts_with("v1.1.0 at 1x64x64"));
 }
+
+/// Before the model is opened, and so before any work.
+#[test]
+fn a_data_sheet_is_refused_where_auto_chooses_the_cpu() {
+    if osp::cuda::device::Driver::open().is_ok() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["profile", "--quiet", "--gpu", "h100", "--model", "absent"];
+    fails(folder.path(), &args, 2, &["--gpu", "--device dry"]);
+}

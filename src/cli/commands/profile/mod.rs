@@ -10,8 +10,8 @@ use crate::cli::output::check_file;
 use crate::cli::subject::SubjectArgs;
 use crate::cli::{hints, interrupt};
 use osp::engine::Warning;
+use osp::profile::Subject;
 use osp::profile::gpus::Gpu;
-use osp::profile::{Subject, Times};
 use osp::{Error, Observer, Result, staged};
 use report::Report;
 use std::path::PathBuf;
@@ -62,7 +62,11 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let (engine, model) = if args.device.is("dry") {
         (args.device.dry(), args.subject.without_weights(console)?)
     } else {
-        (args.device.open(console)?, args.subject.with_weights(console)?)
+        let engine = args.device.open(console)?;
+        if gpu.is_some() && engine.device().is_none() {
+            return Err(Error::Usage("--gpu bounds kernels, and there is no GPU to run any; use --device dry".into()));
+        }
+        (engine, args.subject.with_weights(console)?)
     };
     let subject = Subject {
         size: args.subject.size.or(&model.defaults),
@@ -75,9 +79,6 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     } else {
         engine.profile(&model, &subject, &mut &*console)?
     };
-    if gpu.is_some() && profile.times == Times::Cpu {
-        return Err(Error::Usage("--gpu bounds kernels, and there is no GPU to run any; use --device dry".into()));
-    }
     let gpu = gpu.or_else(|| engine.card().and_then(Gpu::of_driver));
     let report = Report { model: model.place.display().to_string(), subject, gpu, profile };
     if let Some(path) = &args.trace {
