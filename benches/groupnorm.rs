@@ -31,8 +31,16 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, levels: &[Level], vari
         backend.group_moments(&moments_op, MomentsArgs { x: &x, moments: &mut moments }).unwrap();
         for &(silu, moments_known) in variants {
             let at = 0;
-            let op =
-                GroupNorm { frames, positions, channels, groups: GROUPS, silu, x_at: at, out_at: at, video_at: at };
+            let op = GroupNorm {
+                frames,
+                positions,
+                channels,
+                groups: GROUPS,
+                silu,
+                x_frame: at,
+                out_frame: at,
+                video_frame: at,
+            };
             let silu = if silu { " silu" } else { "" };
             let known = if moments_known { ", moments known" } else { "" };
             let name = format!("{frames}x{side}x{side}x{channels}{silu}{known}");

@@ -6,10 +6,10 @@
 
 use osp::Model;
 use osp::backend::Backend;
-use osp::checkpoint::PartConfig;
+use osp::checkpoint::ComponentConfig;
 use osp::cpu::Cpu;
 use osp::model::latte::{Latte, Shape};
-use osp::model::vae::{Clip, Frames, VaeDecoder, VaeEncoder, frames_of};
+use osp::model::vae::{CoderInput, Frames, VaeDecoder, VaeEncoder, frames_of};
 use osp::preset;
 use osp::weights::Scope;
 use osp::weights::load::Loader;
@@ -23,7 +23,7 @@ fn published() -> Model {
 }
 
 /// Made-up weights for a config.
-fn weights<C: PartConfig>(config: &C) -> Synthetic {
+fn weights<C: ComponentConfig>(config: &C) -> Synthetic {
     Synthetic::new("made up", 1, config.plan(None).tensors)
 }
 
@@ -48,7 +48,7 @@ fn decode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
     let source = weights(&config);
     let decoder = VaeDecoder::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
     let latent = values(size.iter().product::<usize>() * config.embed_dim);
-    let latent = Clip { size, frames: &frames_of(&latent, size[0]), tiling: None, frames_at_a_time: None };
+    let latent = CoderInput { size, frames: &frames_of(&latent, size[0]), tiling: None, frames_at_a_time: None };
     time(name, torch_seconds, || {
         let emit = &mut |frames: Frames<'_, Cpu>| {
             black_box(frames.data);
@@ -63,7 +63,7 @@ fn encode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
     let source = weights(&config);
     let encoder = VaeEncoder::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
     let video = values(size.iter().product::<usize>() * 3);
-    let video = Clip { size, frames: &frames_of(&video, size[0]), tiling: None, frames_at_a_time: None };
+    let video = CoderInput { size, frames: &frames_of(&video, size[0]), tiling: None, frames_at_a_time: None };
     time(name, torch_seconds, || {
         let emit = &mut |frames: Frames<'_, Cpu>| {
             black_box(frames.data);

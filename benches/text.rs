@@ -29,7 +29,7 @@ fn gib(bytes: u64) -> f64 {
 }
 
 fn main() {
-    use osp::checkpoint::PartConfig;
+    use osp::checkpoint::ComponentConfig;
     let config =
         preset::open("v1.1.0", None).expect("the preset is built in").text_encoder.expect("it is whole").config;
     let source = Synthetic::new("made up", 1, config.plan(None).tensors);

@@ -83,29 +83,28 @@ pub trait Backend {
     /// As for [`Self::alloc`].
     fn weight(&self, parts: Vec<Tensor>) -> Result<Self::Weight>;
 
-    /// The same, on its way: the parameter's memory is taken now, and its values are brought by the next
-    /// [`Self::bring_ahead`], beside what is launched between the two calls. Nothing may use it before
-    /// [`Self::join_ahead`].
+    /// Prefetch: allocates the parameter now, and copies its values at the next [`Self::start_prefetch`], beside what is
+    /// launched after this call. Nothing may use the parameter before [`Self::finish_prefetch`].
     ///
     /// # Errors
     /// As for [`Self::alloc`].
-    fn weight_ahead(&self, parts: Vec<Tensor>) -> Result<Self::Weight> {
+    fn prefetch_weight(&self, parts: Vec<Tensor>) -> Result<Self::Weight> {
         self.weight(parts)
     }
 
-    /// Starts to bring the values of everything from [`Self::weight_ahead`].
+    /// Starts to copy the values of every parameter from [`Self::prefetch_weight`].
     ///
     /// # Errors
     /// [`crate::Error::Device`] if a copy fails.
-    fn bring_ahead(&self) -> Result<()> {
+    fn start_prefetch(&self) -> Result<()> {
         Ok(())
     }
 
-    /// What is called from here on finds the values that were brought.
+    /// Operations that are called from here on find the prefetched values.
     ///
     /// # Errors
-    /// As for [`Self::bring_ahead`].
-    fn join_ahead(&self) -> Result<()> {
+    /// As for [`Self::start_prefetch`].
+    fn finish_prefetch(&self) -> Result<()> {
         Ok(())
     }
 
@@ -264,7 +263,7 @@ pub trait Backend {
     /// # Errors
     /// Those of [`GroupNorm::validate`] and of a launch.
     fn group_norm(&self, op: &GroupNorm, args: GroupNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
-        op.validate(&args, self.statistics_len(op.video_at + op.frames, op.groups))?;
+        op.validate(&args, self.statistics_len(op.video_frame + op.frames, op.groups))?;
         self.run_group_norm(op, args)
     }
 

@@ -1,9 +1,9 @@
 //! The published models' configs, built in, without weights: for runs that only count, or whose weights are made up.
 
-use crate::checkpoint::{Defaults, Model, Part, PartConfig};
+use crate::checkpoint::{Component, ComponentConfig, Defaults, Model};
 use crate::error::{Error, Result};
 use crate::model::latte::LatteConfig;
-use crate::sampler::Kind;
+use crate::sampler::SamplerKind;
 use crate::weights::Source;
 use crate::weights::shapes::Shapes;
 use crate::weights::synthetic::Synthetic;
@@ -73,7 +73,7 @@ fn assemble(name: &str, frames: Option<usize>, seed: Option<u64>) -> Result<Mode
         frames: transformer.frames(),
         height: 512,
         width: 512,
-        sampler: Kind::Pndm,
+        sampler: SamplerKind::Pndm,
         steps: 150,
         guidance: 7.5,
         notice: None,
@@ -89,17 +89,17 @@ fn assemble(name: &str, frames: Option<usize>, seed: Option<u64>) -> Result<Mode
     })
 }
 
-fn parse<C: PartConfig>(json: &str) -> C {
+fn parse<C: ComponentConfig>(json: &str) -> C {
     serde_json::from_str(json).expect("the configs above are whole")
 }
 
-fn part<C: PartConfig>(folder: PathBuf, config: C, seed: Option<u64>) -> Part<C> {
+fn part<C: ComponentConfig>(folder: PathBuf, config: C, seed: Option<u64>) -> Component<C> {
     let tensors = config.plan(None).tensors;
     let source: Box<dyn Source> = match seed {
         Some(seed) => Box::new(Synthetic::new(&folder, seed, tensors)),
         None => Box::new(Shapes::new(&folder, tensors)),
     };
-    Part { folder, config, source }
+    Component { folder, config, source }
 }
 
 #[cfg(test)]
@@ -108,13 +108,13 @@ mod tests {
     use std::path::Path;
 
     /// The config in a manifest of a published checkpoint.
-    fn published<C: PartConfig>(name: &str) -> C {
+    fn published<C: ComponentConfig>(name: &str) -> C {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifests").join(name);
         let mut manifest: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         serde_json::from_value(manifest["config"].take()).unwrap()
     }
 
-    fn assert_same<C: PartConfig + std::fmt::Debug>(part: Option<Part<C>>, name: &str) {
+    fn assert_same<C: ComponentConfig + std::fmt::Debug>(part: Option<Component<C>>, name: &str) {
         let part = part.unwrap();
         assert_eq!(format!("{:?}", part.config), format!("{:?}", published::<C>(name)), "{name}");
         part.config.plan(Some(&*part.source)).check(&*part.source, C::ignored).unwrap();

@@ -2,7 +2,7 @@
 
 use osp::checkpoint::{Need, Opening, WeightSource};
 use osp::engine::{Coding, Settings, Stage, TextCache, Windowed};
-use osp::memory::Savings;
+use osp::memory::MemoryOptions;
 use osp::profile::{Subject, Times};
 use osp::video::{FrameRate, VideoInfo};
 use osp::{Clip, Engine, Error, Latent, Model, Observer, Quiet, Request, preset};
@@ -224,9 +224,9 @@ fn tiny() -> Model {
 fn an_engine_verifies_golden_folders_unless_it_executes_nothing() {
     let mut results = Vec::new();
     let folder = golden("samplers");
-    Engine::cpu().verify(&folder, Savings::NONE, &mut |result| results.push(result.passed)).unwrap();
+    Engine::cpu().verify(&folder, MemoryOptions::NONE, &mut |result| results.push(result.passed)).unwrap();
     assert!(!results.is_empty() && results.iter().all(|passed| *passed));
-    assert!(matches!(Engine::dry().verify(&folder, Savings::NONE, &mut |_| {}), Err(Error::Usage(_))));
+    assert!(matches!(Engine::dry().verify(&folder, MemoryOptions::NONE, &mut |_| {}), Err(Error::Usage(_))));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::cuda::device::Emulated;
 use osp::cuda::{Cuda, Half};
-use osp::memory::Savings;
+use osp::memory::MemoryOptions;
 use osp::verify::{Precision, find, run};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,19 +15,19 @@ fn golden(name: &str) -> PathBuf {
 
 /// Runs all golden folders at or below `name` on the CPU; at least `cases` comparisons must be made and all must pass.
 fn check(name: &str, cases: usize) {
-    check_on(&Cpu::new(), Precision::F32, Savings::NONE, name, cases);
+    check_on(&Cpu::new(), Precision::F32, MemoryOptions::NONE, name, cases);
 }
 
 /// The same on the emulated GPU, in both of its types.
 fn check_emulated(name: &str, cases: usize) {
     for (half, precision) in [(Half::F16, Precision::F16), (Half::Bf16, Precision::Bf16)] {
-        check_on(&emulated(half), precision, Savings::NONE, name, cases);
+        check_on(&emulated(half), precision, MemoryOptions::NONE, name, cases);
     }
 }
 
 /// The same, in bf16 also with all savings.
 fn check_emulated_saving(name: &str, cases: usize) {
-    check_on(&emulated(Half::F16), Precision::F16, Savings::NONE, name, cases);
+    check_on(&emulated(Half::F16), Precision::F16, MemoryOptions::NONE, name, cases);
     check_saving(&emulated(Half::Bf16), Precision::Bf16, name, cases);
 }
 
@@ -37,12 +37,19 @@ fn emulated(half: Half) -> Cuda {
 
 /// The same with and without everything that saves memory: the errors must be equal to the last bit.
 fn check_saving<B: Backend>(backend: &B, precision: Precision, name: &str, cases: usize) {
-    let [none, most] = [Savings::NONE, Savings::MOST].map(|savings| check_on(backend, precision, savings, name, cases));
+    let [none, most] =
+        [MemoryOptions::NONE, MemoryOptions::MOST].map(|savings| check_on(backend, precision, savings, name, cases));
     assert_eq!(none, most, "{name} on {}", backend.name());
 }
 
 /// Returns the errors, as bits.
-fn check_on<B: Backend>(backend: &B, precision: Precision, savings: Savings, name: &str, cases: usize) -> Vec<u64> {
+fn check_on<B: Backend>(
+    backend: &B,
+    precision: Precision,
+    savings: MemoryOptions,
+    name: &str,
+    cases: usize,
+) -> Vec<u64> {
     let mut failed = Vec::new();
     let mut errors = Vec::new();
     for folder in find(&golden(name)).unwrap() {

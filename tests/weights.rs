@@ -8,7 +8,7 @@ mod write;
 
 use osp::Error;
 use osp::tensor::DType;
-use osp::weights::plan::{Expected, Plan};
+use osp::weights::manifest::{CheckpointManifest, Expected};
 use osp::weights::{Files, Source};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
@@ -37,9 +37,9 @@ fn file_with(tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> (TempDir, PathBuf) 
     (folder, path)
 }
 
-fn plan(tensors: &[(&str, &[usize])]) -> Plan {
+fn plan(tensors: &[(&str, &[usize])]) -> CheckpointManifest {
     let expected = |&(name, shape): &(&str, &[usize])| Expected { name: name.to_owned(), shape: shape.to_vec() };
-    Plan { tensors: tensors.iter().map(expected).collect() }
+    CheckpointManifest { tensors: tensors.iter().map(expected).collect() }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::folder::read_if_there;
 use crate::error::{Error, Result};
 use crate::model::latte::LatteConfig;
 use crate::model::vae::SPATIAL_FACTOR;
-use crate::sampler::{Kind, validate_guidance};
+use crate::sampler::{SamplerKind, validate_guidance};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub struct Defaults {
     /// Columns of pixels.
     pub width: usize,
     /// Sampler.
-    pub sampler: Kind,
+    pub sampler: SamplerKind,
     /// Steps.
     pub steps: usize,
     /// Guidance scale.
@@ -55,7 +55,8 @@ impl Defaults {
             Some(text) => serde_json::from_str(&text).map_err(|error| Error::config(&path, error.to_string()))?,
             None => Sampling::default(),
         };
-        let sampler: Kind = sampling.sampler.map_or(Ok(Kind::Pndm), |name| name.parse().map_err(fault))?;
+        let sampler: SamplerKind =
+            sampling.sampler.map_or(Ok(SamplerKind::Pndm), |name| name.parse().map_err(fault))?;
         let steps = sampling.steps.unwrap_or(150);
         sampler.schedule(steps).map_err(fault)?;
         let guidance = sampling.guidance_scale.unwrap_or(7.5);

@@ -1,12 +1,12 @@
 //! A model's folder: where its parts lie, what their configs say, and whether the weights fit them.
 
+mod component;
 mod defaults;
 mod folder;
-mod part;
 
+pub use component::{Component, ComponentConfig, WeightSource, tokenizer};
 pub use defaults::Defaults;
 pub use folder::{class_of, has_weights, is_there, list, subfolders};
-pub use part::{Part, PartConfig, WeightSource, tokenizer};
 
 use crate::error::{Error, Result};
 use crate::model::latte::LatteConfig;
@@ -22,11 +22,11 @@ pub struct Model {
     /// Where it was found: a folder, or the name of a published model that is built in.
     pub place: PathBuf,
     /// T5, its folder holding the tokenizer too.
-    pub text_encoder: Option<Part<T5Config>>,
+    pub text_encoder: Option<Component<T5Config>>,
     /// LatteT2V.
-    pub transformer: Option<Part<LatteConfig>>,
+    pub transformer: Option<Component<LatteConfig>>,
     /// CausalVideoVAE.
-    pub vae: Option<Part<VaeConfig>>,
+    pub vae: Option<Component<VaeConfig>>,
     /// The text encoder's, where prompts are to be read.
     pub tokenizer: Option<Arc<Tokenizer>>,
     /// Defaults of a request.
@@ -83,13 +83,14 @@ impl Opening {
             ));
         }
         let itself = self.need == Need::Vae && class_of(&folder)?.as_deref() == Some(VaeConfig::CLASS);
-        let vae: Part<VaeConfig> = Part::open(&if itself { folder.clone() } else { folder.join("vae") }, self.weights)?;
+        let vae: Component<VaeConfig> =
+            Component::open(&if itself { folder.clone() } else { folder.join("vae") }, self.weights)?;
         check_latents(&vae)?;
         let (transformer, text_encoder) = match self.need {
             Need::Vae => (None, None),
             Need::Models | Need::Sampling => {
-                let transformer = Part::open(&self.transformer_in(&folder)?, self.weights)?;
-                let text_encoder = Part::open(&self.text_encoder_of(&folder)?, self.weights)?;
+                let transformer = Component::open(&self.transformer_in(&folder)?, self.weights)?;
+                let text_encoder = Component::open(&self.text_encoder_of(&folder)?, self.weights)?;
                 check_fit(&transformer, &text_encoder, &vae)?;
                 (Some(transformer), Some(text_encoder))
             }
@@ -138,7 +139,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Usage`] if the model was opened without it; so for the other parts.
-    pub fn need_text_encoder(&self) -> Result<&Part<T5Config>> {
+    pub fn need_text_encoder(&self) -> Result<&Component<T5Config>> {
         self.text_encoder.as_ref().ok_or_else(|| self.lacks("text encoder"))
     }
 
@@ -146,7 +147,7 @@ impl Model {
     ///
     /// # Errors
     /// As for [`Self::need_text_encoder`].
-    pub fn need_transformer(&self) -> Result<&Part<LatteConfig>> {
+    pub fn need_transformer(&self) -> Result<&Component<LatteConfig>> {
         self.transformer.as_ref().ok_or_else(|| self.lacks("transformer"))
     }
 
@@ -154,7 +155,7 @@ impl Model {
     ///
     /// # Errors
     /// As for [`Self::need_text_encoder`].
-    pub fn need_vae(&self) -> Result<&Part<VaeConfig>> {
+    pub fn need_vae(&self) -> Result<&Component<VaeConfig>> {
         self.vae.as_ref().ok_or_else(|| self.lacks("VAE"))
     }
 
@@ -174,9 +175,9 @@ impl Model {
     pub fn shapes(&self) -> Self {
         Self {
             place: self.place.clone(),
-            text_encoder: self.text_encoder.as_ref().map(Part::shapes),
-            transformer: self.transformer.as_ref().map(Part::shapes),
-            vae: self.vae.as_ref().map(Part::shapes),
+            text_encoder: self.text_encoder.as_ref().map(Component::shapes),
+            transformer: self.transformer.as_ref().map(Component::shapes),
+            vae: self.vae.as_ref().map(Component::shapes),
             tokenizer: self.tokenizer.clone(),
             defaults: self.defaults.clone(),
         }
@@ -203,7 +204,11 @@ pub fn transformers(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Sizes in which the parts must agree.
-fn check_fit(transformer: &Part<LatteConfig>, text_encoder: &Part<T5Config>, vae: &Part<VaeConfig>) -> Result<()> {
+fn check_fit(
+    transformer: &Component<LatteConfig>,
+    text_encoder: &Component<T5Config>,
+    vae: &Component<VaeConfig>,
+) -> Result<()> {
     let (captions, text) = (transformer.config.caption_channels, text_encoder.config.d_model);
     if captions != text {
         let problem = format!(
@@ -222,7 +227,7 @@ fn check_fit(transformer: &Part<LatteConfig>, text_encoder: &Part<T5Config>, vae
 }
 
 /// Requests and latent files count on the latents of the published VAEs.
-fn check_latents(vae: &Part<VaeConfig>) -> Result<()> {
+fn check_latents(vae: &Component<VaeConfig>) -> Result<()> {
     let VaeConfig { embed_dim, .. } = vae.config;
     let found = (embed_dim, vae.config.spatial_factor(), vae.config.temporal_factor());
     if found == (LATENT_CHANNELS, SPATIAL_FACTOR, TEMPORAL_FACTOR) {

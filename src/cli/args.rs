@@ -4,7 +4,7 @@ use clap::Args;
 use osp::checkpoint::{Defaults, WeightSource};
 use osp::model::vae::tiling::Tiling;
 use osp::model::vae::{SPATIAL_FACTOR, TEMPORAL_FACTOR};
-use osp::sampler::{Kind, validate_steps};
+use osp::sampler::{SamplerKind, validate_steps};
 use osp::{Error, Request, Result};
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ pub struct ModelArgs {
 
 /// Parts of the model that lie elsewhere, or that there are several of.
 #[derive(Args, Default)]
-pub struct PartArgs {
+pub struct ComponentArgs {
     /// Folder of the text encoder, or ORG/NAME as for --model [default: text_encoder in the model's folder]
     #[arg(long, value_name = "DIR")]
     pub text_encoder: Option<PathBuf>,
@@ -67,7 +67,7 @@ pub struct SamplerArgs {
     guidance: Option<f32>,
     /// Sampler, one of those that `osp sample --help` lists [default: the model's]
     #[arg(long, value_name = "NAME")]
-    sampler: Option<Kind>,
+    sampler: Option<SamplerKind>,
 }
 
 impl SamplerArgs {

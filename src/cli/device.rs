@@ -16,7 +16,7 @@ pub struct DeviceArgs {
     /// Precision of a GPU's activations and weights [default: f16, and bf16 for the text encoder, whose feed-forward
     /// overflows f16]
     #[arg(long, value_name = "TYPE")]
-    dtype: Option<DType>,
+    dtype: Option<HalfType>,
 }
 
 /// How much memory.
@@ -65,17 +65,17 @@ pub fn limit(text: &str) -> Result<Limit> {
 
 /// The 16-bit types, as the command line names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DType {
+pub enum HalfType {
     F16,
     Bf16,
 }
 
 /// The engine in the precision that a user asks for, if at all.
-pub fn precise(engine: Engine, dtype: Option<DType>) -> Engine {
+pub fn precise(engine: Engine, dtype: Option<HalfType>) -> Engine {
     match dtype {
         None => engine,
-        Some(DType::F16) => engine.dtype(Half::F16),
-        Some(DType::Bf16) => engine.dtype(Half::Bf16),
+        Some(HalfType::F16) => engine.dtype(Half::F16),
+        Some(HalfType::Bf16) => engine.dtype(Half::Bf16),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Finding and opening the model.
 
-use super::args::{ModelArgs, PartArgs};
+use super::args::{ComponentArgs, ModelArgs};
 use super::console::Console;
 use osp::checkpoint::{Need, Opening};
 use osp::weights::hub;
@@ -42,7 +42,7 @@ fn demo() -> Option<PathBuf> {
 }
 
 /// The files of the model and of its parts elsewhere, as far as there are any: what is missing is for [`open`] to say.
-pub fn files(args: &ModelArgs, parts: &PartArgs) -> Vec<PathBuf> {
+pub fn files(args: &ModelArgs, parts: &ComponentArgs) -> Vec<PathBuf> {
     let folders = [folder(args).ok(), parts.text_encoder.clone()].into_iter().flatten();
     folders.filter_map(|folder| hub::locate(&folder).ok()).flat_map(|folder| files_in(&folder)).collect()
 }
@@ -63,7 +63,7 @@ fn is_file(name: &str) -> bool {
 }
 
 /// Opens the model, checked as far as `need` goes, and shows what its maker wants every user to know.
-pub fn open(args: &ModelArgs, parts: &PartArgs, need: Need, console: &Console) -> Result<Model> {
+pub fn open(args: &ModelArgs, parts: &ComponentArgs, need: Need, console: &Console) -> Result<Model> {
     let opening = Opening {
         text_encoder: parts.text_encoder.clone(),
         transformer: parts.transformer.clone(),

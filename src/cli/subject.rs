@@ -1,6 +1,6 @@
 //! What is counted: a model, by its folder or by the name of a published one, and a request.
 
-use super::args::{ModelArgs, PartArgs, SizeArgs};
+use super::args::{ComponentArgs, ModelArgs, SizeArgs};
 use super::console::Console;
 use super::model;
 use clap::Args;
@@ -19,7 +19,7 @@ pub struct SubjectArgs {
     #[arg(long, value_name = "NAME", conflicts_with_all = ["text_encoder", "transformer"])]
     pub preset: Option<String>,
     #[command(flatten)]
-    pub parts: PartArgs,
+    pub parts: ComponentArgs,
     #[command(flatten)]
     pub size: SizeArgs,
     /// Tokens of the caption [default: 120, or the most that the model takes]

@@ -26,7 +26,7 @@ use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use packed::Packed;
 use rayon::prelude::*;
 use std::ops::Range;
-use taps::{Axis, Run};
+use taps::{Axis, SameTaps};
 
 /// Elements of the weight that are packed at a time: 16 MiB, about what a last-level cache holds.
 const PACKED: usize = 4 << 20;
@@ -67,7 +67,7 @@ struct Call<'a> {
     /// Height and width.
     axes: [Axis; 2],
     /// The columns of a frame by the taps that they see.
-    columns: Vec<Run>,
+    columns: Vec<SameTaps>,
     packed: Packed<'a>,
     bias: &'a [f32],
     other: Option<&'a [f32]>,
@@ -166,7 +166,7 @@ impl Call<'_> {
         rows.iter().flat_map(|rows| self.columns.iter().map(|columns| self.region(block, rows, columns))).collect()
     }
 
-    fn region(&self, block: &Block, rows: &Run, columns: &Run) -> Region {
+    fn region(&self, block: &Block, rows: &SameTaps, columns: &SameTaps) -> Region {
         let (cin, out_width) = (self.op.cin, self.op.out_shape()[2]);
         let segments = self.segments(block.frame, rows, columns);
         let steps = steps(&segments);
@@ -188,7 +188,7 @@ impl Call<'_> {
     }
 
     /// The groups of taps of one kernel row lie side by side both in the input and in the weight.
-    fn segments(&self, frame: usize, rows: &Run, columns: &Run) -> Vec<Segment> {
+    fn segments(&self, frame: usize, rows: &SameTaps, columns: &SameTaps) -> Vec<Segment> {
         let mut segments = Vec::new();
         if columns.groups.is_empty() {
             return segments;
@@ -214,8 +214,8 @@ impl Call<'_> {
         let [_, height, width, cout] = self.op.out_shape();
         let start = block.rows.start * width;
         let made = block.frame - self.op.computed().start;
-        let first = (self.op.out_at() + made) * height * width + start;
-        let other_first = (self.op.other_at() + made) * height * width + start;
+        let first = (self.op.out_frame() + made) * height * width + start;
+        let other_first = (self.op.other_frame() + made) * height * width + start;
         let (scale, other_scale) = (self.op.conv_scale, self.op.other_scale);
         let bias = &self.bias[block.columns.clone()];
         math::widest(

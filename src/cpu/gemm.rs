@@ -35,20 +35,20 @@ pub(super) fn linear(op: &Linear, args: LinearArgs<'_, Buffer, Weight>) {
     }
     let place = op.place();
     let bias = bias.map(Weight::to_f32);
-    let x = &x[place.x * op.in_features..][..op.rows * op.in_features];
+    let x = &x[place.x_row * op.in_features..][..op.rows * op.in_features];
     // Inner products add up in another order than tiles, so the whole product decides, not the part.
-    let narrow = place.rows <= NARROW_ROWS;
+    let narrow = place.whole_rows <= NARROW_ROWS;
     let mut copy = None;
     let call = Call {
         op,
         x: if narrow { Rows { values: x, stride: op.in_features } } else { spread(x, op.in_features, &mut copy) },
         weight,
-        bias: bias.as_deref().map(|bias| &bias[place.weight..]),
+        bias: bias.as_deref().map(|bias| &bias[place.weight_row..]),
         gate: gate.map(|gate| &**gate),
-        out: SharedMut::new(&mut out[place.out * op.out_features..][..op.rows * op.out_features]),
-        first_gate: place.out,
-        first_weight: place.weight,
-        halves: if op.activation == Activation::GatedGeluTanh { 2 } else { 1 },
+        out: SharedMut::new(&mut out[place.out_row * op.out_features..][..op.rows * op.out_features]),
+        first_gate: place.out_row,
+        first_weight: place.weight_row,
+        projections: if op.activation == Activation::GatedGeluTanh { 2 } else { 1 },
         micro: Micro::best(),
     };
     match op.rows {
@@ -58,7 +58,7 @@ pub(super) fn linear(op: &Linear, args: LinearArgs<'_, Buffer, Weight>) {
     }
 }
 
-/// The arguments of one call. Gated, the product has two `halves`, u and v; otherwise one.
+/// The arguments of one call. Gated, the product has two `projections`, u and v; otherwise it has one.
 struct Call<'a> {
     op: &'a Linear,
     x: Rows<'a>,
@@ -70,7 +70,7 @@ struct Call<'a> {
     first_gate: usize,
     /// The row of the weight that makes the first column.
     first_weight: usize,
-    halves: usize,
+    projections: usize,
     micro: &'static Micro,
 }
 
@@ -83,7 +83,7 @@ struct Block {
 
 /// A stretch of k in packed panels of `steps`.
 #[derive(Clone, Copy, Debug)]
-struct Part {
+struct Panels {
     steps: usize,
     segment: Segment,
 }
@@ -99,7 +99,7 @@ impl Call<'_> {
             let columns = task * COLUMNS..((task + 1) * COLUMNS).min(self.op.out_features);
             let mut weight = Scratch::new(DOT_COLUMNS * k);
             let mut sums = [[0.0; NARROW_ROWS * COLUMNS]; 2];
-            for (half, sums) in sums.iter_mut().enumerate().take(self.halves) {
+            for (half, sums) in sums.iter_mut().enumerate().take(self.projections) {
                 for some in cuts(columns.len(), DOT_COLUMNS) {
                     math::widest(
                         #[inline(always)]
@@ -131,18 +131,18 @@ impl Call<'_> {
             let block = Block { rows: 0..self.op.rows, columns };
             let stride = self.micro.packed_columns(block.columns.len());
             let mut packed = Scratch::new(stride * k.min(BLOCK_K));
-            let mut sums = Scratch::new(self.halves * self.op.rows * stride);
+            let mut sums = Scratch::new(self.projections * self.op.rows * stride);
             let (u, v) = sums.split_at_mut(self.op.rows * stride);
             for ks in cuts(k, BLOCK_K) {
                 let x = Rows { values: &self.x.values[ks.start..], ..self.x };
-                for (half, sums) in [&mut *u, &mut *v].into_iter().enumerate().take(self.halves) {
+                for (half, sums) in [&mut *u, &mut *v].into_iter().enumerate().take(self.projections) {
                     let packed = &mut packed[..stride * ks.len()];
                     let panels = self.micro.panels(block.columns.len());
                     for panel in panels {
                         let packed = &mut packed[panel.column * ks.len()..][..panel.width * ks.len()];
                         self.pack_panel(half * n + block.columns.start, panel, ks.clone(), packed);
                     }
-                    let part = Part { steps: ks.len(), segment: Segment { a: 0, b: 0, len: ks.len() } };
+                    let part = Panels { steps: ks.len(), segment: Segment { a: 0, b: 0, len: ks.len() } };
                     self.product(&block, x, packed, part, RowsMut { values: sums, stride }, ks.start > 0);
                 }
             }
@@ -153,12 +153,12 @@ impl Call<'_> {
     /// Many rows: blocks of packed columns, each used by all rows.
     fn wide(&self) {
         let (k, n) = (self.op.in_features, self.op.out_features);
-        let most = (PACKED / (k * self.halves)).max(1).next_multiple_of(BLOCK_COLUMNS);
-        let mut packed = Scratch::new(self.halves * self.micro.packed_columns(n.min(most)) * k);
+        let most = (PACKED / (k * self.projections)).max(1).next_multiple_of(BLOCK_COLUMNS);
+        let mut packed = Scratch::new(self.projections * self.micro.packed_columns(n.min(most)) * k);
         for start in (0..n).step_by(most) {
             let columns = start..n.min(start + most);
             let half = self.micro.packed_columns(columns.len()) * k;
-            let packed = &mut packed[..self.halves * half];
+            let packed = &mut packed[..self.projections * half];
             for (h, packed) in packed.chunks_exact_mut(half).enumerate() {
                 self.pack(h * n + columns.start, columns.len(), packed);
             }
@@ -205,17 +205,17 @@ impl Call<'_> {
     }
 
     /// One block: the product with each half of the packed columns, then the store.
-    fn block<'b>(&self, block: &Block, halves: impl Iterator<Item = &'b [f32]>) {
+    fn block<'b>(&self, block: &Block, projections: impl Iterator<Item = &'b [f32]>) {
         let stride = self.micro.packed_columns(block.columns.len());
         let area = block.rows.len() * stride;
-        let mut sums = Scratch::new(self.halves * area);
+        let mut sums = Scratch::new(self.projections * area);
         let (u, v) = sums.split_at_mut(area);
-        let halves: Vec<_> = halves.collect();
+        let projections: Vec<_> = projections.collect();
         for ks in cuts(self.op.in_features, BLOCK_K) {
             let x = Rows { values: &self.x.values[block.rows.start * self.x.stride + ks.start..], ..self.x };
             let segment = Segment { a: 0, b: ks.start, len: ks.len() };
-            let part = Part { steps: self.op.in_features, segment };
-            for (packed, sums) in halves.iter().zip([&mut *u, &mut *v]) {
+            let part = Panels { steps: self.op.in_features, segment };
+            for (packed, sums) in projections.iter().zip([&mut *u, &mut *v]) {
                 self.product(block, x, packed, part, RowsMut { values: sums, stride }, ks.start > 0);
             }
         }
@@ -223,7 +223,7 @@ impl Call<'_> {
     }
 
     /// Writes the product over a part of k to the sums of one half, or `add`s it to them.
-    fn product(&self, block: &Block, x: Rows<'_>, packed: &[f32], part: Part, sums: RowsMut<'_>, add: bool) {
+    fn product(&self, block: &Block, x: Rows<'_>, packed: &[f32], part: Panels, sums: RowsMut<'_>, add: bool) {
         for panel in self.micro.panels(block.columns.len()) {
             let packed = &packed[panel.column * part.steps..][..panel.width * part.steps];
             for rows in cuts(block.rows.len(), self.micro.tile_rows()) {

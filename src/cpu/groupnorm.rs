@@ -89,8 +89,8 @@ fn moments_of(op: &groupnorm::Moments, x: &[f32], moments: &mut [f32]) {
 pub(super) fn conv_moments(op: &Conv3d, out: &[f32], moments: &mut [f32]) {
     let op_moments = op.moments(op.computed().len());
     let frame_len = op_moments.positions * op_moments.channels;
-    let out = &out[op.out_at() * frame_len..][..op_moments.frames * frame_len];
-    moments_of(&op_moments, out, &mut moments[op.out_at() * WORDS * op_moments.groups..]);
+    let out = &out[op.out_frame() * frame_len..][..op_moments.frames * frame_len];
+    moments_of(&op_moments, out, &mut moments[op.out_frame() * WORDS * op_moments.groups..]);
 }
 
 /// Computes [`Statistics`]: mean and deviation of every frame and group.
@@ -117,9 +117,9 @@ pub(super) fn group_norm(op: &GroupNorm, args: GroupNormArgs<'_, Buffer, Weight>
     if op.frames * frame_len == 0 {
         return;
     }
-    let x = x[op.x_at * frame_len..].par_chunks_exact(frame_len);
-    let out = out[op.out_at * frame_len..].par_chunks_exact_mut(frame_len).take(op.frames);
-    let statistics = statistics[op.video_at * WORDS * op.groups..].par_chunks_exact(WORDS * op.groups);
+    let x = x[op.x_frame * frame_len..].par_chunks_exact(frame_len);
+    let out = out[op.out_frame * frame_len..].par_chunks_exact_mut(frame_len).take(op.frames);
+    let statistics = statistics[op.video_frame * WORDS * op.groups..].par_chunks_exact(WORDS * op.groups);
     x.zip(out).zip(statistics).for_each(|((x, out), statistics)| {
         let affine = affine(op, statistics, &weight, &bias);
         x.par_chunks(block_len).zip(out.par_chunks_mut(block_len)).for_each(|(x, out)| {

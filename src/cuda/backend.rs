@@ -1,6 +1,6 @@
 //! [`Backend`] by kernels: the body of each operation is in its own file.
 
-use super::{Buffer, Cuda, Precision, Weight, lock};
+use super::{Buffer, Cuda, ElementType, Weight, lock};
 use super::{attention, conv3d, depthwise, embed, finite, gemm, groupnorm, norm, patch, resample, sampler, tile};
 use crate::arriving::Arriving;
 use crate::backend::Backend;
@@ -36,21 +36,21 @@ impl Backend for Cuda {
     }
 
     fn alloc(&self, len: usize) -> Result<Self::Buffer> {
-        self.buffer(len, Precision::Half)
+        self.buffer(len, ElementType::Half)
     }
 
     fn alloc_f32(&self, len: usize) -> Result<Self::Buffer> {
-        self.buffer(len, Precision::Single)
+        self.buffer(len, ElementType::Single)
     }
 
     fn upload(&self, host: &[f32]) -> Result<Self::Buffer> {
-        let mut buffer = self.buffer(host.len(), Precision::Half)?;
+        let mut buffer = self.buffer(host.len(), ElementType::Half)?;
         self.device.write(&mut *buffer.memory, 0, bytemuck::cast_slice(&self.half.narrowed(host)))?;
         Ok(buffer)
     }
 
     fn upload_f32(&self, host: &[f32]) -> Result<Self::Buffer> {
-        let mut buffer = self.buffer(host.len(), Precision::Single)?;
+        let mut buffer = self.buffer(host.len(), ElementType::Single)?;
         self.device.write(&mut *buffer.memory, 0, bytemuck::cast_slice(host))?;
         Ok(buffer)
     }
@@ -58,8 +58,8 @@ impl Backend for Cuda {
     fn download(&self, buffer: &Self::Buffer, offset: usize, host: &mut [f32]) -> Result<()> {
         ops::expect_at_least("download", "buffer", buffer.len, offset + host.len())?;
         match buffer.precision {
-            Precision::Single => self.device.read(&*buffer.memory, 4 * offset, bytemuck::cast_slice_mut(host)),
-            Precision::Half => {
+            ElementType::Single => self.device.read(&*buffer.memory, 4 * offset, bytemuck::cast_slice_mut(host)),
+            ElementType::Half => {
                 let mut bits = vec![0; host.len()];
                 self.device.read(&*buffer.memory, 2 * offset, bytemuck::cast_slice_mut(&mut bits))?;
                 self.half.widened(&bits, host);
@@ -76,32 +76,32 @@ impl Backend for Cuda {
         Ok(weight)
     }
 
-    fn weight_ahead(&self, parts: Vec<Tensor>) -> Result<Self::Weight> {
+    fn prefetch_weight(&self, parts: Vec<Tensor>) -> Result<Self::Weight> {
         let weight = self.room(&parts)?;
-        self.device.begin_ahead()?;
+        self.device.order_prefetch()?;
         lock(&self.coming).push((weight.memory.clone(), parts));
         Ok(weight)
     }
 
-    fn bring_ahead(&self) -> Result<()> {
+    fn start_prefetch(&self) -> Result<()> {
         let coming = std::mem::take(&mut *lock(&self.coming));
         // A run that was ended has dropped its weights, whose values nobody waits for.
         let mut wanted = coming.into_iter().filter(|(memory, _)| Arc::strong_count(memory) > 1);
         let sent = wanted.try_for_each(|(memory, parts)| {
             let mut memory = lock(&memory);
-            self.stack(parts, &mut |offset, bytes| self.device.write_ahead(&mut **memory, offset, bytes))
+            self.stack(parts, &mut |offset, bytes| self.device.write_prefetched(&mut **memory, offset, bytes))
         });
         if sent.is_err() {
             // The weights are dropped now, and their memory must not be reused while copies write to it. Of two failures
             // the first says more.
-            let _ = self.device.join_ahead();
+            let _ = self.device.finish_prefetch();
         }
         sent
     }
 
-    fn join_ahead(&self) -> Result<()> {
-        self.bring_ahead()?;
-        self.device.join_ahead()
+    fn finish_prefetch(&self) -> Result<()> {
+        self.start_prefetch()?;
+        self.device.finish_prefetch()
     }
 
     fn weight_values(&self, weight: &Self::Weight) -> Result<Vec<f32>> {

@@ -1,7 +1,7 @@
 //! `conv3d`: `kernels/conv3d.cu`.
 
 use super::params::{Address, params};
-use super::{Buffer, Cuda, Plan, Weight, int};
+use super::{Buffer, Cuda, LaunchPlan, Weight, int};
 use crate::error::{Error, Result};
 use crate::ops::conv3d::{Conv3d, ConvArgs, SpacePadding};
 use crate::ops::groupnorm::Moments;
@@ -182,8 +182,8 @@ pub(super) fn conv3d(cuda: &Cuda, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight
         positions: int(op.moments(1).positions)?,
         first_frame: int(op.computed().start)?,
         frames: int(op.computed().len())?,
-        out_frame: int(op.out_at())?,
-        other_frame: int(op.other_at())?,
+        out_frame: int(op.out_frame())?,
+        other_frame: int(op.other_frame())?,
         columns: int(tile.columns)?,
         wide: i32::from([op.cout, tile.columns].iter().all(|len| len.is_multiple_of(8))),
         group: int(group.unwrap_or(1))?,
@@ -191,7 +191,7 @@ pub(super) fn conv3d(cuda: &Cuda, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight
         conv_scale: op.conv_scale,
         other_scale: op.other_scale,
     };
-    let plan = Plan {
+    let plan = LaunchPlan {
         kernel: format!("causal_conv3d_nthwc_{}_{}", tile.name(), cuda.half.suffix()),
         grid: [op.computed().len() * tile.blocks_of_a_frame(op), 1, 1],
         threads: THREADS,

@@ -1,7 +1,7 @@
 //! `kernels/facts.cu`: what kernels take for granted, for the self-test.
 
 use super::params::{Address, params};
-use super::{Cuda, FLAT_THREADS, Half, Plan};
+use super::{Cuda, FLAT_THREADS, Half, LaunchPlan};
 use crate::error::Result;
 
 params! {
@@ -73,7 +73,7 @@ pub(crate) fn fact(cuda: &Cuda, fact: Fact, blocks: usize, inputs: [&[u8]; 3]) -
         c: Address(memory[2].address()),
         out: Address(out.address()),
     };
-    let plan = Plan {
+    let plan = LaunchPlan {
         kernel: fact.kernel(cuda.half),
         grid: [blocks, 1, 1],
         threads: FLAT_THREADS,

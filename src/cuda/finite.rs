@@ -1,7 +1,7 @@
 //! `finite`: `kernels/finite.cu`.
 
 use super::params::{Address, params};
-use super::{Buffer, Cuda, FLAT_THREADS, Plan, Precision};
+use super::{Buffer, Cuda, ElementType, FLAT_THREADS, LaunchPlan};
 use crate::arriving::Arriving;
 use crate::error::Result;
 use crate::ops::finite::{Finite, FiniteArgs};
@@ -30,10 +30,10 @@ pub(super) fn finite(cuda: &Cuda, op: &Finite, args: FiniteArgs<'_, Buffer>) -> 
         x: Address(x.address().0 + (element * op.offset) as u64),
         out: Address(counts.address()),
         len: op.len as i64,
-        single: i32::from(x.precision == Precision::Single),
+        single: i32::from(x.precision == ElementType::Single),
         padding: 0,
     };
-    let plan = Plan {
+    let plan = LaunchPlan {
         grid: [op.blocks(), 1, 1],
         shared_bytes: FLAT_THREADS as usize / 32 * size_of::<f32>(),
         ..cuda.flat("finite", wide, op.len, 0, op.bytes(element as u64))

@@ -1,7 +1,7 @@
 //! `linear`: `kernels/gemm.cu`.
 
 use super::params::{Address, params};
-use super::{Buffer, Cuda, Plan, Weight, int};
+use super::{Buffer, Cuda, LaunchPlan, Weight, int};
 use crate::error::Result;
 use crate::ops::gemm::{Activation, Linear, LinearArgs, Store};
 
@@ -98,15 +98,15 @@ pub(super) fn linear(cuda: &Cuda, op: &Linear, args: LinearArgs<'_, Buffer, Weig
         Store::AddGated { rows_per_gate, gate_stride, gate_offset } => (2, rows_per_gate, gate_stride, gate_offset),
     };
     let place = op.place();
-    let wide = [op.out_features, gate_stride, gate_offset, place.weight].iter().all(|len| len.is_multiple_of(8));
+    let wide = [op.out_features, gate_stride, gate_offset, place.weight_row].iter().all(|len| len.is_multiple_of(8));
     // Rows of x and of the weight begin on multiples of sixteen bytes wherever the kernel needs it, as all of them do.
     let behind = |address: Address, elements: usize| Address(address.0 + 2 * elements as u64);
     let params = GemmParams {
-        x: behind(x.half(), place.x * op.in_features),
-        weight: behind(weight.address(), place.weight * op.in_features),
-        bias: bias.map_or(Address::NULL, |bias| behind(bias.address(), place.weight)),
+        x: behind(x.half(), place.x_row * op.in_features),
+        weight: behind(weight.address(), place.weight_row * op.in_features),
+        bias: bias.map_or(Address::NULL, |bias| behind(bias.address(), place.weight_row)),
         gate: gate.map_or(Address::NULL, Buffer::half),
-        out: behind(out.half(), place.out * op.out_features),
+        out: behind(out.half(), place.out_row * op.out_features),
         rows: int(op.rows)?,
         in_features: int(op.in_features)?,
         out_features: int(op.out_features)?,
@@ -116,10 +116,10 @@ pub(super) fn linear(cuda: &Cuda, op: &Linear, args: LinearArgs<'_, Buffer, Weig
         rows_per_gate: int(rows_per_gate)?,
         gate_stride: int(gate_stride)?,
         gate_offset: int(gate_offset)?,
-        first_row: int(place.out)?,
+        first_row: int(place.out_row)?,
     };
     let tile = Tile::of(op);
-    let plan = Plan {
+    let plan = LaunchPlan {
         kernel: format!("linear_{}_{}", tile.name(), cuda.half.suffix()),
         grid: [tile.blocks(op), 1, 1],
         threads: tile.threads(),

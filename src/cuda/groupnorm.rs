@@ -1,7 +1,7 @@
 //! `group_moments`, `group_statistics`, `group_norm`: `kernels/groupnorm.cu`.
 
 use super::params::{Address, params};
-use super::{Buffer, Cuda, Plan, Weight, int};
+use super::{Buffer, Cuda, LaunchPlan, Weight, int};
 use crate::error::Result;
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 
@@ -99,7 +99,7 @@ pub(super) fn group_moments(cuda: &Cuda, op: &Moments, args: MomentsArgs<'_, Buf
         across: int(across)?,
         rows: int(THREADS as usize / across)?,
     };
-    let plan = Plan {
+    let plan = LaunchPlan {
         kernel: format!("group_moments{ragged}_{}", cuda.half.suffix()),
         grid: [stretches * slabs, op.frames, 1],
         threads: THREADS,
@@ -117,14 +117,14 @@ fn shared_bytes(wide: bool) -> usize {
 }
 
 /// What [`combine`] makes one of.
-struct Parts {
+struct Combining {
     /// Where the first part is.
     from: Address,
     /// Where the first whole goes.
     to: Address,
     /// How many there are to make.
     wholes: usize,
-    /// Parts of each.
+    /// Combining of each.
     count: usize,
     /// Elements of a group in a part, in the last part.
     elements: [usize; 2],
@@ -134,7 +134,7 @@ struct Parts {
     finish: bool,
 }
 
-fn combine(cuda: &Cuda, op: &Statistics, parts: &Parts) -> Result<()> {
+fn combine(cuda: &Cuda, op: &Statistics, parts: &Combining) -> Result<()> {
     let [part, last] = parts.elements;
     let params = GroupCombineParams {
         parts: parts.from,
@@ -149,7 +149,7 @@ fn combine(cuda: &Cuda, op: &Statistics, parts: &Parts) -> Result<()> {
         eps: op.eps,
     };
     let moved = parts.wholes * (parts.count + parts.repeats) * op.groups;
-    let plan = Plan {
+    let plan = LaunchPlan {
         kernel: "group_combine_f32".to_owned(),
         grid: [parts.wholes * op.groups.div_ceil(COMBINED_GROUPS), 1, 1],
         threads: THREADS,
@@ -174,7 +174,7 @@ pub(super) fn group_statistics(cuda: &Cuda, op: &Statistics, args: StatisticsArg
         combine(
             cuda,
             op,
-            &Parts {
+            &Combining {
                 from: moments.single(),
                 to: frame_statistics(statistics, op.groups, first),
                 wholes: frames,
@@ -192,7 +192,7 @@ pub(super) fn group_statistics(cuda: &Cuda, op: &Statistics, args: StatisticsArg
     combine(
         cuda,
         op,
-        &Parts {
+        &Combining {
             from: statistics.single(),
             to: statistics.single(),
             wholes: 1,
@@ -218,11 +218,11 @@ pub(super) fn group_norm(cuda: &Cuda, op: &GroupNorm, args: GroupNormArgs<'_, Bu
     let (rows, columns) = (THREADS as usize / across, vectors.div_ceil(across));
     let frame = |buffer: Address, at: usize| Address(buffer.0 + (2 * at * op.frame_len()) as u64);
     let params = GroupApplyParams {
-        x: frame(x.half(), op.x_at),
-        statistics: frame_statistics(statistics, op.groups, op.video_at),
+        x: frame(x.half(), op.x_frame),
+        statistics: frame_statistics(statistics, op.groups, op.video_frame),
         weight: weight.address(),
         bias: bias.address(),
-        out: frame(out.half(), op.out_at),
+        out: frame(out.half(), op.out_frame),
         positions: int(op.positions)?,
         channels: int(op.channels)?,
         groups: int(op.groups)?,

@@ -27,7 +27,7 @@ mod tile;
 
 pub use contracts::{CONTRACTS, Contract};
 pub(crate) use facts::{Fact, fact};
-pub use precision::{Half, Precision};
+pub use precision::{ElementType, Half};
 
 use crate::error::{Error, Result};
 use crate::ops::{DeviceBuffer, DeviceWeight};
@@ -41,7 +41,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Buffer {
     memory: Box<dyn Memory>,
     len: usize,
-    precision: Precision,
+    precision: ElementType,
 }
 
 impl DeviceBuffer for Buffer {
@@ -53,13 +53,13 @@ impl DeviceBuffer for Buffer {
 impl Buffer {
     /// Where it is, for a kernel that takes 16-bit elements.
     fn half(&self) -> Address {
-        assert_eq!(self.precision, Precision::Half, "activations are 16-bit");
+        assert_eq!(self.precision, ElementType::Half, "activations are 16-bit");
         Address(self.memory.address())
     }
 
     /// Where it is, for a kernel that takes f32.
     fn single(&self) -> Address {
-        assert_eq!(self.precision, Precision::Single, "states, masks and tables of attention are f32");
+        assert_eq!(self.precision, ElementType::Single, "states, masks and tables of attention are f32");
         Address(self.memory.address())
     }
 
@@ -105,7 +105,7 @@ type Coming = (Arc<Mutex<Box<dyn Memory>>>, Vec<Tensor>);
 const FLAT_THREADS: u32 = 256;
 
 /// What a launch needs beside the kernel's parameters.
-struct Plan {
+struct LaunchPlan {
     kernel: String,
     grid: [usize; 3],
     threads: u32,
@@ -125,7 +125,7 @@ impl Cuda {
         &*self.device
     }
 
-    fn buffer(&self, len: usize, precision: Precision) -> Result<Buffer> {
+    fn buffer(&self, len: usize, precision: ElementType) -> Result<Buffer> {
         Ok(Buffer { memory: self.device.alloc(len * precision.bytes())?, len, precision })
     }
 
@@ -160,14 +160,14 @@ impl Cuda {
     }
 
     /// A thread for each of `items`, by the kernel of `op` that takes vectors (`wide`) or the one for any sizes.
-    fn flat(&self, op: &str, wide: bool, items: usize, flops: u64, bytes: u64) -> Plan {
+    fn flat(&self, op: &str, wide: bool, items: usize, flops: u64, bytes: u64) -> LaunchPlan {
         let ragged = if wide { "" } else { "_ragged" };
         let kernel = format!("{op}{ragged}_{}", self.half.suffix());
         let grid = [items.div_ceil(FLAT_THREADS as usize), 1, 1];
-        Plan { kernel, grid, threads: FLAT_THREADS, shared_bytes: 0, flops, bytes }
+        LaunchPlan { kernel, grid, threads: FLAT_THREADS, shared_bytes: 0, flops, bytes }
     }
 
-    fn launch<P: Params>(&self, plan: &Plan, params: &P) -> Result<()> {
+    fn launch<P: Params>(&self, plan: &LaunchPlan, params: &P) -> Result<()> {
         let side = |blocks: usize| u32::try_from(blocks).expect("grids of our sizes fit");
         if plan.grid.contains(&0) {
             return Ok(());

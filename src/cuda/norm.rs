@@ -1,7 +1,7 @@
 //! `ada_layer_norm`, `layer_norm`, `rms_norm`: `kernels/norm.cu`.
 
 use super::params::{Address, params};
-use super::{Buffer, Cuda, Plan, Weight, int};
+use super::{Buffer, Cuda, LaunchPlan, Weight, int};
 use crate::error::{Error, Result};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 
@@ -60,9 +60,9 @@ impl Sharing {
     }
 }
 
-fn plan(cuda: &Cuda, op: &str, sharing: Sharing, rows: usize, flops: u64, bytes: u64) -> Plan {
+fn plan(cuda: &Cuda, op: &str, sharing: Sharing, rows: usize, flops: u64, bytes: u64) -> LaunchPlan {
     let scratch = if sharing == Sharing::Warp { 0 } else { THREADS as usize / 32 * size_of::<f32>() };
-    Plan {
+    LaunchPlan {
         kernel: format!("{op}_{}_{}", sharing.name(), cuda.half.suffix()),
         grid: [sharing.blocks(rows), 1, 1],
         threads: THREADS,

@@ -124,14 +124,14 @@ fn widen_bf16(bits: u16) -> f32 {
 
 /// What the elements of a buffer are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
+pub enum ElementType {
     /// The backend's 16-bit type.
     Half,
     /// f32.
     Single,
 }
 
-impl Precision {
+impl ElementType {
     /// Bytes of an element.
     pub(super) fn bytes(self) -> usize {
         match self {

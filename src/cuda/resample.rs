@@ -1,7 +1,7 @@
 //! `time_average`, `time_double`, `regroup_frames`: `kernels/resample.cu`.
 
 use super::params::{Address, params};
-use super::{Buffer, Cuda, FLAT_THREADS, Plan, int};
+use super::{Buffer, Cuda, FLAT_THREADS, LaunchPlan, int};
 use crate::error::Result;
 use crate::ops::resample::{
     RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
@@ -126,7 +126,7 @@ pub(super) fn regroup_frames(cuda: &Cuda, op: &RegroupFrames, args: RegroupFrame
     };
     let flat = cuda.flat("regroup_frames", stretch.is_some(), x.len, 0, op.bytes(2));
     let plan = match stretch {
-        Some(stretch) => Plan {
+        Some(stretch) => LaunchPlan {
             grid: [op.positions * stretches, 1, 1],
             threads: FLAT_THREADS,
             shared_bytes: 2 * op.frames * (stretch + 2),

@@ -1,7 +1,7 @@
 //! `combine`: `kernels/sampler.cu`.
 
 use super::params::{Address, params};
-use super::{Buffer, Cuda, Precision, int};
+use super::{Buffer, Cuda, ElementType, int};
 use crate::error::Result;
 use crate::ops::sampler::{Combine, CombineArgs, MAX_TERMS};
 
@@ -40,7 +40,7 @@ pub(super) fn combine(cuda: &Cuda, op: &Combine<'_>, args: CombineArgs<'_, Buffe
     let places = inputs.iter().copied().zip(0..).chain([(&*out, MAX_TERMS)]);
     let mut bytes = 0;
     for (buffer, place) in places {
-        params.single |= i32::from(buffer.precision == Precision::Single) << place;
+        params.single |= i32::from(buffer.precision == ElementType::Single) << place;
         bytes += (op.len * buffer.precision.bytes()) as u64;
     }
     cuda.launch(&cuda.flat("combine", width > 1, count, op.flops(), bytes), &params)

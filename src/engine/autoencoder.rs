@@ -4,12 +4,12 @@ use super::finite::{Checking, Made, blame};
 use super::{Observer, Stage, TakeFrame, tick};
 use crate::arriving::Arriving;
 use crate::backend::Backend;
-use crate::checkpoint::{Model, Part};
+use crate::checkpoint::{Component, Model};
 use crate::error::{Error, Result};
 use crate::layout::nhwc_from_nchw;
-use crate::memory::Savings;
+use crate::memory::MemoryOptions;
 use crate::model::vae::tiling::Tiling;
-use crate::model::vae::{Clip, Frames, LATENT_SCALE, VaeConfig, VaeDecoder, VaeEncoder, Windows};
+use crate::model::vae::{CoderInput, Frames, LATENT_SCALE, VaeConfig, VaeDecoder, VaeEncoder, Windows};
 use crate::ops::tile::{ToBytes, ToBytesArgs};
 use crate::sampler::TorchRng;
 use crate::weights::Scope;
@@ -25,12 +25,12 @@ use std::thread;
 const LOG_VARIANCE: (f32, f32) = (-30.0, 20.0);
 
 /// Loads the VAE's decoder.
-pub(crate) fn load_decoder<B: Backend>(backend: &B, part: &Part<VaeConfig>) -> Result<VaeDecoder<B::Weight>> {
+pub(crate) fn load_decoder<B: Backend>(backend: &B, part: &Component<VaeConfig>) -> Result<VaeDecoder<B::Weight>> {
     VaeDecoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, backend)))
 }
 
 /// Loads the VAE's encoder.
-pub(crate) fn load_encoder<B: Backend>(backend: &B, part: &Part<VaeConfig>) -> Result<VaeEncoder<B::Weight>> {
+pub(crate) fn load_encoder<B: Backend>(backend: &B, part: &Component<VaeConfig>) -> Result<VaeEncoder<B::Weight>> {
     VaeEncoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, backend)))
 }
 
@@ -53,7 +53,7 @@ pub fn encode<B: Backend>(
     model: &Model,
     pixels: &[u8],
     clip: Windowed,
-    savings: Savings,
+    savings: MemoryOptions,
     seed: Option<u64>,
     observer: &mut dyn Observer,
 ) -> Result<Vec<f32>> {
@@ -65,7 +65,7 @@ pub fn encode<B: Backend>(
         let bytes = &pixels[range.start * frame..range.end * frame];
         bytes.iter().map(|&byte| byte as f32 / 127.5 - 1.0).collect()
     };
-    let video = Clip { size, frames: &frames, tiling, frames_at_a_time: savings.vae_frames };
+    let video = CoderInput { size, frames: &frames, tiling, frames_at_a_time: savings.vae_frames };
     let mut moments = Vec::new();
     observer.begin(Stage::Encode, Windows::encoding(&part.config, size, tiling)?.units() as u64);
     let encoded =
@@ -115,9 +115,9 @@ fn frames_together(frames: usize, frame_bytes: usize) -> usize {
 /// The VAE's decoder, loaded. `H` is the backend, or a reference to it.
 pub(crate) struct Decoder<'a, B: Backend, H: Borrow<B>> {
     backend: H,
-    part: &'a Part<VaeConfig>,
+    part: &'a Component<VaeConfig>,
     model: VaeDecoder<B::Weight>,
-    savings: Savings,
+    savings: MemoryOptions,
 }
 
 /// Decodes a latent `[frames, height, width, 4]` (times 0.18215) to RGB frames, each handed to `frame` in order, on
@@ -130,7 +130,7 @@ pub fn decode<B: Backend>(
     model: &Model,
     latent: &[f32],
     clip: Windowed,
-    savings: Savings,
+    savings: MemoryOptions,
     observer: &mut dyn Observer,
     frame: &mut TakeFrame<'_>,
 ) -> Result<()> {
@@ -139,7 +139,7 @@ pub fn decode<B: Backend>(
 
 impl<'a, B: Backend, H: Borrow<B>> Decoder<'a, B, H> {
     /// Loads the decoder.
-    pub fn load(backend: H, model: &'a Model, savings: Savings) -> Result<Self> {
+    pub fn load(backend: H, model: &'a Model, savings: MemoryOptions) -> Result<Self> {
         let part = model.need_vae()?;
         let model = load_decoder(backend.borrow(), part).map_err(during)?;
         Ok(Self { backend, part, model, savings })
@@ -194,7 +194,7 @@ impl<'a, B: Backend, H: Borrow<B>> Decoder<'a, B, H> {
             let values = &latent[range.start * frame_len..range.end * frame_len];
             values.iter().map(|value| value / LATENT_SCALE).collect()
         };
-        let clip = Clip { size, frames: &frames, tiling, frames_at_a_time: self.savings.vae_frames };
+        let clip = CoderInput { size, frames: &frames, tiling, frames_at_a_time: self.savings.vae_frames };
         observer.begin(Stage::Decode, tiles);
         let mut sent = 0;
         self.model.decode(backend, &clip, &mut || tick(observer), &mut |frames| {

@@ -3,15 +3,15 @@
 use super::finite::{Axes, Checking, Made};
 use super::{Observer, Settings, Stage, Text, Warning, tick};
 use crate::backend::Backend;
-use crate::checkpoint::Part;
+use crate::checkpoint::Component;
 use crate::error::Result;
 use crate::layout::nhwc_from_nchw;
-use crate::memory::Savings;
+use crate::memory::MemoryOptions;
 use crate::model::latte::{Latte, LatteConfig, Prepared, Shape};
 use crate::ops::DeviceBuffer;
 use crate::ops::sampler::{Combine, CombineArgs};
 use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
-use crate::sampler::{Run, Schedule, TorchRng, guide};
+use crate::sampler::{SamplerRun, Schedule, TorchRng, guide};
 
 /// Where a run's noise comes from, in the order and layout in which the original draws it: (C, T, H, W).
 pub(crate) enum Noise<'a> {
@@ -43,14 +43,18 @@ impl Noise<'_> {
 /// The transformer, loaded.
 pub(crate) struct Denoiser<'a, W> {
     model: Latte<'a, W>,
-    halves_in_turn: bool,
+    branches_in_turn: bool,
 }
 
 impl<'a, W> Denoiser<'a, W> {
     /// Loads the transformer.
-    pub fn load<B: Backend<Weight = W>>(backend: &'a B, part: &'a Part<LatteConfig>, savings: Savings) -> Result<Self> {
+    pub fn load<B: Backend<Weight = W>>(
+        backend: &'a B,
+        part: &'a Component<LatteConfig>,
+        savings: MemoryOptions,
+    ) -> Result<Self> {
         let model = Latte::load(&part.config, &*part.source, backend, savings)?;
-        Ok(Self { model, halves_in_turn: savings.halves_in_turn })
+        Ok(Self { model, branches_in_turn: savings.branches_in_turn })
     }
 
     /// The model was trained for one length; others use its formulas outside of what it saw.
@@ -76,7 +80,7 @@ impl<'a, W> Denoiser<'a, W> {
         let prepared = self.prepare(backend, settings, text)?;
 
         let len = frames * height * width * c.in_channels;
-        let mut run = Run::new(backend, schedule, &noise.draw(len, c.in_channels))?;
+        let mut run = SamplerRun::new(backend, schedule, &noise.draw(len, c.in_channels))?;
         let mut prediction = backend.alloc_f32(len)?;
         let mut evaluation = Evaluation::new(backend, settings, prepared, len)?;
         let axes = [("frame", frames), ("row", height), ("column", width), ("channel", c.in_channels)];
@@ -110,7 +114,7 @@ impl<'a, W> Denoiser<'a, W> {
         let patch = self.model.config().patch_size;
         let [frames, height, width] = settings.latent_size();
         let batch = evaluations(settings);
-        let samples = if self.halves_in_turn { 1 } else { batch };
+        let samples = if self.branches_in_turn { 1 } else { batch };
         let (rows, columns) = (height / patch, width / patch);
         let shape = Shape { samples, batch, frames, rows, columns, temporal: settings.frames > 1 };
         let parts = text.embeddings.chunks_exact(text.embeddings.len() / batch * samples);
@@ -271,7 +275,7 @@ mod tests {
     }
 
     /// The sizes of what a guided run of PNDM at 221×512×512 allocates for each call of the model but the first.
-    fn allocations(savings: Savings) -> Vec<Vec<usize>> {
+    fn allocations(savings: MemoryOptions) -> Vec<Vec<usize>> {
         let dry = Arc::new(Dry::new());
         let backend = Cuda::new(dry.clone(), Half::Bf16);
         let part = preset::open("v1.1.0", Some(221)).unwrap().transformer.unwrap();
@@ -289,7 +293,7 @@ mod tests {
 
     #[test]
     fn every_call_of_the_model_allocates_the_same() {
-        for savings in [Savings::NONE, Savings::MOST] {
+        for savings in [MemoryOptions::NONE, MemoryOptions::MOST] {
             let calls = allocations(savings);
             assert!(calls.len() > 4 && !calls[0].is_empty(), "{savings:?}");
             assert!(calls.iter().all(|call| *call == calls[0]), "{savings:?}");

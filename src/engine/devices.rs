@@ -6,14 +6,14 @@ use crate::cpu::Cpu;
 use crate::cuda::device::{Device, Dry};
 use crate::cuda::{Cuda, Half};
 use crate::error::{Error, Relief, Result};
-use crate::memory::Savings;
+use crate::memory::MemoryOptions;
 use crate::memory::arena::Arena;
 use crate::memory::choose::{self, Extent, Rehearsed, choose};
 use serde::Serialize;
 use std::sync::Arc;
 
 /// A stage's own host code, to be run on a device that executes nothing.
-pub type Rehearsal<'a> = &'a dyn Fn(&Cuda, Savings, &mut dyn Observer) -> Result<()>;
+pub type Rehearsal<'a> = &'a dyn Fn(&Cuda, MemoryOptions, &mut dyn Observer) -> Result<()>;
 
 /// Hands out a backend per stage. A stage's memory is gone when its backend and its buffers are dropped.
 pub trait Devices {
@@ -40,7 +40,7 @@ pub trait Devices {
 #[derive(Clone, Debug)]
 pub struct StagePlan {
     /// What it saves.
-    pub savings: Savings,
+    pub savings: MemoryOptions,
     /// Its memory and its work, where it was rehearsed.
     pub rehearsed: Option<Rehearsed>,
 }
@@ -51,7 +51,7 @@ pub struct StageMemory {
     /// Which stage.
     pub stage: &'static str,
     /// What it saved.
-    pub savings: Savings,
+    pub savings: MemoryOptions,
     /// Bytes of its arena, where it has one.
     pub arena_bytes: Option<u64>,
 }
@@ -74,7 +74,7 @@ impl Devices for Cpu {
     }
 
     fn plan(&self, stage: Stage, _: Rehearsal<'_>) -> Result<StagePlan> {
-        let savings = Savings { stream_text: stage == Stage::Text, ..Savings::NONE };
+        let savings = MemoryOptions { stream_text: stage == Stage::Text, ..MemoryOptions::NONE };
         Ok(StagePlan { savings, rehearsed: None })
     }
 
@@ -85,33 +85,33 @@ impl Devices for Cpu {
 
 /// Kernels on a device, each stage in one allocation that was planned by rehearsing it.
 #[derive(Clone)]
-pub struct Planned {
+pub struct PlannedDevice {
     device: Arc<dyn Device>,
     /// Of the text encoder, and of the other models.
-    halves: [Half; 2],
+    dtypes: [Half; 2],
     /// Bytes that a stage may take.
     limit: Option<u64>,
     /// What is saved, where that is not to be chosen by the limit.
-    savings: Option<Savings>,
+    savings: Option<MemoryOptions>,
 }
 
-impl Planned {
-    /// Saves as little as a limit of bytes allows. `halves`: of the text encoder, and of the other models.
-    pub fn within(device: Arc<dyn Device>, halves: [Half; 2], limit: Option<u64>) -> Self {
-        Self { device, halves, limit, savings: None }
+impl PlannedDevice {
+    /// Saves as little as a limit of bytes allows. `dtypes`: of the text encoder, and of the other models.
+    pub fn within(device: Arc<dyn Device>, dtypes: [Half; 2], limit: Option<u64>) -> Self {
+        Self { device, dtypes, limit, savings: None }
     }
 
     /// Saves just this.
-    pub fn saving(device: Arc<dyn Device>, halves: [Half; 2], savings: Savings) -> Self {
-        Self { device, halves, limit: None, savings: Some(savings) }
+    pub fn saving(device: Arc<dyn Device>, dtypes: [Half; 2], savings: MemoryOptions) -> Self {
+        Self { device, dtypes, limit: None, savings: Some(savings) }
     }
 
     fn half(&self, stage: Stage) -> Half {
-        self.halves[usize::from(stage != Stage::Text)]
+        self.dtypes[usize::from(stage != Stage::Text)]
     }
 }
 
-impl Devices for Planned {
+impl Devices for PlannedDevice {
     type Backend = Cuda;
 
     fn name(&self, stage: Stage) -> String {

@@ -2,7 +2,7 @@
 
 use crate::arriving::Arriving;
 use crate::backend::Backend;
-use crate::checkpoint::{Part, PartConfig};
+use crate::checkpoint::{Component, ComponentConfig};
 use crate::error::{Error, Result};
 use crate::ops::finite::{Finite, FiniteArgs};
 use crate::weights::strange;
@@ -79,7 +79,7 @@ impl Checking {
 }
 
 /// Weights may be the cause of values that are no numbers: then the error names the first of those instead.
-pub(crate) fn blame<C: PartConfig>(error: Error, part: &Part<C>) -> Error {
+pub(crate) fn blame<C: ComponentConfig>(error: Error, part: &Component<C>) -> Error {
     let Error::NotFinite { stage, what, place, largest } = &error else { return error };
     let tensors = part.config.plan(Some(&*part.source)).tensors;
     match strange::first(&*part.source, &tensors, *largest) {

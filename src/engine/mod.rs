@@ -20,7 +20,7 @@ mod text_cache;
 pub use autoencoder::{Windowed, decode, encode};
 pub use captions::{Captions, Wanted, tokenize};
 pub use clips::{Coding, Reconstruction, decode_planned, encode_planned, plan_encode, validate_clip};
-pub use devices::{Devices, Planned, Rehearsal, StageMemory, StagePlan};
+pub use devices::{Devices, PlannedDevice, Rehearsal, StageMemory, StagePlan};
 pub use request::{Request, Settings, validate_frames, validate_size};
 pub use sample::{Batch, Outcome, Plans, TakeFrame, Timings, batch, plan};
 pub use stage::{Observer, Quiet, Stage, Warning};
@@ -59,7 +59,7 @@ use std::sync::Arc;
 pub struct Engine {
     processor: Processor,
     /// Of the text encoder, and of the other models.
-    halves: [Half; 2],
+    dtypes: [Half; 2],
     /// Bytes that a stage may take.
     limit: Option<u64>,
     cache: Option<TextCache>,
@@ -114,14 +114,14 @@ impl Engine {
     }
 
     fn on(processor: Processor, limit: Option<u64>) -> Self {
-        Self { processor, halves: [Half::Bf16, Half::F16], limit, cache: None, no_gpu: None }
+        Self { processor, dtypes: [Half::Bf16, Half::F16], limit, cache: None, no_gpu: None }
     }
 
     /// Computes in this type, as far as kernels do the work. Without it the text encoder computes in bf16, since its
     /// feed-forward overflows f16, and the other models in f16.
     #[must_use]
     pub fn dtype(self, half: Half) -> Self {
-        Self { halves: [half; 2], ..self }
+        Self { dtypes: [half; 2], ..self }
     }
 
     /// Lets a stage take this many bytes of the device's memory. Less memory takes more time and gives the same result.
@@ -143,7 +143,7 @@ impl Engine {
 
     /// What the device is, for messages and records.
     pub fn name(&self) -> String {
-        self.processor.name(self.halves[1])
+        self.processor.name(self.dtypes[1])
     }
 
     /// The device that runs kernels; the CPU and [`Self::dry`] have none.
@@ -171,8 +171,8 @@ impl Engine {
     }
 
     /// The precisions of the text encoder, and of the other models.
-    pub(crate) fn halves(&self) -> [Half; 2] {
-        self.halves
+    pub(crate) fn dtypes(&self) -> [Half; 2] {
+        self.dtypes
     }
 
     /// Samples a video: prompt to frames.
@@ -309,7 +309,7 @@ impl Engine {
     }
 
     /// Kernels for the stages of a run, each within the limit.
-    fn planned(&self) -> Result<Planned> {
-        Ok(Planned::within(self.processor.kernels()?, self.halves, self.limit))
+    fn planned(&self) -> Result<PlannedDevice> {
+        Ok(PlannedDevice::within(self.processor.kernels()?, self.dtypes, self.limit))
     }
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::latent::latent_size;
 use crate::model::vae::tiling::Tiling;
 use crate::model::vae::{SPATIAL_FACTOR, TEMPORAL_FACTOR};
-use crate::sampler::{Kind, validate_guidance};
+use crate::sampler::{SamplerKind, validate_guidance};
 use crate::text::caption;
 use crate::video::FrameRate;
 
@@ -31,7 +31,7 @@ pub struct Request {
     /// Rows and columns of pixels, multiples of 16.
     pub size: Option<[usize; 2]>,
     /// Sampler.
-    pub sampler: Option<Kind>,
+    pub sampler: Option<SamplerKind>,
     /// Steps of the sampler.
     pub steps: Option<usize>,
     /// Guidance scale; guidance is on above 1.
@@ -88,7 +88,7 @@ impl Request {
 
     /// Chooses the sampler.
     #[must_use]
-    pub fn sampler(self, sampler: Kind) -> Self {
+    pub fn sampler(self, sampler: SamplerKind) -> Self {
         Self { sampler: Some(sampler), ..self }
     }
 
@@ -163,7 +163,7 @@ pub struct Settings {
     /// Columns of pixels, a multiple of 16.
     pub width: usize,
     /// Sampler.
-    pub sampler: Kind,
+    pub sampler: SamplerKind,
     /// Steps of the sampler.
     pub steps: usize,
     /// Guidance scale; guidance is on above 1.

@@ -12,7 +12,7 @@ use crate::checkpoint::Model;
 use crate::cuda::Cuda;
 use crate::error::Result;
 use crate::latent::Latent;
-use crate::memory::Savings;
+use crate::memory::MemoryOptions;
 use std::time::Instant;
 
 /// Wall-clock seconds per stage, loading of its weights included.
@@ -210,7 +210,7 @@ fn denoise_all<B: Backend>(
     settings: &[Settings],
     texts: &[Text],
     noise: impl Fn(&Settings) -> Noise<'static>,
-    savings: Savings,
+    savings: MemoryOptions,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Denoised>> {
     let part = model.need_transformer()?;

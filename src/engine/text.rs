@@ -5,9 +5,9 @@ use super::finite::{Made, blame};
 use super::text_cache::{Key, TextCache};
 use super::{Observer, Stage, tick};
 use crate::backend::Backend;
-use crate::checkpoint::Part;
+use crate::checkpoint::Component;
 use crate::error::Result;
-use crate::memory::Savings;
+use crate::memory::MemoryOptions;
 use crate::model::t5::{self, Caption, T5, T5Config};
 use std::collections::HashMap;
 
@@ -95,9 +95,9 @@ impl<'a> Texts<'a> {
 /// The encoder's output at the wanted positions of each caption. Without captions nothing is loaded.
 pub(crate) fn embed<B: Backend>(
     backend: &B,
-    part: &Part<T5Config>,
+    part: &Component<T5Config>,
     wanted: &[&Wanted],
-    savings: Savings,
+    savings: MemoryOptions,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Vec<f32>>> {
     if wanted.is_empty() {

@@ -5,7 +5,7 @@
 
 use super::captions::Wanted;
 use super::{Observer, Warning};
-use crate::checkpoint::Part;
+use crate::checkpoint::Component;
 use crate::error::{Error, Result};
 use crate::model::t5::T5Config;
 use crate::program::{self, modified};
@@ -37,7 +37,7 @@ pub(crate) struct Key(String);
 
 impl Key {
     /// The engine, the device and the encoder.
-    pub fn new(backend: &str, part: &Part<T5Config>) -> Self {
+    pub fn new(backend: &str, part: &Component<T5Config>) -> Self {
         let (program, config, weights) = (program::identity(), &part.config, part.source.identity());
         Self(format!("{program}; {backend}; {weights}; {config:?}"))
     }

@@ -1,6 +1,6 @@
 //! One allocation for a whole stage, handed out as planned.
 
-use super::plan::{ALIGNMENT, Plan};
+use super::plan::{ALIGNMENT, MemoryPlan};
 use crate::arriving::Arriving;
 use crate::cuda::device::{Device, Launch, Memory, MemoryInfo};
 use crate::cuda::params::Addresses;
@@ -22,7 +22,7 @@ pub struct Arena {
 #[derive(Debug)]
 struct Block {
     device: Arc<dyn Device>,
-    plan: Arc<Plan>,
+    plan: Arc<MemoryPlan>,
     address: u64,
     memory: Mutex<Box<dyn Memory>>,
     state: Mutex<State>,
@@ -38,7 +38,7 @@ struct State {
 
 /// A part of the block.
 #[derive(Debug)]
-struct Piece {
+struct Region {
     block: Arc<Block>,
     offset: u64,
     len: usize,
@@ -49,7 +49,7 @@ impl Arena {
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`].
-    pub fn new(device: Arc<dyn Device>, plan: Arc<Plan>) -> Result<Self> {
+    pub fn new(device: Arc<dyn Device>, plan: Arc<MemoryPlan>) -> Result<Self> {
         let memory = device.alloc(usize::try_from(plan.bytes).expect("an arena is counted in bytes of memory"))?;
         let address = memory.address();
         assert_eq!(address % ALIGNMENT, 0, "devices align what they allocate");
@@ -95,7 +95,7 @@ impl Block {
     }
 }
 
-impl Memory for Piece {
+impl Memory for Region {
     fn len(&self) -> usize {
         self.len
     }
@@ -105,7 +105,7 @@ impl Memory for Piece {
     }
 }
 
-impl Drop for Piece {
+impl Drop for Region {
     fn drop(&mut self) {
         let Block { device, memory, state, .. } = &*self.block;
         let (mut state, start) = (lock(state), self.offset as usize);
@@ -130,7 +130,7 @@ impl Device for Arena {
         state.take(planned.offset..planned.offset + planned.room());
         let start = planned.offset as usize;
         block.device.hand_out(&mut **lock(&block.memory), start..start + bytes);
-        Ok(Box::new(Piece { block: block.clone(), offset: planned.offset, len: bytes }))
+        Ok(Box::new(Region { block: block.clone(), offset: planned.offset, len: bytes }))
     }
 
     fn write(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
@@ -138,17 +138,17 @@ impl Device for Arena {
         self.block.device.write(&mut **lock(&self.block.memory), offset, host)
     }
 
-    fn begin_ahead(&self) -> Result<()> {
-        self.block.device.begin_ahead()
+    fn order_prefetch(&self) -> Result<()> {
+        self.block.device.order_prefetch()
     }
 
-    fn write_ahead(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
+    fn write_prefetched(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
         let offset = self.block.at(memory, offset, host.len());
-        self.block.device.write_ahead(&mut **lock(&self.block.memory), offset, host)
+        self.block.device.write_prefetched(&mut **lock(&self.block.memory), offset, host)
     }
 
-    fn join_ahead(&self) -> Result<()> {
-        self.block.device.join_ahead()
+    fn finish_prefetch(&self) -> Result<()> {
+        self.block.device.finish_prefetch()
     }
 
     fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()> {

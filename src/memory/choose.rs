@@ -1,7 +1,7 @@
 //! How little must be saved for a stage to fit.
 
-use super::Savings;
-use super::plan::{Plan, Work};
+use super::MemoryOptions;
+use super::plan::{MemoryPlan, Work};
 use crate::cuda::device::Event;
 use crate::error::{Error, Relief, Result};
 use std::sync::Arc;
@@ -12,35 +12,35 @@ const PARTS: [usize; 4] = [1, 2, 4, 8];
 const VAE_FRAMES: [Option<usize>; 4] = [None, Some(16), Some(8), Some(4)];
 
 /// What the text encoder may save, in order of what it costs.
-pub fn of_text() -> Vec<Savings> {
-    [false, true].map(|stream_text| Savings { stream_text, ..Savings::NONE }).to_vec()
+pub fn of_text() -> Vec<MemoryOptions> {
+    [false, true].map(|stream_text| MemoryOptions { stream_text, ..MemoryOptions::NONE }).to_vec()
 }
 
 /// What the transformer may save, in order of what it costs.
-pub fn of_transformer() -> Vec<Savings> {
+pub fn of_transformer() -> Vec<MemoryOptions> {
     let in_turn = |stream_transformer| {
-        PARTS.map(|transformer_parts| Savings {
+        PARTS.map(|transformer_parts| MemoryOptions {
             stream_transformer,
-            halves_in_turn: true,
+            branches_in_turn: true,
             transformer_parts,
-            ..Savings::NONE
+            ..MemoryOptions::NONE
         })
     };
-    [Savings::NONE].into_iter().chain(in_turn(false)).chain(in_turn(true)).collect()
+    [MemoryOptions::NONE].into_iter().chain(in_turn(false)).chain(in_turn(true)).collect()
 }
 
 /// What the VAE may save, in order of what it costs.
-pub fn of_vae() -> Vec<Savings> {
-    VAE_FRAMES.map(|vae_frames| Savings { vae_frames, ..Savings::NONE }).to_vec()
+pub fn of_vae() -> Vec<MemoryOptions> {
+    VAE_FRAMES.map(|vae_frames| MemoryOptions { vae_frames, ..MemoryOptions::NONE }).to_vec()
 }
 
 /// A stage that was rehearsed as it will run.
 #[derive(Clone, Debug)]
 pub struct Rehearsed {
     /// What it saves.
-    pub savings: Savings,
+    pub savings: MemoryOptions,
     /// Where its buffers lie.
-    pub plan: Arc<Plan>,
+    pub plan: Arc<MemoryPlan>,
     /// What it makes the device do.
     pub work: Work,
 }
@@ -55,13 +55,13 @@ pub enum Extent {
 }
 
 /// Rehearses a stage with these savings on a device with so many bytes of memory, and gives the log.
-pub type Rehearse<'a> = &'a dyn Fn(Savings, Extent, u64) -> Result<Vec<Event>>;
+pub type Rehearse<'a> = &'a dyn Fn(MemoryOptions, Extent, u64) -> Result<Vec<Event>>;
 
 /// Rehearses `candidates` until one fits into `limit` bytes.
 ///
 /// # Errors
 /// Those of rehearsing; [`Error::OutOfMemory`] says what the smallest needs, if none fits.
-pub fn choose(candidates: &[Savings], limit: Option<u64>, rehearse: Rehearse<'_>) -> Result<Rehearsed> {
+pub fn choose(candidates: &[MemoryOptions], limit: Option<u64>, rehearse: Rehearse<'_>) -> Result<Rehearsed> {
     let limit = limit.unwrap_or(u64::MAX);
     for &savings in candidates {
         let start = limit == u64::MAX || fitting(savings, Extent::Start, limit, rehearse)?.is_some();
@@ -77,24 +77,24 @@ pub fn choose(candidates: &[Savings], limit: Option<u64>, rehearse: Rehearse<'_>
 }
 
 /// The stage as rehearsed, if its arena fits.
-fn fitting(savings: Savings, extent: Extent, limit: u64, rehearse: Rehearse<'_>) -> Result<Option<Rehearsed>> {
+fn fitting(savings: MemoryOptions, extent: Extent, limit: u64, rehearse: Rehearse<'_>) -> Result<Option<Rehearsed>> {
     let log = match rehearse(savings, extent, limit) {
         Err(Error::OutOfMemory { .. }) => return Ok(None),
         other => other?,
     };
-    let (plan, work) = (Arc::new(Plan::of(&log)), Work::of(&log));
+    let (plan, work) = (Arc::new(MemoryPlan::of(&log)), Work::of(&log));
     Ok((plan.bytes <= limit).then_some(Rehearsed { savings, plan, work }))
 }
 
 /// Bytes of the smallest arena.
-fn least(candidates: &[Savings], rehearse: Rehearse<'_>) -> Result<u64> {
+fn least(candidates: &[MemoryOptions], rehearse: Rehearse<'_>) -> Result<u64> {
     let mut smallest = None;
     for &savings in candidates {
-        let bytes = Plan::of(&rehearse(savings, Extent::Start, u64::MAX)?).bytes;
+        let bytes = MemoryPlan::of(&rehearse(savings, Extent::Start, u64::MAX)?).bytes;
         if smallest.is_none_or(|(least, _)| bytes < least) {
             smallest = Some((bytes, savings));
         }
     }
     let (_, savings) = smallest.expect("a stage can run somehow");
-    Ok(Plan::of(&rehearse(savings, Extent::Whole, u64::MAX)?).bytes)
+    Ok(MemoryPlan::of(&rehearse(savings, Extent::Whole, u64::MAX)?).bytes)
 }

@@ -13,25 +13,25 @@ use std::fmt;
 
 /// How the stages of a run save memory. Nothing here changes a bit of the results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Savings {
+pub struct MemoryOptions {
     /// Blocks of the text encoder come to the device one after the other, for all captions of a run, and leave again.
     pub stream_text: bool,
     /// Blocks of the transformer come to the device in every step, one after the other.
     pub stream_transformer: bool,
     /// The evaluations with the caption and without it go through the transformer one after the other, not as one batch.
-    pub halves_in_turn: bool,
+    pub branches_in_turn: bool,
     /// Parts that the transformer's queries, keys and values, and its feed-forward, are computed in; at least 1.
     pub transformer_parts: usize,
     /// Frames that a layer of the VAE takes at a time, so that its input gives way to its output; `None` for all.
     pub vae_frames: Option<usize>,
 }
 
-impl Savings {
+impl MemoryOptions {
     /// Everything at once: the fastest.
     pub const NONE: Self = Self {
         stream_text: false,
         stream_transformer: false,
-        halves_in_turn: false,
+        branches_in_turn: false,
         transformer_parts: 1,
         vae_frames: None,
     };
@@ -40,19 +40,19 @@ impl Savings {
     pub const MOST: Self = Self {
         stream_text: true,
         stream_transformer: true,
-        halves_in_turn: true,
+        branches_in_turn: true,
         transformer_parts: 8,
         vae_frames: Some(4),
     };
 }
 
-impl fmt::Display for Savings {
+impl fmt::Display for MemoryOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { stream_text, stream_transformer, halves_in_turn, transformer_parts, vae_frames } = *self;
+        let Self { stream_text, stream_transformer, branches_in_turn, transformer_parts, vae_frames } = *self;
         let said = [
             stream_text.then(|| "text encoder streamed".to_owned()),
             stream_transformer.then(|| "transformer streamed".to_owned()),
-            halves_in_turn.then(|| "guidance's halves in turn".to_owned()),
+            branches_in_turn.then(|| "guidance branches in turn".to_owned()),
             (transformer_parts > 1).then(|| format!("transformer in {transformer_parts} parts")),
             vae_frames.map(|frames| format!("VAE by {frames} frames")),
         ];
@@ -63,13 +63,13 @@ impl fmt::Display for Savings {
 
 #[cfg(test)]
 mod tests {
-    use super::Savings;
+    use super::MemoryOptions;
 
     #[test]
     fn savings_are_told_in_words() {
-        assert_eq!(Savings::NONE.to_string(), "nothing saved");
-        let some = Savings { halves_in_turn: true, transformer_parts: 2, ..Savings::NONE };
-        assert_eq!(some.to_string(), "guidance's halves in turn, transformer in 2 parts");
-        assert_eq!(Savings::MOST.to_string().split(", ").count(), 5);
+        assert_eq!(MemoryOptions::NONE.to_string(), "nothing saved");
+        let some = MemoryOptions { branches_in_turn: true, transformer_parts: 2, ..MemoryOptions::NONE };
+        assert_eq!(some.to_string(), "guidance branches in turn, transformer in 2 parts");
+        assert_eq!(MemoryOptions::MOST.to_string().split(", ").count(), 5);
     }
 }

@@ -11,7 +11,7 @@ pub const ALIGNMENT: u64 = 256;
 
 /// One buffer of a stage, from its allocation on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
+pub struct PlannedBuffer {
     /// Its size, as it was asked for.
     pub bytes: usize,
     /// Where it starts in the arena.
@@ -26,7 +26,7 @@ pub struct Planned {
     pub label: &'static str,
 }
 
-impl Planned {
+impl PlannedBuffer {
     /// What it takes of the arena: a buffer of nothing has an address of its own, too.
     pub fn room(&self) -> u64 {
         (self.bytes.max(1) as u64).next_multiple_of(ALIGNMENT)
@@ -35,9 +35,9 @@ impl Planned {
 
 /// A stage's memory, planned.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct MemoryPlan {
     /// Every buffer, in the order in which they are allocated.
-    pub buffers: Vec<Planned>,
+    pub buffers: Vec<PlannedBuffer>,
     /// Size of the arena.
     pub bytes: u64,
     /// When most is alive, and what.
@@ -57,7 +57,7 @@ pub struct Peak {
     pub by: Vec<(&'static str, u64)>,
 }
 
-impl Plan {
+impl MemoryPlan {
     /// Plans what a rehearsal has logged, from its first event on.
     pub fn of(log: &[Event]) -> Self {
         let mut buffers = lifetimes(log);
@@ -83,8 +83,8 @@ impl Plan {
 }
 
 /// All buffers of a log, not yet placed. What is not freed lives to the end.
-fn lifetimes(log: &[Event]) -> Vec<Planned> {
-    let mut buffers: Vec<Planned> = Vec::new();
+fn lifetimes(log: &[Event]) -> Vec<PlannedBuffer> {
+    let mut buffers: Vec<PlannedBuffer> = Vec::new();
     let mut places: HashMap<u64, usize> = HashMap::new();
     let mut launches = 0;
     for event in log {
@@ -93,7 +93,7 @@ fn lifetimes(log: &[Event]) -> Vec<Planned> {
                 places.insert(address, buffers.len());
                 let label = if weight { "weights" } else { "unused" };
                 let life = buffers.len()..usize::MAX;
-                buffers.push(Planned { bytes, offset: 0, life, launches: launches..usize::MAX, weight, label });
+                buffers.push(PlannedBuffer { bytes, offset: 0, life, launches: launches..usize::MAX, weight, label });
             }
             Event::Free { address } => {
                 let next = buffers.len();
@@ -112,7 +112,7 @@ fn lifetimes(log: &[Event]) -> Vec<Planned> {
 }
 
 /// Most bytes that are alive at once of the buffers that `counts` says count, and at which allocation that first is.
-fn peak_of(buffers: &[Planned], counts: impl Fn(&Planned) -> bool) -> (u64, usize) {
+fn peak_of(buffers: &[PlannedBuffer], counts: impl Fn(&PlannedBuffer) -> bool) -> (u64, usize) {
     let mut change = vec![0i64; buffers.len() + 1];
     for buffer in buffers.iter().filter(|buffer| counts(buffer)) {
         change[buffer.life.start] += buffer.room() as i64;
@@ -126,7 +126,7 @@ fn peak_of(buffers: &[Planned], counts: impl Fn(&Planned) -> bool) -> (u64, usiz
     alive.enumerate().fold((0, 0), |most, (at, alive)| if alive > most.0 { (alive, at) } else { most })
 }
 
-fn peak(buffers: &[Planned]) -> Peak {
+fn peak(buffers: &[PlannedBuffer]) -> Peak {
     let (bytes, at) = peak_of(buffers, |_| true);
     let mut by: HashMap<&'static str, u64> = HashMap::new();
     let alive = || buffers.iter().filter(|buffer| buffer.life.contains(&at));
@@ -135,13 +135,13 @@ fn peak(buffers: &[Planned]) -> Peak {
     }
     let mut by: Vec<(&'static str, u64)> = by.into_iter().collect();
     by.sort_unstable_by_key(|&(label, bytes)| (Reverse(bytes), label));
-    let weights = alive().filter(|buffer| buffer.weight).map(Planned::room).sum();
+    let weights = alive().filter(|buffer| buffer.weight).map(PlannedBuffer::room).sum();
     let launch = buffers.get(at).map_or(0, |buffer| buffer.launches.start);
     Peak { bytes, weights, launch, by }
 }
 
 /// The smallest of several placements, none of them smaller than `least`.
-fn best(buffers: &[Planned], items: &[Item], least: u64) -> Placement {
+fn best(buffers: &[PlannedBuffer], items: &[Item], least: u64) -> Placement {
     let time = |index: usize| items[index].life.len() as u128;
     let bytes = |index: usize| u128::from(items[index].bytes);
     // The first reaches the least mostly. Large buffers fit nowhere later; long ones are in the way of many; parameters at

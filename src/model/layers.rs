@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::gemm::{Activation, Linear, LinearArgs, Part, Store};
+use crate::ops::gemm::{Activation, Linear, LinearArgs, LinearPart, Store};
 use crate::weights::Scope;
 use std::fmt;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use std::ops::Range;
 pub(super) struct Rows {
     /// How many.
     pub count: usize,
-    /// Rows of the whole product, see [`Part::rows`].
+    /// Rows of the whole product, see [`LinearPart::whole_rows`].
     pub of: usize,
     /// The first in `x`.
     pub x: usize,
@@ -29,8 +29,8 @@ impl From<usize> for Rows {
 
 impl Rows {
     /// The part that they are, with the weight's rows from `weight` on.
-    fn part(self, weight: usize) -> Part {
-        Part { rows: self.of, x: self.x, out: self.out, weight }
+    fn part(self, weight: usize) -> LinearPart {
+        LinearPart { whole_rows: self.of, x_row: self.x, out_row: self.out, weight_row: weight }
     }
 
     /// A product of these rows.
@@ -149,7 +149,7 @@ pub(super) fn ranges(len: usize, count: usize) -> impl ExactSizeIterator<Item = 
 pub(super) enum Blocks<'a, T> {
     /// On the device.
     Resident(Vec<T>),
-    /// Brought there for each use: the closure asks for block i by [`crate::weights::load::Loader::ahead`].
+    /// Brought there for each use: the closure asks for block i by [`crate::weights::load::Loader::prefetching`].
     Streamed(Box<dyn Fn(usize) -> Result<T> + 'a>),
 }
 
@@ -169,11 +169,11 @@ impl<T> Blocks<'_, T> {
         let mut bring = || indices.next().map(|i| Ok((i, load(i)?))).transpose();
         let mut next = bring()?;
         while let Some((i, block)) = next {
-            backend.join_ahead()?;
+            backend.finish_prefetch()?;
             // It gets its memory before this block's launches, so that its copies need not wait for them.
             next = bring()?;
             run(i, &block)?;
-            backend.bring_ahead()?;
+            backend.start_prefetch()?;
         }
         Ok(())
     }

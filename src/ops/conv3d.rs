@@ -49,9 +49,9 @@ pub struct Conv3d {
     /// output that are left out keep their values, and those of the input behind the last that is needed are not read.
     pub only: Option<[usize; 2]>,
     /// Where the first computed frame goes in `out` and in the moments, if these do not begin with the first frame of all.
-    pub out_at: Option<usize>,
+    pub out_frame: Option<usize>,
     /// Which frame of `other` is added to the first computed one, if `other` does not begin with the first frame of all.
-    pub other_at: Option<usize>,
+    pub other_frame: Option<usize>,
     /// Groups of channels whose statistics [`ConvArgs::moments`] receives.
     pub moment_groups: usize,
 }
@@ -65,12 +65,12 @@ pub struct ConvArgs<'a, Buffer, Weight> {
     pub weight: &'a Weight,
     /// `[cout]`
     pub bias: Option<&'a Weight>,
-    /// What the epilogue adds, shaped as the output; with `other_at` at least the computed frames from there on.
+    /// What the epilogue adds, shaped as the output; with `other_frame` at least the computed frames from there on.
     pub other: Option<&'a Buffer>,
     /// Receives the moments of the computed output frames for the GroupNorm that follows (see [`Moments`]): those of at
     /// least as many frames as `out` has to its last computed one.
     pub moments: Option<&'a mut Buffer>,
-    /// `[out_frames, out_height, out_width, cout]`; with `out_at` at least the computed frames from there on.
+    /// `[out_frames, out_height, out_width, cout]`; with `out_frame` at least the computed frames from there on.
     pub out: &'a mut Buffer,
 }
 
@@ -97,8 +97,8 @@ impl Conv3d {
             conv_scale: 1.0,
             other_scale: 1.0,
             only: None,
-            out_at: None,
-            other_at: None,
+            out_frame: None,
+            other_frame: None,
             moment_groups: 0,
         }
     }
@@ -140,13 +140,13 @@ impl Conv3d {
     }
 
     /// Where the first computed frame is in `out`.
-    pub fn out_at(&self) -> usize {
-        self.out_at.unwrap_or(self.computed().start)
+    pub fn out_frame(&self) -> usize {
+        self.out_frame.unwrap_or(self.computed().start)
     }
 
     /// Which frame of `other` belongs to the first computed one.
-    pub fn other_at(&self) -> usize {
-        self.other_at.unwrap_or(self.computed().start)
+    pub fn other_frame(&self) -> usize {
+        self.other_frame.unwrap_or(self.computed().start)
     }
 
     /// The moments of as many output frames.
@@ -181,12 +181,12 @@ impl Conv3d {
             expect_len(OP, "bias", bias.len(), self.cout)?;
         }
         if let Some(other) = args.other {
-            self.expect_place("other", other.len(), self.other_at)?;
+            self.expect_place("other", other.len(), self.other_frame)?;
         }
-        self.expect_place("out", args.out.len(), self.out_at)?;
+        self.expect_place("out", args.out.len(), self.out_frame)?;
         if let Some(moments) = &args.moments {
             expect_groups(OP, "moment_groups", self.moment_groups, self.cout)?;
-            let reached = self.moments(self.out_at() + self.computed().len());
+            let reached = self.moments(self.out_frame() + self.computed().len());
             expect_at_least(OP, "moments", moments.len(), moments_len(&reached))?;
         }
         Ok(())

@@ -40,16 +40,16 @@ pub enum Store {
 
 /// Which part of a larger product a call makes: some of its rows, or some of its columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct LinearPart {
     /// Rows of the whole product. Backends choose their way by these and never by the part's, so that a row has the same
     /// bits in every part.
-    pub rows: usize,
+    pub whole_rows: usize,
     /// First row of `x` that is read.
-    pub x: usize,
+    pub x_row: usize,
     /// First row of `out` that is written; its gate is that of this row.
-    pub out: usize,
+    pub out_row: usize,
     /// First row of the weight, and element of the bias, that is used.
-    pub weight: usize,
+    pub weight_row: usize,
 }
 
 /// Descriptor of `linear`.
@@ -69,7 +69,7 @@ pub struct Linear {
     /// Applied when storing.
     pub store: Store,
     /// Where x, out and weight are larger than this call needs; `None` if they fit exactly.
-    pub part: Option<Part>,
+    pub part: Option<LinearPart>,
 }
 
 /// Operands of [`Linear`]. With a part, `x`, `weight`, `bias` and `out` may be longer.
@@ -104,13 +104,13 @@ impl Linear {
     }
 
     /// The same as a part of a larger product.
-    pub fn part(self, part: Part) -> Self {
+    pub fn part(self, part: LinearPart) -> Self {
         Self { part: Some(part), ..self }
     }
 
     /// The part that it makes: all of it, if nothing else is said.
-    pub fn place(&self) -> Part {
-        self.part.unwrap_or(Part { rows: self.rows, x: 0, out: 0, weight: 0 })
+    pub fn place(&self) -> LinearPart {
+        self.part.unwrap_or(LinearPart { whole_rows: self.rows, x_row: 0, out_row: 0, weight_row: 0 })
     }
 
     /// Rows of the weight: twice `out_features` when gated.
@@ -130,8 +130,8 @@ impl Linear {
         expect_that(OP, "in_features", self.in_features > 0, "at least one", self.in_features)?;
         let place = self.place();
         let expect_rows = if self.part.is_some() { expect_at_least } else { expect_len };
-        expect_that(OP, "part.rows", place.rows >= self.rows, "at least the part's", place.rows)?;
-        expect_rows(OP, "x", args.x.len(), (place.x + self.rows) * self.in_features)?;
+        expect_that(OP, "part.whole_rows", place.whole_rows >= self.rows, "at least the part's", place.whole_rows)?;
+        expect_rows(OP, "x", args.x.len(), (place.x_row + self.rows) * self.in_features)?;
         let weight_rows = self.check_weight(args.weight.shape())?;
         if let Some(bias) = args.bias {
             expect_len(OP, "bias", bias.len(), weight_rows)?;
@@ -141,11 +141,11 @@ impl Linear {
                 expect_that(
                     OP,
                     "rows_per_gate",
-                    rows_per_gate > 0 && place.rows.is_multiple_of(rows_per_gate),
+                    rows_per_gate > 0 && place.whole_rows.is_multiple_of(rows_per_gate),
                     "a divisor of rows",
                     rows_per_gate,
                 )?;
-                let last = (place.out + self.rows).saturating_sub(1) / rows_per_gate;
+                let last = (place.out_row + self.rows).saturating_sub(1) / rows_per_gate;
                 expect_at_least(OP, "gate", gate, last * gate_stride + gate_offset + self.out_features)?;
             }
             (store, gate) => {
@@ -153,7 +153,7 @@ impl Linear {
                 expect_that(OP, "gate", gated == gate.is_some(), "given if and only if the store is gated", gate)?;
             }
         }
-        expect_rows(OP, "out", args.out.len(), (place.out + self.rows) * self.out_features)
+        expect_rows(OP, "out", args.out.len(), (place.out_row + self.rows) * self.out_features)
     }
 
     /// Checks the weight's shape; returns its rows.
@@ -162,10 +162,10 @@ impl Linear {
             return expect_shape(OP, "weight", weight, &[self.weight_rows(), self.in_features]).map(|()| 0);
         };
         let gated = self.activation == Activation::GatedGeluTanh;
-        // Which rows a part of both halves has would need saying.
+        // A part would need two first rows: one for values, one for gates.
         let whole = self.part.is_none() || gated;
-        let first = self.place().weight;
-        expect_that(OP, "part.weight", !gated || first == 0, "0 where the weight has two halves", first)?;
+        let first = self.place().weight_row;
+        expect_that(OP, "part.weight_row", !gated || first == 0, "0 for a gated activation", first)?;
         let expected = if whole { self.weight_rows() } else { rows.max(first + self.weight_rows()) };
         expect_shape(OP, "weight", &[rows, columns], &[expected, self.in_features])?;
         Ok(rows)

@@ -157,25 +157,25 @@ pub struct GroupNorm {
     /// Apply x·σ(x) to the result.
     pub silu: bool,
     /// The first of them in `x`.
-    pub x_at: usize,
+    pub x_frame: usize,
     /// Where it goes in `out`.
-    pub out_at: usize,
+    pub out_frame: usize,
     /// Which frame of the video it is.
-    pub video_at: usize,
+    pub video_frame: usize,
 }
 
 /// Operands of [`GroupNorm`].
 #[derive(Debug)]
 pub struct GroupNormArgs<'a, Buffer, Weight> {
-    /// At least `[x_at + frames, positions, channels]`
+    /// At least `[x_frame + frames, positions, channels]`
     pub x: &'a Buffer,
-    /// Those of at least `video_at + frames` frames.
+    /// Those of at least `video_frame + frames` frames.
     pub statistics: &'a Buffer,
     /// `[channels]`
     pub weight: &'a Weight,
     /// `[channels]`
     pub bias: &'a Weight,
-    /// At least `[out_at + frames, positions, channels]`
+    /// At least `[out_frame + frames, positions, channels]`
     pub out: &'a mut Buffer,
 }
 
@@ -197,10 +197,10 @@ impl GroupNorm {
     ) -> Result<()> {
         const OP: &str = "group_norm";
         expect_groups(OP, "groups", self.groups, self.channels)?;
-        expect_at_least(OP, "x", args.x.len(), (self.x_at + self.frames) * self.frame_len())?;
+        expect_at_least(OP, "x", args.x.len(), (self.x_frame + self.frames) * self.frame_len())?;
         expect_len(OP, "weight", args.weight.len(), self.channels)?;
         expect_len(OP, "bias", args.bias.len(), self.channels)?;
-        expect_at_least(OP, "out", args.out.len(), (self.out_at + self.frames) * self.frame_len())?;
+        expect_at_least(OP, "out", args.out.len(), (self.out_frame + self.frames) * self.frame_len())?;
         expect_at_least(OP, "statistics", args.statistics.len(), statistics_len)
     }
 

@@ -79,16 +79,16 @@ impl<B: Backend> Backend for Counted<B> {
         self.backend.weight(parts)
     }
 
-    fn weight_ahead(&self, parts: Vec<Tensor>) -> Result<B::Weight> {
-        self.backend.weight_ahead(parts)
+    fn prefetch_weight(&self, parts: Vec<Tensor>) -> Result<B::Weight> {
+        self.backend.prefetch_weight(parts)
     }
 
-    fn bring_ahead(&self) -> Result<()> {
-        self.backend.bring_ahead()
+    fn start_prefetch(&self) -> Result<()> {
+        self.backend.start_prefetch()
     }
 
-    fn join_ahead(&self) -> Result<()> {
-        self.backend.join_ahead()
+    fn finish_prefetch(&self) -> Result<()> {
+        self.backend.finish_prefetch()
     }
 
     fn weight_values(&self, weight: &B::Weight) -> Result<Vec<f32>> {

@@ -47,16 +47,16 @@ impl Device for Profiled {
         self.device.write(memory, offset, host)
     }
 
-    fn begin_ahead(&self) -> Result<()> {
-        self.device.begin_ahead()
+    fn order_prefetch(&self) -> Result<()> {
+        self.device.order_prefetch()
     }
 
-    fn write_ahead(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
-        self.device.write_ahead(memory, offset, host)
+    fn write_prefetched(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
+        self.device.write_prefetched(memory, offset, host)
     }
 
-    fn join_ahead(&self) -> Result<()> {
-        self.device.join_ahead()
+    fn finish_prefetch(&self) -> Result<()> {
+        self.device.finish_prefetch()
     }
 
     fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()> {

@@ -15,7 +15,7 @@ pub mod trace;
 
 pub use backend::Counted;
 pub use device::Profiled;
-pub use passes::{Measure, Piece};
+pub use passes::{Measure, Measured};
 pub use run::{Allocated, Profile, StageProfile, Subject, Times};
 pub use stages::Profiler;
 

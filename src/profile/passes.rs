@@ -22,7 +22,7 @@ pub enum Measure<'a> {
 
 /// What was found of a piece of work.
 #[derive(Debug, Default)]
-pub struct Piece {
+pub struct Measured {
     /// Its launches in order.
     pub records: Vec<Record>,
     /// What all of it takes by the host's clock, launches following each other as they do in a run.
@@ -110,7 +110,7 @@ impl<'a> Passes<'a> {
     }
 
     /// What was found.
-    pub fn piece(mut self) -> Piece {
+    pub fn piece(mut self) -> Measured {
         self.recorder.set_timing(Timing::None);
         let mut runs = self.launches.into_iter();
         let mut records = runs.next().unwrap_or_default();
@@ -123,7 +123,7 @@ impl<'a> Passes<'a> {
             let mut times: Vec<Duration> = of_others.chain([record.time]).flatten().collect();
             record.time = median(&mut times);
         }
-        Piece { records, wall: median(&mut self.walls) }
+        Measured { records, wall: median(&mut self.walls) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A profile of a request: one piece of each stage on an engine's device.
 
-use super::{Counted, Measure, Piece, Profiled, Profiler, Recorder};
+use super::{Counted, Measure, Measured, Profiled, Profiler, Recorder};
 use crate::backend::Backend;
 use crate::checkpoint::Model;
 use crate::cuda::Cuda;
@@ -55,7 +55,7 @@ pub struct StageProfile {
     /// Which piece of it was run.
     pub what: String,
     /// Its launches, or operations on the CPU.
-    pub piece: Piece,
+    pub piece: Measured,
     /// What it would allocate, where that was counted.
     pub memory: Option<Allocated>,
 }
@@ -80,7 +80,7 @@ impl Engine {
         validate_frames(frames)?;
         validate_size(height, width)?;
         let recorder = Recorder::default();
-        let run = Run { model, subject, recorder: &recorder };
+        let run = ProfileRun { model, subject, recorder: &recorder };
         let (times, stages) = match self.processor() {
             Processor::Cpu(cpu) => {
                 let cpu = Counted::new(cpu.clone(), recorder.clone(), size_of::<f32>() as u64);
@@ -107,11 +107,11 @@ impl Engine {
     /// The backends of text encoder and other models, with a recorder in front of the device.
     fn recorded(&self, device: &Arc<dyn Device>, recorder: &Recorder) -> [Cuda; 2] {
         let device: Arc<dyn Device> = Arc::new(Profiled::new(device.clone(), recorder.clone()));
-        self.halves().map(|half| Cuda::new(device.clone(), half))
+        self.dtypes().map(|half| Cuda::new(device.clone(), half))
     }
 
     /// Runs on devices that only count, one for each stage, as each stage's memory is its own.
-    fn count(&self, run: &Run<'_>, observer: &mut dyn Observer) -> Result<Vec<StageProfile>> {
+    fn count(&self, run: &ProfileRun<'_>, observer: &mut dyn Observer) -> Result<Vec<StageProfile>> {
         let devices = [(); 3].map(|()| Arc::new(Dry::new()));
         let [text, denoise, decode] = devices.each_ref().map(|dry| {
             let device: Arc<dyn Device> = dry.clone();
@@ -141,13 +141,13 @@ impl Subject {
 }
 
 /// A profile under way.
-struct Run<'a> {
+struct ProfileRun<'a> {
     model: &'a Model,
     subject: &'a Subject,
     recorder: &'a Recorder,
 }
 
-impl Run<'_> {
+impl ProfileRun<'_> {
     /// Runs the stages, each on its own backend.
     fn stages<B: Backend>(
         &self,

@@ -1,14 +1,14 @@
 //! One piece of each stage: a caption, a step of the sampler, a window of the VAE.
 
 use super::Recorder;
-use super::passes::{Measure, Passes, Piece};
+use super::passes::{Measure, Measured, Passes};
 use crate::backend::Backend;
 use crate::checkpoint::Model;
 use crate::engine::{self, Denoiser, Noise, Observer, Request, Stage, Text, Warning, Windowed, tick};
 use crate::error::Result;
-use crate::memory::Savings;
+use crate::memory::MemoryOptions;
 use crate::model::t5::{self, Caption, T5};
-use crate::sampler::Kind;
+use crate::sampler::SamplerKind;
 
 /// Runs stages on a backend that writes into `recorder`.
 pub struct Profiler<'a> {
@@ -25,7 +25,7 @@ impl Profiler<'_> {
     ///
     /// # Errors
     /// Those of reading weights and of the backend; [`crate::Error::Interrupted`].
-    pub fn text<B: Backend>(&mut self, backend: &B, model: &Model, tokens: usize) -> Result<Piece> {
+    pub fn text<B: Backend>(&mut self, backend: &B, model: &Model, tokens: usize) -> Result<Measured> {
         let part = model.need_text_encoder()?;
         let encoder = T5::load(&part.config, &*part.source, backend, false)?;
         let ids: Vec<u32> = (0..tokens).map(|i| (i % part.config.vocab_size) as u32).collect();
@@ -47,15 +47,15 @@ impl Profiler<'_> {
         model: &Model,
         [frames, height, width]: [usize; 3],
         tokens: usize,
-    ) -> Result<Piece> {
+    ) -> Result<Measured> {
         let part = model.need_transformer()?;
         let request = Request::new("profile").clean_caption(false).frames(frames).size(height, width);
         // The first step is never looked at: it comes with what a prompt needs once.
-        let request = request.sampler(Kind::Ddim).steps(1 + self.measure.runs()).guidance(7.5);
+        let request = request.sampler(SamplerKind::Ddim).steps(1 + self.measure.runs()).guidance(7.5);
         let settings = request.settle(&model.defaults)?;
         let embeddings = vec![0.5; 2 * tokens * part.config.caption_channels];
         let text = Text { tokens, embeddings, cached: false };
-        let denoiser = Denoiser::load(backend, part, Savings::NONE)?;
+        let denoiser = Denoiser::load(backend, part, MemoryOptions::NONE)?;
         let schedule = settings.sampler.schedule(settings.steps)?;
         self.observer.begin(Stage::Denoise, schedule.calls.len() as u64);
         let passes = Passes::new(self.recorder, self.measure);
@@ -70,17 +70,17 @@ impl Profiler<'_> {
     ///
     /// # Errors
     /// As for [`Self::text`].
-    pub fn decode<B: Backend>(&mut self, backend: &B, model: &Model, size: [usize; 3]) -> Result<Piece> {
+    pub fn decode<B: Backend>(&mut self, backend: &B, model: &Model, size: [usize; 3]) -> Result<Measured> {
         let channels = model.need_vae()?.config.embed_dim;
         let latent = vec![0.5; size.iter().product::<usize>() * channels];
         self.runs(|observer| {
             let clip = Windowed { size, tiling: None };
-            engine::decode(backend, model, &latent, clip, Savings::NONE, observer, &mut |_| Ok(()))
+            engine::decode(backend, model, &latent, clip, MemoryOptions::NONE, observer, &mut |_| Ok(()))
         })
     }
 
     /// Runs `work` as often as is measured.
-    fn runs(&mut self, mut work: impl FnMut(&mut dyn Observer) -> Result<()>) -> Result<Piece> {
+    fn runs(&mut self, mut work: impl FnMut(&mut dyn Observer) -> Result<()>) -> Result<Measured> {
         let mut passes = Passes::new(self.recorder, self.measure);
         while passes.more() {
             passes.begin()?;

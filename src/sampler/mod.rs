@@ -2,8 +2,8 @@
 //!
 //! Between two predictions every sampler does the same thing: it replaces a few tensors by linear combinations of
 //! others, with factors that depend on nothing but the step (DDIM and DDPM clamp one of the results). So a sampler is
-//! compiled: [`Kind::schedule`] turns a number of steps into a [`Schedule`], a list of model calls with their timesteps
-//! and updates, and [`Run`] executes any schedule on any backend by its `combine` operation alone. Adding a sampler is
+//! compiled: [`SamplerKind::schedule`] turns a number of steps into a [`Schedule`], a list of model calls with their timesteps
+//! and updates, and [`SamplerRun`] executes any schedule on any backend by its `combine` operation alone. Adding a sampler is
 //! adding a compiler; no backend learns about it.
 //!
 //! The model predicts the noise ε in x = √ᾱ·x₀ + √(1−ᾱ)·ε, over 1000 training steps of linearly rising β. Factors are
@@ -24,7 +24,7 @@ mod run;
 mod schedule;
 
 pub use noise::TorchRng;
-pub use run::{Run, guide};
+pub use run::{SamplerRun, guide};
 pub use schedule::{Call, Schedule, Slot, Update};
 
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ trait Sampler {
 
 /// The samplers to choose from. Names are those of the original scripts, in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum SamplerKind {
     /// Denoising diffusion implicit models, without noise.
     Ddim,
     /// Euler's method for the probability flow.
@@ -69,7 +69,7 @@ pub enum Kind {
     Kdpm2AncestralDiscrete,
 }
 
-impl Kind {
+impl SamplerKind {
     /// All of them, in the order of the original scripts.
     pub const ALL: [Self; 10] = [
         Self::Ddim,
@@ -154,13 +154,13 @@ pub fn validate_guidance(scale: f32) -> Result<()> {
     Err(Error::Usage(format!("guidance {scale} is not a number of at least 0; 7.5 is usual")))
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for SamplerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
 }
 
-impl FromStr for Kind {
+impl FromStr for SamplerKind {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
@@ -178,9 +178,9 @@ mod tests {
 
     #[test]
     fn names_round_trip_in_any_case_and_an_unknown_name_lists_them_all() {
-        for kind in Kind::ALL {
-            assert_eq!(kind.to_string().to_lowercase().parse::<Kind>().unwrap(), kind);
-            let error = "DPM".parse::<Kind>().unwrap_err();
+        for kind in SamplerKind::ALL {
+            assert_eq!(kind.to_string().to_lowercase().parse::<SamplerKind>().unwrap(), kind);
+            let error = "DPM".parse::<SamplerKind>().unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains(kind.name()), "{error}");
         }
@@ -188,8 +188,8 @@ mod tests {
 
     #[test]
     fn step_counts_out_of_range_are_usage_errors_that_name_the_range() {
-        for kind in Kind::ALL {
-            let fewest = if kind == Kind::Pndm { 4 } else { 1 };
+        for kind in SamplerKind::ALL {
+            let fewest = if kind == SamplerKind::Pndm { 4 } else { 1 };
             for steps in [0, fewest - 1, 1001, usize::MAX] {
                 let error = kind.schedule(steps).unwrap_err();
                 assert_eq!(error.exit_code(), 2);

@@ -11,12 +11,12 @@ use crate::ops::sampler::{Combine, CombineArgs};
 /// ```
 /// # fn main() -> osp::Result<()> {
 /// use osp::backend::Backend;
-/// use osp::sampler::{Kind, Run, TorchRng};
+/// use osp::sampler::{SamplerKind, SamplerRun, TorchRng};
 ///
 /// let backend = osp::cpu::Cpu::new();
-/// let schedule = Kind::EulerDiscrete.schedule(5)?;
+/// let schedule = SamplerKind::EulerDiscrete.schedule(5)?;
 /// let mut rng = TorchRng::new(42);
-/// let mut run = Run::new(&backend, &schedule, &rng.randn(64))?;
+/// let mut run = SamplerRun::new(&backend, &schedule, &rng.randn(64))?;
 /// let mut calls = 0;
 /// while let Some(call) = run.call() {
 ///     let input = run.model_input()?; // the model would see this at call.timestep
@@ -29,7 +29,7 @@ use crate::ops::sampler::{Combine, CombineArgs};
 /// # Ok(())
 /// # }
 /// ```
-pub struct Run<'a, B: Backend> {
+pub struct SamplerRun<'a, B: Backend> {
     backend: &'a B,
     calls: &'a [Call],
     sample: B::Buffer,
@@ -39,7 +39,7 @@ pub struct Run<'a, B: Backend> {
     spare: B::Buffer,
 }
 
-impl<'a, B: Backend> Run<'a, B> {
+impl<'a, B: Backend> SamplerRun<'a, B> {
     /// A run before its first call; `noise` is N(0, 1), the size of the sample.
     ///
     /// # Errors

@@ -73,7 +73,7 @@ mod tests {
     use super::Slot::{History, Noise, Prediction, Sample};
     use super::*;
     use crate::ops::sampler::MAX_TERMS;
-    use crate::sampler::Kind;
+    use crate::sampler::SamplerKind;
     use proptest::prelude::*;
     use std::collections::HashSet;
 
@@ -107,7 +107,7 @@ mod tests {
 
         #[test]
         fn every_schedule_is_finite_and_reads_only_what_was_written(steps in 4usize..=1000) {
-            for kind in Kind::ALL {
+            for kind in SamplerKind::ALL {
                 check(&kind.schedule(steps).unwrap());
             }
         }
@@ -115,9 +115,9 @@ mod tests {
 
     #[test]
     fn so_are_the_shortest_and_the_longest() {
-        for kind in Kind::ALL {
+        for kind in SamplerKind::ALL {
             for steps in [1, 2, 3, 4, 5, 14, 15, 500, 501, 999, 1000] {
-                if steps >= 4 || kind != Kind::Pndm {
+                if steps >= 4 || kind != SamplerKind::Pndm {
                     check(&kind.schedule(steps).unwrap());
                 }
             }
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn timesteps_never_rise() {
-        for kind in Kind::ALL {
+        for kind in SamplerKind::ALL {
             for steps in [4, 5, 7, 50, 333, 1000] {
                 let calls = kind.schedule(steps).unwrap().calls;
                 // The middle of DPM-Solver-2's step down is the end of its whole step, but for rounding.

@@ -11,7 +11,7 @@ use crate::ops::attention::{Attention, AttentionArgs, TokenLayout};
 
 /// How tokens lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+enum TokenOrder {
     /// q, k and v side by side; a sequence is a frame.
     Spatial,
     /// q, k and v side by side; a sequence is a position.
@@ -22,7 +22,7 @@ enum Kind {
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
-    kind: Kind,
+    kind: TokenOrder,
     /// outer, inner, heads
     sequences: [usize; 3],
     head_dim: usize,
@@ -42,7 +42,7 @@ impl Case {
     /// Two frames, one head, nothing added.
     fn spatial(head_dim: usize, tokens: usize) -> Self {
         Self {
-            kind: Kind::Spatial,
+            kind: TokenOrder::Spatial,
             sequences: [1, 2, 1],
             head_dim,
             queries: tokens,
@@ -62,8 +62,8 @@ impl Case {
         let layout = |offset: usize, width: usize| TokenLayout {
             offset,
             outer_stride: inner * queries * width,
-            inner_stride: if kind == Kind::Temporal { width } else { queries * width },
-            token_stride: if kind == Kind::Temporal { inner * width } else { width },
+            inner_stride: if kind == TokenOrder::Temporal { width } else { queries * width },
+            token_stride: if kind == TokenOrder::Temporal { inner * width } else { width },
         };
         let shared = |offset: usize| TokenLayout {
             offset,
@@ -72,7 +72,7 @@ impl Case {
             token_stride: 2 * row,
         };
         let (q, k, v) = match kind {
-            Kind::Cross => (layout(0, row), shared(0), shared(row)),
+            TokenOrder::Cross => (layout(0, row), shared(0), shared(row)),
             _ => (layout(0, 3 * row), layout(row, 3 * row), layout(2 * row, 3 * row)),
         };
         Attention {
@@ -114,7 +114,7 @@ impl Body for Case {
             backend.upload(&rounded(&values, half))
         };
         let (q, kv) = match self.kind {
-            Kind::Cross => (upload(1, tokens * row)?, Some(upload(2, op.outer * op.keys * 2 * row)?)),
+            TokenOrder::Cross => (upload(1, tokens * row)?, Some(upload(2, op.outer * op.keys * 2 * row)?)),
             _ => (upload(1, tokens * 3 * row)?, None),
         };
         let kv = kv.as_ref().unwrap_or(&q);
@@ -167,12 +167,16 @@ fn temporal_attention_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     // Sequences that share a block, and blocks that are not full.
     check(
         trial,
-        [5, 17, 56].map(|tokens| Case { kind: Kind::Temporal, sequences: [2, 3, 1], ..Case::spatial(72, tokens) }),
+        [5, 17, 56].map(|tokens| Case {
+            kind: TokenOrder::Temporal,
+            sequences: [2, 3, 1],
+            ..Case::spatial(72, tokens)
+        }),
     )
 }
 
 fn shared_and_masked_keys_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
-    let case = Case { kind: Kind::Cross, sequences: [2, 2, 2], mask: true, ..Case::spatial(72, 70) };
+    let case = Case { kind: TokenOrder::Cross, sequences: [2, 2, 2], mask: true, ..Case::spatial(72, 70) };
     check(
         trial,
         [Case { keys: 33, ..case }, Case { queries: 9, keys: 120, ..case }, Case { mask: false, keys: 50, ..case }],
@@ -218,12 +222,12 @@ fn wide_heads_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(trial, [1, 15, 64, 65, 200].map(|tokens| Case::spatial(512, tokens)))?;
     check(trial, [136, 160, 256].map(|head_dim| Case::spatial(head_dim, 70)))?;
     let heads = |head_dim, tokens| Case { sequences: [2, 2, 2], ..Case::spatial(head_dim, tokens) };
-    check(trial, [heads(264, 33), Case { kind: Kind::Cross, keys: 50, ..heads(192, 20) }])
+    check(trial, [heads(264, 33), Case { kind: TokenOrder::Cross, keys: 50, ..heads(192, 20) }])
 }
 
 fn wide_temporal_attention_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     let case =
-        |head_dim, tokens| Case { kind: Kind::Temporal, sequences: [2, 3, 1], ..Case::spatial(head_dim, tokens) };
+        |head_dim, tokens| Case { kind: TokenOrder::Temporal, sequences: [2, 3, 1], ..Case::spatial(head_dim, tokens) };
     check(trial, [case(512, 17), case(512, 2), case(256, 40)])
 }
 
@@ -246,11 +250,11 @@ pub(super) fn work() -> Vec<Work> {
         Work::of("34 frames of 1,024 tokens, 16 heads of 72", heads),
         Work::of(
             "2,048 positions of 17 frames, 16 heads of 72",
-            Case { kind: Kind::Temporal, sequences: [2, 1024, 16], queries: 17, keys: 17, ..heads },
+            Case { kind: TokenOrder::Temporal, sequences: [2, 1024, 16], queries: 17, keys: 17, ..heads },
         ),
         Work::of(
             "34,816 tokens on 120 of a caption, masked",
-            Case { kind: Kind::Cross, keys: 120, mask: true, ..heads },
+            Case { kind: TokenOrder::Cross, keys: 120, mask: true, ..heads },
         ),
         Work::of("17 frames of 1,024 tokens of 512", Case { sequences: [1, 17, 1], ..Case::spatial(512, 1024) }),
     ]

@@ -262,13 +262,13 @@ fn a_stretch_is_the_same_from_its_own_history(trial: &mut Trial) -> Result<()> {
 
 fn stretch<B: Backend>(backend: &B, op: Conv3d, half: Half) -> Result<()> {
     let [frames, rest] = [op.frames, 3];
-    let [x_frame, out_frame] = [op.height * op.width * op.cin, op.out_shape()[1..].iter().product::<usize>()];
-    let (x, other) = (half_values(1, frames * x_frame, half), half_values(4, frames * out_frame, half));
+    let [x_len, out_len] = [op.height * op.width * op.cin, op.out_shape()[1..].iter().product::<usize>()];
+    let (x, other) = (half_values(1, frames * x_len, half), half_values(4, frames * out_len, half));
     let [kt, kh, kw] = op.kernel;
     let weight = half_values(2, op.cout * kt * kh * kw * op.cin, half);
     let weight = backend.weight(vec![Tensor::from_f32(&[op.cout, kt, kh, kw, op.cin], &weight)])?;
     let convolve = |op: Conv3d, x: &[f32], other: &[f32], room: usize| -> Result<[Vec<f32>; 2]> {
-        let mut out = backend.upload(&vec![BEFORE; room * out_frame])?;
+        let mut out = backend.upload(&vec![BEFORE; room * out_len])?;
         let mut moments = backend.alloc_moments(&op.moments(room))?;
         let (x, other) = (backend.upload(x)?, backend.upload(other)?);
         let args = ConvArgs::new(&x, &weight, &mut out);
@@ -278,12 +278,12 @@ fn stretch<B: Backend>(backend: &B, op: Conv3d, half: Half) -> Result<()> {
     };
     let [whole, moments] = convolve(op, &x, &other, frames)?;
     let from = frames - rest;
-    let x = &x[(from + 1 - kt) * x_frame..];
+    let x = &x[(from + 1 - kt) * x_len..];
     let only = Some([kt - 1, kt - 1 + rest]);
-    let op = Conv3d { frames: kt - 1 + rest, only, out_at: Some(2), other_at: Some(0), ..op };
-    let [stretch, of_stretch] = convolve(op, x, &other[from * out_frame..], 2 + rest)?;
-    ensure_same(&stretch[2 * out_frame..], &whole[from * out_frame..], &"the last frames")?;
-    ensure(stretch[..2 * out_frame].iter().all(|&value| value == BEFORE), || "frames in front have changed".into())?;
+    let op = Conv3d { frames: kt - 1 + rest, only, out_frame: Some(2), other_frame: Some(0), ..op };
+    let [stretch, of_stretch] = convolve(op, x, &other[from * out_len..], 2 + rest)?;
+    ensure_same(&stretch[2 * out_len..], &whole[from * out_len..], &"the last frames")?;
+    ensure(stretch[..2 * out_len].iter().all(|&value| value == BEFORE), || "frames in front have changed".into())?;
     ensure_same(&of_stretch, &moments, &"moments of the last frames")
 }
 

@@ -6,7 +6,7 @@ use super::values::{half_values, rounded};
 use crate::backend::Backend;
 use crate::cuda::{Half, Weight};
 use crate::error::Result;
-use crate::ops::gemm::{Activation, Linear, LinearArgs, Part, Store};
+use crate::ops::gemm::{Activation, Linear, LinearArgs, LinearPart, Store};
 use crate::tensor::Tensor;
 
 const ACTIVATIONS: [Activation; 4] =
@@ -167,7 +167,7 @@ fn rows_in_parts(kernels: &Kernels, [rows, inner, outer]: [usize; 3], half: Half
     let mut parts = kernels.upload(&before)?;
     for part in [0..7, 7..rows / 2 + 3, rows / 2 + 3..rows] {
         let op = Linear { rows: part.len(), ..op };
-        let op = op.part(Part { rows, x: part.start, out: part.start, weight: 0 });
+        let op = op.part(LinearPart { whole_rows: rows, x_row: part.start, out_row: part.start, weight_row: 0 });
         kernels.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate, out: &mut parts })?;
     }
     ensure_same(&host(kernels, &parts)?, &host(kernels, &whole)?, &"rows")
@@ -181,7 +181,12 @@ fn columns_in_parts(kernels: &Kernels, [rows, inner, outer]: [usize; 3], half: H
     kernels.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate: None, out: &mut whole })?;
 
     let first = outer / 3;
-    let columns = Linear::new(rows, inner, outer - first).part(Part { rows, x: 0, out: 0, weight: first });
+    let columns = Linear::new(rows, inner, outer - first).part(LinearPart {
+        whole_rows: rows,
+        x_row: 0,
+        out_row: 0,
+        weight_row: first,
+    });
     let mut some = kernels.alloc(rows * (outer - first))?;
     kernels.linear(&columns, LinearArgs { x: &x, weight: &weight, bias, gate: None, out: &mut some })?;
     let whole = host(kernels, &whole)?;

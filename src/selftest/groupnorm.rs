@@ -55,7 +55,8 @@ impl Case {
         let mut at = 0;
         for (x, _, frames) in &stretches {
             let (frames, silu) = (*frames, self.silu);
-            let op = GroupNorm { frames, positions, channels, groups, silu, x_at: 1, out_at: at, video_at: at };
+            let op =
+                GroupNorm { frames, positions, channels, groups, silu, x_frame: 1, out_frame: at, video_frame: at };
             let args = GroupNormArgs { x, statistics: &statistics, weight: &weight, bias: &bias, out: &mut out };
             backend.group_norm(&op, args)?;
             at += frames;

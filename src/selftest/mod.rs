@@ -59,14 +59,14 @@ include!(concat!(env!("OUT_DIR"), "/stems.rs"));
 /// What the kernels take for granted of a GPU. It is tested on demand alone: where it fails, the kernels may still be right.
 pub const FACTS: &str = "facts";
 
-type Run = dyn Fn(&Cuda, Half) -> Result<()>;
+type CheckBody = dyn Fn(&Cuda, Half) -> Result<()>;
 
 /// Something of the size that it has for the published models. The cases of [`checks`] are small: their times are those of
 /// launches.
 pub struct Work {
     /// What is done, and its size.
     pub name: &'static str,
-    run: Box<Run>,
+    run: Box<CheckBody>,
 }
 
 impl Work {

@@ -14,15 +14,15 @@ mod transformer;
 pub use tolerance::Precision;
 
 use crate::backend::Backend;
-use crate::checkpoint::{Part, PartConfig, WeightSource, class_of, has_weights, is_there, list, subfolders};
+use crate::checkpoint::{Component, ComponentConfig, WeightSource, class_of, has_weights, is_there, list, subfolders};
 use crate::cuda::{Cuda, Half};
 use crate::engine::{Engine, Processor};
 use crate::error::{Error, Result};
-use crate::memory::Savings;
+use crate::memory::MemoryOptions;
 use crate::model::latte::LatteConfig;
 use crate::model::t5::T5Config;
 use crate::model::vae::VaeConfig;
-use crate::weights::plan::Plan;
+use crate::weights::manifest::CheckpointManifest;
 use crate::weights::strange;
 use golden::Golden;
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ pub struct CaseResult {
 
 /// What a golden folder holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum FolderKind {
     Autoencoder,
     Transformer,
     TextEncoder,
@@ -88,10 +88,10 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 ///
 /// # Errors
 /// It does, but its files do not say of what, or one of them is missing.
-fn kind_of(folder: &Path) -> Result<Option<Kind>> {
+fn kind_of(folder: &Path) -> Result<Option<FolderKind>> {
     let has = |name: &str| is_there(&folder.join(name));
     if has("captions.json") {
-        return Ok(Some(Kind::Captions));
+        return Ok(Some(FolderKind::Captions));
     }
     if !has("cases.json") {
         if let Some(other) =
@@ -103,12 +103,12 @@ fn kind_of(folder: &Path) -> Result<Option<Kind>> {
         if list(folder)?.is_empty() {
             return Err(Error::config(folder, "is an empty folder: what it held is missing"));
         }
-        return Ok(if manifests(folder)?.is_empty() { None } else { Some(Kind::Manifests) });
+        return Ok(if manifests(folder)?.is_empty() { None } else { Some(FolderKind::Manifests) });
     }
     match class_of(folder)?.as_deref() {
-        Some(VaeConfig::CLASS) => return Ok(Some(Kind::Autoencoder)),
-        Some(LatteConfig::CLASS) => return Ok(Some(Kind::Transformer)),
-        Some(T5Config::CLASS) => return Ok(Some(Kind::TextEncoder)),
+        Some(VaeConfig::CLASS) => return Ok(Some(FolderKind::Autoencoder)),
+        Some(LatteConfig::CLASS) => return Ok(Some(FolderKind::Transformer)),
+        Some(T5Config::CLASS) => return Ok(Some(FolderKind::TextEncoder)),
         _ if has("config.json") => {
             return Err(Error::config(folder.join("config.json"), "names no model that this engine has"));
         }
@@ -117,9 +117,9 @@ fn kind_of(folder: &Path) -> Result<Option<Kind>> {
     let golden = Golden::open(folder)?;
     let has_field = |field: &str| golden.cases().any(|(_, case)| case.get(field).is_some());
     match ["timesteps", "seed", "prompt"].map(has_field) {
-        [true, ..] => Ok(Some(Kind::Samplers)),
-        [_, true, _] => Ok(Some(Kind::Noise)),
-        [_, _, true] => Ok(Some(Kind::Pipeline)),
+        [true, ..] => Ok(Some(FolderKind::Samplers)),
+        [_, true, _] => Ok(Some(FolderKind::Noise)),
+        [_, _, true] => Ok(Some(FolderKind::Pipeline)),
         _ => Err(Error::config(folder.join("config.json"), "is missing: cases.json speaks of a model")),
     }
 }
@@ -132,20 +132,20 @@ pub fn run<B: Backend>(
     folder: &Path,
     backend: &B,
     precision: Precision,
-    savings: Savings,
+    savings: MemoryOptions,
     report: &mut dyn FnMut(CaseResult),
 ) -> Result<()> {
     let kind = kind_of(folder)?.ok_or_else(|| Error::Usage(format!("{} is not a golden folder", folder.display())))?;
     let mut check = Check { folder, precision, savings, report };
     match kind {
-        Kind::Autoencoder => autoencoder::run(backend, &mut check),
-        Kind::Transformer => transformer::run(backend, &mut check),
-        Kind::TextEncoder => text::encoder(backend, &mut check),
-        Kind::Captions => text::captions(&mut check),
-        Kind::Samplers => samplers::run(backend, &mut check),
-        Kind::Noise => samplers::noise(&mut check),
-        Kind::Pipeline => pipeline::run(backend, &mut check),
-        Kind::Manifests => check_manifests(&mut check),
+        FolderKind::Autoencoder => autoencoder::run(backend, &mut check),
+        FolderKind::Transformer => transformer::run(backend, &mut check),
+        FolderKind::TextEncoder => text::encoder(backend, &mut check),
+        FolderKind::Captions => text::captions(&mut check),
+        FolderKind::Samplers => samplers::run(backend, &mut check),
+        FolderKind::Noise => samplers::noise(&mut check),
+        FolderKind::Pipeline => pipeline::run(backend, &mut check),
+        FolderKind::Manifests => check_manifests(&mut check),
     }
 }
 
@@ -154,8 +154,8 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`run`]; [`Error::Usage`] on a device that executes nothing.
-    pub fn verify(&self, folder: &Path, savings: Savings, report: &mut dyn FnMut(CaseResult)) -> Result<()> {
-        let [_, half] = self.halves();
+    pub fn verify(&self, folder: &Path, savings: MemoryOptions, report: &mut dyn FnMut(CaseResult)) -> Result<()> {
+        let [_, half] = self.dtypes();
         let precision = match half {
             Half::F16 => Precision::F16,
             Half::Bf16 => Precision::Bf16,
@@ -174,7 +174,7 @@ impl Engine {
 struct Check<'a> {
     folder: &'a Path,
     precision: Precision,
-    savings: Savings,
+    savings: MemoryOptions,
     report: &'a mut dyn FnMut(CaseResult),
 }
 
@@ -193,14 +193,14 @@ impl Check<'_> {
 }
 
 /// Opens the part in `folder`, whose weights are numbers.
-fn open<C: PartConfig>(folder: &Path) -> Result<Part<C>> {
-    let part = Part::open(folder, WeightSource::Files)?;
+fn open<C: ComponentConfig>(folder: &Path) -> Result<Component<C>> {
+    let part = Component::open(folder, WeightSource::Files)?;
     all_numbers(&part)?;
     Ok(part)
 }
 
 /// With weights that are none no check means anything.
-fn all_numbers<C: PartConfig>(part: &Part<C>) -> Result<()> {
+fn all_numbers<C: ComponentConfig>(part: &Component<C>) -> Result<()> {
     strange::check(&*part.source, &part.config.plan(Some(&*part.source)).tensors)
 }
 
@@ -233,7 +233,7 @@ fn manifests(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 #[derive(serde::Deserialize)]
-struct Manifest {
+struct PublishedManifest {
     config: serde_json::Value,
     tensors: BTreeMap<String, Vec<usize>>,
 }
@@ -256,7 +256,7 @@ fn check_manifests(check: &mut Check<'_>) -> Result<()> {
 /// Tensors that differ between a manifest and the plan of its config.
 fn manifest(path: &Path) -> Result<usize> {
     let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
-    let manifest: Manifest =
+    let manifest: PublishedManifest =
         serde_json::from_str(&text).map_err(|error| Error::config(path, format!("is no manifest: {error}")))?;
     match manifest.config.get("_class_name").and_then(|class| class.as_str()) {
         Some(VaeConfig::CLASS) => differences::<VaeConfig>(path, manifest),
@@ -266,12 +266,12 @@ fn manifest(path: &Path) -> Result<usize> {
 }
 
 /// Tensors that are in one of plan and manifest only, or have two shapes.
-fn differences<C: PartConfig>(path: &Path, manifest: Manifest) -> Result<usize> {
+fn differences<C: ComponentConfig>(path: &Path, manifest: PublishedManifest) -> Result<usize> {
     let config: C = serde_json::from_value(manifest.config).map_err(|error| Error::config(path, error.to_string()))?;
     if let Some(problem) = config.problem() {
         return Err(Error::config(path, problem));
     }
-    let Plan { tensors } = config.plan(None);
+    let CheckpointManifest { tensors } = config.plan(None);
     let planned: BTreeMap<String, Vec<usize>> = tensors.into_iter().map(|tensor| (tensor.name, tensor.shape)).collect();
     let absent = planned.iter().filter(|(name, shape)| manifest.tensors.get(*name) != Some(shape)).count();
     let unknown = manifest.tensors.keys().filter(|name| !planned.contains_key(*name) && !C::ignored(name)).count();

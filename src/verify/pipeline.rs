@@ -7,7 +7,7 @@ use crate::checkpoint::Model;
 use crate::engine::{Captions, Denoiser, Noise, Quiet, Settings, Texts, decode, embed};
 use crate::error::{Error, Result};
 use crate::layout::nchw_from_nhwc;
-use crate::sampler::Kind;
+use crate::sampler::SamplerKind;
 use crate::video::FrameRate;
 use serde::Deserialize;
 
@@ -72,7 +72,7 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
 }
 
 fn settings(case: &Case) -> Result<Settings> {
-    let sampler: Kind = case.sampler.parse()?;
+    let sampler: SamplerKind = case.sampler.parse()?;
     Ok(Settings {
         prompt: case.prompt.clone(),
         negative_prompt: case.negative_prompt.clone(),

@@ -4,7 +4,7 @@ use super::golden::Golden;
 use super::{Check, relative_l2, tolerance};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::sampler::{Kind, Run, TorchRng};
+use crate::sampler::{SamplerKind, SamplerRun, TorchRng};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::f64::consts::PI;
@@ -20,7 +20,7 @@ struct Case {
 pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> {
     let golden = Golden::open(check.folder)?;
     for (name, case) in golden.cases().filter(|(_, case)| case.is_object()) {
-        let kind: Kind = name.parse()?;
+        let kind: SamplerKind = name.parse()?;
         let case: Case = golden.read(name, case)?;
         if case.timesteps.is_empty() {
             return Err(Error::Usage(format!("case {name}: has no timesteps")));
@@ -57,9 +57,9 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
 }
 
 /// Timesteps are equal, but for those that two samplers interpolate.
-fn same_timesteps(kind: Kind, found: &[f32], expected: &[f32]) -> bool {
+fn same_timesteps(kind: SamplerKind, found: &[f32], expected: &[f32]) -> bool {
     let allowed = match kind {
-        Kind::HeunDiscrete | Kind::Kdpm2AncestralDiscrete => tolerance::TIMESTEP,
+        SamplerKind::HeunDiscrete | SamplerKind::Kdpm2AncestralDiscrete => tolerance::TIMESTEP,
         _ => 0.0,
     };
     found.len() == expected.len()
@@ -67,7 +67,13 @@ fn same_timesteps(kind: Kind, found: &[f32], expected: &[f32]) -> bool {
 }
 
 /// The sample after every model call, the model being a closed formula.
-fn trajectory<B: Backend>(backend: &B, golden: &Golden, kind: Kind, name: &str, steps: &str) -> Result<Vec<f32>> {
+fn trajectory<B: Backend>(
+    backend: &B,
+    golden: &Golden,
+    kind: SamplerKind,
+    name: &str,
+    steps: &str,
+) -> Result<Vec<f32>> {
     let case = format!("{name}.{steps}");
     let initial = golden.floats("", "initial_noise", 5)?.to_f32();
     let mut draws = match golden.find(&format!("{case}.noise"))? {
@@ -76,7 +82,7 @@ fn trajectory<B: Backend>(backend: &B, golden: &Golden, kind: Kind, name: &str, 
     }
     .into_iter();
     let schedule = kind.schedule(steps.parse().expect("parsed before"))?;
-    let mut run = Run::new(backend, &schedule, &initial)?;
+    let mut run = SamplerRun::new(backend, &schedule, &initial)?;
     let mut found = Vec::new();
     let mut values = vec![0.0; initial.len()];
     while let Some(call) = run.call() {

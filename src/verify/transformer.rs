@@ -23,7 +23,7 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
     let golden = Golden::open(check.folder)?;
     for (name, case) in golden.cases() {
         let case: Case = golden.read(name, case)?;
-        let found = evaluate(backend, &model, &golden, name, &case, check.savings.halves_in_turn)?;
+        let found = evaluate(backend, &model, &golden, name, &case, check.savings.branches_in_turn)?;
         let expected = golden.floats(name, "output", 5)?.to_f32();
         let allowed = check.precision.relative(tolerance::TRANSFORMER, case.torch_bf16_rel_error.of("output"));
         check.at_most(format!("{name}.output"), "relative L2", relative_l2(&found, &expected), allowed);

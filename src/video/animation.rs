@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 
 /// A format that may be animated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Format {
     Gif,
     Png,
     WebP,
 }
 
-impl Kind {
+impl Format {
     /// The format of a file that begins with `head`.
     pub fn of(head: &[u8]) -> Option<Self> {
         match head {
@@ -59,7 +59,7 @@ impl Length {
 struct Source {
     frames: Frames<'static>,
     path: PathBuf,
-    kind: Kind,
+    kind: Format,
     done: usize,
 }
 
@@ -67,22 +67,22 @@ struct Source {
 ///
 /// # Errors
 /// [`Error::Media`] if the file is damaged or truncated.
-pub(super) fn open(file: File, kind: Kind, path: &Path) -> Result<Stream> {
+pub(super) fn open(file: File, kind: Format, path: &Path) -> Result<Stream> {
     let failed = || Error::io("cannot read", path);
     let mut input = BufReader::new(file);
     let length = match kind {
-        Kind::Gif => Some(gif_length(&mut input, path)?),
-        Kind::Png => png_length(&mut input).map_err(failed())?,
-        Kind::WebP => webp_length(&mut input).map_err(failed())?,
+        Format::Gif => Some(gif_length(&mut input, path)?),
+        Format::Png => png_length(&mut input).map_err(failed())?,
+        Format::WebP => webp_length(&mut input).map_err(failed())?,
     };
     input.rewind().map_err(failed())?;
     let Some(length) = length else { return images::open_file(input, path) };
-    let fps = if kind == Kind::Gif { gif_rate(&length) } else { rate(&length) };
+    let fps = if kind == Format::Gif { gif_rate(&length) } else { rate(&length) };
     let bad = |problem| images::damaged(path, kind.name(), problem);
     let (frames, size, turn) = match kind {
-        Kind::Png => return apng::open(input, fps, path),
-        Kind::Gif => gif_frames(input).map_err(bad)?,
-        Kind::WebP => webp_frames(input).map_err(bad)?,
+        Format::Png => return apng::open(input, fps, path),
+        Format::Gif => gif_frames(input).map_err(bad)?,
+        Format::WebP => webp_frames(input).map_err(bad)?,
     };
     let (width, height) = (size.0 as usize, size.1 as usize);
     if width * height > MAX_PIXELS {

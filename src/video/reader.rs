@@ -124,7 +124,7 @@ fn open_file(input: &mut Input) -> Result<Opened> {
     let head = input.head();
     if head.starts_with(y4m::MAGIC) {
         y4m::open(input.stream()?, &path)
-    } else if let Some(kind) = animation::Kind::of(head) {
+    } else if let Some(kind) = animation::Format::of(head) {
         animation::open(input.file()?, kind, &path).map(Opened::Ready)
     } else if head.starts_with(images::JPEG_MAGIC) {
         images::open_file(BufReader::new(input.file()?), &path).map(Opened::Ready)

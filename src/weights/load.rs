@@ -12,18 +12,18 @@ use std::sync::Arc;
 pub struct Loader<'a, B> {
     source: &'a dyn Source,
     backend: &'a B,
-    ahead: bool,
+    prefetch: bool,
 }
 
 impl<'a, B: Backend> Loader<'a, B> {
-    /// Check the source with [`super::plan::Plan::check`] before: the loader stops at the first fault.
+    /// Check the source with [`super::manifest::CheckpointManifest::check`] before: the loader stops at the first fault.
     pub fn new(source: &'a dyn Source, backend: &'a B) -> Self {
-        Self { source, backend, ahead: false }
+        Self { source, backend, prefetch: false }
     }
 
-    /// The same for parameters that may still be on their way, see [`Backend::weight_ahead`].
-    pub fn ahead(source: &'a dyn Source, backend: &'a B) -> Self {
-        Self { source, backend, ahead: true }
+    /// The same for parameters whose values come later, see [`Backend::prefetch_weight`].
+    pub fn prefetching(source: &'a dyn Source, backend: &'a B) -> Self {
+        Self { source, backend, prefetch: true }
     }
 
     fn read(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
@@ -41,7 +41,7 @@ impl<'a, B: Backend> Loader<'a, B> {
 impl<B: Backend> Params<B::Weight> for Loader<'_, B> {
     fn get(&mut self, names: &[String], shape: &[usize], role: Role) -> Result<B::Weight> {
         let parts = names.iter().map(|name| Ok(repack(self.read(name, shape)?, role))).collect::<Result<_>>()?;
-        if self.ahead { self.backend.weight_ahead(parts) } else { self.backend.weight(parts) }
+        if self.prefetch { self.backend.prefetch_weight(parts) } else { self.backend.weight(parts) }
     }
 }
 

@@ -1,15 +1,15 @@
 //! Where parameters come from: safetensors files, PyTorch's pickles, or the synthetic recipe; or shapes without values.
 //!
-//! A model asks for its parameters by name and shape through [`Params`]. Run against a [`plan::Plan`] the same code
+//! A model asks for its parameters by name and shape through [`Params`]. Run against a [`manifest::CheckpointManifest`] the same code
 //! lists what a checkpoint must hold; run against a [`load::Loader`] it brings the tensors to a device. So names and
 //! shapes are written once, in the models, and a checkpoint is checked as a whole before anything is loaded.
 
 mod files;
 pub mod hub;
 pub mod load;
+pub mod manifest;
 mod mapped;
 mod pickle;
-pub mod plan;
 mod safetensors;
 pub mod shapes;
 pub mod strange;

@@ -1,6 +1,6 @@
 //! Names and shapes without values, for runs that only count.
 
-use super::plan::Expected;
+use super::manifest::Expected;
 use super::{Entry, Source};
 use crate::error::Result;
 use crate::tensor::{Bytes, DType, Tensor};

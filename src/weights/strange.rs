@@ -1,7 +1,7 @@
 //! Weights that are no numbers, or that a device cannot hold.
 
 use super::Source;
-use super::plan::Expected;
+use super::manifest::Expected;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use rayon::prelude::*;

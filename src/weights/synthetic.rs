@@ -1,6 +1,6 @@
 //! Weights without a file: values that follow from each tensor's name and a seed.
 
-use super::plan::Expected;
+use super::manifest::Expected;
 use super::shapes::Shapes;
 use super::{Entry, Source};
 use crate::error::{Error, Result};

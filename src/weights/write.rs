@@ -1,6 +1,6 @@
 //! Writes weights as safetensors, one tensor after the other, in another type if need be.
 
-use super::plan::Expected;
+use super::manifest::Expected;
 use super::{Entry, Source, strange};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};

@@ -50,7 +50,7 @@ fn on_the_stub() {
         }
     };
     writes_have_read_their_source(&driver);
-    copies_ahead_come_after_earlier_writes(&driver);
+    prefetched_copies_come_after_earlier_writes(&driver);
     what_is_read_behind_is_what_was_there(&driver);
     freed_memory_is_given_back_before_there_is_none(&driver);
     only_launches_that_need_it_raise_shared_memory(&driver);
@@ -84,15 +84,15 @@ fn writes_have_read_their_source(driver: &Driver) {
     assert!(found == expected);
 }
 
-fn copies_ahead_come_after_earlier_writes(driver: &Driver) {
+fn prefetched_copies_come_after_earlier_writes(driver: &Driver) {
     let mut memory = driver.alloc(LEN).unwrap();
     driver.write(&mut *memory, 0, &[1; 100]).unwrap();
-    driver.begin_ahead().unwrap();
+    driver.order_prefetch().unwrap();
     let expected = bytes(LEN);
     let mut host = expected.clone();
-    driver.write_ahead(&mut *memory, 0, &host).unwrap();
+    driver.write_prefetched(&mut *memory, 0, &host).unwrap();
     host.fill(0xEE);
-    driver.join_ahead().unwrap();
+    driver.finish_prefetch().unwrap();
     let mut found = vec![0; LEN];
     driver.read(&*memory, 0, &mut found).unwrap();
     assert!(found == expected);

@@ -2,11 +2,11 @@
 
 use osp::Error;
 use osp::backend::Backend;
-use osp::checkpoint::PartConfig;
+use osp::checkpoint::ComponentConfig;
 use osp::cuda::device::{Device, Dry, Event, Launch};
 use osp::cuda::{CONTRACTS, Cuda, Half};
 use osp::engine::{Quiet, Windowed};
-use osp::memory::Savings;
+use osp::memory::MemoryOptions;
 use osp::model::latte::{Latte, LatteConfig, Shape};
 use osp::model::t5::{Caption, T5, T5Config};
 use osp::ops::DeviceBuffer;
@@ -117,7 +117,7 @@ fn reading_beyond_a_buffer_is_a_bug() {
 }
 
 /// The config of a published checkpoint, and its shapes.
-fn published<C: PartConfig>(name: &str) -> (C, Shapes) {
+fn published<C: ComponentConfig>(name: &str) -> (C, Shapes) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifests").join(format!("{name}.json"));
     let mut manifest: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let config: C = serde_json::from_value(manifest["config"].take()).unwrap();
@@ -186,7 +186,7 @@ fn out_of_memory_names_the_stage() {
     let latent = vec![0.0; size.iter().product::<usize>() * 4];
     let mut frame = |_: &[u8]| -> osp::Result<()> { panic!("no frame is finished") };
     let clip = Windowed { size, tiling: None };
-    let run = osp::engine::decode(&backend, &checkpoint, &latent, clip, Savings::NONE, &mut Quiet, &mut frame);
+    let run = osp::engine::decode(&backend, &checkpoint, &latent, clip, MemoryOptions::NONE, &mut Quiet, &mut frame);
     let error = run.unwrap_err();
     assert!(matches!(&error, Error::OutOfMemory { stage, .. } if stage == "decode"), "{error}");
 }

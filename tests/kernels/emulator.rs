@@ -5,7 +5,7 @@ use half::f16;
 use osp::cuda::device::{Device, Emulated, Event, Launch};
 use osp::cuda::params::{Address, Field, Fields};
 use osp::memory::arena::Arena;
-use osp::memory::plan::Plan;
+use osp::memory::plan::MemoryPlan;
 use osp::selftest::values;
 use osp::{Error, Result};
 use std::sync::Arc;
@@ -127,7 +127,7 @@ fn overruns_are_errors() {
 fn overruns_within_an_arena_are_errors() {
     let x = bytes(&values(7, 64));
     let alloc = |address| Event::Alloc { address, bytes: x.len(), weight: false };
-    let mut plan = Plan::of(&[alloc(1024), alloc(2048), alloc(4096)]);
+    let mut plan = MemoryPlan::of(&[alloc(1024), alloc(2048), alloc(4096)]);
     for (buffer, offset) in plan.buffers.iter_mut().zip([256, 0, 512]) {
         buffer.offset = offset;
     }

@@ -1,5 +1,5 @@
 use osp::cuda::device::Event;
-use osp::memory::plan::{ALIGNMENT, Plan};
+use osp::memory::plan::{ALIGNMENT, MemoryPlan};
 use proptest::prelude::*;
 
 /// A log in which buffers come and go: of each the size, how many allocations it outlives, and whether it is a parameter.
@@ -18,7 +18,7 @@ fn log(buffers: &[(usize, usize, bool)]) -> Vec<Event> {
 }
 
 /// What must hold of any plan.
-fn check(plan: &Plan, buffers: &[(usize, usize, bool)]) {
+fn check(plan: &MemoryPlan, buffers: &[(usize, usize, bool)]) {
     assert_eq!(plan.buffers.len(), buffers.len());
     for (index, (planned, &(bytes, outlived, weight))) in plan.buffers.iter().zip(buffers).enumerate() {
         assert_eq!((planned.bytes, planned.weight), (bytes, weight));
@@ -46,21 +46,21 @@ proptest! {
     fn no_two_buffers_meet(
         buffers in prop::collection::vec((0usize..5000, prop_oneof![4 => 0usize..6, 1 => 0usize..200], any::<bool>()), 0..120)
     ) {
-        check(&Plan::of(&log(&buffers)), &buffers);
+        check(&MemoryPlan::of(&log(&buffers)), &buffers);
     }
 }
 
 #[test]
 fn nothing_needs_nothing_and_one_buffer_its_room() {
-    assert_eq!(Plan::of(&[]).bytes, 0);
-    let plan = Plan::of(&log(&[(0, 0, false)]));
+    assert_eq!(MemoryPlan::of(&[]).bytes, 0);
+    let plan = MemoryPlan::of(&log(&[(0, 0, false)]));
     assert_eq!((plan.bytes, plan.peak.bytes), (ALIGNMENT, ALIGNMENT));
 }
 
 #[test]
 fn a_chain_of_layers_takes_its_two_largest_neighbours() {
     let sizes = [100, 700, 300, 900, 200, 800].map(|lines| lines * ALIGNMENT as usize);
-    let plan = Plan::of(&log(&sizes.map(|bytes| (bytes, 1, false))));
+    let plan = MemoryPlan::of(&log(&sizes.map(|bytes| (bytes, 1, false))));
     assert_eq!(plan.bytes, 1200 * ALIGNMENT);
     assert_eq!(plan.peak.by, [("unused", 1200 * ALIGNMENT)]);
 }
@@ -77,7 +77,7 @@ fn labels_and_launches_come_from_the_log() {
         Event::Free { address: 1024 },
         launch,
     ];
-    let plan = Plan::of(&log);
+    let plan = MemoryPlan::of(&log);
     assert_eq!((plan.buffers[0].label, plan.buffers[1].label), ("weights", "b"));
     assert_eq!((plan.buffers[0].launches.clone(), plan.buffers[1].launches.clone()), (0..3, 1..2));
     assert_eq!(plan.peak.by, [("b", 1024), ("weights", 256)]);
@@ -95,7 +95,7 @@ fn a_long_run_is_placed_in_seconds_and_without_waste() {
     buffers.extend((0..100_000).map(|i| step(i % 650)));
     let events = log(&buffers);
     let start = std::time::Instant::now();
-    let plan = Plan::of(&events);
+    let plan = MemoryPlan::of(&events);
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
     assert!(plan.bytes <= plan.peak.bytes * 21 / 20, "{} for {}", plan.bytes, plan.peak.bytes);
 }

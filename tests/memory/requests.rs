@@ -2,12 +2,12 @@ use super::run;
 use osp::checkpoint::{Opening, WeightSource};
 use osp::cuda::device::{Device, Dry, Emulated, Event};
 use osp::cuda::{Cuda, Half};
-use osp::engine::{Captions, Devices, Planned, Quiet, Rehearsal, Settings, Stage, StagePlan, Windowed, tokenize};
-use osp::memory::Savings;
+use osp::engine::{Captions, Devices, PlannedDevice, Quiet, Rehearsal, Settings, Stage, StagePlan, Windowed, tokenize};
+use osp::memory::MemoryOptions;
 use osp::memory::arena::Arena;
-use osp::memory::plan::Plan;
+use osp::memory::plan::MemoryPlan;
 use osp::model::vae::tiling::Tiling;
-use osp::sampler::Kind;
+use osp::sampler::SamplerKind;
 use osp::video::FrameRate;
 use osp::{Error, Model, Relief, Result, preset};
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 const HALVES: [Half; 2] = [Half::Bf16, Half::F16];
 
 /// A device that takes every buffer by itself.
-struct Loose(Arc<dyn Device>, Savings);
+struct Loose(Arc<dyn Device>, MemoryOptions);
 
 impl Devices for Loose {
     type Backend = Cuda;
@@ -41,7 +41,7 @@ fn tiny(weights: WeightSource) -> Model {
     Opening { weights, ..Opening::default() }.open(&folder).unwrap()
 }
 
-fn request(frames: usize, [height, width]: [usize; 2], sampler: Kind, steps: usize, guidance: f32) -> Settings {
+fn request(frames: usize, [height, width]: [usize; 2], sampler: SamplerKind, steps: usize, guidance: f32) -> Settings {
     Settings {
         prompt: "a cat".into(),
         negative_prompt: "a dog, a cow and a horse".into(),
@@ -58,14 +58,14 @@ fn request(frames: usize, [height, width]: [usize; 2], sampler: Kind, steps: usi
     }
 }
 
-fn savings() -> impl Strategy<Value = Savings> {
+fn savings() -> impl Strategy<Value = MemoryOptions> {
     let parts = prop::sample::select(vec![1, 2, 4, 8]);
     let frames = prop::sample::select(vec![None, Some(16), Some(8), Some(4)]);
     (any::<[bool; 3]>(), parts, frames).prop_map(|([text, transformer, halves], transformer_parts, vae_frames)| {
-        Savings {
+        MemoryOptions {
             stream_text: text,
             stream_transformer: transformer,
-            halves_in_turn: halves,
+            branches_in_turn: halves,
             transformer_parts,
             vae_frames,
         }
@@ -74,7 +74,7 @@ fn savings() -> impl Strategy<Value = Savings> {
 
 fn requests() -> impl Strategy<Value = (Settings, usize)> {
     let sides = || prop::sample::select(vec![16, 32, 48]);
-    let kinds = prop::sample::select(Kind::ALL.to_vec());
+    let kinds = prop::sample::select(SamplerKind::ALL.to_vec());
     let guidance = prop::sample::select(vec![1.0f32, 7.5]);
     let frames = prop::sample::select(vec![1, 5, 17, 33]);
     (frames, sides(), sides(), kinds, 2usize..8, guidance, 1usize..20).prop_map(
@@ -123,7 +123,7 @@ proptest! {
         let requests = vec![request; captions.len()];
 
         let dry = Arc::new(Dry::new());
-        let sampled = run(Planned::saving(dry.clone(), HALVES, savings), &model, &requests, &captions).unwrap();
+        let sampled = run(PlannedDevice::saving(dry.clone(), HALVES, savings), &model, &requests, &captions).unwrap();
         let planned: Vec<u64> = sampled.outcomes[0].memory.iter().map(|stage| stage.arena_bytes.unwrap()).collect();
         let log = dry.take_log();
         prop_assert_eq!(allocated(&log), planned.clone());
@@ -138,7 +138,7 @@ proptest! {
         let loose = dry.take_log();
         prop_assert_eq!(launches(&loose), launches(&log));
         // Between the first and the last video of a stage its model stays, so that something is always allocated.
-        let replanned: Vec<u64> = stages(loose).iter().map(|log| Plan::of(log).bytes).collect();
+        let replanned: Vec<u64> = stages(loose).iter().map(|log| MemoryPlan::of(log).bytes).collect();
         prop_assert_eq!(replanned, planned);
     }
 }
@@ -147,11 +147,11 @@ proptest! {
 fn the_emulator_samples_the_same_bits_in_an_arena() {
     let model = tiny(WeightSource::Files);
     let device = Arc::new(Emulated::new(0));
-    for (frames, savings) in [(1, Savings::NONE), (5, Savings::MOST)] {
-        let requests = [request(frames, [16, 16], Kind::Ddim, 2, 7.5)];
+    for (frames, savings) in [(1, MemoryOptions::NONE), (5, MemoryOptions::MOST)] {
+        let requests = [request(frames, [16, 16], SamplerKind::Ddim, 2, 7.5)];
         let captions = tokenize(&model, &requests, &mut Quiet).unwrap();
-        let loose = run(Loose(device.clone(), Savings::NONE), &model, &requests, &captions).unwrap();
-        let planned = Planned::saving(device.clone(), HALVES, savings);
+        let loose = run(Loose(device.clone(), MemoryOptions::NONE), &model, &requests, &captions).unwrap();
+        let planned = PlannedDevice::saving(device.clone(), HALVES, savings);
         let planned = run(planned.clone(), &model, &requests, &captions).unwrap();
         assert!(planned.bytes == loose.bytes && planned.bytes.len() == frames * 16 * 16 * 3);
         let bits = |latent: &[f32]| latent.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
@@ -163,7 +163,7 @@ fn the_emulator_samples_the_same_bits_in_an_arena() {
 /// An arena for a plan of two buffers that live together, the second of which starts at `offset`.
 fn arena(offset: u64) -> Arena {
     let alloc = |address| Event::Alloc { address, bytes: 300, weight: false };
-    let mut plan = Plan::of(&[alloc(256), alloc(1024)]);
+    let mut plan = MemoryPlan::of(&[alloc(256), alloc(1024)]);
     assert_eq!((plan.bytes, plan.buffers[1].offset), (1024, 512));
     plan.buffers[1].offset = offset;
     Arena::new(Arc::new(Emulated::new(0)), Arc::new(plan)).unwrap()
@@ -212,11 +212,11 @@ fn a_copy_beyond_a_piece_is_a_bug() {
 }
 
 /// A limit in bytes that the plan of every stage keeps, or the error.
-fn within(limit: u64) -> Result<Vec<(Savings, u64)>> {
+fn within(limit: u64) -> Result<Vec<(MemoryOptions, u64)>> {
     let model = tiny(WeightSource::Shapes);
-    let requests = [request(17, [32, 32], Kind::Pndm, 4, 7.5)];
+    let requests = [request(17, [32, 32], SamplerKind::Pndm, 4, 7.5)];
     let captions = [Captions::counted(9, 7.5)];
-    let devices = Planned::within(Arc::new(Dry::new()), HALVES, Some(limit));
+    let devices = PlannedDevice::within(Arc::new(Dry::new()), HALVES, Some(limit));
     let sampled = run(devices, &model, &requests, &captions)?;
     Ok(sampled.outcomes[0].memory.iter().map(|stage| (stage.savings, stage.arena_bytes.unwrap())).collect())
 }
@@ -224,7 +224,7 @@ fn within(limit: u64) -> Result<Vec<(Savings, u64)>> {
 #[test]
 fn a_limit_is_kept_or_refused_before_any_work() {
     let roomy = within(1 << 30).unwrap();
-    assert!(roomy.iter().all(|&(savings, _)| savings == Savings::NONE));
+    assert!(roomy.iter().all(|&(savings, _)| savings == MemoryOptions::NONE));
     let error = within(10_000).unwrap_err();
     let Error::OutOfMemory { needed, free: 10_000, relief, .. } = &error else { panic!("{error}") };
     assert_ne!(*relief, Relief::Video, "{error}");
@@ -237,9 +237,9 @@ fn a_limit_is_kept_or_refused_before_any_work() {
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// The arenas in GiB of text encoder, transformer and VAE decoder, with what is saved; prints a line for each.
-fn arenas(devices: &Planned, frames: usize) -> [(f64, Savings); 3] {
+fn arenas(devices: &PlannedDevice, frames: usize) -> [(f64, MemoryOptions); 3] {
     let model = preset::open("v1.1.0", Some(frames)).unwrap();
-    let requests = [request(frames, [512, 512], Kind::Pndm, 150, 7.5)];
+    let requests = [request(frames, [512, 512], SamplerKind::Pndm, 150, 7.5)];
     let plans = osp::engine::plan(devices, &model, &requests, &[Captions::counted(120, 7.5)]).unwrap();
     [("text", plans.text), ("denoise", plans.denoise), ("decode", plans.decode)].map(|(stage, plan)| {
         let rehearsed = plan.rehearsed.unwrap();
@@ -261,15 +261,15 @@ fn arenas(devices: &Planned, frames: usize) -> [(f64, Savings); 3] {
 /// else saved, with everything saved, and in three gigabytes.
 #[test]
 fn table_of_the_published_model() {
-    let saving = |savings| Planned::saving(Arc::new(Dry::new()), [Half::Bf16; 2], savings);
-    arenas(&saving(Savings::NONE), 221);
-    let resident = Savings { stream_transformer: false, ..Savings::MOST };
+    let saving = |savings| PlannedDevice::saving(Arc::new(Dry::new()), [Half::Bf16; 2], savings);
+    arenas(&saving(MemoryOptions::NONE), 221);
+    let resident = MemoryOptions { stream_transformer: false, ..MemoryOptions::MOST };
     let [_, (denoise, _), _] = arenas(&saving(resident), 221);
     assert!(denoise <= 3.0, "{denoise}");
-    let [(text, _), (denoise, _), (decode, _)] = arenas(&saving(Savings::MOST), 221);
+    let [(text, _), (denoise, _), (decode, _)] = arenas(&saving(MemoryOptions::MOST), 221);
     assert!(text <= 1.2 && denoise <= 1.2 && decode <= 3.0, "{text} {denoise} {decode}");
     for frames in [221, 65, 1] {
-        let within = Planned::within(Arc::new(Dry::new()), [Half::Bf16; 2], Some(3 << 30));
+        let within = PlannedDevice::within(Arc::new(Dry::new()), [Half::Bf16; 2], Some(3 << 30));
         let stages = arenas(&within, frames);
         assert!(stages.iter().all(|&(bytes, _)| bytes <= 3.0), "{frames} frames: {stages:?}");
         assert!(!stages[1].1.stream_transformer, "{stages:?}");
@@ -281,7 +281,7 @@ fn table_of_the_published_model() {
 #[test]
 fn table_of_the_published_encoder() {
     let model = preset::open("v1.1.0", None).unwrap();
-    let devices = Planned::saving(Arc::new(Dry::new()), [Half::Bf16; 2], Savings::MOST);
+    let devices = PlannedDevice::saving(Arc::new(Dry::new()), [Half::Bf16; 2], MemoryOptions::MOST);
     for (frames, reported) in [(129, 18e9), (257, 34e9), (513, 61e9)] {
         let encode = |tiling: Option<Tiling>| {
             let clip = Windowed { size: [frames, 256, 256], tiling };

@@ -3,7 +3,7 @@
 use osp::Model;
 use osp::cpu::Cpu;
 use osp::engine::{Observer, Stage, Windowed, decode};
-use osp::memory::Savings;
+use osp::memory::MemoryOptions;
 use osp::model::vae::tiling::Tiling;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -44,6 +44,6 @@ fn three_windows_are_decoded_while_nobody_takes_a_frame() {
         Ok(())
     };
     let latent = vec![0.1; 25 * 2 * 2 * 4];
-    decode(&Cpu::new(), &model, &latent, clip, Savings::NONE, &mut Tiles(sender), &mut take).unwrap();
+    decode(&Cpu::new(), &model, &latent, clip, MemoryOptions::NONE, &mut Tiles(sender), &mut take).unwrap();
     assert_eq!(count, 97);
 }

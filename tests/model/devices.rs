@@ -7,7 +7,7 @@ use osp::cpu::Cpu;
 use osp::cuda::device::Emulated;
 use osp::cuda::{Cuda, Half};
 use osp::model::vae::tiling::Tiling;
-use osp::model::vae::{Clip, Frames, VaeConfig, VaeDecoder, VaeEncoder, frames_of};
+use osp::model::vae::{CoderInput, Frames, VaeConfig, VaeDecoder, VaeEncoder, frames_of};
 use osp::weights::Scope;
 use osp::weights::load::Loader;
 use std::sync::Arc;
@@ -32,10 +32,10 @@ fn both_ways<B: Backend>(
         backend.download(frames.data, frames.skip * frame_len, &mut to[start..])
     };
     let x = values(latent.iter().product::<usize>() * 4);
-    let x = Clip { size: latent, frames: &frames_of(&x, latent[0]), tiling, frames_at_a_time };
+    let x = CoderInput { size: latent, frames: &frames_of(&x, latent[0]), tiling, frames_at_a_time };
     decoder.decode(backend, &x, &mut || Ok(()), &mut |frames| take(&frames, &mut pixels)).unwrap();
     let x = values(clip.iter().product::<usize>() * 3);
-    let x = Clip { size: clip, frames: &frames_of(&x, clip[0]), tiling, frames_at_a_time };
+    let x = CoderInput { size: clip, frames: &frames_of(&x, clip[0]), tiling, frames_at_a_time };
     encoder.encode(backend, &x, &mut || Ok(()), &mut |frames| take(&frames, &mut moments)).unwrap();
     [pixels, moments]
 }

@@ -6,13 +6,13 @@ mod savings;
 mod threads;
 mod windows;
 
-use osp::checkpoint::{Part, PartConfig, WeightSource};
+use osp::checkpoint::{Component, ComponentConfig, WeightSource};
 use std::path::Path;
 
 /// A golden folder's model.
-fn part<C: PartConfig>(name: &str) -> Part<C> {
+fn part<C: ComponentConfig>(name: &str) -> Component<C> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    Part::open(&folder, WeightSource::Files).unwrap()
+    Component::open(&folder, WeightSource::Files).unwrap()
 }
 
 /// Values of no particular kind in [−1, 1).

@@ -6,7 +6,7 @@ use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::cuda::device::Emulated;
 use osp::cuda::{Cuda, Half};
-use osp::memory::Savings;
+use osp::memory::MemoryOptions;
 use osp::model::latte::{Latte, LatteConfig, Shape};
 use osp::model::t5::{Caption, T5, T5Config};
 use osp::ops::DeviceBuffer;
@@ -26,11 +26,16 @@ const MODELS: [&str; 7] = [
 type Size = [usize; 4];
 
 /// The prediction for a batch of two, with the savings of `savings`, as bits.
-fn predict<B: Backend>(backend: &B, name: &str, [frames, rows, columns, tokens]: Size, savings: Savings) -> Vec<u32> {
+fn predict<B: Backend>(
+    backend: &B,
+    name: &str,
+    [frames, rows, columns, tokens]: Size,
+    savings: MemoryOptions,
+) -> Vec<u32> {
     let part = part::<LatteConfig>(name);
     let c = &part.config;
     let model = Latte::load(c, &*part.source, backend, savings).unwrap();
-    let samples = if savings.halves_in_turn { 1 } else { 2 };
+    let samples = if savings.branches_in_turn { 1 } else { 2 };
     let shape = Shape { samples, batch: 2, frames, rows, columns, temporal: frames > 1 };
     let latent_len = shape.rows_per_sample() * c.patch_size * c.patch_size * c.in_channels;
     let (captions, latents) = (values(2 * tokens * c.caption_channels), values(2 * latent_len));
@@ -52,8 +57,8 @@ fn predict<B: Backend>(backend: &B, name: &str, [frames, rows, columns, tokens]:
     bits
 }
 
-fn transformer_keeps_its_bits<B: Backend>(backend: &B, name: &str, size: Size, all: &[Savings]) {
-    let expected = predict(backend, name, size, Savings::NONE);
+fn transformer_keeps_its_bits<B: Backend>(backend: &B, name: &str, size: Size, all: &[MemoryOptions]) {
+    let expected = predict(backend, name, size, MemoryOptions::NONE);
     for &savings in all {
         let found = predict(backend, name, size, savings);
         assert!(found == expected, "{name}, {size:?}, {savings:?} on {}", backend.name());
@@ -61,10 +66,10 @@ fn transformer_keeps_its_bits<B: Backend>(backend: &B, name: &str, size: Size, a
 }
 
 /// Parts that divide heads and tokens, that do not, and that are more than there are.
-fn parts(counts: &[usize]) -> Vec<Savings> {
-    let plain = counts.iter().map(|&transformer_parts| Savings { transformer_parts, ..Savings::NONE });
-    let halves = counts.iter().map(|&transformer_parts| Savings { transformer_parts, ..Savings::MOST });
-    plain.chain(halves).chain([Savings { stream_transformer: true, ..Savings::NONE }]).collect()
+fn parts(counts: &[usize]) -> Vec<MemoryOptions> {
+    let plain = counts.iter().map(|&transformer_parts| MemoryOptions { transformer_parts, ..MemoryOptions::NONE });
+    let halves = counts.iter().map(|&transformer_parts| MemoryOptions { transformer_parts, ..MemoryOptions::MOST });
+    plain.chain(halves).chain([MemoryOptions { stream_transformer: true, ..MemoryOptions::NONE }]).collect()
 }
 
 #[test]
@@ -88,7 +93,7 @@ fn a_half_has_the_bits_of_a_batch_where_few_rows_go_another_way() {
 fn transformer_in_parts_on_the_emulated_gpu() {
     // In bf16 the golden folders are held to the same.
     let backend = Cuda::new(Arc::new(Emulated::new(0)), Half::F16);
-    let most = Savings { transformer_parts: 1000, ..Savings::MOST };
+    let most = MemoryOptions { transformer_parts: 1000, ..MemoryOptions::MOST };
     for name in ["latte_rope", "latte_compressed_kv_odd"] {
         transformer_keeps_its_bits(&backend, name, [3, 2, 2, 5], &[most]);
     }

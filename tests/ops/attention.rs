@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 /// How tokens lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+enum TokenOrder {
     /// q, k and v side by side; a sequence is a frame.
     Spatial,
     /// q, k and v side by side; a sequence is a position.
@@ -29,21 +29,21 @@ struct Sizes {
 }
 
 /// The descriptor, and the elements of the buffers of q, of k and v, and of the output.
-fn describe(kind: Kind, sizes: Sizes) -> (Attention, [usize; 3]) {
+fn describe(kind: TokenOrder, sizes: Sizes) -> (Attention, [usize; 3]) {
     let Sizes { outer, inner, heads, head_dim, queries, keys } = sizes;
     let row = heads * head_dim;
     // Tokens of `width` elements, `tokens` of them in each of `inner` sequences, starting at `offset`.
     let layout = |offset: usize, tokens: usize, width: usize| TokenLayout {
         offset,
         outer_stride: inner * tokens * width,
-        inner_stride: if kind == Kind::Temporal { width } else { tokens * width },
-        token_stride: if kind == Kind::Temporal { inner * width } else { width },
+        inner_stride: if kind == TokenOrder::Temporal { width } else { tokens * width },
+        token_stride: if kind == TokenOrder::Temporal { inner * width } else { width },
     };
     let shared =
         |offset: usize| TokenLayout { offset, outer_stride: keys * 2 * row, inner_stride: 0, token_stride: 2 * row };
     let count = outer * inner * queries;
     let (q, k, v, lens) = match kind {
-        Kind::Cross => (layout(0, queries, row), shared(0), shared(row), [count * row, outer * keys * 2 * row]),
+        TokenOrder::Cross => (layout(0, queries, row), shared(0), shared(row), [count * row, outer * keys * 2 * row]),
         _ => {
             let [q, k, v] = [0, row, 2 * row].map(|offset| layout(offset, queries, 3 * row));
             (q, k, v, [count * 3 * row; 2])
@@ -166,13 +166,13 @@ fn arguments(op: &Attention, [q, kv, out]: [usize; 3], bias: bool, mask: bool, r
     }
 }
 
-fn cases() -> impl Strategy<Value = (Kind, Sizes)> {
-    let kind = prop::sample::select(vec![Kind::Spatial, Kind::Temporal, Kind::Cross]);
+fn cases() -> impl Strategy<Value = (TokenOrder, Sizes)> {
+    let kind = prop::sample::select(vec![TokenOrder::Spatial, TokenOrder::Temporal, TokenOrder::Cross]);
     let head_dim = prop_oneof![1..40usize, Just(64), Just(72)];
     let tokens = || prop_oneof![1..20usize, 1..150usize];
     (kind, 1..3usize, 1..5usize, 1..4usize, head_dim, tokens(), tokens()).prop_map(
         |(kind, outer, inner, heads, head_dim, queries, keys)| {
-            let keys = if kind == Kind::Cross { keys } else { queries };
+            let keys = if kind == TokenOrder::Cross { keys } else { queries };
             (kind, Sizes { outer, inner, heads, head_dim, queries, keys })
         },
     )
@@ -195,7 +195,7 @@ proptest! {
 #[test]
 fn one_head_of_512_features_attends_to_a_thousand_keys() {
     let sizes = Sizes { outer: 1, inner: 1, heads: 1, head_dim: 512, queries: 200, keys: 1024 };
-    let (op, lens) = describe(Kind::Cross, sizes);
+    let (op, lens) = describe(TokenOrder::Cross, sizes);
     let arguments = arguments(&op, lens, false, false, false);
     assert_close(&run(&op, &arguments), &formula(&op, &arguments), 1e-5);
 }
@@ -203,7 +203,7 @@ fn one_head_of_512_features_attends_to_a_thousand_keys() {
 #[test]
 fn many_masked_keys_in_front_leave_no_nan() {
     let sizes = Sizes { outer: 2, inner: 2, heads: 2, head_dim: 16, queries: 37, keys: 700 };
-    let (op, lens) = describe(Kind::Cross, sizes);
+    let (op, lens) = describe(TokenOrder::Cross, sizes);
     let mut arguments = arguments(&op, lens, true, false, false);
     arguments.mask = vec![f32::NEG_INFINITY; 1400];
     arguments.mask[690] = 0.0;
@@ -214,7 +214,7 @@ fn many_masked_keys_in_front_leave_no_nan() {
 #[test]
 fn scores_of_any_size_neither_overflow_nor_vanish() {
     let sizes = Sizes { outer: 1, inner: 1, heads: 1, head_dim: 8, queries: 9, keys: 300 };
-    let (op, lens) = describe(Kind::Cross, sizes);
+    let (op, lens) = describe(TokenOrder::Cross, sizes);
     let mut arguments = arguments(&op, lens, true, false, false);
     // Rising, falling and everywhere far beyond exp's range.
     for (i, bias) in arguments.bias.iter_mut().enumerate() {
@@ -226,7 +226,7 @@ fn scores_of_any_size_neither_overflow_nor_vanish() {
 
 #[test]
 fn attention_does_not_depend_on_the_number_of_threads() {
-    for kind in [Kind::Spatial, Kind::Temporal] {
+    for kind in [TokenOrder::Spatial, TokenOrder::Temporal] {
         let sizes = Sizes { outer: 1, inner: 5, heads: 2, head_dim: 72, queries: 260, keys: 260 };
         let (op, lens) = describe(kind, sizes);
         on_one_and_three_threads(|| run(&op, &arguments(&op, lens, true, true, true)));

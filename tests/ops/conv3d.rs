@@ -75,14 +75,14 @@ fn formula(Case { op, bias, other, dtype }: &Case) -> Vec<f64> {
     let bias = if *bias { parameter(3, &[cout], *dtype).1 } else { vec![0.0; cout] };
     let other = if *other { values(4, len) } else { vec![0.0; len] };
     // The value of the padded, enlarged input.
-    let input = |t: usize, y: isize, x_at: isize, c: usize| {
+    let input = |t: usize, y: isize, x_frame: isize, c: usize| {
         let factor = if op.upsample { 2 } else { 1 };
         let frame = t.saturating_sub(kt - 1);
         let inside = |at: isize, size: usize| (0..(size * factor) as isize).contains(&at);
-        if !inside(y, op.height) || !inside(x_at, op.width) {
+        if !inside(y, op.height) || !inside(x_frame, op.width) {
             return 0.0;
         }
-        let pixel = (frame * op.height + y as usize / factor) * op.width + x_at as usize / factor;
+        let pixel = (frame * op.height + y as usize / factor) * op.width + x_frame as usize / factor;
         f64::from(x[pixel * op.cin + c])
     };
     let pad = op.pad_front().map(|pad| pad as isize);
@@ -93,9 +93,9 @@ fn formula(Case { op, bias, other, dtype }: &Case) -> Vec<f64> {
         for tap in 0..kt * kh * kw {
             let frame = t * op.stride[0] + tap / (kh * kw);
             let y = (py * op.stride[1] + tap / kw % kh) as isize - pad[0];
-            let x_at = (px * op.stride[1] + tap % kw) as isize - pad[1];
+            let x_frame = (px * op.stride[1] + tap % kw) as isize - pad[1];
             for k in 0..op.cin {
-                sum += input(frame, y, x_at, k) * f64::from(weight[(c * kt * kh * kw + tap) * op.cin + k]);
+                sum += input(frame, y, x_frame, k) * f64::from(weight[(c * kt * kh * kw + tap) * op.cin + k]);
             }
         }
         f64::from(op.conv_scale) * sum + f64::from(op.other_scale) * f64::from(other[i])

@@ -3,7 +3,7 @@
 use super::values::{assert_close, on_one_and_three_threads, parameter, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::ops::gemm::{Activation, Linear, LinearArgs, Part, Store};
+use osp::ops::gemm::{Activation, Linear, LinearArgs, LinearPart, Store};
 use osp::tensor::{DType, Tensor};
 use proptest::prelude::*;
 
@@ -139,7 +139,7 @@ fn linear_without_rows_does_nothing() {
 
 /// Rows `x..x + rows` of a product into rows from `out` on; the weight's rows from `weight` on.
 fn in_place(op: Linear, whole: usize, [x, out, weight]: [usize; 3]) -> Linear {
-    op.part(Part { rows: whole, x, out, weight })
+    op.part(LinearPart { whole_rows: whole, x_row: x, out_row: out, weight_row: weight })
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl Case {
 
     fn norm(&self) -> GroupNorm {
         let Self { frames, positions, channels, groups, silu, .. } = *self;
-        GroupNorm { frames, positions, channels, groups, silu, x_at: 0, out_at: 0, video_at: 0 }
+        GroupNorm { frames, positions, channels, groups, silu, x_frame: 0, out_frame: 0, video_frame: 0 }
     }
 }
 
@@ -58,7 +58,7 @@ fn run_stretches(op: &Case, x: &[f32], lengths: &[usize]) -> Vec<f32> {
     let mut out = cpu.alloc(op.frames * op.positions * op.channels).unwrap();
     let mut at = 0;
     for (stretch, _, frames) in &stretches {
-        let op = GroupNorm { frames: *frames, out_at: at, video_at: at, ..op.norm() };
+        let op = GroupNorm { frames: *frames, out_frame: at, video_frame: at, ..op.norm() };
         let args = GroupNormArgs { x: stretch, statistics: &statistics, weight: &weight, bias: &bias, out: &mut out };
         cpu.group_norm(&op, args).unwrap();
         at += frames;

@@ -1,13 +1,13 @@
 //! Timesteps, first scale and number of model calls of every sampler, for 1 to 150 steps.
 
 use super::Golden;
-use osp::sampler::Kind;
+use osp::sampler::SamplerKind;
 use serde_json::Value;
 
 /// Calls `check(sampler, steps, schedule or error, key ↦ golden value)` for every golden step count.
-fn for_each_case(check: impl Fn(Kind, usize, osp::Result<osp::sampler::Schedule>, &dyn Fn(&str) -> Value)) {
+fn for_each_case(check: impl Fn(SamplerKind, usize, osp::Result<osp::sampler::Schedule>, &dyn Fn(&str) -> Value)) {
     let golden = Golden::open("samplers").json;
-    for kind in Kind::ALL {
+    for kind in SamplerKind::ALL {
         let cases = &golden[kind.name()];
         let counts: Vec<&String> = cases["timesteps"].as_object().unwrap().keys().collect();
         assert!(counts.len() >= 6, "{kind}");
@@ -25,7 +25,7 @@ fn timesteps_are_those_of_diffusers() {
         let Some(expected) = timesteps else {
             return assert_eq!(schedule.unwrap_err().exit_code(), 2, "{kind} {steps}");
         };
-        let tolerance = if kind == Kind::Kdpm2AncestralDiscrete { 1e-2 } else { 0.0 };
+        let tolerance = if kind == SamplerKind::Kdpm2AncestralDiscrete { 1e-2 } else { 0.0 };
         let found: Vec<f32> = schedule.unwrap().calls.iter().map(|call| call.timestep).collect();
         assert_eq!(found.len(), expected.len(), "{kind} {steps}");
         for (index, (found, expected)) in found.into_iter().zip(expected).enumerate() {
@@ -46,6 +46,6 @@ fn calls_and_first_scale_are_those_of_diffusers() {
 
 #[test]
 fn pndm_with_150_steps_asks_the_model_159_times_from_timestep_894_on() {
-    let calls = Kind::Pndm.schedule(150).unwrap().calls;
+    let calls = SamplerKind::Pndm.schedule(150).unwrap().calls;
     assert_eq!((calls.len(), calls[0].timestep), (159, 894.0));
 }

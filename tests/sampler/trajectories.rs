@@ -4,7 +4,7 @@
 use super::Golden;
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::sampler::{Kind, Run, guide};
+use osp::sampler::{SamplerKind, SamplerRun, guide};
 
 /// What the golden data name their noise prediction.
 fn model(input: &[f32], timestep: f32) -> Vec<f32> {
@@ -21,7 +21,7 @@ fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
 }
 
 /// Every sample of a run over the golden initial noise and draws.
-fn trajectory(golden: &Golden, kind: Kind, steps: usize) -> Vec<Vec<f32>> {
+fn trajectory(golden: &Golden, kind: SamplerKind, steps: usize) -> Vec<Vec<f32>> {
     let backend = Cpu::new();
     let initial = golden.tensor("initial_noise");
     let schedule = kind.schedule(steps).unwrap();
@@ -30,7 +30,7 @@ fn trajectory(golden: &Golden, kind: Kind, steps: usize) -> Vec<Vec<f32>> {
         _ => golden.tensor(&format!("{kind}.{steps}.noise")),
     };
     let mut draws = draws.chunks_exact(initial.len());
-    let mut run = Run::new(&backend, &schedule, &initial).unwrap();
+    let mut run = SamplerRun::new(&backend, &schedule, &initial).unwrap();
     let mut samples = Vec::new();
     while let Some(call) = run.call() {
         let prediction = model(run.model_input().unwrap(), call.timestep);
@@ -46,7 +46,7 @@ fn trajectory(golden: &Golden, kind: Kind, steps: usize) -> Vec<Vec<f32>> {
 #[test]
 fn every_sample_is_that_of_diffusers() {
     let golden = Golden::open("samplers");
-    for kind in Kind::ALL {
+    for kind in SamplerKind::ALL {
         for steps in [5, 20] {
             let expected = golden.tensor(&format!("{kind}.{steps}.trajectory"));
             let found = trajectory(&golden, kind, steps);
@@ -63,8 +63,8 @@ fn every_sample_is_that_of_diffusers() {
 #[test]
 fn a_prediction_of_another_size_is_refused() {
     let backend = Cpu::new();
-    let schedule = Kind::Pndm.schedule(4).unwrap();
-    let mut run = Run::new(&backend, &schedule, &[0.0; 64]).unwrap();
+    let schedule = SamplerKind::Pndm.schedule(4).unwrap();
+    let mut run = SamplerRun::new(&backend, &schedule, &[0.0; 64]).unwrap();
     let prediction = backend.upload(&[0.0; 128]).unwrap();
     let error = run.step(&prediction, None).unwrap_err();
     assert_eq!(error.to_string(), "combine: input has 128 elements, expected 64 elements");

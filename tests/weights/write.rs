@@ -3,7 +3,7 @@
 use super::torch_file::{Tensor, state, zipped};
 use half::{bf16, f16};
 use osp::tensor::DType;
-use osp::weights::plan::Expected;
+use osp::weights::manifest::Expected;
 use osp::weights::write::Writer;
 use osp::weights::{Files, Source};
 use osp::{Error, Result};

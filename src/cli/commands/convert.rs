@@ -6,12 +6,12 @@ use crate::cli::model::{self, BESIDE};
 use crate::cli::record::lossy;
 use crate::cli::transfer::{Transfer, megabytes};
 use clap::ValueEnum;
-use osp::checkpoint::{self, Defaults, Part, PartConfig, WeightSource};
+use osp::checkpoint::{self, Component, ComponentConfig, Defaults, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
 use osp::staged::{self, Staged};
 use osp::tensor;
 use osp::video::is_stdout;
-use osp::weights::plan::Plan;
+use osp::weights::manifest::CheckpointManifest;
 use osp::weights::write::Writer;
 use osp::weights::{Source, hub};
 use osp::{Error, Result};
@@ -39,14 +39,14 @@ pub struct Args {
     output: PathBuf,
     /// Type to store
     #[arg(long, value_name = "TYPE", default_value = "bf16")]
-    dtype: DType,
+    dtype: StoredType,
     /// Replace an older output
     #[arg(long)]
     force: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum DType {
+enum StoredType {
     Bf16,
     F16,
     F32,
@@ -63,7 +63,7 @@ struct Opened {
     folder: PathBuf,
     stem: &'static str,
     source: Box<dyn Source>,
-    plan: Plan,
+    plan: CheckpointManifest,
 }
 
 #[derive(Serialize)]
@@ -199,11 +199,15 @@ fn open_part(folder: &Path, source: &Path) -> Result<Option<Opened>> {
     })
 }
 
-fn opened<C: PartConfig>(source: &Path) -> Result<Opened> {
-    let part = if source.is_file() { Part::open_file(source) } else { Part::<C>::open(source, WeightSource::Files) }?;
+fn opened<C: ComponentConfig>(source: &Path) -> Result<Opened> {
+    let part = if source.is_file() {
+        Component::open_file(source)
+    } else {
+        Component::<C>::open(source, WeightSource::Files)
+    }?;
     part.config.check_beside(&part.folder)?;
     let plan = part.config.plan(Some(&*part.source));
-    let Part { folder, source, .. } = part;
+    let Component { folder, source, .. } = part;
     Ok(Opened { part: C::NAME, name: PathBuf::new(), folder, stem: C::STEM, source, plan })
 }
 
@@ -247,12 +251,12 @@ impl Report<'_> {
     }
 }
 
-impl From<DType> for tensor::DType {
-    fn from(dtype: DType) -> Self {
+impl From<StoredType> for tensor::DType {
+    fn from(dtype: StoredType) -> Self {
         match dtype {
-            DType::Bf16 => Self::Bf16,
-            DType::F16 => Self::F16,
-            DType::F32 => Self::F32,
+            StoredType::Bf16 => Self::Bf16,
+            StoredType::F16 => Self::F16,
+            StoredType::F32 => Self::F32,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `osp decode`: a latent file to a video.
 
-use crate::cli::args::{ModelArgs, PartArgs, TilingArgs};
+use crate::cli::args::{ComponentArgs, ModelArgs, TilingArgs};
 use crate::cli::claims::Claims;
 use crate::cli::console::Console;
 use crate::cli::device::{DeviceArgs, MemoryArgs};
@@ -59,7 +59,7 @@ struct Facts<'a> {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_stdout(&args.output, console)?;
     check_writable(&args.output)?;
-    let model_files = model::files(&args.model, &PartArgs::default());
+    let model_files = model::files(&args.model, &ComponentArgs::default());
     Claims::new(model_files).reads(&args.latent).writes(&args.output).check()?;
     let tiling = args.tiles.tiling()?;
     let engine = args.device.open_tried(&args.memory, console)?;
@@ -68,7 +68,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let fps = playable(&args.output, args.fps.or(latent.fps).unwrap_or_default(), console)?;
     let info = VideoInfo { width, height, fps };
     let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, info, Some(frames))?;
-    let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
+    let model = model::open(&args.model, &ComponentArgs::default(), Need::Vae, console)?;
 
     let coding = Coding { tiling, ..Coding::default() };
     let memory = engine.decode_frames(&model, &latent, coding, &mut &*console, &mut |rgb| writer.push(rgb))?;

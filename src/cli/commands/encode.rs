@@ -1,6 +1,6 @@
 //! `osp encode`: a clip to a latent file.
 
-use crate::cli::args::{ModelArgs, PartArgs, TilingArgs};
+use crate::cli::args::{ComponentArgs, ModelArgs, TilingArgs};
 use crate::cli::claims::Claims;
 use crate::cli::clip::{InputArgs, Posterior};
 use crate::cli::console::Console;
@@ -60,11 +60,11 @@ struct Facts<'a> {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_file(&args.output, "safetensors")?;
     args.input.check()?;
-    let model_files = model::files(&args.model, &PartArgs::default());
+    let model_files = model::files(&args.model, &ComponentArgs::default());
     Claims::new(model_files).reads(&args.input.input).writes(&args.output).check()?;
     let tiling = args.tiles.tiling()?;
     let engine = args.device.open_tried(&args.memory, console)?;
-    let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
+    let model = model::open(&args.model, &ComponentArgs::default(), Need::Vae, console)?;
     let clip = args.input.read(console)?;
 
     let coding = Coding { tiling, seed: args.posterior.seed() };

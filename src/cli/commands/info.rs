@@ -4,9 +4,9 @@ use crate::cli::args::weight_source;
 use crate::cli::console::{Colour, Console};
 use crate::cli::record::lossy;
 use crate::cli::transfer::megabytes;
-use osp::checkpoint::{self, Defaults, Opening, Part, PartConfig, WeightSource};
+use osp::checkpoint::{self, Component, ComponentConfig, Defaults, Opening, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
-use osp::weights::plan::Plan;
+use osp::weights::manifest::CheckpointManifest;
 use osp::weights::{Entry, Source, hub, strange};
 use osp::{Error, Result};
 use serde::Serialize;
@@ -43,7 +43,7 @@ pub struct Args {
 struct Report {
     #[serde(serialize_with = "lossy")]
     folder: PathBuf,
-    parts: Vec<PartReport>,
+    parts: Vec<ComponentReport>,
     samples: Option<Samples>,
     /// Those that belong to no single part.
     problems: Vec<String>,
@@ -62,7 +62,7 @@ struct Samples {
 }
 
 #[derive(Serialize)]
-struct PartReport {
+struct ComponentReport {
     part: &'static str,
     #[serde(serialize_with = "lossy")]
     folder: PathBuf,
@@ -172,7 +172,7 @@ impl From<Defaults> for Samples {
 }
 
 /// The part that `folder` itself is, if it is one.
-fn single_part(folder: &Path, args: &Args) -> Result<Option<PartReport>> {
+fn single_part(folder: &Path, args: &Args) -> Result<Option<ComponentReport>> {
     Ok(match checkpoint::class_of(folder)?.as_deref() {
         Some(T5Config::CLASS) => Some(inspect::<T5Config>(folder, args)),
         Some(LatteConfig::CLASS) => Some(inspect::<LatteConfig>(folder, args)),
@@ -182,7 +182,7 @@ fn single_part(folder: &Path, args: &Args) -> Result<Option<PartReport>> {
 }
 
 /// A part that can say what it is.
-trait Describe: PartConfig {
+trait Describe: ComponentConfig {
     fn sizes(&self) -> Vec<(&'static str, String)>;
 }
 
@@ -228,9 +228,9 @@ impl Describe for VaeConfig {
     }
 }
 
-fn inspect<C: Describe>(folder: &Path, args: &Args) -> PartReport {
+fn inspect<C: Describe>(folder: &Path, args: &Args) -> ComponentReport {
     let text = std::fs::read_to_string(folder.join("config.json")).unwrap_or_default();
-    let mut report = PartReport {
+    let mut report = ComponentReport {
         part: C::NAME,
         folder: folder.to_path_buf(),
         sizes: Vec::new(),
@@ -238,7 +238,7 @@ fn inspect<C: Describe>(folder: &Path, args: &Args) -> PartReport {
         weights: None,
         problems: Vec::new(),
     };
-    match Part::<C>::open_unchecked(folder, args.weights) {
+    match Component::<C>::open_unchecked(folder, args.weights) {
         Err(error) => report.problems.push(error.to_string()),
         Ok(part) => {
             let plan = part.config.plan(Some(&*part.source));
@@ -256,7 +256,7 @@ fn inspect<C: Describe>(folder: &Path, args: &Args) -> PartReport {
 }
 
 impl Weights {
-    fn new(plan: &Plan, source: &dyn Source) -> Self {
+    fn new(plan: &CheckpointManifest, source: &dyn Source) -> Self {
         let entries = source.entries();
         let mut stored = BTreeMap::new();
         for entry in &entries {
@@ -277,7 +277,7 @@ impl Weights {
     }
 }
 
-impl PartReport {
+impl ComponentReport {
     fn lines(&self, console: &Console) -> Vec<String> {
         let mut lines = vec![format!("{}  {}", self.part, self.folder.display())];
         lines.extend(self.sizes.iter().map(|(name, size)| row(name, size)));

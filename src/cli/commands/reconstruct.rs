@@ -1,6 +1,6 @@
 //! `osp reconstruct`: what the VAE keeps of a clip.
 
-use crate::cli::args::{ModelArgs, PartArgs, TilingArgs};
+use crate::cli::args::{ComponentArgs, ModelArgs, TilingArgs};
 use crate::cli::claims::Claims;
 use crate::cli::clip::{InputArgs, Posterior};
 use crate::cli::console::Console;
@@ -79,11 +79,11 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_stdout(&args.output, console)?;
     check_writable(&args.output)?;
     args.input.check()?;
-    let model_files = model::files(&args.model, &PartArgs::default());
+    let model_files = model::files(&args.model, &ComponentArgs::default());
     Claims::new(model_files).reads(&args.input.input).writes(&args.output).check()?;
     let tiling = args.tiles.tiling()?;
     let engine = args.device.open_tried(&args.memory, console)?;
-    let model = model::open(&args.model, &PartArgs::default(), Need::Vae, console)?;
+    let model = model::open(&args.model, &ComponentArgs::default(), Need::Vae, console)?;
     let clip = args.input.read(console)?;
     let fps = playable(&args.output, clip.fps, console)?.as_f64();
     let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, clip.info(), Some(clip.frames))?;

@@ -4,7 +4,7 @@ use crate::cli::console::{Colour, Console, duration};
 use crate::cli::device::DeviceArgs;
 use crate::cli::record::lossy;
 use crate::cli::{hints, interrupt};
-use osp::memory::Savings;
+use osp::memory::MemoryOptions;
 use osp::verify::{self, CaseResult};
 use osp::{Engine, Error, Result};
 use serde::Serialize;
@@ -71,7 +71,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         folders.extend(verify::find(root)?);
     }
     let engine = args.device.open(console)?;
-    let savings = if args.least_memory { Savings::MOST } else { Savings::NONE };
+    let savings = if args.least_memory { MemoryOptions::MOST } else { MemoryOptions::NONE };
     let start = Instant::now();
     let (mut results, mut errors) = (Vec::new(), Vec::new());
     for folder in &folders {
@@ -123,7 +123,7 @@ fn worst<'a>(mut errors: impl Iterator<Item = &'a Error> + Clone) -> u8 {
 fn check_folder(
     folder: &Path,
     engine: &Engine,
-    savings: Savings,
+    savings: MemoryOptions,
     console: &Console,
     results: &mut Vec<CaseResult>,
 ) -> Result<Result<()>> {

@@ -22,7 +22,7 @@ pub(super) struct Axis {
 
 /// Outputs along an axis that see the same taps: `first`, `first + step`, … `count` of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct SameTaps {
     pub(super) first: usize,
     pub(super) step: usize,
     pub(super) count: usize,
@@ -69,8 +69,8 @@ impl Axis {
     }
 
     /// The outputs of `range`, by the taps that they see.
-    pub(super) fn runs(&self, range: Range<usize>) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
+    pub(super) fn runs(&self, range: Range<usize>) -> Vec<SameTaps> {
+        let mut runs: Vec<SameTaps> = Vec::new();
         for output in range {
             let one = self.run(output);
             let last = runs.iter_mut().rfind(|run| run.phase == one.phase);
@@ -87,13 +87,13 @@ impl Axis {
     }
 
     /// One output.
-    fn run(&self, output: usize) -> Run {
+    fn run(&self, output: usize) -> SameTaps {
         let start = (output * self.stride) as isize - self.pad as isize;
         let phase = start.rem_euclid(self.factor as isize) as usize;
         let source = start.div_euclid(self.factor as isize);
         let skipped = (-source).max(0) as usize;
         let end = (self.size as isize - source).clamp(0, self.count(phase) as isize) as usize;
-        Run {
+        SameTaps {
             first: output,
             step: 1,
             count: 1,
@@ -105,7 +105,7 @@ impl Axis {
     }
 }
 
-impl Run {
+impl SameTaps {
     /// Whether `next` continues this run at equal distances.
     fn joins(&self, next: &Self) -> bool {
         let last = self.count - 1;
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(axis.groups().collect::<Vec<_>>(), [0..2, 2..3, 0..1, 1..3]);
         let runs = axis.runs(0..8);
         // Odd outputs start at an element's first half, even ones at a second half.
-        let odd = Run { first: 1, step: 2, count: 3, source: 0, source_step: 1, phase: 0, groups: 0..2 };
+        let odd = SameTaps { first: 1, step: 2, count: 3, source: 0, source_step: 1, phase: 0, groups: 0..2 };
         assert!(runs.contains(&odd));
         assert_eq!(runs.iter().map(|run| run.count).sum::<usize>(), 8);
     }

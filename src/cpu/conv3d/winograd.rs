@@ -222,7 +222,7 @@ impl Call<'_> {
         let [_, height, width, cout] = self.op.out_shape();
         let (across, plane) = (width.div_ceil(2), squares.len() * stride);
         let made = frame - self.op.computed().start;
-        let [out_frame, other_frame] = [self.op.out_at(), self.op.other_at()].map(|first| first + made);
+        let [out_frame, other_frame] = [self.op.out_frame(), self.op.other_frame()].map(|first| first + made);
         let (scale, other_scale) = (self.op.conv_scale, self.op.other_scale);
         for (i, square) in squares.enumerate() {
             let (top, left) = (2 * (square / across), 2 * (square % across));

@@ -5,7 +5,7 @@ pub(super) mod wide;
 
 pub(super) use params::AttentionParams;
 
-use super::{Buffer, Cuda, Half, Plan};
+use super::{Buffer, Cuda, Half, LaunchPlan};
 use crate::error::{Error, Result};
 use crate::ops::attention::{Attention, AttentionArgs};
 use params::{VECTOR, pack};
@@ -105,7 +105,7 @@ pub(super) fn attention(cuda: &Cuda, op: &Attention, args: AttentionArgs<'_, Buf
     let team = Team::of(op.queries, op.head_dim, Added::of(&args));
     let tasks = op.outer * op.inner * op.heads * op.queries.div_ceil(team.queries);
     let params = pack(op, tasks, &args)?;
-    let plan = Plan {
+    let plan = LaunchPlan {
         kernel: team.kernel(cuda.half),
         grid: [tasks.div_ceil(team.per_block()), 1, 1],
         threads: THREADS,

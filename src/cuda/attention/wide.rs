@@ -1,7 +1,7 @@
 //! `attention` with more than 128 features a head: `kernels/attention_wide.cu`.
 
 use super::params::{VECTOR, pack};
-use crate::cuda::{Buffer, Cuda, Plan};
+use crate::cuda::{Buffer, Cuda, LaunchPlan};
 use crate::error::{Error, Result};
 use crate::ops::attention::{Attention, AttentionArgs};
 
@@ -30,7 +30,7 @@ pub(super) fn attention(cuda: &Cuda, op: &Attention, args: AttentionArgs<'_, Buf
     let (room, threads) = if op.head_dim <= 256 { (256, narrow) } else { (LARGEST, wide) };
     // A row is an odd number of vectors.
     let row_bytes = 2 * room + VECTOR;
-    let plan = Plan {
+    let plan = LaunchPlan {
         kernel: format!("attention_wide_d{room}_{}", cuda.half.suffix()),
         grid: [tasks, 1, 1],
         threads,

@@ -4,23 +4,23 @@
 use super::{Device, Launch, Memory, MemoryInfo};
 use crate::arriving::Arriving;
 use crate::error::{Error, Relief, Result};
-use ahead::Ahead;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use kernels::Kernels;
 use landing::Landings;
 use pinned::Ring;
+use prefetch::Prefetch;
 use std::ffi::c_void;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-mod ahead;
 mod compiled;
 mod image;
 mod kernels;
 mod landing;
 mod pinned;
+mod prefetch;
 mod replaced;
 
 pub use replaced::Replacement;
@@ -38,7 +38,7 @@ pub struct Driver {
     writes: Ring,
     /// What is read from memory in the order of launches, and nobody waits for at once.
     landings: Landings,
-    ahead: Ahead,
+    prefetch: Prefetch,
     kernels: Kernels,
     card: String,
     /// What is written to where caches must hold nothing else.
@@ -181,17 +181,17 @@ impl Driver {
                     .into(),
             ));
         }
-        // One stream orders everything but copies ahead, which `Ahead` orders; events for each buffer would only cost time.
+        // One stream orders everything but prefetched copies, which `Prefetch` orders; events for each buffer would only cost time.
         // SAFETY: no buffer of cudarc's own is ever used.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(|error| device_error("no stream", error))?;
-        let ahead = Ahead::new(&context)?;
+        let prefetch = Prefetch::new(&context)?;
         let pool = pool_that_keeps_freed_memory(&context)?;
         let kernels = Kernels::load(&context, replacements)?;
         let card = context.name().map_err(|error| device_error("the GPU has no name", error))?;
         let (writes, landings) = (Ring::new(stream.clone()), Landings::new(stream.clone()));
         let swept = Mutex::new(None);
-        Ok(Self { context, stream, pool, writes, landings, ahead, kernels, card, swept })
+        Ok(Self { context, stream, pool, writes, landings, prefetch, kernels, card, swept })
     }
 
     /// The GPU's own name, whatever kernels it runs.
@@ -292,17 +292,17 @@ impl Device for Driver {
         self.writes.send(memory.address() + offset as u64, host)
     }
 
-    fn begin_ahead(&self) -> Result<()> {
-        self.ahead.begin(&self.stream)
+    fn order_prefetch(&self) -> Result<()> {
+        self.prefetch.order(&self.stream)
     }
 
-    fn write_ahead(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
+    fn write_prefetched(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
         assert!(offset + host.len() <= memory.len(), "the copy lies in the buffer");
-        self.ahead.write(memory.address() + offset as u64, host)
+        self.prefetch.write(memory.address() + offset as u64, host)
     }
 
-    fn join_ahead(&self) -> Result<()> {
-        self.ahead.join(&self.stream)
+    fn finish_prefetch(&self) -> Result<()> {
+        self.prefetch.finish(&self.stream)
     }
 
     fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()> {

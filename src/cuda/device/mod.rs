@@ -1,6 +1,6 @@
 //! Where kernels run: a device interface of a dozen calls, and what implements it.
 //!
-//! Everything goes through one stream in order, but for what is written ahead. A launch says what it costs, so that
+//! Everything goes through one stream in order, but for prefetched copies. A launch says what it costs, so that
 //! whoever counts (benches, profiles) need not know the operation.
 
 mod driver;
@@ -111,28 +111,28 @@ pub trait Device: Debug + Send + Sync {
     /// [`Error::Device`] if the copy fails.
     fn write(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()>;
 
-    /// Memory that is allocated by now is written by the [`Self::write_ahead`]s that follow, as soon as what was launched
-    /// before this call is done: whatever is launched between this call and those may run beside the copies.
+    /// Orders the prefetched copies that follow: they wait for everything that was launched before this call, and run beside
+    /// what is launched after it. They may write to memory that was allocated before this call.
     ///
     /// # Errors
     /// [`Error::Device`] if it does not answer.
-    fn begin_ahead(&self) -> Result<()> {
+    fn order_prefetch(&self) -> Result<()> {
         Ok(())
     }
 
-    /// As [`Self::write`], but kernels see the bytes from [`Self::join_ahead`] on and not before.
+    /// Prefetch: as [`Self::write`], but kernels see the bytes only after [`Self::finish_prefetch`].
     ///
     /// # Errors
     /// [`Error::Device`] if the copy fails.
-    fn write_ahead(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
+    fn write_prefetched(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
         self.write(memory, offset, host)
     }
 
-    /// What is launched from here on sees everything that was written ahead.
+    /// Kernels that are launched after this call see all prefetched bytes.
     ///
     /// # Errors
     /// [`Error::Device`] if it does not answer.
-    fn join_ahead(&self) -> Result<()> {
+    fn finish_prefetch(&self) -> Result<()> {
         Ok(())
     }
 

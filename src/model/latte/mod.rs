@@ -12,14 +12,14 @@ pub use config::LatteConfig;
 use super::layers::{Blocks, Projection, Rows};
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::memory::Savings;
+use crate::memory::MemoryOptions;
 use crate::ops::embed::{AddRows, AddRowsArgs};
 use crate::ops::gemm::Activation;
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs};
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
 use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
 use crate::weights::load::Loader;
-use crate::weights::plan::Plan;
+use crate::weights::manifest::CheckpointManifest;
 use crate::weights::{Role, Scope, Source};
 use block::{Block, Inputs, Modulation, OncePerPrompt, TextKv};
 
@@ -140,13 +140,14 @@ impl<'a, W> Latte<'a, W> {
         config: &LatteConfig,
         source: &'a dyn Source,
         backend: &'a B,
-        savings: Savings,
+        savings: MemoryOptions,
     ) -> Result<Self> {
         let mut loader = Loader::new(source, backend);
         let model = if savings.stream_transformer {
             let (c, d) = (config.clone(), config.clone());
-            let once = move |i| OncePerPrompt::build(&c, i, &mut Scope::root(&mut Loader::ahead(source, backend)));
-            let block = move |i| Block::build(&d, i, &mut Scope::root(&mut Loader::ahead(source, backend)));
+            let once =
+                move |i| OncePerPrompt::build(&c, i, &mut Scope::root(&mut Loader::prefetching(source, backend)));
+            let block = move |i| Block::build(&d, i, &mut Scope::root(&mut Loader::prefetching(source, backend)));
             let (once, blocks) = (Blocks::Streamed(Box::new(once)), Blocks::Streamed(Box::new(block)));
             Self::assemble(config, once, blocks, Scope::root(&mut loader))?
         } else {
@@ -403,8 +404,8 @@ struct Time<B: Backend> {
 }
 
 /// The tensors that a checkpoint of this config holds.
-pub fn plan(config: &LatteConfig) -> Plan {
-    let mut plan = Plan::default();
+pub fn plan(config: &LatteConfig) -> CheckpointManifest {
+    let mut plan = CheckpointManifest::default();
     Latte::build(config, Scope::root(&mut plan)).expect("a plan hands out everything");
     plan
 }

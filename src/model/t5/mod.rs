@@ -18,7 +18,7 @@ use crate::ops::embed::{Embedding, EmbeddingArgs};
 use crate::ops::gemm::{Activation, Store};
 use crate::ops::norm::{RmsNorm, RmsNormArgs};
 use crate::weights::load::Loader;
-use crate::weights::plan::Plan;
+use crate::weights::manifest::CheckpointManifest;
 use crate::weights::{Scope, Source};
 
 /// The encoder's parameters.
@@ -87,8 +87,8 @@ impl<'a, W> T5<'a, W> {
             return Self::build(config, embedding, Scope::root(&mut loader));
         }
         let (c, d) = (config.clone(), config.clone());
-        let shared = move |_| table(&c, embedding, &mut Scope::root(&mut Loader::ahead(source, backend)));
-        let block = move |i| Block::build(&d, i, &mut Scope::root(&mut Loader::ahead(source, backend)));
+        let shared = move |_| table(&c, embedding, &mut Scope::root(&mut Loader::prefetching(source, backend)));
+        let block = move |i| Block::build(&d, i, &mut Scope::root(&mut Loader::prefetching(source, backend)));
         let (shared, blocks) = (Blocks::Streamed(Box::new(shared)), Blocks::Streamed(Box::new(block)));
         Self::assemble(config, shared, blocks, Scope::root(&mut loader))
     }
@@ -268,8 +268,8 @@ pub fn embedding_name(source: &dyn Source) -> &'static str {
 }
 
 /// The tensors that a checkpoint of this config holds.
-pub fn plan(config: &T5Config, embedding: &str) -> Plan {
-    let mut plan = Plan::default();
+pub fn plan(config: &T5Config, embedding: &str) -> CheckpointManifest {
+    let mut plan = CheckpointManifest::default();
     T5::build(config, embedding, Scope::root(&mut plan)).expect("a plan hands out everything");
     plan
 }

@@ -8,7 +8,7 @@ use super::norm::Norm;
 use super::normed::Normed;
 use super::resample::{TimeDownsample, TimeUpsample};
 use super::resnet::Resnet;
-use super::run::Run;
+use super::run::CoderRun;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::weights::Scope;
@@ -21,7 +21,12 @@ struct Blocks<W> {
 }
 
 impl<W> Blocks<W> {
-    fn run<B: Backend<Weight = W>>(&self, run: &mut Run<'_, B>, name: &str, mut x: Features<B>) -> Result<Features<B>> {
+    fn run<B: Backend<Weight = W>>(
+        &self,
+        run: &mut CoderRun<'_, B>,
+        name: &str,
+        mut x: Features<B>,
+    ) -> Result<Features<B>> {
         for (i, block) in self.block.iter().enumerate() {
             x = block.run(run, x)?;
             run.show(|| format!("{name}.block.{i}"), &x)?;
@@ -43,7 +48,12 @@ struct Mid<W> {
 }
 
 impl<W> Mid<W> {
-    fn run<B: Backend<Weight = W>>(&self, run: &mut Run<'_, B>, name: &str, x: Features<B>) -> Result<Features<B>> {
+    fn run<B: Backend<Weight = W>>(
+        &self,
+        run: &mut CoderRun<'_, B>,
+        name: &str,
+        x: Features<B>,
+    ) -> Result<Features<B>> {
         let x = self.block_1.run(run, x)?;
         run.show(|| format!("{name}.mid.block_1"), &x)?;
         let x = self.attn_1.run(run.backend, x.whole(run.backend)?)?;
@@ -67,7 +77,12 @@ impl<W> Head<W> {
         Ok(Self { norm_out, conv_out: Conv::build(scope.at("conv_out"), class, cin, cout, 3)? })
     }
 
-    fn run<B: Backend<Weight = W>>(&self, run: &mut Run<'_, B>, name: &str, mut x: Features<B>) -> Result<Features<B>> {
+    fn run<B: Backend<Weight = W>>(
+        &self,
+        run: &mut CoderRun<'_, B>,
+        name: &str,
+        mut x: Features<B>,
+    ) -> Result<Features<B>> {
         let mut out = Features::empty([x.frames, x.height, x.width, self.conv_out.cout]);
         let mut normed = Normed::new(run, &self.norm_out, &self.conv_out, &mut x)?;
         for stretch in normed.stretches() {
@@ -120,7 +135,7 @@ impl<W> Encoder<W> {
     }
 
     /// `x [T, H, W, 3]` → moments `[(T−1)/4 + 1, H/8, W/8, 2·embed_dim]`.
-    pub fn run<B: Backend<Weight = W>>(&self, run: &mut Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+    pub fn run<B: Backend<Weight = W>>(&self, run: &mut CoderRun<'_, B>, x: Features<B>) -> Result<Features<B>> {
         let mut x = self.conv_in.run(run, x)?;
         run.show(|| "encoder.conv_in".into(), &x)?;
         for (level, down) in self.down.iter().enumerate() {
@@ -215,7 +230,7 @@ impl<W> Decoder<W> {
     }
 
     /// `x [T, H, W, embed_dim]` → pixels `[4(T−1) + 1, 8H, 8W, 3]`.
-    pub fn run<B: Backend<Weight = W>>(&self, run: &mut Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+    pub fn run<B: Backend<Weight = W>>(&self, run: &mut CoderRun<'_, B>, x: Features<B>) -> Result<Features<B>> {
         let x = self.post_quant_conv.run(run, x)?;
         run.show(|| "post_quant_conv".into(), &x)?;
         let x = self.conv_in.run(run, x)?;

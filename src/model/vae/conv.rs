@@ -3,7 +3,7 @@
 use super::config::ConvClass;
 use super::features::{Features, Piece, stretches};
 use super::norm::GROUPS;
-use super::run::Run;
+use super::run::CoderRun;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::conv3d::{Conv3d, ConvArgs, SpacePadding};
@@ -49,25 +49,30 @@ impl<W> Conv<W> {
     }
 
     /// Stride 1, "same" padding.
-    pub fn run<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+    pub fn run<B: Backend<Weight = W>>(&self, run: &CoderRun<'_, B>, x: Features<B>) -> Result<Features<B>> {
         let op = self.op(x.frames, x.height, x.width);
         self.run_through(run, op, x)
     }
 
     /// Half the height and width.
-    pub fn downsample<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+    pub fn downsample<B: Backend<Weight = W>>(&self, run: &CoderRun<'_, B>, x: Features<B>) -> Result<Features<B>> {
         let op = self.op(x.frames, x.height, x.width);
         self.run_through(run, Conv3d { stride: [1, 2], padding: SpacePadding::RightBottom, ..op }, x)
     }
 
     /// Of the input enlarged twice in height and width.
-    pub fn upsample<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+    pub fn upsample<B: Backend<Weight = W>>(&self, run: &CoderRun<'_, B>, x: Features<B>) -> Result<Features<B>> {
         let op = self.op(x.frames, x.height, x.width);
         self.run_through(run, Conv3d { upsample: true, ..op }, x)
     }
 
     /// Frame by frame, where the kernel sees one at a time: then pieces of `x` leave as they are used up.
-    fn run_through<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, op: Conv3d, x: Features<B>) -> Result<Features<B>> {
+    fn run_through<B: Backend<Weight = W>>(
+        &self,
+        run: &CoderRun<'_, B>,
+        op: Conv3d,
+        x: Features<B>,
+    ) -> Result<Features<B>> {
         if self.history() > 0 {
             return self.run_as(run, op, &x.whole(run.backend)?, None);
         }
@@ -77,7 +82,7 @@ impl<W> Conv<W> {
         while let Some(piece) = x.take_before(x.frames) {
             let op = Conv3d { frames: piece.frames, ..op };
             for stretch in stretches(piece.frames, run.frames(height, width)) {
-                let op = Conv3d { only: Some([stretch.start, stretch.end]), out_at: Some(0), ..op };
+                let op = Conv3d { only: Some([stretch.start, stretch.end]), out_frame: Some(0), ..op };
                 out.push(self.piece(run.backend, op, &piece.data, None)?);
             }
         }
@@ -87,7 +92,7 @@ impl<W> Conv<W> {
     /// With another descriptor than [`Self::op`], of a video in one piece, and what its epilogue adds.
     pub fn run_as<B: Backend<Weight = W>>(
         &self,
-        run: &Run<'_, B>,
+        run: &CoderRun<'_, B>,
         op: Conv3d,
         x: &Features<B>,
         other: Option<&Features<B>>,
@@ -95,8 +100,8 @@ impl<W> Conv<W> {
         let [frames, height, width, _] = op.out_shape();
         let mut out = Features::empty(op.out_shape());
         for stretch in stretches(frames, run.frames(height, width)) {
-            let (other, other_at) = other.map(|other| other.part(&stretch)).unzip();
-            let op = Conv3d { only: Some([stretch.start, stretch.end]), out_at: Some(0), other_at, ..op };
+            let (other, other_frame) = other.map(|other| other.part(&stretch)).unzip();
+            let op = Conv3d { only: Some([stretch.start, stretch.end]), out_frame: Some(0), other_frame, ..op };
             out.push(self.piece(run.backend, op, x.data(), other)?);
         }
         Ok(out)

@@ -26,10 +26,10 @@ use crate::ops::DeviceBuffer;
 use crate::ops::expect_len;
 use crate::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs};
 use crate::weights::Scope;
-use crate::weights::plan::Plan;
+use crate::weights::manifest::CheckpointManifest;
 use coder::{Decoder, Encoder};
 use features::{Features, Piece};
-use run::Run;
+use run::CoderRun;
 use std::ops::Range;
 use tiling::{Tiling, space_tiles, time_windows};
 
@@ -78,18 +78,18 @@ pub type Advance<'a> = &'a mut dyn FnMut() -> Result<()>;
 pub type Emit<'a, B> = &'a mut dyn FnMut(Frames<'_, B>) -> Result<()>;
 
 /// A clip on the host, and how it goes through a coder.
-pub struct Clip<'a> {
+pub struct CoderInput<'a> {
     /// Frames, rows, columns.
     pub size: [usize; 3],
     /// The values of some frames, `[frames, rows, columns, channels]`.
     pub frames: &'a dyn Fn(Range<usize>) -> Vec<f32>,
     /// Windows; `None` codes everything at once.
     pub tiling: Option<Tiling>,
-    /// Frames of full size that a layer takes at a time, see [`crate::memory::Savings::vae_frames`].
+    /// Frames of full size that a layer takes at a time, see [`crate::memory::MemoryOptions::vae_frames`].
     pub frames_at_a_time: Option<usize>,
 }
 
-/// [`Clip::frames`] of a clip of `count` frames whose values are all there.
+/// [`CoderInput::frames`] of a clip of `count` frames whose values are all there.
 pub fn frames_of(values: &[f32], count: usize) -> impl Fn(Range<usize>) -> Vec<f32> {
     let len = values.len() / count;
     move |frames| values[frames.start * len..frames.end * len].to_vec()
@@ -112,13 +112,13 @@ impl<W> VaeDecoder<W> {
     pub fn decode<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        latent: &Clip<'_>,
+        latent: &CoderInput<'_>,
         advance: Advance<'_>,
         emit: Emit<'_, B>,
     ) -> Result<()> {
         let code = |x: Features<B>| {
             let positions = latent.frames_at_a_time.map(|frames| frames * self.full_positions(&x));
-            self.decoder.run(&mut Run { backend, probe: None, positions }, x)
+            self.decoder.run(&mut CoderRun { backend, probe: None, positions }, x)
         };
         let windows = Windows::decoding(&self.config, latent.size, latent.tiling)?;
         windows.run(backend, latent, self.config.embed_dim, &code, advance, emit)
@@ -131,12 +131,12 @@ impl<W> VaeDecoder<W> {
     pub fn decode_probed<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        latent: &Clip<'_>,
+        latent: &CoderInput<'_>,
         probe: Probe<'_, B::Buffer>,
     ) -> Result<()> {
         let x = upload(backend, latent, 0..latent.size[0], self.config.embed_dim)?;
         let positions = latent.frames_at_a_time.map(|frames| frames * self.full_positions(&x));
-        self.decoder.run(&mut Run { backend, probe: Some(probe), positions }, x).map(drop)
+        self.decoder.run(&mut CoderRun { backend, probe: Some(probe), positions }, x).map(drop)
     }
 
     /// Pixels of a frame that this becomes.
@@ -162,13 +162,13 @@ impl<W> VaeEncoder<W> {
     pub fn encode<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        video: &Clip<'_>,
+        video: &CoderInput<'_>,
         advance: Advance<'_>,
         emit: Emit<'_, B>,
     ) -> Result<()> {
         let code = |x: Features<B>| {
             let positions = video.frames_at_a_time.map(|frames| frames * x.positions());
-            self.encoder.run(&mut Run { backend, probe: None, positions }, x)
+            self.encoder.run(&mut CoderRun { backend, probe: None, positions }, x)
         };
         let windows = Windows::encoding(&self.config, video.size, video.tiling)?;
         windows.run(backend, video, 3, &code, advance, emit)
@@ -181,18 +181,18 @@ impl<W> VaeEncoder<W> {
     pub fn encode_probed<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        video: &Clip<'_>,
+        video: &CoderInput<'_>,
         probe: Probe<'_, B::Buffer>,
     ) -> Result<()> {
         let x = upload(backend, video, 0..video.size[0], 3)?;
         let positions = video.frames_at_a_time.map(|frames| frames * x.positions());
-        self.encoder.run(&mut Run { backend, probe: Some(probe), positions }, x).map(drop)
+        self.encoder.run(&mut CoderRun { backend, probe: Some(probe), positions }, x).map(drop)
     }
 }
 
 /// The tensors that a checkpoint of this config holds.
-pub fn plan(config: &VaeConfig) -> Plan {
-    let mut plan = Plan::default();
+pub fn plan(config: &VaeConfig) -> CheckpointManifest {
+    let mut plan = CheckpointManifest::default();
     Encoder::build(config, Scope::root(&mut plan)).expect("a plan hands out everything");
     Decoder::build(config, Scope::root(&mut plan)).expect("a plan hands out everything");
     plan
@@ -286,7 +286,7 @@ impl Windows {
     fn run<B: Backend>(
         &self,
         backend: &B,
-        clip: &Clip<'_>,
+        clip: &CoderInput<'_>,
         channels: usize,
         code: Code<'_, B>,
         advance: Advance<'_>,
@@ -413,7 +413,12 @@ fn cut_box<B: Backend>(backend: &B, x: &Features<B>, from: BoxAt, extent: [usize
 }
 
 /// Some frames of a clip.
-fn upload<B: Backend>(backend: &B, clip: &Clip<'_>, frames: Range<usize>, channels: usize) -> Result<Features<B>> {
+fn upload<B: Backend>(
+    backend: &B,
+    clip: &CoderInput<'_>,
+    frames: Range<usize>,
+    channels: usize,
+) -> Result<Features<B>> {
     let [_, height, width] = clip.size;
     let shape = [frames.len(), height, width, channels];
     let data = backend.upload(&(clip.frames)(frames))?;

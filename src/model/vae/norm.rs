@@ -65,18 +65,18 @@ impl<W> Norm<W> {
         stretch: &Range<usize>,
         statistics: &B::Buffer,
         silu: bool,
-        (out, out_at): (&mut B::Buffer, usize),
+        (out, out_frame): (&mut B::Buffer, usize),
     ) -> Result<()> {
-        let (data, x_at) = x.part(stretch);
+        let (data, x_frame) = x.part(stretch);
         let op = GroupNorm {
             frames: stretch.len(),
             positions: x.positions(),
             channels: x.channels,
             groups: GROUPS,
             silu,
-            x_at,
-            out_at,
-            video_at: stretch.start,
+            x_frame,
+            out_frame,
+            video_frame: stretch.start,
         };
         backend.group_norm(&op, GroupNormArgs { x: data, statistics, weight: &self.weight, bias: &self.bias, out })
     }

@@ -3,7 +3,7 @@
 use super::conv::Conv;
 use super::features::{Features, Piece};
 use super::norm::Norm;
-use super::run::Run;
+use super::run::CoderRun;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::conv3d::Conv3d;
@@ -27,7 +27,7 @@ pub(super) struct Normed<'a, B: Backend> {
 impl<'a, B: Backend> Normed<'a, B> {
     /// What `conv` sees of `x` through `norm`.
     pub fn new(
-        run: &Run<'_, B>,
+        run: &CoderRun<'_, B>,
         norm: &'a Norm<B::Weight>,
         conv: &'a Conv<B::Weight>,
         x: &mut Features<B>,
@@ -52,7 +52,7 @@ impl<'a, B: Backend> Normed<'a, B> {
     }
 
     /// Brings a stretch of `x` into the window, which is the last that is needed of it.
-    pub fn fill(&mut self, run: &Run<'_, B>, x: &Features<B>, stretch: &Range<usize>) -> Result<()> {
+    pub fn fill(&mut self, run: &CoderRun<'_, B>, x: &Features<B>, stretch: &Range<usize>) -> Result<()> {
         let at = self.history(stretch);
         let window = self.window.as_mut().expect("stretches come in order, each once");
         if let (Some(tail), 1..) = (&self.tail, at) {
@@ -65,17 +65,17 @@ impl<'a, B: Backend> Normed<'a, B> {
     /// The convolution of the stretch in the window, plus the same stretch of `other`.
     pub fn convolve(
         &mut self,
-        run: &Run<'_, B>,
+        run: &CoderRun<'_, B>,
         stretch: &Range<usize>,
         other: Option<&Features<B>>,
     ) -> Result<Piece<B>> {
         let window = self.window.take().expect("stretches come in order, each once");
         let (start, [frames, height, width, _]) = (self.history(stretch), self.shape);
-        let (other, other_at) = other.map(|other| other.part(stretch)).unzip();
+        let (other, other_frame) = other.map(|other| other.part(stretch)).unzip();
         let op = Conv3d {
             only: Some([start, start + stretch.len()]),
-            out_at: Some(0),
-            other_at,
+            out_frame: Some(0),
+            other_frame,
             ..self.conv.op(frames, height, width)
         };
         let piece = self.conv.piece(run.backend, op, &window, other)?;

@@ -6,7 +6,7 @@ use super::conv::Conv;
 use super::features::Features;
 use super::norm::Norm;
 use super::resnet::Resnet;
-use super::run::Run;
+use super::run::CoderRun;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::conv3d::Conv3d;
@@ -48,7 +48,7 @@ impl<W> Refine<W> {
         Ok(Self { res, attn })
     }
 
-    fn run<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+    fn run<B: Backend<Weight = W>>(&self, run: &CoderRun<'_, B>, x: Features<B>) -> Result<Features<B>> {
         let x = self.res.run(run, x)?;
         self.attn.run(run.backend, x.whole(run.backend)?)
     }
@@ -82,7 +82,7 @@ impl<W> TimeDownsample<W> {
     }
 
     /// T frames, in one piece → ceil(T/2).
-    pub fn run<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+    pub fn run<B: Backend<Weight = W>>(&self, run: &CoderRun<'_, B>, x: Features<B>) -> Result<Features<B>> {
         let backend = run.backend;
         let frame_len = x.height * x.width * x.channels;
         let op = TimeAverage { frames: x.frames, frame_len };
@@ -135,7 +135,7 @@ impl<W> TimeUpsample<W> {
     }
 
     /// T frames, in one piece → 2T − 1.
-    pub fn run<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, x: Features<B>) -> Result<Features<B>> {
+    pub fn run<B: Backend<Weight = W>>(&self, run: &CoderRun<'_, B>, x: Features<B>) -> Result<Features<B>> {
         let backend = run.backend;
         let op = TimeDouble { frames: x.frames, frame_len: x.height * x.width * x.channels };
         let mut doubled = Features::alloc(backend, [op.out_frames(), x.height, x.width, x.channels])?;

@@ -6,7 +6,7 @@ use super::features::Features;
 use super::norm::Norm;
 use super::normed::Normed;
 use super::pointwise::Pointwise;
-use super::run::Run;
+use super::run::CoderRun;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::weights::Scope;
@@ -44,7 +44,7 @@ impl<W> Resnet<W> {
     }
 
     /// Consumes the input, whose memory is free as soon as it is no longer needed.
-    pub fn run<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, mut x: Features<B>) -> Result<Features<B>> {
+    pub fn run<B: Backend<Weight = W>>(&self, run: &CoderRun<'_, B>, mut x: Features<B>) -> Result<Features<B>> {
         // Frames that see no others go all the way one piece after the other.
         if !self.norm1.is_per_frame() || x.is_whole() {
             return self.run_together(run, x);
@@ -61,7 +61,7 @@ impl<W> Resnet<W> {
         Ok(out)
     }
 
-    fn run_together<B: Backend<Weight = W>>(&self, run: &Run<'_, B>, mut x: Features<B>) -> Result<Features<B>> {
+    fn run_together<B: Backend<Weight = W>>(&self, run: &CoderRun<'_, B>, mut x: Features<B>) -> Result<Features<B>> {
         let (positions, shape) = (x.positions(), [x.frames, x.height, x.width, self.conv2.cout]);
         let mut shortcut = Features::empty(shape);
         let mut h = Features::empty(shape);

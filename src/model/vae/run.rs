@@ -8,7 +8,7 @@ use crate::error::Result;
 pub type Probe<'a, Buffer> = &'a mut dyn FnMut(&str, &Buffer, [usize; 4]);
 
 /// What a run of a coder carries along.
-pub(super) struct Run<'a, B: Backend> {
+pub(super) struct CoderRun<'a, B: Backend> {
     pub backend: &'a B,
     pub probe: Option<Probe<'a, B::Buffer>>,
     /// Positions of all frames that a layer takes at a time; `None` for all there are.
@@ -18,7 +18,7 @@ pub(super) struct Run<'a, B: Backend> {
 /// The fewest frames that a layer takes at a time: those that the next ones see of them through a kernel of three.
 const FEWEST_FRAMES: usize = 2;
 
-impl<B: Backend> Run<'_, B> {
+impl<B: Backend> CoderRun<'_, B> {
     /// Frames of this size that a layer takes at a time.
     pub fn frames(&self, height: usize, width: usize) -> usize {
         self.positions.map_or(usize::MAX, |positions| (positions / (height * width)).max(FEWEST_FRAMES))

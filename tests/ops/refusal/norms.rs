@@ -101,7 +101,8 @@ pub fn group_norm<B: Backend>(on: &B) -> Answers {
         on.group_norm(&op, GroupNormArgs { x: &x, statistics: &statistics, weight, bias, out: &mut out })
     };
     let (frames, positions, channels) = (2, 3, 8);
-    let op = GroupNorm { frames, positions, channels, groups: 4, silu: false, x_at: 1, out_at: 2, video_at: 1 };
+    let op =
+        GroupNorm { frames, positions, channels, groups: 4, silu: false, x_frame: 1, out_frame: 2, video_frame: 1 };
     let [kept, of_two] = [3, 2].map(|frames| on.statistics_len(frames, 4));
     let right = [72, 8, 8, 96];
     vec![

@@ -4,7 +4,7 @@ use super::{Answers, buffer, groups, len, shape, short, single, weight};
 use osp::backend::Backend;
 use osp::ops::attention::{Attention, AttentionArgs, TokenLayout};
 use osp::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
-use osp::ops::gemm::{Activation, Linear, LinearArgs, Part, Store};
+use osp::ops::gemm::{Activation, Linear, LinearArgs, LinearPart, Store};
 
 #[derive(Clone)]
 struct LinearSizes {
@@ -26,12 +26,12 @@ pub fn linear<B: Backend>(on: &B) -> Answers {
     let right = || LinearSizes { x: 32, weight: vec![6, 8], bias: 6, gate: None, out: 24 };
     let gate = |len| LinearSizes { gate: Some(len), ..right() };
     let store = |rows_per_gate| op.store(Store::AddGated { rows_per_gate, gate_stride: 6, gate_offset: 0 });
-    let part = |rows, x, out, weight| op.part(Part { rows, x, out, weight });
+    let part = |whole_rows, x_row, out_row, weight_row| op.part(LinearPart { whole_rows, x_row, out_row, weight_row });
     let gated = op.activation(Activation::GatedGeluTanh);
     let double = || LinearSizes { weight: vec![12, 8], bias: 12, ..right() };
-    let two_halves = "part.weight has 1, expected 0 where the weight has two halves";
+    let gated_part = "part.weight_row has 1, expected 0 for a gated activation";
     // Two rows behind seven others, whose gates are the second and the third.
-    let behind = store(3).part(Part { rows: 9, x: 0, out: 7, weight: 0 });
+    let behind = store(3).part(LinearPart { whole_rows: 9, x_row: 0, out_row: 7, weight_row: 0 });
     let behind = Linear { rows: 2, ..behind };
     let of_behind = |len| LinearSizes { x: 16, out: 54, ..gate(len) };
     vec![
@@ -48,7 +48,7 @@ pub fn linear<B: Backend>(on: &B) -> Answers {
         (call(store(2), gate(11)), short("gate", 11, 12)),
         (call(store(3), gate(12)), "rows_per_gate has 3, expected a divisor of rows".into()),
         (call(store(0), gate(12)), "rows_per_gate has 0, expected a divisor of rows".into()),
-        (call(part(3, 0, 0, 0), right()), "part.rows has 3, expected at least the part's".into()),
+        (call(part(3, 0, 0, 0), right()), "part.whole_rows has 3, expected at least the part's".into()),
         (call(part(9, 1, 0, 0), right()), short("x", 32, 40)),
         (call(part(9, 0, 1, 0), right()), short("out", 24, 30)),
         (call(part(9, 0, 0, 2), right()), shape("weight", &[6, 8], &[8, 8])),
@@ -60,7 +60,10 @@ pub fn linear<B: Backend>(on: &B) -> Answers {
         (call(behind, of_behind(17)), short("gate", 17, 18)),
         (call(gated, double()), String::new()),
         (call(gated, right()), shape("weight", &[6, 8], &[12, 8])),
-        (call(gated.part(Part { rows: 4, x: 0, out: 0, weight: 1 }), double()), two_halves.into()),
+        (
+            call(gated.part(LinearPart { whole_rows: 4, x_row: 0, out_row: 0, weight_row: 1 }), double()),
+            gated_part.into(),
+        ),
     ]
 }
 
@@ -165,9 +168,9 @@ pub fn conv3d<B: Backend>(on: &B) -> Answers {
         ),
         (call(op, ConvSizes { bias: 7, ..right() }), len("bias", 7, 8)),
         (call(op, ConvSizes { other: 193, ..right() }), len("other", 193, 192)),
-        (call(Conv3d { other_at: Some(1), ..op }, right()), short("other", 192, 288)),
+        (call(Conv3d { other_frame: Some(1), ..op }, right()), short("other", 192, 288)),
         (call(op, ConvSizes { out: 191, ..right() }), len("out", 191, 192)),
-        (call(Conv3d { out_at: Some(1), ..op }, right()), short("out", 192, 288)),
+        (call(Conv3d { out_frame: Some(1), ..op }, right()), short("out", 192, 288)),
         (call(Conv3d { moment_groups: 0, ..op }, right()), groups("moment_groups", 0, 8)),
         (call(Conv3d { moment_groups: 3, ..op }, right()), groups("moment_groups", 3, 8)),
         (call(nothing, ConvSizes { x: 0, other: 0, out: 0, ..right() }), groups("moment_groups", 0, 8)),

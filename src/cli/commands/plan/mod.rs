@@ -6,7 +6,7 @@ mod svg;
 use crate::cli::args::{SamplerArgs, TilingArgs};
 use crate::cli::claims::Claims;
 use crate::cli::console::Console;
-use crate::cli::device::{DType, MemoryArgs, precise};
+use crate::cli::device::{HalfType, MemoryArgs, precise};
 use crate::cli::output::check_file;
 use crate::cli::subject::SubjectArgs;
 use osp::engine::{Settings, Stage, Windowed};
@@ -38,7 +38,7 @@ pub struct Args {
     encode: bool,
     /// Precision of activations and weights [default: f16, and bf16 for the text encoder]
     #[arg(long, value_name = "TYPE")]
-    dtype: Option<DType>,
+    dtype: Option<HalfType>,
     #[command(flatten)]
     memory: MemoryArgs,
     /// GPU whose data sheet bounds the time, such as h100, a100 or rtx4090

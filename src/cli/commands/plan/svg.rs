@@ -1,12 +1,12 @@
 //! Arenas over time, drawn: x is launches, y is offsets, and each buffer is a rectangle.
 
-use osp::memory::plan::{Plan, Planned};
+use osp::memory::plan::{MemoryPlan, PlannedBuffer};
 use std::ops::Range;
 
 /// One stage.
 pub struct Panel<'a> {
     pub title: String,
-    pub plan: &'a Plan,
+    pub plan: &'a MemoryPlan,
     /// Launches of the whole stage.
     pub launches: usize,
 }
@@ -24,10 +24,10 @@ const MOST: usize = 1500;
 const THINNEST: f64 = 0.25;
 
 /// A kind of buffers: what labels of it begin with, its name, its colour.
-type Kind = (&'static [&'static str], &'static str, &'static str);
+type Category = (&'static [&'static str], &'static str, &'static str);
 
 /// By what writes them first; the last one is anything else.
-const KINDS: [Kind; 7] = [
+const CATEGORIES: [Category; 7] = [
     (&["weights"], "weights", "#9aa5b1"),
     (&["linear"], "linear layers", "#3b7dd8"),
     (&["attention"], "attention", "#e07b39"),
@@ -38,7 +38,10 @@ const KINDS: [Kind; 7] = [
 ];
 
 fn kind(label: &str) -> usize {
-    KINDS.iter().position(|(stems, _, _)| stems.iter().any(|stem| label.starts_with(stem))).unwrap_or(KINDS.len() - 1)
+    CATEGORIES
+        .iter()
+        .position(|(stems, _, _)| stems.iter().any(|stem| label.starts_with(stem)))
+        .unwrap_or(CATEGORIES.len() - 1)
 }
 
 /// All panels below each other.
@@ -52,7 +55,7 @@ pub fn draw(title: &str, panels: &[Panel<'_>]) -> String {
         escaped(title)
     );
     let mut x = LEFT;
-    for (_, name, colour) in KINDS {
+    for (_, name, colour) in CATEGORIES {
         svg += &format!("<rect x=\"{x}\" y=\"44\" width=\"12\" height=\"12\" fill=\"{colour}\"/>");
         svg += &format!("<text x=\"{}\" y=\"55\">{name}</text>\n", x + 17.0);
         x += 40.0 + 7.2 * name.len() as f64;
@@ -78,7 +81,7 @@ impl Panel<'_> {
             if low - high < THINNEST {
                 continue;
             }
-            let colour = KINDS[kind(buffer.label)].2;
+            let colour = CATEGORIES[kind(buffer.label)].2;
             let (left, wide, tall) = (x(from), x(to) - x(from), low - high);
             let size = format!("x=\"{left:.1}\" y=\"{high:.1}\" width=\"{wide:.1}\" height=\"{tall:.1}\"");
             *svg += &format!("<rect {size} fill=\"{colour}\"/>\n");
@@ -130,7 +133,7 @@ impl Panel<'_> {
 }
 
 /// Whether a buffer is to be seen among some launches.
-fn meets(buffer: &Planned, launches: &Range<usize>) -> bool {
+fn meets(buffer: &PlannedBuffer, launches: &Range<usize>) -> bool {
     let life = &buffer.launches;
     life.start < launches.end && life.end > launches.start && !life.is_empty()
 }
@@ -147,7 +150,7 @@ mod tests {
     fn every_kind_is_one_of_kernels() {
         let kernels = include_str!("../../../../docs/kernels.md");
         // Parameters, and what no kernel writes first.
-        for (stems, _, _) in &KINDS[1..KINDS.len() - 1] {
+        for (stems, _, _) in &CATEGORIES[1..CATEGORIES.len() - 1] {
             for stem in *stems {
                 assert!(kernels.contains(&format!("`{stem}_")), "no kernel of {stem}");
             }

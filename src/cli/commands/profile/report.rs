@@ -3,7 +3,7 @@
 use crate::cli::table::{aligned, number};
 use osp::profile::gpus::Gpu;
 use osp::profile::trace::{Track, trace};
-use osp::profile::{Piece, Profile, StageProfile, Subject, Summary, Times, summarize};
+use osp::profile::{Measured, Profile, StageProfile, Subject, Summary, Times, summarize};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub struct Report {
 }
 
 /// What lies between the calls of a stage.
-fn gaps(Piece { records, wall }: &Piece) -> Option<String> {
+fn gaps(Measured { records, wall }: &Measured) -> Option<String> {
     let wall = (*wall)?.as_secs_f64();
     let calls: Duration = records.iter().filter_map(|record| record.time).sum();
     let calls = calls.as_secs_f64();
@@ -176,7 +176,7 @@ mod tests {
         let (flops, bytes) = ((gpu.flops / 10.0) as u64, (gpu.bytes / 10.0) as u64);
         let record = |name: &str, flops, bytes| Record { name: name.into(), grid: None, flops, bytes, time };
         let wall = time.map(|time| 3 * time);
-        let piece = Piece { records: vec![record("a", flops, 0), record("b", 0, bytes)], wall };
+        let piece = Measured { records: vec![record("a", flops, 0), record("b", 0, bytes)], wall };
         let stage = StageProfile { stage: Stage::Text, what: "words".into(), piece, memory: None };
         let subject = Subject { size: [1, 16, 16], tokens: 3, tiling: None, repeat: None };
         let profile = Profile { device: "d".into(), times, stages: vec![stage] };

@@ -19,7 +19,7 @@ pub struct Job {
 }
 
 /// All videos to make.
-pub struct Plan {
+pub struct JobList {
     pub jobs: Vec<Job>,
     /// If there are several.
     pub grid: Option<Grid>,
@@ -34,7 +34,7 @@ pub struct Grid {
     pub info: VideoInfo,
 }
 
-impl Plan {
+impl JobList {
     /// Settles what the arguments leave open by `defaults`, which are the `model`'s or placeholders, and checks everything
     /// that can be checked without work.
     pub fn new(args: &Args, captions: &[(String, u64)], defaults: &Defaults, of_model: bool) -> Result<Self> {

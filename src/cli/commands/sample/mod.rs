@@ -3,16 +3,16 @@
 mod jobs;
 mod videos;
 
-use crate::cli::args::{ModelArgs, PartArgs, SamplerArgs, SizeArgs, TilingArgs, seed};
+use crate::cli::args::{ComponentArgs, ModelArgs, SamplerArgs, SizeArgs, TilingArgs, seed};
 use crate::cli::console::Console;
 use crate::cli::device::{DeviceArgs, MemoryArgs};
 use crate::cli::model;
 use crate::cli::output::{check_stdout, playable};
 use crate::cli::record::Origin;
-use jobs::Plan;
+use jobs::JobList;
 use osp::checkpoint::{Defaults, Need};
 use osp::engine::{Settings, TextCache};
-use osp::sampler::Kind;
+use osp::sampler::SamplerKind;
 use osp::video::FrameRate;
 use osp::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    parts: PartArgs,
+    parts: ComponentArgs,
     #[command(flatten)]
     size: SizeArgs,
     #[command(flatten)]
@@ -91,14 +91,14 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     args.output.as_deref().map_or(Ok(()), |output| check_stdout(output, console))?;
     let captions = captions(args)?;
     // With placeholders for what only the model knows, all that is wrong with the arguments is found before it is opened.
-    Plan::new(args, &captions, &placeholders(), false)?;
+    JobList::new(args, &captions, &placeholders(), false)?;
     let engine = args.device.open_tried(&args.memory, console)?;
     let engine = match TextCache::of_user() {
         Some(cache) if !args.no_cache => engine.text_cache(cache),
         _ => engine,
     };
     let model = model::open(&args.model, &args.parts, Need::Sampling, console)?;
-    let plan = Plan::new(args, &captions, &model.defaults, true)?;
+    let plan = JobList::new(args, &captions, &model.defaults, true)?;
     let plays = playable(&plan.jobs[0].output, args.fps, console)?;
 
     let mut videos = Videos::new(&plan, plays, Origin::new(&model, engine.name()), console);
@@ -112,7 +112,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 
 /// Placeholders, to validate arguments before the model is opened.
 fn placeholders() -> Defaults {
-    Defaults { frames: 1, height: 16, width: 16, sampler: Kind::Ddim, steps: 50, guidance: 1.0, notice: None }
+    Defaults { frames: 1, height: 16, width: 16, sampler: SamplerKind::Ddim, steps: 50, guidance: 1.0, notice: None }
 }
 
 /// The prompts and the seed of each.
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_help_names_every_sampler() {
-        for kind in Kind::ALL {
+        for kind in SamplerKind::ALL {
             assert!(EXAMPLES.contains(kind.name()), "{kind}");
         }
     }

@@ -1,6 +1,6 @@
 //! Frames as they come from the engine, to files with their records.
 
-use super::jobs::{GAP, Grid, Job, Plan};
+use super::jobs::{GAP, Grid, Job, JobList};
 use crate::cli::console::Console;
 use crate::cli::record::{Origin, Record, Tiles};
 use osp::Result;
@@ -13,7 +13,7 @@ use std::time::Instant;
 
 /// Makes the videos, and keeps them if there is to be a grid.
 pub struct Videos<'a> {
-    plan: &'a Plan,
+    plan: &'a JobList,
     /// The rate at which the outputs play, which their format may choose.
     plays: FrameRate,
     origin: Origin,
@@ -68,7 +68,7 @@ struct GridFacts<'a> {
 
 impl<'a> Videos<'a> {
     /// The videos of `plan`, whose outputs play at `plays`.
-    pub fn new(plan: &'a Plan, plays: FrameRate, origin: Origin, console: &'a Console) -> Self {
+    pub fn new(plan: &'a JobList, plays: FrameRate, origin: Origin, console: &'a Console) -> Self {
         Self { plan, plays, origin, console, start: Instant::now(), clips: Vec::new(), printed: Ok(()) }
     }
 

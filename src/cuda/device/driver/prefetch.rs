@@ -3,11 +3,11 @@
 //! Two orders make this right, whatever the host does meanwhile:
 //!
 //! - Memory is reused. What was freed on the stream of launches may still be read there by kernels that were launched
-//!   before, and memory exists only once that stream has come to its allocation. [`Ahead::begin`] is called after the
+//!   before, and memory exists only once that stream has come to its allocation. [`Prefetch::order`] is called after the
 //!   allocation: copies wait for an event behind everything on that stream at that moment. What is launched later does
 //!   not know this memory, and they do not wait for it.
-//! - Kernels must not see memory before it is written: [`Ahead::join`] lets the stream of launches wait for an event
-//!   behind all copies. Memory is freed on that stream, after a join, so never while it is being written.
+//! - Kernels must not see memory before it is written: [`Prefetch::finish`] lets the stream of launches wait for an event
+//!   behind all copies. Memory is freed on that stream, after `finish`, so never while it is being written.
 //!
 //! A [`Ring`] for both streams would let these copies wait for a buffer whose bytes are behind launches.
 
@@ -18,7 +18,7 @@ use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, sys};
 use std::sync::Arc;
 
 /// The stream of copies, and what orders it with that of launches.
-pub(super) struct Ahead {
+pub(super) struct Prefetch {
     copies: Ring,
     /// Behind what was launched before copies may start.
     begun: CudaEvent,
@@ -30,7 +30,7 @@ fn failed(error: DriverError) -> crate::Error {
     device_error("copy to the GPU", error)
 }
 
-impl Ahead {
+impl Prefetch {
     pub fn new(context: &Arc<CudaContext>) -> Result<Self> {
         let stream = context.new_stream().map_err(|error| device_error("no stream", error))?;
         let event = || context.new_event(None).map_err(|error| device_error("no event", error));
@@ -38,7 +38,7 @@ impl Ahead {
     }
 
     /// Copies from here on wait for what is on `launches` now.
-    pub fn begin(&self, launches: &CudaStream) -> Result<()> {
+    pub fn order(&self, launches: &CudaStream) -> Result<()> {
         self.begun.record(launches).map_err(failed)?;
         // It waits for the event as it was just recorded, also if it is recorded again.
         self.copies.stream().wait(&self.begun).map_err(failed)
@@ -50,7 +50,7 @@ impl Ahead {
     }
 
     /// What is put on `launches` from here on waits for all copies.
-    pub fn join(&self, launches: &CudaStream) -> Result<()> {
+    pub fn finish(&self, launches: &CudaStream) -> Result<()> {
         self.done.record(self.copies.stream()).map_err(failed)?;
         launches.wait(&self.done).map_err(failed)
     }

@@ -15,12 +15,12 @@ pub struct Expected {
 
 /// Records what a model asks for, without giving it anything.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub struct CheckpointManifest {
     /// In the order asked.
     pub tensors: Vec<Expected>,
 }
 
-impl Params<()> for Plan {
+impl Params<()> for CheckpointManifest {
     fn get(&mut self, names: &[String], shape: &[usize], _: Role) -> Result<()> {
         let expected = |name: &String| Expected { name: name.clone(), shape: shape.to_vec() };
         self.tensors.extend(names.iter().map(expected));
@@ -28,7 +28,7 @@ impl Params<()> for Plan {
     }
 }
 
-impl Plan {
+impl CheckpointManifest {
     /// Parameters in all tensors.
     pub fn parameters(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum()

@@ -7,7 +7,7 @@ use crate::model::latte::{self, LatteConfig};
 use crate::model::t5::{self, T5Config};
 use crate::model::vae::{self, VaeConfig};
 use crate::text::tokenizer::Tokenizer;
-use crate::weights::plan::Plan;
+use crate::weights::manifest::CheckpointManifest;
 use crate::weights::shapes::Shapes;
 use crate::weights::synthetic::Synthetic;
 use crate::weights::{Files, Source};
@@ -26,7 +26,7 @@ pub enum WeightSource {
 }
 
 /// One part of a model: its folder, its config and its weights, checked against each other.
-pub struct Part<C> {
+pub struct Component<C> {
     /// Folder.
     pub folder: PathBuf,
     /// Parsed `config.json`.
@@ -36,7 +36,7 @@ pub struct Part<C> {
 }
 
 /// A config that a model is built from: its plan, and what its checkpoints may hold besides.
-pub trait PartConfig: Config {
+pub trait ComponentConfig: Config {
     /// What the config calls the model: `_class_name`, or `model_type` for T5.
     const CLASS: &'static str;
     /// What people call the part.
@@ -44,7 +44,7 @@ pub trait PartConfig: Config {
     /// What its weight files are called, without what follows the first dot.
     const STEM: &'static str = "diffusion_pytorch_model";
     /// The tensors of a checkpoint. `source`, if there is one, decides between equivalent names.
-    fn plan(&self, source: Option<&dyn Source>) -> Plan;
+    fn plan(&self, source: Option<&dyn Source>) -> CheckpointManifest;
     /// Whether a tensor may be there and is not read.
     fn ignored(name: &str) -> bool;
     /// Checks what else of the part is in its folder.
@@ -56,12 +56,12 @@ pub trait PartConfig: Config {
     }
 }
 
-impl PartConfig for T5Config {
+impl ComponentConfig for T5Config {
     const CLASS: &'static str = "t5";
     const NAME: &'static str = "text encoder";
     const STEM: &'static str = "model";
 
-    fn plan(&self, source: Option<&dyn Source>) -> Plan {
+    fn plan(&self, source: Option<&dyn Source>) -> CheckpointManifest {
         t5::plan(self, source.map_or("shared.weight", t5::embedding_name))
     }
 
@@ -74,11 +74,11 @@ impl PartConfig for T5Config {
     }
 }
 
-impl PartConfig for LatteConfig {
+impl ComponentConfig for LatteConfig {
     const CLASS: &'static str = "LatteT2V";
     const NAME: &'static str = "transformer";
 
-    fn plan(&self, _: Option<&dyn Source>) -> Plan {
+    fn plan(&self, _: Option<&dyn Source>) -> CheckpointManifest {
         latte::plan(self)
     }
 
@@ -87,11 +87,11 @@ impl PartConfig for LatteConfig {
     }
 }
 
-impl PartConfig for VaeConfig {
+impl ComponentConfig for VaeConfig {
     const CLASS: &'static str = "CausalVAEModel";
     const NAME: &'static str = "vae";
 
-    fn plan(&self, _: Option<&dyn Source>) -> Plan {
+    fn plan(&self, _: Option<&dyn Source>) -> CheckpointManifest {
         vae::plan(self)
     }
 
@@ -114,7 +114,7 @@ pub fn tokenizer(config: &T5Config, folder: &Path) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-impl<C: PartConfig> Part<C> {
+impl<C: ComponentConfig> Component<C> {
     /// Opens the part in `folder`: reads the config and checks every tensor's name and shape against it.
     ///
     /// # Errors
