@@ -67,8 +67,8 @@ fn main() -> Result<()> {
 
     for (step, values) in watcher.latents {
         // The first frame alone says enough, and takes little time: it depends on no other.
-        let [_, height, width] = sample.outcome.latent.size;
-        let first = Latent { values: values[..4 * height * width].to_vec(), size: [1, height, width], fps: None };
+        let [frames, height, width] = sample.outcome.latent.size;
+        let first = Latent { values: values[..values.len() / frames].to_vec(), size: [1, height, width], fps: None };
         let (image, _) = engine.decode(&model, &first, Coding::default(), &mut Quiet)?;
         let path = Path::new(&output).with_file_name(format!("step-{step}.png"));
         image.save(&path)?;

@@ -1,9 +1,10 @@
-//! Latent files: one f32 tensor `latent` `[1, 4, T, H, W]` in safetensors, as the encoder of the original gives it
-//! (times 0.18215), and the frame rate as metadata. In memory the engine has channels last, `[T, H, W, 4]`.
+//! Latent files: one f32 tensor `latent` `[1, C, T, H, W]` in safetensors, as the encoder of the original gives it
+//! (times 0.18215), and the frame rate as metadata. In memory the engine has channels last, `[T, H, W, C]`. The published
+//! VAEs have four channels.
 
 use crate::error::{Error, Result};
 use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
-use crate::model::vae::{LATENT_CHANNELS, SPATIAL_FACTOR, TEMPORAL_FACTOR};
+use crate::model::vae::Factors;
 use crate::staged;
 use crate::video::FrameRate;
 use safetensors::tensor::TensorView;
@@ -14,15 +15,10 @@ use std::path::Path;
 /// Latents are near to a normal distribution. Far above, yet well within f16, a file is damaged or something else.
 const MOST: f32 = 1000.0;
 
-/// Frames, rows and columns of the latent of a clip of `[frames, height, width]` pixels.
-pub fn latent_size([frames, height, width]: [usize; 3]) -> [usize; 3] {
-    [(frames - 1) / TEMPORAL_FACTOR + 1, height / SPATIAL_FACTOR, width / SPATIAL_FACTOR]
-}
-
 /// A latent and the rate of the frames it decodes to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Latent {
-    /// `[T, H, W, 4]`.
+    /// `[T, H, W, C]`.
     pub values: Vec<f32>,
     /// T, H and W, in latents.
     pub size: [usize; 3],
@@ -31,39 +27,34 @@ pub struct Latent {
 }
 
 impl Latent {
-    /// The latent `values` of a clip of `[frames, height, width]` pixels.
-    pub fn of(values: Vec<f32>, clip: [usize; 3], fps: FrameRate) -> Self {
-        Self { values, size: latent_size(clip), fps: Some(fps) }
-    }
-
-    /// Checks that there are as many values as the size says.
+    /// Channels of each position.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there are more or fewer, or none.
-    pub fn validate(&self) -> Result<()> {
+    /// [`Error::Shape`] if the values are not a whole number of channels, at least one, at every position of the size.
+    pub fn channels(&self) -> Result<usize> {
         let [frames, height, width] = self.size;
-        let expected = frames * height * width * LATENT_CHANNELS;
-        if expected > 0 && self.values.len() == expected {
-            return Ok(());
+        let (positions, found) = (frames * height * width, self.values.len());
+        if positions > 0 && found > 0 && found.is_multiple_of(positions) {
+            return Ok(found / positions);
         }
         Err(Error::Shape {
             op: "latent",
             argument: "values",
-            expected: format!("{frames}x{height}x{width}x{LATENT_CHANNELS} values, not zero"),
-            found: format!("{} values", self.values.len()),
+            expected: format!("{frames}x{height}x{width} positions of at least one channel"),
+            found: format!("{found} values"),
         })
     }
 
     /// Writes a latent file, which appears whole or not at all.
     ///
     /// # Errors
-    /// Those of [`Self::validate`]; [`Error::Io`] if it cannot be written.
+    /// Those of [`Self::channels`]; [`Error::Io`] if it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        self.validate()?;
+        let channels = self.channels()?;
         let [frames, height, width] = self.size;
         let bytes: Vec<u8> =
-            nchw_from_nhwc(&self.values, LATENT_CHANNELS).iter().flat_map(|value| value.to_le_bytes()).collect();
-        let view = TensorView::new(Dtype::F32, vec![1, LATENT_CHANNELS, frames, height, width], &bytes)
+            nchw_from_nhwc(&self.values, channels).iter().flat_map(|value| value.to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, vec![1, channels, frames, height, width], &bytes)
             .expect("there are as many values as the size says");
         let fps = self.fps.map(|fps| HashMap::from([("fps".to_owned(), rate_text(fps))]));
         let file = safetensors::serialize([("latent", view)], fps).map_err(|error| {
@@ -86,9 +77,9 @@ impl Latent {
             let names = file.names().into_iter().take(3).collect::<Vec<_>>().join(", ");
             fault(format!("holds no tensor `latent` (but {names}); expected the output of `osp encode`"))
         })?;
-        let size = match latent.shape() {
-            &[1, LATENT_CHANNELS, frames, height, width] if frames * height * width > 0 => [frames, height, width],
-            shape => return Err(fault(format!("tensor latent has shape {shape:?}, expected [1, 4, T, H, W]"))),
+        let (channels, size) = match latent.shape() {
+            &[1, channels, frames, height, width] if !latent.data().is_empty() => (channels, [frames, height, width]),
+            shape => return Err(fault(format!("tensor latent has shape {shape:?}, expected [1, C, T, H, W]"))),
         };
         if latent.dtype() != Dtype::F32 {
             return Err(fault(format!("tensor latent is stored as {:?}, expected F32", latent.dtype())));
@@ -105,18 +96,21 @@ impl Latent {
             )));
         }
         let fps = metadata.metadata().as_ref().and_then(|metadata| metadata.get("fps"));
-        Ok(Self { values: nhwc_from_nchw(&values, LATENT_CHANNELS), size, fps: fps.and_then(|fps| fps.parse().ok()) })
+        Ok(Self { values: nhwc_from_nchw(&values, channels), size, fps: fps.and_then(|fps| fps.parse().ok()) })
     }
 
-    /// Frames that it decodes to.
-    pub fn frames(&self) -> usize {
-        TEMPORAL_FACTOR * (self.size[0] - 1) + 1
-    }
-
-    /// Frames, rows and columns of the clip that it decodes to.
-    pub fn clip_size(&self) -> [usize; 3] {
-        let [_, height, width] = self.size;
-        [self.frames(), height * SPATIAL_FACTOR, width * SPATIAL_FACTOR]
+    /// Frames, rows and columns of the clip that a VAE of these factors makes of it.
+    ///
+    /// # Errors
+    /// Those of [`Self::channels`]; [`Error::Usage`] if the VAE's latents have another number of channels.
+    pub fn clip_size(&self, factors: Factors) -> Result<[usize; 3]> {
+        let (found, expected) = (self.channels()?, factors.channels);
+        if found != expected {
+            return Err(Error::Usage(format!(
+                "the latent has {found} channels, the VAE takes {expected}; decode it with the VAE that made it"
+            )));
+        }
+        Ok(factors.clip_size(self.size))
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::checkpoint::{Component, ComponentConfig, Defaults, Model};
 use crate::error::{Error, Result};
 use crate::model::latte::LatteConfig;
+use crate::model::vae::Factors;
 use crate::sampler::SamplerKind;
 use crate::weights::Source;
 use crate::weights::shapes::Shapes;
@@ -67,15 +68,18 @@ fn assemble(name: &str, frames: Option<usize>, seed: Option<u64>) -> Result<Mode
     };
     let mut transformer: LatteConfig = parse(LATTE_XL);
     let frames = frames.unwrap_or(usual);
+    let factors = Factors::PUBLISHED;
     transformer.video_length =
-        VIDEO_LENGTHS.into_iter().find(|length| 4 * (length - 1) + 1 >= frames).unwrap_or(VIDEO_LENGTHS[2]);
+        VIDEO_LENGTHS.into_iter().find(|&length| factors.frames(length) >= frames).unwrap_or(VIDEO_LENGTHS[2]);
     let defaults = Defaults {
-        frames: transformer.frames(),
+        frames: factors.frames(transformer.video_length),
         height: 512,
         width: 512,
         sampler: SamplerKind::Pndm,
         steps: 150,
         guidance: 7.5,
+        factors,
+        patch: transformer.patch_size,
         notice: None,
     };
     let folder = PathBuf::from(name);

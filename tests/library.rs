@@ -1,11 +1,14 @@
 //! The library as a program calls it that has no command line.
 
 use osp::checkpoint::{Need, Opening, WeightSource};
-use osp::engine::{Coding, Settings, Stage, TextCache, Windowed};
+use osp::engine::{Coding, Outcome, Sample, Settings, Stage, TextCache, Windowed};
 use osp::memory::MemoryOptions;
+use osp::model::vae::tiling::Tiling;
 use osp::profile::{Subject, Times};
 use osp::video::{FrameRate, VideoInfo};
 use osp::{Clip, Engine, Error, Latent, Model, Observer, Quiet, Request, preset};
+use serde_json::{Value, json};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 fn golden(name: &str) -> PathBuf {
@@ -142,17 +145,68 @@ fn clips_go_through_the_vae_and_others_are_refused() {
     let engine = Engine::cpu();
     let (clip, coding) = (clip(5, 16, 24), Coding { seed: None, ..Coding::default() });
     let (latent, _) = engine.encode(&model, &clip, coding, &mut Quiet).unwrap();
-    assert_eq!((latent.size, latent.clip_size()), ([2, 2, 3], [5, 16, 24]));
+    assert_eq!((latent.size, latent.channels().unwrap()), ([2, 2, 3], 4));
     let (decoded, _) = engine.decode(&model, &latent, coding, &mut Quiet).unwrap();
     let again = engine.reconstruct(&model, &clip, coding, &mut Quiet).unwrap();
     assert_eq!((again.clip, again.latent), (decoded, latent));
     assert_eq!(again.psnr.frames.len(), 5);
     let short = Latent { values: vec![0.0; 7], size: [1, 2, 2], fps: None };
     assert!(matches!(engine.decode(&model, &short, coding, &mut Quiet), Err(Error::Shape { .. })));
+    let three = Latent { values: vec![0.0; 12], size: [1, 2, 2], fps: None };
+    let error = engine.decode(&model, &three, coding, &mut Quiet).unwrap_err().to_string();
+    assert!(error.contains("has 3 channels, the VAE takes 4"), "{error}");
     for [frames, height, width] in [[4, 16, 16], [5, 12, 16], [5, 16, 20]] {
         let error = engine.encode(&model, &self::clip(frames, height, width), coding, &mut Quiet).unwrap_err();
         assert!(error.to_string().contains(&format!("{frames} frames of {height}x{width}")), "{error}");
     }
+}
+
+/// The tiny model with a VAE of another shape: latents of 4×4 pixels, 2 frames and 3 channels. Its weights are made up.
+fn other_factors(folder: &Path) -> Model {
+    let config = |part: &str, edits: &[(&str, Value)]| {
+        let text = fs::read_to_string(golden("pipeline").join(part).join("config.json")).unwrap();
+        let mut config: Value = serde_json::from_str(&text).unwrap();
+        edits.iter().for_each(|(key, value)| config[*key] = value.clone());
+        fs::create_dir_all(folder.join(part)).unwrap();
+        fs::write(folder.join(part).join("config.json"), config.to_string()).unwrap();
+    };
+    config("text_encoder", &[]);
+    fs::copy(golden("pipeline/text_encoder/spiece.model"), folder.join("text_encoder/spiece.model")).unwrap();
+    config("transformer", &[("in_channels", 3.into()), ("out_channels", 6.into())]);
+    let vae = [
+        ("embed_dim", json!(3)),
+        ("encoder_spatial_downsample", json!(["Downsample", "", "Downsample", ""])),
+        ("encoder_temporal_downsample", json!(["", "TimeDownsampleRes2x", "", ""])),
+        ("decoder_spatial_upsample", json!(["", "SpatialUpsample2x", "", "SpatialUpsample2x"])),
+        ("decoder_temporal_upsample", json!(["", "", "TimeUpsampleRes2x", ""])),
+    ];
+    config("vae", &vae);
+    Opening { weights: WeightSource::Synthetic(1), ..Opening::default() }.open(folder).unwrap()
+}
+
+#[test]
+fn sizes_follow_the_factors_of_the_model_s_vae() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, engine) = (other_factors(folder.path()), Engine::cpu());
+    let sample = engine.sample(&model, &request().frames(3).size(8, 24), &mut Quiet).unwrap();
+    let Sample { clip, outcome: Outcome { latent, .. }, .. } = sample;
+    assert_eq!((latent.size, latent.channels().unwrap()), ([2, 2, 6], 3));
+    assert_eq!([clip.frames, clip.height, clip.width], [3, 8, 24]);
+
+    let path = folder.path().join("latent.safetensors");
+    latent.write(&path).unwrap();
+    assert_eq!(Latent::read(&path).unwrap(), latent);
+    let again = engine.reconstruct(&model, &clip, Coding::default(), &mut Quiet).unwrap();
+    assert_eq!((again.clip.frames, again.latent.size), (3, [2, 2, 6]));
+
+    let refused = |request: Request| request.settle(&model.defaults).unwrap_err().to_string();
+    assert!(refused(request().frames(4)).contains("frames 4 is not 2k+1; the nearest are 3 and 5"));
+    assert!(refused(request().frames(3).size(12, 16)).contains("not a multiple of 8 pixels; the nearest is 16x16"));
+    let tiling = Some(Tiling { sample_size: 8, sample_frames: 4, overlap: 0.5 });
+    assert!(refused(request().frames(3).tiling(tiling)).contains("tile frames 4 is not 2k+1"));
+    let coding = Coding { tiling, ..Coding::default() };
+    let error = engine.encode(&model, &clip, coding, &mut Quiet).unwrap_err().to_string();
+    assert!(error.contains("tile frames 4 is not 2k+1"), "{error}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::folder::read_if_there;
 use crate::error::{Error, Result};
 use crate::model::latte::LatteConfig;
-use crate::model::vae::SPATIAL_FACTOR;
+use crate::model::vae::Factors;
 use crate::sampler::{SamplerKind, validate_guidance};
 use serde::Deserialize;
 use std::path::Path;
@@ -23,6 +23,10 @@ pub struct Defaults {
     pub steps: usize,
     /// Guidance scale.
     pub guidance: f32,
+    /// What the VAE makes of pixels and frames.
+    pub factors: Factors,
+    /// Latents a side of the transformer's tokens.
+    pub patch: usize,
     /// A sentence to show with every run, where the model's `sampling.json` has one.
     pub notice: Option<String>,
 }
@@ -43,12 +47,12 @@ impl Defaults {
     /// # Errors
     /// [`Error::Config`] says what is wrong with it.
     pub fn check(folder: &Path) -> Result<()> {
-        Self::read(folder, None, SPATIAL_FACTOR).map(drop)
+        Self::read(folder, None, Factors::PUBLISHED).map(drop)
     }
 
     /// Frames and size from the transformer's config; sampler, steps and guidance from `sampling.json`, else those of the
     /// original's scripts.
-    pub(super) fn read(folder: &Path, transformer: Option<&LatteConfig>, spatial_factor: usize) -> Result<Self> {
+    pub(super) fn read(folder: &Path, transformer: Option<&LatteConfig>, factors: Factors) -> Result<Self> {
         let path = folder.join("sampling.json");
         let fault = |error: Error| Error::config(&path, error.to_string());
         let sampling: Sampling = match read_if_there(&path)? {
@@ -61,15 +65,16 @@ impl Defaults {
         sampler.schedule(steps).map_err(fault)?;
         let guidance = sampling.guidance_scale.unwrap_or(7.5);
         validate_guidance(guidance).map_err(fault)?;
-        let [height, width] =
-            transformer.map_or([64; 2], |config| config.sample_size).map(|side| side * spatial_factor);
+        let [height, width] = transformer.map_or([64; 2], |config| config.sample_size).map(|side| side * factors.space);
         Ok(Self {
-            frames: transformer.map_or(65, LatteConfig::frames),
+            frames: factors.frames(transformer.map_or(17, |config| config.video_length)),
             height,
             width,
             sampler,
             steps,
             guidance,
+            factors,
+            patch: transformer.map_or(2, |config| config.patch_size),
             notice: sampling.notice,
         })
     }

@@ -11,7 +11,7 @@ pub use folder::{class_of, has_weights, is_there, list, subfolders};
 use crate::error::{Error, Result};
 use crate::model::latte::LatteConfig;
 use crate::model::t5::T5Config;
-use crate::model::vae::{LATENT_CHANNELS, SPATIAL_FACTOR, TEMPORAL_FACTOR, VaeConfig};
+use crate::model::vae::{Factors, VaeConfig};
 use crate::text::tokenizer::Tokenizer;
 use crate::weights::hub;
 use std::path::{Path, PathBuf};
@@ -85,7 +85,6 @@ impl Opening {
         let itself = self.need == Need::Vae && class_of(&folder)?.as_deref() == Some(VaeConfig::CLASS);
         let vae: Component<VaeConfig> =
             Component::open(&if itself { folder.clone() } else { folder.join("vae") }, self.weights)?;
-        check_latents(&vae)?;
         let (transformer, text_encoder) = match self.need {
             Need::Vae => (None, None),
             Need::Models | Need::Sampling => {
@@ -100,7 +99,7 @@ impl Opening {
             _ => None,
         };
         let config = transformer.as_ref().map(|part| &part.config);
-        let defaults = Defaults::read(&folder, config, vae.config.spatial_factor())?;
+        let defaults = Defaults::read(&folder, config, Factors::of(&vae.config))?;
         Ok(Model { place: folder, text_encoder, transformer, vae: Some(vae), tokenizer, defaults })
     }
 
@@ -133,6 +132,14 @@ impl Model {
     /// Those of [`Opening::open`].
     pub fn open(place: impl AsRef<Path>) -> Result<Self> {
         Opening::default().open(place)
+    }
+
+    /// What the VAE makes of pixels and frames.
+    ///
+    /// # Errors
+    /// Those of [`Self::need_vae`].
+    pub fn factors(&self) -> Result<Factors> {
+        Ok(Factors::of(&self.need_vae()?.config))
     }
 
     /// The text encoder.
@@ -224,17 +231,4 @@ fn check_fit(
         return Err(Error::config(transformer.folder.join("config.json"), problem));
     }
     Ok(())
-}
-
-/// Requests and latent files count on the latents of the published VAEs.
-fn check_latents(vae: &Component<VaeConfig>) -> Result<()> {
-    let VaeConfig { embed_dim, .. } = vae.config;
-    let found = (embed_dim, vae.config.spatial_factor(), vae.config.temporal_factor());
-    if found == (LATENT_CHANNELS, SPATIAL_FACTOR, TEMPORAL_FACTOR) {
-        return Ok(());
-    }
-    let text = |(channels, space, time)| format!("{channels} channels of {space}x{space} pixels and {time} frames");
-    let expected = text((LATENT_CHANNELS, SPATIAL_FACTOR, TEMPORAL_FACTOR));
-    let problem = format!("makes latents with {}, expected {expected}", text(found));
-    Err(Error::config(vae.folder.join("config.json"), problem))
 }

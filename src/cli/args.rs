@@ -3,7 +3,6 @@
 use clap::Args;
 use osp::checkpoint::{Defaults, WeightSource};
 use osp::model::vae::tiling::Tiling;
-use osp::model::vae::{SPATIAL_FACTOR, TEMPORAL_FACTOR};
 use osp::sampler::{SamplerKind, validate_steps};
 use osp::{Error, Request, Result};
 use std::path::PathBuf;
@@ -76,8 +75,8 @@ impl SamplerArgs {
         Request { sampler: self.sampler, steps: self.steps, guidance: self.guidance, ..request }
     }
 
-    /// The same before the model is opened, which alone knows which numbers of steps are right if the user names no
-    /// sampler.
+    /// The same before the model is opened. If the user names no sampler, only the model knows which numbers of steps are
+    /// right.
     pub fn of_known(&self, request: Request) -> Result<Request> {
         self.steps.map_or(Ok(()), validate_steps)?;
         let steps = self.steps.filter(|_| self.sampler.is_some());
@@ -106,18 +105,14 @@ const TILES: &str = "Tiles of the VAE";
 
 impl TilingArgs {
     /// The windows asked for; `None` is the whole clip at once.
-    pub fn tiling(&self) -> Result<Option<Tiling>> {
-        if self.no_tiling {
-            return Ok(None);
-        }
+    pub fn tiling(&self) -> Option<Tiling> {
         let default = Tiling::default();
         let tiling = Tiling {
             sample_size: self.tile_size.unwrap_or(default.sample_size),
             sample_frames: self.tile_frames.unwrap_or(default.sample_frames),
             overlap: self.tile_overlap.unwrap_or(default.overlap),
         };
-        tiling.validate(SPATIAL_FACTOR, TEMPORAL_FACTOR)?;
-        Ok(Some(tiling))
+        (!self.no_tiling).then_some(tiling)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::args::{Size, frames, seed, size};
 use super::console::Console;
 use super::interrupt;
-use osp::model::vae::{SPATIAL_FACTOR, TEMPORAL_FACTOR};
+use osp::model::vae::Factors;
 use osp::video::{Clip, ReadOptions, Reader, VideoInfo, resize};
 use osp::{Error, Result};
 use rayon::prelude::*;
@@ -51,22 +51,16 @@ impl InputArgs {
         if self.max_frames == Some(0) {
             return Err(Error::Usage("--max-frames 0 leaves no frames: give at least 1".into()));
         }
-        let Some(Size { height, width }) = self.size else { return Ok(()) };
-        let (tall, wide) = (nearest(height), nearest(width));
-        if (tall, wide) != (height, width) {
-            return Err(Error::Usage(format!(
-                "size {height}x{width} is not in multiples of {SPATIAL_FACTOR}; the nearest is {tall}x{wide}"
-            )));
-        }
         Ok(())
     }
 
-    /// Reads the clip and cuts it to what the VAE takes. Frames are cut as they come: those of the input may need far more
-    /// memory.
-    pub fn read(&self, console: &Console) -> Result<Clip> {
+    /// Reads the clip and cuts it to what a VAE of these factors takes. Frames are cut as they come: those of the input may
+    /// need far more memory.
+    pub fn read(&self, factors: Factors, console: &Console) -> Result<Clip> {
+        self.size.map_or(Ok(()), |size| size.check(factors.space))?;
         let options = ReadOptions { max_frames: self.max_frames, ..ReadOptions::default() };
         let mut reader = Reader::open(&self.input, &options)?;
-        let fit = self.fit(reader.info(), console)?;
+        let fit = self.fit(reader.info(), factors.space, console)?;
         let info = fit.to(reader.info());
         let (mut pixels, mut waiting) = (Vec::new(), Vec::new());
         let most = BATCH_BYTES.div_ceil(reader.info().frame_bytes());
@@ -84,16 +78,16 @@ impl InputArgs {
         if found == 0 {
             return Err(Error::media(&self.input, "has no frames"));
         }
-        let frames = (found - 1) / TEMPORAL_FACTOR * TEMPORAL_FACTOR + 1;
+        let frames = factors.fewer_frames(found);
         if frames != found {
-            console.warning(&format!("using {frames} of {found} frames: the model takes {TEMPORAL_FACTOR}k+1"));
+            console.warning(&format!("using {frames} of {found} frames: the model takes {}k+1", factors.time));
             pixels.truncate(frames * info.frame_bytes());
         }
         Clip::new(info, pixels)
     }
 
-    /// How frames of `from` get the size asked for, or one in multiples of 8.
-    fn fit(&self, from: VideoInfo, console: &Console) -> Result<Fit> {
+    /// How frames of `from` get the size asked for, or one in multiples of `step`.
+    fn fit(&self, from: VideoInfo, step: usize, console: &Console) -> Result<Fit> {
         let VideoInfo { height, width, .. } = from;
         let fault = |text: String| Err(Error::media(&self.input, text));
         match self.size {
@@ -106,10 +100,9 @@ impl InputArgs {
             )),
             Some(size) => Ok(Fit::Cut { from, size }),
             None => {
-                let size = Size { height: floor(height), width: floor(width) };
+                let size = Size { height: floor(height, step), width: floor(width, step) };
                 if size.height == 0 || size.width == 0 {
-                    let least = SPATIAL_FACTOR;
-                    return fault(format!("has {height}x{width} pixels, the least is {least}x{least}; use --size"));
+                    return fault(format!("has {height}x{width} pixels, the least is {step}x{step}; use --size"));
                 }
                 if (size.height, size.width) != (height, width) {
                     let (rows, columns) = (size.height, size.width);
@@ -150,14 +143,26 @@ impl Fit {
     }
 }
 
-/// The multiple of 8 below or at `side`.
-fn floor(side: usize) -> usize {
-    side / SPATIAL_FACTOR * SPATIAL_FACTOR
+impl Size {
+    /// Checks that both sides are multiples of `step`.
+    fn check(self, step: usize) -> Result<()> {
+        let Self { height, width } = self;
+        let (tall, wide) = (nearest(height, step), nearest(width, step));
+        if (tall, wide) == (height, width) {
+            return Ok(());
+        }
+        Err(Error::Usage(format!("size {height}x{width} is not in multiples of {step}; the nearest is {tall}x{wide}")))
+    }
 }
 
-/// The multiple of 8 nearest to `side`, but not 0.
-fn nearest(side: usize) -> usize {
-    floor(side.saturating_add(SPATIAL_FACTOR / 2)).max(SPATIAL_FACTOR)
+/// The multiple of `step` below or at `side`.
+fn floor(side: usize, step: usize) -> usize {
+    side / step * step
+}
+
+/// The multiple of `step` nearest to `side`, but not 0.
+fn nearest(side: usize, step: usize) -> usize {
+    floor(side.saturating_add(step / 2), step).max(step)
 }
 
 #[cfg(test)]
@@ -166,6 +171,6 @@ mod tests {
 
     #[test]
     fn nearest_sizes_are_multiples_of_8_and_not_0() {
-        assert_eq!([0, 3, 8, 11, 12, 500].map(nearest), [8, 8, 8, 8, 16, 504]);
+        assert_eq!([0, 3, 8, 11, 12, 500].map(|side| nearest(side, 8)), [8, 8, 8, 8, 16, 504]);
     }
 }

@@ -5,7 +5,6 @@ use super::console::Console;
 use super::model;
 use clap::Args;
 use osp::checkpoint::{Need, WeightSource};
-use osp::engine::{validate_frames, validate_size};
 use osp::{Error, Model, Result, preset};
 use std::path::PathBuf;
 
@@ -40,8 +39,7 @@ impl SubjectArgs {
         if self.tokens == Some(0) {
             return Err(Error::Usage("a caption has at least one token: give --tokens 1 or more".into()));
         }
-        self.size.frames.map_or(Ok(()), validate_frames)?;
-        self.size.size.map_or(Ok(()), |size| validate_size(size.height, size.width))
+        Ok(())
     }
 
     /// The files of the model.

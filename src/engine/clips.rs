@@ -4,8 +4,8 @@ use super::{Devices, Observer, Stage, StageMemory, StagePlan, TakeFrame, Windowe
 use crate::checkpoint::Model;
 use crate::error::{Error, Result};
 use crate::latent::Latent;
+use crate::model::vae::Factors;
 use crate::model::vae::tiling::Tiling;
-use crate::model::vae::{SPATIAL_FACTOR, TEMPORAL_FACTOR};
 use crate::video::metrics::Scores;
 use crate::video::{Clip, VideoInfo};
 
@@ -40,19 +40,22 @@ pub struct Reconstruction {
     pub memory: [StageMemory; 2],
 }
 
-/// The encoder takes 4k + 1 frames whose sides are multiples of 8.
+/// Checks that a clip, and the windows that it goes through the encoder in, are whole latents. The published VAEs take
+/// 4k + 1 frames whose sides are multiples of 8.
 ///
 /// # Errors
-/// [`Error::Usage`] says what the clip has.
-pub fn validate_clip([frames, height, width]: [usize; 3]) -> Result<()> {
-    let whole = |side: usize| side > 0 && side.is_multiple_of(SPATIAL_FACTOR);
-    if frames % TEMPORAL_FACTOR == 1 && whole(height) && whole(width) {
-        return Ok(());
+/// [`Error::Usage`] says what the clip has, or which value of the windows does not fit.
+pub fn validate_clip(clip: Windowed, factors: Factors) -> Result<()> {
+    let Factors { space, time, .. } = factors;
+    let [frames, height, width] = clip.size;
+    let whole = |side: usize| side > 0 && side.is_multiple_of(space);
+    if !factors.takes_frames(frames) || !whole(height) || !whole(width) {
+        return Err(Error::Usage(format!(
+            "the VAE takes clips of {time}k+1 frames with sides in multiples of {space} pixels, not {frames} frames of \
+             {height}x{width}"
+        )));
     }
-    Err(Error::Usage(format!(
-        "the VAE takes clips of {TEMPORAL_FACTOR}k+1 frames with sides in multiples of {SPATIAL_FACTOR} pixels, not \
-         {frames} frames of {height}x{width}"
-    )))
+    clip.tiling.map_or(Ok(()), |tiling| tiling.validate(factors))
 }
 
 /// Plans [`encode`] of a clip of this size before any work is done.
@@ -77,20 +80,21 @@ pub fn encode_planned<D: Devices>(
     coding: Coding,
     observer: &mut dyn Observer,
 ) -> Result<(Latent, StageMemory)> {
-    let size = [clip.frames, clip.height, clip.width];
-    validate_clip(size)?;
-    let windowed = Windowed { size, tiling: coding.tiling };
+    let factors = model.factors()?;
+    let windowed = Windowed { size: [clip.frames, clip.height, clip.width], tiling: coding.tiling };
+    validate_clip(windowed, factors)?;
     let plan = plan_encode(devices, model, windowed)?;
     observer.planned(Stage::Encode, &plan);
     let backend = devices.open(Stage::Encode, &plan).map_err(|error| error.during(Stage::Encode.name()))?;
     let values = encode(&backend, model, &clip.pixels, windowed, plan.savings, coding.seed, observer)?;
-    Ok((Latent::of(values, size, clip.fps), StageMemory::of(Stage::Encode, &plan)))
+    let latent = Latent { values, size: factors.latent_size(windowed.size), fps: Some(clip.fps) };
+    Ok((latent, StageMemory::of(Stage::Encode, &plan)))
 }
 
 /// [`decode`], planned.
 ///
 /// # Errors
-/// Those of [`decode`] and [`Latent::validate`]; [`Error::OutOfMemory`] before any work if there is no room.
+/// Those of [`decode`] and [`Latent::clip_size`]; [`Error::OutOfMemory`] before any work if there is no room.
 pub fn decode_planned<D: Devices>(
     devices: &D,
     model: &Model,
@@ -99,7 +103,9 @@ pub fn decode_planned<D: Devices>(
     observer: &mut dyn Observer,
     frame: &mut TakeFrame<'_>,
 ) -> Result<StageMemory> {
-    latent.validate()?;
+    let factors = model.factors()?;
+    latent.clip_size(factors)?;
+    coding.tiling.map_or(Ok(()), |tiling| tiling.validate(factors))?;
     let windowed = Windowed { size: latent.size, tiling: coding.tiling };
     let shapes = model.shapes();
     let plan = devices.plan(Stage::Decode, &|backend, savings, observer| {

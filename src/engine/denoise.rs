@@ -59,7 +59,7 @@ impl<'a, W> Denoiser<'a, W> {
 
     /// The model was trained for one length; others use its formulas outside of what it saw.
     pub fn warn_of_other_lengths(&self, settings: &Settings, observer: &mut dyn Observer) {
-        let trained = self.model.config().frames();
+        let trained = settings.factors.frames(self.model.config().video_length);
         if settings.frames != 1 && settings.frames != trained {
             observer.warn(&Warning::OtherLength { frames: settings.frames, trained });
         }

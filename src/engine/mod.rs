@@ -207,7 +207,7 @@ impl Engine {
         }
     }
 
-    /// Encodes a clip of 4k + 1 frames with sides in multiples of 8 to its latent.
+    /// Encodes a clip to its latent. The published VAEs take 4k + 1 frames with sides in multiples of 8.
     ///
     /// # Errors
     /// [`Error::Usage`] for a clip of another size; else as for [`Self::sample`].
@@ -255,7 +255,7 @@ impl Engine {
         coding: Coding,
         observer: &mut dyn Observer,
     ) -> Result<(Clip, StageMemory)> {
-        let [_, height, width] = latent.clip_size();
+        let [_, height, width] = latent.clip_size(model.factors()?)?;
         let info = VideoInfo { width, height, fps: latent.fps.unwrap_or_default() };
         let mut memory = None;
         let clip = gather(info, |frame| {
@@ -301,7 +301,7 @@ impl Engine {
     /// # Errors
     /// As for [`Self::plan`].
     pub fn plan_encode(&self, model: &Model, clip: Windowed) -> Result<StagePlan> {
-        validate_clip(clip.size)?;
+        validate_clip(clip, model.factors()?)?;
         match &self.processor {
             Processor::Cpu(cpu) => plan_encode(cpu, model, clip),
             _ => plan_encode(&self.planned()?, model, clip),

@@ -3,9 +3,8 @@
 use super::Windowed;
 use crate::checkpoint::Defaults;
 use crate::error::{Error, Result};
-use crate::latent::latent_size;
+use crate::model::vae::Factors;
 use crate::model::vae::tiling::Tiling;
-use crate::model::vae::{SPATIAL_FACTOR, TEMPORAL_FACTOR};
 use crate::sampler::{SamplerKind, validate_guidance};
 use crate::text::caption;
 use crate::video::FrameRate;
@@ -141,6 +140,8 @@ impl Request {
             seed: self.seed,
             fps: self.fps,
             tiling: self.tiling,
+            factors: defaults.factors,
+            patch: defaults.patch,
         };
         settings.validate()?;
         Ok(settings)
@@ -174,10 +175,11 @@ pub struct Settings {
     pub fps: FrameRate,
     /// Windows of the VAE; `None` decodes everything at once.
     pub tiling: Option<Tiling>,
+    /// What the VAE makes of pixels and frames.
+    pub factors: Factors,
+    /// Latents a side of the transformer's tokens.
+    pub patch: usize,
 }
-
-/// Pixels a side of a token: 8 of the VAE times 2 of the transformer's patches.
-const PIXELS_PER_TOKEN: usize = 2 * SPATIAL_FACTOR;
 
 impl Settings {
     /// Checks frames, size, steps, guidance, tiling and prompt.
@@ -195,11 +197,11 @@ impl Settings {
                 self.prompt
             )));
         }
-        validate_frames(self.frames)?;
-        validate_size(self.height, self.width)?;
+        validate_frames(self.frames, self.factors)?;
+        validate_size([self.height, self.width], self.factors.space * self.patch)?;
         validate_guidance(self.guidance)?;
         if let Some(tiling) = &self.tiling {
-            tiling.validate(SPATIAL_FACTOR, TEMPORAL_FACTOR)?;
+            tiling.validate(self.factors)?;
         }
         self.sampler.schedule(self.steps).map(drop)
     }
@@ -216,36 +218,40 @@ impl Settings {
 
     /// Frames, rows, columns of the latent.
     pub fn latent_size(&self) -> [usize; 3] {
-        latent_size([self.frames, self.height, self.width])
+        self.factors.latent_size([self.frames, self.height, self.width])
     }
 }
 
-/// Frames must be 4k + 1.
+/// Checks that frames are whole latents: `time`·k + 1.
 ///
 /// # Errors
 /// [`Error::Usage`] names the two nearest.
-pub fn validate_frames(frames: usize) -> Result<()> {
+pub fn validate_frames(frames: usize, factors: Factors) -> Result<()> {
+    let time = factors.time;
     if frames == 0 {
-        return Err(Error::Usage("frames is 0; give 1 for an image, or 5, 9, 13, … for a video".into()));
+        return Err(Error::Usage("frames is 0; give 1 for an image, or more for a video".into()));
     }
-    if frames % TEMPORAL_FACTOR != 1 {
-        let below = (frames - 1) / TEMPORAL_FACTOR * TEMPORAL_FACTOR + 1;
-        let above = below + TEMPORAL_FACTOR;
-        return Err(Error::Usage(format!("frames {frames} is not 4k+1; the nearest are {below} and {above}")));
+    if !factors.takes_frames(frames) {
+        let below = factors.fewer_frames(frames);
+        let above = below + time;
+        return Err(Error::Usage(format!("frames {frames} is not {time}k+1; the nearest are {below} and {above}")));
     }
     Ok(())
 }
 
-/// Sides must be multiples of 16.
+/// Checks that rows and columns are whole tokens of `token` pixels a side.
 ///
 /// # Errors
 /// [`Error::Usage`] names the nearest size.
-pub fn validate_size(height: usize, width: usize) -> Result<()> {
-    let nearest = |side: usize| ((side + PIXELS_PER_TOKEN / 2) / PIXELS_PER_TOKEN).max(1) * PIXELS_PER_TOKEN;
-    if [height, width].iter().any(|&side| side == 0 || !side.is_multiple_of(PIXELS_PER_TOKEN)) {
+pub fn validate_size([height, width]: [usize; 2], token: usize) -> Result<()> {
+    if height == 0 || width == 0 {
+        return Err(Error::Usage(format!("size {height}x{width} has no pixels; 512x512 is usual")));
+    }
+    let nearest = |side: usize| ((side + token / 2) / token).max(1) * token;
+    if [height, width].iter().any(|side| !side.is_multiple_of(token)) {
         let (near_height, near_width) = (nearest(height), nearest(width));
         return Err(Error::Usage(format!(
-            "size {height}x{width} is not a multiple of {PIXELS_PER_TOKEN} pixels; the nearest is {near_height}x{near_width}"
+            "size {height}x{width} is not a multiple of {token} pixels; the nearest is {near_height}x{near_width}"
         )));
     }
     Ok(())

@@ -7,7 +7,6 @@ use crate::cuda::Cuda;
 use crate::cuda::device::{Device, Dry};
 use crate::engine::{Engine, Observer, Processor, Stage, validate_frames, validate_size};
 use crate::error::{Error, Result};
-use crate::latent::latent_size;
 use crate::model::vae::Windows;
 use crate::model::vae::tiling::Tiling;
 use std::sync::Arc;
@@ -77,8 +76,9 @@ impl Engine {
     /// [`Error::Usage`] for a size that makes no sense, or for repeats where nothing is timed; those of weights and device.
     pub fn profile(&self, model: &Model, subject: &Subject, observer: &mut dyn Observer) -> Result<Profile> {
         let [frames, height, width] = subject.size;
-        validate_frames(frames)?;
-        validate_size(height, width)?;
+        let factors = model.factors()?;
+        validate_frames(frames, factors)?;
+        validate_size([height, width], factors.space * model.defaults.patch)?;
         let recorder = Recorder::default();
         let run = ProfileRun { model, subject, recorder: &recorder };
         let (times, stages) = match self.processor() {
@@ -159,7 +159,7 @@ impl ProfileRun<'_> {
         let mut profiler = Profiler { recorder, measure, observer };
         let stage = |stage, what, piece| StageProfile { stage, what, piece, memory: None };
 
-        let windows = Windows::decoding(&model.need_vae()?.config, latent_size(size), tiling)?;
+        let windows = Windows::decoding(&model.need_vae()?.config, model.factors()?.latent_size(size), tiling)?;
         let what = format!("one caption of {tokens} tokens");
         let text = stage(Stage::Text, what, profiler.text(text, model, tokens)?);
 

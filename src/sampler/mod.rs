@@ -132,7 +132,7 @@ impl SamplerKind {
     }
 }
 
-/// Steps that some sampler takes.
+/// Checks a number of steps that some sampler takes.
 ///
 /// # Errors
 /// [`Error::Usage`] for 0 and for more than there are training steps.

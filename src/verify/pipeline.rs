@@ -3,7 +3,7 @@
 use super::golden::{Bf16Error, Golden, Tile};
 use super::{Check, Precision, all_numbers, relative_l2, tolerance};
 use crate::backend::Backend;
-use crate::checkpoint::Model;
+use crate::checkpoint::{Defaults, Model};
 use crate::engine::{Captions, Denoiser, Noise, Quiet, Settings, Texts, decode, embed};
 use crate::error::{Error, Result};
 use crate::layout::nchw_from_nhwc;
@@ -38,7 +38,7 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
     let golden = Golden::open(check.folder)?;
     for (name, case) in golden.cases() {
         let case: Case = golden.read(name, case)?;
-        let settings = settings(&case)?;
+        let settings = settings(&case, &model.defaults)?;
         settings.validate()?;
         let captions = [Captions::of(tokenizer, transformer.config.model_max_length, &settings, &mut Quiet)?];
         let mut texts = Texts::new(&captions, encoder.config.d_model);
@@ -71,7 +71,8 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
     Ok(())
 }
 
-fn settings(case: &Case) -> Result<Settings> {
+fn settings(case: &Case, defaults: &Defaults) -> Result<Settings> {
+    let &Defaults { factors, patch, .. } = defaults;
     let sampler: SamplerKind = case.sampler.parse()?;
     Ok(Settings {
         prompt: case.prompt.clone(),
@@ -86,6 +87,8 @@ fn settings(case: &Case) -> Result<Settings> {
         seed: 0,
         fps: FrameRate::default(),
         tiling: case.tile.map(Into::into),
+        factors,
+        patch,
     })
 }
 

@@ -176,26 +176,12 @@ fn info_says_so_too(model: &Path, words: &[&str]) {
 
 #[test]
 fn configs_that_fit_made_up_weights_must_fit_each_other() {
-    let cases: [(Break, &[&str]); 2] = [
-        (
-            |model| set(&model.join("text_encoder/config.json"), "vocab_size", 100.into()),
-            &["text_encoder/config.json", "vocab_size is 100, less than the", "spiece.model"],
-        ),
-        (
-            |model| {
-                set(&model.join("vae/config.json"), "encoder_temporal_downsample", [""; 4].into());
-                set(&model.join("vae/config.json"), "decoder_temporal_upsample", [""; 4].into());
-            },
-            &["vae/config.json", "1 frames, expected", "4 frames"],
-        ),
-    ];
-    for (break_it, words) in cases {
-        let (model, folder) = (copy_of_the_model(), tempfile::tempdir().unwrap());
-        break_it(model.path());
-        let path = model.path().to_str().unwrap();
-        let args = ["sample", "a cat", "--model", path, "-o", "out.gif", "--weights", "synthetic:1"];
-        fails(folder.path(), &args, 5, words);
-    }
+    let (model, folder) = (copy_of_the_model(), tempfile::tempdir().unwrap());
+    set(&model.path().join("text_encoder/config.json"), "vocab_size", 100.into());
+    let path = model.path().to_str().unwrap();
+    let args = ["sample", "a cat", "--model", path, "-o", "out.gif", "--weights", "synthetic:1"];
+    let words = ["text_encoder/config.json", "vocab_size is 100, less than the", "spiece.model"];
+    fails(folder.path(), &args, 5, &words);
 }
 
 #[test]

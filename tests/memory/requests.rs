@@ -6,6 +6,7 @@ use osp::engine::{Captions, Devices, PlannedDevice, Quiet, Rehearsal, Settings, 
 use osp::memory::MemoryOptions;
 use osp::memory::arena::Arena;
 use osp::memory::plan::MemoryPlan;
+use osp::model::vae::Factors;
 use osp::model::vae::tiling::Tiling;
 use osp::sampler::SamplerKind;
 use osp::video::FrameRate;
@@ -55,6 +56,8 @@ fn request(frames: usize, [height, width]: [usize; 2], sampler: SamplerKind, ste
         seed: 1,
         fps: FrameRate::default(),
         tiling: Some(Tiling::default()),
+        factors: Factors::PUBLISHED,
+        patch: 2,
     }
 }
 

@@ -61,14 +61,14 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     check_writable(&args.output)?;
     let model_files = model::files(&args.model, &ComponentArgs::default());
     Claims::new(model_files).reads(&args.latent).writes(&args.output).check()?;
-    let tiling = args.tiles.tiling()?;
+    let tiling = args.tiles.tiling();
     let engine = args.device.open_tried(&args.memory, console)?;
     let latent = Latent::read(&args.latent)?;
-    let [frames, height, width] = latent.clip_size();
+    let model = model::open(&args.model, &ComponentArgs::default(), Need::Vae, console)?;
+    let [frames, height, width] = latent.clip_size(model.factors()?)?;
     let fps = playable(&args.output, args.fps.or(latent.fps).unwrap_or_default(), console)?;
     let info = VideoInfo { width, height, fps };
     let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, info, Some(frames))?;
-    let model = model::open(&args.model, &ComponentArgs::default(), Need::Vae, console)?;
 
     let coding = Coding { tiling, ..Coding::default() };
     let memory = engine.decode_frames(&model, &latent, coding, &mut &*console, &mut |rgb| writer.push(rgb))?;

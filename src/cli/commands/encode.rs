@@ -62,10 +62,10 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     args.input.check()?;
     let model_files = model::files(&args.model, &ComponentArgs::default());
     Claims::new(model_files).reads(&args.input.input).writes(&args.output).check()?;
-    let tiling = args.tiles.tiling()?;
+    let tiling = args.tiles.tiling();
     let engine = args.device.open_tried(&args.memory, console)?;
     let model = model::open(&args.model, &ComponentArgs::default(), Need::Vae, console)?;
-    let clip = args.input.read(console)?;
+    let clip = args.input.read(model.factors()?, console)?;
 
     let coding = Coding { tiling, seed: args.posterior.seed() };
     let (latent, memory) = engine.encode(&model, &clip, coding, &mut &*console)?;

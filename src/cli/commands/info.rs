@@ -166,7 +166,7 @@ impl Report {
 
 impl From<Defaults> for Samples {
     fn from(defaults: Defaults) -> Self {
-        let Defaults { frames, height, width, sampler, steps, guidance, notice } = defaults;
+        let Defaults { frames, height, width, sampler, steps, guidance, notice, .. } = defaults;
         Self { frames, height, width, sampler: sampler.name(), steps, guidance, notice }
     }
 }
@@ -205,7 +205,7 @@ impl Describe for LatteConfig {
             ("blocks", format!("{} pairs, spatial and temporal", self.num_layers)),
             ("channels", self.channels().to_string()),
             ("heads", format!("{} of {}", self.num_attention_heads, self.attention_head_dim)),
-            ("trained on", format!("{} frames: latents {frames}x{height}x{width}", self.frames())),
+            ("trained on", format!("latents of {frames}x{height}x{width}")),
         ];
         if self.use_rope {
             sizes.push(("positions", "rotary, besides sine-cosine".into()));

@@ -81,10 +81,10 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     args.input.check()?;
     let model_files = model::files(&args.model, &ComponentArgs::default());
     Claims::new(model_files).reads(&args.input.input).writes(&args.output).check()?;
-    let tiling = args.tiles.tiling()?;
+    let tiling = args.tiles.tiling();
     let engine = args.device.open_tried(&args.memory, console)?;
     let model = model::open(&args.model, &ComponentArgs::default(), Need::Vae, console)?;
-    let clip = args.input.read(console)?;
+    let clip = args.input.read(model.factors()?, console)?;
     let fps = playable(&args.output, clip.fps, console)?.as_f64();
     let mut writer = Writer::create(&args.output, Format::from_path(&args.output)?, clip.info(), Some(clip.frames))?;
 

@@ -71,11 +71,6 @@ impl LatteConfig {
         self.interpolation_scale_1d.unwrap_or((frames / 16).max(1) as f32)
     }
 
-    /// Pixel frames of the training videos.
-    pub fn frames(&self) -> usize {
-        4 * (self.video_length - 1) + 1
-    }
-
     /// Whether keys and values of pair `pair` are shortened.
     pub fn compresses(&self, pair: usize) -> bool {
         self.compress_kv_factor > 1 && pair >= self.num_layers / 2

@@ -8,6 +8,7 @@ mod attention;
 mod coder;
 pub mod config;
 mod conv;
+mod factors;
 mod features;
 mod norm;
 mod normed;
@@ -18,6 +19,7 @@ mod run;
 pub mod tiling;
 
 pub use config::VaeConfig;
+pub use factors::Factors;
 pub use run::Probe;
 
 use crate::backend::Backend;
@@ -35,12 +37,6 @@ use tiling::{Tiling, space_tiles, time_windows};
 
 /// Factor between latents as the transformer sees them and as the VAE does.
 pub const LATENT_SCALE: f32 = 0.18215;
-/// Pixels per latent in rows and in columns, of every published VAE.
-pub const SPATIAL_FACTOR: usize = 8;
-/// Frames per latent frame, the first frame aside.
-pub const TEMPORAL_FACTOR: usize = 4;
-/// Channels of a latent.
-pub const LATENT_CHANNELS: usize = 4;
 
 /// The decoder's parameters.
 #[derive(Debug)]
@@ -224,15 +220,9 @@ impl Windows {
     /// # Errors
     /// Those of [`Tiling::validate`].
     pub fn decoding(config: &VaeConfig, size: [usize; 3], tiling: Option<Tiling>) -> Result<Self> {
-        let (space, time) = (config.spatial_factor(), config.temporal_factor());
-        Self::cut(
-            size,
-            tiling,
-            space,
-            time,
-            |tiling| tiling.applies(size, space, time),
-            |sizes| (sizes.latent, sizes.sample),
-        )
+        let factors = Factors::of(config);
+        let applies = |tiling: &Tiling| tiling.applies(size, factors);
+        Self::cut(size, tiling, factors, applies, |sizes| (sizes.latent, sizes.sample))
     }
 
     /// Cuts a video of `size`.
@@ -240,30 +230,28 @@ impl Windows {
     /// # Errors
     /// Those of [`Tiling::validate`].
     pub fn encoding(config: &VaeConfig, size: [usize; 3], tiling: Option<Tiling>) -> Result<Self> {
-        let (space, time) = (config.spatial_factor(), config.temporal_factor());
         let applies = |tiling: &Tiling| {
             size[0] > tiling.sample_frames || size[1] > tiling.sample_size || size[2] > tiling.sample_size
         };
-        Self::cut(size, tiling, space, time, applies, |sizes| (sizes.sample, sizes.latent))
+        Self::cut(size, tiling, Factors::of(config), applies, |sizes| (sizes.sample, sizes.latent))
     }
 
     fn cut(
         [frames, height, width]: [usize; 3],
         tiling: Option<Tiling>,
-        space: usize,
-        time: usize,
+        factors: Factors,
         applies: impl Fn(&Tiling) -> bool,
         sides: impl Fn(tiling::Sizes) -> (usize, usize),
     ) -> Result<Self> {
         if let Some(tiling) = &tiling {
-            tiling.validate(space, time)?;
+            tiling.validate(factors)?;
         }
         let Some(tiling) = tiling.filter(applies) else {
             let whole = |len| std::iter::once(0..len).collect();
             return Ok(Self { time: whole(frames), rows: whole(height), columns: whole(width), out: None });
         };
-        let (window, _) = sides(tiling.time(time));
-        let (tile, out_tile) = sides(tiling.space(space));
+        let (window, _) = sides(tiling.time(factors.time));
+        let (tile, out_tile) = sides(tiling.space(factors.space));
         let blend = tiling.blend(tile);
         Ok(Self {
             time: time_windows(frames, window),

@@ -4,6 +4,7 @@
 //! window treats its first frame as an image. In space, tiles overlap and are cross-faded. GroupNorm statistics are those
 //! of a window, so results depend on the windows, and these are exactly the original's.
 
+use super::Factors;
 use crate::error::{Error, Result};
 use std::ops::Range;
 
@@ -33,30 +34,30 @@ pub(super) struct Sizes {
 }
 
 impl Tiling {
-    /// Checks that windows are whole numbers of latents, given the pixels (frames) per latent.
+    /// Checks that windows are whole numbers of latents.
     ///
     /// # Errors
     /// [`Error::Usage`] names the value that does not fit, and what would.
-    pub fn validate(&self, spatial_factor: usize, temporal_factor: usize) -> Result<()> {
+    pub fn validate(&self, factors: Factors) -> Result<()> {
         let usage = |text: String| Err(Error::Usage(text));
         let Self { sample_size, sample_frames, overlap } = *self;
-        if sample_size == 0 || !sample_size.is_multiple_of(spatial_factor) {
-            return usage(format!("tile size {sample_size} is not a multiple of {spatial_factor} pixels"));
+        let Factors { space, time, .. } = factors;
+        if sample_size == 0 || !sample_size.is_multiple_of(space) {
+            return usage(format!("tile size {sample_size} is not a multiple of {space} pixels"));
         }
-        if sample_frames <= temporal_factor || sample_frames % temporal_factor != 1 % temporal_factor {
-            let below = sample_frames.saturating_sub(1) / temporal_factor * temporal_factor + 1;
-            let below = below.max(temporal_factor + 1);
+        if sample_frames <= time || !factors.takes_frames(sample_frames) {
+            let below = factors.fewer_frames(sample_frames.max(time + 1));
+            let above = below + time;
             return usage(format!(
-                "tile frames {sample_frames} is not {temporal_factor}k+1 with k ≥ 1; the nearest are {below} and {}",
-                below + temporal_factor
+                "tile frames {sample_frames} is not {time}k+1 with k ≥ 1; the nearest are {below} and {above}"
             ));
         }
         if !(0.0..1.0).contains(&overlap) {
             return usage(format!("tile overlap {overlap} is not at least 0 and below 1"));
         }
-        let step = (sample_size / spatial_factor) as f64 * (1.0 - overlap);
+        let step = (sample_size / space) as f64 * (1.0 - overlap);
         if step < 1.0 || (step - step.round()).abs() > 1e-9 {
-            let latents = sample_size / spatial_factor;
+            let latents = sample_size / space;
             return usage(format!(
                 "tile overlap {overlap} of {latents} latents is not a whole number of them; use a multiple of 1/{latents}"
             ));
@@ -80,9 +81,9 @@ impl Tiling {
     }
 
     /// Whether a clip needs more than one window along any axis.
-    pub fn applies(&self, latent: [usize; 3], spatial_factor: usize, temporal_factor: usize) -> bool {
-        let space = self.space(spatial_factor).latent;
-        latent[0] > self.time(temporal_factor).latent || latent[1] > space || latent[2] > space
+    pub fn applies(&self, latent: [usize; 3], factors: Factors) -> bool {
+        let space = self.space(factors.space).latent;
+        latent[0] > self.time(factors.time).latent || latent[1] > space || latent[2] > space
     }
 }
 
@@ -124,8 +125,9 @@ mod tests {
 
     #[test]
     fn refuses_windows_that_are_not_whole_latents() {
-        let tiling =
-            |sample_size, sample_frames, overlap| Tiling { sample_size, sample_frames, overlap }.validate(8, 4);
+        let tiling = |sample_size, sample_frames, overlap| {
+            Tiling { sample_size, sample_frames, overlap }.validate(Factors::PUBLISHED)
+        };
         assert!(tiling(256, 65, 0.25).is_ok());
         assert!(tiling(32, 9, 0.5).is_ok());
         assert!(tiling(250, 65, 0.25).is_err());

@@ -79,14 +79,13 @@ impl Args {
     /// Everything that can be wrong before a model is opened.
     fn check(&self) -> Result<()> {
         self.subject.check()?;
-        self.tiles.tiling()?;
         let Some(path) = &self.svg else { return Ok(()) };
         check_file(path, "svg")?;
         Claims::new(self.subject.files()).writes(path).check()
     }
 
     fn settings(&self, model: &Model) -> Result<Settings> {
-        let request = Request::new("plan").clean_caption(false).tiling(self.tiles.tiling()?);
+        let request = Request::new("plan").clean_caption(false).tiling(self.tiles.tiling());
         self.sampler.of(self.subject.size.of(request)).settle(&model.defaults)
     }
 }

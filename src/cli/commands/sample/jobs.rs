@@ -7,6 +7,8 @@ use crate::cli::output::{check_file, marked, slug};
 use crate::cli::record;
 use osp::checkpoint::Defaults;
 use osp::engine::Settings;
+use osp::model::vae::Factors;
+use osp::sampler::SamplerKind;
 use osp::video::{Format, VideoInfo, Writer, is_stdout, sheet};
 use osp::{Error, Request, Result};
 use std::path::{Path, PathBuf};
@@ -17,6 +19,19 @@ pub struct Job {
     pub output: PathBuf,
     pub latent: Option<PathBuf>,
 }
+
+/// Defaults of a model that allows every size.
+const PLACEHOLDERS: Defaults = Defaults {
+    frames: 1,
+    height: 16,
+    width: 16,
+    sampler: SamplerKind::Ddim,
+    steps: 50,
+    guidance: 1.0,
+    factors: Factors::ANY_SIZE,
+    patch: 1,
+    notice: None,
+};
 
 /// All videos to make.
 pub struct JobList {
@@ -35,10 +50,13 @@ pub struct Grid {
 }
 
 impl JobList {
-    /// Settles what the arguments leave open by `defaults`, which are the `model`'s or placeholders, and checks everything
-    /// that can be checked without work.
-    pub fn new(args: &Args, captions: &[(String, u64)], defaults: &Defaults, of_model: bool) -> Result<Self> {
-        let settle = |(prompt, seed): &(String, u64)| args.request(prompt, *seed, of_model)?.settle(defaults);
+    /// Settles what the arguments leave open by the model's defaults, and checks everything that can be checked without
+    /// work. Before the model is opened there are no `defaults`: placeholders let everything pass that a model may allow.
+    pub fn new(args: &Args, captions: &[(String, u64)], defaults: Option<&Defaults>) -> Result<Self> {
+        let settle = |(prompt, seed): &(String, u64)| match defaults {
+            Some(defaults) => args.request(prompt, *seed).settle(defaults),
+            None => args.known_request(prompt, *seed)?.settle(&PLACEHOLDERS),
+        };
         let settings: Vec<Settings> = captions.iter().map(settle).collect::<Result<_>>()?;
         let Settings { frames, height, width, fps, .. } = settings[0];
         let output = args.output.clone().unwrap_or_else(|| default_output(captions, frames));
@@ -96,18 +114,22 @@ fn default_output(captions: &[(String, u64)], frames: usize) -> PathBuf {
 }
 
 impl Args {
-    /// What is asked for with this prompt and seed, as far as it can be said before the model is open.
-    fn request(&self, prompt: &str, seed: u64, model_is_open: bool) -> Result<Request> {
+    /// What is asked for with this prompt and seed.
+    fn request(&self, prompt: &str, seed: u64) -> Request {
         let request = Request {
             negative_prompt: self.negative_prompt.clone(),
             clean_caption: !self.no_clean_caption,
             seed,
             fps: self.fps,
-            tiling: self.tiles.tiling()?,
+            tiling: self.tiles.tiling(),
             ..Request::new(prompt)
         };
-        let request = self.size.of(request);
-        if model_is_open { Ok(self.sampler.of(request)) } else { self.sampler.of_known(request) }
+        self.sampler.of(self.size.of(request))
+    }
+
+    /// The same, as far as it can be checked before the model is opened.
+    fn known_request(&self, prompt: &str, seed: u64) -> Result<Request> {
+        self.sampler.of_known(self.request(prompt, seed).tiling(None))
     }
 }
 

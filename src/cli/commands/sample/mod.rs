@@ -10,7 +10,7 @@ use crate::cli::model;
 use crate::cli::output::{check_stdout, playable};
 use crate::cli::record::Origin;
 use jobs::JobList;
-use osp::checkpoint::{Defaults, Need};
+use osp::checkpoint::Need;
 use osp::engine::{Settings, TextCache};
 use osp::sampler::SamplerKind;
 use osp::video::FrameRate;
@@ -90,15 +90,14 @@ pub struct Args {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     args.output.as_deref().map_or(Ok(()), |output| check_stdout(output, console))?;
     let captions = captions(args)?;
-    // With placeholders for what only the model knows, all that is wrong with the arguments is found before it is opened.
-    JobList::new(args, &captions, &placeholders(), false)?;
+    JobList::new(args, &captions, None)?;
     let engine = args.device.open_tried(&args.memory, console)?;
     let engine = match TextCache::of_user() {
         Some(cache) if !args.no_cache => engine.text_cache(cache),
         _ => engine,
     };
     let model = model::open(&args.model, &args.parts, Need::Sampling, console)?;
-    let plan = JobList::new(args, &captions, &model.defaults, true)?;
+    let plan = JobList::new(args, &captions, Some(&model.defaults))?;
     let plays = playable(&plan.jobs[0].output, args.fps, console)?;
 
     let mut videos = Videos::new(&plan, plays, Origin::new(&model, engine.name()), console);
@@ -108,11 +107,6 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         videos.make(job, &mut batch)?;
     }
     videos.finish()
-}
-
-/// Placeholders, to validate arguments before the model is opened.
-fn placeholders() -> Defaults {
-    Defaults { frames: 1, height: 16, width: 16, sampler: SamplerKind::Ddim, steps: 50, guidance: 1.0, notice: None }
 }
 
 /// The prompts and the seed of each.
