@@ -7,6 +7,7 @@ mod completions;
 mod convert;
 mod damage;
 mod device;
+mod documents;
 mod download;
 mod help;
 mod info;
