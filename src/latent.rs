@@ -12,10 +12,10 @@ use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Latents are near to a normal distribution. Far above, yet well within f16, a file is damaged or something else.
+/// The largest magnitude in a valid file. Latents have nearly a normal distribution; a larger value shows a damaged file.
 const MOST: f32 = 1000.0;
 
-/// A latent and the rate of the frames it decodes to.
+/// A latent, and the frame rate of its clip.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Latent {
     /// `[T, H, W, C]`.
@@ -30,7 +30,7 @@ impl Latent {
     /// Channels of each position.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the values are not a whole number of channels, at least one, at every position of the size.
+    /// [`Error::Shape`] if the number of values is not a multiple of the number of positions, or if either is 0.
     pub fn channels(&self) -> Result<usize> {
         let [frames, height, width] = self.size;
         let (positions, found) = (frames * height * width, self.values.len());
@@ -66,7 +66,7 @@ impl Latent {
     /// Reads a latent file.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`Error::Media`] if it holds no latent.
+    /// [`Error::Io`] if it cannot be read, [`Error::Media`] if it does not hold a latent.
     pub fn read(path: &Path) -> Result<Self> {
         let fault = |problem: String| Error::media(path, problem);
         let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
@@ -99,7 +99,7 @@ impl Latent {
         Ok(Self { values: nhwc_from_nchw(&values, channels), size, fps: fps.and_then(|fps| fps.parse().ok()) })
     }
 
-    /// Frames, rows and columns of the clip that a VAE of these factors makes of it.
+    /// Frames, rows and columns of its clip, for a VAE of these factors.
     ///
     /// # Errors
     /// Those of [`Self::channels`]; [`Error::Usage`] if the VAE's latents have another number of channels.

@@ -1,6 +1,6 @@
 //! `osp` samples videos from text with Open-Sora-Plan v1.1.0: T5 text encoder → LatteT2V diffusion transformer →
-//! CausalVideoVAE with temporal rollback tiling. The kernels are CUDA, written by hand; the runtime is a little Rust. There
-//! is no tensor framework and no Python.
+//! CausalVideoVAE with temporal rollback tiling. It has hand-written CUDA kernels and a small Rust runtime. It needs no tensor
+//! framework and no Python.
 //!
 //! ```standalone_crate
 //! use osp::{Engine, Model, Quiet, Request};
@@ -16,10 +16,10 @@
 //! ```
 //!
 //! [`Engine`] also encodes, decodes and reconstructs clips, plans memory, profiles kernels, and verifies a machine against
-//! the PyTorch original. [`Observer`] hears of the progress, sees latents on the way, and can cancel. The programs in
-//! `examples/` show more; the `osp` program is made of the same calls.
+//! the PyTorch original. An [`Observer`] receives progress and latents, and can cancel. The programs in `examples/` show more;
+//! the `osp` program makes the same calls.
 //!
-//! # The way of the data
+//! # The flow of data
 //!
 //! | step | module |
 //! |---|---|
@@ -28,10 +28,10 @@
 //! | tokens → embeddings (T5) → noise → latent (LatteT2V) → frames (VAE) | [`engine`], with the networks in [`model`] and the schedules in [`sampler`] |
 //! | frames → file | [`video`]; outputs appear whole or not at all ([`staged`]) |
 //!
-//! The networks are sequences of some twenty fused operations. [`ops`] says what each operation is, [`backend`] is the
-//! interface, [`cpu`] computes it in f32, [`cuda`] launches kernels for it in f16 or bf16. [`memory`] plans a stage's
-//! buffers before it runs, [`profile`] counts and times what runs, [`verify`] holds it against the original, and
-//! [`selftest`] holds the kernels against the CPU.
+//! The networks are sequences of some twenty fused operations. [`ops`] defines each operation, and [`backend`] is the
+//! interface. [`cpu`] computes them in f32; [`cuda`] launches kernels for them in f16 or bf16. [`memory`] plans a stage's
+//! buffers before it runs. [`profile`] counts and times the launches. [`verify`] compares results with the original, and
+//! [`selftest`] compares the kernels with the CPU.
 //!
 //! # Devices
 //!
@@ -48,7 +48,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `cli` (default) | the `osp` program; the library alone needs none of its crates |
-//! | `download` | the command `osp download`; without it nothing here opens a connection |
+//! | `download` | the command `osp download`; without it the crate has no network code |
 
 #![deny(missing_docs, clippy::missing_errors_doc, clippy::print_stdout, clippy::print_stderr)]
 #![deny(rustdoc::broken_intra_doc_links)]

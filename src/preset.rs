@@ -1,4 +1,4 @@
-//! The published models' configs, built in, without weights: for runs that only count, or whose weights are made up.
+//! The configs of the published models, without weights: for runs that only count, or that generate weights.
 
 use crate::checkpoint::{Component, ComponentConfig, Defaults, Model};
 use crate::error::{Error, Result};
@@ -10,7 +10,7 @@ use crate::weights::shapes::Shapes;
 use crate::weights::synthetic::Synthetic;
 use std::path::PathBuf;
 
-/// Names of presets, each with the frames that it is for if nothing else is said.
+/// Names of presets, each with its default number of frames.
 const PRESETS: [(&str, usize); 3] = [("v1.1.0", 65), ("v1.1.0-65x512x512", 65), ("v1.1.0-221x512x512", 221)];
 
 /// DeepFloyd/t5-v1_1-xxl.
@@ -45,7 +45,7 @@ const VAE: &str = r#"{
     "decoder_mid_resnet": "ResnetBlock3D"
 }"#;
 
-/// The preset `name` without weights, its transformer the one for videos of `frames` frames (or the next longer one).
+/// The preset `name` without weights. Its transformer is the published one for `frames` frames, or for the next longer length.
 ///
 /// # Errors
 /// [`Error::Usage`] lists the names.
@@ -53,7 +53,7 @@ pub fn open(name: &str, frames: Option<usize>) -> Result<Model> {
     assemble(name, frames, None)
 }
 
-/// The same with weights that are made up from a seed.
+/// The preset `name` with weights that are generated from a seed.
 ///
 /// # Errors
 /// As for [`open`].

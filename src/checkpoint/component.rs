@@ -1,4 +1,4 @@
-//! One part of a model: its config, its weights, and whether these fit it.
+//! One component of a model: its config and its weights, checked against each other.
 
 use super::folder::open_weights;
 use crate::error::{Error, Result};
@@ -19,13 +19,13 @@ pub enum WeightSource {
     /// The files of the folder (or its `synthetic.json`).
     #[default]
     Files,
-    /// The synthetic recipe with this seed, shapes from the configs: full-size runs without a download.
+    /// Generated from this seed, with shapes from the configs: for full-size runs without a download.
     Synthetic(u64),
     /// None: shapes from the configs alone, for runs that only count.
     Shapes,
 }
 
-/// One part of a model: its folder, its config and its weights, checked against each other.
+/// One component of a model: its folder, its config and its weights, checked against each other.
 pub struct Component<C> {
     /// Folder.
     pub folder: PathBuf,
@@ -35,22 +35,22 @@ pub struct Component<C> {
     pub source: Box<dyn Source>,
 }
 
-/// A config that a model is built from: its plan, and what its checkpoints may hold besides.
+/// The config of a component: which tensors its checkpoint must hold, and which it may hold.
 pub trait ComponentConfig: Config {
-    /// What the config calls the model: `_class_name`, or `model_type` for T5.
+    /// The config's `_class_name`, or `model_type` for T5.
     const CLASS: &'static str;
-    /// What people call the part.
+    /// The component's name in messages.
     const NAME: &'static str;
-    /// What its weight files are called, without what follows the first dot.
+    /// The names of its weight files, up to the first dot.
     const STEM: &'static str = "diffusion_pytorch_model";
     /// The tensors of a checkpoint. `source`, if there is one, decides between equivalent names.
     fn plan(&self, source: Option<&dyn Source>) -> CheckpointManifest;
-    /// Whether a tensor may be there and is not read.
+    /// Whether a checkpoint may hold this tensor although nothing reads it.
     fn ignored(name: &str) -> bool;
-    /// Checks what else of the part is in its folder.
+    /// Checks the other files of the component, such as its tokenizer.
     ///
     /// # Errors
-    /// Those of reading it. What is not there is no error.
+    /// Those of a file that cannot be read. A missing file is not an error.
     fn check_beside(&self, _folder: &Path) -> Result<()> {
         Ok(())
     }
@@ -100,7 +100,7 @@ impl ComponentConfig for VaeConfig {
     }
 }
 
-/// The tokenizer in a text encoder's folder, all of whose tokens have an embedding.
+/// Opens the tokenizer in a text encoder's folder, and checks that every token has an embedding.
 ///
 /// # Errors
 /// Those of [`Tokenizer::open`]; [`Error::Config`] if it has more tokens than the encoder.
@@ -115,7 +115,7 @@ pub fn tokenizer(config: &T5Config, folder: &Path) -> Result<Tokenizer> {
 }
 
 impl<C: ComponentConfig> Component<C> {
-    /// Opens the part in `folder`: reads the config and checks every tensor's name and shape against it.
+    /// Opens the component in `folder`: reads the config and checks every tensor's name and shape against it.
     ///
     /// # Errors
     /// [`Error::Config`] for a config that is missing or cannot be used, [`Error::Weight`] for weights that are missing,
@@ -126,7 +126,7 @@ impl<C: ComponentConfig> Component<C> {
         Ok(part)
     }
 
-    /// The same without checking the tensors, for listing what is wrong with them.
+    /// As [`Self::open`], without a check of the tensors, to list all their problems.
     ///
     /// # Errors
     /// As for [`Self::open`].
@@ -146,7 +146,7 @@ impl<C: ComponentConfig> Component<C> {
         Ok(Self { folder: folder.to_path_buf(), config, source })
     }
 
-    /// The same without values.
+    /// The component with weights that have shapes and no values.
     pub fn shapes(&self) -> Self
     where
         C: Clone,
@@ -155,7 +155,7 @@ impl<C: ComponentConfig> Component<C> {
         Self { folder: self.folder.clone(), config: self.config.clone(), source }
     }
 
-    /// Opens the part whose weights are in `file`, its config beside it, as [`Self::open`] does.
+    /// As [`Self::open`], for the weights in `file` and the config beside it.
     ///
     /// # Errors
     /// As for [`Self::open`].

@@ -1,4 +1,4 @@
-//! What a request gets where the user says nothing.
+//! A model's defaults for a request.
 
 use super::folder::read_if_there;
 use crate::error::{Error, Result};
@@ -8,7 +8,7 @@ use crate::sampler::{SamplerKind, validate_guidance};
 use serde::Deserialize;
 use std::path::Path;
 
-/// What a request gets where the user says nothing; follows the model.
+/// A model's defaults for everything that a request leaves open.
 #[derive(Clone, Debug)]
 pub struct Defaults {
     /// Frames.
@@ -23,15 +23,15 @@ pub struct Defaults {
     pub steps: usize,
     /// Guidance scale.
     pub guidance: f32,
-    /// What the VAE makes of pixels and frames.
+    /// Pixels and frames of a latent.
     pub factors: Factors,
-    /// Latents a side of the transformer's tokens.
+    /// Rows and columns of latents in one of the transformer's tokens.
     pub patch: usize,
-    /// A sentence to show with every run, where the model's `sampling.json` has one.
+    /// A sentence to show with every run, if the model's `sampling.json` has one.
     pub notice: Option<String>,
 }
 
-/// `sampling.json` of a model: what its makers recommend. Every key is optional.
+/// `sampling.json` of a model: the recommended settings. Every key is optional.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sampling {

@@ -1,4 +1,4 @@
-//! What lies in a model's folder: its parts, and the files with their weights.
+//! Finds the components in a model's folder, and the files of their weights.
 
 use crate::error::{Error, Result};
 use crate::model::config;
@@ -7,10 +7,10 @@ use crate::weights::{Files, Source};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// The class that a folder's `config.json` names; none if there is no such file, or it names none.
+/// The class in a folder's `config.json`; `None` without such a file, or if the file names no class.
 ///
 /// # Errors
-/// [`Error::Io`] and [`Error::Config`] if there is one that cannot be read: what is damaged is not absent.
+/// [`Error::Io`] and [`Error::Config`] if the file exists and cannot be read: a damaged file is not absent.
 pub fn class_of(folder: &Path) -> Result<Option<String>> {
     let path = folder.join("config.json");
     let Some(text) = read_if_there(&path)? else { return Ok(None) };
@@ -19,17 +19,17 @@ pub fn class_of(folder: &Path) -> Result<Option<String>> {
     Ok(class.and_then(|class| class.as_str()).map(str::to_owned))
 }
 
-/// Whether weights lie in a folder, under a name that only weights have.
+/// Whether a folder has a file with a name that only weights have.
 pub fn has_weights(folder: &Path) -> bool {
     WEIGHT_FILES.iter().chain(&PICKLE_FILES).any(|name| is_there(&folder.join(name)))
 }
 
-/// Whether there is a file, or a link to nothing: opening that says what is missing.
+/// Whether there is a file or a dangling link. To open the link gives an error with its name.
 pub fn is_there(path: &Path) -> bool {
     path.is_symlink() || path.is_file()
 }
 
-/// The text of a file that need not be there. A link to nothing is there, and damaged.
+/// The text of an optional file. A dangling link is an error.
 pub(super) fn read_if_there(path: &Path) -> Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -38,7 +38,7 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// What is in a folder, in name order.
+/// The entries of a folder, in name order.
 ///
 /// # Errors
 /// [`Error::Io`] if it cannot be listed.
@@ -69,10 +69,10 @@ const WEIGHT_FILES: [&str; 5] = [
     "synthetic.json",
 ];
 
-/// What golden folders hold beside weights.
+/// Files of golden folders that are not weights.
 const GOLDEN_FILES: [&str; 2] = ["cases.safetensors", "trace.safetensors"];
 
-/// The same for PyTorch's pickles, which are looked for where there is nothing else.
+/// Names of PyTorch's pickles in the order of preference; they are used if there is no other file.
 const PICKLE_FILES: [&str; 4] = [
     "diffusion_pytorch_model.bin",
     "diffusion_pytorch_model.bin.index.json",
@@ -95,7 +95,7 @@ pub(super) fn open_weights(folder: &Path) -> Result<Box<dyn Source>> {
     }
 }
 
-/// The file with the weights, or the index of several: under a published name, else the only one of its kind.
+/// The file with the weights, or the index of its shards: one with a published name, else the only file of its format.
 fn weight_file(folder: &Path) -> Result<Option<PathBuf>> {
     let named = |names: &[&str]| names.iter().map(|name| folder.join(name)).find(|path| is_there(path));
     let only = |ending: &str| -> Result<Option<PathBuf>> {

@@ -1,4 +1,4 @@
-//! A model's folder: where its parts lie, what their configs say, and whether the weights fit them.
+//! A model's folder: finds its components, reads their configs, and checks the weights.
 
 mod component;
 mod defaults;
@@ -17,9 +17,9 @@ use crate::weights::hub;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A model on disk. Parts that are not needed are not opened ([`Need`]).
+/// A model on disk. Only the components that are needed are opened ([`Need`]).
 pub struct Model {
-    /// Where it was found: a folder, or the name of a published model that is built in.
+    /// Its folder, or the name of a preset.
     pub place: PathBuf,
     /// T5, its folder holding the tokenizer too.
     pub text_encoder: Option<Component<T5Config>>,
@@ -27,21 +27,21 @@ pub struct Model {
     pub transformer: Option<Component<LatteConfig>>,
     /// CausalVideoVAE.
     pub vae: Option<Component<VaeConfig>>,
-    /// The text encoder's, where prompts are to be read.
+    /// The text encoder's tokenizer, if prompts are needed.
     pub tokenizer: Option<Arc<Tokenizer>>,
     /// Defaults of a request.
     pub defaults: Defaults,
 }
 
-/// Which parts to open.
+/// Which components to open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Need {
-    /// All three and the tokenizer, whatever a prompt needs.
+    /// All three components and the tokenizer: everything that a prompt needs.
     #[default]
     Sampling,
-    /// All three.
+    /// All three components.
     Models,
-    /// The VAE alone. The folder may then be the VAE's own.
+    /// Only the VAE. The folder may then be that of the VAE itself.
     Vae,
 }
 
@@ -64,7 +64,7 @@ pub struct Opening {
     pub transformer: Option<String>,
     /// Where weights come from.
     pub weights: WeightSource,
-    /// Which parts to open.
+    /// Which components to open.
     pub need: Need,
 }
 
@@ -72,7 +72,7 @@ impl Opening {
     /// Opens the model in the folder `place`, or of this name (`ORG/NAME`) in the cache of the Hugging Face hub.
     ///
     /// # Errors
-    /// [`Error::Config`] and [`Error::Weight`] say which part is missing or does not fit; [`Error::Ambiguous`] names
+    /// [`Error::Config`] and [`Error::Weight`] name the component that is missing or does not fit. [`Error::Ambiguous`] names
     /// the transformers if there are several and none is chosen.
     pub fn open(&self, place: impl AsRef<Path>) -> Result<Model> {
         let folder = hub::locate(place.as_ref())?;
@@ -103,7 +103,7 @@ impl Opening {
         Ok(Model { place: folder, text_encoder, transformer, vae: Some(vae), tokenizer, defaults })
     }
 
-    /// The subfolder with the transformer: the one named, or the only one there is.
+    /// The subfolder of the transformer: the chosen one, or the only one.
     fn transformer_in(&self, folder: &Path) -> Result<PathBuf> {
         if let Some(name) = &self.transformer {
             return Ok(folder.join(name));
@@ -126,7 +126,7 @@ impl Opening {
 }
 
 impl Model {
-    /// Opens all of a model from the folder `place`, or of this name (`ORG/NAME`) in the cache of the Hugging Face hub.
+    /// Opens a model in the folder `place`, or with this name (`ORG/NAME`) in the cache of the Hugging Face hub.
     ///
     /// # Errors
     /// Those of [`Opening::open`].
@@ -134,7 +134,7 @@ impl Model {
         Opening::default().open(place)
     }
 
-    /// What the VAE makes of pixels and frames.
+    /// Pixels and frames of a latent.
     ///
     /// # Errors
     /// Those of [`Self::need_vae`].
@@ -145,7 +145,7 @@ impl Model {
     /// The text encoder.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the model was opened without it; so for the other parts.
+    /// [`Error::Usage`] if the model was opened without it.
     pub fn need_text_encoder(&self) -> Result<&Component<T5Config>> {
         self.text_encoder.as_ref().ok_or_else(|| self.lacks("text encoder"))
     }
@@ -178,7 +178,7 @@ impl Model {
         Error::Usage(format!("{} was opened without its {what}; open what the work needs", self.place.display()))
     }
 
-    /// The same without values, for runs that only count.
+    /// The model with weights that have shapes and no values, for runs that only count.
     pub fn shapes(&self) -> Self {
         Self {
             place: self.place.clone(),
@@ -191,13 +191,13 @@ impl Model {
     }
 }
 
-/// The error for a model without one.
+/// The error for a model without a transformer.
 pub fn no_transformer(folder: &Path) -> Error {
     Error::config(folder, "holds no transformer: no subfolder's config.json has the _class_name LatteT2V")
 }
 
-/// Subfolders that hold a transformer, in name order; also those, beside the other two parts, that have weights or a
-/// `config.json` and do not say what they are, so that opening them says what is wrong.
+/// Subfolders that hold a transformer, in name order. A subfolder with weights or a `config.json` of no known class counts too,
+/// unless it belongs to another component: to open it gives an error that says what is wrong.
 ///
 /// # Errors
 /// [`Error::Io`] if the folder cannot be listed.
@@ -210,7 +210,7 @@ pub fn transformers(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(subfolders(folder)?.into_iter().filter(candidate).collect())
 }
 
-/// Sizes in which the parts must agree.
+/// Checks the sizes in which the components must agree.
 fn check_fit(
     transformer: &Component<LatteConfig>,
     text_encoder: &Component<T5Config>,

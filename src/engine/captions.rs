@@ -1,4 +1,4 @@
-//! Prompts to the tokens that the text encoder takes.
+//! Prompts to the tokens of the text encoder.
 
 use super::{Observer, Settings, Warning};
 use crate::checkpoint::Model;
@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::model::t5::Caption;
 use crate::text::tokenizer::Tokenizer;
 
-/// A caption as the encoder takes it, and how many of its first positions are wanted. Masked tokens change nothing but
-/// their own rows, so only as many are encoded as are wanted.
+/// The encoder's input for a caption, and the number of positions that are needed. A masked token changes only its own row, so
+/// only the needed positions are encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Wanted {
     /// The caption.
@@ -16,7 +16,7 @@ pub struct Wanted {
     pub kept: usize,
 }
 
-/// What the text encoder is given for one settings.
+/// The text encoder's inputs for one video.
 #[derive(Clone, Debug)]
 pub struct Captions {
     /// The caption after cleaning.
@@ -28,8 +28,8 @@ pub struct Captions {
 }
 
 impl Captions {
-    /// The tokens of a settings. Both captions are cut to the caption's K tokens: at position i the negative prompt gives
-    /// what the encoder outputs there, padding or not.
+    /// The tokens of one video. Both captions are cut to the caption's K tokens. If the negative prompt is shorter, the
+    /// encoder's output at its padding counts.
     pub(crate) fn of(
         tokenizer: &Tokenizer,
         max_tokens: usize,
@@ -70,7 +70,7 @@ impl Captions {
         Ok(Self { cleaned_prompt, tokens, samples })
     }
 
-    /// Captions of `tokens` tokens, for runs that only count.
+    /// Captions of `tokens` tokens without text, for runs that only count.
     pub fn counted(tokens: usize, guidance: f32) -> Self {
         let sample = |id: u32| {
             let caption = Caption { ids: vec![id; tokens], mask: vec![true; tokens] };

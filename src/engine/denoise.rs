@@ -1,4 +1,4 @@
-//! Noise to a latent: a sampler's schedule run over the transformer, with guidance.
+//! Noise to a latent: runs a sampler's schedule with the transformer, and with guidance.
 
 use super::finite::{Axes, Checking, Made};
 use super::{Observer, Settings, Stage, Text, Warning, tick};
@@ -13,9 +13,9 @@ use crate::ops::sampler::{Combine, CombineArgs};
 use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
 use crate::sampler::{SamplerRun, Schedule, TorchRng, guide};
 
-/// Where a run's noise comes from, in the order and layout in which the original draws it: (C, T, H, W).
+/// The source of a run's noise, in the original's order and layout: (C, T, H, W).
 pub(crate) enum Noise<'a> {
-    /// What PyTorch draws for a seed.
+    /// PyTorch's noise for a seed.
     Seeded(TorchRng),
     /// Given: the initial noise, then the later draws one after the other.
     Given(&'a mut dyn Iterator<Item = Vec<f32>>),
@@ -57,7 +57,7 @@ impl<'a, W> Denoiser<'a, W> {
         Ok(Self { model, branches_in_turn: savings.branches_in_turn })
     }
 
-    /// The model was trained for one length; others use its formulas outside of what it saw.
+    /// Warns of a length that the model was not trained for.
     pub fn warn_of_other_lengths(&self, settings: &Settings, observer: &mut dyn Observer) {
         let trained = settings.factors.frames(self.model.config().video_length);
         if settings.frames != 1 && settings.frames != trained {
@@ -65,7 +65,7 @@ impl<'a, W> Denoiser<'a, W> {
         }
     }
 
-    /// The final latent `[T, H, W, C]` of a settings.
+    /// The final latent `[T, H, W, C]`.
     pub fn run<B: Backend<Weight = W>>(
         &self,
         backend: &B,
@@ -104,7 +104,7 @@ impl<'a, W> Denoiser<'a, W> {
         Ok(latent)
     }
 
-    /// The text, for all evaluations of a call as one batch, or for each by itself.
+    /// The prepared text: one batch for all evaluations of a call, or one for each evaluation.
     fn prepare<B: Backend<Weight = W>>(
         &self,
         backend: &B,
@@ -133,24 +133,24 @@ fn host<B: Backend>(backend: &B, sample: &B::Buffer) -> Result<Vec<f32>> {
     Ok(values)
 }
 
-/// Checks of what the steps predict. The result of a step's check is looked at when the next step is on its way, so that the
-/// device never waits for the host.
+/// Checks of the predictions. The host reads the result of a step's check after it has launched the next step, so the device
+/// never waits for the host.
 struct Checks<'a> {
     axes: Axes<'a>,
     steps: usize,
-    /// Steps whose check is over.
+    /// Steps whose check was read.
     done: usize,
     last: Option<Checking>,
 }
 
 impl Checks<'_> {
-    /// Looks at the check before this one.
+    /// Keeps this check, and reads the one before.
     fn next(&mut self, check: Checking) -> Result<()> {
         let before = self.last.replace(check);
         before.map_or(Ok(()), |check| self.look_at(check))
     }
 
-    /// Looks at the last check.
+    /// Reads the last check.
     fn end(mut self) -> Result<()> {
         let last = self.last.take();
         last.map_or(Ok(()), |check| self.look_at(check))
@@ -163,7 +163,7 @@ impl Checks<'_> {
     }
 }
 
-/// Evaluations of the model for one call of the sampler: with the caption and, guided, without it.
+/// Evaluations of the model for one call of the sampler: two with guidance, else one.
 fn evaluations(settings: &Settings) -> usize {
     if settings.guidance > 1.0 { 2 } else { 1 }
 }
@@ -177,7 +177,7 @@ struct Evaluation<B: Backend> {
     latent: B::Buffer,
     /// Inputs and outputs of a batch of several, `[N, T, H, W, C]` each.
     batch: Option<[B::Buffer; 2]>,
-    /// Each evaluation's output: guided, first that without the caption.
+    /// The output of each evaluation; with guidance, the branch of the negative prompt is the first.
     outputs: Vec<B::Buffer>,
 }
 
@@ -197,7 +197,7 @@ impl<B: Backend> Evaluation<B> {
         })
     }
 
-    /// The noise in `sample [T, H, W, C]`, both in f32.
+    /// Predicts the noise in `sample [T, H, W, C]`; both are f32.
     fn predict(
         &mut self,
         backend: &B,
@@ -262,7 +262,7 @@ mod tests {
     use crate::preset;
     use std::sync::Arc;
 
-    /// Remembers how long the device's log was after every call of the model.
+    /// The length of the device's log after every call of the model.
     struct Steps {
         dry: Arc<Dry>,
         ends: Vec<usize>,
@@ -274,7 +274,7 @@ mod tests {
         }
     }
 
-    /// The sizes of what a guided run of PNDM at 221×512×512 allocates for each call of the model but the first.
+    /// The sizes of the allocations for each call of the model but the first, of PNDM with guidance at 221×512×512.
     fn allocations(savings: MemoryOptions) -> Vec<Vec<usize>> {
         let dry = Arc::new(Dry::new());
         let backend = Cuda::new(dry.clone(), Half::Bf16);

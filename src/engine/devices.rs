@@ -1,4 +1,4 @@
-//! Where the stages of a run get their backends from, each with memory of its own.
+//! Provides a backend for each stage of a run; each has its own memory.
 
 use super::{Observer, Stage};
 use crate::backend::Backend;
@@ -12,24 +12,24 @@ use crate::memory::choose::{self, Extent, Rehearsed, choose};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// A stage's own host code, to be run on a device that executes nothing.
+/// The host code of a stage, to run it on a device that executes nothing.
 pub type Rehearsal<'a> = &'a dyn Fn(&Cuda, MemoryOptions, &mut dyn Observer) -> Result<()>;
 
-/// Hands out a backend per stage. A stage's memory is gone when its backend and its buffers are dropped.
+/// Provides a backend for each stage. A stage's memory is freed when its backend and buffers are dropped.
 pub trait Devices {
-    /// What runs a stage.
+    /// The backend of a stage.
     type Backend: Backend;
 
-    /// What a stage's backend will call itself.
+    /// The name of a stage's backend.
     fn name(&self, stage: Stage) -> String;
 
-    /// Settles how a stage saves memory and, if it is planned, where its buffers lie.
+    /// Plans a stage: its savings and, if the device plans memory, the offsets of its buffers.
     ///
     /// # Errors
-    /// Those of the rehearsal; [`Error::OutOfMemory`] if there is no room, whatever is saved.
+    /// Those of the rehearsal; [`Error::OutOfMemory`] if the stage does not fit even with all savings.
     fn plan(&self, stage: Stage, rehearsal: Rehearsal<'_>) -> Result<StagePlan>;
 
-    /// The backend of a stage that was planned so.
+    /// Opens the backend of a planned stage.
     ///
     /// # Errors
     /// Those of the device.
@@ -39,9 +39,9 @@ pub trait Devices {
 /// How a stage will run.
 #[derive(Clone, Debug)]
 pub struct StagePlan {
-    /// What it saves.
+    /// Its savings.
     pub savings: MemoryOptions,
-    /// Its memory and its work, where it was rehearsed.
+    /// Its memory and its work, if it was rehearsed.
     pub rehearsed: Option<Rehearsed>,
 }
 
@@ -50,22 +50,22 @@ pub struct StagePlan {
 pub struct StageMemory {
     /// Which stage.
     pub stage: &'static str,
-    /// What it saved.
+    /// Its savings.
     pub savings: MemoryOptions,
-    /// Bytes of its arena, where it has one.
+    /// Bytes of its arena, if it has one.
     pub arena_bytes: Option<u64>,
 }
 
 impl StageMemory {
-    /// Of a stage that was planned so.
+    /// The use of memory of a planned stage.
     pub fn of(stage: Stage, plan: &StagePlan) -> Self {
         let arena_bytes = plan.rehearsed.as_ref().map(|rehearsed| rehearsed.plan.bytes);
         Self { stage: stage.name(), savings: plan.savings, arena_bytes }
     }
 }
 
-/// The CPU plans nothing: its pool grows and shrinks with what is in use. It streams the text encoder, which costs nothing there:
-/// each block serves all captions at once, and those that are made up instead of mapped are not all held.
+/// The CPU plans nothing: its pool grows and shrinks with the buffers in use. It streams the text encoder, which costs no time on
+/// a CPU: each block serves all captions at once, and generated weights need memory for one block only.
 impl Devices for Cpu {
     type Backend = Cpu;
 
@@ -83,25 +83,25 @@ impl Devices for Cpu {
     }
 }
 
-/// Kernels on a device, each stage in one allocation that was planned by rehearsing it.
+/// A device on which each stage runs in one allocation, planned by a rehearsal.
 #[derive(Clone)]
 pub struct PlannedDevice {
     device: Arc<dyn Device>,
-    /// Of the text encoder, and of the other models.
+    /// The type of the text encoder, and the type of the other models.
     dtypes: [Half; 2],
     /// Bytes that a stage may take.
     limit: Option<u64>,
-    /// What is saved, where that is not to be chosen by the limit.
+    /// Fixed savings, where the limit does not choose them.
     savings: Option<MemoryOptions>,
 }
 
 impl PlannedDevice {
-    /// Saves as little as a limit of bytes allows. `dtypes`: of the text encoder, and of the other models.
+    /// Chooses the least savings that fit into `limit` bytes. `dtypes`: of the text encoder, and of the other models.
     pub fn within(device: Arc<dyn Device>, dtypes: [Half; 2], limit: Option<u64>) -> Self {
         Self { device, dtypes, limit, savings: None }
     }
 
-    /// Saves just this.
+    /// Uses exactly these savings.
     pub fn saving(device: Arc<dyn Device>, dtypes: [Half; 2], savings: MemoryOptions) -> Self {
         Self { device, dtypes, limit: None, savings: Some(savings) }
     }
@@ -145,12 +145,12 @@ impl Devices for PlannedDevice {
     }
 }
 
-/// Units of work after which the start of a stage is over: no sampler remembers more calls of its model.
+/// Units of work after which the start of a stage is over: no sampler keeps the results of more model calls.
 const UNITS: u64 = 64;
 
-/// Says nothing, and cancels after some units.
+/// Cancels after some units.
 struct Rehearsing {
-    /// Units that are left, if they are counted.
+    /// Remaining units; `None` never cancels.
     units: Option<u64>,
 }
 
@@ -164,7 +164,7 @@ impl Observer for Rehearsing {
     }
 }
 
-/// Says which stage has no room, and what would help.
+/// Adds to the error which stage does not fit, and what would help.
 fn no_room(error: Error, stage: Stage) -> Error {
     let Error::OutOfMemory { needed, free, .. } = error else { return error };
     let relief = match stage {
@@ -175,7 +175,7 @@ fn no_room(error: Error, stage: Stage) -> Error {
     Error::OutOfMemory { stage: stage.name().into(), needed, free, relief }
 }
 
-/// All plans, or of the stages that have no room the one that needs most: with that much, the others fit, too.
+/// All plans, or the error of the stage that needs most memory: with that much, the others fit too.
 pub(super) fn all_fit<const N: usize>(plans: [Result<StagePlan>; N]) -> Result<[StagePlan; N]> {
     let mut fitting = Vec::new();
     let mut worst = None;

@@ -1,4 +1,4 @@
-//! Values that are no numbers: found where a stage hands over what it made, and traced to the weights if these are to blame.
+//! Finds NaN and infinity in the output of a stage, and names the weights that caused them.
 
 use crate::arriving::Arriving;
 use crate::backend::Backend;
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::ops::finite::{Finite, FiniteArgs};
 use crate::weights::strange;
 
-/// The axes of a buffer, outermost first: their names, and their sizes but for the first one's, which nobody needs.
+/// The axes of a buffer, outermost first: their names and sizes. The first size is not used.
 pub(crate) type Axes<'a> = &'a [(&'static str, usize)];
 
 /// Element `index` by its place on each axis: `frame 1, row 0, column 7, channel 2`.
@@ -22,14 +22,14 @@ fn place(mut index: usize, axes: Axes<'_>) -> String {
     places.join(", ")
 }
 
-/// What a stage made.
+/// The output of a stage.
 #[derive(Clone, Debug)]
 pub(crate) struct Made<'a> {
     /// The stage, with its step if it has any.
     pub stage: String,
     /// `the latent`, say.
     pub what: &'static str,
-    /// How it lies in memory.
+    /// Its layout.
     pub axes: Axes<'a>,
 }
 
@@ -37,7 +37,7 @@ impl Made<'_> {
     /// Checks values that are on the host: finite, and at most `largest` in magnitude.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] with the place of the first that is not.
+    /// [`Error::NotFinite`] with the place of the first other value.
     pub fn check(&self, values: &[f32], largest: f32) -> Result<()> {
         match values.iter().position(|value| value.is_nan() || value.abs() > largest) {
             None => Ok(()),
@@ -52,7 +52,7 @@ impl Made<'_> {
     }
 }
 
-/// A check of values on a device, its result on the way.
+/// A check of values on a device whose result is still in flight.
 pub(crate) struct Checking {
     op: Finite,
     counts: Box<dyn Arriving>,
@@ -69,7 +69,8 @@ impl Checking {
     /// Waits for the result.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] with the place of the first value that is not finite, in `made` from its element `start` on.
+    /// [`Error::NotFinite`] with the place of the first value that is not finite; element 0 of the check is element `start` of
+    /// `made`.
     pub fn end(mut self, made: &Made<'_>, start: usize) -> Result<()> {
         match self.op.first(self.counts.bytes()?) {
             None => Ok(()),
@@ -78,7 +79,7 @@ impl Checking {
     }
 }
 
-/// Weights may be the cause of values that are no numbers: then the error names the first of those instead.
+/// If a weight is not finite, the error names the weight instead of the output.
 pub(crate) fn blame<C: ComponentConfig>(error: Error, part: &Component<C>) -> Error {
     let Error::NotFinite { stage, what, place, largest } = &error else { return error };
     let tensors = part.config.plan(Some(&*part.source)).tensors;

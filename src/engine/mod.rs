@@ -1,8 +1,8 @@
 //! From prompts to frames, stage after stage: text encoder, transformer, VAE decoder. Each stage's weights are open
 //! only while the stage runs.
 //!
-//! [`Engine`] is the way in. Below it each stage is a function of a [`crate::backend::Backend`], and [`Devices`] hands
-//! out the backends.
+//! Start with [`Engine`]. Below it, each stage is a function of a [`crate::backend::Backend`], and [`Devices`] provides the
+//! backends.
 
 mod autoencoder;
 mod captions;
@@ -43,7 +43,7 @@ use crate::video::{Clip, VideoInfo};
 use clips::gather;
 use std::sync::Arc;
 
-/// A device, how precisely it computes, and how much of its memory it may use.
+/// A device, the precision in which it computes, and the memory that it may use.
 ///
 /// ```no_run
 /// # fn main() -> osp::Result<()> {
@@ -58,7 +58,7 @@ use std::sync::Arc;
 /// ```
 pub struct Engine {
     processor: Processor,
-    /// Of the text encoder, and of the other models.
+    /// The type of the text encoder, and the type of the transformer and the VAE.
     dtypes: [Half; 2],
     /// Bytes that a stage may take.
     limit: Option<u64>,
@@ -66,20 +66,20 @@ pub struct Engine {
     no_gpu: Option<String>,
 }
 
-/// A video that was sampled.
+/// A sampled video.
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// Its frames.
     pub clip: Clip,
-    /// Its latent, and how it was made.
+    /// Its latent, its timings and its use of memory.
     pub outcome: Outcome,
 }
 
 impl Engine {
-    /// On a GPU if there is one, else on the CPU; [`Self::no_gpu`] then says why.
+    /// An engine on the GPU if there is one, else on the CPU; [`Self::no_gpu`] then says why.
     ///
     /// # Errors
-    /// Those of a GPU that is there and does not work.
+    /// Those of [`Self::cuda`] if there is a GPU that does not work.
     pub fn auto() -> Result<Self> {
         match Self::cuda() {
             Err(Error::Device(reason)) => Ok(Self { no_gpu: Some(reason), ..Self::cpu() }),
@@ -87,28 +87,28 @@ impl Engine {
         }
     }
 
-    /// On the CPU, in f32.
+    /// An engine on the CPU, in f32.
     pub fn cpu() -> Self {
         Self::on(Processor::cpu(), None)
     }
 
-    /// On the first GPU of `CUDA_VISIBLE_DEVICES`, with our own kernels. A stage may take 95 % of what is free now.
+    /// An engine on the first GPU of `CUDA_VISIBLE_DEVICES`. A stage may take 95 % of the memory that is free now.
     ///
     /// # Errors
-    /// [`Error::Device`] if there is no GPU that can be used.
+    /// [`Error::Device`] if no GPU can be used.
     pub fn cuda() -> Result<Self> {
         let processor = Processor::gpu()?;
         let limit = processor.free_bytes()?;
         Ok(Self::on(processor, limit))
     }
 
-    /// On the emulator, which runs the GPU's kernels on the CPU, slowly and strictly.
+    /// An engine on the emulator, which runs the GPU's kernels on the CPU: slowly, and with every access checked.
     pub fn emulated() -> Self {
         Self::on(Processor::emulated(), None)
     }
 
-    /// On a device that executes nothing, for [`Self::plan`] and [`Self::profile`], which need no weights then. What would
-    /// make a result fails with [`Error::Usage`].
+    /// An engine on a device that executes nothing, for [`Self::plan`] and [`Self::profile`]; neither needs weights then.
+    /// Calls that would give a result fail with [`Error::Usage`].
     pub fn dry() -> Self {
         Self::on(Processor::Dry, None)
     }
@@ -117,17 +117,17 @@ impl Engine {
         Self { processor, dtypes: [Half::Bf16, Half::F16], limit, cache: None, no_gpu: None }
     }
 
-    /// Computes in this type, as far as kernels do the work. Without it the text encoder computes in bf16, since its
-    /// feed-forward overflows f16, and the other models in f16.
+    /// Chooses the type in which kernels compute; the CPU ignores it. By default the text encoder computes in bf16, because
+    /// its feed-forward overflows f16, and the other models in f16.
     #[must_use]
     pub fn dtype(self, half: Half) -> Self {
         Self { dtypes: [half; 2], ..self }
     }
 
-    /// Lets a stage take this many bytes of the device's memory. Less memory takes more time and gives the same result.
+    /// Limits the device memory of a stage to `bytes`. Less memory takes more time and gives the same result.
     ///
     /// # Errors
-    /// [`Error::Usage`] on the CPU, which has no such limit.
+    /// [`Error::Usage`] on the CPU, whose memory cannot be limited.
     pub fn memory_limit(self, bytes: u64) -> Result<Self> {
         match self.processor {
             Processor::Cpu(_) => Err(Error::Usage("a memory limit is one of a GPU, and this engine has none".into())),
@@ -135,13 +135,13 @@ impl Engine {
         }
     }
 
-    /// Looks for text embeddings in `cache`, and keeps new ones there.
+    /// Reads text embeddings from `cache`, and adds new ones to it.
     #[must_use]
     pub fn text_cache(self, cache: TextCache) -> Self {
         Self { cache: Some(cache), ..self }
     }
 
-    /// What the device is, for messages and records.
+    /// The name of the device, for messages and records.
     pub fn name(&self) -> String {
         self.processor.name(self.dtypes[1])
     }
@@ -151,7 +151,7 @@ impl Engine {
         self.processor.device()
     }
 
-    /// What the GPU's driver calls the card, if there is one.
+    /// The driver's name for the GPU, if there is one.
     pub fn card(&self) -> Option<&str> {
         self.processor.card()
     }
@@ -161,7 +161,7 @@ impl Engine {
         self.no_gpu.as_deref()
     }
 
-    /// Bytes that a stage may take, if they are limited.
+    /// Bytes of device memory that a stage may take, if there is a limit.
     pub fn limit(&self) -> Option<u64> {
         self.limit
     }
@@ -170,7 +170,7 @@ impl Engine {
         &self.processor
     }
 
-    /// The precisions of the text encoder, and of the other models.
+    /// The type of the text encoder, and the type of the transformer and the VAE.
     pub(crate) fn dtypes(&self) -> [Half; 2] {
         self.dtypes
     }
@@ -178,8 +178,8 @@ impl Engine {
     /// Samples a video: prompt to frames.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a request that makes no sense; [`Error::OutOfMemory`] before any work if there is no room;
-    /// those of weights and device; [`Error::Interrupted`] if the observer cancels.
+    /// [`Error::Usage`] for an invalid request; [`Error::OutOfMemory`] before any work if a stage does not fit; errors of the
+    /// weights and of the device; [`Error::Interrupted`] if the observer cancels.
     pub fn sample(&self, model: &Model, request: &Request, observer: &mut dyn Observer) -> Result<Sample> {
         let settings = request.settle(&model.defaults)?;
         let info = VideoInfo { width: settings.width, height: settings.height, fps: settings.fps };
@@ -192,8 +192,8 @@ impl Engine {
         Ok(Sample { clip, outcome: outcome.expect("the batch holds one video") })
     }
 
-    /// Makes the latents of several videos, one model after the other, so that each is loaded once. [`Batch::decode`]
-    /// then hands out their frames.
+    /// Makes the latents of several videos. Each model runs for all videos before the next one, so it is loaded once.
+    /// [`Batch::decode`] then decodes the videos in order.
     ///
     /// # Errors
     /// As for [`Self::sample`].
@@ -210,7 +210,7 @@ impl Engine {
     /// Encodes a clip to its latent. The published VAEs take 4k + 1 frames with sides in multiples of 8.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a clip of another size; else as for [`Self::sample`].
+    /// [`Error::Usage`] for a clip of another size; the errors of [`Self::sample`].
     pub fn encode(
         &self,
         model: &Model,
@@ -225,10 +225,10 @@ impl Engine {
         }
     }
 
-    /// Decodes a latent and hands its frames to `frame`, in order. `frame` runs on another thread, beside the device.
+    /// Decodes a latent and gives its frames to `frame`, in order. `frame` runs on another thread, beside the device.
     ///
     /// # Errors
-    /// Those of `frame`; else as for [`Self::sample`].
+    /// The errors of `frame`, and those of [`Self::sample`].
     pub fn decode_frames(
         &self,
         model: &Model,
@@ -282,11 +282,11 @@ impl Engine {
         Ok(Reconstruction { clip: decoded, latent, psnr, ssim, memory: [encoding, decoding] })
     }
 
-    /// Plans the sampling of a video whose caption has `tokens` tokens: what each stage would take and do. The CPU plans
-    /// nothing.
+    /// Plans the sampling of a video whose caption has `tokens` tokens: the memory and the launches of each stage. The CPU
+    /// plans nothing.
     ///
     /// # Errors
-    /// [`Error::Usage`] for settings that make no sense; [`Error::OutOfMemory`] if a stage has no room.
+    /// [`Error::Usage`] for invalid settings; [`Error::OutOfMemory`] if a stage does not fit.
     pub fn plan(&self, model: &Model, settings: &Settings, tokens: usize) -> Result<Plans> {
         let captions = [Captions::counted(tokens, settings.guidance)];
         let settings = std::slice::from_ref(settings);
@@ -308,7 +308,7 @@ impl Engine {
         }
     }
 
-    /// Kernels for the stages of a run, each within the limit.
+    /// The device that plans each stage within the limit.
     fn planned(&self) -> Result<PlannedDevice> {
         Ok(PlannedDevice::within(self.processor.kernels()?, self.dtypes, self.limit))
     }

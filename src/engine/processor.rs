@@ -1,4 +1,4 @@
-//! What an engine runs on.
+//! The processor of an engine: CPU, GPU, emulator or none.
 
 use crate::backend::Backend;
 use crate::cpu::Cpu;
@@ -7,19 +7,19 @@ use crate::cuda::{Cuda, Half};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
-/// How much of what is free a run takes if it is not told: the driver needs some of it, and others come and go.
+/// The share of free memory that a run takes by default. The driver needs some memory, and so may other programs.
 const FREE_PERCENT: u64 = 95;
 
-/// What computes.
+/// The processor that computes.
 pub(crate) enum Processor {
     Cpu(Cpu),
     Gpu {
         device: Arc<dyn Device>,
-        /// The card's own name, whatever kernels run on it.
+        /// The driver's name for the card, without the names of replaced kernels.
         card: String,
     },
     Emulated(Arc<dyn Device>),
-    /// Nothing: calls are only counted.
+    /// None: launches are only counted.
     Dry,
 }
 
@@ -41,7 +41,7 @@ impl Processor {
         Self::Emulated(Arc::new(Emulated::new(0)))
     }
 
-    /// What a stage may take if nothing else is said.
+    /// Bytes that a stage may take by default.
     pub fn free_bytes(&self) -> Result<Option<u64>> {
         match self {
             Self::Gpu { device, .. } => Ok(Some(device.memory_info()?.free / 100 * FREE_PERCENT)),
@@ -49,7 +49,7 @@ impl Processor {
         }
     }
 
-    /// What executes kernels.
+    /// The device that executes kernels, if there is one.
     pub fn device(&self) -> Option<&Arc<dyn Device>> {
         match self {
             Self::Gpu { device, .. } | Self::Emulated(device) => Some(device),
@@ -57,7 +57,7 @@ impl Processor {
         }
     }
 
-    /// What takes launches, if only to count them.
+    /// The device that takes launches; the dry device counts them.
     pub fn kernels(&self) -> Result<Arc<dyn Device>> {
         match self {
             Self::Gpu { device, .. } | Self::Emulated(device) => Ok(device.clone()),
@@ -66,7 +66,7 @@ impl Processor {
         }
     }
 
-    /// Fails on a device that executes nothing: its results would be zeros.
+    /// Refuses a device that executes nothing: its results would be zeros.
     pub fn check_executes(&self) -> Result<()> {
         match self {
             Self::Dry => Err(Error::Usage("this device executes nothing; choose another to get a result".into())),
@@ -74,7 +74,7 @@ impl Processor {
         }
     }
 
-    /// What the driver calls the card.
+    /// The driver's name for the card.
     pub fn card(&self) -> Option<&str> {
         if let Self::Gpu { card, .. } = self { Some(card) } else { None }
     }

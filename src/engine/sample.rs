@@ -1,4 +1,4 @@
-//! Prompts to frames: all texts, then all latents, then all videos, so that one model at a time is open.
+//! Prompts to frames: first all texts, then all latents, then all videos, so that only one model is open at a time.
 
 use super::autoencoder::Decoder;
 use super::denoise::{Denoiser, Noise};
@@ -20,16 +20,16 @@ use std::time::Instant;
 pub struct Timings {
     /// Text encoder (all captions of the run).
     pub text: f64,
-    /// Transformer for this video.
+    /// Transformer, for this video.
     pub denoise: f64,
-    /// VAE for this video, frames handed over included.
+    /// VAE, for this video, with the time of the frames' consumer.
     pub decode: f64,
 }
 
-/// What became of one request.
+/// The result of one request, without the frames.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// What was asked for.
+    /// The settings.
     pub settings: Settings,
     /// The caption after cleaning.
     pub cleaned_prompt: String,
@@ -37,9 +37,9 @@ pub struct Outcome {
     pub text_cached: bool,
     /// Model calls of the sampler.
     pub model_calls: usize,
-    /// What was decoded.
+    /// The latent.
     pub latent: Latent,
-    /// Where the time went.
+    /// Seconds of each stage.
     pub timings: Timings,
     /// How the stages used memory.
     pub memory: Vec<StageMemory>,
@@ -66,13 +66,13 @@ impl Plans {
 /// Plans all stages of sampling before any work is done.
 ///
 /// # Errors
-/// Those of [`Settings::validate`] and of the devices: [`crate::Error::OutOfMemory`] if a stage has no room.
+/// Those of [`Settings::validate`] and of the devices: [`crate::Error::OutOfMemory`] if a stage does not fit.
 pub fn plan<D: Devices>(devices: &D, model: &Model, settings: &[Settings], captions: &[Captions]) -> Result<Plans> {
     let channels = model.need_text_encoder()?.config.d_model;
     plan_missing(devices, model, settings, captions, Texts::new(captions, channels).missing())
 }
 
-/// [`plan`], if of all captions only these are to be encoded.
+/// As [`plan`], where only the captions `missing` need to be encoded.
 fn plan_missing<D: Devices>(
     devices: &D,
     model: &Model,
@@ -103,7 +103,7 @@ fn plan_missing<D: Devices>(
 }
 
 /// Encodes the texts of all videos, unless `cache` has them, and makes their latents. `captions` are the tokens
-/// ([`super::tokenize`]). The frames come when they are asked for ([`Batch::decode`]).
+/// ([`super::tokenize`]). [`Batch::decode`] then decodes one video at a time.
 ///
 /// # Errors
 /// Those of [`plan`], of reading weights and of the devices; [`crate::Error::Interrupted`].
@@ -156,19 +156,19 @@ pub fn batch<'a, D: Devices + 'a>(
     Ok(Batch { outcomes: outcomes.into_iter(), decode: decode_with(devices, model, plans.decode) })
 }
 
-/// Takes RGB frames in order, `height·width·3` bytes each. It runs on another thread than its caller.
+/// Takes RGB frames in order, `height·width·3` bytes each. It runs on its own thread.
 pub type TakeFrame<'a> = dyn FnMut(&[u8]) -> Result<()> + Send + 'a;
 
 type Decode<'a> = Box<dyn FnMut(&[f32], Windowed, &mut dyn Observer, &mut TakeFrame<'_>) -> Result<()> + 'a>;
 
-/// The videos of a run whose latents are made, and which wait to be decoded in their order.
+/// Videos whose latents are ready to be decoded, in order.
 pub struct Batch<'a> {
     outcomes: std::vec::IntoIter<Outcome>,
     decode: Decode<'a>,
 }
 
 impl Batch<'_> {
-    /// Decodes the next video and hands its frames to `frame`; `None` after the last one.
+    /// Decodes the next video and gives its frames to `frame`; `None` after the last video.
     ///
     /// # Errors
     /// Those of reading weights, of the device and of `frame`; [`crate::Error::Interrupted`].
@@ -181,7 +181,7 @@ impl Batch<'_> {
     }
 }
 
-/// A decoder that loads its weights for the first latent and keeps them.
+/// A decoder that loads its weights for the first latent, and keeps them.
 fn decode_with<'a, D: Devices + 'a>(devices: D, model: &'a Model, plan: StagePlan) -> Decode<'a> {
     let mut decoder = None;
     Box::new(move |latent, clip, observer, frame| {
@@ -196,7 +196,7 @@ fn decode_with<'a, D: Devices + 'a>(devices: D, model: &'a Model, plan: StagePla
     })
 }
 
-/// What the transformer made of one request.
+/// The transformer's result for one request.
 struct Denoised {
     /// `[T, H, W, C]`
     latent: Vec<f32>,

@@ -1,10 +1,10 @@
-//! The stages of a run, and who is told how they go on.
+//! The stages of a run, and the observer of their progress.
 
 use super::StagePlan;
 use crate::error::{Error, Result};
 use std::fmt;
 
-/// The parts of a run that a user waits for.
+/// One component's work in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Text encoder; a unit is a block of T5 for one caption.
@@ -18,7 +18,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// What plans, records, profiles, progress and errors call it.
+    /// The name in plans, records, profiles, progress and errors.
     pub fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -29,69 +29,69 @@ impl Stage {
     }
 }
 
-/// Is told how a run goes on, and asked whether to stop. Every method does nothing unless it is written.
+/// Receives the progress of a run, and can cancel it. The default methods do nothing.
 pub trait Observer {
-    /// A stage was planned, before any of the run's work is done.
+    /// A stage was planned; no work of the run is done yet.
     fn planned(&mut self, stage: Stage, plan: &StagePlan) {
         let _ = (stage, plan);
     }
 
-    /// A stage begins that has `units` units of work.
+    /// A stage of `units` units of work begins.
     fn begin(&mut self, stage: Stage, units: u64) {
         let _ = (stage, units);
     }
 
-    /// Units that are done.
+    /// `units` more units are done.
     fn advance(&mut self, units: u64) {
         let _ = units;
     }
 
-    /// The stage is over.
+    /// The stage ends.
     fn end(&mut self) {}
 
-    /// Something that the user should know and that does not stop the run.
+    /// A problem that does not end the run.
     fn warn(&mut self, warning: &Warning) {
         let _ = warning;
     }
 
-    /// Whether [`Self::preview`] wants the latent after call `step` of the model, from 1 to `steps`. The device waits for the
+    /// Whether [`Self::preview`] is to be called after call `step` of the model, from 1 to `steps`. The device waits for the
     /// copy.
     fn wants_preview(&mut self, step: usize, steps: usize) -> bool {
         let _ = (step, steps);
         false
     }
 
-    /// What the sampler has after call `step`: `[frames/4 + 1, height/8, width/8, 4]`. It is noise at first, and the
-    /// video's latent after the last step.
+    /// The sampler's sample after call `step`, `[T, H, W, C]` as [`crate::Latent`]: nearly noise at first, and the video's
+    /// latent after the last call.
     fn preview(&mut self, step: usize, latent: &[f32]) {
         let _ = (step, latent);
     }
 
-    /// Whether to stop; the run then ends with [`Error::Interrupted`].
+    /// Whether to cancel the run; it then ends with [`Error::Interrupted`].
     fn cancelled(&mut self) -> bool {
         false
     }
 }
 
-/// An observer that says nothing and never cancels.
+/// An observer that ignores everything and never cancels.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quiet;
 
 impl Observer for Quiet {}
 
-/// Counts one unit, or ends the run if the user wants to stop.
+/// Reports one unit, or ends the run if the observer cancels.
 pub(crate) fn tick(observer: &mut dyn Observer) -> Result<()> {
     observer.advance(1);
     if observer.cancelled() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// What a user should know of a run that goes on.
+/// A problem that does not end a run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Warning {
     /// The caption holds no letter and no digit.
     BareCaption {
-        /// All of it.
+        /// The caption.
         caption: String,
     },
     /// Cleaning left nothing of the negative prompt.
@@ -103,26 +103,26 @@ pub enum Warning {
     Cut {
         /// `caption` or `negative prompt`.
         text: &'static str,
-        /// Tokens that the encoder takes.
+        /// The encoder's limit in tokens.
         most: usize,
-        /// What is cut off.
+        /// The text that is cut off.
         rest: String,
     },
-    /// The tokenizer does not know parts of a text.
+    /// The tokenizer has no token for some characters of a text.
     Unknown {
         /// `caption` or `negative prompt`.
         text: &'static str,
-        /// How many parts.
+        /// Number of unknown tokens.
         parts: usize,
     },
-    /// The video has another length than those that the model was trained for.
+    /// The model was trained for another length.
     OtherLength {
         /// Frames of the video.
         frames: usize,
-        /// Frames of the training's videos.
+        /// Frames of the training videos.
         trained: usize,
     },
-    /// The text cache takes no embeddings. The run goes on without it.
+    /// The text cache cannot be written. The run continues without it.
     NotCached(Error),
 }
 

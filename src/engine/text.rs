@@ -23,25 +23,25 @@ pub struct Text {
 }
 
 impl Text {
-    /// Zeros in place of what the encoder would give, for runs that only count.
+    /// Zeros in place of embeddings, for runs that only count.
     pub(crate) fn counted(captions: &Captions, channels: usize) -> Self {
         let Captions { tokens, samples, .. } = captions;
         Self { tokens: *tokens, embeddings: vec![0.0; samples.len() * tokens * channels], cached: false }
     }
 }
 
-/// The embeddings of a run's captions, as far as they are known.
+/// The embeddings of a run's captions; some may be missing.
 pub(crate) struct Texts<'a> {
     captions: &'a [Captions],
     /// Embeddings, and whether they came from the cache.
     known: HashMap<&'a Wanted, (Vec<f32>, bool)>,
-    /// Those that are not known, each once.
+    /// The missing captions, each once.
     missing: Vec<&'a Wanted>,
     channels: usize,
 }
 
 impl<'a> Texts<'a> {
-    /// Nothing is known yet.
+    /// All captions are missing.
     pub fn new(captions: &'a [Captions], channels: usize) -> Self {
         let mut missing: Vec<&Wanted> = Vec::new();
         for wanted in captions.iter().flat_map(|captions| &captions.samples) {
@@ -52,7 +52,7 @@ impl<'a> Texts<'a> {
         Self { captions, known: HashMap::new(), missing, channels }
     }
 
-    /// Takes from `cache` what it has.
+    /// Reads embeddings from `cache`.
     pub fn look_up(&mut self, cache: &TextCache, key: &Key) {
         for wanted in std::mem::take(&mut self.missing) {
             match cache.get(&key.of(wanted), [wanted.kept, self.channels]) {
@@ -62,12 +62,12 @@ impl<'a> Texts<'a> {
         }
     }
 
-    /// What is to be encoded.
+    /// The captions that the encoder must encode.
     pub fn missing(&self) -> &[&'a Wanted] {
         &self.missing
     }
 
-    /// Takes what was encoded, in the order of [`Self::missing`], and keeps it in the cache.
+    /// Adds the encoder's outputs, in the order of [`Self::missing`], and writes them to the cache.
     pub fn add(&mut self, encoded: Vec<Vec<f32>>, cache: Option<(&TextCache, &Key)>, observer: &mut dyn Observer) {
         let new = std::mem::take(&mut self.missing).into_iter().zip(encoded);
         let new: Vec<_> = new.collect();
@@ -78,7 +78,7 @@ impl<'a> Texts<'a> {
         self.known.extend(new.into_iter().map(|(wanted, embeddings)| (wanted, (embeddings, false))));
     }
 
-    /// The texts of all requests, none of which misses a caption any more.
+    /// The texts of all requests, once no caption is missing.
     pub fn into_texts(self) -> Vec<Text> {
         let text = |captions: &Captions| {
             let found: Vec<_> = captions.samples.iter().map(|wanted| &self.known[wanted]).collect();
@@ -92,7 +92,7 @@ impl<'a> Texts<'a> {
     }
 }
 
-/// The encoder's output at the wanted positions of each caption. Without captions nothing is loaded.
+/// The encoder's output at the needed positions of each caption. Without captions nothing is loaded.
 pub(crate) fn embed<B: Backend>(
     backend: &B,
     part: &Component<T5Config>,

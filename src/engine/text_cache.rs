@@ -1,7 +1,7 @@
-//! Text embeddings on disk, so that a caption that was encoded once loads no text encoder again.
+//! Text embeddings on disk: a caption that was encoded once needs no text encoder again.
 //!
 //! A file holds one caption's embeddings and, in its metadata, everything that decides their bits. Its name is a hash of
-//! that, but only the whole text is believed. What cannot be read counts as absent.
+//! this metadata; a file is used only if the whole metadata match. A file that cannot be read counts as absent.
 
 use super::captions::Wanted;
 use super::{Observer, Warning};
@@ -18,7 +18,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Files beyond so many bytes make room for newer ones: some hundred captions of T5-XXL.
+/// Most bytes of the cache, some hundred captions of T5-XXL. Beyond it, the least recently used files are removed.
 const MOST_BYTES: u64 = 256 << 20;
 /// The tensor of a file.
 const TENSOR: &str = "embeddings";
@@ -32,7 +32,7 @@ pub struct TextCache {
     most_bytes: u64,
 }
 
-/// What all captions of a run have in common.
+/// The part of a key that all captions of a run share.
 pub(crate) struct Key(String);
 
 impl Key {
@@ -51,7 +51,7 @@ impl Key {
 }
 
 impl TextCache {
-    /// The cache in `folder`, which is made when something is put there.
+    /// The cache in `folder`. The first write creates the folder.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into(), most_bytes: MOST_BYTES }
     }
@@ -72,14 +72,14 @@ impl TextCache {
         if !is_it || tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
             return None;
         }
-        // What is used goes last. Only a wish: a folder that is not ours to write may still be read.
+        // The time marks the file as recently used. A folder that cannot be written may still be read, so this may fail.
         let _ = File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        // What is damaged is made anew.
+        // A damaged file is replaced.
         values.map(|value| value.is_finite().then_some(value)).collect()
     }
 
-    /// Keeps embeddings of `channels` channels. A folder that takes none is worth a warning, and no more.
+    /// Writes embeddings of `channels` channels. A failure is only a warning.
     pub(super) fn put_all<'a>(
         &self,
         mut files: impl Iterator<Item = (String, &'a [f32])>,
@@ -101,7 +101,7 @@ impl TextCache {
         staged::keep(&self.folder, &name(key), &bytes)
     }
 
-    /// Removes what was not used for the longest time, until the rest is small enough.
+    /// Removes the least recently used files until the cache is small enough.
     fn make_room(&self) -> Result<()> {
         let entries = fs::read_dir(&self.folder).map_err(Error::io("cannot list", &self.folder))?;
         let file = |path: PathBuf| {
@@ -127,13 +127,13 @@ impl TextCache {
         self.folder.join(name(key))
     }
 
-    /// Where it is.
+    /// Its folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 }
 
-/// What the file of a key is called.
+/// The file name of a key.
 fn name(key: &str) -> String {
     format!("{:016x}.safetensors", fnv1a(key.as_bytes()))
 }
@@ -155,7 +155,7 @@ mod tests {
         let found = cache.get("key", [2, 3]).unwrap();
         assert!(found.iter().map(|value| value.to_bits()).eq(values.iter().map(|value| value.to_bits())));
         assert_eq!(cache.get("key", [3, 2]), None);
-        // As if another key had the same hash.
+        // A collision: another key with the same hash.
         fs::copy(cache.path("key"), cache.path("other")).unwrap();
         assert_eq!(cache.get("other", [2, 3]), None);
     }

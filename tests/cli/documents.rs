@@ -57,6 +57,28 @@ fn commands_of_the_documents_are_found_whole() {
     assert_eq!(words(&commands(text)[1]), ["osp", "sample", "a cat", "-o", "c.mp4"]);
 }
 
+/// The anchor that a heading gets: its letters and digits in lower case, words joined by hyphens.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().trim().to_lowercase().replace(' ', "-")
+}
+
+#[test]
+fn links_of_the_documents_lead_to_files_and_headings() {
+    for path in documents() {
+        let text = fs::read_to_string(&path).unwrap();
+        let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        for link in links.filter(|link| !link.starts_with("http")) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            assert!(target.exists(), "{}: {link} is not there", path.display());
+            let headings = |text: &str| text.lines().any(|line| line.starts_with('#') && anchor(line) == heading);
+            let found = heading.is_empty() || headings(&fs::read_to_string(&target).unwrap());
+            assert!(found, "{}: no heading gives {link}", path.display());
+        }
+    }
+}
+
 #[test]
 fn every_command_of_the_documents_runs_or_parses() {
     let folder = tempfile::tempdir().unwrap();
@@ -85,6 +107,12 @@ fn check(folder: &Path, words: &[&str], ran: &mut Vec<String>) -> Option<String>
             cargo_parses(&[&["run"], of_cargo].concat()).or_else(|| program(folder, of_osp, ran))
         }
         ["cargo", args @ ..] => names_exist(args).or_else(|| cargo_parses(args)),
+        // A variable names what is not here, such as a folder of kernels.
+        [variable, "osp", args @ ..] if variable.contains('=') => parses(folder, args),
+        ["nvcc", args @ ..] => {
+            let mut sources = args.iter().filter(|word| word.ends_with(".cu"));
+            sources.find(|file| !project(file).is_file()).map(|file| format!("{file} is not there"))
+        }
         ["git", args @ ..] => {
             let files = args.iter().skip_while(|word| **word != "--").skip(1);
             files.map(|file| project(file)).find(|file| !file.exists()).map(|file| format!("{file:?} is not there"))
