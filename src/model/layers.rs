@@ -1,4 +1,4 @@
-//! What the models share: a linear layer, and blocks that lie on the device or come to it one after the other.
+//! Shared by the models: a linear layer, and blocks that are resident on the device or streamed to it.
 
 use crate::backend::Backend;
 use crate::error::Result;
@@ -10,13 +10,13 @@ use std::ops::Range;
 /// The rows that a linear layer takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rows {
-    /// How many.
+    /// Number of rows.
     pub count: usize,
     /// Rows of the whole product, see [`LinearPart::whole_rows`].
     pub of: usize,
-    /// The first in `x`.
+    /// First row in `x`.
     pub x: usize,
-    /// The first in `out`.
+    /// First row in `out`.
     pub out: usize,
 }
 
@@ -28,12 +28,12 @@ impl From<usize> for Rows {
 }
 
 impl Rows {
-    /// The part that they are, with the weight's rows from `weight` on.
+    /// The part of these rows, with the weight's rows from `weight` on.
     fn part(self, weight: usize) -> LinearPart {
         LinearPart { whole_rows: self.of, x_row: self.x, out_row: self.out, weight_row: weight }
     }
 
-    /// A product of these rows.
+    /// The product of these rows.
     fn place(self, op: Linear) -> Linear {
         if self == Self::from(self.count) { op } else { op.part(self.part(0)) }
     }
@@ -48,12 +48,12 @@ pub(super) struct Projection<W> {
     pub outputs: usize,
 }
 
-/// Where [`Projection::columns`] has left the outputs of stacked layers, in elements.
+/// The layout of the outputs of stacked layers after [`Projection::columns`], in elements.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Columns {
-    /// From one layer's outputs to the next layer's.
+    /// Distance between the outputs of two layers.
     pub layer: usize,
-    /// From one row to the next.
+    /// Distance between rows.
     pub row: usize,
 }
 
@@ -65,7 +65,7 @@ impl<W> Projection<W> {
         Ok(Self { weight, bias, inputs, outputs })
     }
 
-    /// Layers `names` of one shape as one: their outputs side by side.
+    /// Layers `names`, all of one shape, stacked to one layer: their outputs stand side by side.
     pub fn stacked(
         scope: &mut Scope<'_, W>,
         names: &[&str],
@@ -113,8 +113,8 @@ impl<W> Projection<W> {
         backend.linear(&op, LinearArgs { x, weight: &self.weight, bias: self.bias.as_ref(), gate, out })
     }
 
-    /// The outputs `columns` of each of `layers` stacked layers. All outputs lie side by side, as [`Self::run`] leaves
-    /// them; some lie layer after layer.
+    /// Computes the outputs `columns` of each of `layers` stacked layers. All outputs stand side by side, as after
+    /// [`Self::run`]; some outputs stand layer after layer.
     pub fn columns<B: Backend<Weight = W>>(
         &self,
         backend: &B,
@@ -139,23 +139,23 @@ impl<W> Projection<W> {
     }
 }
 
-/// `0..len` in `count` ranges, as even as they can be, but no empty ones.
+/// Splits `0..len` into at most `count` ranges of nearly equal length; no range is empty.
 pub(super) fn ranges(len: usize, count: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
     let count = count.clamp(1, len.max(1));
     (0..count).map(move |i| i * len / count..(i + 1) * len / count)
 }
 
-/// Blocks of a model, or other weights that are used one after the other.
+/// Blocks of a model, or other weights, that are used one after the other.
 pub(super) enum Blocks<'a, T> {
     /// On the device.
     Resident(Vec<T>),
-    /// Brought there for each use: the closure asks for block i by [`crate::weights::load::Loader::prefetching`].
+    /// Prefetched for each use: the closure loads block i with [`crate::weights::load::Loader::prefetching`].
     Streamed(Box<dyn Fn(usize) -> Result<T> + 'a>),
 }
 
 impl<T> Blocks<'_, T> {
-    /// Runs `run` over the blocks `indices`. Streamed, a block is on its way while the one before it computes: two are on
-    /// the device, and none afterwards.
+    /// Calls `run` with each block of `indices`. Streamed blocks are prefetched while the block before computes: two are on the
+    /// device, and none afterwards.
     pub fn each<B: Backend>(
         &self,
         backend: &B,
@@ -170,7 +170,7 @@ impl<T> Blocks<'_, T> {
         let mut next = bring()?;
         while let Some((i, block)) = next {
             backend.finish_prefetch()?;
-            // It gets its memory before this block's launches, so that its copies need not wait for them.
+            // The next block is allocated before this block's launches, so its copies do not wait for them.
             next = bring()?;
             run(i, &block)?;
             backend.start_prefetch()?;

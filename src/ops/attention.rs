@@ -1,11 +1,11 @@
-//! `attention`: softmax(q·kᵀ·scale + bias)·v for every sequence and head, read by stride from where q, k and v lie.
+//! `attention`: softmax(q·kᵀ·scale + bias)·v for every sequence and head. It reads q, k and v by strides.
 
 use super::{DeviceBuffer, expect_at_least, expect_len, expect_that};
 use crate::error::Result;
 
 const OP: &str = "attention";
 
-/// Where the tokens of many sequences lie in a buffer, in elements.
+/// The layout of the tokens of many sequences in a buffer, in elements.
 ///
 /// Sequence (o, i), token t, head h, feature f is at
 /// `offset + o·outer_stride + i·inner_stride + t·token_stride + h·head_dim + f`.
@@ -15,11 +15,11 @@ const OP: &str = "attention";
 pub struct TokenLayout {
     /// First element.
     pub offset: usize,
-    /// From one outer sequence (sample) to the next.
+    /// Distance between outer sequences (samples).
     pub outer_stride: usize,
-    /// From one inner sequence (frame or position) to the next.
+    /// Distance between inner sequences (frames or positions).
     pub inner_stride: usize,
-    /// From one token to the next.
+    /// Distance between tokens.
     pub token_stride: usize,
 }
 
@@ -34,7 +34,7 @@ impl TokenLayout {
             + row
     }
 
-    /// Whether no two rows share an element: every stride passes over all that the smaller ones reach.
+    /// Whether no two rows share an element: every stride is at least the extent of the smaller strides.
     fn rows_are_apart(&self, outer: usize, inner: usize, tokens: usize, row: usize) -> bool {
         let mut axes = [(self.outer_stride, outer), (self.inner_stride, inner), (self.token_stride, tokens)];
         axes.sort_unstable();
@@ -50,7 +50,7 @@ impl TokenLayout {
 /// Descriptor of `attention`.
 ///
 /// For each of `outer·inner` sequences, q and the output hold `[queries, heads, head_dim]`, and k and v hold
-/// `[keys, heads, head_dim]`, where their layouts say. Their buffers may hold more.
+/// `[keys, heads, head_dim]`, at the places of their layouts. The buffers may hold more.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
     /// Outer count of sequences: samples.
@@ -82,9 +82,9 @@ pub struct Attention {
 /// Operands of [`Attention`]. Bias, mask and RoPE are buffers of f32 values.
 #[derive(Debug)]
 pub struct AttentionArgs<'a, Buffer> {
-    /// `[queries, heads, head_dim]` of each sequence, where the descriptor says.
+    /// `[queries, heads, head_dim]` of each sequence, in the layout of the descriptor.
     pub q: &'a Buffer,
-    /// `[keys, heads, head_dim]` of each sequence, where the descriptor says.
+    /// `[keys, heads, head_dim]` of each sequence, in the layout of the descriptor.
     pub k: &'a Buffer,
     /// As `k`; all three may be one buffer.
     pub v: &'a Buffer,
@@ -96,19 +96,19 @@ pub struct AttentionArgs<'a, Buffer> {
     /// Within each group of `rope_group` features the halves (a, b) become (a·cos − b·sin, b·cos + a·sin), cosine and
     /// sine taken at the feature's own index.
     pub rope: Option<&'a Buffer>,
-    /// `[queries, heads, head_dim]` of each sequence, where the descriptor says.
+    /// `[queries, heads, head_dim]` of each sequence, in the layout of the descriptor.
     pub out: &'a mut Buffer,
 }
 
 impl<'a, Buffer> AttentionArgs<'a, Buffer> {
-    /// Without bias, mask and RoPE.
+    /// Operands without bias, mask and RoPE.
     pub fn new([q, k, v]: [&'a Buffer; 3], out: &'a mut Buffer) -> Self {
         Self { q, k, v, bias: None, mask: None, rope: None, out }
     }
 }
 
 impl Attention {
-    /// Checks element counts, and that the rows of the output do not overlap. `v` shares `k`'s buffer in every use, but is checked by itself.
+    /// Checks element counts, and that the rows of the output do not overlap.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument that is too short or has another size. There must be keys and

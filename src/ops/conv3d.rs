@@ -18,8 +18,8 @@ pub enum SpacePadding {
 /// Descriptor of `conv3d`.
 ///
 /// `x [frames, height, width, cin] * weight [cout, kt, kh, kw, cin] → out [out_frames, out_height, out_width, cout]`.
-/// In time, kt − 1 copies of the first frame stand in front, as every convolution of the causal VAE has them; nothing is
-/// padded behind. With `upsample` the input is first enlarged 2× in space by the nearest neighbour.
+/// In time, the input is padded in front by kt − 1 copies of the first frame, and not at the end. With `upsample` the input is
+/// first enlarged 2× in space by nearest neighbour.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv3d {
     /// Input frames.
@@ -40,17 +40,17 @@ pub struct Conv3d {
     pub padding: SpacePadding,
     /// Nearest 2× enlargement of the input in height and width.
     pub upsample: bool,
-    /// Epilogue: `out = conv_scale·(conv + bias) + other_scale·other`, where `other`, shaped as the output, is given.
+    /// Epilogue: `out = conv_scale·(conv + bias) + other_scale·other`, if `other` is given, which has the output's shape.
     /// A residual block uses (1, 1); a mix with factor α uses (1 − α, α). Without `other` only `conv_scale` counts.
     pub conv_scale: f32,
     /// Factor on `other`.
     pub other_scale: f32,
-    /// Output frames that are computed, from and to; `None` for all. So a layer can run in stretches of time: frames of the
-    /// output that are left out keep their values, and those of the input behind the last that is needed are not read.
+    /// First and end of the output frames to compute; `None` computes all. So a layer can run in stretches: other frames of the
+    /// output keep their values, and input frames after the last needed one are not read.
     pub only: Option<[usize; 2]>,
-    /// Where the first computed frame goes in `out` and in the moments, if these do not begin with the first frame of all.
+    /// The frame of `out` and of the moments that receives the first computed frame; `None` is the frame of the same number.
     pub out_frame: Option<usize>,
-    /// Which frame of `other` is added to the first computed one, if `other` does not begin with the first frame of all.
+    /// The frame of `other` that is added to the first computed frame; `None` is the frame of the same number.
     pub other_frame: Option<usize>,
     /// Groups of channels whose statistics [`ConvArgs::moments`] receives.
     pub moment_groups: usize,
@@ -65,17 +65,17 @@ pub struct ConvArgs<'a, Buffer, Weight> {
     pub weight: &'a Weight,
     /// `[cout]`
     pub bias: Option<&'a Weight>,
-    /// What the epilogue adds, shaped as the output; with `other_frame` at least the computed frames from there on.
+    /// Added by the epilogue; has the output's shape. With `other_frame`, it may hold only the computed frames from there on.
     pub other: Option<&'a Buffer>,
-    /// Receives the moments of the computed output frames for the GroupNorm that follows (see [`Moments`]): those of at
-    /// least as many frames as `out` has to its last computed one.
+    /// Receives the moments of the computed output frames for the next GroupNorm (see [`Moments`]). It has room for at least
+    /// the frames up to the last computed one.
     pub moments: Option<&'a mut Buffer>,
-    /// `[out_frames, out_height, out_width, cout]`; with `out_frame` at least the computed frames from there on.
+    /// `[out_frames, out_height, out_width, cout]`. With `out_frame`, it may hold only the computed frames from there on.
     pub out: &'a mut Buffer,
 }
 
 impl<'a, Buffer, Weight> ConvArgs<'a, Buffer, Weight> {
-    /// The products alone.
+    /// Operands without bias, addend and moments.
     pub fn new(x: &'a Buffer, weight: &'a Weight, out: &'a mut Buffer) -> Self {
         Self { x, weight, bias: None, other: None, moments: None, out }
     }
@@ -139,25 +139,24 @@ impl Conv3d {
         start..end
     }
 
-    /// Where the first computed frame is in `out`.
+    /// The frame of `out` that receives the first computed frame.
     pub fn out_frame(&self) -> usize {
         self.out_frame.unwrap_or(self.computed().start)
     }
 
-    /// Which frame of `other` belongs to the first computed one.
+    /// The frame of `other` that belongs to the first computed frame.
     pub fn other_frame(&self) -> usize {
         self.other_frame.unwrap_or(self.computed().start)
     }
 
-    /// The moments of as many output frames.
+    /// The descriptor of the moments of this many output frames.
     pub fn moments(&self, frames: usize) -> Moments {
         let [_, height, width, channels] = self.out_shape();
         Moments { frames, positions: height * width, channels, groups: self.moment_groups }
     }
 
-    /// Checks element counts, the weight's shape, the computed frames, and the groups of moments that are asked for, which
-    /// the backend keeps in as many elements as `moments_len` says. `out`, `other` and the moments may be longer than what
-    /// is computed where places in them are given.
+    /// Checks element counts, the weight's shape, the computed frames, and the groups of moments. The backend keeps moments in
+    /// `moments_len` elements. If `out_frame` or `other_frame` is given, the buffers may be longer than the computed frames.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. Taps, strides, frames and input channels may not
@@ -192,7 +191,7 @@ impl Conv3d {
         Ok(())
     }
 
-    /// `found` elements must be the whole output, or hold the computed frames from `at` on.
+    /// Checks that `found` elements are the whole output, or hold the computed frames from frame `at` on.
     fn expect_place(&self, argument: &'static str, found: usize, at: Option<usize>) -> Result<()> {
         let frame: usize = self.out_shape()[1..].iter().product();
         match at {
@@ -212,7 +211,7 @@ impl Conv3d {
         2 * self.computed_elements() as u64 * (taps * self.cin) as u64
     }
 
-    /// The input's share of the computed frames, weight and output once each.
+    /// The input for the computed frames, the weight and the output, once each.
     pub fn bytes(&self, element: u64) -> u64 {
         let taps: usize = self.kernel.iter().product();
         let frames = (self.computed().len() * self.stride[0]).min(self.frames);
@@ -221,7 +220,7 @@ impl Conv3d {
     }
 }
 
-/// Descriptor of `depthwise_conv`: a strided convolution of every channel by itself, kernel = stride = `factor`.
+/// Descriptor of `depthwise_conv`: a strided convolution of each channel, kernel = stride = `factor`.
 ///
 /// `x [outer, tokens, channels] → out [outer, out_tokens, channels]`, tokens being a `height × width` grid (`Space`) or a
 /// run of frames for each of `positions` (`Time`, tokens = frames·positions); bias `[channels]`.
@@ -240,7 +239,7 @@ pub enum DepthwiseConv {
         /// Kernel and stride.
         factor: usize,
     },
-    /// `weight [channels, factor]`; with an odd number of frames, `factor − 1` copies of the first stand in front.
+    /// `weight [channels, factor]`; an odd number of frames is padded in front by `factor − 1` copies of the first frame.
     Time {
         /// Samples.
         outer: usize,
@@ -324,7 +323,7 @@ impl DepthwiseConv {
     }
 }
 
-/// The original repeats the first frame r − 1 times in front when the number of frames is odd.
+/// The original pads an odd number of frames in front by r − 1 copies of the first frame.
 fn front(frames: usize, factor: usize) -> usize {
     if frames % 2 == 1 { factor - 1 } else { 0 }
 }

@@ -1,4 +1,4 @@
-//! `embedding`, `add_rows`: token look-up and the adding of tables (positions, modulations) to many rows.
+//! `embedding`, `add_rows`: looks up tokens, and adds tables (positions, modulations) to many rows.
 
 use super::{DeviceBuffer, DeviceWeight, expect_len, expect_shape, expect_that};
 use crate::error::Result;

@@ -1,20 +1,20 @@
-//! `finite`: whether values are numbers.
+//! `finite`: finds NaN and infinity.
 
 use super::{DeviceBuffer, expect_at_least};
 use crate::error::Result;
 
-/// Elements that one count of the result is about.
+/// Elements of one count of the result.
 pub const BLOCK: usize = 2048;
 
-/// Descriptor of `finite`: for each [`BLOCK`] of the elements the number of those from the first NaN or infinity to the
-/// block's end, 0 if there is none.
+/// Descriptor of `finite`: for each [`BLOCK`] of elements, the number of elements from its first NaN or infinity to its end; 0 if
+/// all are finite.
 ///
-/// The counts are u32 in the order of their bytes on the device, which is little-endian: [`Self::first`] reads them.
+/// The counts are little-endian u32; [`Self::first`] reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finite {
-    /// First element of `x` that is looked at.
+    /// First element of `x` to check.
     pub offset: usize,
-    /// Elements looked at.
+    /// Elements to check.
     pub len: usize,
 }
 
@@ -29,7 +29,7 @@ impl Finite {
     /// Checks element counts.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if `x` ends before what is looked at.
+    /// [`crate::Error::Shape`] if `x` is shorter than that.
     pub fn validate<B: DeviceBuffer>(&self, args: &FiniteArgs<'_, B>) -> Result<()> {
         expect_at_least("finite", "x", args.x.len(), self.offset + self.len)
     }
@@ -39,12 +39,12 @@ impl Finite {
         self.len.div_ceil(BLOCK)
     }
 
-    /// One read of elements of `element` bytes, a count written for each block.
+    /// One read of elements of `element` bytes, and one count for each block.
     pub fn bytes(&self, element: u64) -> u64 {
         self.len as u64 * element + 4 * self.blocks() as u64
     }
 
-    /// The first element, counted from `offset`, that is no finite number, by the bytes of the counts.
+    /// The first element that is not finite, counted from `offset`, from the bytes of the counts.
     pub fn first(&self, counts: &[u8]) -> Option<usize> {
         let counts = counts.chunks_exact(4).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
         let (block, count) = counts.enumerate().find(|&(_, count)| count > 0)?;

@@ -1,11 +1,11 @@
-//! `linear`: y = f(x·Wᵀ + b), the matrix product of every linear layer, with what follows it fused.
+//! `linear`: y = f(x·Wᵀ + b), the matrix product of every linear layer, fused with its activation and its store.
 
 use super::{DeviceBuffer, DeviceWeight, expect_at_least, expect_len, expect_shape, expect_that};
 use crate::error::Result;
 
 const OP: &str = "linear";
 
-/// What is applied to the product before it is stored.
+/// The activation of the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// Nothing.
@@ -14,12 +14,12 @@ pub enum Activation {
     Silu,
     /// The tanh approximation of GELU.
     GeluTanh,
-    /// The weight's first half of rows makes `u`, the second half `v`; stores `gelu_tanh(u)·v` (T5's feed-forward).
+    /// `gelu_tanh(u)·v` of two products (T5's feed-forward): the first `out_features` rows of the weight give `u`, the others `v`.
     /// Weight and bias then have `2·out_features` rows.
     GatedGeluTanh,
 }
 
-/// Where the result goes.
+/// How the result is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// `out = y`
@@ -38,24 +38,24 @@ pub enum Store {
     },
 }
 
-/// Which part of a larger product a call makes: some of its rows, or some of its columns.
+/// The part of a larger product that a call computes: some of its rows, or some of its columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinearPart {
-    /// Rows of the whole product. Backends choose their way by these and never by the part's, so that a row has the same
+    /// Rows of the whole product. Backends choose an algorithm by these and not by the rows of the part, so a row has the same
     /// bits in every part.
     pub whole_rows: usize,
-    /// First row of `x` that is read.
+    /// First row of `x` to read.
     pub x_row: usize,
-    /// First row of `out` that is written; its gate is that of this row.
+    /// First row of `out` to write; its gate is the gate of that row of the whole.
     pub out_row: usize,
-    /// First row of the weight, and element of the bias, that is used.
+    /// First row of the weight and first element of the bias to use.
     pub weight_row: usize,
 }
 
 /// Descriptor of `linear`.
 ///
-/// `x [rows, in_features] · weight [out_features, in_features]ᵀ + bias [out_features] → out [rows, out_features]`; where the
-/// activation is gated, weight and bias have `2·out_features` rows. Without a bias nothing is added.
+/// `x [rows, in_features] · weight [out_features, in_features]ᵀ + bias [out_features] → out [rows, out_features]`. With a gated
+/// activation, weight and bias have `2·out_features` rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Linear {
     /// Rows of `x`: tokens.
@@ -64,11 +64,11 @@ pub struct Linear {
     pub in_features: usize,
     /// Columns of `out`.
     pub out_features: usize,
-    /// Applied to the product.
+    /// Activation of the product.
     pub activation: Activation,
-    /// Applied when storing.
+    /// How the result is stored.
     pub store: Store,
-    /// Where x, out and weight are larger than this call needs; `None` if they fit exactly.
+    /// The part to compute, if x, out or weight belong to a larger product.
     pub part: Option<LinearPart>,
 }
 
@@ -81,7 +81,7 @@ pub struct LinearArgs<'a, Buffer, Weight> {
     pub weight: &'a Weight,
     /// `[rows of the weight]`.
     pub bias: Option<&'a Weight>,
-    /// The gates of [`Store::AddGated`], where it says; given if and only if the store is that.
+    /// The gates of [`Store::AddGated`], at the places that it names; `None` for any other store.
     pub gate: Option<&'a Buffer>,
     /// `[rows, out_features]`
     pub out: &'a mut Buffer,
@@ -93,22 +93,22 @@ impl Linear {
         Self { rows, in_features, out_features, activation: Activation::None, store: Store::Overwrite, part: None }
     }
 
-    /// The same with an activation.
+    /// The layer with this activation.
     pub fn activation(self, activation: Activation) -> Self {
         Self { activation, ..self }
     }
 
-    /// The same with another way of storing.
+    /// The layer with this store.
     pub fn store(self, store: Store) -> Self {
         Self { store, ..self }
     }
 
-    /// The same as a part of a larger product.
+    /// The layer as a part of a larger product.
     pub fn part(self, part: LinearPart) -> Self {
         Self { part: Some(part), ..self }
     }
 
-    /// The part that it makes: all of it, if nothing else is said.
+    /// The part to compute; by default the whole.
     pub fn place(&self) -> LinearPart {
         self.part.unwrap_or(LinearPart { whole_rows: self.rows, x_row: 0, out_row: 0, weight_row: 0 })
     }

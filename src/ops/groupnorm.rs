@@ -1,18 +1,18 @@
-//! `group_moments`, `group_statistics`, `group_norm`: GroupNorm, optionally followed by SiLU, of a video that may come in
-//! stretches of time.
+//! `group_moments`, `group_statistics`, `group_norm`: GroupNorm, optionally followed by SiLU, of a video that may be in
+//! several stretches.
 //!
-//! Moments are kept for each frame and combined in the order of frames, so that a layer that runs in stretches gets the same
-//! bits as one that runs at once.
+//! Moments are computed for each frame and combined in the order of frames. So a layer gives the same bits whether it runs in
+//! stretches or at once.
 
 use super::{DeviceBuffer, DeviceWeight, expect_at_least, expect_len, expect_that};
 use crate::error::Result;
 
 /// Descriptor of `group_moments`: mean and M2 (the sum of squared deviations from it) of every group in a stretch of frames,
-/// `x [frames, positions, channels] → moments`. A convolution leaves the same of its output where it is asked to
+/// `x [frames, positions, channels] → moments`. A convolution can write the moments of its output
 /// (see [`crate::ops::conv3d::ConvArgs::moments`]).
 ///
-/// How finely a frame is divided is the backend's affair: kernels write f32 `[frames, slabs, groups, 2]`, a slab being
-/// [`Moments::SLAB`] neighbouring positions. So moments live in buffers of [`crate::backend::Backend::alloc_moments`].
+/// The backend decides how it divides a frame. Kernels write f32 `[frames, slabs, groups, 2]`, where a slab is
+/// [`Moments::SLAB`] neighbouring positions. [`crate::backend::Backend::alloc_moments`] allocates a buffer for moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moments {
     /// Frames.
@@ -30,7 +30,7 @@ pub struct Moments {
 pub struct MomentsArgs<'a, Buffer> {
     /// `[frames, positions, channels]`
     pub x: &'a Buffer,
-    /// Made for this descriptor.
+    /// Allocated for this descriptor.
     pub moments: &'a mut Buffer,
 }
 
@@ -64,14 +64,14 @@ impl Moments {
         5 * (self.frames * self.positions * self.channels) as u64
     }
 
-    /// One read, and the moments written.
+    /// One read, and one write of the moments.
     pub fn bytes(&self, element: u64) -> u64 {
         (self.frames * self.positions * self.channels) as u64 * element + 4 * self.elements() as u64
     }
 }
 
-/// Descriptor of `group_statistics`: the moments of a video's stretches to what [`GroupNorm`] needs of each frame and group.
-/// The result lives in a buffer of [`crate::backend::Backend::alloc_statistics`]: kernels write f32 `[frames, groups, 2]`.
+/// Descriptor of `group_statistics`: combines the moments of a video's stretches to a mean and an inverse deviation of each frame
+/// and group. [`crate::backend::Backend::alloc_statistics`] allocates the result; kernels write f32 `[frames, groups, 2]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Statistics {
     /// Frames of the whole video.
@@ -84,17 +84,16 @@ pub struct Statistics {
     pub groups: usize,
     /// Added to the variance.
     pub eps: f32,
-    /// Statistics of each frame by itself (the 2-D blocks) instead of over all frames.
+    /// Statistics of each frame (the 2-D blocks) instead of all frames.
     pub per_frame: bool,
 }
 
 /// Operands of [`Statistics`].
 #[derive(Debug)]
 pub struct StatisticsArgs<'a, Buffer> {
-    /// The moments of the video's stretches of time, and how many frames each has, in order. Those behind these frames are
-    /// not read.
+    /// The moments of the video's stretches in order, with the frames of each. Moments after these frames are not read.
     pub stretches: &'a [(&'a Buffer, usize)],
-    /// Made for this descriptor.
+    /// Allocated for this descriptor.
     pub statistics: &'a mut Buffer,
 }
 
@@ -142,11 +141,11 @@ impl Statistics {
     }
 }
 
-/// Descriptor of `group_norm`: some frames of `x [frames, positions, channels]`, normed by the statistics of the video that
-/// they belong to, to a place in `out`, which has frames of the same shape; weight and bias `[channels]`.
+/// Descriptor of `group_norm`: normalises some frames of `x [frames, positions, channels]` with the statistics of their video, and
+/// writes them to frames of `out` with the same shape; weight and bias are `[channels]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupNorm {
-    /// Frames that are normed.
+    /// Frames to normalise.
     pub frames: usize,
     /// Height times width.
     pub positions: usize,
@@ -156,11 +155,11 @@ pub struct GroupNorm {
     pub groups: usize,
     /// Apply x·σ(x) to the result.
     pub silu: bool,
-    /// The first of them in `x`.
+    /// The first frame to read in `x`.
     pub x_frame: usize,
-    /// Where it goes in `out`.
+    /// The first frame to write in `out`.
     pub out_frame: usize,
-    /// Which frame of the video it is.
+    /// The number of that frame in the video.
     pub video_frame: usize,
 }
 
@@ -169,7 +168,7 @@ pub struct GroupNorm {
 pub struct GroupNormArgs<'a, Buffer, Weight> {
     /// At least `[x_frame + frames, positions, channels]`
     pub x: &'a Buffer,
-    /// Those of at least `video_frame + frames` frames.
+    /// Statistics of at least `video_frame + frames` frames.
     pub statistics: &'a Buffer,
     /// `[channels]`
     pub weight: &'a Weight,
@@ -185,8 +184,8 @@ impl GroupNorm {
         self.positions * self.channels
     }
 
-    /// Checks element counts, for a backend that keeps the statistics of the video, up to the last frame that is normed, in
-    /// `statistics_len` elements. Buffers may hold more frames than are normed.
+    /// Checks element counts, for a backend that keeps the statistics up to the last of these frames in `statistics_len`
+    /// elements. Buffers may hold more frames.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. The groups must divide the channels.
@@ -216,7 +215,7 @@ impl GroupNorm {
     }
 }
 
-/// An argument check: there must be groups, of equally many channels.
+/// An argument check: the number of groups must divide the channels.
 pub(super) fn expect_groups(op: &'static str, argument: &'static str, groups: usize, channels: usize) -> Result<()> {
     let divides = groups > 0 && channels.is_multiple_of(groups);
     expect_that(op, argument, divides, "a divisor of the channels", (groups, channels))

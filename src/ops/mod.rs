@@ -1,7 +1,7 @@
-//! What each operation is: its descriptor with the sizes, its operands (`…Args`), the check of both, and its cost.
+//! The operations: each has a descriptor with the sizes, operands (`…Args`), a check of both, and a cost.
 //!
-//! A descriptor holds sizes only. `validate` looks at the element counts of buffers and the shapes of parameters;
-//! [`crate::backend::Backend`] calls it before any backend touches memory, and nobody else does. `flops` counts a multiply-add as two; `bytes` counts
+//! A descriptor holds only sizes. `validate` checks the element counts of buffers and the shapes of parameters. Only
+//! [`crate::backend::Backend`] calls it, before any backend accesses memory. `flops` counts a multiply-add as two. `bytes` counts
 //! every input once and every output once, at `element` bytes an activation. Each descriptor's stem names its body in
 //! `cpu/`, its kernel in `kernels/`, its test and its bench.
 

@@ -30,7 +30,7 @@ pub struct AdaLayerNorm {
 pub struct AdaLayerNormArgs<'a, Buffer> {
     /// `[rows, channels]`
     pub x: &'a Buffer,
-    /// Every shift and scale, where the descriptor says.
+    /// Every shift and scale, at the places of the descriptor.
     pub modulation: &'a Buffer,
     /// `[rows, channels]`
     pub out: &'a mut Buffer,

@@ -1,6 +1,6 @@
-//! What operations work on, as every backend has it.
+//! Buffers and parameters, as every backend has them.
 
-/// A run of elements on a device. Dropping it gives the memory back.
+/// Elements on a device. Dropping it frees the memory.
 pub trait DeviceBuffer {
     /// Elements.
     fn len(&self) -> usize;

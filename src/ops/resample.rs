@@ -4,7 +4,7 @@
 use super::{DeviceBuffer, expect_len, expect_that};
 use crate::error::Result;
 
-/// Halves the frame rate: with two copies of the first frame in front, the mean of frames 2j, 2j+1, 2j+2.
+/// Halves the frame rate: pads two copies of the first frame in front, and takes the mean of frames 2j, 2j+1, 2j+2.
 ///
 /// `x [frames, frame_len] → out [ceil(frames/2), frame_len]`, `frame_len` = height·width·channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl TimeAverage {
     }
 }
 
-/// Doubles the frame rate of all frames but the first, which stays as it is.
+/// Doubles the frame rate of all frames but the first, which does not change.
 ///
 /// `x [frames, frame_len] → out [2·frames − 1, frame_len]`. On the slice s = x[1..], `out[2j] = ¼·s[j−1] + ¾·s[j]` and
 /// `out[2j+1] = ¾·s[j] + ¼·s[j+1]`, indices clamped to the slice.
@@ -101,7 +101,7 @@ impl TimeDouble {
     }
 }
 
-/// What `AttnBlock3D` of v1.0.0 does by reshaping (C, T, H·W) memory to (T, C, H·W) without transposing it.
+/// The reshape of `AttnBlock3D` of v1.0.0: (C, T, H·W) memory is read as (T, C, H·W) without a transposition.
 ///
 /// `x [frames, positions, channels] → out`, the same shape: element (c, t) of the channel-major order becomes element
 /// (t', c') where `c·frames + t = t'·channels + c'`. `inverse` goes back. Bit-equal.
@@ -137,7 +137,7 @@ impl RegroupFrames {
         expect_len(OP, "out", args.out.len(), args.x.len())
     }
 
-    /// Where (frame, channel) of `x` goes: (frame, channel) of `out`.
+    /// The (frame, channel) of `out` that receives (frame, channel) of `x`.
     pub fn target(&self, frame: usize, channel: usize) -> (usize, usize) {
         if self.inverse {
             let flat = frame * self.channels + channel;

@@ -33,8 +33,8 @@ impl Combine<'_> {
     /// Checks element counts.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] names the first argument of another size. There must be 1 to [`MAX_TERMS`] coefficients, and
-    /// as many inputs.
+    /// [`crate::Error::Shape`] names the first argument of another size. There must be 1 to [`MAX_TERMS`] coefficients, and one
+    /// input for each.
     pub fn validate<B: DeviceBuffer>(&self, args: &CombineArgs<'_, B>) -> Result<()> {
         const OP: &str = "combine";
         let terms = self.coefficients.len();

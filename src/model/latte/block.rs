@@ -1,6 +1,6 @@
 //! One transformer block: self-attention, cross-attention (spatial blocks only), feed-forward, each added to the tokens.
 //!
-//! To save memory, attention takes a part of its heads at a time, which depend on no others, and the feed-forward a part
+//! To save memory, attention can take some of its heads at a time, which do not depend on each other, and the feed-forward some
 //! of the tokens. Buffers live only while they are needed.
 
 use super::{LatteConfig, Shape};
@@ -16,9 +16,9 @@ use crate::weights::{Role, Scope};
 /// Which tokens attend to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Axis {
-    /// Those of a frame.
+    /// The tokens of a frame.
     Space,
-    /// Those of a position.
+    /// The tokens of a position.
     Time,
 }
 
@@ -68,7 +68,7 @@ struct CrossAttention<W> {
     to_out: Projection<W>,
 }
 
-/// What of a pair of blocks is used once a prompt.
+/// The weights of a pair of blocks that are used once a prompt.
 #[derive(Debug)]
 pub(super) struct OncePerPrompt<W> {
     /// k and v of the spatial block's cross-attention, `[2D, D]`
@@ -88,10 +88,10 @@ impl<W> OncePerPrompt<W> {
     }
 }
 
-/// What a block is given besides the tokens it changes.
+/// The inputs of a block besides its tokens.
 pub(super) struct Inputs<'a, Buffer> {
     pub shape: &'a Shape,
-    /// Parts that heads and tokens are taken in.
+    /// Number of parts of the heads and of the tokens.
     pub parts: usize,
     /// Shifts, scales and gates.
     pub modulation: Modulation<'a, Buffer>,
@@ -101,7 +101,7 @@ pub(super) struct Inputs<'a, Buffer> {
     pub text: TextKv<'a, Buffer>,
 }
 
-/// The six vectors of a block among those of all.
+/// The six modulation vectors of one block, within those of all blocks.
 #[derive(Clone, Copy)]
 pub(super) struct Modulation<'a, Buffer> {
     /// `[N, blocks, 6, D]`: the blocks' tables plus the timestep's six vectors.
@@ -111,18 +111,18 @@ pub(super) struct Modulation<'a, Buffer> {
 }
 
 impl<Buffer> Modulation<'_, Buffer> {
-    /// From a sample's vectors of `channels` to the next one's.
+    /// Distance between the vectors of two samples.
     fn stride(&self, channels: usize) -> usize {
         self.blocks * 6 * channels
     }
 
-    /// Where a vector begins in a sample's.
+    /// Offset of a vector within a sample.
     fn at(&self, vector: usize, channels: usize) -> usize {
         (self.block * 6 + vector) * channels
     }
 }
 
-/// Keys and values of the text for one block, and what masks them.
+/// Keys and values of the text for one block, and their mask.
 pub(super) struct TextKv<'a, Buffer> {
     /// `[N·tokens, 2D]`
     pub kv: &'a Buffer,
@@ -132,7 +132,7 @@ pub(super) struct TextKv<'a, Buffer> {
 }
 
 impl<W> Block<W> {
-    /// Block `index` of the order in which they run: the spatial one of a pair, then its temporal one.
+    /// Block `index` in the order of execution: the spatial block of a pair, then its temporal block.
     pub fn build(c: &LatteConfig, index: usize, scope: &mut Scope<'_, W>) -> Result<Self> {
         let (d, pair) = (c.channels(), index / 2);
         let (axis, name) = match index % 2 {
@@ -169,7 +169,7 @@ impl<W> Block<W> {
         self.feed_forward(backend, c, inputs, h)
     }
 
-    /// `h += gate·ff_out(gelu(ff_in(norm(h))))`, a part of the tokens at a time.
+    /// `h += gate·ff_out(gelu(ff_in(norm(h))))`, some of the tokens at a time.
     fn feed_forward<B: Backend<Weight = W>>(
         &self,
         backend: &B,
@@ -284,7 +284,7 @@ impl<W> SelfAttention<W> {
     }
 }
 
-/// Self-attention along `axis` of all heads, or of some at a time, all tokens being queries and keys.
+/// Self-attention along `axis`, of all heads or of some at a time. All tokens are queries and keys.
 fn plain_attention<B: Backend>(
     backend: &B,
     c: &LatteConfig,
@@ -325,7 +325,7 @@ fn plain_attention<B: Backend>(
     Ok(attended.expect("there is a head"))
 }
 
-/// The same with keys and values from fewer tokens: `rows` in all, `kept` of a frame or of a sample.
+/// As [`plain_attention`], with keys and values from fewer tokens: `rows` in all, `kept` of a frame or of a sample.
 fn compressed_attention<B: Backend>(
     backend: &B,
     c: &LatteConfig,
@@ -364,7 +364,7 @@ fn compressed_attention<B: Backend>(
     Ok(attended)
 }
 
-/// Attention of all tokens of a frame or of a position to each other; where they lie is for the caller to say.
+/// Attention of all tokens of a frame or of a position to each other; the caller sets the layouts.
 fn attention_along(axis: Axis, c: &LatteConfig, shape: &Shape) -> Attention {
     let (inner, queries, rope_group) = match axis {
         Axis::Space => (shape.frames, shape.positions(), c.attention_head_dim / 2),
@@ -415,7 +415,7 @@ fn compression(axis: Axis, shape: &Shape, channels: usize, factor: usize) -> Dep
     }
 }
 
-/// Tokens that a convolution leaves of all samples.
+/// Output tokens of the convolution, of all samples.
 fn compressed_rows(axis: Axis, shape: &Shape, conv: &DepthwiseConv) -> Rows {
     let per_sample = conv.out_tokens() * if axis == Axis::Space { shape.frames } else { 1 };
     Rows { of: shape.batch * per_sample, ..Rows::from(shape.samples * per_sample) }

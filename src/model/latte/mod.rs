@@ -31,8 +31,8 @@ const MASKED: f32 = -10000.0;
 pub struct Shape {
     /// N, samples: two with guidance.
     pub samples: usize,
-    /// Samples of the batch that these are evaluated for, if only some of it at a time; else N. The result has the bits
-    /// that the whole batch gives.
+    /// Samples of the whole batch, if an evaluation takes only some of them at a time; else N. The result has the bits of the
+    /// whole batch.
     pub batch: usize,
     /// T, latent frames.
     pub frames: usize,
@@ -65,7 +65,7 @@ impl Shape {
         self.times(self.rows_per_sample())
     }
 
-    /// Rows of which every sample has `per_sample`.
+    /// Rows, `per_sample` of each sample.
     fn times(&self, per_sample: usize) -> Rows {
         Rows { of: self.batch * per_sample, ..Rows::from(self.samples * per_sample) }
     }
@@ -89,11 +89,11 @@ pub struct Latte<'a, W> {
     caption_1: Projection<W>,
     /// D → D
     caption_2: Projection<W>,
-    /// For each pair of blocks.
+    /// Weights of each pair of blocks that are used once a prompt.
     once_per_prompt: Blocks<'a, OncePerPrompt<W>>,
-    /// Spatial and temporal in turn.
+    /// The blocks, spatial and temporal alternating.
     blocks: Blocks<'a, Block<W>>,
-    /// Parts that a block's heads and tokens are taken in.
+    /// Number of parts of a block's heads and tokens.
     parts: usize,
     /// `[2, D]`: shift and scale of the output
     scale_shift_table: W,
@@ -101,7 +101,7 @@ pub struct Latte<'a, W> {
     proj_out: Projection<W>,
 }
 
-/// The text of a batch and everything that does not change from step to step: computed once per prompt.
+/// The text of a batch, and everything else that is the same in every step. It is computed once per prompt.
 pub struct Prepared<B: Backend> {
     shape: Shape,
     /// `[S, D]`
@@ -132,7 +132,7 @@ impl<'a, W> Latte<'a, W> {
         Self::assemble(config, Blocks::Resident(once), Blocks::Resident(blocks), scope)
     }
 
-    /// Loads the parameters from `source`: all of them, or, if the blocks are to stream, only what they share.
+    /// Loads the parameters from `source`: all of them, or, if the blocks are streamed, only the others.
     ///
     /// # Errors
     /// Those of reading `source` and of the backend.

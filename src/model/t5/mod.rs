@@ -25,7 +25,7 @@ use crate::weights::{Scope, Source};
 #[derive(Debug)]
 pub struct T5<'a, W> {
     config: T5Config,
-    /// `[vocab_size, d_model]`, used once a run as if it were a block
+    /// `[vocab_size, d_model]`, used once a run and streamed like a block
     shared: Blocks<'a, W>,
     /// `[buckets, num_heads]`, block 0's
     relative_attention_bias: W,
@@ -39,7 +39,7 @@ pub struct T5<'a, W> {
 pub struct Caption {
     /// Its tokens.
     pub ids: Vec<u32>,
-    /// As many; tokens where it is false take no part as keys.
+    /// One value for each token; where it is false, the token is not a key.
     pub mask: Vec<bool>,
 }
 
@@ -70,8 +70,8 @@ impl<'a, W> T5<'a, W> {
         Self::assemble(config, Blocks::Resident(vec![shared]), Blocks::Resident(blocks), scope)
     }
 
-    /// Loads the parameters from `source`: all of them, or, if `stream`, only a few small ones. The others are then
-    /// brought while [`Self::encode`] runs, and leave again.
+    /// Loads the parameters from `source`: all of them, or, if `stream`, only a few small ones. [`Self::encode`] then streams the
+    /// others.
     ///
     /// # Errors
     /// Those of reading `source` and of the backend.
@@ -105,9 +105,8 @@ impl<'a, W> T5<'a, W> {
         Ok(Self { config: config.clone(), shared, relative_attention_bias, blocks, final_layer_norm })
     }
 
-    /// Text embeddings `[ids.len(), d_model]` of each caption. A block is used for all captions before the next, so
-    /// that a streamed one comes once. `advance` hears of every caption in every block (see [`units`]) and may end the
-    /// run.
+    /// Text embeddings `[ids.len(), d_model]` of each caption. A block runs for all captions before the next block, so it is
+    /// streamed once. `advance` is called for every caption in every block (see [`units`]), and can end the run.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if an id is beyond the vocabulary or a mask has another length than its caption; those
@@ -153,7 +152,7 @@ impl<'a, W> T5<'a, W> {
         Ok(embedded)
     }
 
-    /// What attention adds to the scores of each caption.
+    /// The bias and the mask of each caption's attention.
     fn inputs<B: Backend<Weight = W>>(&self, backend: &B, captions: &[Caption]) -> Result<Vec<Inputs<B>>> {
         let table = backend.weight_values(&self.relative_attention_bias)?;
         let inputs = |Caption { ids, mask }: &Caption| {
@@ -224,7 +223,7 @@ impl<'a, W> T5<'a, W> {
     }
 }
 
-/// What attention adds to the scores of a caption.
+/// The bias and the mask of a caption's attention.
 struct Inputs<B: Backend> {
     tokens: usize,
     /// `[heads, tokens, tokens]`
@@ -233,7 +232,7 @@ struct Inputs<B: Backend> {
     mask: B::Buffer,
 }
 
-/// Units of work of which [`T5::encode`] tells: a block for a caption.
+/// Units of work that [`T5::encode`] reports: one block of one caption.
 pub fn units(config: &T5Config, captions: usize) -> u64 {
     (config.num_layers * captions) as u64
 }
@@ -274,7 +273,7 @@ pub fn plan(config: &T5Config, embedding: &str) -> CheckpointManifest {
     plan
 }
 
-/// Tensors that may be in a checkpoint and are not read: the embedding's other name.
+/// Whether a checkpoint may hold this tensor although nothing reads it: the embedding's other name.
 pub fn ignored(name: &str) -> bool {
     EMBEDDING_NAMES.contains(&name)
 }

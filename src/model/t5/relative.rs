@@ -17,9 +17,9 @@ pub(super) fn bias(config: &T5Config, table: &[f32], tokens: usize) -> Vec<f32> 
     out
 }
 
-/// Bucket of a key `distance` tokens after the query. Half of the buckets are for keys after it; of each half, the
-/// first half holds one distance each, the rest grow logarithmically up to the maximal distance. In f32, as the
-/// original, so that distances on a boundary fall to the same side.
+/// Bucket of a key `distance` tokens after the query. Half of the buckets are for keys after the query, half for keys before it. In
+/// each half, the first half of the buckets have one distance each; the others grow logarithmically up to the maximal distance. The
+/// computation is in f32, as in the original, so a distance on a boundary gets the same bucket.
 fn bucket(config: &T5Config, distance: i64) -> usize {
     let half = config.relative_attention_num_buckets / 2;
     let exact = half / 2;

@@ -43,7 +43,7 @@ impl<W> Conv<W> {
         Conv3d::new(frames, height, width, self.cin, self.cout, self.kernel)
     }
 
-    /// Frames before one that its result depends on.
+    /// Number of earlier frames that an output frame depends on.
     pub fn history(&self) -> usize {
         self.kernel[0] - 1
     }
@@ -60,13 +60,13 @@ impl<W> Conv<W> {
         self.run_through(run, Conv3d { stride: [1, 2], padding: SpacePadding::RightBottom, ..op }, x)
     }
 
-    /// Of the input enlarged twice in height and width.
+    /// Stride 1 on the input, enlarged 2× in height and width.
     pub fn upsample<B: Backend<Weight = W>>(&self, run: &CoderRun<'_, B>, x: Features<B>) -> Result<Features<B>> {
         let op = self.op(x.frames, x.height, x.width);
         self.run_through(run, Conv3d { upsample: true, ..op }, x)
     }
 
-    /// Frame by frame, where the kernel sees one at a time: then pieces of `x` leave as they are used up.
+    /// Stride 1 on each frame, for a kernel of one frame: each piece of `x` is freed after its use.
     fn run_through<B: Backend<Weight = W>>(
         &self,
         run: &CoderRun<'_, B>,
@@ -89,7 +89,7 @@ impl<W> Conv<W> {
         Ok(out)
     }
 
-    /// With another descriptor than [`Self::op`], of a video in one piece, and what its epilogue adds.
+    /// With the descriptor `op` and an optional addend, for a video in one piece.
     pub fn run_as<B: Backend<Weight = W>>(
         &self,
         run: &CoderRun<'_, B>,
@@ -107,7 +107,7 @@ impl<W> Conv<W> {
         Ok(out)
     }
 
-    /// The computed frames of `op`. Leaves the moments for a norm to follow, which nearly always does.
+    /// The computed frames of `op`, and their moments, because a norm nearly always follows.
     pub fn piece<B: Backend<Weight = W>>(
         &self,
         backend: &B,

@@ -2,8 +2,8 @@
 
 use super::VaeConfig;
 
-/// What a VAE makes of a clip: one latent frame of every `time` frames (the first frame has one of its own), one row and
-/// column of every `space` pixels, and `channels` values at each position.
+/// The ratio of a clip's size to its latent's. The first frame gives one latent frame, and every `time` frames after it one more.
+/// Every `space` rows or columns of pixels give one row or column. Each position has `channels` values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Factors {
     /// Pixels of a latent, in rows and in columns.
@@ -15,12 +15,12 @@ pub struct Factors {
 }
 
 impl Factors {
-    /// Those of the published VAEs.
+    /// The factors of the published VAEs.
     pub const PUBLISHED: Self = Self { space: 8, time: 4, channels: 4 };
-    /// Those of no VAE: every size is allowed.
+    /// A placeholder that allows every size.
     pub const ANY_SIZE: Self = Self { space: 1, time: 1, channels: 1 };
 
-    /// Those of the VAE with this config.
+    /// The factors of the VAE with this config.
     pub fn of(config: &VaeConfig) -> Self {
         Self { space: config.spatial_factor(), time: config.temporal_factor(), channels: config.embed_dim }
     }
@@ -40,12 +40,12 @@ impl Factors {
         self.time * (latent_frames - 1) + 1
     }
 
-    /// Whether a clip of this many frames has a latent: one of `time`·k + 1 has.
+    /// Whether a clip of `frames` frames can be encoded: `frames` must be `time`·k + 1.
     pub fn takes_frames(self, frames: usize) -> bool {
         frames > 0 && (frames - 1).is_multiple_of(self.time)
     }
 
-    /// The most frames up to `frames` that have a latent; at least one.
+    /// The largest number of frames, at most `frames`, that can be encoded; at least one.
     pub fn fewer_frames(self, frames: usize) -> usize {
         self.frames(self.latent_size([frames, 0, 0])[0])
     }

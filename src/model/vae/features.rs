@@ -10,15 +10,15 @@ use std::ops::Range;
 pub(super) struct Piece<B: Backend> {
     pub data: B::Buffer,
     pub frames: usize,
-    /// The moments of `data`, where what made it left them: in order, with the frames of each.
+    /// The moments of `data` in order, with the frames of each; empty if the layer before did not compute them.
     pub moments: Vec<(B::Buffer, usize)>,
 }
 
-/// A video `[frames, height, width, channels]`, in one piece or in several that follow each other: those in front may leave as
-/// soon as no one needs them, which is how a layer's input gives way to its output.
+/// A video `[frames, height, width, channels]`, in one piece or in several consecutive ones. A piece can be freed as soon as it is no
+/// longer needed, so a layer's output takes the room of its input.
 pub(super) struct Features<B: Backend> {
     pieces: VecDeque<Piece<B>>,
-    /// The frame that the first piece begins with.
+    /// The first frame of the first piece.
     start: usize,
     pub frames: usize,
     pub height: usize,
@@ -27,7 +27,7 @@ pub(super) struct Features<B: Backend> {
 }
 
 impl<B: Backend> Features<B> {
-    /// A video whose pieces are yet to come.
+    /// A video without pieces.
     pub fn empty([frames, height, width, channels]: [usize; 4]) -> Self {
         Self { pieces: VecDeque::new(), start: 0, frames, height, width, channels }
     }
@@ -60,12 +60,12 @@ impl<B: Backend> Features<B> {
         self.height * self.width
     }
 
-    /// The pieces that are there.
+    /// The pieces.
     pub fn pieces(&self) -> impl Iterator<Item = &Piece<B>> {
         self.pieces.iter()
     }
 
-    /// The pieces that are there, for their moments.
+    /// The pieces, to set their moments.
     pub fn pieces_mut(&mut self) -> impl Iterator<Item = &mut Piece<B>> {
         self.pieces.iter_mut()
     }
@@ -81,14 +81,14 @@ impl<B: Backend> Features<B> {
         &self.pieces[0].data
     }
 
-    /// All frames of a video in one piece, to change them, which its moments do not survive.
+    /// All frames of a video in one piece, to change them; its moments are dropped.
     pub fn data_mut(&mut self) -> &mut B::Buffer {
         assert!(self.is_whole(), "only a video in one piece has its frames in one buffer");
         self.pieces[0].moments.clear();
         &mut self.pieces[0].data
     }
 
-    /// The stretches of time in which a layer takes the video: its pieces, or of a whole one `most` frames each.
+    /// The stretches that a layer takes together: the pieces, or `most` frames each of a video in one piece.
     pub fn stretches(&self, most: usize) -> Vec<Range<usize>> {
         if self.is_whole() {
             return stretches(self.frames, most);
@@ -100,7 +100,7 @@ impl<B: Backend> Features<B> {
         ends.collect()
     }
 
-    /// Where a stretch is: a buffer, and its first frame there.
+    /// The buffer of a stretch, and the first frame of the stretch in it.
     pub fn part(&self, stretch: &Range<usize>) -> (&B::Buffer, usize) {
         let mut start = self.start;
         for piece in &self.pieces {
@@ -112,7 +112,7 @@ impl<B: Backend> Features<B> {
         panic!("frames {stretch:?} of {} are in no piece", self.frames);
     }
 
-    /// Takes the first piece, if it has no frame at or behind `end`.
+    /// Takes the first piece if all of its frames are before `end`.
     pub fn take_before(&mut self, end: usize) -> Option<Piece<B>> {
         let next = self.start + self.pieces.front()?.frames;
         if next > end {
@@ -122,12 +122,12 @@ impl<B: Backend> Features<B> {
         self.pieces.pop_front()
     }
 
-    /// Gives up all pieces without a frame at or behind `end`.
+    /// Frees all pieces whose frames are before `end`.
     pub fn give_up_before(&mut self, end: usize) {
         while self.take_before(end).is_some() {}
     }
 
-    /// The video in one piece. Pieces leave as they are copied.
+    /// The video in one piece. Each piece is freed after it was copied.
     pub fn whole(mut self, backend: &B) -> Result<Self> {
         if self.is_whole() {
             return Ok(self);
@@ -163,7 +163,7 @@ impl<B: Backend> Features<B> {
     }
 }
 
-/// `frames` in stretches of `most`.
+/// Splits `frames` into stretches of `most` frames.
 pub(super) fn stretches(frames: usize, most: usize) -> Vec<Range<usize>> {
     (0..frames).step_by(most.min(frames).max(1)).map(|start| start..frames.min(start.saturating_add(most))).collect()
 }

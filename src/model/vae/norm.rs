@@ -26,12 +26,12 @@ impl<W> Norm<W> {
         Ok(Self { weight: scope.plain("weight", &[channels])?, bias: scope.plain("bias", &[channels])?, per_frame })
     }
 
-    /// Whether each frame is normed by itself.
+    /// Whether each frame has its own statistics.
     pub fn is_per_frame(&self) -> bool {
         self.per_frame
     }
 
-    /// The statistics of `x`, of which the moments are used up.
+    /// The statistics of `x`; its moments are freed.
     pub fn statistics<B: Backend<Weight = W>>(&self, backend: &B, x: &mut Features<B>) -> Result<B::Buffer> {
         let [frames, height, width, channels] = x.shape();
         let per_frame = self.per_frame;
@@ -49,7 +49,7 @@ impl<W> Norm<W> {
         Ok(statistics)
     }
 
-    /// The normed video, of one that is in one piece.
+    /// Normalises a video in one piece.
     pub fn whole<B: Backend<Weight = W>>(&self, backend: &B, x: &mut Features<B>) -> Result<Features<B>> {
         let statistics = self.statistics(backend, x)?;
         let mut out = Features::alloc(backend, x.shape())?;
@@ -57,7 +57,7 @@ impl<W> Norm<W> {
         Ok(out)
     }
 
-    /// Norms a stretch of `x` to a place in `out`.
+    /// Normalises a stretch of `x` into `out`, from frame `out_frame` on.
     pub fn norm<B: Backend<Weight = W>>(
         &self,
         backend: &B,

@@ -10,8 +10,8 @@ use crate::ops::conv3d::Conv3d;
 use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
 use std::ops::Range;
 
-/// A stretch of a normed video after SiLU, behind the frames before it that a causal kernel still sees: the input of a
-/// convolution, which nowhere exists as a whole.
+/// A stretch of a normalised video after SiLU, with the earlier frames that a causal kernel still needs in front. It is the input of a
+/// convolution; the whole input never exists.
 pub(super) struct Normed<'a, B: Backend> {
     norm: &'a Norm<B::Weight>,
     conv: &'a Conv<B::Weight>,
@@ -20,12 +20,12 @@ pub(super) struct Normed<'a, B: Backend> {
     /// `[frames, height, width, channels]` of the window
     shape: [usize; 4],
     window: Option<B::Buffer>,
-    /// The last frames of the stretch before.
+    /// The last frames of the previous stretch.
     tail: Option<B::Buffer>,
 }
 
 impl<'a, B: Backend> Normed<'a, B> {
-    /// What `conv` sees of `x` through `norm`.
+    /// The input of `conv`: `x`, normalised by `norm`.
     pub fn new(
         run: &CoderRun<'_, B>,
         norm: &'a Norm<B::Weight>,
@@ -46,12 +46,12 @@ impl<'a, B: Backend> Normed<'a, B> {
         Ok(Self { norm, conv, statistics, stretches, shape, window, tail })
     }
 
-    /// The stretches of time, in order; each is first filled in, then convolved.
+    /// The stretches in order; each is first normalised, then convolved.
     pub fn stretches(&self) -> Vec<Range<usize>> {
         self.stretches.clone()
     }
 
-    /// Brings a stretch of `x` into the window, which is the last that is needed of it.
+    /// Normalises a stretch of `x` into the window. `x` does not need the stretch afterwards.
     pub fn fill(&mut self, run: &CoderRun<'_, B>, x: &Features<B>, stretch: &Range<usize>) -> Result<()> {
         let at = self.history(stretch);
         let window = self.window.as_mut().expect("stretches come in order, each once");
@@ -62,7 +62,7 @@ impl<'a, B: Backend> Normed<'a, B> {
         self.norm.norm(run.backend, x, stretch, &self.statistics, true, (window, at))
     }
 
-    /// The convolution of the stretch in the window, plus the same stretch of `other`.
+    /// Convolves the stretch in the window, and adds the same stretch of `other`.
     pub fn convolve(
         &mut self,
         run: &CoderRun<'_, B>,
@@ -92,13 +92,13 @@ impl<'a, B: Backend> Normed<'a, B> {
         Ok(piece)
     }
 
-    /// Frames in front of a stretch in the window: none before the first, whose causal padding is the convolution's affair.
+    /// Frames in front of a stretch in the window; 0 for the first stretch, which the convolution pads.
     fn history(&self, stretch: &Range<usize>) -> usize {
         if stretch.start == 0 { 0 } else { self.conv.history() }
     }
 }
 
-/// Copies `count` frames of the shape of a window's, from and to a buffer of so many frames and a place in it.
+/// Copies `count` frames of the window's shape; `from` and `to` are buffers with their number of frames and the first frame.
 fn copy_frames([_, height, width, channels]: [usize; 4], count: usize, from: [usize; 2], to: [usize; 2]) -> CopyBox {
     let place = |[frames, at]: [usize; 2]| BoxAt { size: [frames, height, width], origin: [at, 0, 0] };
     CopyBox { extent: [count, height, width], channels, from: place(from), to: place(to) }

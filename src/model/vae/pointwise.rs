@@ -33,7 +33,7 @@ impl<W> Pointwise<W> {
         Ok(Piece { data, frames: x.frames, moments: Vec::new() })
     }
 
-    /// A video of `cout` channels from one in one piece.
+    /// Runs on a video in one piece.
     pub fn whole<B: Backend<Weight = W>>(&self, backend: &B, x: &Features<B>) -> Result<B::Buffer> {
         let rows = x.frames * x.positions();
         let mut out = backend.alloc(rows * self.cout)?;

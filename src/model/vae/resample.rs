@@ -1,4 +1,4 @@
-//! What halves and doubles the frame rate between levels.
+//! Halves and doubles the frame rate between levels.
 
 use super::attention::AttentionBlock;
 use super::config::{AttentionClass, ResnetClass, TemporalDownsample, TemporalUpsample};
@@ -91,11 +91,11 @@ impl<W> TimeDownsample<W> {
         let Some(mixed) = &self.mixed else { return Ok(average) };
         let strided = |x: &Features<B>| mixed.scales(backend, Conv3d { stride: [2, 1], ..mixed.op(x) });
         let Some(refine) = &self.refine else {
-            // The two frames that the class repeats in front are the causal padding of the convolution.
+            // The class repeats two frames in front; these are the causal padding of the convolution.
             return mixed.conv.run_as(run, strided(&x)?, &x, Some(&average));
         };
-        // Here the repeated frames pass through the refining blocks, and the convolution has no padding of its own.
-        // A causal convolution of stride 2 gives the same frames behind one more, which is dropped.
+        // Here the repeated frames pass through the refining blocks, and the convolution is not padded. A causal convolution of
+        // stride 2 gives the same frames after one more, which is dropped.
         let refined = refine.run(run, pad_front(backend, &x, 2)?)?;
         let average = pad_front(backend, &average, 1)?;
         let out = mixed.conv.run_as(run, strided(&refined)?, &refined, Some(&average))?;
@@ -128,7 +128,7 @@ impl<W> TimeUpsample<W> {
         };
         let refine = if adv { Some(Refine::build(&mut scope, channels)?) } else { None };
         if adv {
-            // The class stores a norm that it never applies; asking for it checks that it is there.
+            // The class stores a norm that it never applies; a checkpoint must still hold it.
             Norm::build(scope.at("norm"), channels, false)?;
         }
         Ok(Some(Self { mixed, refine }))

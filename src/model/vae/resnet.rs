@@ -18,7 +18,7 @@ pub(super) struct Resnet<W> {
     conv1: Conv<W>,
     norm2: Norm<W>,
     conv2: Conv<W>,
-    /// Where the channels change.
+    /// The shortcut's convolution, if the number of channels changes.
     nin_shortcut: Option<Pointwise<W>>,
 }
 
@@ -43,9 +43,9 @@ impl<W> Resnet<W> {
         })
     }
 
-    /// Consumes the input, whose memory is free as soon as it is no longer needed.
+    /// Takes the input by value, to free its memory as soon as it is no longer needed.
     pub fn run<B: Backend<Weight = W>>(&self, run: &CoderRun<'_, B>, mut x: Features<B>) -> Result<Features<B>> {
-        // Frames that see no others go all the way one piece after the other.
+        // If frames do not depend on each other, each piece passes through the whole block before the next piece.
         if !self.norm1.is_per_frame() || x.is_whole() {
             return self.run_together(run, x);
         }
@@ -70,7 +70,7 @@ impl<W> Resnet<W> {
             normed.fill(run, &x, &stretch)?;
             h.push(normed.convolve(run, &stretch, None)?);
             let Some(layer) = &self.nin_shortcut else { continue };
-            // What has become of the piece takes no more room than it.
+            // The output of the piece takes no more room than the piece.
             while let Some(piece) = x.take_before(stretch.end) {
                 shortcut.push(layer.run(run.backend, &piece, positions)?);
             }

@@ -1,21 +1,21 @@
-//! What a run of a coder carries along.
+//! The context of one run of a coder.
 
 use super::features::Features;
 use crate::backend::Backend;
 use crate::error::Result;
 
-/// Sees the output of every named block; for checking against another implementation.
+/// Receives the output of every named block, to compare it with another implementation.
 pub type Probe<'a, Buffer> = &'a mut dyn FnMut(&str, &Buffer, [usize; 4]);
 
-/// What a run of a coder carries along.
+/// The context of one run of a coder.
 pub(super) struct CoderRun<'a, B: Backend> {
     pub backend: &'a B,
     pub probe: Option<Probe<'a, B::Buffer>>,
-    /// Positions of all frames that a layer takes at a time; `None` for all there are.
+    /// Positions of all frames that a layer takes at a time; `None` takes all frames.
     pub positions: Option<usize>,
 }
 
-/// The fewest frames that a layer takes at a time: those that the next ones see of them through a kernel of three.
+/// The fewest frames that a layer takes at a time: a kernel of three frames needs two earlier ones.
 const FEWEST_FRAMES: usize = 2;
 
 impl<B: Backend> CoderRun<'_, B> {

@@ -1,8 +1,8 @@
-//! Temporal rollback tiling: which windows and tiles a clip is cut into.
+//! Temporal rollback tiling: cuts a clip into windows and tiles.
 //!
-//! In time, windows share one frame with the one before, and all but the first drop their first frame, because a causal
-//! window treats its first frame as an image. In space, tiles overlap and are cross-faded. GroupNorm statistics are those
-//! of a window, so results depend on the windows, and these are exactly the original's.
+//! In time, each window begins with the last frame of the window before, and drops this frame from its output, because a causal
+//! window treats its first frame as an image. In space, tiles overlap and are cross-faded. GroupNorm takes the statistics of one
+//! tile of a window, so results depend on the windows. They are exactly the original's.
 
 use super::Factors;
 use crate::error::{Error, Result};
@@ -37,7 +37,7 @@ impl Tiling {
     /// Checks that windows are whole numbers of latents.
     ///
     /// # Errors
-    /// [`Error::Usage`] names the value that does not fit, and what would.
+    /// [`Error::Usage`] names the value that does not fit, and a value that does.
     pub fn validate(&self, factors: Factors) -> Result<()> {
         let usage = |text: String| Err(Error::Usage(text));
         let Self { sample_size, sample_frames, overlap } = *self;
@@ -87,8 +87,7 @@ impl Tiling {
     }
 }
 
-/// The windows of `len` frames when each has `window`: every one but the first begins with the last frame of the one
-/// before.
+/// Cuts `len` frames into windows of `window` frames; each begins with the last frame of the window before.
 pub(super) fn time_windows(len: usize, window: usize) -> Vec<Range<usize>> {
     let step = window - 1;
     let starts: Vec<usize> = (0..len).step_by(step).collect();
@@ -99,7 +98,7 @@ pub(super) fn time_windows(len: usize, window: usize) -> Vec<Range<usize>> {
     windows
 }
 
-/// The tiles of a side of `len` when each has `window` and the next starts `window − blend` later.
+/// Cuts a side of `len` into tiles of `window`; each starts `window − blend` after the one before.
 pub(super) fn space_tiles(len: usize, window: usize, blend: usize) -> Vec<Range<usize>> {
     (0..len).step_by(window - blend).map(|start| start..(start + window).min(len)).collect()
 }
