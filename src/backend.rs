@@ -21,17 +21,15 @@ use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, To
 use crate::ops::{DeviceBuffer, DeviceWeight};
 use crate::tensor::Tensor;
 
-/// A device that runs the model. One implementation per kind of device; models are generic over it.
+/// The interface of a device that runs the models. The models are generic over it.
 ///
-/// An operation, called by its name, first validates its descriptor against its operands, for every backend in the same
-/// way, and fails with [`crate::Error::Shape`]. Then it runs its body, which backends implement: `run_…` takes the operands
-/// as valid and fails as a launch does. Only a backend in front of another calls bodies itself. Freshly allocated buffers
-/// hold unspecified values.
+/// The method of an operation validates its descriptor and operands, in the same way for every backend, and fails with
+/// [`crate::Error::Shape`]. Then it calls the body `run_…`, which backends implement. A body takes valid operands and fails only
+/// as a launch does. Only a backend that wraps another one calls bodies directly. A new buffer holds unspecified values.
 ///
-/// A launch, which the CPU does not need, fails with [`crate::Error::Unsupported`] for sizes that no kernel takes (2³¹ of
-/// anything that kernels count, and what an operation says), with [`crate::Error::Launch`] if the kernel cannot run, and
-/// with [`crate::Error::Device`] if the GPU does not answer. What goes wrong on a GPU while the host goes on, the next
-/// call that waits for the GPU tells.
+/// A launch on a GPU fails with [`crate::Error::Unsupported`] for sizes that no kernel takes (2³¹ of anything that kernels count,
+/// and the limits of each operation), with [`crate::Error::Launch`] if the kernel cannot run, and with [`crate::Error::Device`]
+/// if the GPU does not answer. An error that occurs on the GPU later is reported by the next call that waits for the GPU.
 #[expect(clippy::missing_errors_doc, reason = "how a body fails is said once, above")]
 pub trait Backend {
     /// Activations.
@@ -39,7 +37,7 @@ pub trait Backend {
     /// Parameters.
     type Weight: DeviceWeight;
 
-    /// What this is, for messages and records, e.g. `cpu (2 threads, AVX-512)`.
+    /// The device's name for messages and records, such as `cpu (2 threads, AVX-512)`.
     fn name(&self) -> String;
 
     /// The largest magnitude that an activation can have.
@@ -48,7 +46,7 @@ pub trait Backend {
     /// A buffer of `len` activations with unspecified contents, in the device's precision.
     ///
     /// # Errors
-    /// On a GPU [`crate::Error::OutOfMemory`] and [`crate::Error::Device`]; the CPU's memory is the allocator's affair.
+    /// On a GPU [`crate::Error::OutOfMemory`] and [`crate::Error::Device`]. On the CPU the process's allocator handles failure.
     fn alloc(&self, len: usize) -> Result<Self::Buffer>;
 
     /// A buffer of `len` f32 values with unspecified contents: the states of samplers.
@@ -76,8 +74,8 @@ pub trait Backend {
     /// it fails.
     fn download(&self, buffer: &Self::Buffer, offset: usize, host: &mut [f32]) -> Result<()>;
 
-    /// Brings parameters to the device: one tensor, or several of equal trailing shape stacked along the first axis.
-    /// Values keep their stored precision.
+    /// Copies a parameter to the device: one tensor, or several with equal trailing shapes, stacked along the first axis. The CPU
+    /// keeps the stored precision.
     ///
     /// # Errors
     /// As for [`Self::alloc`].
@@ -183,7 +181,7 @@ pub trait Backend {
     ///
     /// # Errors
     /// Those of [`Conv3d::validate`] and of a launch. Kernels make moments of groups of up to 128 channels, or 64
-    /// where the input channels are no multiple of 8.
+    /// where the input channels are not a multiple of 8.
     fn conv3d(&self, op: &Conv3d, args: ConvArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
         op.validate(&args, |moments| self.moments_len(moments))?;
         self.run_conv3d(op, args)
@@ -212,13 +210,13 @@ pub trait Backend {
         args: DepthwiseConvArgs<'_, Self::Buffer, Self::Weight>,
     ) -> Result<()>;
 
-    /// Elements in which this backend keeps [`Moments`].
+    /// Elements of this backend's buffer for [`Moments`].
     fn moments_len(&self, moments: &Moments) -> usize;
 
-    /// Elements in which this backend keeps [`Statistics`] of `frames` frames and `groups` groups.
+    /// Elements of this backend's buffer for [`Statistics`] of `frames` frames and `groups` groups.
     fn statistics_len(&self, frames: usize, groups: usize) -> usize;
 
-    /// Room for [`Moments`], as this backend keeps them.
+    /// A buffer for [`Moments`].
     ///
     /// # Errors
     /// As for [`Self::alloc`].
@@ -226,7 +224,7 @@ pub trait Backend {
         self.alloc_f32(self.moments_len(moments))
     }
 
-    /// Room for [`Statistics`], as this backend keeps them.
+    /// A buffer for [`Statistics`].
     ///
     /// # Errors
     /// As for [`Self::alloc`].

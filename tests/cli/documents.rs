@@ -53,7 +53,7 @@ fn words(command: &str) -> Vec<String> {
 #[test]
 fn commands_of_the_documents_are_found_whole() {
     let text = "Run `osp verify a`, `osp`, `x y`:\n```sh\nosp sample \\\n    \"a cat\" -o c.mp4  # soon\n```\n```\nosp no\n```\n";
-    assert_eq!(commands(text), ["osp verify a", "osp sample       \"a cat\" -o c.mp4"]);
+    assert_eq!(commands(text), ["osp verify a", "osp sample      \"a cat\" -o c.mp4"]);
     assert_eq!(words(&commands(text)[1]), ["osp", "sample", "a cat", "-o", "c.mp4"]);
 }
 
@@ -130,8 +130,10 @@ fn program(folder: &Path, args: &[&str], ran: &mut Vec<String>) -> Option<String
         let help = osp(folder).arg("--help").output().unwrap().stdout;
         let help = String::from_utf8(help).unwrap();
         let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-        let commands = lines.filter_map(|line| line.split_whitespace().next());
-        return commands.filter(|name| *name != "help").find_map(|name| parses(folder, &[&[name], rest].concat()));
+        // A description may go on in the next line, which is indented more.
+        let lines = lines.filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
+        let mut commands = lines.filter_map(|line| line.split(' ').next()).filter(|name| *name != "help");
+        return commands.find_map(|name| parses(folder, &[&[name], rest].concat()));
     }
     let elsewhere = |word: &&str| [&PLACEHOLDER[..], &ELSEWHERE].concat().iter().any(|name| word.contains(name));
     // A command without arguments is the name of one.
