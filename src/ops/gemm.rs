@@ -41,8 +41,8 @@ pub enum Store {
 /// Which part of a larger product a call makes: some of its rows, or some of its columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinearPart {
-    /// Rows of the whole product. Backends choose their way by these and never by the part's, so that a row has the same
-    /// bits in every part.
+    /// Rows of the whole product. Where two ways differ in bits, backends choose by these and never by the part's, so that a
+    /// row has the same bits in every part.
     pub whole_rows: usize,
     /// First row of `x` that is read.
     pub x_row: usize,
