@@ -3,7 +3,7 @@
 use super::commands::selftest;
 use super::console::Console;
 use clap::{Args, ValueEnum};
-use osp::cuda::Half;
+use osp::cuda::{Half, check_environment};
 use osp::{Engine, Error, Result};
 
 /// Which device.
@@ -70,13 +70,17 @@ pub enum HalfType {
     Bf16,
 }
 
-/// The engine in the precision that a user asks for, if at all.
-pub fn precise(engine: Engine, dtype: Option<HalfType>) -> Engine {
-    match dtype {
+/// The engine in the precision that a user asks for, if at all, with the tiles that the environment asks for.
+///
+/// # Errors
+/// [`Error::Usage`] if the environment asks for tiles that there are not.
+pub fn asked(engine: Engine, dtype: Option<HalfType>) -> Result<Engine> {
+    check_environment()?;
+    Ok(match dtype {
         None => engine,
         Some(HalfType::F16) => engine.dtype(Half::F16),
         Some(HalfType::Bf16) => engine.dtype(Half::Bf16),
-    }
+    })
 }
 
 impl MemoryArgs {
@@ -107,7 +111,7 @@ impl DeviceArgs {
                 return Err(Error::Device(format!("there is no device {other:?}: the devices are {known}")));
             }
         };
-        let engine = precise(engine, self.dtype);
+        let engine = asked(engine, self.dtype)?;
         let name = engine.name();
         console.note(&match engine.no_gpu() {
             Some(reason) => format!("device: auto chose {name} ({reason})"),
@@ -127,8 +131,11 @@ impl DeviceArgs {
     }
 
     /// What only counts, in the precision asked for.
-    pub fn dry(&self) -> Engine {
-        precise(Engine::dry(), self.dtype)
+    ///
+    /// # Errors
+    /// Those of [`asked`].
+    pub fn dry(&self) -> Result<Engine> {
+        asked(Engine::dry(), self.dtype)
     }
 
     /// Whether the user named this device.

@@ -1,5 +1,6 @@
 //! `conv3d`: `kernels/conv3d.cu`.
 
+use super::choice::Tile;
 use super::params::{Address, params};
 use super::{Buffer, Cuda, LaunchPlan, Weight, int};
 use crate::error::{Error, Result};
@@ -50,10 +51,12 @@ const POSITIONS: usize = Moments::SLAB;
 /// Rows of a window, and the shortest row of positions with which they suffice.
 const WINDOW_ROWS: usize = 160;
 const WINDOW_WIDTH: usize = 9;
+/// Taps that a window serves.
+const TAPS: usize = 3;
 /// Bytes of a row of a slice.
 const SLICE_ROW: usize = 64;
-/// Fewer tiles than this would not give two to every multiprocessor of a large GPU.
-const FEW_TILES: usize = 264;
+/// Channels of the narrow tile, which is for the last layer of a coder.
+const NARROW: usize = 8;
 
 /// How a kernel brings its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,74 +70,81 @@ enum Input {
 }
 
 impl Input {
+    /// The only one for a convolution: a window where there can be one, for all its taps read the same slice.
     fn of(op: &Conv3d) -> Self {
         let [.., width, _] = op.out_shape();
-        let windows = op.kernel[2] == 3 && op.stride[1] == 1 && op.padding == SpacePadding::Same;
+        let windows = op.kernel[2] == TAPS && op.stride[1] == 1 && op.padding == SpacePadding::Same;
         match op.cin.is_multiple_of(8) {
             false => Self::Ragged,
             true if windows && width >= WINDOW_WIDTH => Self::Windows,
             true => Self::Strided,
         }
     }
-
-    /// The channels that kernels make tiles of, the most first. The narrow ones leave no moments.
-    fn widths(self, cout: usize, moments: bool) -> &'static [usize] {
-        match self {
-            Self::Windows if cout <= 8 && !moments => &[8],
-            Self::Windows => &[128, 96, 64],
-            Self::Strided => &[128, 64],
-            Self::Ragged => &[64],
-        }
-    }
 }
 
-/// Which kernel, and how many channels of its tiles are used.
+/// A kernel: how it brings its input, and its tile of positions and channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tile {
+pub(super) struct Kernel {
     input: Input,
-    width: usize,
-    columns: usize,
+    pub tile: Tile,
 }
 
-impl Tile {
-    /// The tile for moments of groups of so many channels, or for none. All tiles give the same bits.
-    fn of(op: &Conv3d, moments: Option<usize>) -> Option<Self> {
-        let (input, group) = (Input::of(op), moments.unwrap_or(1));
-        let tiles = input.widths(op.cout, moments.is_some()).iter().filter_map(|&width| {
-            // Whole groups, and rows that begin on multiples of sixteen bytes, if both can be had.
-            let step = [lcm(8, group), group].into_iter().find(|&step| step <= width)?;
-            Some(Self { input, width, columns: width / step * step })
-        });
-        let tiles: Vec<_> = tiles.collect();
-        // The fewest columns beside the output; of equals the widest, as long as there are enough of them.
-        let best = tiles.iter().min_by_key(|tile| tile.across(op) * tile.width)?;
-        let few = op.out_shape()[0] * best.blocks_of_a_frame(op) < FEW_TILES;
-        tiles.last().filter(|_| few).or(Some(best)).copied()
-    }
+pub(super) const OPERATION: &str = "conv3d";
+/// Kernels as `kernels/conv3d.cu` has them. All that take a convolution give the same bits.
+pub(super) const KERNELS: [Kernel; 7] = [
+    Kernel::new(Input::Windows, "n128", 128, [2, 2]),
+    Kernel::new(Input::Windows, "n96", 96, [2, 2]),
+    Kernel::new(Input::Windows, "n64", 64, [2, 2]),
+    Kernel::new(Input::Windows, "n8", NARROW, [4, 1]),
+    Kernel::new(Input::Strided, "strided_n128", 128, [2, 2]),
+    Kernel::new(Input::Strided, "strided_n64", 64, [2, 2]),
+    Kernel::new(Input::Ragged, "ragged", 64, [2, 2]),
+];
 
-    fn name(self) -> String {
-        match self.input {
-            Input::Windows => format!("n{}", self.width),
-            Input::Strided => format!("strided_n{}", self.width),
-            Input::Ragged => "ragged".into(),
-        }
-    }
-
-    /// Tiles beside each other.
-    fn across(self, op: &Conv3d) -> usize {
-        op.cout.div_ceil(self.columns)
-    }
-
-    fn blocks_of_a_frame(self, op: &Conv3d) -> usize {
-        op.moments(1).positions.div_ceil(POSITIONS) * self.across(op)
+impl Kernel {
+    const fn new(input: Input, name: &'static str, columns: usize, warps: [usize; 2]) -> Self {
+        let tile = Tile::new(name, [POSITIONS, columns], warps);
+        let brought = match input {
+            Input::Windows => WINDOW_ROWS.div_ceil(TAPS) + columns,
+            Input::Strided | Input::Ragged => tile.brought,
+        };
+        Self { input, tile: Tile { brought, ..tile } }
     }
 
     /// Two slices of the input, or three, and three of the weight; of few channels two, each of three taps.
     fn shared_bytes(self) -> usize {
         let input = if self.input == Input::Windows { 2 * WINDOW_ROWS } else { 3 * POSITIONS };
-        let weight = if self.width == 8 { 2 * 3 } else { 3 } * self.width;
+        let weight = if self.tile.columns == NARROW { 2 * TAPS } else { 3 } * self.tile.columns;
         (input + weight) * SLICE_ROW
     }
+}
+
+/// A kernel for a convolution, and how many channels of its tiles are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fit {
+    kernel: Kernel,
+    columns: usize,
+}
+
+impl Fit {
+    /// For moments of groups of so many channels, or for none; nothing if the kernel does not take the convolution.
+    fn of(kernel: Kernel, op: &Conv3d, moments: Option<usize>) -> Option<Self> {
+        let (width, group) = (kernel.tile.columns, moments.unwrap_or(1));
+        // The narrow kernel leaves no moments.
+        let narrow = width != NARROW || op.cout <= NARROW && moments.is_none();
+        // Whole groups, and rows that begin on multiples of sixteen bytes, if both can be had.
+        let step = [lcm(8, group), group].into_iter().find(|&step| step <= width)?;
+        (kernel.input == Input::of(op) && narrow).then_some(Self { kernel, columns: width / step * step })
+    }
+
+    fn blocks(self, op: &Conv3d) -> usize {
+        op.computed().len() * op.moments(1).positions.div_ceil(POSITIONS) * op.cout.div_ceil(self.columns)
+    }
+}
+
+/// All kernels for a convolution.
+fn fits(op: &Conv3d, moments: Option<usize>) -> Vec<Fit> {
+    KERNELS.iter().filter_map(|&kernel| Fit::of(kernel, op, moments)).collect()
 }
 
 fn lcm(a: usize, b: usize) -> usize {
@@ -149,12 +159,16 @@ pub(super) fn conv3d(cuda: &Cuda, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight
         return Ok(());
     }
     let group = moments.as_ref().map(|_| op.cout / op.moment_groups);
-    let Some(tile) = Tile::of(op, group) else {
+    let fits = fits(op, group);
+    if fits.is_empty() {
         return Err(Error::Unsupported(format!(
             "moments of groups of {} channels: no kernel makes so many at once",
             group.unwrap_or(1)
         )));
-    };
+    }
+    let choice = cuda.choose(OPERATION, fits.iter().map(|fit| (fit.kernel.tile, fit.blocks(op))))?;
+    let chosen = fits.into_iter().find(|fit| fit.kernel.tile.name == choice.taken.name);
+    let Fit { kernel, columns } = chosen.expect("it is one of them");
     // Kernels count the elements of a frame and of the weight in 32 bits.
     int(op.height * op.width * op.cin)?;
     int(weight.shape.iter().product())?;
@@ -184,20 +198,69 @@ pub(super) fn conv3d(cuda: &Cuda, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight
         frames: int(op.computed().len())?,
         out_frame: int(op.out_frame())?,
         other_frame: int(op.other_frame())?,
-        columns: int(tile.columns)?,
-        wide: i32::from([op.cout, tile.columns].iter().all(|len| len.is_multiple_of(8))),
+        columns: int(columns)?,
+        wide: i32::from([op.cout, columns].iter().all(|len| len.is_multiple_of(8))),
         group: int(group.unwrap_or(1))?,
         groups: int(op.moment_groups)?,
         conv_scale: op.conv_scale,
         other_scale: op.other_scale,
     };
     let plan = LaunchPlan {
-        kernel: format!("causal_conv3d_nthwc_{}_{}", tile.name(), cuda.half.suffix()),
-        grid: [op.computed().len() * tile.blocks_of_a_frame(op), 1, 1],
+        kernel: format!("causal_conv3d_nthwc_{}_{}", choice.taken.name, cuda.half.suffix()),
+        grid: [choice.taken.blocks, 1, 1],
         threads: THREADS,
-        shared_bytes: tile.shared_bytes(),
+        shared_bytes: kernel.shared_bytes(),
         flops: op.flops(),
         bytes: op.bytes(2),
     };
-    cuda.launch(&plan, &params)
+    cuda.launch_chosen(&plan, Some(&choice), &params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::Choice;
+
+    fn chosen(op: &Conv3d, moments: Option<usize>, multiprocessors: usize) -> &'static str {
+        let fits = fits(op, moments);
+        let candidates = fits.iter().map(|fit| (fit.kernel.tile, fit.blocks(op)));
+        Choice::of(OPERATION, candidates, multiprocessors, None).taken.name
+    }
+
+    #[test]
+    fn the_gpu_and_the_shape_decide_over_the_tile() {
+        let conv = |[frames, side, cin, cout]: [usize; 4]| Conv3d::new(frames, side, side, cin, cout, [3; 3]);
+        for (size, group, [on_132, on_30, on_16]) in [
+            // Levels of the VAE's decoder: a window of 65 frames, and an image.
+            ([17, 32, 512, 512], Some(16), ["n128"; 3]),
+            ([65, 256, 128, 128], Some(4), ["n128"; 3]),
+            ([65, 256, 128, 3], None, ["n8"; 3]),
+            ([1, 32, 512, 512], Some(16), ["n64", "n96", "n128"]),
+            ([1, 256, 128, 128], Some(4), ["n128"; 3]),
+            // Tiles of 96 channels are just as many as two for each multiprocessor have.
+            ([5, 32, 512, 512], Some(16), ["n96", "n128", "n128"]),
+            ([33, 64, 96, 96], Some(3), ["n96"; 3]),
+            ([33, 64, 192, 192], Some(6), ["n96"; 3]),
+            // The narrow kernel leaves no moments.
+            ([5, 64, 128, 8], Some(1), ["n64"; 3]),
+            ([5, 64, 4, 128], Some(4), ["ragged"; 3]),
+        ] {
+            for (multiprocessors, expected) in [(132, on_132), (30, on_30), (16, on_16)] {
+                assert_eq!(chosen(&conv(size), group, multiprocessors), expected, "{size:?} on {multiprocessors}");
+            }
+        }
+        let strided = Conv3d { stride: [1, 2], padding: SpacePadding::RightBottom, ..conv([8, 64, 128, 128]) };
+        assert_eq!([132, 30].map(|count| chosen(&strided, None, count)), ["strided_n64", "strided_n128"]);
+    }
+
+    #[test]
+    fn tiles_hold_whole_groups() {
+        let op = Conv3d::new(2, 16, 16, 16, 240, [3; 3]);
+        let columns = |group| fits(&op, Some(group)).iter().map(|fit| fit.columns).collect::<Vec<_>>();
+        assert_eq!(columns(8), [128, 96, 64]);
+        assert_eq!(columns(12), [120, 96, 48]);
+        assert_eq!(columns(15), [120, 90, 60]);
+        assert_eq!(columns(80), [80, 80]);
+        assert!(columns(240).is_empty());
+    }
 }

@@ -1,5 +1,6 @@
 //! `linear`: `kernels/gemm.cu`.
 
+use super::choice::Tile;
 use super::params::{Address, params};
 use super::{Buffer, Cuda, LaunchPlan, Weight, int};
 use crate::error::Result;
@@ -29,53 +30,27 @@ params! {
     }
 }
 
-/// Up to this many rows large tiles would be too few for all multiprocessors of a GPU.
-const FEW_ROWS: usize = 1024;
 /// Shared memory of every kernel: three stages, each a slice of x and one of the weight.
 const SHARED_BYTES: usize = 48 << 10;
 
-/// Which kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tile {
-    /// Tiles of 128×128, slices of 32 steps.
-    Large,
-    /// Tiles of 64×64, slices of 64 steps.
-    Small,
-    /// The same, loaded element by element.
-    Ragged,
+pub(super) const OPERATION: &str = "linear";
+/// Tiles as `kernels/gemm.cu` makes them. An element has the same bits in each.
+pub(super) const TILES: [Tile; 3] =
+    [Tile::new("small", [64, 64], [2, 2]), Tile::new(LARGE, [128, 128], [2, 4]), Tile::new(RAGGED, [64, 64], [2, 2])];
+const LARGE: &str = "large";
+/// What is left where rows are no whole vectors.
+const RAGGED: &str = "ragged";
+
+/// The tiles that a product can have, with the blocks of the launch. A part of a larger one may have others than the whole.
+fn candidates(op: &Linear) -> impl Iterator<Item = (Tile, usize)> {
+    let ragged = !op.in_features.is_multiple_of(8);
+    TILES.iter().filter(move |tile| ragged == (tile.name == RAGGED)).map(|tile| (*tile, blocks(tile, op)))
 }
 
-impl Tile {
-    fn of(op: &Linear) -> Self {
-        match op.rows {
-            _ if !op.in_features.is_multiple_of(8) => Self::Ragged,
-            ..=FEW_ROWS => Self::Small,
-            _ => Self::Large,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Large => "large",
-            Self::Small => "small",
-            Self::Ragged => "ragged",
-        }
-    }
-
-    /// Rows and columns.
-    fn side(self) -> usize {
-        if self == Self::Large { 128 } else { 64 }
-    }
-
-    fn threads(self) -> u32 {
-        THREADS[usize::from(self != Self::Large)]
-    }
-
-    fn blocks(self, op: &Linear) -> usize {
-        // A gated tile holds both halves of half as many columns.
-        let columns = if op.activation == Activation::GatedGeluTanh { self.side() / 2 } else { self.side() };
-        op.rows.div_ceil(self.side()) * op.out_features.div_ceil(columns)
-    }
+fn blocks(tile: &Tile, op: &Linear) -> usize {
+    // A gated tile holds both halves of half as many columns.
+    let columns = if op.activation == Activation::GatedGeluTanh { tile.columns / 2 } else { tile.columns };
+    op.rows.div_ceil(tile.rows) * op.out_features.div_ceil(columns)
 }
 
 /// `Activation` of the kernel.
@@ -118,14 +93,48 @@ pub(super) fn linear(cuda: &Cuda, op: &Linear, args: LinearArgs<'_, Buffer, Weig
         gate_offset: int(gate_offset)?,
         first_row: int(place.out_row)?,
     };
-    let tile = Tile::of(op);
+    let choice = cuda.choose(OPERATION, candidates(op))?;
     let plan = LaunchPlan {
-        kernel: format!("linear_{}_{}", tile.name(), cuda.half.suffix()),
-        grid: [tile.blocks(op), 1, 1],
-        threads: tile.threads(),
+        kernel: format!("linear_{}_{}", choice.taken.name, cuda.half.suffix()),
+        grid: [choice.taken.blocks, 1, 1],
+        threads: THREADS[usize::from(choice.taken.name != LARGE)],
         shared_bytes: SHARED_BYTES,
         flops: op.flops(),
         bytes: op.bytes(2),
     };
-    cuda.launch(&plan, &params)
+    cuda.launch_chosen(&plan, Some(&choice), &params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::Choice;
+
+    #[test]
+    fn the_gpu_and_the_shape_decide_over_the_tile() {
+        let published = |rows, inner, outer| Linear::new(rows, inner, outer);
+        let gated = |rows| Linear::new(rows, 4096, 10_240).activation(Activation::GatedGeluTanh);
+        for (op, [on_132, on_30, on_16]) in [
+            // LatteT2V at 65 frames: the layers of a block, and the last one, whose 32 columns leave most of a tile empty.
+            (published(34_816, 1152, 1152), ["large"; 3]),
+            (published(34_816, 1152, 3456), ["large"; 3]),
+            (published(34_816, 1152, 32), ["small"; 3]),
+            // An image: 144 large tiles are two for some multiprocessors of a large GPU and one for most.
+            (published(2048, 1152, 1152), ["small", "large", "large"]),
+            (published(2048, 1152, 4608), ["large"; 3]),
+            // T5-XXL.
+            (published(120, 4096, 4096), ["small", "small", "large"]),
+            (gated(120), ["small", "large", "large"]),
+            (gated(160), ["small", "large", "large"]),
+            (gated(300), ["large"; 3]),
+            // A vector of each sample.
+            (published(2, 1152, 6912), ["small"; 3]),
+            (published(34_816, 1150, 1152), ["ragged"; 3]),
+        ] {
+            for (multiprocessors, expected) in [(132, on_132), (30, on_30), (16, on_16)] {
+                let choice = Choice::of(OPERATION, candidates(&op), multiprocessors, None);
+                assert_eq!(choice.taken.name, expected, "{op:?} on {multiprocessors}: {choice}");
+            }
+        }
+    }
 }

@@ -4,8 +4,10 @@
 //! are the states of samplers. Each operation's file packs its descriptor into the parameters of a kernel, chooses the
 //! kernel and its grid, and launches.
 
+mod asked;
 mod attention;
 mod backend;
+mod choice;
 mod contracts;
 mod conv3d;
 mod depthwise;
@@ -21,10 +23,12 @@ mod norm;
 pub mod params;
 mod patch;
 mod precision;
+mod printed;
 mod resample;
 mod sampler;
 mod tile;
 
+pub use choice::{Candidate, Choice};
 pub use contracts::{CONTRACTS, Contract};
 pub(crate) use facts::{Fact, fact};
 pub use precision::{ElementType, Half};
@@ -32,6 +36,8 @@ pub use precision::{ElementType, Half};
 use crate::error::{Error, Result};
 use crate::ops::{DeviceBuffer, DeviceWeight};
 use crate::tensor::Tensor;
+use asked::Asked;
+use choice::Tile;
 use device::{Device, Launch, Memory};
 use params::{Address, Params};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -96,6 +102,10 @@ pub struct Cuda {
     half: Half,
     /// Parameters that have their memory, and the values that it is to hold.
     coming: Mutex<Vec<Coming>>,
+    /// Tiles that every launch with a choice must take, whatever the environment asks for.
+    forced: Option<Asked>,
+    /// Whether launches may be printed.
+    aloud: bool,
 }
 
 /// A parameter's memory and values.
@@ -117,7 +127,23 @@ struct LaunchPlan {
 impl Cuda {
     /// A backend that keeps activations and parameters in `half` on `device`.
     pub fn new(device: Arc<dyn Device>, half: Half) -> Self {
-        Self { device, half, coming: Mutex::new(Vec::new()) }
+        Self { device, half, coming: Mutex::new(Vec::new()), forced: None, aloud: true }
+    }
+
+    /// The same for a rehearsal, whose launches `OSP_PRINT_LAUNCHES` does not print.
+    #[must_use]
+    pub(crate) fn silent(self) -> Self {
+        Self { aloud: false, ..self }
+    }
+
+    /// Another on the same device, on which each operation that `tiles` names takes the tile that it names, or fails with
+    /// [`Error::Unsupported`]. They are written as in `OSP_TILES`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a tile that there is not.
+    pub(crate) fn forcing(&self, tiles: &str) -> Result<Self> {
+        let forced = Some(Asked::parse(tiles)?);
+        Ok(Self { forced, aloud: self.aloud, ..Self::new(self.device.clone(), self.half) })
     }
 
     /// The device.
@@ -167,14 +193,34 @@ impl Cuda {
         LaunchPlan { kernel, grid, threads: FLAT_THREADS, shared_bytes: 0, flops, bytes }
     }
 
+    /// The tile of an operation; [`Choice::of`] says which. `candidates`: all that take the shape, with their blocks.
+    fn choose(&self, operation: &'static str, candidates: impl IntoIterator<Item = (Tile, usize)>) -> Result<Choice> {
+        let asked = match &self.forced {
+            Some(forced) => forced.tile(operation),
+            None => Asked::of_environment()?.tile(operation),
+        };
+        let choice = Choice::of(operation, candidates, self.device.multiprocessors(), asked);
+        match asked {
+            Some(tile) if self.forced.is_some() && !choice.obeys() => {
+                Err(Error::Unsupported(format!("{operation}: the tile {tile} does not take this shape")))
+            }
+            _ => Ok(choice),
+        }
+    }
+
     fn launch<P: Params>(&self, plan: &LaunchPlan, params: &P) -> Result<()> {
+        self.launch_chosen(plan, None, params)
+    }
+
+    /// Launches a kernel, of which there may have been a choice.
+    fn launch_chosen<P: Params>(&self, plan: &LaunchPlan, choice: Option<&Choice>, params: &P) -> Result<()> {
         let side = |blocks: usize| u32::try_from(blocks).expect("grids of our sizes fit");
         if plan.grid.contains(&0) {
             return Ok(());
         }
         #[cfg(debug_assertions)]
         documented::check(&plan.kernel, plan.shared_bytes);
-        self.device.launch(&Launch {
+        let launch = Launch {
             kernel: &plan.kernel,
             grid: plan.grid.map(side),
             threads: plan.threads,
@@ -183,8 +229,21 @@ impl Cuda {
             fields: P::FIELDS,
             flops: plan.flops,
             bytes: plan.bytes,
-        })
+            choice,
+        };
+        if self.aloud {
+            printed::print(&launch);
+        }
+        self.device.launch(&launch)
     }
+}
+
+/// Fails if the environment asks for tiles that there are not.
+///
+/// # Errors
+/// [`Error::Usage`] says what there is.
+pub fn check_environment() -> Result<()> {
+    Asked::of_environment().map(drop)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -126,9 +126,10 @@ impl Devices for PlannedDevice {
             (None, Stage::Decode | Stage::Encode) => choose::of_vae(),
         };
         let rehearsed = choose(&candidates, self.limit, &|savings, extent, memory| {
-            let dry = Arc::new(Dry::with_memory(memory));
+            let dry = Dry::with_memory(memory).with_multiprocessors(self.device.multiprocessors());
+            let dry = Arc::new(dry);
             let mut observer = Rehearsing { units: (extent == Extent::Start).then_some(UNITS) };
-            match rehearsal(&Cuda::new(dry.clone(), self.half(stage)), savings, &mut observer) {
+            match rehearsal(&Cuda::new(dry.clone(), self.half(stage)).silent(), savings, &mut observer) {
                 Err(Error::Interrupted) if observer.units == Some(0) => {}
                 other => other?,
             }

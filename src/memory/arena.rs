@@ -119,6 +119,10 @@ impl Device for Arena {
         self.block.device.name()
     }
 
+    fn multiprocessors(&self) -> usize {
+        self.block.device.multiprocessors()
+    }
+
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         let block = &self.block;
         let mut state = lock(&block.state);

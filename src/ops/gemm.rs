@@ -41,8 +41,8 @@ pub enum Store {
 /// The part of a larger product that a call computes: some of its rows, or some of its columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinearPart {
-    /// Rows of the whole product. Backends choose an algorithm by these and not by the rows of the part, so a row has the same
-    /// bits in every part.
+    /// Rows of the whole product. If two algorithms give different bits, a backend chooses by these and not by the rows of the
+    /// part, so a row has the same bits in every part.
     pub whole_rows: usize,
     /// First row of `x` to read.
     pub x_row: usize,

@@ -38,7 +38,8 @@ impl<B: Backend> Counted<B> {
     fn count<T>(&self, name: &str, flops: u64, bytes: u64, run: impl FnOnce(&B) -> Result<T>) -> Result<T> {
         let start = Instant::now();
         let done = run(&self.backend)?;
-        self.recorder.push(Record { name: name.to_owned(), grid: None, flops, bytes, time: Some(start.elapsed()) });
+        let (name, time) = (name.to_owned(), Some(start.elapsed()));
+        self.recorder.push(Record { name, grid: None, flops, bytes, time, choice: None });
         Ok(done)
     }
 }

@@ -27,6 +27,10 @@ impl Device for Profiled {
         self.device.name()
     }
 
+    fn multiprocessors(&self) -> usize {
+        self.device.multiprocessors()
+    }
+
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         self.device.alloc(bytes)
     }
@@ -78,8 +82,9 @@ impl Device for Profiled {
         } else {
             Some(self.device.timed(&mut || self.device.launch(launch))?)
         };
-        let Launch { kernel, grid, flops, bytes, .. } = *launch;
-        self.recorder.push(Record { name: kernel.to_owned(), grid: Some(grid), flops, bytes, time });
+        let Launch { kernel, grid, flops, bytes, choice, .. } = *launch;
+        let (name, choice) = (kernel.to_owned(), choice.cloned());
+        self.recorder.push(Record { name, grid: Some(grid), flops, bytes, time, choice });
         Ok(())
     }
 
@@ -122,7 +127,7 @@ mod tests {
             let time = (timing != Timing::None).then_some(Duration::ZERO);
             // Two inputs in f32, the output in 16 bits.
             let name = "combine_ragged_bf16".to_owned();
-            let expected = Record { name, grid: Some([1; 3]), flops: 24, bytes: 6 * (4 + 4 + 2), time };
+            let expected = Record { name, grid: Some([1; 3]), flops: 24, bytes: 6 * (4 + 4 + 2), time, choice: None };
             assert_eq!(recorder.take(), [expected]);
             assert_eq!(recorder.take(), []);
             assert_eq!(dry.allocations(), 2);

@@ -19,6 +19,7 @@ pub use passes::{Measure, Measured};
 pub use run::{Allocated, Profile, StageProfile, Subject, Times};
 pub use stages::Profiler;
 
+use crate::cuda::Choice;
 use gpus::Gpu;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +38,8 @@ pub struct Record {
     pub bytes: u64,
     /// What it took, where that was measured.
     pub time: Option<Duration>,
+    /// Why this kernel, where there was a choice.
+    pub choice: Option<Choice>,
 }
 
 /// What a device in front of another does with a launch beside writing it down.
@@ -102,12 +105,19 @@ pub struct Summary {
     pub seconds: Option<f64>,
     /// Least seconds that a GPU could take, if one was named: of each call, the longer of its arithmetic and its traffic.
     pub bound_seconds: Option<f64>,
+    /// The closest choice of all calls, where there was any: the one with the cheapest alternative.
+    pub choice: Option<Choice>,
+}
+
+/// What the cheapest alternative to a choice costs in units of what was taken.
+fn alternative(choice: &Choice) -> f64 {
+    choice.next().map_or(f64::INFINITY, |(_, cost)| cost)
 }
 
 impl Summary {
     fn empty(name: &str, gpu: Option<&Gpu>) -> Self {
         let bound_seconds = gpu.map(|_| 0.0);
-        Self { name: name.to_owned(), calls: 0, flops: 0, bytes: 0, seconds: Some(0.0), bound_seconds }
+        Self { name: name.to_owned(), calls: 0, flops: 0, bytes: 0, seconds: Some(0.0), bound_seconds, choice: None }
     }
 
     fn add(&mut self, record: &Record, gpu: Option<&Gpu>) {
@@ -116,6 +126,10 @@ impl Summary {
         self.bytes += record.bytes;
         self.seconds = self.seconds.zip(record.time).map(|(sum, time)| sum + time.as_secs_f64());
         self.bound_seconds = self.bound_seconds.zip(gpu).map(|(sum, gpu)| sum + gpu.bound(record.flops, record.bytes));
+        let Some(choice) = &record.choice else { return };
+        if self.choice.as_ref().is_none_or(|closest| alternative(choice) < alternative(closest)) {
+            self.choice = Some(choice.clone());
+        }
     }
 
     /// What the entries of a table are ordered by, the largest first.
@@ -137,6 +151,8 @@ pub fn summarize(records: &[Record], gpu: Option<&Gpu>) -> (Vec<Summary>, Summar
         summaries[place].add(record, gpu);
         all.add(record, gpu);
     }
+    // One kernel's choice says nothing of another's.
+    all.choice = None;
     summaries.sort_by(|a, b| b.weight().total_cmp(&a.weight()).then_with(|| a.name.cmp(&b.name)));
     (summaries, all)
 }
@@ -146,7 +162,7 @@ mod tests {
     use super::*;
 
     fn record(name: &str, flops: u64, bytes: u64, time: Option<u64>) -> Record {
-        Record { name: name.into(), grid: None, flops, bytes, time: time.map(Duration::from_millis) }
+        Record { name: name.into(), grid: None, flops, bytes, time: time.map(Duration::from_millis), choice: None }
     }
 
     #[test]

@@ -150,7 +150,7 @@ mod tests {
                 // 7, 0, 3 beyond the base in the timed runs.
                 let time = [None, Some(base + 7), Some(base), Some(base + 3)].get(run).copied().flatten();
                 let time = time.map(Duration::from_millis);
-                recorder.push(Record { name: name.into(), grid: None, flops: 1, bytes: 1, time });
+                recorder.push(Record { name: name.into(), grid: None, flops: 1, bytes: 1, time, choice: None });
             }
             passes.end().unwrap();
             run += 1;
@@ -169,7 +169,7 @@ mod tests {
         let recorder = Recorder::default();
         let mut passes = Passes::new(&recorder, Measure::Counts);
         passes.begin().unwrap();
-        recorder.push(Record { name: "a".into(), grid: None, flops: 1, bytes: 1, time: None });
+        recorder.push(Record { name: "a".into(), grid: None, flops: 1, bytes: 1, time: None, choice: None });
         passes.end().unwrap();
         assert!(!passes.more());
         let piece = passes.piece();

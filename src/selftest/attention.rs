@@ -218,6 +218,31 @@ fn large_scores_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     )
 }
 
+fn teams_of_many_queries_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
+    let with_rope = Case { amplitude: 1.0, rope_groups: 2, ..Case::spatial(72, 65) };
+    let cases = [
+        Case::spatial(72, 33),
+        Case::spatial(72, 129),
+        Case::spatial(72, 193),
+        Case::spatial(64, 130),
+        Case::spatial(40, 70),
+        Case::spatial(16, 130),
+        Case::spatial(8, 70),
+        with_rope,
+        Case { kind: TokenOrder::Cross, sequences: [2, 2, 2], keys: 50, ..Case::spatial(72, 70) },
+        Case { amplitude: 12.0, ..Case::spatial(72, 300) },
+        Case { rising: true, ..Case::spatial(72, 140) },
+    ];
+    trial.forcing("attention=q128", |trial| check(trial, cases))
+}
+
+fn teams_that_meet_as_many_keys_give_the_same_bits(trial: &mut Trial) -> Result<()> {
+    for case in [Case::spatial(72, 130), Case::spatial(16, 40), Case { rope_groups: 2, ..Case::spatial(64, 70) }] {
+        trial.alike("attention", &["q64", "q128"], &case, |kernels, half| case.run(kernels, half))?;
+    }
+    Ok(())
+}
+
 fn wide_heads_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(trial, [1, 15, 64, 65, 200].map(|tokens| Case::spatial(512, tokens)))?;
     check(trial, [136, 160, 256].map(|head_dim| Case::spatial(head_dim, 70)))?;
@@ -269,6 +294,8 @@ checks! {
     masks_and_biases_of_any_width_agree_with_the_cpu,
     rope_agrees_with_the_cpu,
     large_scores_agree_with_the_cpu,
+    teams_of_many_queries_agree_with_the_cpu,
+    teams_that_meet_as_many_keys_give_the_same_bits,
     wide_heads_agree_with_the_cpu,
     wide_temporal_attention_agrees_with_the_cpu,
     large_scores_of_wide_heads_agree_with_the_cpu,

@@ -106,8 +106,9 @@ fn few_rows_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
 }
 
 fn many_rows_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
-    // More rows of tiles than a band has; again from one slice to more than all stages.
-    check(trial, ragged_sizes(&[1025, 1030, 1152], &[8, 40, 72, 32, 136], &[8, 7, 40, 136]))
+    // More rows of large tiles than a band has; again from one slice to more than all stages.
+    let sizes = ragged_sizes(&[1025, 1030, 1152], &[8, 40, 72, 32, 136], &[8, 7, 40, 136]);
+    trial.forcing("linear=large", |trial| check(trial, sizes))
 }
 
 fn odd_inner_sizes_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
@@ -122,11 +123,21 @@ fn the_weight_may_come_in_parts(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
+fn every_tile_gives_the_same_bits(trial: &mut Trial) -> Result<()> {
+    let case = |sizes, activation, storing| Case { sizes, activation, storing, bias: true, parts: 1 };
+    for case in [
+        case([150, 136, 72], Activation::Silu, Storing::Overwrite),
+        case([1, 40, 136], Activation::GeluTanh, Storing::Add),
+        case([65, 72, 40], Activation::GatedGeluTanh, Storing::AddGated { gap: 3 }),
+    ] {
+        trial.alike("linear", &["small", "large"], &case, |kernels, half| case.run(kernels, half))?;
+    }
+    Ok(())
+}
+
 fn a_row_is_the_same_among_few_and_among_many(trial: &mut Trial) -> Result<()> {
-    let [inner, outer] = [136, 40];
-    // Small tiles against large ones.
-    let rows = [1, 1030];
-    let case = rows.map(|rows| Case {
+    let (inner, outer) = (136, 40);
+    let case = [1, 300].map(|rows| Case {
         sizes: [rows, inner, outer],
         activation: Activation::Silu,
         storing: Storing::Overwrite,
@@ -139,14 +150,17 @@ fn a_row_is_the_same_among_few_and_among_many(trial: &mut Trial) -> Result<()> {
 }
 
 fn parts_have_the_bits_of_the_whole(trial: &mut Trial) -> Result<()> {
-    // Rows for large and for small tiles; columns with and without whole vectors; inner sizes for both ways of loading.
-    for sizes in [[1100, 40, 48], [96, 72, 40], [50, 45, 21]] {
+    let parts = |trial: &mut Trial, sizes| {
         trial.each(&sizes, |kernels, half| {
             rows_in_parts(kernels, sizes, half)?;
             columns_in_parts(kernels, sizes, half)
-        })?;
+        })
+    };
+    // Columns with and without whole vectors; inner sizes for both ways of loading.
+    for sizes in [[96, 72, 40], [50, 45, 21]] {
+        parts(trial, sizes)?;
     }
-    Ok(())
+    trial.forcing("linear=large", |trial| parts(trial, [300, 40, 48]))
 }
 
 fn bias(kernels: &Kernels, outer: usize, half: Half) -> Result<Weight> {
@@ -213,6 +227,7 @@ checks! {
     many_rows_agree_with_the_cpu,
     odd_inner_sizes_agree_with_the_cpu,
     the_weight_may_come_in_parts,
+    every_tile_gives_the_same_bits,
     a_row_is_the_same_among_few_and_among_many,
     parts_have_the_bits_of_the_whole,
 }

@@ -155,6 +155,42 @@ impl Trial {
         self.on_each(case, |kernels, half| run(kernels, half).map(|()| Ok(0.0)))
     }
 
+    /// Tries cases with `tiles`, which are written as in `OSP_TILES`; a case that they do not take fails.
+    pub(super) fn forcing(&mut self, tiles: &str, cases: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let devices = self.force(tiles)?;
+        let of_scout = self.scout.as_mut().map(|scout| scout.force(tiles)).transpose()?;
+        let tried = cases(self);
+        self.devices = devices;
+        if let (Some(scout), Some(devices)) = (&mut self.scout, of_scout) {
+            scout.devices = devices;
+        }
+        tried
+    }
+
+    /// Puts devices with these tiles in the place of the ones that are returned.
+    fn force(&mut self, tiles: &str) -> Result<Vec<(Kernels, Half)>> {
+        let forced = self.devices.iter().map(|(kernels, half)| Ok((kernels.forcing(tiles)?, *half)));
+        let forced = forced.collect::<Result<_>>()?;
+        Ok(std::mem::replace(&mut self.devices, forced))
+    }
+
+    /// A case must have the same bits in each of an operation's `tiles`, all of which take it, and in the one that is chosen.
+    pub(super) fn alike(
+        &mut self,
+        operation: &str,
+        tiles: &[&str],
+        case: &dyn Debug,
+        run: impl Fn(&Kernels, Half) -> Result<Vec<f32>>,
+    ) -> Result<()> {
+        self.each(case, |kernels, half| {
+            let chosen = run(kernels, half)?;
+            tiles.iter().try_for_each(|tile| {
+                let forced = kernels.forcing(&format!("{operation}={tile}"))?;
+                ensure_same(&run(&forced, half)?, &chosen, tile)
+            })
+        })
+    }
+
     /// Runs a case on each device, and notes what came of it with every kernel that it launched.
     ///
     /// # Errors
@@ -206,7 +242,9 @@ impl Trial {
 
     /// Of no device: it finds what is launched, and that no launch is beyond what every GPU takes.
     pub fn dry() -> Self {
-        Self { compares: false, ..Self::of(&[Arc::new(Dry::new())]) }
+        let mut trial = Self { compares: false, ..Self::of(&[Arc::new(Dry::new())]) };
+        trial.devices = trial.devices.into_iter().map(|(kernels, half)| (kernels.silent(), half)).collect();
+        trial
     }
 }
 

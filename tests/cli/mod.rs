@@ -28,6 +28,7 @@ mod selftest;
 mod stdout;
 mod strange;
 mod text_cache;
+mod tiles;
 mod verify;
 mod weights;
 
@@ -50,7 +51,8 @@ fn golden(name: &str) -> PathBuf {
 fn osp(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_osp"));
     command.current_dir(folder);
-    for name in ["OSP_MODEL", "NO_COLOR", "HF_HUB_CACHE", "HF_HOME", "HF_ENDPOINT", "HF_TOKEN"] {
+    let own = ["OSP_MODEL", "OSP_TILES", "OSP_PRINT_LAUNCHES"];
+    for name in own.into_iter().chain(["NO_COLOR", "HF_HUB_CACHE", "HF_HOME", "HF_ENDPOINT", "HF_TOKEN"]) {
         command.env_remove(name);
     }
     command.env("XDG_CACHE_HOME", folder.join(CACHE));

@@ -49,6 +49,8 @@ fn on_the_stub() {
             return;
         }
     };
+    // As many as the stub has.
+    assert_eq!([driver.multiprocessors(), driver.gpu().unwrap().multiprocessors], [30; 2]);
     writes_have_read_their_source(&driver);
     prefetched_copies_come_after_earlier_writes(&driver);
     what_is_read_behind_is_what_was_there(&driver);
@@ -141,6 +143,7 @@ fn only_launches_that_need_it_raise_shared_memory(driver: &Driver) {
             fields: contract.fields,
             flops: 0,
             bytes: 0,
+            choice: None,
         })
     };
     for shared_bytes in [0, 47 << 10, 48 << 10, 100 << 10, 226 << 10] {

@@ -7,9 +7,9 @@
 #include <string.h>
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2 };
-enum { CACHE = 38, OPT_IN_SHARED = 97, POOLS_SUPPORTED = 115, OWN_SHARED = 1, DYNAMIC_SHARED = 8 };
+enum { MULTIPROCESSORS = 16, CACHE = 38, OPT_IN_SHARED = 97, POOLS_SUPPORTED = 115, OWN_SHARED = 1, DYNAMIC_SHARED = 8 };
 enum { MOST_SHARED = 227 << 10, RESERVED_SHARED = 1 << 10, SHARED_FOR_ALL = 48 << 10, IMAGE_ALIGNMENT = 64 };
-enum { COUNT = 4096, CACHE_BYTES = 1 << 20 };
+enum { COUNT = 4096, CACHE_BYTES = 1 << 20, MULTIPROCESSOR_COUNT = 30 };
 
 static const size_t TOTAL = 256u << 20;
 
@@ -72,7 +72,10 @@ int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return SUCCESS; }
 int cuDeviceGetName(char *name, int len, int device) { (void)device; snprintf(name, (size_t)len, "stub"); return SUCCESS; }
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     (void)device;
-    *value = attribute == OPT_IN_SHARED ? MOST_SHARED : attribute == CACHE ? CACHE_BYTES : attribute == POOLS_SUPPORTED;
+    *value = attribute == OPT_IN_SHARED     ? MOST_SHARED
+             : attribute == CACHE           ? CACHE_BYTES
+             : attribute == MULTIPROCESSORS ? MULTIPROCESSOR_COUNT
+                                            : attribute == POOLS_SUPPORTED;
     return SUCCESS;
 }
 int cuDevicePrimaryCtxRetain(void **context, int device) { (void)device; *context = memories; return SUCCESS; }

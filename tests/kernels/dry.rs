@@ -39,6 +39,7 @@ fn launch(params: &[u8]) -> Launch<'_> {
         fields: contract().fields,
         flops: 0,
         bytes: 7,
+        choice: None,
     }
 }
 

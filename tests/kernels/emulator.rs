@@ -54,6 +54,7 @@ fn run_on(device: &dyn Device, kernel: &str, faulty: bool, x: &[u8], outputs: us
         fields: FIELDS,
         flops: 0,
         bytes: 0,
+        choice: None,
     };
     device.launch(&launch)?;
     let mut found = vec![0; 4 * outputs];
@@ -167,6 +168,7 @@ fn overruns_of_shared_memory_are_errors() {
             fields: &[],
             flops: 0,
             bytes: 0,
+            choice: None,
         })
     };
     // SAFETY: the function does nothing.
@@ -243,6 +245,7 @@ fn unknown_kernels_and_wrong_sizes_are_errors() {
         fields: &[],
         flops: 0,
         bytes: 0,
+        choice: None,
     };
     let text = device.launch(&launch).unwrap_err().to_string();
     assert!(text.contains("no_such_kernel") && text.contains("no such kernel"), "{text}");

@@ -43,6 +43,8 @@ tests! {
         masks_and_biases_of_any_width_agree_with_the_cpu
         rope_agrees_with_the_cpu
         large_scores_agree_with_the_cpu
+        teams_of_many_queries_agree_with_the_cpu
+        teams_that_meet_as_many_keys_give_the_same_bits
         wide_heads_agree_with_the_cpu
         wide_temporal_attention_agrees_with_the_cpu
         large_scores_of_wide_heads_agree_with_the_cpu
@@ -54,7 +56,7 @@ tests! {
         strides_and_other_kernels_agree_with_the_cpu
         odd_input_channels_agree_with_the_cpu
         chunks_of_time_are_bit_for_bit_the_whole
-        a_sum_is_the_same_in_small_tiles_and_in_wide_ones
+        every_tile_gives_the_same_bits
         a_stretch_is_the_same_from_its_own_history
     }
     depthwise {
@@ -80,6 +82,7 @@ tests! {
         many_rows_agree_with_the_cpu
         odd_inner_sizes_agree_with_the_cpu
         the_weight_may_come_in_parts
+        every_tile_gives_the_same_bits
         a_row_is_the_same_among_few_and_among_many
         parts_have_the_bits_of_the_whole
     }

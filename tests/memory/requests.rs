@@ -1,4 +1,5 @@
 use super::run;
+use osp::backend::Backend;
 use osp::checkpoint::{Opening, WeightSource};
 use osp::cuda::device::{Device, Dry, Emulated, Event};
 use osp::cuda::{Cuda, Half};
@@ -235,6 +236,17 @@ fn a_limit_is_kept_or_refused_before_any_work() {
     assert!(tight.iter().all(|(_, bytes)| bytes <= needed), "{tight:?}");
     assert!(tight.iter().any(|(_, bytes)| bytes == needed), "{tight:?}");
     assert!(matches!(within(needed - 1), Err(Error::OutOfMemory { .. })));
+}
+
+#[test]
+fn a_rehearsal_has_the_multiprocessors_of_the_device() {
+    let device = Arc::new(Dry::new().with_multiprocessors(30));
+    let devices = PlannedDevice::saving(device, HALVES, MemoryOptions::NONE);
+    let plan = devices.plan(Stage::Text, &|cuda, _, _| {
+        assert_eq!(cuda.device().multiprocessors(), 30);
+        cuda.upload(&[1.0]).map(drop)
+    });
+    assert_eq!(devices.open(Stage::Text, &plan.unwrap()).unwrap().device().multiprocessors(), 30);
 }
 
 const GIB: f64 = (1u64 << 30) as f64;

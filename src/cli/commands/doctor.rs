@@ -27,7 +27,7 @@ struct Report {
 struct Gpu {
     name: String,
     compute_capability: String,
-    multiprocessors: i32,
+    multiprocessors: usize,
     memory_bytes: u64,
     free_bytes: u64,
     code: String,

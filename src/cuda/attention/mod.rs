@@ -5,6 +5,7 @@ pub(super) mod wide;
 
 pub(super) use params::AttentionParams;
 
+use super::choice::Tile;
 use super::{Buffer, Cuda, Half, LaunchPlan};
 use crate::error::{Error, Result};
 use crate::ops::attention::{Attention, AttentionArgs};
@@ -46,28 +47,54 @@ impl Added {
     }
 }
 
+pub(super) const OPERATION: &str = "attention";
+/// Queries of a team, and what it is called by them.
+pub(super) const TEAMS: [(&str, usize); 4] = [("q16", 16), ("q32", 32), ("q64", 64), ("q128", 128)];
+
 /// A kernel: queries of a team, the features that it has room for, and what it adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Team {
+    name: &'static str,
     queries: usize,
     head_dim: usize,
     added: Added,
 }
 
 impl Team {
-    /// The smallest that takes a sequence whole, or the largest.
-    fn of(queries: usize, head_dim: usize, added: Added) -> Self {
+    /// Those that give a sequence of so many queries the same bits. The keys that a team meets at a time decide the order of
+    /// its sums: 16 and 32 for the small teams, 64 for those of 64 and of 128 queries.
+    fn candidates(queries: usize, head_dim: usize, added: Added) -> impl Iterator<Item = Self> {
         let head_dim = [16, 64, 72].into_iter().find(|&room| head_dim <= room).unwrap_or(LARGEST_TEAM);
-        let largest = if head_dim == LARGEST_TEAM { 64 } else { 128 };
-        let queries = match added {
-            Added::Nothing => [16, 32, 64].into_iter().find(|&team| queries <= team).unwrap_or(largest),
-            Added::Mask | Added::Bias => MASKED_QUERIES,
+        let takes = move |team: usize| match added {
+            Added::Mask | Added::Bias => team == MASKED_QUERIES,
+            Added::Nothing => match queries {
+                ..=16 => team == 16,
+                17..=32 => team == 32,
+                _ => team == 64 || team == 128 && head_dim < LARGEST_TEAM,
+            },
         };
-        Self { queries, head_dim, added }
+        let teams = TEAMS.into_iter().filter(move |(_, team)| takes(*team));
+        teams.map(move |(name, queries)| Self { name, queries, head_dim, added })
+    }
+
+    /// What a block makes: queries, and features that they have room for. A step is a key, or its value.
+    fn tile(self) -> Tile {
+        let Self { name, queries, head_dim, .. } = self;
+        let (rows, columns) = (queries * self.per_block(), head_dim);
+        // Queries are in registers; each team brings its own keys, and each of the four warps reads its team's.
+        Tile { name, rows, columns, brought: self.per_block() * columns, read: THREADS as usize / 32 * columns }
+    }
+
+    fn tasks(self, op: &Attention) -> usize {
+        op.outer * op.inner * op.heads * op.queries.div_ceil(self.queries)
+    }
+
+    fn blocks(self, op: &Attention) -> usize {
+        self.tasks(op).div_ceil(self.per_block())
     }
 
     fn kernel(self, half: Half) -> String {
-        format!("attention_{}q{}_d{}_{}", self.added.name(), self.queries, self.head_dim, half.suffix())
+        format!("attention_{}{}_d{}_{}", self.added.name(), self.name, self.head_dim, half.suffix())
     }
 
     /// Teams of a block.
@@ -102,16 +129,48 @@ pub(super) fn attention(cuda: &Cuda, op: &Attention, args: AttentionArgs<'_, Buf
     if args.rope.is_some() && !op.rope_group.is_multiple_of(4) {
         return Err(Error::Unsupported(format!("RoPE in groups of {}: only multiples of 4", op.rope_group)));
     }
-    let team = Team::of(op.queries, op.head_dim, Added::of(&args));
-    let tasks = op.outer * op.inner * op.heads * op.queries.div_ceil(team.queries);
-    let params = pack(op, tasks, &args)?;
+    let teams: Vec<Team> = Team::candidates(op.queries, op.head_dim, Added::of(&args)).collect();
+    let choice = cuda.choose(OPERATION, teams.iter().map(|team| (team.tile(), team.blocks(op))))?;
+    let chosen = teams.into_iter().find(|team| team.name == choice.taken.name);
+    let team = chosen.expect("it is one of them");
+    let params = pack(op, team.tasks(op), &args)?;
     let plan = LaunchPlan {
         kernel: team.kernel(cuda.half),
-        grid: [tasks.div_ceil(team.per_block()), 1, 1],
+        grid: [choice.taken.blocks, 1, 1],
         threads: THREADS,
         shared_bytes: team.shared_bytes(),
         flops: op.flops(),
         bytes: op.bytes(2),
     };
-    cuda.launch(&plan, &params)
+    cuda.launch_chosen(&plan, Some(&choice), &params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::Choice;
+
+    #[test]
+    fn a_team_is_chosen_among_those_that_add_in_the_same_order() {
+        let chosen = |tasks: usize, queries: usize, head_dim, added| {
+            let teams = Team::candidates(queries, head_dim, added);
+            let blocks = |team: Team| (tasks * queries.div_ceil(team.queries)).div_ceil(team.per_block());
+            let choice = Choice::of(OPERATION, teams.map(|team| (team.tile(), blocks(team))), 132, None);
+            (choice.taken.name, choice.others.len())
+        };
+        let none = Added::Nothing;
+        for (tasks, queries, head_dim, added, expected) in [
+            (16, 16, 72, none, ("q16", 0)),
+            (16, 17, 72, none, ("q32", 0)),
+            (16, 56, 72, none, ("q64", 1)),
+            // Frames of a video, and an image's, which has too few of them.
+            (544, 1024, 72, none, ("q128", 1)),
+            (16, 1024, 72, none, ("q64", 1)),
+            (544, 1024, 128, none, ("q64", 0)),
+            (544, 1024, 72, Added::Mask, ("q64", 0)),
+            (544, 9, 64, Added::Bias, ("q64", 0)),
+        ] {
+            assert_eq!(chosen(tasks, queries, head_dim, added), expected, "{tasks} of {queries} queries of {head_dim}");
+        }
+    }
 }

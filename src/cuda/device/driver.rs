@@ -41,6 +41,7 @@ pub struct Driver {
     prefetch: Prefetch,
     kernels: Kernels,
     card: String,
+    multiprocessors: usize,
     /// What is written to where caches must hold nothing else.
     swept: Mutex<Option<Box<dyn Memory>>>,
 }
@@ -91,7 +92,7 @@ pub struct Gpu {
     /// Compute capability.
     pub capability: (i32, i32),
     /// Streaming multiprocessors.
-    pub multiprocessors: i32,
+    pub multiprocessors: usize,
     /// Its memory.
     pub memory: MemoryInfo,
     /// Which of the compiled kernels it runs, e.g. `sm_90a`.
@@ -143,11 +144,10 @@ impl Driver {
     pub fn gpu(&self) -> Result<Gpu> {
         let failed = |error| device_error("the GPU does not answer", error);
         let capability = self.context.compute_capability().map_err(failed)?;
-        let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
         Ok(Gpu {
             name: self.card.clone(),
             capability,
-            multiprocessors: self.context.attribute(attribute).map_err(failed)?,
+            multiprocessors: self.multiprocessors,
             memory: self.memory_info()?,
             code: code_for(capability),
             replaced: self.kernels.replaced.iter().map(|file| file.path().to_owned()).collect(),
@@ -189,9 +189,10 @@ impl Driver {
         let pool = pool_that_keeps_freed_memory(&context)?;
         let kernels = Kernels::load(&context, replacements)?;
         let card = context.name().map_err(|error| device_error("the GPU has no name", error))?;
+        let multiprocessors = multiprocessors(&context)?;
         let (writes, landings) = (Ring::new(stream.clone()), Landings::new(stream.clone()));
         let swept = Mutex::new(None);
-        Ok(Self { context, stream, pool, writes, landings, prefetch, kernels, card, swept })
+        Ok(Self { context, stream, pool, writes, landings, prefetch, kernels, card, multiprocessors, swept })
     }
 
     /// The GPU's own name, whatever kernels it runs.
@@ -234,6 +235,14 @@ fn device_error(what: &str, error: DriverError) -> Error {
     Error::Device(format!("{what}: the NVIDIA driver says {:?}", error.0))
 }
 
+fn multiprocessors(context: &CudaContext) -> Result<usize> {
+    let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+    let count = context.attribute(attribute).map_err(|error| device_error("the GPU's limits", error))?;
+    usize::try_from(count).ok().filter(|&count| count > 0).ok_or_else(|| {
+        Error::Device(format!("the NVIDIA driver says that the GPU has {count} multiprocessors; update the driver"))
+    })
+}
+
 /// What `allocate` gives; if memory has run out, what it gives after `make_room`.
 fn or_after<T>(
     mut allocate: impl FnMut() -> std::result::Result<T, DriverError>,
@@ -268,6 +277,10 @@ impl Device for Driver {
             [] => self.card.clone(),
             replaced => format!("{} with other kernels: {}", self.card, replaced::list(replaced)),
         }
+    }
+
+    fn multiprocessors(&self) -> usize {
+        self.multiprocessors
     }
 
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {

@@ -3,7 +3,7 @@
 //! Full-size models pass over it in seconds, with neither their memory nor (see [`crate::weights::shapes`]) their weights:
 //! to count what a request costs, and to see what it would allocate.
 
-use super::{Device, Emulated, Launch, Memory, MemoryInfo};
+use super::{Device, Emulated, H100_MULTIPROCESSORS, Launch, Memory, MemoryInfo};
 use crate::cuda::params::{Addresses, Fields};
 use crate::error::{Error, Relief, Result};
 use std::collections::{BTreeMap, HashMap};
@@ -104,6 +104,7 @@ pub struct Dry {
     /// Knows all kernels.
     kernels: Emulated,
     total: u64,
+    multiprocessors: usize,
 }
 
 impl Default for Dry {
@@ -118,7 +119,7 @@ impl Dry {
         Self::with_memory(u64::MAX)
     }
 
-    /// A device with so many bytes.
+    /// A device with so many bytes, and the multiprocessors of an H100.
     pub fn with_memory(total: u64) -> Self {
         let state = State {
             live: BTreeMap::new(),
@@ -128,7 +129,18 @@ impl Dry {
             log: Vec::new(),
             known: HashMap::new(),
         };
-        Self { state: Arc::new(Mutex::new(state)), kernels: Emulated::new(0), total }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            kernels: Emulated::new(0),
+            total,
+            multiprocessors: H100_MULTIPROCESSORS,
+        }
+    }
+
+    /// The same with so many multiprocessors, at least one: the kernels that are launched here are those of such a GPU.
+    #[must_use]
+    pub fn with_multiprocessors(self, multiprocessors: usize) -> Self {
+        Self { multiprocessors, ..self }
     }
 
     /// All allocations, frees and launches, in order.
@@ -251,6 +263,10 @@ impl Drop for DryMemory {
 impl Device for Dry {
     fn name(&self) -> String {
         "dry run".into()
+    }
+
+    fn multiprocessors(&self) -> usize {
+        self.multiprocessors
     }
 
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {

@@ -6,7 +6,7 @@
 //! `OSP_EMULATOR` names a library to take emulator and kernels from in place of the program's own: scripts/emulator-asan
 //! makes one that is checked by AddressSanitizer.
 
-use super::{Device, Launch, Memory, MemoryInfo};
+use super::{Device, H100_MULTIPROCESSORS, Launch, Memory, MemoryInfo};
 use crate::cuda::params::Addresses;
 use crate::error::Result;
 use rayon::prelude::*;
@@ -236,6 +236,11 @@ impl Drop for HostMemory {
 impl Device for Emulated {
     fn name(&self) -> String {
         format!("emulated GPU ({} threads)", rayon::current_num_threads())
+    }
+
+    /// Those of an H100, whatever the host has, so that its choices can be seen.
+    fn multiprocessors(&self) -> usize {
+        H100_MULTIPROCESSORS
     }
 
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {

@@ -11,6 +11,7 @@ pub use driver::{Driver, Gpu, Replacement, architectures, driver_version, entry_
 pub use dry::{COPY, Dry, Event};
 pub use emulated::Emulated;
 
+use super::choice::Choice;
 use super::params::Fields;
 use crate::arriving::Arriving;
 use crate::error::{Error, Result};
@@ -52,6 +53,8 @@ pub struct Launch<'a> {
     pub flops: u64,
     /// Bytes of global memory that it must move at least.
     pub bytes: u64,
+    /// Why this kernel, where there was a choice.
+    pub choice: Option<&'a Choice>,
 }
 
 impl Launch<'_> {
@@ -71,12 +74,18 @@ pub struct MemoryInfo {
     pub total: u64,
 }
 
+/// Multiprocessors of an H100, for which the kernels are made: devices that are no GPU choose tiles as it would.
+pub const H100_MULTIPROCESSORS: usize = 132;
+
 /// A device that kernels run on.
 ///
 /// It takes the memory that it gave, and no other device's.
 pub trait Device: Debug + Send + Sync {
     /// What this is, for messages and records.
     fn name(&self) -> String;
+
+    /// Multiprocessors, which the blocks of a launch share; at least one.
+    fn multiprocessors(&self) -> usize;
 
     /// `bytes` bytes with unspecified contents, aligned to 256.
     ///

@@ -6,7 +6,7 @@ mod svg;
 use crate::cli::args::{SamplerArgs, TilingArgs};
 use crate::cli::claims::Claims;
 use crate::cli::console::Console;
-use crate::cli::device::{HalfType, MemoryArgs, precise};
+use crate::cli::device::{HalfType, MemoryArgs, asked};
 use crate::cli::output::check_file;
 use crate::cli::subject::SubjectArgs;
 use osp::engine::{Settings, Stage, Windowed};
@@ -57,7 +57,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     args.check()?;
     let model = args.subject.without_weights(console)?;
     let settings = args.settings(&model)?;
-    let engine = args.memory.limited(precise(Engine::dry(), args.dtype))?;
+    let engine = args.memory.limited(asked(Engine::dry(), args.dtype)?)?;
     let (tokens, stages) = if args.encode {
         let size = [settings.frames, settings.height, settings.width];
         let plan = engine.plan_encode(&model, Windowed { size, tiling: settings.tiling })?;

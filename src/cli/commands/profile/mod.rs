@@ -60,7 +60,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let gpu = args.gpu.as_deref().map(Gpu::named).transpose()?;
     args.check(gpu)?;
     let (engine, model) = if args.device.is("dry") {
-        (args.device.dry(), args.subject.without_weights(console)?)
+        (args.device.dry()?, args.subject.without_weights(console)?)
     } else {
         let engine = args.device.open(console)?;
         if gpu.is_some() && engine.device().is_none() {

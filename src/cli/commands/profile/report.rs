@@ -1,6 +1,7 @@
 //! The report of a profile: as a table, as JSON, as a trace.
 
 use crate::cli::table::{aligned, number};
+use osp::cuda::Choice;
 use osp::profile::gpus::Gpu;
 use osp::profile::trace::{Track, trace};
 use osp::profile::{Measured, Profile, StageProfile, Subject, Summary, Times, summarize};
@@ -23,6 +24,13 @@ fn gaps(Measured { records, wall }: &Measured) -> Option<String> {
     let share = 100.0 * (wall / calls - 1.0);
     let [wall, calls] = [wall, calls].map(|seconds| number(1e3 * seconds));
     Some(format!("  by the host's clock: {wall} ms for all, {share:+.1} % beside the calls' {calls} ms"))
+}
+
+/// A kernel's tile, and what the cheapest alternative would cost beside it.
+fn choice_cells(choice: &Choice) -> [String; 2] {
+    let [rows, columns] = choice.taken.size;
+    let next = choice.next().map_or("none".into(), |(name, cost)| format!("{name} {:+.0} %", 100.0 * (cost - 1.0)));
+    [format!("{rows}x{columns}"), next]
 }
 
 impl Report {
@@ -56,12 +64,14 @@ impl Report {
 
     fn table(&self, stage: &StageProfile) -> String {
         let (summaries, all) = summarize(&stage.piece.records, self.gpu);
-        let mut rows = vec![self.header()];
+        let chosen = summaries.iter().any(|summary| summary.choice.is_some());
+        let mut rows = vec![self.header(chosen)];
         rows.extend(summaries.iter().chain([&all]).map(|summary| self.row(summary, &all)));
         aligned(&rows)
     }
 
-    fn header(&self) -> Vec<String> {
+    /// With columns for choices, if there were any.
+    fn header(&self, chosen: bool) -> Vec<String> {
         let mut cells = vec!["kernel", "calls"];
         match self.profile.times {
             Times::None => cells.extend(["GFLOP", "GB"]),
@@ -72,6 +82,9 @@ impl Report {
             (None, _) => {}
             (Some(_), Times::Gpu) => cells.push("% of roof"),
             (Some(_), _) => cells.extend(["bound ms", "%", "by"]),
+        }
+        if chosen {
+            cells.extend(["tile", "next best"]);
         }
         cells.into_iter().map(str::to_owned).collect()
     }
@@ -98,6 +111,7 @@ impl Report {
                 }
             }
         }
+        cells.extend(summary.choice.iter().flat_map(choice_cells));
         cells
     }
 
@@ -139,11 +153,12 @@ impl Report {
     }
 
     fn summary_json(&self, summary: &Summary) -> Value {
-        let Summary { name, calls, flops, bytes, seconds, bound_seconds } = summary;
+        let Summary { name, calls, flops, bytes, seconds, bound_seconds, choice } = summary;
         let key = if self.profile.times == Times::Cpu { "cpu_seconds" } else { "gpu_seconds" };
         let seconds = seconds.filter(|_| self.profile.times != Times::None);
         json!({
             "kernel": name, "calls": calls, "flops": flops, "bytes": bytes, key: seconds, "bound_seconds": bound_seconds,
+            "choice": choice,
         })
     }
 
@@ -174,7 +189,8 @@ mod tests {
     fn report(times: Times, time: Option<Duration>) -> Report {
         let gpu = Gpu::named("h100").unwrap();
         let (flops, bytes) = ((gpu.flops / 10.0) as u64, (gpu.bytes / 10.0) as u64);
-        let record = |name: &str, flops, bytes| Record { name: name.into(), grid: None, flops, bytes, time };
+        let record =
+            |name: &str, flops, bytes| Record { name: name.into(), grid: None, flops, bytes, time, choice: None };
         let wall = time.map(|time| 3 * time);
         let piece = Measured { records: vec![record("a", flops, 0), record("b", 0, bytes)], wall };
         let stage = StageProfile { stage: Stage::Text, what: "words".into(), piece, memory: None };

@@ -7,6 +7,7 @@ pub use first_use::tried;
 
 use crate::cli::console::{Colour, Console, duration};
 use clap::ValueEnum;
+use osp::cuda::check_environment;
 use osp::cuda::device::{Device, Driver, Emulated};
 use osp::selftest::{FACTS, Findings, STEMS, Trial, checks};
 use osp::{Error, Result};
@@ -86,6 +87,7 @@ struct Line {
 
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
+    check_environment()?;
     if let Some(first) = args.here {
         return here(args, first, console);
     }
