@@ -1,10 +1,10 @@
-//! Compiles the kernels: for the emulator with the host's compiler, always; for GPUs with nvcc, where there is one.
+//! Compiles the kernels: always for the emulator with the host's compiler, and for GPUs if nvcc is found.
 //!
-//! nvcc is looked for in `OSP_NVCC` (`none`: do without), `NVCC`, `CUDA_HOME`, `CUDA_PATH`, in `.nvcc` of the project
-//! (scripts/get-nvcc), on the PATH, and in /usr/local/cuda. Without it the binary runs on the CPU and the emulator alone,
-//! unless `OSP_REQUIRE_CUDA` is 1: then the build fails.
+//! The build looks for nvcc in `OSP_NVCC` (`none`: build without nvcc), `NVCC`, `CUDA_HOME`, `CUDA_PATH`, in `.nvcc` of
+//! the project (scripts/get-nvcc), on the PATH, and in /usr/local/cuda. Without nvcc the binary runs only on the CPU
+//! and the emulator, or, if `OSP_REQUIRE_CUDA` is 1, the build fails.
 //!
-//! Where `DOCS_RS` is set, as on docs.rs, nothing is compiled: documentation links nothing.
+//! If `DOCS_RS` is set, as on docs.rs, nothing is compiled: documentation needs no linking.
 
 use std::env;
 use std::fmt::Write as _;
@@ -14,28 +14,28 @@ use std::process::Command;
 
 /// The list of all `kernels/*.cu`.
 const STEMS: &str = "kernels/stems.txt";
-/// Kernels that only the tests of the emulator ask for.
+/// Kernels that only the tests of the emulator use.
 const FAULTS: &str = "emulator/faults";
-/// Compute capabilities that get machine code of their own (`90a` has what 90 has and more), behind that of the PTX which
-/// it is made of. The kernels use no instruction that 80 lacks, and making PTX takes longer than making code of it; but of
-/// the PTX for 80, code for 100 and 120 spills registers.
+/// (compute capability of a PTX, compute capabilities of the machine code that is made from it); `90a` extends 90. The
+/// kernels use no instruction that 80 lacks, and compiling to PTX takes longer than PTX to machine code. But machine
+/// code for 100 and 120 from the PTX for 80 would spill registers.
 const ARCHITECTURES: [(&str, &[&str]); 2] = [("80", &["80", "86", "89", "90a"]), ("100", &["100", "120"])];
-/// Compute capability of the PTX that a driver compiles for everything else.
+/// Compute capability of the PTX that a driver compiles for all other GPUs.
 const PTX: &str = "80";
-/// Where an nvcc may be named, the first that is set wins.
+/// Variables that can name nvcc; the first that is set counts.
 const NVCC_VARIABLES: [&str; 2] = ["OSP_NVCC", "NVCC"];
-/// Where a toolkit's folder may be named.
+/// Variables that can name the folder of a toolkit.
 const TOOLKIT_VARIABLES: [&str; 2] = ["CUDA_HOME", "CUDA_PATH"];
-/// What else the results hang on.
+/// Other variables that change the results.
 const OTHER_VARIABLES: [&str; 3] = ["OSP_REQUIRE_CUDA", "CXX", "CXXFLAGS"];
-/// Set where only documentation is made.
+/// Set if only documentation is built.
 const DOCUMENTATION: &str = "DOCS_RS";
-/// Where scripts/get-nvcc puts the toolkit.
+/// The folder into which scripts/get-nvcc puts the toolkit.
 const PROJECT_TOOLKIT: &str = ".nvcc/nvidia/cu13";
 
 fn main() {
     println!("cargo:rerun-if-changed=kernels");
-    // Only if it is there: cargo takes a file that is missing for one that has changed. scripts/get-nvcc touches this file.
+    // Only if the folder exists: cargo treats a missing file as changed. scripts/get-nvcc touches build.rs.
     if Path::new(PROJECT_TOOLKIT).exists() {
         println!("cargo:rerun-if-changed={PROJECT_TOOLKIT}/bin/nvcc");
     }
@@ -60,7 +60,7 @@ struct Stem {
 }
 
 impl Stem {
-    /// Those of [`STEMS`], in its order.
+    /// The stems of [`STEMS`], in its order.
     fn all() -> Vec<Self> {
         let text = std::fs::read_to_string(STEMS).unwrap_or_else(|error| panic!("{STEMS}: {error}"));
         let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -72,11 +72,12 @@ impl Stem {
     }
 }
 
-/// The stems as Rust sees them: names for the self-test, and functions that keep the emulator's kernels in a program.
+/// Writes the stems as Rust code: names for the self-test, and functions that make the linker keep the emulator's
+/// kernels.
 fn lists(stems: &[Stem], out: &Path) {
     let tested: Vec<&str> = stems.iter().filter(|stem| stem.tested).map(|stem| &*stem.name).collect();
     let names = format!(
-        "/// Files of kernels with a self-test of their own, as `{STEMS}` orders them.\n\
+        "/// Files of kernels that have a self-test, in the order of `{STEMS}`.\n\
          pub const STEMS: [&str; {}] = {tested:?};\n",
         tested.len()
     );
@@ -91,8 +92,8 @@ fn lists(stems: &[Stem], out: &Path) {
     std::fs::write(out.join("emulated.rs"), kept).expect("OUT_DIR can be written");
 }
 
-/// Where results that hang on sources and compilers alone lie: beside the folders of builds, so that checks, tests and
-/// programs, with whatever features, share them.
+/// The folder for results that depend only on sources and compilers. It is beside the folders of builds, so that
+/// checks, tests and programs share them, whatever their features.
 fn shared(out: &Path) -> PathBuf {
     // From target/PROFILE/build/osp-…/out.
     let shared = out.ancestors().nth(3).expect("cargo's folders are deep").join("kernels");
@@ -100,7 +101,7 @@ fn shared(out: &Path) -> PathBuf {
     shared
 }
 
-/// The emulator and the kernels, as one library of host code, unless it was made before from the same sources.
+/// Builds the emulator and the kernels as one library of host code, unless it exists for the same sources.
 fn emulator(stems: &[Stem], kernels: &Path, out: &Path) {
     let sources = ["fiber", "block", "warp", "launch"];
     let sources = sources.iter().map(|stem| kernels.join("emulator").join(stem).with_extension("cpp"));
@@ -108,9 +109,9 @@ fn emulator(stems: &[Stem], kernels: &Path, out: &Path) {
         stems.iter().map(|stem| &*stem.name).chain([FAULTS]).map(|stem| kernels.join(stem).with_extension("cu"));
     let files: Vec<PathBuf> = sources.chain(stems).collect();
     let mut build = cc::Build::new();
-    // Optimised in every profile: the tests run the kernels thread by thread.
+    // Optimised in every profile, because the tests run the kernels thread by thread.
     build.cpp(true).std("c++20").opt_level(2).warnings_into_errors(true).flag("-Wno-unknown-pragmas");
-    // The emulator answers the compiler's calls, so nothing is linked for it.
+    // The emulator defines the functions of this sanitizer, so no library is linked for it.
     build.flag("-fsanitize=alignment").flag("-fsanitize-recover=alignment");
     build.flag("-x").flag("c++").cargo_metadata(false);
     let command = build.get_compiler().to_command();
@@ -119,9 +120,9 @@ fn emulator(stems: &[Stem], kernels: &Path, out: &Path) {
     let name = format!("{variant}-{:016x}", hash(&command, read));
     let (archive, shared) = (format!("lib{name}.a"), shared(out));
     if !shared.join(&archive).is_file() {
-        // Those of older sources: each is tens of megabytes, and whoever works on kernels makes many.
+        // Removes libraries of older sources: each has tens of megabytes, and work on kernels makes many.
         let older = |path: &PathBuf| path.to_string_lossy().contains(&variant);
-        listed(&shared).filter(older).for_each(|path| std::fs::remove_file(path).expect("it is the build's own"));
+        listed(&shared).filter(older).for_each(|path| std::fs::remove_file(path).expect("the build made this file"));
         build.files(files).compile(&name);
         std::fs::rename(out.join(&archive), shared.join(&archive)).expect("both are in the target folder");
     }
@@ -130,7 +131,7 @@ fn emulator(stems: &[Stem], kernels: &Path, out: &Path) {
     println!("cargo:rustc-link-lib=stdc++");
 }
 
-/// A fat binary for each file of kernels, where there is an nvcc, and a table of them in `kernels.rs`.
+/// Makes a fat binary of each file of kernels, if nvcc is found, and a table of them in `kernels.rs`.
 fn gpu(stems: &[Stem], nvcc: Option<PathBuf>, out: &Path) {
     let major = nvcc.as_deref().map_or(0, major_version);
     let compile = |stem: &Stem| {
@@ -148,18 +149,23 @@ fn gpu(stems: &[Stem], nvcc: Option<PathBuf>, out: &Path) {
             .expect("strings grow");
     }
     table.push_str("];\n");
-    writeln!(table, "/// Of the CUDA that made them.\npub const NVCC_MAJOR: i32 = {major};").expect("strings grow");
-    let architectures = ARCHITECTURES.map(|(_, architectures)| architectures).concat();
-    writeln!(table, "/// What they were compiled for.\npub const ARCHITECTURES: &[&str] = &{architectures:?};")
+    writeln!(table, "/// Major version of the CUDA toolkit that compiled them.\npub const NVCC_MAJOR: i32 = {major};")
         .expect("strings grow");
+    let architectures = ARCHITECTURES.map(|(_, architectures)| architectures).concat();
+    writeln!(
+        table,
+        "/// The architectures that they were compiled for.\npub const ARCHITECTURES: &[&str] = &{architectures:?};"
+    )
+    .expect("strings grow");
     std::fs::write(out.join("kernels.rs"), table).expect("OUT_DIR can be written");
 }
 
-/// The compiler for GPUs. The build says so, or fails, where there is none.
+/// The compiler for GPUs. Without one, the build warns or fails.
 fn nvcc() -> Option<PathBuf> {
     let nvcc = find_nvcc();
     if nvcc.is_none() {
-        let hint = "no nvcc: the GPU is left out of this build; scripts/get-nvcc brings one, OSP_NVCC names one";
+        let hint =
+            "nvcc was not found: this build has no GPU kernels; run scripts/get-nvcc, or name nvcc with OSP_NVCC";
         assert!(env::var("OSP_REQUIRE_CUDA").as_deref() != Ok("1"), "{hint}");
         println!("cargo:warning={hint}");
     }
@@ -172,7 +178,7 @@ fn find_nvcc() -> Option<PathBuf> {
         if named.as_os_str() == "none" {
             return None;
         }
-        assert!(named.is_file(), "{} is not a file: it was named as nvcc", named.display());
+        assert!(named.is_file(), "{} is not a file, but the environment names it as nvcc", named.display());
         return Some(named);
     }
     let toolkits = TOOLKIT_VARIABLES.iter().filter_map(set);
@@ -191,7 +197,7 @@ fn major_version(nvcc: &Path) -> u32 {
     release.unwrap_or_else(|| panic!("{} --version says:\n{text}", nvcc.display()))
 }
 
-/// The names of a file's kernels.
+/// The names of the kernels in a file.
 fn entries(stem: &str) -> Vec<String> {
     let source = std::fs::read_to_string(Path::new("kernels").join(stem).with_extension("cu"));
     let source = source.unwrap_or_else(|error| panic!("kernels/{stem}.cu: {error}"));
@@ -199,7 +205,7 @@ fn entries(stem: &str) -> Vec<String> {
     lines.filter_map(|line| Some(line.split_once(',')?.0.to_owned())).collect()
 }
 
-/// Compiles one file of kernels for all architectures, unless that was done before from the same sources.
+/// Compiles one file of kernels for all architectures, unless the result exists for the same sources.
 fn fatbin(nvcc: &Path, stem: &str, out: &Path) -> PathBuf {
     let source = Path::new("kernels").join(stem).with_extension("cu");
     let mut command = Command::new(nvcc);
@@ -210,7 +216,7 @@ fn fatbin(nvcc: &Path, stem: &str, out: &Path) -> PathBuf {
         "-Wno-deprecated-gpu-targets",
         "--compress-mode=size",
         "-Xptxas=-warn-spills",
-        // As many at a time as there are cores.
+        // Compiles for as many architectures in parallel as there are cores.
         "--threads=0",
     ]);
     for (ptx, architectures) in ARCHITECTURES {
@@ -241,7 +247,7 @@ fn listed(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     entries.map(|entry| entry.expect("a listed file").path()).filter(|path| path.is_file())
 }
 
-/// Of the command, without its environment, and every file that it may read.
+/// A hash of the command, without its environment, and of every file that it may read.
 fn hash(command: &Command, mut files: Vec<PathBuf>) -> u64 {
     let mut hasher = DefaultHasher::new();
     command.get_program().hash(&mut hasher);

@@ -1,16 +1,19 @@
-//! Kernels of your own beside the program's: are they right, and are they faster?
+//! Compares your kernels with the program's: are they right, and are they faster?
 //!
 //! ```sh
 //! nvcc -std=c++20 -O3 -arch=sm_90a -cubin kernels/gemm.cu -o mine.cubin
 //! cargo run --release --example custom_kernel -- gemm mine.cubin
 //! ```
 //!
-//! 1. [`Replacement::read`] looks at the file, without a GPU: is it whole, does it hold every kernel of `kernels/STEM.cu`?
-//! 2. [`Driver::open_with`] opens the GPU twice, with the program's own kernels and with those of the file.
-//! 3. [`selftest::checks`] tries those of the file against the CPU; an error is given as a part of what is allowed.
-//! 4. [`selftest::work`] is what the published models ask of them; both do it in turn, and a [`Recorder`] times every launch.
+//! 1. [`Replacement::read`] checks the file without a GPU: is it complete, does it hold every kernel of
+//!    `kernels/STEM.cu`?
+//! 2. [`Driver::open_with`] opens the GPU twice, with the program's kernels and with the kernels of the file.
+//! 3. [`selftest::checks`] compares the kernels of the file with the CPU; errors are fractions of the tolerance.
+//! 4. [`selftest::work`] lists the work of the published models; both sides do it in turn, and a [`Recorder`] times
+//!    every
+//!    launch.
 //!
-//! Where there is no GPU the first step is all. Exit codes are those of `osp`: 1 if a kernel is wrong, 2 if the file is.
+//! Without a GPU only the first step runs. Exit codes are as for `osp`: 1 if a kernel is wrong, 2 if the file is.
 
 use osp::cuda::device::{Device, Driver, Replacement, entry_points};
 use osp::cuda::{Cuda, Half};
@@ -21,7 +24,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Times each piece of work is timed on either side, after one that does not count.
+/// How often each piece of work is timed on each side, after one run that does not count.
 const ROUNDS: usize = 7;
 
 fn main() -> ExitCode {
@@ -37,18 +40,20 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [stem, file] = &arguments[..] else {
-        return Err(Error::Usage("expected a file of kernels and what takes its place: gemm mine.cubin".into()));
+        return Err(Error::Usage(
+            "expected the name of a file of kernels and the file that replaces it, such as: gemm mine.cubin".into(),
+        ));
     };
     let replacement = Replacement::read(stem, Path::new(file))?;
-    let names = entry_points(stem).expect("it was read for this stem");
+    let names = entry_points(stem).expect("the file was read for this stem");
     match replacement.shows_entry_points() {
         true => println!("{file} holds all {} kernels of kernels/{stem}.cu", names.len()),
-        false => println!("{file} is a whole fat binary; only a driver sees which kernels it holds"),
+        false => println!("{file} is a complete fat binary; only a driver can list its kernels"),
     }
 
     let ours = match Driver::open_with(Vec::new()) {
         Err(Error::Device(problem)) => {
-            println!("nothing more can be known here: {problem}");
+            println!("the other steps need a GPU: {problem}");
             return Ok(());
         }
         driver => Arc::new(driver?),
@@ -63,7 +68,7 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// Prints what the self-test finds of the kernels `names`, and counts those that are wrong.
+/// Prints the self-test's results for the kernels `names`, and returns the number of wrong kernels.
 fn check(stem: &str, names: &[&str], device: Arc<dyn Device>) -> Result<usize> {
     let mut trial = Trial::new(device);
     for check in selftest::checks(stem).expect("every file of kernels has checks") {
@@ -92,12 +97,12 @@ impl Arm {
 
     fn new(device: Arc<dyn Device>) -> Self {
         let launches = Recorder::default();
-        // With cold caches, as between the layers of a model.
+        // With cold caches, as for the layers of a model.
         launches.set_timing(Timing::Cold);
         Self { kernels: Cuda::new(Arc::new(Profiled::new(device, launches.clone())), Self::TYPE), launches }
     }
 
-    /// Microseconds that the kernels `names` take for a piece of work; `None` if it needs none of them.
+    /// Microseconds that the kernels `names` take for a piece of work; `None` if it does not use them.
     fn time(&self, work: &selftest::Work, names: &[&str]) -> Result<Option<f64>> {
         work.run(&self.kernels, Self::TYPE)?;
         let records = self.launches.take();
@@ -107,7 +112,7 @@ impl Arm {
     }
 }
 
-/// Prints the time of each piece of work on both sides, which take turns: a card that grows warm slows both.
+/// Prints the time of each piece of work on both sides. The sides take turns, so that a card that gets warm slows both.
 fn compare(stem: &str, names: &[&str], arms: [Arm; 2]) -> Result<()> {
     println!("\n{:<50} {:>9} {:>9} {:>6}", "work, in f16", "ours µs", "yours µs", "ratio");
     for work in selftest::work(stem).expect("every file of kernels has a list") {

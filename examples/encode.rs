@@ -1,4 +1,4 @@
-//! A clip through the VAE: what its latent is, and how much of the clip comes back.
+//! Encodes a clip with the VAE, decodes it again, and prints the similarity.
 //!
 //! ```sh
 //! cargo run --release --example encode -- holiday.mp4 latent.safetensors
@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     let input = args.next();
     let output = args.next().unwrap_or_else(|| "latent.safetensors".into());
 
-    // The VAE is all that is needed, and its folder would do.
+    // Only the VAE is needed; the path of its folder would be enough.
     let model = Opening { need: Need::Vae, ..Opening::default() }.open("assets/demo")?;
     let engine = Engine::auto()?;
     let clip = match input {
@@ -25,7 +25,7 @@ fn main() -> Result<()> {
         None => drawn()?,
     };
 
-    // The mean of the encoder's distribution instead of a sample of it.
+    // The mean of the encoder's distribution instead of a sample.
     let coding = Coding { seed: None, ..Coding::default() };
     let kept = engine.reconstruct(&model, &clip, coding, &mut Quiet)?;
     kept.latent.write(Path::new(&output))?;
@@ -37,7 +37,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The first frames of a video as the VAE takes them: 4k + 1 frames, 64×64 pixels.
+/// The first frames of a video, cut to a size that the VAE can encode: 4k + 1 frames, 64×64 pixels.
 fn from_file(path: &Path) -> Result<Clip> {
     let clip = read_clip(path, &ReadOptions { max_frames: Some(33), ..ReadOptions::default() })?;
     let frames = (clip.frames - 1) / 4 * 4 + 1;

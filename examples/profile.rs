@@ -1,12 +1,12 @@
-//! Where the time of a published model goes, without a GPU and without its weights: every launch of one step is counted, and
-//! a data sheet bounds its time.
+//! Estimates the times of a published model, without a GPU and without weights: counts every launch of one step, and
+//! computes a bound on its time from a data sheet.
 //!
 //! ```sh
 //! cargo run --release --example profile -- h100
 //! ```
 //!
-//! With a GPU, `Engine::cuda()` in place of `Engine::dry()` measures the same launches (and needs a model with weights:
-//! `preset::open_synthetic` makes some up).
+//! With a GPU, `Engine::cuda()` instead of `Engine::dry()` measures the same launches. It needs a model with weights:
+//! `preset::open_synthetic` generates them.
 
 use osp::profile::gpus::Gpu;
 use osp::profile::{Subject, summarize};

@@ -1,18 +1,18 @@
-//! A video from a prompt, with the progress and a picture of what the sampler has on the way.
+//! Samples a video from a prompt, prints the progress, and writes pictures of intermediate latents.
 //!
 //! ```sh
 //! cargo run --release --example sample -- "a large red circle moving right" circle.mp4
 //! ```
 //!
-//! It shows an [`Observer`] of one's own: it prints what is done, keeps the latent of every tenth step, and would stop the
-//! run after a minute. The latents are decoded when the video is there, each to `step-10.png` and so on beside it.
+//! It shows how to write an [`Observer`]: this one prints the progress, keeps the latent of every tenth step, and stops
+//! the run after a minute. After the video, the latents are decoded to `step-10.png` and so on beside it.
 
 use osp::engine::{Coding, Stage, Warning};
 use osp::{Engine, Latent, Model, Observer, Quiet, Request, Result};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Between the latents that are kept.
+/// Steps between the latents that are kept.
 const STEPS: usize = 10;
 
 struct Watcher {
@@ -66,7 +66,7 @@ fn main() -> Result<()> {
     println!("{output}: text {:.1} s, transformer {:.1} s, VAE {:.1} s", timings.text, timings.denoise, timings.decode);
 
     for (step, values) in watcher.latents {
-        // The first frame alone says enough, and takes little time: it depends on no other.
+        // Only the first frame is decoded: it does not depend on later frames, and takes little time.
         let [frames, height, width] = sample.outcome.latent.size;
         let first = Latent { values: values[..values.len() / frames].to_vec(), size: [1, height, width], fps: None };
         let (image, _) = engine.decode(&model, &first, Coding::default(), &mut Quiet)?;

@@ -1,17 +1,17 @@
-//! Bytes on their way from a device to the host.
+//! Bytes that a device is still copying to the host.
 
 use crate::error::Result;
 
-/// What nobody has waited for yet.
+/// A copy that may still be in flight.
 pub trait Arriving: Send {
     /// Waits for the bytes.
     ///
     /// # Errors
-    /// Those of what makes them and of the copy.
+    /// The errors of the kernels that compute the bytes, and of the copy.
     fn bytes(&mut self) -> Result<&[u8]>;
 }
 
-/// Bytes that are there.
+/// Bytes that have arrived.
 impl Arriving for Vec<u8> {
     fn bytes(&mut self) -> Result<&[u8]> {
         Ok(self)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Result of every fallible call in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong outside our own bugs (those panic).
+/// Everything that can go wrong, except bugs of this crate: those panic.
 ///
 /// `Display` prints one line; [`Error::exit_code`] is the process's exit code for it.
 #[derive(Debug)]
@@ -39,13 +39,13 @@ pub enum Error {
         /// What is wrong: key, found, expected.
         problem: String,
     },
-    /// A folder holds several of what there should be one of, and none was chosen.
+    /// A folder holds several candidates for one component, and the user chose none.
     Ambiguous {
         /// The folder.
         folder: PathBuf,
-        /// What it holds several of.
+        /// The component, e.g. `transformer`.
         what: &'static str,
-        /// Their names.
+        /// The candidates' names.
         found: Vec<String>,
     },
     /// Host or device memory ran out.
@@ -61,9 +61,9 @@ pub enum Error {
     },
     /// No such device, or it does not answer.
     Device(String),
-    /// A kernel could not be launched, or went wrong.
+    /// A kernel could not be launched, or failed while it ran.
     Launch {
-        /// Its entry point.
+        /// The kernel's entry point.
         kernel: String,
         /// Blocks.
         grid: [u32; 3],
@@ -78,7 +78,7 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was being done, e.g. `cannot read`.
+        /// What failed, e.g. `cannot read`.
         action: &'static str,
         /// The system's reason.
         source: std::io::Error,
@@ -92,28 +92,28 @@ pub enum Error {
     },
     /// The request itself makes no sense: a wrong option value or combination.
     Usage(String),
-    /// The request is sensible, but this engine cannot do it.
+    /// The request makes sense, but this engine cannot do it.
     Unsupported(String),
-    /// A stage made values that are no finite numbers.
+    /// A stage computed NaN or an infinite value.
     NotFinite {
-        /// Stage of the pipeline, and its step if it has any.
+        /// Stage of the pipeline, with the step if the stage has steps.
         stage: String,
-        /// What it made.
+        /// The result that holds the value.
         what: String,
-        /// Where the first of them stands.
+        /// Where the first such value is.
         place: String,
-        /// The largest number that the device's activations can be.
+        /// The largest finite number of the type in which the device stores activations.
         largest: f32,
     },
     /// The user pressed Ctrl-C.
     Interrupted,
     /// A check of `osp verify` failed.
     Failed(String),
-    /// `osp verify` could not go through a folder, whatever it found in others.
+    /// `osp verify` could not check a folder. Checks of other folders may have passed or failed.
     Unchecked {
-        /// How many folders, and what failed besides.
+        /// How many folders it could not check, and which checks failed in the others.
         summary: String,
-        /// The exit code of what was in the way.
+        /// The exit code of the error that stopped the check.
         exit_code: u8,
     },
 }
@@ -158,7 +158,7 @@ impl Error {
         move |source| Self::Io { path, action, source }
     }
 
-    /// Says in which stage of the pipeline memory ran out, which a device does not know.
+    /// Names the stage in which memory ran out: the device that made the error does not know it.
     pub fn during(self, stage: &str) -> Self {
         match self {
             Self::OutOfMemory { needed, free, relief, .. } => {
@@ -226,11 +226,11 @@ impl fmt::Display for Error {
             }
             Self::NotFinite { stage, what, place, largest } => {
                 let cause = if *largest < f32::from(u16::MAX) {
-                    format!("f16 ends at {largest}: choose bf16")
+                    format!("the largest f16 number is {largest}: choose bf16")
                 } else {
-                    "what the stage was given leads out of all bounds".to_owned()
+                    "the stage's inputs or weights lead to values that are too large".to_owned()
                 };
-                write!(f, "{stage}: {what} is no finite number from {place} on; {cause}")
+                write!(f, "{stage}: {what} is NaN or infinite from {place} on; {cause}")
             }
             Self::Io { path, action, source } => write!(f, "{action} {}: {source}", path.display()),
             Self::Media { path, problem } => write!(f, "{}: {problem}", path.display()),

@@ -1,6 +1,6 @@
-//! Between the checkpoint's NCTHW order, which noise, golden data and latent files have, and the engine's NTHWC.
+//! Converts between the engine's NTHWC order and NCTHW, the order of checkpoints, noise, golden data and latent files.
 
-/// `[channels, positions]` → `[positions, channels]`, positions being frames·rows·columns of one sample.
+/// `[channels, positions]` → `[positions, channels]`. One sample has frames·rows·columns positions.
 pub fn nhwc_from_nchw<T: Copy>(values: &[T], channels: usize) -> Vec<T> {
     transposed(values, channels)
 }
@@ -19,7 +19,7 @@ pub(crate) fn transposed<T: Copy>(values: &[T], rows: usize) -> Vec<T> {
 
 /// Writes `from`, `[rows, columns]`, to `to` as `[columns, rows]`.
 pub(crate) fn transpose<T: Copy>(from: &[T], rows: usize, to: &mut [T]) {
-    /// Rows that are read at a time, so that all of their columns stay in the first-level cache.
+    /// Rows that are read together: few enough that all of their columns stay in the first-level cache.
     const BLOCK: usize = 64;
     if from.is_empty() {
         return;
@@ -39,7 +39,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn channels_come_last_and_first() {
+    fn both_orders_of_a_small_example() {
         let values: Vec<u32> = (0..12).collect();
         let turned = nhwc_from_nchw(&values, 3);
         assert_eq!(turned, [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]);
@@ -48,7 +48,7 @@ mod tests {
     }
 
     proptest! {
-        /// Every value is where the definition of the two orders puts it, for more rows than a block has, too.
+        /// Every value is where the definition of the two orders puts it, also for more rows than a block has.
         #[test]
         fn both_directions_follow_the_definition(channels in 1..150_usize, positions in 1..150_usize) {
             let values: Vec<usize> = (0..channels * positions).collect();

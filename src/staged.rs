@@ -1,9 +1,9 @@
-//! Outputs appear whole or not at all: they are written under a temporary name beside the target and renamed.
+//! Outputs appear whole or not at all: they are written under a temporary name beside the target, then renamed.
 
 #[cfg(unix)]
 mod leftovers;
 
-/// Elsewhere no signal is handled, and nobody asks what is left.
+/// Other systems have no signal handler, so nothing needs the list of temporary files.
 #[cfg(not(unix))]
 mod leftovers {
     pub struct Known;
@@ -30,17 +30,17 @@ use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-/// Fails if a folder may not be replaced.
+/// Fails if the existing folder must not be replaced.
 pub type Check = fn(&Path) -> Result<()>;
 
-/// An output that is being written. Dropped, it is removed.
+/// An output that is being written. Dropping it removes it.
 pub struct Staged {
-    /// Where it will be, as it was named,
+    /// The output's path, as the user named it.
     named: PathBuf,
-    /// and with links followed.
+    /// The output's path with links followed.
     target: PathBuf,
     work: Work,
-    // Dropped last, when nothing is left.
+    // Dropped last, after the temporary file or folder is gone.
     _known: Known,
 }
 
@@ -52,15 +52,16 @@ enum Work {
 }
 
 impl Staged {
-    /// A temporary file beside `target`, which may be a link: what it leads to is replaced.
+    /// A temporary file beside `target`. If `target` is a link, the file that it leads to is replaced.
     ///
     /// # Errors
-    /// [`Error::Io`] if nothing can be written there, [`Error::Usage`] if links go in a circle.
+    /// [`Error::Io`] if the folder is not writable, [`Error::Usage`] if links form a circle.
     pub fn file(target: &Path) -> Result<Self> {
         Self::new(target, |folder| named(".part", 0o666).tempfile_in(folder).map(Work::File))
     }
 
-    /// A temporary folder beside `target`, which may be a link. What is there when the work is done must pass `check`.
+    /// A temporary folder beside `target`, which may be a link. A folder that is at the target when the work is done
+    /// must pass `check`.
     ///
     /// # Errors
     /// As for [`Self::file`].
@@ -68,10 +69,10 @@ impl Staged {
         Self::new(target, |folder| Ok(Work::Folder(named(".part", 0o777).tempdir_in(folder)?, check)))
     }
 
-    /// A temporary file, all of which goes to stdout.
+    /// A temporary file that is copied to stdout when it is complete.
     ///
     /// # Errors
-    /// [`Error::Io`] if there is no place for it.
+    /// [`Error::Io`] if the temporary file cannot be made.
     pub fn stdout() -> Result<Self> {
         let work = Work::Stdout(tempfile::tempfile().map_err(Error::io("cannot make a temporary file for", STDOUT))?);
         Ok(Self { named: STDOUT.into(), target: STDOUT.into(), _known: Known::none(), work })
@@ -83,7 +84,7 @@ impl Staged {
         Ok(Self { named: named.to_path_buf(), target, _known: Known::new(work.path()), work })
     }
 
-    /// Where it is being written; of stdout only what it is called.
+    /// The temporary path; for stdout, the name that errors use.
     pub fn path(&self) -> &Path {
         self.work.path()
     }
@@ -101,11 +102,11 @@ impl Staged {
         opened.map_err(Error::io("cannot write", &self.named))
     }
 
-    /// Moves it to its target, replacing what is there. Finished work is never thrown away: if it cannot be moved it stays
-    /// under the temporary name, which the error tells.
+    /// Moves the output to its target and replaces what is there. Finished work is never thrown away: an output that
+    /// cannot be moved stays under its temporary name, which the error gives.
     ///
     /// # Errors
-    /// [`Error::Media`] if it cannot be moved, [`Error::Io`] if stdout does not take it.
+    /// [`Error::Media`] if it cannot be moved, [`Error::Io`] if stdout fails.
     pub fn commit(self) -> Result<()> {
         let (kept, problem) = match self.work {
             Work::File(file) => match file.persist(&self.target) {
@@ -113,7 +114,7 @@ impl Staged {
                 Err(failed) => (failed.file.keep().map(|(_, path)| path), failed.error.to_string()),
             },
             Work::Folder(folder, check) => match replace_folder(folder.path(), &self.target, check) {
-                // What is left under the temporary name is the older folder, if there was one.
+                // An older folder is now under the temporary name.
                 Ok(()) => return Ok(()),
                 Err(failed) => (Ok(folder.keep()), failed.to_string()),
             },
@@ -134,10 +135,10 @@ impl Work {
     }
 }
 
-/// What errors call it.
+/// The name of stdout in errors.
 const STDOUT: &str = "stdout";
 
-/// Sends all of `file` to stdout. A reader that has seen enough is no failure of ours.
+/// Copies all of `file` to stdout. A reader that closes the pipe early is not a failure.
 fn to_stdout(mut file: File) -> Result<()> {
     let mut out = io::stdout().lock();
     let sent = file.rewind().and_then(|()| io::copy(&mut file, &mut out)).and_then(|_| out.flush());
@@ -147,21 +148,22 @@ fn to_stdout(mut file: File) -> Result<()> {
     }
 }
 
-/// Puts `bytes` where `path` is, replacing an older file only when all of them are written.
+/// Writes `bytes` to `path`. An older file is replaced only when all bytes are written.
 ///
 /// # Errors
-/// [`Error::Io`] if they cannot be written, and those of [`Staged::commit`].
+/// [`Error::Io`] if they cannot be written; those of [`Staged::commit`].
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let staged = Staged::file(path)?;
     staged.open()?.write_all(bytes).map_err(Error::io("cannot write", path))?;
     staged.commit()
 }
 
-/// Keeps `bytes` as the file `name` of a cache's `folder`, which is made if it is not there. Nobody ever sees half of the
-/// file, only its owner may read it, and what cannot be put there is thrown away: it can be made anew.
+/// Writes `bytes` to the file `name` of a cache's `folder`, and creates the folder if it is missing. No reader ever
+/// sees half of the file, and only its owner may read it. A file that cannot be put there is deleted: the program can
+/// make it again.
 ///
 /// # Errors
-/// [`Error::Io`] if the folder cannot be made or takes nothing.
+/// [`Error::Io`] if the folder cannot be made or is not writable.
 pub fn keep(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let full = || Error::io("cannot write to", folder);
     fs::create_dir_all(folder).map_err(full())?;
@@ -171,8 +173,8 @@ pub fn keep(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     file.persist(folder.join(name)).map(drop).map_err(|failed| full()(failed.error))
 }
 
-/// Fails if a file cannot be put where `path` is: its folder is missing or not writable, its name is too long, or something
-/// else than a file is there.
+/// Fails if no file can be written at `path`: its folder is missing or not writable, its name is too long, or something
+/// other than a file is there.
 ///
 /// # Errors
 /// [`Error::Usage`] or [`Error::Io`].
@@ -182,21 +184,21 @@ pub fn check_file(path: &Path) -> Result<()> {
         return Err(Error::Usage(format!("output {} is a folder; name a file in it", path.display())));
     }
     if path.exists() && !path.is_file() {
-        let problem = "is no file that could be replaced; choose another";
+        let problem = "is not a regular file and cannot be replaced; choose another";
         return Err(Error::Usage(format!("output {} {problem}", path.display())));
     }
     Ok(())
 }
 
-/// Fails if nothing can be put beside what `path` leads to. The only sure way to know is to do it.
+/// Fails if the folder that `path` leads to is missing or not writable. The only sure test is to write a file there.
 ///
 /// # Errors
-/// [`Error::Usage`] if there is no such folder, [`Error::Io`] if it takes nothing, and those of [`destination`].
+/// [`Error::Usage`] if there is no such folder, [`Error::Io`] if it is not writable; those of [`destination`].
 pub fn check_parent(path: &Path) -> Result<()> {
     let folder = parent(&destination(path)?);
     if !folder.is_dir() {
         return Err(Error::Usage(format!(
-            "output {}: there is no folder {}; create it or choose another",
+            "output {}: folder {} does not exist; create it or choose another",
             path.display(),
             folder.display()
         )));
@@ -204,7 +206,7 @@ pub fn check_parent(path: &Path) -> Result<()> {
     tempfile::tempfile_in(&folder).map(drop).map_err(Error::io("cannot write into", folder))
 }
 
-/// Whether `name` is of a file that systems leave in every folder they show, and that nobody misses.
+/// Whether `name` is of a file that desktop systems write into every folder they display; it can be deleted.
 pub fn is_litter(name: &str) -> bool {
     matches!(name, ".DS_Store" | "Thumbs.db" | "desktop.ini") || name.starts_with("._")
 }
@@ -217,14 +219,14 @@ fn parent(path: &Path) -> PathBuf {
     }
 }
 
-/// What `path` leads to, through links of its last part, also where nothing is there yet.
+/// The path that `path` leads to when links at its end are followed. It need not exist.
 ///
 /// # Errors
-/// [`Error::Usage`] if links go in a circle or the system takes no name so long, [`Error::Io`] if it cannot look.
+/// [`Error::Usage`] if links form a circle or the name is too long, [`Error::Io`] if a link cannot be read.
 pub fn destination(path: &Path) -> Result<PathBuf> {
-    /// As many as Linux follows.
+    /// Linux follows at most 40 links, too.
     const LINKS: usize = 40;
-    // Without a separator at the end, which would lead through the link.
+    // Removes a separator at the end, which would follow the link.
     let mut place: PathBuf = path.components().collect();
     for _ in 0..LINKS {
         match fs::symlink_metadata(&place) {
@@ -237,7 +239,7 @@ pub fn destination(path: &Path) -> Result<PathBuf> {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => return Ok(place),
                 io::ErrorKind::InvalidFilename => {
                     return Err(Error::Usage(format!(
-                        "output {}: the name is too long, take a shorter one",
+                        "output {}: the name is too long; choose a shorter one",
                         path.display()
                     )));
                 }
@@ -248,7 +250,7 @@ pub fn destination(path: &Path) -> Result<PathBuf> {
     Err(Error::Usage(format!("output {} is a link that leads in a circle", path.display())))
 }
 
-/// Puts `staged` where `target` is. An older folder changes places with it, or is moved aside first and removed last.
+/// Moves `staged` to `target`. An older folder swaps places with it, or is moved aside first and removed last.
 fn replace_folder(staged: &Path, target: &Path, check: Check) -> Result<()> {
     check(target)?;
     let failed = || Error::io("cannot replace", target);
@@ -264,7 +266,7 @@ fn replace_folder(staged: &Path, target: &Path, check: Check) -> Result<()> {
     fs::rename(staged, target).inspect_err(|_| drop(fs::rename(&old, target))).map_err(failed())
 }
 
-/// Lets two folders change places at once, if the system can: at no time is there none.
+/// Swaps two folders in one atomic call, if the system can: at every moment there is a folder under both names.
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 fn exchange(a: &Path, b: &Path) -> bool {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -276,7 +278,8 @@ fn exchange(_: &Path, _: &Path) -> bool {
     false
 }
 
-/// What makes temporary files and folders. They are private by default; an output has the rights of any new file.
+/// A builder of temporary files and folders. By default these are private; an output has the permissions of any new
+/// file.
 fn named(ending: &str, mode: u32) -> Builder<'static, '_> {
     let mut builder = Builder::new();
     builder.prefix(".osp-").suffix(ending);
@@ -326,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_panic_leaves_behind_is_what_was_there() {
+    fn a_panic_leaves_the_older_outputs_as_they_were() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.y4m");
         fs::write(&path, "old").unwrap();
@@ -342,7 +345,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn what_a_link_leads_to_is_replaced_and_the_link_stays() {
+    fn the_target_of_a_link_is_replaced_and_the_link_stays() {
         use std::os::unix::fs::symlink;
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);

@@ -7,8 +7,8 @@ use memmap2::UncheckedAdvice;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Stored types that hold parameters (f32, f16, bf16), golden data (i64, u8), or what else lies in checkpoints of
-/// trainings and is not read (the rest).
+/// Stored types. Parameters are f32, f16 or bf16; golden data also i64 or u8. The other types occur in training
+/// checkpoints, in tensors that nothing reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
     /// IEEE single.
@@ -44,7 +44,7 @@ impl DType {
         }
     }
 
-    /// As users write it.
+    /// The name that users write.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -60,30 +60,30 @@ impl DType {
         }
     }
 
-    /// Whether parameters may be stored so.
+    /// Whether parameters may have this type.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F16 | Self::Bf16)
     }
 }
 
-/// Bytes that are owned, or a range of a mapped file, or none.
+/// Owned bytes, a range of a mapped file, or no bytes.
 #[derive(Clone, Debug)]
 pub enum Bytes {
     /// A range of a file; pages are read when touched.
     Mapped(Arc<Mmap>, Range<usize>),
     /// Owned.
     Owned(Arc<Vec<u8>>),
-    /// Of a tensor that only has a shape: reading it is a bug.
+    /// The bytes of a tensor that has only a shape: reading them is a bug.
     Absent,
 }
 
 impl Bytes {
-    /// Says that these bytes are not needed for now, so that the pages of a mapped file stop counting as this process's
-    /// memory. They may be read again all the same.
+    /// Tells the system that these bytes are not needed now, so that pages of a mapped file stop counting as this
+    /// process's memory. The bytes can still be read again.
     pub fn release(&self) {
         #[cfg(unix)]
         if let Self::Mapped(map, range) = self {
-            // SAFETY: the map is of a file and read only, so pages that are dropped are read from the file again.
+            // SAFETY: the map is of a file and read only, so the system reads dropped pages from the file again.
             let dropped = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
             // A hint: nothing depends on it.
             let _ = dropped;
@@ -127,25 +127,25 @@ impl Tensor {
         self.shape.iter().product()
     }
 
-    /// Whether there are none.
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether there is more than a shape.
+    /// Whether there are values, not only a shape.
     pub fn has_values(&self) -> bool {
         !matches!(self.bytes, Bytes::Absent)
     }
 
-    /// All elements as f32. Panics on types that hold no parameters.
+    /// All elements as f32. Panics on a type that cannot hold parameters.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.len()];
         self.widen(0, &mut out);
         out
     }
 
-    /// Elements `start..start + out.len()` as f32. Panics on types that hold no parameters.
-    // Always inlined: it takes on the caller's instruction set.
+    /// Elements `start..start + out.len()` as f32. Panics on a type that cannot hold parameters.
+    // Always inlined, so that it is compiled for the caller's instruction set.
     #[inline(always)]
     pub fn widen(&self, start: usize, out: &mut [f32]) {
         let size = self.dtype.size();
@@ -170,7 +170,7 @@ impl Tensor {
         }
     }
 
-    /// The same elements in another order: element i of the result is element `source(i)` of this. Keeps the type.
+    /// Reorders the elements: element i of the result is element `source(i)` of this tensor. Keeps the type.
     pub fn gather(&self, shape: &[usize], source: impl Fn(usize) -> usize) -> Self {
         if !self.has_values() {
             return Self { shape: shape.to_vec(), ..self.clone() };
@@ -189,7 +189,7 @@ impl Tensor {
 /// An f16 as f32, without a branch, so that loops over it become vector code on every processor.
 #[inline(always)]
 fn widen_f16(bits: u16) -> f32 {
-    /// Between the exponents' biases: 2¹¹², by which subnormal values become normal, too.
+    /// 2¹¹², the difference of the exponents' biases. Multiplying by it also makes subnormal values normal.
     const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
     let magnitude = f32::from_bits(u32::from(bits & 0x7fff) << 13) * REBIAS;
     let infinite_or_nan = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };

@@ -1,4 +1,4 @@
-//! What docs/architecture.md says of the sources is so.
+//! Checks that the sources follow docs/architecture.md.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +43,7 @@ fn rows() -> BTreeMap<String, usize> {
     let count = rows.len();
     let placed =
         rows.iter().enumerate().flat_map(|(index, row)| modules(row).into_iter().map(move |m| (m, count - index)));
-    // The first row that names a module is its own: `cuda/device/` stands below `cuda/`.
+    // A module belongs to the first row that names it: `cuda/device/` is below `cuda/`.
     let mut found = BTreeMap::new();
     for (module, row) in placed {
         found.entry(module).or_insert(row);
@@ -54,7 +54,7 @@ fn rows() -> BTreeMap<String, usize> {
 #[test]
 fn no_module_imports_from_a_layer_above_its_own() {
     let rows = rows();
-    // What the crate's root hands on, and where it comes from.
+    // Names that the crate's root re-exports, and their modules.
     let roots = [
         ("Engine", "engine"),
         ("Observer", "engine"),
@@ -81,7 +81,7 @@ fn no_module_imports_from_a_layer_above_its_own() {
 }
 
 #[test]
-fn nobody_beside_backend_validates_operations_or_calls_their_bodies() {
+fn only_backend_validates_operations_and_calls_their_bodies() {
     let backend = Path::new(ROOT).join("src/backend.rs");
     let text = code(&backend);
     let bodies = text.split("fn run_").skip(1).map(|body| format!(".run_{}(", body.split('(').next().unwrap()));

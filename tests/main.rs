@@ -1,12 +1,12 @@
 //! All integration tests, in one binary: it links once and runs in parallel.
 
-/// Layers, lengths and words of the sources.
+/// Layers, lengths and rules of the sources.
 mod architecture;
 
-/// The command line: every command, and every bad input with its one line.
+/// The command line: every command, and every bad input with its error line.
 mod cli;
 
-/// The device that is a GPU, on a driver that is none.
+/// The GPU device, on a stub of NVIDIA's driver.
 mod driver;
 
 /// Kernels on the emulator against the CPU backend.
@@ -15,7 +15,7 @@ mod kernels;
 /// The engine as another program calls it.
 mod library;
 
-/// Memory, planned and handed out.
+/// Memory plans and arenas.
 mod memory;
 
 /// Properties of whole models.
@@ -27,17 +27,17 @@ mod ops;
 /// The ten samplers and their noise against PyTorch and diffusers.
 mod sampler;
 
-/// What checks a GPU on a machine without cargo, with a stand-in for the program.
+/// The scripts that check a GPU on a machine without cargo, with a mock program.
 #[cfg(target_os = "linux")]
 mod scripts;
 
-/// Captions and tokens against the original.
+/// Captions and tokens, compared with the original.
 mod text;
 
 /// Golden folders of the PyTorch original through `osp::verify`.
 mod verify;
 
-/// Checkpoints on disk: what fits, and what is said of what does not.
+/// Checkpoints on disk: the valid ones, and the errors for the others.
 mod weights;
 
 /// Clips through every file format, and files that are damaged.

@@ -13,19 +13,19 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-/// Runs all golden folders at or below `name` on the CPU; at least `cases` comparisons must be made and all must pass.
+/// Runs all golden folders at or below `name` on the CPU. At least `cases` comparisons must be made, and all must pass.
 fn check(name: &str, cases: usize) {
     check_on(&Cpu::new(), Precision::F32, MemoryOptions::NONE, name, cases);
 }
 
-/// The same on the emulated GPU, in both of its types.
+/// As [`check`], on the emulated GPU in both of its types.
 fn check_emulated(name: &str, cases: usize) {
     for (half, precision) in [(Half::F16, Precision::F16), (Half::Bf16, Precision::Bf16)] {
         check_on(&emulated(half), precision, MemoryOptions::NONE, name, cases);
     }
 }
 
-/// The same, in bf16 also with all savings.
+/// As [`check_emulated`], in bf16 also with all savings.
 fn check_emulated_saving(name: &str, cases: usize) {
     check_on(&emulated(Half::F16), Precision::F16, MemoryOptions::NONE, name, cases);
     check_saving(&emulated(Half::Bf16), Precision::Bf16, name, cases);
@@ -35,7 +35,7 @@ fn emulated(half: Half) -> Cuda {
     Cuda::new(Arc::new(Emulated::new(0)), half)
 }
 
-/// The same with and without everything that saves memory: the errors must be equal to the last bit.
+/// Checks with no savings and with all savings. The errors must be equal to the last bit.
 fn check_saving<B: Backend>(backend: &B, precision: Precision, name: &str, cases: usize) {
     let [none, most] =
         [MemoryOptions::NONE, MemoryOptions::MOST].map(|savings| check_on(backend, precision, savings, name, cases));
@@ -154,6 +154,6 @@ fn prompt_to_frames() {
 }
 
 #[test]
-fn published_checkpoints_hold_what_the_models_ask_for() {
+fn published_checkpoints_hold_the_tensors_of_the_models() {
     check("manifests", 6);
 }

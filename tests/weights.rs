@@ -1,4 +1,4 @@
-//! Checkpoints on disk: what fits, what does not, and what is said about it.
+//! Checkpoints on disk: which ones fit a model, and the errors for the others.
 
 mod hub;
 mod pickle;
@@ -60,7 +60,7 @@ fn every_stored_type_widens_to_the_same_values() {
 }
 
 #[test]
-fn a_plan_names_everything_that_differs() {
+fn a_manifest_names_every_difference() {
     let (_folder, path) = file_with(&[
         ("right", "F32", &[1], vec![0; 4]),
         ("misshapen", "F32", &[2], vec![0; 8]),
@@ -77,7 +77,7 @@ fn a_plan_names_everything_that_differs() {
         ["misshapen", "[2], expected [1, 2]"],
         ["integers", "i64"],
         ["absent", "missing"],
-        ["unknown", "not part"],
+        ["unknown", "does not belong"],
     ]) {
         assert!(parts.iter().all(|part| line.contains(part)), "{line}");
     }
@@ -103,7 +103,7 @@ fn shards_are_one_checkpoint_and_a_shard_that_lacks_a_tensor_is_named() {
 }
 
 #[test]
-fn fingerprints_differ_where_names_shapes_or_first_values_do() {
+fn fingerprints_differ_if_names_shapes_or_first_values_differ() {
     let fingerprint = |name: &str, dtype: &str, shape: &[usize], bytes: Vec<u8>| {
         let (_folder, path) = file_with(&[(name, dtype, shape, bytes)]);
         Files::open(&path).unwrap().fingerprint()
@@ -120,7 +120,7 @@ fn fingerprints_differ_where_names_shapes_or_first_values_do() {
 }
 
 #[test]
-fn headers_that_lie_are_refused() {
+fn headers_with_false_claims_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let header = |json: &str| {
@@ -169,14 +169,14 @@ fn a_file_that_changes_its_length_while_it_is_mapped_is_named() {
         std::fs::write(&path, [&bytes[..], &[0]].concat()).unwrap();
         let error = source.tensor(tensor).unwrap_err();
         assert!(
-            matches!(error, Error::Weight { .. }) && error.to_string().contains("something is writing to it"),
+            matches!(error, Error::Weight { .. }) && error.to_string().contains("another program is writing to it"),
             "{error}"
         );
     }
 }
 
 proptest! {
-    /// Any damage to a file is an error or goes unnoticed in the values; it never panics.
+    /// Damage to a file gives an error, or only changes values; it never panics.
     #[test]
     fn damaged_files_never_panic(position in 0usize..120, value: u8, cut in 0usize..120) {
         let (_folder, path) = file_with(&[("x", "F32", &[2], vec![0; 8]), ("y", "BF16", &[2, 2], vec![1; 8])]);

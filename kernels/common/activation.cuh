@@ -1,5 +1,5 @@
-// The functions that layers apply, to a few units in the last place of f32: two special-function instructions each, where
-// expf and a division are some thirty instructions and a call for divisors that are rare.
+// Activation functions, to a few units in the last place of f32. Each takes two special-function instructions; expf and
+// a division would take some thirty instructions, and a call for rare divisors.
 #pragma once
 
 #include "ptx.cuh"
@@ -10,7 +10,7 @@ __device__ __forceinline__ float sigmoid_of_log2(float x) { return reciprocal_ap
 // x·σ(x)
 __device__ __forceinline__ float silu(float x) { return x * sigmoid_of_log2(LOG2_E * x); }
 
-// x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))), written as x·σ(2·…) so that one exponential does.
+// x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))), computed as x·σ(2·…), which needs only one exponential.
 __device__ __forceinline__ float gelu_tanh(float x) {
     return x * sigmoid_of_log2(1.5957691216057308f * LOG2_E * (x + 0.044715f * x * x * x));
 }

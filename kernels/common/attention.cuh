@@ -1,11 +1,11 @@
-// What all kernels of attention share: where a head of a sequence lies, how its tokens come to shared memory, and the
-// softmax of keys that come tile by tile.
+// Code that all kernels of attention share: the place of a head of a sequence, the copies of its tokens to shared
+// memory, and the softmax over keys that arrive tile by tile.
 #pragma once
 
 #include "ptx.cuh"
 #include "reduce.cuh"
 
-// What kernels of attention take; attention_wide leaves bias, mask and rope alone.
+// Parameters of the kernels of attention; attention_wide ignores bias, mask and rope.
 struct AttentionParams {
     const void *q;
     const void *k;
@@ -39,31 +39,31 @@ struct AttentionParams {
 
 __device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x % WARP_SIZE); }
 
-// The head of a sequence that is worked at, and the first query.
+// The head of a sequence that a block computes, and its first query.
 struct Task {
     int outer, inner, head, first_query;
 
-    // The task of an index that counts tiles of `tile` queries of the heads of the sequences, tiles fastest.
+    // The task of an index. The index counts tiles of `tile` queries, heads and sequences; tiles vary fastest.
     static __device__ __forceinline__ Task at(int index, int queries, int tile, int heads, int inner) {
         const int tiles = (queries + tile - 1) / tile, sequence = index / tiles / heads;
         return {sequence / inner, sequence % inner, index / tiles % heads, index % tiles * tile};
     }
 
-    // The head's first feature of token 0.
+    // The first feature of the head in token 0.
     template <typename T>
     __device__ __forceinline__ T *start(T *base, std::int64_t outer_stride, std::int64_t inner_stride, int dim) const {
         return base + outer * outer_stride + inner * inner_stride + static_cast<std::int64_t>(head) * dim;
     }
 };
 
-// Starts to copy tokens `first`.. of `tokens` to ROWS of shared memory; zeros fill them up. S says who copies: THREADS
-// that count themselves by thread(); and how a row lies there: COLUMNS of sixteen bytes, PITCH elements to the next. A
-// thread stays in its column, so that an addition leads to its next row.
+// Starts to copy tokens from `first` on, of `tokens`, to ROWS rows of shared memory; missing rows become zeros. S
+// describes the threads: THREADS of them, numbered by thread(). It also describes the rows: COLUMNS of sixteen bytes,
+// PITCH elements to the next row. A thread stays in one column, so that one addition gives its next row.
 template <int ROWS, typename S, typename T>
 __device__ __forceinline__ void copy_tile(T *to, const T *from, std::int64_t stride, int first, int tokens,
                                           int head_dim) {
     constexpr int ROWS_AT_ONCE = S::THREADS / S::COLUMNS;
-    // Whether every thread has the same number of rows; the compiler does not see it.
+    // Whether every thread has the same number of rows, which the compiler cannot derive.
     constexpr bool EVEN = S::THREADS % S::COLUMNS == 0 && ROWS % ROWS_AT_ONCE == 0;
     const int first_row = S::thread() / S::COLUMNS, column = S::thread() % S::COLUMNS * 8;
     if (!EVEN && first_row == ROWS_AT_ONCE) {
@@ -80,9 +80,9 @@ __device__ __forceinline__ void copy_tile(T *to, const T *from, std::int64_t str
     }
 }
 
-// The scores that 16 queries have met so far. They come as products of 16 queries and 8 keys each: lane l holds in [i]
-// that of query l/4 + 8·(i/2) and key 2·(l%4) + i%2. So a lane knows the largest of two queries, in units of log 2, and
-// has its share of their totals.
+// The softmax of 16 queries over the keys up to now. Scores arrive as products of 16 queries and 8 keys: element [i] of
+// lane l is the score of query l/4 + 8·(i/2) and key 2·(l%4) + i%2. So a lane has the largest score of two queries, in
+// units of log 2, and its share of their totals.
 struct Softmax {
     float largest[2];
     float total[2];
@@ -95,8 +95,8 @@ struct Softmax {
         }
     }
 
-    // Makes scores of query `half` 2^(factor·score − largest), where `largest` is the largest so far. Returns what sums
-    // about an earlier one must be multiplied by: exactly 1 where there is no larger one.
+    // Replaces scores of query `half` by 2^(factor·score − largest), where `largest` is the largest up to now. Returns
+    // the factor for earlier sums: exactly 1 if the largest score has not changed.
     template <int TILES> __device__ __forceinline__ float weigh(float (&scores)[TILES][4], float factor, int half) {
         float tile_largest = -INFINITY;
 #pragma unroll
@@ -105,7 +105,7 @@ struct Softmax {
         }
         const float before = largest[half];
         largest[half] = fmaxf(before, warp_reduce<Max, 4>(tile_largest) * factor);
-        // As long as all keys were masked nothing is subtracted: −∞ − (−∞) would not be a number.
+        // If all keys were masked up to now, nothing is subtracted: −∞ − (−∞) is NaN.
         const float origin = largest[half] == -INFINITY ? 0.0f : largest[half];
         const float fade = exp2_approx(before - origin);
         float tile_total = 0.0f;
@@ -125,7 +125,8 @@ struct Softmax {
     __device__ __forceinline__ float inverse(int half) const { return 1.0f / warp_reduce<Sum, 4>(total[half]); }
 };
 
-// Two neighbouring tiles of weights, rounded to T, as they lie: a left factor of 16 columns.
+// Two neighbouring tiles of weights, rounded to T. Their layout in registers is already that of a left factor of 16
+// columns.
 template <typename T>
 __device__ __forceinline__ void left_factor(std::uint32_t (&factor)[4], const float (&left)[4],
                                             const float (&right)[4]) {

@@ -5,23 +5,23 @@
 
 // Elements in sixteen bytes, the unit of copies and of swizzling.
 constexpr int CHUNK = 8;
-// Of one product.
+// Sizes of one product.
 constexpr int MMA_M = 16, MMA_N = 8, MMA_K = 16;
 
-// Where a chunk of a row of CHUNKS lies, in elements. A line of the 32 banks holds eight chunks; the XOR puts chunk c of
-// any eight neighbouring rows into eight different places of the line. So neither ldmatrix has conflicts, nor have
-// fragments that are stored, nor copies of whole rows.
+// The offset of a chunk in rows of CHUNKS, in elements. A line of the 32 banks holds eight chunks; the XOR puts chunk c
+// of any eight neighbouring rows into eight different places of the line. So ldmatrix, stores of fragments and copies
+// of whole rows have no bank conflicts.
 template <int CHUNKS> __device__ __forceinline__ unsigned swizzled(unsigned row, unsigned chunk) {
     constexpr unsigned PHASES = CHUNKS % 8 == 0 ? 8 : CHUNKS % 4 == 0 ? 4 : 1;
     static_assert(PHASES > 1 || CHUNKS == 1, "made for rows of one chunk, or of a multiple of four");
     return (row * CHUNKS + (chunk ^ (row / (8 / PHASES) % PHASES))) * CHUNK;
 }
 
-// A warp's sums, 16·M rows by 8·N columns, as mma_k16 holds them.
+// The sums of a warp, 16·M rows by 8·N columns, in the layout of mma_k16.
 template <int M, int N> using Sums = float[M][N][4];
 
-// sums += a·bᵀ, the rows of both CHUNKS long. `a_rows[i]` is where lane l finds row 16·i + l%16 of the left factor; those
-// of b begin at `b_row`.
+// sums += a·bᵀ; the rows of both have CHUNKS chunks. `a_rows[i]` is, for lane l, the place of row 16·i + l%16 of the
+// left factor; the rows of b begin at `b_row`.
 template <typename T, int CHUNKS, int M, int N>
 __device__ __forceinline__ void multiply(Sums<M, N> &sums, const T *a, const int (&a_rows)[M], const T *b, int b_row) {
     static_assert(N == 1 || N % 2 == 0);

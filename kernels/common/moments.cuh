@@ -1,4 +1,4 @@
-// Statistics for GroupNorm: mean and M2, the sum of squared deviations from it.
+// Moments for GroupNorm: the mean, and M2, the sum of squared deviations from the mean.
 #pragma once
 
 #include "fragments.cuh"
@@ -7,8 +7,8 @@ struct Moment {
     float mean, m2;
 };
 
-// Rows whose moments are taken together, and parts of a tile of TILE_M rows: the same whatever its columns, so that moments
-// do not depend on the tile that they come from.
+// A tile of TILE_M rows is divided into parts of PART_ROWS rows, whose moments are taken first. This does not depend on
+// the tile's columns, so the moments do not depend on the tile.
 constexpr int PART_ROWS = 32;
 template <int TILE_M> constexpr int PARTS = (TILE_M + PART_ROWS - 1) / PART_ROWS;
 
@@ -16,8 +16,8 @@ template <int TILE_M> constexpr int PARTS = (TILE_M + PART_ROWS - 1) / PART_ROWS
 // lies swizzled in shared memory; its first `columns` columns count. All THREADS of a block call this; `scratch` has room
 // for PARTS·TILE_N moments.
 //
-// A thread reads two columns of a part twice: for the means, then for the deviations from them. One thread combines what
-// there is of a group, in order.
+// A thread reads two columns of a part twice: for the means, then for the deviations from them. One thread combines the
+// moments of a group, in order.
 template <int THREADS, int TILE_M, int TILE_N, typename T>
 __device__ __forceinline__ void store_moments(const T *tile, int rows, int columns, int group, Moment *scratch,
                                               Vec<float, 2> *to) {

@@ -22,7 +22,7 @@ template <> inline bf16 from_float<bf16>(float value) { return emulator::to_bf16
 #endif
 template <> __device__ __forceinline__ float from_float<float>(float value) { return value; }
 
-// Two neighbours in one register, the first in the lower half.
+// Two neighbouring values in one register, the first in the lower half.
 template <typename T> __device__ __forceinline__ std::uint32_t pack2(float low, float high);
 #ifdef __CUDACC__
 template <> __device__ __forceinline__ std::uint32_t pack2<f16>(float low, float high) {
@@ -42,7 +42,7 @@ template <> inline std::uint32_t pack2<bf16>(float low, float high) {
 }
 #endif
 
-// The neighbours that pack2 puts together.
+// The two values of a pack2.
 template <typename T> __device__ __forceinline__ float unpack_low(std::uint32_t pair);
 template <typename T> __device__ __forceinline__ float unpack_high(std::uint32_t pair);
 #ifdef __CUDACC__

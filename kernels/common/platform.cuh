@@ -1,7 +1,7 @@
-// Where a kernel is compiled: by CUDA's compiler for a GPU, or by the host's for the emulator.
+// The two platforms of a kernel: CUDA's compiler for a GPU, and the host's compiler for the emulator.
 //
-// A kernel keeps to what both have: `KERNEL` entries with one struct of parameters, dynamic shared memory only, global
-// memory through vec.cuh, instructions beyond C++ through ptx.cuh.
+// A kernel uses only features of both: `KERNEL` entries with one struct of parameters, dynamic shared memory only,
+// global memory through vec.cuh, and instructions beyond C++ through ptx.cuh.
 #pragma once
 
 #ifdef __CUDACC__
@@ -22,9 +22,9 @@ using bf16 = __nv_bfloat16;
 // Ends a file of kernels, named by its stem.
 #define KERNEL_FILE(stem) static_assert(true, #stem)
 
-// The place of a call, for functions in which the lanes of a warp meet: `f(…, last CALL_SITE)` takes it, `g(…, last
-// SAME_SITE)` hands it on. The emulator refuses lanes that come from different places. A function that does not take its
-// place is one, wherever it is called from.
+// The place of a call, for functions in which the lanes of a warp work together: `f(…, last CALL_SITE)` receives it,
+// `g(…, last SAME_SITE)` passes it on. The emulator refuses lanes from different places. A function without this
+// parameter counts as one place for all its callers.
 #define CALL_SITE
 #define SAME_SITE
 
@@ -40,7 +40,7 @@ __device__ __forceinline__ unsigned char *shared_memory() {
 
 #endif
 
-// Threads of a block, and how many blocks a multiprocessor must have registers for; 0 leaves that to the compiler.
+// Threads of a block, and the number of blocks for which a multiprocessor must have registers; 0: the compiler decides.
 struct Bounds {
     int threads, blocks;
 

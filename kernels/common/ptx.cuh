@@ -1,18 +1,18 @@
-// All inline PTX, each instruction beside what the emulator does in its place. (PTX ISA 9.0.)
+// All inline PTX; each instruction is beside the emulator's replacement. (PTX ISA 9.0.)
 #pragma once
 
 #include "vec.cuh"
 
 #ifdef __CUDACC__
 
-// The 32-bit address that instructions on shared memory take.
+// The 32-bit address for instructions on shared memory.
 __device__ __forceinline__ std::uint32_t shared_address(const void *pointer) {
     return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
 #endif
 
-// Starts to copy 16 bytes from global to shared memory, the first `bytes` of them; the rest become zeros. With 0 bytes
+// Starts to copy the first `bytes` of 16 bytes from global to shared memory; the rest become zeros. With 0 bytes
 // nothing is read, but `from` must still be an address in global memory. (sm_80)
 __device__ __forceinline__ void cp_async_16(void *to, const void *from, unsigned bytes = 16) {
 #ifdef __CUDACC__
@@ -23,9 +23,9 @@ __device__ __forceinline__ void cp_async_16(void *to, const void *from, unsigned
 #endif
 }
 
-// The same for 4 or 8 bytes.
+// As cp_async_16, for 4 or 8 bytes.
 template <int SIZE> __device__ __forceinline__ void cp_async_small(void *to, const void *from, unsigned bytes = SIZE) {
-    static_assert(SIZE == 4 || SIZE == 8, "sixteen bytes go past the first-level cache: cp_async_16");
+    static_assert(SIZE == 4 || SIZE == 8, "for sixteen bytes use cp_async_16, which bypasses the first-level cache");
 #ifdef __CUDACC__
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(to)), "l"(from), "n"(SIZE), "r"(bytes)
                  : "memory");
@@ -34,7 +34,7 @@ template <int SIZE> __device__ __forceinline__ void cp_async_small(void *to, con
 #endif
 }
 
-// Makes a group of the thread's copies since the last one; it may be empty.
+// Forms a group of the thread's copies since the last group; it may be empty.
 __device__ __forceinline__ void cp_async_commit() {
 #ifdef __CUDACC__
     asm volatile("cp.async.commit_group;" ::: "memory");
@@ -43,7 +43,8 @@ __device__ __forceinline__ void cp_async_commit() {
 #endif
 }
 
-// Waits until at most the PENDING newest groups of this thread are under way. Other threads see the data behind a barrier.
+// Waits until at most the PENDING newest groups of this thread are in flight. Other threads see the data after a
+// barrier.
 template <int PENDING> __device__ __forceinline__ void cp_async_wait() {
 #ifdef __CUDACC__
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
@@ -52,8 +53,8 @@ template <int PENDING> __device__ __forceinline__ void cp_async_wait() {
 #endif
 }
 
-// Four 8×8 matrices of 16-bit elements from shared memory. Row i of matrix j is the 16 bytes at lane 8j + i's address;
-// register j of lane l gets elements 2·(l%4) and 2·(l%4) + 1 of row l/4. (sm_80)
+// Loads four 8×8 matrices of 16-bit elements from shared memory. Row i of matrix j is the 16 bytes at the address of
+// lane 8j + i; register j of lane l gets elements 2·(l%4) and 2·(l%4) + 1 of row l/4. (sm_80)
 __device__ __forceinline__ void ldmatrix_x4(std::uint32_t (&registers)[4], const void *row CALL_SITE) {
 #ifdef __CUDACC__
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -64,7 +65,7 @@ __device__ __forceinline__ void ldmatrix_x4(std::uint32_t (&registers)[4], const
 #endif
 }
 
-// The same, each matrix transposed: register j of lane l gets rows 2·(l%4) and 2·(l%4) + 1 of column l/4.
+// As ldmatrix_x4, with each matrix transposed: register j of lane l gets rows 2·(l%4) and 2·(l%4) + 1 of column l/4.
 __device__ __forceinline__ void ldmatrix_x4_trans(std::uint32_t (&registers)[4], const void *row CALL_SITE) {
 #ifdef __CUDACC__
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -75,7 +76,7 @@ __device__ __forceinline__ void ldmatrix_x4_trans(std::uint32_t (&registers)[4],
 #endif
 }
 
-// Two matrices, at the addresses of lanes 0 to 15.
+// Loads two matrices, at the addresses of lanes 0 to 15.
 __device__ __forceinline__ void ldmatrix_x2(std::uint32_t (&registers)[2], const void *row CALL_SITE) {
 #ifdef __CUDACC__
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
@@ -86,7 +87,7 @@ __device__ __forceinline__ void ldmatrix_x2(std::uint32_t (&registers)[2], const
 #endif
 }
 
-// Two matrices, transposed.
+// Loads two matrices, transposed.
 __device__ __forceinline__ void ldmatrix_x2_trans(std::uint32_t (&registers)[2], const void *row CALL_SITE) {
 #ifdef __CUDACC__
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
@@ -110,8 +111,8 @@ __device__ __forceinline__ void ldmatrix_x2_trans(std::uint32_t (&registers)[2],
                  : "r"(a[0]), "r"(a[1]), "r"(b[0]))
 #endif
 
-// c += a·b for a 16×8 tile over 16 steps of k: c[i] of lane l is row l/4 + 8·(i/2), column 2·(l%4) + i%2. `a` is what
-// ldmatrix_x4 gives of [m][k] rows, `b` half of what it gives of [n][k] rows. (sm_80)
+// c += a·b for a 16×8 tile over 16 steps of k: c[i] of lane l is row l/4 + 8·(i/2), column 2·(l%4) + i%2. `a` is the
+// result of ldmatrix_x4 for rows [m][k], `b` is half of its result for rows [n][k]. (sm_80)
 template <typename T>
 __device__ __forceinline__ void mma_k16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2] CALL_SITE) {
 #ifdef __CUDACC__
@@ -125,7 +126,7 @@ __device__ __forceinline__ void mma_k16(float (&c)[4], const std::uint32_t (&a)[
 #endif
 }
 
-// The same over 8 steps of k. (sm_80)
+// As mma_k16, over 8 steps of k. (sm_80)
 template <typename T>
 __device__ __forceinline__ void mma_k8(float (&c)[4], const std::uint32_t (&a)[2], const std::uint32_t (&b)[1] CALL_SITE) {
 #ifdef __CUDACC__
@@ -153,7 +154,7 @@ __device__ __forceinline__ float exp2_approx(float x) {
 #endif
 }
 
-// 1/x to about one unit in the last place; subnormal arguments and results become 0 (their reciprocals infinite).
+// 1/x to about one unit in the last place; subnormal arguments count as 0, subnormal results become 0.
 __device__ __forceinline__ float reciprocal_approx(float x) {
 #ifdef __CUDACC__
     float y;
@@ -165,9 +166,9 @@ __device__ __forceinline__ float reciprocal_approx(float x) {
 #endif
 }
 
-// Waits for THREADS threads, whole warps of the block, at one of two barriers beside the block's own: 1, or, for a warp that
-// is not `first`, 2. Their ids are literal: for one in a register the compiler reserves all sixteen, and a multiprocessor
-// has 16 to 64 for all its blocks.
+// Waits for THREADS threads, in whole warps, at one of two named barriers: barrier 1 if the warp is `first`, else
+// barrier 2. The ids are literals: for an id in a register the compiler reserves all sixteen barriers, and a
+// multiprocessor has only 16 to 64 for all its blocks.
 template <unsigned THREADS> __device__ __forceinline__ void barrier_of_two(bool first) {
     static_assert(THREADS % WARP_SIZE == 0);
 #ifdef __CUDACC__

@@ -1,4 +1,4 @@
-// Reductions, in an order that depends on sizes alone.
+// Reductions, in an order that depends only on sizes.
 #pragma once
 
 #include "platform.cuh"
@@ -13,7 +13,7 @@ struct Max {
     static __device__ __forceinline__ float apply(float a, float b) { return fmaxf(a, b); }
 };
 
-// Over the lanes of a warp, or over each group of `LANES` neighbours; every lane gets the result.
+// Reduces over the lanes of a warp, or over each group of `LANES` neighbours; every lane gets the result.
 template <typename Op, int LANES = 32> __device__ __forceinline__ float warp_reduce(float value CALL_SITE) {
 #pragma unroll
     for (int distance = LANES / 2; distance > 0; distance /= 2) {
@@ -24,8 +24,8 @@ template <typename Op, int LANES = 32> __device__ __forceinline__ float warp_red
 
 __device__ __forceinline__ float warp_sum(float value CALL_SITE) { return warp_reduce<Sum>(value SAME_SITE); }
 
-// Over all threads of a block of THREADS; every thread gets the result. `scratch` is THREADS / 32 floats of shared memory,
-// free again for the next reduction when this one returns.
+// Reduces over all THREADS threads of a block; every thread gets the result. `scratch` is THREADS / 32 floats of shared
+// memory, which the next reduction may use when this one returns.
 template <typename Op, int THREADS> __device__ __forceinline__ float block_reduce(float value, float *scratch) {
     constexpr int WARPS = THREADS / static_cast<int>(WARP_SIZE);
     value = warp_reduce<Op>(value);

@@ -1,5 +1,5 @@
-// Global memory, by values of up to sixteen bytes. Every access of a kernel to it goes through these functions, so that
-// the emulator can check its place and alignment.
+// Access to global memory by values of up to sixteen bytes. Kernels access it only through these functions, so that the
+// emulator can check place and alignment.
 #pragma once
 
 #include "numeric.cuh"
@@ -12,7 +12,7 @@ template <typename T, int N> struct alignas(sizeof(T) * N) Vec {
     __device__ __forceinline__ const T &operator[](int i) const { return values[i]; }
 };
 
-// As many as one instruction moves.
+// The number of values that one instruction moves.
 template <typename T> constexpr int VEC_WIDTH = 16 / static_cast<int>(sizeof(T));
 template <typename T> using WideVec = Vec<T, VEC_WIDTH<T>>;
 
@@ -33,8 +33,8 @@ template <typename V> __device__ __forceinline__ void store_global(V *to, const 
     *to = value;
 }
 
-// N values as they were loaded, two to a register, until they are needed: of a Vec of them the compiler may give each a
-// register of its own.
+// N loaded values, two in each register, until they are needed. In a Vec, the compiler may use one register for each
+// value.
 template <typename T, int N> struct Packed {
     Vec<std::uint32_t, N / 2> pairs;
 
@@ -52,7 +52,7 @@ template <int N, typename T> __device__ __forceinline__ Packed<T, N> load_packed
     return load_global(reinterpret_cast<const Packed<T, N> *>(from));
 }
 
-// N values from `from`, which is aligned to them, as f32.
+// Loads N values as f32 from `from`, which is aligned to N values.
 template <int N, typename T> __device__ __forceinline__ Vec<float, N> load_floats(const T *from) {
     const auto values = load_global(reinterpret_cast<const Vec<T, N> *>(from));
     Vec<float, N> floats;

@@ -8,7 +8,7 @@ namespace emulator {
 
 namespace {
 
-// One block runs at a time on a thread of the host, and all its fibers with it.
+// A thread of the host runs one block at a time, with all its fibers.
 thread_local Block *current_block = nullptr;
 
 std::string text(Index index) {
@@ -18,7 +18,7 @@ std::string text(Index index) {
 std::string text(const Site &site) { return std::string(site.file_name()) + ":" + std::to_string(site.line()); }
 
 bool same(const Site &a, const Site &b) {
-    // Mostly the very same string, if it is the same file.
+    // For the same file, both are mostly the same string.
     const bool same_file = a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0;
     return a.line() == b.line() && a.column() == b.column() && same_file;
 }
@@ -86,13 +86,14 @@ void Block::enter() {
 
 Thread *Block::pick() {
     if (launch->seed == 0) {
-        // Whoever became ready first goes first.
+        // The thread that became ready first runs first.
         return turn < ready.size() ? ready[turn++] : nullptr;
     }
     if (ready.empty()) {
         return nullptr;
     }
-    // Odd seeds: anyone. Even ones: mostly who became ready last, so that one warp runs ahead of the others.
+    // Odd seeds: any thread. Even seeds: mostly the thread that became ready last, so that one warp runs ahead of the
+    // others.
     if (launch->seed % 2 == 1 || next(random) % 16 == 0) {
         std::swap(ready[next(random) % ready.size()], ready.back());
     }
@@ -138,13 +139,13 @@ void Block::wake(Thread &thread) { ready.push_back(&thread); }
 void Block::fail(const std::string &problem) {
     failure = where(running) + ": " + problem;
     failed = true;
-    // Nothing of the block runs again; its stacks are simply used anew.
+    // The block never runs again; its stacks are simply reused.
     switch_fiber(running->fiber, scheduler, true);
     __builtin_unreachable();
 }
 
 std::string Block::stuck() const {
-    // The first thread of each kind of waiting tells the story.
+    // The message names the first thread in each state.
     std::string story;
     std::vector<const char *> told;
     for (const Thread &thread : threads) {
@@ -177,7 +178,7 @@ void Block::barrier(unsigned id, unsigned count, bool waits) {
             wake(*thread);
         }
         if (waits && launch->seed != 0) {
-            // The last to arrive gets no head start over those that waited.
+            // The last thread to arrive gets no advantage over the waiting threads.
             wake(*running);
             wait("a block barrier");
         }
@@ -201,7 +202,8 @@ void arrive(const AsyncCopy &copy) {
 } // namespace
 
 void Block::start_copy(AsyncCopy copy) {
-    // Without a seed as late as possible. Each copy chooses by itself: they need not arrive in order.
+    // With seed 0, copies arrive as late as possible. Otherwise each copy chooses separately: copies need not arrive in
+    // order.
     constexpr Arrival CHOICES[] = {Arrival::AtIssue, Arrival::AtSwitch, Arrival::AtWait};
     copy.arrival = launch->seed == 0 ? Arrival::AtWait : CHOICES[next(random) % 3];
     if (copy.arrival == Arrival::AtIssue) {
@@ -225,7 +227,7 @@ void Block::wait_for_copies(unsigned pending) {
     std::erase_if(running->copies, done);
 }
 
-// Any copy of any thread, if it is one of those that arrive at a switch.
+// Lets a random copy of a random thread arrive, if it is one that arrives at a switch.
 void Block::maybe_arrive() {
     std::vector<AsyncCopy> &copies = threads[next(random) % threads.size()].copies;
     if (copies.empty()) {
@@ -259,7 +261,7 @@ void Block::gather(WarpOp op, std::uint32_t mask, LaneArgs &args) {
     for (unsigned other = 0; other < WARP; other++) {
         const unsigned id = warp * WARP + other;
         if ((mask >> other & 1) != 0 && (id >= threads.size() || threads[id].done)) {
-            fail(std::string(name(op)) + ": lane " + std::to_string(other) + " of its mask has ended or never was");
+            fail(std::string(name(op)) + ": lane " + std::to_string(other) + " of its mask has ended or does not exist");
         }
     }
     if (found->arrived != mask) {
@@ -295,7 +297,7 @@ void Block::check_meeting(const Gathering &met, WarpOp op, std::uint32_t mask, c
 
 void Block::check_aligned(const void *address, std::size_t alignment, const char *what) {
     if (reinterpret_cast<std::uintptr_t>(address) % alignment != 0) {
-        fail(std::string(what) + " at an address that is no multiple of " + std::to_string(alignment) + " bytes");
+        fail(std::string(what) + " at an address that is not a multiple of " + std::to_string(alignment) + " bytes");
     }
 }
 
@@ -307,7 +309,7 @@ void Block::check_global(const void *address, std::size_t bytes, const char *wha
     if (running->region != nullptr && holds(*running->region)) {
         return;
     }
-    // Sorted by start; the last one that does not begin behind the address.
+    // Regions are sorted by start. The last one that begins at or before the address.
     const Region *begin = launch->regions, *end = begin + launch->region_count;
     const auto before = [](std::uintptr_t at, const Region &region) { return at < region.start; };
     const Region *after = std::upper_bound(begin, end, start, before);
@@ -344,8 +346,8 @@ void Block::check_guards() {
 
 } // namespace emulator
 
-// What the compiler's checks of alignment (-fsanitize=alignment) call. Kernels address shared memory by plain pointers, so
-// nothing else would see a vector there that is out of line.
+// The compiler's alignment checks (-fsanitize=alignment) call these functions. Kernels access shared memory through
+// plain pointers, so no other check would detect a misaligned vector there.
 namespace {
 
 struct Mismatch {
@@ -360,5 +362,6 @@ struct Mismatch {
 extern "C" void __ubsan_handle_type_mismatch_v1(const Mismatch *access, std::uintptr_t) {
     const std::string place = std::string(access->file) + ":" + std::to_string(access->line);
     const std::string alignment = std::to_string(std::size_t(1) << access->log_alignment);
-    emulator::Block::current().fail("an access (" + place + ") at an address that is no multiple of " + alignment + " bytes");
+    emulator::Block::current().fail("an access (" + place + ") at an address that is not a multiple of " + alignment +
+                                    " bytes");
 }

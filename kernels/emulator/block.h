@@ -1,9 +1,9 @@
-// One emulated block: its threads as fibers, what they wait for, and the shared memory between them.
+// One emulated block: its threads as fibers, their states of waiting, and their shared memory.
 //
-// A thread runs until it waits: at a block barrier, at a named barrier, or for the other lanes of its warp. The scheduler
-// then takes another one, in an order that a seed decides, so that code which lacks a barrier gives different results
-// under different seeds. The seed also decides when asynchronous copies arrive. When no thread can go on and not all are
-// done, the block is stuck, and the error says where.
+// A thread runs until it waits: at a block barrier, at a named barrier, or for the other lanes of its warp. The
+// scheduler then runs another thread, in an order that a seed decides, so that code without a necessary barrier gives
+// different results under different seeds. The seed also decides when asynchronous copies arrive. If no thread can
+// continue and not all are done, the block is stuck, and the error says where.
 #pragma once
 
 #include "fiber.h"
@@ -26,7 +26,7 @@ struct Region {
     std::uint64_t bytes;
 };
 
-// What a launch is; the same for all its blocks. Shared with src/cuda/device/emulated.rs.
+// A launch; equal for all its blocks. Shared with src/cuda/device/emulated.rs.
 struct Launch {
     const char *kernel;
     void (*entry)(const void *params);
@@ -36,22 +36,22 @@ struct Launch {
     unsigned shared_bytes;
     const Region *regions;
     std::uint64_t region_count;
-    // Order of threads: 0 is the plain one; odd seeds shuffle, even ones let single warps run ahead.
+    // Decides the order of threads: 0 keeps it, odd seeds shuffle, other even seeds let single warps run ahead.
     std::uint64_t seed;
 };
 
 constexpr unsigned WARP = 32;
 constexpr unsigned NAMED_BARRIERS = 16;
 
-// What the lanes of a warp do together.
+// Operations that the lanes of a warp do together.
 enum class WarpOp { SyncWarp, ShuffleXor, Ballot, LoadMatrix, Mma };
 
 const char *name(WarpOp op);
 
-// Where in a source an operation of a warp stands.
+// The place of an operation in the source.
 using Site = std::source_location;
 
-// What a lane brings to an operation of its warp, and where it finds what came of it.
+// A lane's arguments to an operation of its warp, and its results.
 struct LaneArgs {
     explicit LaneArgs(const Site &site) : site(site) {}
 
@@ -68,15 +68,15 @@ struct LaneArgs {
     unsigned variant = 0;
 };
 
-// When an asynchronous copy moves its bytes, all of which a device may choose.
+// The time at which an asynchronous copy moves its bytes. A device may choose any of them.
 enum class Arrival { AtIssue, AtSwitch, AtWait };
 
-// An asynchronous copy under way: `copied` bytes from global memory, then zeros.
+// An asynchronous copy in flight: `copied` bytes from global memory, then zeros.
 struct AsyncCopy {
     void *to;
     const void *from;
     unsigned bytes, copied;
-    // Its group, counted from the thread's first.
+    // The number of its group, counted from the thread's first.
     unsigned group = 0;
     Arrival arrival = Arrival::AtWait;
 };
@@ -85,16 +85,16 @@ struct Thread {
     Fiber fiber;
     unsigned id = 0;
     bool done = false;
-    // For messages, while it waits.
+    // What it waits for, for messages.
     const char *waits_for = nullptr;
-    // Asynchronous copies under way, and how many groups were committed.
+    // Asynchronous copies in flight, and the number of committed groups.
     std::vector<AsyncCopy> copies;
     unsigned groups = 0;
-    // The region that was last touched: neighbours are the rule.
+    // The last region that was accessed: the next access is mostly to the same.
     const Region *region = nullptr;
 };
 
-// Lanes of a warp that came to one operation.
+// The lanes of a warp that have reached one operation.
 struct Gathering {
     WarpOp op;
     std::uint32_t mask, arrived;
@@ -111,7 +111,7 @@ class Block {
     // Runs one block; returns what went wrong, or nothing.
     std::string run(const Launch &launch, Index block);
 
-    // For the code of kernels, called from within a thread's fiber.
+    // The block of the running fiber, for the code of kernels.
     static Block &current();
     Thread &thread() { return *running; }
     Index thread_index() const { return {running->id, 0, 0}; }
@@ -120,13 +120,14 @@ class Block {
     unsigned char *shared() { return shared_start; }
     bool in_shared(const void *address, std::size_t bytes) const;
 
-    // Waits for `count` threads at named barrier `id`; `wait` false only arrives. Barrier 0 is __syncthreads.
+    // Waits for `count` threads at named barrier `id`; without `wait` it only arrives. Barrier 0 is __syncthreads.
     void barrier(unsigned id, unsigned count, bool wait);
-    // Waits for the lanes of `mask`, which must all come from one place, and does `op` for all of them.
+    // Waits for the lanes of `mask`, which must all come from the same place in the source, and does `op` for all of
+    // them.
     void gather(WarpOp op, std::uint32_t mask, LaneArgs &args);
     // Starts an asynchronous copy of the thread; the seed decides when it arrives.
     void start_copy(AsyncCopy copy);
-    // Lets all copies arrive but those of the thread's `pending` newest groups and those without a group.
+    // Lets all copies arrive, except those of the thread's `pending` newest groups and those without a group.
     void wait_for_copies(unsigned pending);
     // Ends the block with a message that names kernel, block and thread.
     [[noreturn]] void fail(const std::string &problem);
@@ -138,10 +139,10 @@ class Block {
     void check_shared(const void *address, std::size_t bytes, const char *what);
 
   private:
-    // Shared memory holds this at first, and so do the bytes before and behind it, always.
+    // The initial value of all bytes of shared memory. The bytes before and after it keep this value.
     static constexpr unsigned char POISON = 0xCB;
     static constexpr std::size_t GUARD = 256;
-    // What a kernel may rely on.
+    // The alignment of shared memory that a kernel may rely on.
     static constexpr std::size_t SHARED_ALIGNMENT = 1024;
 
     static void enter();
@@ -163,7 +164,7 @@ class Block {
     std::vector<Thread *> ready;
     std::size_t turn = 0;
     std::uint64_t random = 0;
-    // Copies under way that arrive at a switch of threads, if they are not waited for before.
+    // Copies in flight that arrive at a switch of threads, unless a thread waits for them before.
     unsigned drifting = 0;
     Thread *running = nullptr;
     std::array<NamedBarrier, NAMED_BARRIERS> barriers;
@@ -174,7 +175,7 @@ class Block {
     bool failed = false;
 };
 
-// What the gathered lanes do; false if their arguments do not fit together, with the reason in `problem`.
+// Does the operation of the gathered lanes; false if their arguments do not fit together, with the reason in `problem`.
 bool perform(Block &block, Gathering &gathering, std::string &problem);
 
 } // namespace emulator

@@ -1,4 +1,4 @@
-// What CUDA's compiler gives to kernels, for the host's compiler: qualifiers, indices, barriers, shuffles, votes.
+// CUDA's built-in features for the host's compiler: qualifiers, indices, barriers, shuffles, votes.
 #pragma once
 
 #include "block.h"
@@ -21,7 +21,7 @@ using emulator::f16;
 #define blockIdx (::emulator::Block::current().block_index())
 #define gridDim (::emulator::Block::current().get_launch().grid)
 
-// An entry point, which the launcher finds by its name.
+// Defines an entry point, which the launcher finds by its name.
 #define KERNEL(kernel, bounds, Params)                                                                                 \
     static void kernel(const Params &p);                                                                               \
     static const ::emulator::Kernel kernel##_registration{                                                             \
@@ -29,11 +29,11 @@ using emulator::f16;
         [](const void *params) { kernel(*static_cast<const Params *>(params)); }};                                     \
     static void kernel(const Params &p)
 
-// A function by which a program asks for the kernels of a file; without it the linker would leave them out.
+// Defines a function that a program calls to keep the kernels of a file; otherwise the linker would drop them.
 #define KERNEL_FILE(stem)                                                                                              \
     extern "C" void osp_kernels_##stem() {}
 
-// The place of a call (platform.cuh): a function's last parameter, and what it hands on.
+// The place of a call (platform.cuh): the last parameter of a function, and the argument that it passes on.
 #define CALL_SITE , ::emulator::Site site = ::emulator::Site::current()
 #define SAME_SITE , site
 

@@ -1,4 +1,4 @@
-// Kernels with one fault each, and what is right beside it: the emulator's own tests.
+// Kernels for the tests of the emulator. Each has one fault and a correct version.
 
 #include "../common/ptx.cuh"
 #include "../common/reduce.cuh"
@@ -11,13 +11,13 @@ struct FaultParams {
     const void *x;
     void *out;
     std::int32_t count;
-    // 0 leaves the fault out.
+    // 0 switches the fault off.
     std::int32_t faulty;
 };
 
 } // namespace
 
-// Reverses 64 floats through shared memory; the fault is no barrier between writing and reading it.
+// Reverses 64 floats through shared memory. Fault: no barrier between write and read.
 KERNEL(fault_missing_barrier, THREADS, FaultParams) {
     float *shared = reinterpret_cast<float *>(shared_memory());
     const int i = static_cast<int>(threadIdx.x);
@@ -28,8 +28,8 @@ KERNEL(fault_missing_barrier, THREADS, FaultParams) {
     store_global(static_cast<float *>(p.out) + i, shared[THREADS - 1 - i]);
 }
 
-// Rotates values by one place, twice, in the same shared memory; the fault is no barrier between the last reads of the
-// first turn and the writes of the second: a race whose outcome hangs on the order of threads.
+// Rotates values by one place, twice, in the same shared memory. Fault: no barrier between the last reads of the first
+// rotation and the writes of the second. The result of this race depends on the order of threads.
 KERNEL(fault_race, THREADS, FaultParams) {
     float *shared = reinterpret_cast<float *>(shared_memory());
     const int i = static_cast<int>(threadIdx.x);
@@ -45,7 +45,7 @@ KERNEL(fault_race, THREADS, FaultParams) {
     store_global(static_cast<float *>(p.out) + i, value);
 }
 
-// Copies `count` floats; the fault is no check of the last block's end.
+// Copies `count` floats. Fault: no check for the end in the last block.
 KERNEL(fault_overrun, THREADS, FaultParams) {
     const int i = static_cast<int>(blockIdx.x * THREADS + threadIdx.x);
     if (i < p.count || p.faulty != 0) {
@@ -53,20 +53,20 @@ KERNEL(fault_overrun, THREADS, FaultParams) {
     }
 }
 
-// Writes one float too far into shared memory.
+// Fault: writes one float beyond shared memory.
 KERNEL(fault_shared_overrun, THREADS, FaultParams) {
     float *shared = reinterpret_cast<float *>(shared_memory());
     shared[threadIdx.x + (p.faulty != 0 ? 1 : 0)] = 1.0f;
 }
 
-// Half of the warps never come to the barrier.
+// Fault: half of the warps never reach the barrier.
 KERNEL(fault_divergent_barrier, THREADS, FaultParams) {
     if (p.faulty == 0 || threadIdx.x < WARP_SIZE) {
         __syncthreads();
     }
 }
 
-// A shuffle that a quarter of the lanes do not take part in.
+// Fault: a quarter of the lanes do not take part in a shuffle.
 KERNEL(fault_missing_lanes, THREADS, FaultParams) {
     float value = static_cast<float>(threadIdx.x);
     if (p.faulty == 0 || threadIdx.x % WARP_SIZE < 24) {
@@ -75,7 +75,7 @@ KERNEL(fault_missing_lanes, THREADS, FaultParams) {
     store_global(static_cast<float *>(p.out) + threadIdx.x, value);
 }
 
-// The fault sends the halves of a warp through different shuffles.
+// Fault: the halves of a warp execute different shuffles.
 KERNEL(fault_two_shuffles, THREADS, FaultParams) {
     float value = static_cast<float>(threadIdx.x);
     if (p.faulty != 0 && threadIdx.x % WARP_SIZE < WARP_SIZE / 2) {
@@ -86,7 +86,7 @@ KERNEL(fault_two_shuffles, THREADS, FaultParams) {
     store_global(static_cast<float *>(p.out) + threadIdx.x, value);
 }
 
-// The same by way of a function.
+// As fault_two_shuffles, through a function.
 KERNEL(fault_two_sums, THREADS, FaultParams) {
     float value = static_cast<float>(threadIdx.x);
     if (p.faulty != 0 && threadIdx.x % WARP_SIZE < WARP_SIZE / 2) {
@@ -97,7 +97,7 @@ KERNEL(fault_two_sums, THREADS, FaultParams) {
     store_global(static_cast<float *>(p.out) + threadIdx.x, value);
 }
 
-// The same with an instruction on matrices.
+// As fault_two_shuffles, with a matrix instruction.
 KERNEL(fault_two_loads, THREADS, FaultParams) {
     const unsigned char *row = shared_memory() + threadIdx.x % 16 * 16;
     std::uint32_t held[2];
@@ -109,14 +109,14 @@ KERNEL(fault_two_loads, THREADS, FaultParams) {
     store_global(static_cast<float *>(p.out) + threadIdx.x, static_cast<float>(held[0]));
 }
 
-// A vector at an address that is no multiple of its size.
+// Fault: a vector at an address that is not a multiple of its size.
 KERNEL(fault_misaligned, THREADS, FaultParams) {
     const auto *x = static_cast<const float *>(p.x) + (p.faulty != 0 ? 1 : 0);
     const auto four = load_global(reinterpret_cast<const Vec<float, 4> *>(x));
     store_global(static_cast<float *>(p.out) + threadIdx.x, four[0]);
 }
 
-// The same in shared memory.
+// As fault_misaligned, in shared memory.
 KERNEL(fault_misaligned_shared, THREADS, FaultParams) {
     float *shared = reinterpret_cast<float *>(shared_memory());
     shared[threadIdx.x] = load_global(static_cast<const float *>(p.x) + threadIdx.x);
@@ -125,7 +125,7 @@ KERNEL(fault_misaligned_shared, THREADS, FaultParams) {
     store_global(static_cast<float *>(p.out) + threadIdx.x, four[0]);
 }
 
-// Copies 64 floats through an asynchronous copy; the fault is to read before waiting for it.
+// Copies 64 floats through an asynchronous copy. Fault: reads before it waits for the copy.
 KERNEL(fault_missing_wait, THREADS, FaultParams) {
     float *shared = reinterpret_cast<float *>(shared_memory());
     const int i = static_cast<int>(threadIdx.x);
@@ -137,9 +137,9 @@ KERNEL(fault_missing_wait, THREADS, FaultParams) {
     store_global(static_cast<float *>(p.out) + i, shared[i]);
 }
 
-// Adds slices of 64 floats, each thread those of the other warp. A slice comes into one of two stages by asynchronous
-// copies while the one before is read; the fault is to issue them before the barrier behind which nobody reads the stage
-// any more.
+// Adds slices of 64 floats; each thread adds floats that the other warp copied. Asynchronous copies load a slice into
+// one of two stages while the slice before is read. Fault: they are issued before the barrier after which no thread
+// reads that stage.
 KERNEL(fault_early_copy, THREADS, FaultParams) {
     constexpr int SLICES = 8;
     float *shared = reinterpret_cast<float *>(shared_memory());
@@ -167,8 +167,8 @@ KERNEL(fault_early_copy, THREADS, FaultParams) {
     store_global(static_cast<float *>(p.out) + i, sum);
 }
 
-// One 16×8×16 product of f16 matrices, a [16][16] and then b [8][16] in x; the fault is to load a's fragment as if its
-// second and third 8×8 matrices were exchanged. The second warp looks on.
+// One 16×8×16 product of f16 matrices; x holds a [16][16], then b [8][16]. Fault: loads a's fragment with its second
+// and third 8×8 matrices exchanged. The second warp does nothing.
 KERNEL(fault_wrong_fragment, THREADS, FaultParams) {
     auto *shared = reinterpret_cast<f16 *>(shared_memory());
     for (int i = static_cast<int>(threadIdx.x); i < 24 * 16; i += THREADS) {
@@ -194,7 +194,7 @@ KERNEL(fault_wrong_fragment, THREADS, FaultParams) {
 
 namespace {
 
-// Half of the threads wait here for ever, with small arrays in their frames.
+// Half of the threads wait here forever, with small arrays in their frames.
 [[gnu::noinline]] int frame_left_in_the_middle(int i) {
     volatile int array[3] = {}, another[3] = {}, third[3] = {};
     if (i < static_cast<int>(WARP_SIZE)) {
@@ -203,7 +203,7 @@ namespace {
     return array[i % 3] + another[i % 3] + third[i % 3];
 }
 
-// Has one large array where the other function has its small ones.
+// Has one large array at the place of the small arrays of the other function.
 [[gnu::noinline]] int frame_filled(int i) {
     volatile int array[256];
     for (int j = 0; j < 256; j++) {
@@ -214,7 +214,7 @@ namespace {
 
 } // namespace
 
-// The fault leaves a function's frame on the stacks; what runs there next must not stumble over it.
+// Fault: leaves a function's frame on the stacks. The next threads on these stacks must not be affected.
 KERNEL(fault_frame_left, THREADS, FaultParams) {
     const int i = static_cast<int>(threadIdx.x);
     const int value = p.faulty != 0 ? frame_left_in_the_middle(i) : frame_filled(i);

@@ -17,7 +17,7 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-// Saves what the callee must keep on the stack, and the stack's pointer in *from; then the reverse from `to`.
+// Saves the callee-saved registers on the stack and the stack pointer in *from, then restores both from `to`.
 // (System V ABI and AAPCS64. The control words of the floating-point units are never changed here.)
 extern "C" void osp_emulator_switch(void **from, void *to);
 
@@ -44,7 +44,7 @@ osp_emulator_switch:
     ret
 .size osp_emulator_switch, .-osp_emulator_switch
 )");
-// Six registers, then the address that `ret` takes.
+// Six registers, then the return address.
 constexpr std::size_t SAVED_WORDS = 6;
 constexpr std::size_t RETURN_WORD = 6;
 #elif defined(__aarch64__)
@@ -81,7 +81,7 @@ osp_emulator_switch:
     ret
 .size osp_emulator_switch, .-osp_emulator_switch
 )");
-// Twenty words, of which the link register is the twelfth.
+// Twenty words; the twelfth is the link register.
 constexpr std::size_t SAVED_WORDS = 20;
 constexpr std::size_t RETURN_WORD = 11;
 #else
@@ -100,8 +100,8 @@ std::size_t page_bytes() {
 // A stack and the page below it.
 std::size_t stride() { return STACK_BYTES + page_bytes(); }
 
-// A fiber that never went on to its end leaves the marks of its frames in AddressSanitizer's shadow, and the shadow
-// outlives the mapping: without this they are reported to whoever uses the memory next.
+// A fiber that never reaches its end leaves marks of its frames in AddressSanitizer's shadow, and the shadow outlives
+// the mapping. Without this function, AddressSanitizer would report the next use of the memory.
 void forget_frames([[maybe_unused]] char *memory, [[maybe_unused]] std::size_t bytes) {
 #ifdef OSP_ASAN
     __asan_unpoison_memory_region(memory, bytes);
@@ -124,7 +124,7 @@ void Stacks::reserve(std::size_t wanted) {
         return;
     }
     release();
-    // Mapped, not used: pages come when a fiber first touches them.
+    // Only mapped: a page is allocated when a fiber first touches it.
     void *memory = mmap(nullptr, wanted * stride(), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) {
@@ -144,8 +144,8 @@ void Stacks::prepare(std::size_t index, Fiber &fiber, void (*entry)()) {
     fiber.stack_bottom = bottom;
     fiber.stack_bytes = STACK_BYTES;
     fiber.fake_stack = nullptr;
-    // Both ABIs want the stack on 16 bytes. `entry` is reached by `ret`, not by `call`, which would have pushed a word:
-    // on x86-64 two words above it, one for the frame to count as called and one of nothing, keep it aligned.
+    // Both ABIs align the stack to 16 bytes. `entry` is reached by `ret`, not by `call`, which would have pushed a
+    // word: on x86-64 two words above it keep the alignment, one in place of the pushed word and one unused.
     auto *top = reinterpret_cast<std::uintptr_t *>(bottom + STACK_BYTES) - 2;
     auto *frame = top - SAVED_WORDS - (RETURN_WORD == SAVED_WORDS ? 2 : 0);
     for (auto *word = frame; word < top; word++) {
@@ -167,7 +167,7 @@ void switch_fiber(Fiber &from, Fiber &to, [[maybe_unused]] bool last) {
 
 void entered_fiber([[maybe_unused]] Fiber &self, [[maybe_unused]] Fiber &from) {
 #ifdef OSP_ASAN
-    // Whoever switched here is the scheduler, whose stack is only known now.
+    // The scheduler switched to this fiber; its stack is known only now.
     __sanitizer_finish_switch_fiber(nullptr, &from.stack_bottom, &from.stack_bytes);
 #endif
 }

@@ -1,17 +1,17 @@
-// Fibers: the threads of an emulated block, each with a stack of its own, switched by hand on one thread of the host.
+// Fibers: the threads of an emulated block. Each has a stack; one thread of the host switches between them.
 #pragma once
 
 #include <cstddef>
 
 namespace emulator {
 
-// Bytes of a fiber's stack; a page below it is not mapped, so that an overflow is a fault and not a riddle.
+// Bytes of a fiber's stack. The page below it is not mapped, so that an overflow ends the process at once.
 constexpr std::size_t STACK_BYTES = 128 << 10;
 
-// A place where execution was left. The scheduler's own place is one too.
+// A suspended place of execution. The scheduler's is one, too.
 struct Fiber {
     void *stack_pointer = nullptr;
-    // Lowest address and size of the stack, which AddressSanitizer wants to know.
+    // Lowest address and size of the stack, for AddressSanitizer.
     const void *stack_bottom = nullptr;
     std::size_t stack_bytes = 0;
     // AddressSanitizer's shadow of the stack while the fiber does not run.
@@ -26,10 +26,10 @@ class Stacks {
     Stacks &operator=(const Stacks &) = delete;
     ~Stacks();
 
-    // Makes `count` stacks available; what the present ones hold is lost if there are fewer.
+    // Makes `count` stacks available. If there are fewer now, the contents of the present stacks are lost.
     void reserve(std::size_t count);
 
-    // Lets `fiber` begin at `entry` on stack `index` when it is switched to. `entry` must not return.
+    // Prepares `fiber` to begin at `entry` on stack `index` at the first switch to it. `entry` must not return.
     void prepare(std::size_t index, Fiber &fiber, void (*entry)());
 
   private:
@@ -39,7 +39,7 @@ class Stacks {
     std::size_t count = 0;
 };
 
-// Leaves `from` and goes on where `to` was left. `last` says that `from` never runs again.
+// Suspends `from` and resumes `to`. `last`: `from` never runs again.
 void switch_fiber(Fiber &from, Fiber &to, bool last = false);
 
 // Must be the first call of a fiber's entry.

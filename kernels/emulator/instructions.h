@@ -1,11 +1,11 @@
-// What the emulator does in place of PTX instructions; ptx.cuh says what each is.
+// The emulator's replacements of PTX instructions, which ptx.cuh describes.
 #pragma once
 
 #include "block.h"
 
 namespace emulator {
 
-// An ordinary access to global memory, of a size to which it must be aligned.
+// Checks an ordinary access to global memory, which must be aligned to its size.
 inline void check_access(const void *address, std::size_t bytes, const char *what) {
     Block &block = Block::current();
     block.check_aligned(address, bytes, what);
@@ -30,7 +30,7 @@ inline void cp_async_commit() { Block::current().thread().groups++; }
 
 inline void cp_async_wait(unsigned pending) { Block::current().wait_for_copies(pending); }
 
-// `variant`: how many matrices, plus 8 if they are transposed.
+// `variant`: the number of matrices, plus 8 if they are transposed.
 inline void matrices(WarpOp op, std::uint32_t *registers, const void *row, unsigned variant, const Site &site) {
     LaneArgs args(site);
     args.registers = registers;

@@ -1,4 +1,4 @@
-// The emulator as the runtime sees it: find a kernel, run a block of it.
+// The emulator's interface to the runtime: finds a kernel, and runs a block of it.
 
 #include "block.h"
 #include "kernel.h"
@@ -20,7 +20,7 @@ Kernel::Kernel(const char *name, unsigned threads, std::size_t params_bytes, voi
 
 } // namespace emulator
 
-// The kernel of that name, or null.
+// The kernel of this name, or null.
 extern "C" const emulator::Kernel *osp_emulator_find(const char *name) {
     const emulator::Kernel *kernel = emulator::first;
     while (kernel != nullptr && std::strcmp(kernel->name, name) != 0) {
@@ -29,11 +29,11 @@ extern "C" const emulator::Kernel *osp_emulator_find(const char *name) {
     return kernel;
 }
 
-// Runs one block on the calling thread. Blocks of a launch may run side by side. False if it went wrong; `message`, of
-// `bytes`, then says how.
+// Runs one block on the calling thread. Blocks of a launch may run in parallel. Returns false after an error, and
+// writes it to `message`, which has `bytes` bytes.
 extern "C" bool osp_emulator_run_block(const emulator::Launch *launch, const emulator::Index *block, char *message,
                                        std::size_t bytes) {
-    // Kept from launch to launch: mapping the stacks anew costs more than a small block.
+    // Kept between launches: mapping the stacks again would cost more than a small block.
     thread_local emulator::Block runner;
     const std::string problem = runner.run(*launch, *block);
     std::strncpy(message, problem.c_str(), bytes - 1);

@@ -1,4 +1,4 @@
-// The 16-bit number types of CUDA on the host, and the conversions that kernels use.
+// CUDA's 16-bit number types on the host, and the conversions that kernels use.
 #pragma once
 
 #include <bit>
@@ -17,7 +17,7 @@ struct bf16 {
     std::uint16_t bits;
 };
 
-// Which matrix product, by element and steps of k.
+// The matrix products, by type of the elements and steps of k.
 enum : unsigned { MMA_F16_K16, MMA_BF16_K16, MMA_F16_K8, MMA_BF16_K8 };
 
 inline float to_float(bf16 value) { return std::bit_cast<float>(std::uint32_t(value.bits) << 16); }
@@ -30,7 +30,7 @@ inline float to_float(f16 value) {
     return value.bits >> 15 ? -magnitude : magnitude;
 }
 
-// To the nearest, ties to even; NaN becomes the canonical one, as the device's cvt.rn has it.
+// Rounds to nearest, ties to even. NaN becomes the canonical NaN, as with the device's cvt.rn.
 inline bf16 to_bf16(float value) {
     const auto bits = std::bit_cast<std::uint32_t>(value);
     if (std::isnan(value)) {
@@ -50,7 +50,7 @@ inline f16 to_f16(float value) {
         return {static_cast<std::uint16_t>(sign | 0x7C00)};
     }
     if (magnitude < 0x1p-14f) {
-        // Units of 2^-24; the addition rounds, and may carry into the smallest normal number.
+        // In units of 2^-24; rounding may carry into the smallest normal number.
         return {static_cast<std::uint16_t>(sign | static_cast<std::uint16_t>(std::nearbyint(magnitude * 0x1p24f)))};
     }
     const std::uint32_t rebiased = (bits & 0x7FFFFFFF) - (112u << 23);

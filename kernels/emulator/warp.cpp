@@ -1,6 +1,6 @@
-// What the lanes of a warp do together: shuffles, votes, matrix loads and stores, and matrix products.
+// Operations that the lanes of a warp do together: shuffles, votes, matrix loads and stores, and matrix products.
 //
-// Fragment layouts are those of the PTX ISA, sections "Matrix Fragments for mma.m16n8k16 / m16n8k8" and "ldmatrix".
+// The PTX ISA defines the fragment layouts: sections "Matrix Fragments for mma.m16n8k16 / m16n8k8" and "ldmatrix".
 // The arithmetic of a product follows the model of Hopper's tensor cores in MMA-Sim (arXiv 2511.10909): products are
 // exact, all terms of a chunk of k are aligned to the largest exponent, truncated, added exactly, and truncated again.
 
@@ -25,7 +25,7 @@ struct Term {
     bool finite;
 };
 
-// Of a number with so many bits of exponent and fraction.
+// The term of a number with EXPONENT_BITS bits of exponent, in a type of BITS bits.
 template <int EXPONENT_BITS, int BITS> Term split(std::uint32_t bits) {
     constexpr int LARGEST = (1 << EXPONENT_BITS) - 1, BIAS = LARGEST / 2;
     const int exponent = bits >> BITS & LARGEST;
@@ -39,11 +39,11 @@ Term split(f16 value) { return split<5, 10>(value.bits); }
 Term split(bf16 value) { return split<8, 7>(value.bits); }
 Term split(float value) { return split<8, 23>(std::bit_cast<std::uint32_t>(value)); }
 
-// value · 2^exponent as f32, truncated toward zero; infinite beyond its range.
+// value · 2^exponent as f32, truncated toward zero; infinite beyond the range of f32.
 float truncated(std::int64_t value, int exponent) {
     auto magnitude = static_cast<std::uint64_t>(std::abs(value));
     const int width = 64 - std::countl_zero(magnitude);
-    // Significant bits that the result has room for: 24, fewer if it is subnormal.
+    // The exponent of the result's lowest bit: it has 24 significant bits, or fewer if it is subnormal.
     const int lowest = std::max(exponent + width - 24, -149), right = lowest - exponent;
     magnitude = right <= 0 ? magnitude << -right : right > 63 ? 0 : magnitude >> right;
     if (magnitude < 1u << 23) {
@@ -57,7 +57,7 @@ float truncated(std::int64_t value, int exponent) {
     return std::bit_cast<float>(static_cast<std::uint32_t>(magnitude) | sign);
 }
 
-// One operand's elements along k, taken apart once for all the products that they are in.
+// The elements of one operand along k, split once for all products that use them.
 template <typename T, int K> struct Line {
     T values[K];
     std::int32_t mantissas[K], exponents[K];
@@ -73,7 +73,8 @@ template <typename T, int K> struct Line {
     }
 };
 
-// A mantissa of so many fraction bits in units of the largest exponent's last kept bit. Its magnitude has room in 32 bits.
+// A mantissa with BITS fraction bits, in units of the last kept bit at the largest exponent. Its magnitude fits into 32
+// bits.
 template <int BITS> std::int64_t aligned(std::int32_t mantissa, int below_largest) {
     const std::uint32_t magnitude = static_cast<std::uint32_t>(std::abs(mantissa)) << (FRACTION_BITS - BITS);
     const auto kept = static_cast<std::int32_t>(magnitude >> std::min(below_largest, 31));
@@ -106,7 +107,7 @@ template <typename T> T element(const std::uint32_t *registers, int e) {
     return T{static_cast<std::uint16_t>(registers[e / 2] >> (e % 2 * 16))};
 }
 
-// D = A·B + C for a 16×8 tile and K steps: gathers the fragments of all lanes, multiplies, hands the results out.
+// D = A·B + C for a 16×8 tile and K steps: gathers the fragments of all lanes, multiplies, and distributes the results.
 template <typename T, int K> void mma(Gathering &gathering) {
     Line<T, K> a[16], b[8];
     for (unsigned lane = 0; lane < WARP; lane++) {
@@ -180,7 +181,7 @@ bool shuffle(Gathering &gathering, std::string &problem) {
         if (gathering.lanes[lane] == nullptr) {
             continue;
         }
-        // Beyond the warp a lane reads itself.
+        // A lane beyond the warp means the lane itself.
         const unsigned beside = lane ^ gathering.lanes[lane]->operand;
         const unsigned from = beside < WARP ? beside : lane;
         if (gathering.lanes[from] == nullptr) {
@@ -205,7 +206,7 @@ void ballot(Gathering &gathering) {
     }
 }
 
-// Matrix operations take the whole warp, and all lanes the same variant.
+// Matrix operations need the whole warp, with the same variant in all lanes.
 bool whole_warp(const Gathering &gathering, std::string &problem) {
     for (const LaneArgs *lane : gathering.lanes) {
         if (lane == nullptr || lane->variant != gathering.lanes[0]->variant) {

@@ -1,5 +1,5 @@
-"""Everything that only a GPU can tell, as a list of steps with a time limit each, and a table of what they said.
+"""Runs all checks that need a GPU, as a list of steps with a time limit each, and writes a table of their results.
 
-`stages` says what is run and when, `process` runs one command, `read` understands what it printed, `session` plays the
-steps, `report` writes the table. Needs Python 3.8 and nothing beside it; PyTorch alone is asked for times, if it is there.
+`stages` decides which steps run and in which order, `process` runs one command, `read` parses its output, `session` executes
+the steps, `report` writes the table. Needs Python 3.8 and no packages; if PyTorch is installed, its times are measured, too.
 """

@@ -1,4 +1,4 @@
-"""PyTorch's side of the comparison: a worker that is asked for one arm of one case at a time, and ended if it hangs."""
+"""PyTorch's side of the comparison: a worker process times one arm of one case for each request, and is ended if it hangs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .read import failed
 from .steps import SKIP, Reading
 
 WORKER = Path(__file__).with_name("torch_worker.py")
-# Seconds that importing PyTorch and opening the GPU may take.
+# The most seconds for importing PyTorch and opening the GPU.
 START = 60.0
 
 
 class Torch:
-    """The worker, started when it is first asked and again after it was ended."""
+    """The worker. It is started at the first request, and again after it was ended."""
 
     def __init__(self, log: Path) -> None:
         self.log = log
@@ -33,12 +33,12 @@ class Torch:
         self.problem = ""
 
     def start(self, limit: float) -> Reading:
-        """What PyTorch this is. Where there is none, that is no failure."""
+        """Starts the worker; returns PyTorch's versions. A missing PyTorch is not a failure."""
         with self.log.open("ab") as log:
             self.worker = subprocess.Popen([sys.executable, "-B", str(WORKER)], stdin=subprocess.PIPE,
                                            stdout=subprocess.PIPE, stderr=log, start_new_session=True, env=dict(os.environ))
         process.LIVE.add(self.worker)
-        # A queue of its own: what an ended worker still says is not for its successor.
+        # A new queue: late answers of an ended worker must not reach the next one.
         self.answers = queue.Queue()
         threading.Thread(target=listen, args=(self.worker.stdout, self.answers), daemon=True).start()
         self.about = self.hear(limit)
@@ -50,7 +50,7 @@ class Torch:
                                   *self.about["warnings"]]), self.about)
 
     def time(self, case: Case, arm: str, limit: float) -> Reading:
-        """Milliseconds of one arm of a case."""
+        """Times one arm of a case, in milliseconds."""
         deadline = time.monotonic() + limit
         if not self.worker:
             started = self.start(min(limit, START))
@@ -62,13 +62,13 @@ class Torch:
             self.worker.stdin.flush()
         except OSError as error:
             self.stop()
-            return failed(f"the worker is gone: {error}")
+            return failed(f"the worker has ended: {error}")
         answer = self.hear(max(0.1, deadline - time.monotonic()))
         if answer.get("ended"):
             self.stop()
             return failed(answer["error"])
         if "error" in answer:
-            # Not every arm takes every shape, which is PyTorch's affair.
+            # PyTorch does not support every shape in every arm: not a failure of ours.
             return Reading(answer["error"], verdict=SKIP)
         rate = f"{case.rate(answer['ms']):.4g} {case.unit}"
         return Reading(f"{answer['ms']:.4g} ms ({answer['low']:.4g} to {answer['high']:.4g}), {rate}", answer)
@@ -88,7 +88,7 @@ class Torch:
 
 
 def listen(pipe: Any, answers: "queue.Queue[Optional[Dict[str, Any]]]") -> None:
-    """Puts each line into the queue, and None at the end."""
+    """Puts each answer into the queue, and None at the end."""
     for line in pipe:
         try:
             answers.put(json.loads(line))

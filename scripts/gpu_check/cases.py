@@ -1,7 +1,7 @@
-"""The cases that are timed beside PyTorch: the shapes of benches/*.rs, and where the model's own launches show them.
+"""The cases that are timed beside PyTorch: the shapes of benches/*.rs, and the launches of the model with these shapes.
 
-A test holds the shapes against the benches' sources, and the launches against the model's: it reads what
-`python3 cases.py TRACE…` prints.
+A test compares the shapes with the sources of the benches, and the launches with the model's: it reads the output of
+`python3 cases.py TRACE…`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any, List, NamedTuple, Optional, Tuple
 
-# Elements of the largest tensor that PyTorch's kernels address safely.
+# The most elements of a tensor that PyTorch's kernels address safely.
 MOST_ELEMENTS = 2**31 - 1
 
 
 class Launch(NamedTuple):
-    """A launch of the model at 65 or 221 frames of 512×512, as a trace shows it; bytes are as the operation counts them."""
+    """A launch of the model at 65 or 221 frames of 512×512, as in a trace; bytes are those that the operation counts."""
 
     part: str
-    """Of the kernel's name."""
+    """The start of the kernel's name."""
     flops: Optional[int]
     bytes: int
 
@@ -32,7 +32,7 @@ class Case(NamedTuple):
     kind: str
     shape: Tuple[int, ...]
     work: float
-    """FLOPs, or bytes for what moves more than it computes."""
+    """FLOPs; bytes for operations that are bound by memory."""
     arms: Tuple[str, ...]
     launch: Optional[Launch] = None
     handful: bool = False
@@ -59,9 +59,9 @@ def linear(m: int, k: int, n: int, residual: bool = False, handful: bool = False
 def attention(name: str, sequences: int, heads: int, dim: int, queries: int, keys: int, handful: bool = False) -> Case:
     flops = 4 * sequences * heads * queries * keys * dim
     moved = 2 * 2 * sequences * heads * dim * (queries + keys)
-    # cuDNN's and Flash's kernels end at 256 columns a head.
+    # cuDNN's and Flash's kernels support at most 256 columns a head.
     arms = ("efficient",) if dim > 256 else ("flash", "efficient", "cuDNN")
-    # In the model frames share the caption's keys and values, so those launches move less.
+    # In the model, all frames share the caption's keys and values, so its launches move fewer bytes.
     launch = None if name.startswith("cross") else Launch("attention", flops, moved)
     return Case("attention", f"attention/{name}", "attention", (sequences, heads, dim, queries, keys),
                 moved if name.startswith("temporal") else flops, arms, launch, handful)
@@ -69,7 +69,7 @@ def attention(name: str, sequences: int, heads: int, dim: int, queries: int, key
 
 def conv3d(frames: int, height: int, width: int, cin: int, cout: int, kernel: Tuple[int, int, int], rest: str = "",
            shown: bool = False, handful: bool = False) -> Case:
-    """`rest`: "twice" for what enlarges its input first, "half" for a stride of 2."""
+    """`rest`: "twice" if the input is enlarged first, "half" for a stride of 2."""
     kt, kh, kw = kernel
     scale = {"twice": 2.0, "half": 0.5, "": 1.0}[rest]
     inside, outside = frames * height * width * cin, int(frames * height * width * scale * scale) * cout
@@ -85,7 +85,8 @@ def conv3d(frames: int, height: int, width: int, cin: int, cout: int, kernel: Tu
 
 def group_norm(frames: int, side: int, channels: int, handful: bool = False) -> Case:
     elements = frames * side * side * channels
-    # Of our passes: one to read, one to read and write. The model's convolutions leave what the first would find.
+    # Two passes of ours: one reads, one reads and writes. In the model, convolutions write the moments that the first
+    # would compute.
     return Case("groupnorm", f"group_norm/{frames}x{side}x{side}x{channels} silu", "group_norm", (frames, side, channels),
                 6 * elements, ("channels last", "planes"), Launch("group_apply", None, 4 * elements), handful)
 
@@ -98,7 +99,7 @@ def layer_norm(rows: int, channels: int, handful: bool = False) -> Case:
 
 CUBE, SQUARE = (3, 3, 3), (1, 3, 3)
 
-# The handful first, in the order in which they matter.
+# The handful comes first, the most important case first.
 CASES: List[Case] = [
     linear(34_816, 1152, 4608, handful=True),
     linear(34_816, 1152, 3456, handful=True),
@@ -136,12 +137,12 @@ CASES: List[Case] = [
     layer_norm(114_688, 1152),
 ]
 
-# How far a launch's bytes may be from those of the case: biases, statistics and tables are small.
+# The allowed relative difference of bytes between launch and case: biases, statistics and tables are small.
 BYTES_OFF = 0.02
 
 
 def own_time(case: Case, launches: List[Any]) -> Optional[float]:
-    """Milliseconds of the case's launches in the model, of those that `read.launches` lists."""
+    """Milliseconds of the case's launches in the model, from the list of `read.launches`."""
     if not case.launch:
         return None
     part, flops, moved = case.launch

@@ -1,4 +1,4 @@
-"""Asks the driver about each image of kernels, where the program cannot open the GPU and so cannot say more than that.
+"""Loads each image of kernels with the driver, for a program that cannot open the GPU and so cannot find the reason.
 
 usage: driver.py [IMAGE]    without an image it only opens the GPU
 """
@@ -10,17 +10,17 @@ import sys
 from pathlib import Path
 from typing import List
 
-# Of CUjit_option: where the compiler's and the loader's words go, and how many bytes fit.
+# Values of CUjit_option: buffers for the messages of compiler and loader, and their sizes in bytes.
 INFO_LOG, INFO_SIZE, ERROR_LOG, ERROR_SIZE, LOG_VERBOSE = 3, 4, 5, 6, 12
 LOG_BYTES = 1 << 16
 
 
 class Refused(Exception):
-    """A call that did not succeed, and what the driver said."""
+    """A failed call, with the driver's message."""
 
 
 class Driver:
-    """The driver's own library, the first GPU opened."""
+    """The driver's library, with the first GPU open."""
 
     def __init__(self) -> None:
         try:
@@ -52,7 +52,7 @@ class Driver:
         return ", ".join(parts) or f"error {code}"
 
     def load(self, image: bytes) -> str:
-        """Loads an image as the program does, and returns what was logged."""
+        """Loads an image as the program does, and returns the log."""
         logs = [ctypes.create_string_buffer(LOG_BYTES) for _ in range(2)]
         options = (ctypes.c_int * 5)(INFO_LOG, INFO_SIZE, ERROR_LOG, ERROR_SIZE, LOG_VERBOSE)
         values = (ctypes.c_void_p * 5)(ctypes.addressof(logs[0]), LOG_BYTES, ctypes.addressof(logs[1]), LOG_BYTES, 1)
@@ -66,8 +66,8 @@ class Driver:
 
 
 def images(osp: Path) -> List[Path]:
-    """The files beside the program, in `kernels`, that the program holds byte by byte, one for each file of kernels: an edit that
-    changes no code leaves the same bytes under another name."""
+    """The files in `kernels` beside the program whose bytes the program contains, one for each file of kernels. (An edit that
+    changes no code makes a file with the same bytes under another name.)"""
     program = osp.read_bytes()
     held = [path for path in sorted((osp.parent / "kernels").glob("*.fatbin")) if path.read_bytes() in program]
     return list({path.stem.rsplit("-", 1)[0]: path for path in held}.values())

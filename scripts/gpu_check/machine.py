@@ -1,4 +1,4 @@
-"""What machine this is, read and never changed: the GPU's clocks and limits are as they were found."""
+"""Describes the machine. Clocks and limits of the GPU are only read, never changed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing import Any, Dict, List, Optional
 from . import process
 
 SMI = ("nvidia-smi", "usr/local/nvidia/bin/nvidia-smi")
-# Seconds for a question to nvidia-smi.
+# The time limit of a call of nvidia-smi, in seconds.
 ASKED = 15.0
 WATCHED = "clocks.sm,clocks.mem,power.draw,temperature.gpu,memory.used"
-# Milliseconds between two looks.
+# Milliseconds between two samples.
 INTERVAL = 200
 
 
 def tool(name: str, *patterns: str) -> Optional[str]:
-    """A tool's path: on the PATH, in CUDA's usual folders, or by a pattern below the root."""
+    """A tool's path: from the PATH, CUDA's usual folders, or patterns below the root."""
     found = shutil.which(name)
     if found:
         return found
@@ -35,7 +35,7 @@ def tool(name: str, *patterns: str) -> Optional[str]:
 
 
 def facts(root: Path, folder: Path, log: Path) -> Dict[str, str]:
-    """Lines of the section MACHINE. `folder` is where the program lies."""
+    """The lines of the section MACHINE. `folder` is the program's."""
     smi, text = tool(*SMI), ""
     if smi:
         text = process.run([smi, "-q"], ASKED, log).out
@@ -59,7 +59,7 @@ def facts(root: Path, folder: Path, log: Path) -> Dict[str, str]:
 
 
 def smi_rows(text: str) -> List[Any]:
-    """`nvidia-smi -q` as pairs of a path and a value, the path by indentation."""
+    """The output of `nvidia-smi -q` as pairs of path and value; the indentation gives the path."""
     rows, path = [], []
     for line in text.splitlines():
         match = re.match(r"( *)([^:]+?)\s*(?::\s(.*))?$", line)
@@ -81,7 +81,7 @@ def cpu() -> str:
 
 
 def commit(root: Path, folder: Path) -> str:
-    """Which commit the program is of: what scripts/gpu-pack wrote, else that of the tree, if it is one."""
+    """The program's commit: from scripts/gpu-pack, else the commit of the tree, if it is a git repository."""
     try:
         return (folder / "COMMIT").read_text().splitlines()[0]
     except (OSError, IndexError):
@@ -91,7 +91,7 @@ def commit(root: Path, folder: Path) -> str:
 
 
 class Watch:
-    """Looks at the GPU while a step runs."""
+    """Samples clocks, memory and power of the GPU while a step runs."""
 
     def __init__(self, log: Path) -> None:
         self.log, smi = log, tool(*SMI)
@@ -104,7 +104,7 @@ class Watch:
             process.LIVE.add(self.process)
 
     def stop(self) -> Dict[str, float]:
-        """What was seen: the median clock of those looks at which the GPU drew the most power, and the peak of memory."""
+        """The median clock of the samples with the highest power draw, and the peaks of power and memory."""
         if not self.process:
             return {}
         process.end(self.process)

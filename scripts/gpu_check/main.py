@@ -1,4 +1,4 @@
-"""The command line: what is checked, with which program, into which folder."""
+"""The command line: the stages, the program and the output folder."""
 
 from __future__ import annotations
 
@@ -23,44 +23,48 @@ from .steps import FAIL, PASS, Result, Step, skipped
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK = ROOT / "target/gpu-pack.tar.xz"
-# Where the next call finds what this one said, whatever --out is.
+# The next call finds the results of this one here, whatever --out is.
 RESULTS = ROOT / "target/gpu-check/results.json"
 
 ABOUT = """\
-Everything that only a GPU can tell, on a machine with neither cargo nor network, within a budget of seconds.
-  light   240 s: what is right, and where the time goes
-  deep    200 s: memcheck and racecheck of what light found to fail, Nsight Compute, equal bytes
-  speed   300 s: variants of kernels, whole runs, and everything timed beside PyTorch
-Stages may be joined: --stage light,deep. Prints a line for each step and a table last,
-some ten seconds after the budget at the latest. Never changes a card's settings."""
+Runs all checks that need a GPU within a budget of seconds, on a machine without cargo and network.
+  light   240 s: checks all results, and measures the times of kernels
+  deep    200 s: memcheck and racecheck of kernels that failed in light, Nsight Compute, equal bytes of two runs
+  speed   300 s: variants of kernels, whole runs, and all operations timed beside PyTorch
+Several stages can run in one call: --stage light,deep. Prints a line for each step, then a table,
+at most ten seconds or so after the budget. Never changes the settings of a card."""
 AFTER = """\
-Exit codes: 0 all that ran passed, 1 something failed, 2 wrong usage, 3 no GPU opens."""
+Exit codes: 0 all steps that ran passed, 1 a step failed, 2 wrong usage, 3 no GPU can be opened."""
 
 
 def arguments(given: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("gpu-check", description=ABOUT, epilog=AFTER,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", required=True, metavar="STAGE[,STAGE]", help="light, deep or speed")
-    parser.add_argument("--budget", type=float, metavar="SECONDS", help="for all stages together [default: the sum of theirs]")
-    parser.add_argument("--step-limit", type=float, default=float("inf"), metavar="SECONDS", help="no step takes longer")
+    parser.add_argument("--budget", type=float, metavar="SECONDS",
+                        help="for all stages together [default: the sum of the stages' budgets]")
+    parser.add_argument("--step-limit", type=float, default=float("inf"), metavar="SECONDS", help="time limit of every step")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--pack", type=Path, default=PACK, metavar="FILE", help="what gpu-pack made [default: %(default)s]")
-    source.add_argument("--bin", type=Path, metavar="DIR", help="folder of a program that is unpacked, such as target/release")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="for the files [default: $OUT, else target/gpu-check]")
+    source.add_argument("--pack", type=Path, default=PACK, metavar="FILE", help="output of gpu-pack [default: %(default)s]")
+    source.add_argument("--bin", type=Path, metavar="DIR", help="folder with an unpacked program, such as target/release")
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help="folder for the output files [default: $OUT, else target/gpu-check]")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE",
-                        help="what deep should know of light: read, and written, beside --out [default: %(default)s]")
-    parser.add_argument("--variants", type=Path, metavar="DIR", help="for speed: subfolders of cubins for OSP_KERNELS")
+                        help="results of earlier stages, for deep; read and written [default: %(default)s]")
+    parser.add_argument("--variants", type=Path, metavar="DIR",
+                        help="for speed: folder whose subfolders hold cubins for OSP_KERNELS")
     parser.add_argument("--device", choices=["cuda", "emulated"], default="cuda",
-                        help="emulated rehearses light on the CPU, at its smallest")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and its seconds; needs neither program nor GPU")
+                        help="emulated runs a small form of light on the CPU, as a rehearsal")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="print the steps and their seconds; needs neither program nor GPU")
     args = parser.parse_args(given)
     args.stage = args.stage.split(",")
     if set(args.stage) - set(STAGES):
         parser.error(f"the stages are {', '.join(STAGES)}")
     if args.device == "emulated" and args.stage != ["light"]:
-        parser.error("the emulator rehearses light alone")
+        parser.error("the emulator can rehearse only light")
     if args.variants and not args.variants.is_dir():
-        parser.error(f"{args.variants} is no folder")
+        parser.error(f"{args.variants} is not a folder")
     if args.budget is None:
         args.budget = sum(BUDGETS[stage] for stage in args.stage)
     args.out = args.out or Path(os.environ.get("OUT") or ROOT / "target/gpu-check")
@@ -68,7 +72,7 @@ def arguments(given: List[str]) -> argparse.Namespace:
 
 
 def plan(s: Session, stages: List[str]):
-    """The GPU first, then stage after stage."""
+    """All steps: opening the GPU first, then stage after stage."""
     yield from opened(s)
     if s.stopped:
         yield skipped(", ".join(stages), s.stopped)
@@ -89,18 +93,18 @@ def dry_run(args: argparse.Namespace) -> int:
             print(f"{step.name:<52} {step.expected:>6.0f} s {min(step.limit, args.step_limit):>6.0f} s" if not step.skip
                   else f"{step.name:<52} {'skipped':>8}: {step.skip}")
         total += together(steps, s)
-    print(f"\n{total:.0f} s expected of {args.budget:.0f} s; what does not fit is skipped from the end")
+    print(f"\n{total:.0f} s expected of {args.budget:.0f} s; steps at the end that do not fit are skipped")
     return 0
 
 
 def together(steps: List[Step], s: Session) -> float:
-    """Seconds of a group, whose steps run beside each other."""
+    """Seconds of a group, whose steps run in parallel."""
     seconds = [step.expected for step in steps]
     return max(max(seconds), sum(seconds) / s.beside) if seconds else 0.0
 
 
 def unpack(pack: Path, into: Path) -> Path:
-    """By tar, or without xz by Python; returns the folder that the pack holds."""
+    """Unpacks with tar, or with Python if xz is missing; returns the folder in the pack."""
     into.mkdir(parents=True)
     if not (shutil.which("tar") and shutil.which("xz") and
             subprocess.run(["tar", "-xJf", str(pack), "-C", str(into)], stderr=subprocess.DEVNULL).returncode == 0):
@@ -125,9 +129,9 @@ def check(args: argparse.Namespace, work: Path) -> int:
         print(f"gpu-check: {args.pack} cannot be unpacked: {error}", file=sys.stderr)
         return 2
     s.begin(folder / "osp", work)
-    # The program looks for its demo model beside itself, and it may be unpacked anywhere.
+    # The program looks for its demo model beside itself, but it may be unpacked anywhere.
     os.environ["OSP_MODEL"] = str(ROOT / "assets/demo")
-    # Its own test of a new GPU would only repeat ours.
+    # The program's test of a new GPU would only repeat the steps here.
     os.environ["OSP_SELFTEST"] = "0"
     s.step_limit, s.variants = args.step_limit, args.variants.resolve() if args.variants else None
     s.earlier = [] if "light" in args.stage else load(args.results)
@@ -161,7 +165,7 @@ def main(given: List[str]) -> int:
         return dry_run(args)
     program = args.bin / "osp" if args.bin else args.pack
     if not program.is_file():
-        print(f"gpu-check: {program} is not there: run scripts/gpu-pack, or name a folder with --bin", file=sys.stderr)
+        print(f"gpu-check: {program} does not exist: run scripts/gpu-pack, or name a folder with --bin", file=sys.stderr)
         return 2
     work = Path(tempfile.mkdtemp(prefix="gpu-check-"))
     try:

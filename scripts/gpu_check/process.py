@@ -1,4 +1,4 @@
-"""Runs one command: its time limited, its output capped, its whole process group ended with it."""
+"""Runs one command with a time limit and a limit on its output, and ends its whole process group."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from typing import Dict, List, Optional, Set
 
 from .steps import Finished
 
-# Seconds between SIGTERM and SIGKILL, as of `timeout -k 2`; then for the kernel to end it, and for its pipes to close.
+# Seconds between SIGTERM and SIGKILL, as for `timeout -k 2`; then seconds until the process has ended and its pipes are
+# closed.
 GRACE, DEATH, DRAIN = 2.0, 5.0, 2.0
-# Bytes of an output that are kept for reading, and of its beginning and its end for the log.
+# Bytes of an output that are kept to parse; and bytes of its beginning and its end for the log.
 READ, LOGGED = 8 << 20, 128 << 10
-# What a line of failure begins with; a panic's message is on the next line.
+# The start of an error line; a panic's message is on the next line.
 COMPLAINT = re.compile(rb"\s*(FAIL\b|error:|osp: error:|Error:|thread '[^']*'.* panicked)")
 
 LIVE: Set[subprocess.Popen] = set()
 
 
 class Stream(threading.Thread):
-    """Empties a pipe, so that its writer never waits, and keeps what matters of it."""
+    """Empties a pipe, so that its writer never waits, and keeps the important part of the output."""
 
     def __init__(self, pipe) -> None:
         super().__init__(daemon=True)
@@ -45,7 +46,7 @@ class Stream(threading.Thread):
             *lines, self.line = (self.line + chunk).split(b"\n")
             for line in lines:
                 self.see(line)
-            # A line without end is still only a line.
+            # A very long line is cut.
             self.line = self.line[: 1 << 16]
         self.see(self.line)
 
@@ -67,7 +68,7 @@ class Stream(threading.Thread):
         if self.count <= 2 * LOGGED:
             return bytes(self.head[: self.count])
         left_out = self.count - 2 * LOGGED
-        return bytes(self.head[:LOGGED]) + b"\n[%d bytes left out]\n" % left_out + bytes(self.tail)
+        return bytes(self.head[:LOGGED]) + b"\n[%d bytes omitted]\n" % left_out + bytes(self.tail)
 
 
 def text(data: bytes) -> str:
@@ -75,7 +76,7 @@ def text(data: bytes) -> str:
 
 
 def end(process: subprocess.Popen) -> None:
-    """SIGTERM, and two seconds later SIGKILL, for the process and all that it started."""
+    """Sends SIGTERM, and two seconds later SIGKILL, to the process and all its children."""
     for number, wait in ((signal.SIGTERM, GRACE), (signal.SIGKILL, DEATH)):
         signal_group(process, number)
         try:
@@ -93,7 +94,7 @@ def signal_group(process: subprocess.Popen, number: int) -> None:
 
 
 def end_all() -> None:
-    """Ends whatever still runs: this program was told to stop."""
+    """Ends all running processes, because this program must stop."""
     for process in list(LIVE):
         signal_group(process, signal.SIGTERM)
     deadline = time.monotonic() + GRACE
@@ -105,7 +106,7 @@ def end_all() -> None:
 
 def run(command: List[str], limit: float, log: Optional[Path] = None, env: Optional[Dict[str, str]] = None,
         cwd: Optional[Path] = None) -> Finished:
-    """Runs a command for at most `limit` seconds. What it printed goes to `log`."""
+    """Runs a command for at most `limit` seconds. Its output goes to `log`."""
     start = time.monotonic()
     try:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -123,7 +124,7 @@ def run(command: List[str], limit: float, log: Optional[Path] = None, env: Optio
     if ended_after is not None:
         end(process)
     else:
-        # What it may have left behind.
+        # Ends children that are still running.
         signal_group(process, signal.SIGKILL)
     for stream in (out, err):
         stream.join(DRAIN)

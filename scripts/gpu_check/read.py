@@ -1,4 +1,4 @@
-"""Understands what commands printed."""
+"""Parses the output of commands."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .steps import FAIL, Finished, Reading, Step, clean
 
 
 def judge(step: Step, finished: Finished) -> Reading:
-    """The reading of any command, whatever became of it."""
+    """The reading of a command, however it ended."""
     said = finished.complaint or finished.last or "printed nothing"
     if finished.ended_after is not None:
-        stuck = ", and does not die" if finished.code is None else ""
+        stuck = ", and survives SIGKILL" if finished.code is None else ""
         return failed(f"ended after {finished.ended_after:.4g} s{stuck}: {said}")
     if finished.code is None or finished.code < 0:
         return failed(f"killed by {signal_name(finished.code)}: {said}")
@@ -47,7 +47,7 @@ def signal_name(code: Any) -> str:
 
 
 def doctor(finished: Finished) -> Reading:
-    """Lines of a key and a value. Without a GPU that opens there is nothing to check."""
+    """Lines of a key and a value. Without a GPU that can be opened, the step fails."""
     pairs = [line.split(None, 1) for line in finished.out.splitlines()]
     data = {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
     if "problem" in data:
@@ -58,13 +58,13 @@ def doctor(finished: Finished) -> Reading:
 
 
 def doctor_without_gpu(finished: Finished) -> Reading:
-    """For the emulator, which needs none."""
+    """For the emulator, which needs no GPU."""
     reading = doctor(finished)
     return Reading(f"cpu {reading.data.get('cpu')}", reading.data)
 
 
 def selftest(finished: Finished) -> Reading:
-    """`pass  linear_small_f16   0.43 of allowed, 37 cases`, and a total."""
+    """Lines such as `pass  linear_small_f16   0.43 of allowed, 37 cases`, and a total."""
     found = re.findall(r"^\s*pass\s+(\S+)\s+([0-9.eE+-]+) of allowed", finished.out, re.M)
     worst = max(((float(ratio), name) for name, ratio in found), default=None)
     return Reading(finished.last if worst is None else f"worst {worst[0]:.2f} of allowed, {worst[1]}; {finished.last}",
@@ -72,7 +72,7 @@ def selftest(finished: Finished) -> Reading:
 
 
 def verify(finished: Finished) -> Reading:
-    """`pass  latte  video.output   relative L2   6.6e-7 of 1.0e-5`, and a total. Of a PSNR the least is allowed."""
+    """Lines such as `pass  latte  video.output   relative L2   6.6e-7 of 1.0e-5`, and a total. The bound of a PSNR is its least."""
     total = re.match(r"(\d+) checks, all passed", finished.last)
     if not total or total.group(1) == "0":
         return failed(f"no total of checks that passed: {finished.last}")
@@ -122,7 +122,7 @@ def launches(trace: Path) -> List[Any]:
 
 
 def hashed(path: Path) -> Callable[[Finished], Reading]:
-    """A command that writes a file, by whose hash others are held against it."""
+    """For a command that writes a file: its hash, for comparison with other runs."""
     def read(finished: Finished) -> Reading:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         return Reading(f"{path.stat().st_size} bytes, SHA-256 {digest[:16]}", {"hash": digest})
@@ -130,7 +130,7 @@ def hashed(path: Path) -> Callable[[Finished], Reading]:
 
 
 def sanitizer(finished: Finished) -> Reading:
-    """compute-sanitizer: its summary is what counts, the program's own checks are told elsewhere."""
+    """compute-sanitizer: only its summary counts; other steps report the program's checks."""
     text = finished.out
     summary = re.search(r"^=+ (?:ERROR|RACECHECK) SUMMARY: (.*)$", text, re.M)
     if not summary:
@@ -142,7 +142,7 @@ def sanitizer(finished: Finished) -> Reading:
 
 
 def ncu(finished: Finished) -> Reading:
-    """Nsight Compute's page of details: what bounds the kernel."""
+    """Nsight Compute's page of details, which shows what limits the kernel."""
     found = {}
     for name, key in (("Duration", "time"), ("Compute (SM) Throughput", "compute"), ("Memory Throughput", "memory"),
                       ("DRAM Throughput", "DRAM"), ("L2 Hit Rate", "L2 hits"), ("Registers Per Thread", "registers"),
@@ -157,8 +157,8 @@ def ncu(finished: Finished) -> Reading:
 
 
 def bench(finished: Finished) -> Reading:
-    """criterion's lines: a name, which may have one of its own, the time and the throughput in the middle of their intervals,
-    and then ours with its shares of the best that the device was seen to do and that its maker says."""
+    """criterion's lines: a name (perhaps on a line before), time and throughput, each from the middle of its interval. Then our
+    line: the shares of the best measured throughput of the device and of its data sheet."""
     middle = r"{}:\s+\[\S+ \S+ (\S+ \S+) "
     rows, before = [], ""
     for line in finished.out.splitlines():
@@ -177,7 +177,7 @@ def bench(finished: Finished) -> Reading:
 
 
 def estimate(folder: Path) -> Callable[[Finished], Reading]:
-    """The median of the only bench below `folder`, by criterion's own files."""
+    """The median of the only bench below `folder`, from criterion's files."""
     def read(finished: Finished) -> Reading:
         if "on the CPU" in finished.out:
             return failed("ran on the CPU")
@@ -190,7 +190,7 @@ def estimate(folder: Path) -> Callable[[Finished], Reading]:
 
 
 def sampled(record: Path) -> Callable[[Finished], Reading]:
-    """A whole run, by the record that it leaves beside its output."""
+    """A whole run, from the record beside its output."""
     def read(finished: Finished) -> Reading:
         facts = json.loads(record.read_text())
         seconds, memory = facts["seconds"], facts.get("memory") or []

@@ -1,4 +1,4 @@
-"""What comes back: a table that fits a screen's worth of characters, a record to commit, and one archive of all else."""
+"""Writes the results: a table of limited length, a record to commit, and one archive of all other files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .cases import CASES
 from .session import Session
 from .steps import FAIL, PASS, SKIP, Result
 
-# Characters of the table, bytes of the archive and of one file in it.
+# The most characters of the table, and the most bytes of the archive and of one file in it.
 TABLE, ARCHIVE, MEMBER = 9_000, 15 << 20, 8 << 20
-# Kernels of a stage that the table shows.
+# Kernels of a stage in the table.
 KERNELS = 6
 
 Row = Sequence[str]
@@ -24,7 +24,7 @@ Row = Sequence[str]
 
 @dataclasses.dataclass
 class Section:
-    """A title, a header and rows; rows are left out from the end where they are too many."""
+    """A title, a header and rows. If there are too many rows, the last ones are omitted."""
 
     title: str
     header: Row
@@ -45,7 +45,7 @@ class Section:
 
 
 def aligned(rows: List[Row]) -> List[str]:
-    """Columns by their widest cell, the last one as it is."""
+    """Pads columns to their widest cell, except the last column."""
     widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))] if rows else []
     return ["  " + "  ".join(str(cell).ljust(width) for cell, width in zip(row[:-1], widths)) + f"  {row[-1]}" for row in rows]
 
@@ -70,7 +70,7 @@ def outcomes(s: Session, verdict: str, title: str) -> Section:
 
 
 def checks(s: Session) -> Section:
-    """What holds values against a reference, one line for each kind."""
+    """Checks against a reference, one line for each kind."""
     kinds: Dict[str, List[Result]] = {}
     for result in s.results:
         found = re.match(r"(?:(\S+) )?(selftest|verify|memcheck|racecheck|equal)\b", result.name)
@@ -109,7 +109,7 @@ def profiled(result: Result, stage: Dict[str, Any], most: int) -> Section:
 
 
 def comparison(s: Session) -> Section:
-    """Our time of each case beside the best arm of PyTorch."""
+    """The time of osp in each case, beside PyTorch's best arm."""
     rows = []
     for case in CASES:
         own, arms = s.own.get(case.name), s.theirs.get(case.name)
@@ -121,9 +121,9 @@ def comparison(s: Session) -> Section:
                      number(best[0] if best else None), best[1] if best else "-",
                      f"{best[0] / ours:.2f}×" if best and ours else "-",
                      "; ".join(f"{arm} {' '.join(number(ms) for ms in times)}" for arm, times in (arms or {}).items())))
-    note = ("f16, means of medians of rounds in turn; PyTorch on random values with cold caches. Where benches are not packed, "
-            "ours are launches within the model: products with their residual, group_norm without its statistics, which "
-            "the convolution before leaves.") if rows else ""
+    note = ("f16, means of medians; both sides take turns in rounds; PyTorch on random values with cold caches. If benches are not "
+            "packed, osp's times are of launches in the model: products with their residual, group_norm without its statistics, "
+            "which the convolution before computes.") if rows else ""
     header = ("case", "osp ms", "rate", "PyTorch ms", "its best arm", "PyTorch / osp", "every arm and round, ms")
     return Section("Beside PyTorch", header, rows, note)
 
@@ -134,7 +134,7 @@ def benches(s: Session) -> Section:
 
 
 def notable(s: Session) -> Section:
-    """Results that are a line each: variants, whole runs, ncu."""
+    """Results of one line each: variants, whole runs, ncu."""
     kinds = ("variant", "whole", "step at", "ncu")
     rows = [(result.name, result.text) for result in s.results if result.verdict == PASS and result.name.startswith(kinds)]
     return Section("Single results", ("step", "what it says"), rows)
@@ -157,16 +157,16 @@ def headline(s: Session, stages: Sequence[str], machine: Dict[str, str], seconds
 
 
 def card(s: Session, machine: Dict[str, str]) -> str:
-    """The GPU's name, by nvidia-smi or else by the program itself."""
+    """The GPU's name, from nvidia-smi, else from the program."""
     return machine.get("GPU") or s.data("doctor").get("gpu") or "no GPU"
 
 
 def table(s: Session, lines: List[str]) -> str:
-    """The last thing printed. The longest section gives way where all do not fit."""
+    """The table, which is printed last. If it is too long, the longest section is shortened."""
     shown = sections(s, KERNELS)
     for section in shown:
         if section.title == "Beside PyTorch":
-            # Single rounds are for the record.
+            # Only the record has single rounds.
             section.header, section.rows = section.header[:-1], [row[:-1] for row in section.rows]
     render = lambda: "\n".join(lines) + "\n\n" + "\n\n".join(section.text() for section in shown)
     while len(render()) > TABLE:
@@ -179,7 +179,7 @@ def table(s: Session, lines: List[str]) -> str:
 
 
 def record(s: Session, lines: List[str], machine: Dict[str, str]) -> str:
-    """Ready to be committed as docs/benchmarks/CARD-DATE.md."""
+    """The record, to be committed as docs/benchmarks/CARD-DATE.md."""
     title = "the emulator" if s.emulated else card(s, machine).split(",")[0]
     about = getattr(s, "torch", None) and s.torch.about or {}
     facts = dict(machine)
@@ -192,11 +192,11 @@ def record(s: Session, lines: List[str], machine: Dict[str, str]) -> str:
 
 
 def archive(path: Path, files: Iterable[Path], root: Path) -> List[str]:
-    """All files in one, the smaller ones first, as long as they fit; returns the names of those that did not."""
+    """Archives all files that fit, the smaller ones first; returns the names of the others."""
     left_out, buffer = [], io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as tar:
         for file in sorted(set(files), key=lambda file: file.stat().st_size):
-            # What does not shrink at all would still fit.
+            # Even without compression the file would fit.
             if file.stat().st_size > MEMBER or buffer.tell() + file.stat().st_size > ARCHIVE:
                 left_out.append(file.name)
                 continue
@@ -212,7 +212,7 @@ def write(s: Session, stages: Sequence[str], machine: Dict[str, str], seconds: f
     files = [file for file in (s.work / "logs").iterdir()] + [file for file in s.kept if file.exists()]
     left_out = archive(out / "logs.tar.gz", files, s.work)
     if left_out:
-        lines.append(f"left out of logs.tar.gz, too large: {', '.join(left_out[:5])}{' …' if left_out[5:] else ''}")
+        lines.append(f"not in logs.tar.gz, because too large: {', '.join(left_out[:5])}{' …' if left_out[5:] else ''}")
     (out / "record.md").write_text(record(s, lines, machine))
     results = [{key: value for key, value in dataclasses.asdict(result).items()} for result in s.results]
     (out / "results.json").write_text(json.dumps({"stages": list(stages), "machine": machine, "results": results}))

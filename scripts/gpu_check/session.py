@@ -1,4 +1,4 @@
-"""Plays a plan step by step within a budget of seconds, and remembers what came of it."""
+"""Executes the steps of a plan within a budget of seconds, and stores the results."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .read import failed, judge
 from .steps import FAIL, PASS, SKIP, Reading, Result, Step, clean
 
 Group = Union[Step, List[Step]]
-# Processes that check values at the same time: the GPU takes turns, while the reference is computed on the host.
+# Processes that check values in parallel: the GPU alternates between them while the host computes the references.
 BESIDE = 4
 
 
 class Session:
-    """One run of gpu-check. A rehearsal on paper (`dry`) asks nothing of anybody and only adds up."""
+    """One run of gpu-check. A dry run (`dry`) starts no processes and only adds up seconds."""
 
     def __init__(self, root: Path, device: str, budget: float, dry: bool = False) -> None:
         self.root, self.device, self.budget, self.dry = root, device, budget, dry
@@ -32,9 +32,9 @@ class Session:
         self.results: List[Result] = []
         self.earlier: List[Result] = []
         self.own: Dict[str, List[float]] = {}
-        """Milliseconds of our side of each case, by the case's name."""
+        """Milliseconds of osp in each case, by the case's name."""
         self.theirs: Dict[str, Dict[str, List[float]]] = {}
-        """Those of PyTorch, by the case's name and the arm."""
+        """Milliseconds of PyTorch, by the case's name and the arm."""
         self.kept: List[Path] = []
         self.planned: List[Group] = []
         self.stopped = ""
@@ -43,12 +43,12 @@ class Session:
         self.lock = threading.Lock()
 
     def begin(self, osp: Path, work: Path) -> None:
-        """Where the program lies, and where to work."""
+        """Sets the program's path and the working folder."""
         self.osp, self.work = osp, work
         (work / "logs").mkdir(parents=True)
         self.torch = Torch(self.log("torch"))
 
-    # What a plan asks.
+    # Questions of a plan.
 
     @property
     def emulated(self) -> bool:
@@ -56,11 +56,11 @@ class Session:
 
     @property
     def beside(self) -> int:
-        """Processes at a time: the emulator takes all processors for itself."""
+        """Processes in parallel: one on the emulator, because it uses all processors."""
         return 1 if self.emulated else BESIDE
 
     def help(self, command: str) -> str:
-        """What `osp COMMAND --help` prints; nothing if there is no such command. On paper there is everything."""
+        """The output of `osp COMMAND --help`; empty if there is no such command. In a dry run, every option exists."""
         if self.dry:
             return "facts --repeat --quick"
         if command not in self.helps:
@@ -69,7 +69,7 @@ class Session:
         return self.helps[command]
 
     def result(self, name: str) -> Optional[Result]:
-        """The last result of that name, of this run or of the earlier one that it continues."""
+        """The last result of this name, from this run or from the earlier run that it continues."""
         return next((result for result in reversed(self.earlier + self.results) if result.name == name), None)
 
     def ok(self, name: str) -> bool:
@@ -77,7 +77,7 @@ class Session:
         return self.dry or (result is not None and result.verdict == PASS)
 
     def failed(self, prefix: str) -> List[str]:
-        """The rest of the names of failed steps that begin so, in order of the alphabet."""
+        """Names of failed steps that begin with `prefix`, without it, in alphabetical order."""
         failures = {}
         for result in self.earlier + self.results:
             if result.name.startswith(prefix + " "):
@@ -88,13 +88,13 @@ class Session:
         result = self.result(name)
         return result.data if result and result.verdict == PASS else {}
 
-    # Playing.
+    # Execution.
 
     def left(self) -> float:
         return self.budget - (time.monotonic() - self.start)
 
     def play(self, plan: Iterable[Group]) -> None:
-        """Plays the steps of a plan, which may look at earlier results before it names the next one."""
+        """Executes the steps of a plan. A plan can read earlier results before it gives the next step."""
         try:
             for group in plan:
                 if self.dry:
@@ -104,7 +104,7 @@ class Session:
                 else:
                     with ThreadPoolExecutor(self.beside) as pool:
                         list(pool.map(self.one, group))
-        except Exception as error:  # The plan is over, and what was found is still worth its table.
+        except Exception as error:  # The plan ends here, but the results up to now still get a table.
             self.add(Result("plan", FAIL, 0.0, clean(f"{type(error).__name__}: {error}"), {}))
 
     def one(self, step: Step) -> None:
@@ -114,7 +114,7 @@ class Session:
         self.kept += [path for path in step.keep if path.exists()]
 
     def add(self, result: Result) -> None:
-        """Remembers a result, and prints its line."""
+        """Stores a result, and prints its line."""
         seconds = "" if result.verdict == SKIP else f"{result.seconds:.1f} s"
         with self.lock:
             self.results.append(result)
@@ -123,7 +123,7 @@ class Session:
     def why_not(self, step: Step) -> Optional[Reading]:
         why = self.stopped or step.skip
         if not why and self.left() < step.expected:
-            why = f"no time: {max(0.0, self.left()):.0f} s are left, it takes some {step.expected:.0f} s"
+            why = f"no time: {max(0.0, self.left()):.0f} s are left, the step needs about {step.expected:.0f} s"
         return Reading(clean(why), verdict=SKIP) if why else None
 
     def act(self, step: Step) -> Reading:
@@ -135,7 +135,7 @@ class Session:
                 reading.text = clean(reading.text)
             else:
                 reading = judge(step, process.run(step.command, limit, self.log(step.name), step.env, self.root))
-        except Exception as error:  # A mistake of ours costs one line of the table and not the table.
+        except Exception as error:  # A bug of gpu-check loses one line of the table, not the whole table.
             reading = failed(f"gpu-check itself: {type(error).__name__}: {error}")
         finally:
             seen = watch.stop() if watch else {}
@@ -144,7 +144,7 @@ class Session:
         return reading
 
     def log(self, name: str) -> Path:
-        """A file for a step's output, whose name no other step has."""
+        """A file for a step's output; each step has another name."""
         plain = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")[:80]
         path = self.work / "logs" / f"{plain}.txt"
         for number in range(2, 1000):
@@ -155,7 +155,7 @@ class Session:
         return path
 
     def stop(self, why: str) -> None:
-        """Ends what runs, and lets the rest be skipped."""
+        """Ends the running processes, and skips the remaining steps."""
         self.stopped = self.stopped or why
         process.end_all()
 

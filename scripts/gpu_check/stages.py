@@ -1,7 +1,7 @@
-"""The three stages: what is run, in which order, and what is decided on the way.
+"""The three stages: their steps, the order of the steps, and decisions between them.
 
-Each is a generator of steps, or of lists of steps that may run beside each other. What comes first matters most: where the
-budget ends, the rest is skipped.
+Each stage is a generator of steps, or of lists of steps that may run in parallel. The most important steps come first: when
+the budget is used up, the others are skipped.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from .machine import tool
 from .session import Group, Session
 from .steps import SKIP, Finished, Reading, Step, skipped
 
-# Seconds that each stage may take.
+# The budget of each stage in seconds.
 BUDGETS = {"light": 240.0, "deep": 200.0, "speed": 300.0}
 
-# Files of kernels with a self-test and a bench of their own, what matters most first.
+# Files of kernels that have a self-test and a bench, the most important first.
 LIST = Path(__file__).resolve().parents[2] / "kernels" / "stems.txt"
 STEMS = [line for line in LIST.read_text().splitlines() if line and " " not in line]
-# Of benches/, those that run on a GPU.
+# The benches of benches/ that run on a GPU.
 BENCHES = ["decode", *STEMS]
-# Golden folders that hold no 16-bit work: once is enough.
+# Golden folders without 16-bit computation: one run is enough.
 HOST_ONLY = ["captions", "manifests", "noise", "samplers"]
-# What the emulator, thread by thread, does in seconds.
+# Checks that the emulator, which runs thread by thread, finishes in seconds.
 EMULATED_STEMS, EMULATED_FOLDERS = ["sampler", "tile"], ["latte_d64"]
-# Each launch is over before the next: a fault is then the fault of the kernel that is named.
+# Each launch ends before the next begins: so an error names the kernel that caused it.
 BLOCKING = {"CUDA_LAUNCH_BLOCKING": "1"}
-# Benches that would otherwise take the CPU for want of a GPU.
+# Without this, benches would run on the CPU if they find no GPU.
 ON_THE_GPU = {"OSP_BENCH_DEVICE": "cuda"}
 
 PROMPT = "a large red circle moving right on a black background"
-# Frames of 512×512 that light and that speed profile: short enough to be sure of, and what the targets are about.
+# Frames of 512×512 that light and speed profile. SHORT surely fits into the budget; the targets are for LONG.
 SHORT, LONG = 65, 221
-# Times that each arm of a comparison gets its turn.
+# Rounds of each arm of a comparison.
 ROUNDS = 2
 NCU_KERNELS = 3
 
@@ -49,7 +49,7 @@ def doctor(s: Session) -> Step:
 
 
 def opened(s: Session) -> Iterator[Group]:
-    """Whether the GPU opens; if it does not, what its driver says, and nothing after that."""
+    """Opens the GPU. If that fails, asks the driver for the reason, and stops the plan."""
     yield doctor(s)
     if s.ok("doctor"):
         return
@@ -60,11 +60,11 @@ def opened(s: Session) -> Iterator[Group]:
         for image in found:
             yield asked(f"image {image.stem.split('-')[0]}", image)
         if not found:
-            yield skipped("images", f"{s.osp.parent}/kernels holds none that is in the program")
-    s.stopped = "no GPU opens"
+            yield skipped("images", f"{s.osp.parent}/kernels holds no image of the program")
+    s.stopped = "no GPU can be opened"
 
 
-# Light: what is right, and where the time goes.
+# Light: checks of all results, and the times of kernels.
 
 
 def light(s: Session) -> Iterator[Group]:
@@ -101,7 +101,7 @@ def verifications(s: Session) -> List[Step]:
     folders = golden(s)
     steps = [verify(s, folder, dtype) for dtype in ("f16", "bf16") for folder in folders if folder not in HOST_ONLY]
     steps += [verify(s, folder, "f16") for folder in HOST_ONLY if folder in folders]
-    # Copies beside the kernels, on a stream of their own: only without blocking does their order matter.
+    # Copies run beside kernels on a separate stream: their order matters only if launches do not block.
     return steps + [verify(s, "pipeline", "f16", "--least-memory", env={})]
 
 
@@ -117,7 +117,7 @@ def sample(s: Session, name: str, file: str, *more: str) -> Step:
 
 
 def full_size(s: Session) -> bool:
-    """Whether this osp profiles a published model with made-up weights, not only the demo model."""
+    """Whether this osp can profile a published model with synthetic weights, not only the demo model."""
     return "--repeat" in s.help("profile")
 
 
@@ -131,16 +131,16 @@ def profile_command(s: Session, frames: int, repeat: int) -> List[str]:
     command = [str(s.osp), "profile", "--device", "dry" if s.emulated else s.device]
     preset = ["--preset", f"v1.1.0-{frames}x512x512"]
     if s.emulated:
-        # Only the way through: the emulator has no times, and takes its own.
+        # The emulator is slow and has no times: this only tests that the command works.
         return [*command, *preset, "--gpu", "h100"]
     return [*command, *preset, "--weights", "synthetic:1", "--repeat", str(repeat)] if full_size(s) else command
 
 
-# The cases beside PyTorch.
+# The cases that are timed beside PyTorch.
 
 
 def beside_torch(s: Session, cases: List[Case], frames: int) -> Iterator[Group]:
-    """Our side and PyTorch's in turn: case by case where benches are packed, else by whole profiles."""
+    """Times osp and PyTorch in turn: case by case if benches are packed, else with whole profiles."""
     packed = {case.stem for case in cases if (s.osp.parent / f"bench-{case.stem}").exists()}
     if s.dry or not s.torch.about:
         yield torch_start(s)
@@ -162,7 +162,7 @@ def beside_torch(s: Session, cases: List[Case], frames: int) -> Iterator[Group]:
 
 
 def remember(s: Session, name: str, cases: List[Case]) -> None:
-    """Our times of the cases, from the launches of a profile."""
+    """Stores the times of osp in the cases, from the launches of a profile."""
     found = s.data(name).get("launches", [])
     for case in cases:
         ms = own_time(case, found)
@@ -198,7 +198,7 @@ def own_bench(s: Session, case: Case) -> Step:
     return Step(f"own {case.name}", 4, 30, command, remembered, {**ON_THE_GPU, "CRITERION_HOME": str(folder)})
 
 
-# Deep: why something failed, and whether the same run gives the same bits.
+# Deep: reasons of failures, and equal bits of equal runs.
 
 
 def deep(s: Session) -> Iterator[Group]:
@@ -210,23 +210,23 @@ def deep(s: Session) -> Iterator[Group]:
         yield sample(s, f"sample in {limit}", "little.y4m", "--memory", limit)
         yield same(s, f"sample in {limit}")
     else:
-        yield skipped("sample in little memory", "osp plan names no least memory")
+        yield skipped("sample in little memory", "osp plan does not report the least memory")
     yield from sanitize(s)
     yield from inspect(s)
 
 
 def same(s: Session, name: str) -> Step:
-    """Whether a sample has the bytes of the first one."""
+    """Compares the bytes of a sample with those of the first sample."""
     def call(_: float) -> Reading:
         first, second = (s.data(which).get("hash") for which in ("sample once", name))
         if not first or not second:
-            return Reading("there are no two samples to compare", verdict=SKIP)
+            return Reading("two samples are needed to compare", verdict=SKIP)
         return Reading("equal bytes") if first == second else read.failed(f"other bytes: {first[:16]} and {second[:16]}")
     return Step(f"equal: {name}", 0, 5, call=call)
 
 
 def least_memory(s: Session) -> str:
-    """The least that the demo model runs in, by what `osp plan` answers to a request for less."""
+    """The least memory for the demo model, from the error of `osp plan` for a limit that is too low."""
     if s.dry:
         return "64MiB"
     said = process.run([str(s.osp), "plan", "--memory", "1MiB"], 20)
@@ -235,9 +235,9 @@ def least_memory(s: Session) -> str:
 
 
 def sanitize(s: Session) -> Iterator[Group]:
-    """memcheck and racecheck of what failed before, of all in few cases where nothing did: a process for each."""
+    """memcheck and racecheck of the kernels that failed before, else of all kernels in few cases. One process each."""
     program = "compute-sanitizer" if s.dry else tool("compute-sanitizer")
-    # In one process: what the tool says of a child would go where the child's output goes.
+    # In one process: the tool's messages about a child would go to the child's output.
     kernels = lambda stems: ["selftest", *stems, "--quick", "--here", "0"]
     stems, folders = s.failed("selftest"), s.failed("verify")
     targets = []
@@ -260,26 +260,26 @@ def sanitize(s: Session) -> Iterator[Group]:
 
 
 def inspect(s: Session) -> Iterator[Group]:
-    """Nsight Compute on the costliest kernels."""
+    """Nsight Compute on the most expensive kernels."""
     program = "ncu" if s.dry else tool("ncu", "opt/nvidia/nsight-compute/*/ncu")
     if not s.dry and not costliest(s):
         yield profile(s, f"profile {SHORT} frames, 1", SHORT)
     kernels = [f"kernel {number}" for number in range(1, NCU_KERNELS + 1)] if s.dry else costliest(s)
     if not kernels:
-        yield skipped("ncu", "no profile says which kernels cost most")
+        yield skipped("ncu", "there is no profile to find the most expensive kernels")
     for kernel in kernels:
         if not program:
             yield skipped(f"ncu {kernel}", "ncu is not installed")
             continue
         sections = ["--set", "detailed", "--section", "WarpStateStats", "--section", "SchedulerStats"]
-        # Past the first launches, which find cold caches.
+        # Skips the first launches, which run with cold caches.
         launches = ["--kernel-name", kernel, "--launch-skip", "2", "--launch-count", "1"]
         command = [program, "--clock-control", "none", *sections, *launches, "--page", "details", *profile_command(s, SHORT, 1)]
         yield Step(f"ncu {kernel}", 25, 60, command, read.ncu)
 
 
 def costliest(s: Session) -> List[str]:
-    """The kernels that take most of all stages together, of the newest profile."""
+    """The kernels with the highest time over all stages, from the newest profile."""
     for result in reversed(s.earlier + s.results):
         times: Dict[str, float] = {}
         for stage in result.data.get("stages", []) if result.name.startswith("profile") else []:
@@ -290,7 +290,7 @@ def costliest(s: Session) -> List[str]:
     return []
 
 
-# Speed: variants, whole runs, and everything that is timed.
+# Speed: variants, whole runs, and all operations that are timed.
 
 
 def speed(s: Session) -> Iterator[Group]:
@@ -302,7 +302,7 @@ def speed(s: Session) -> Iterator[Group]:
 
 
 def compare_variants(s: Session) -> Iterator[Group]:
-    """Each folder of cubins by a profile, between two of the program as it is; then the checks of the fastest."""
+    """Profiles each folder of cubins, between two profiles of the unchanged program; then checks the fastest variant."""
     yield knows_variants(s)
     if not s.ok("variants"):
         return
@@ -322,7 +322,7 @@ def compare_variants(s: Session) -> Iterator[Group]:
 
 
 def knows_variants(s: Session) -> Step:
-    """A program that ignores OSP_KERNELS would time itself under other names."""
+    """Fails if the program ignores OSP_KERNELS: it would time its own kernels under other names."""
     def reading(finished: Finished) -> Reading:
         if str(s.variants) not in finished.out and "OSP_KERNELS" not in finished.out:
             return read.failed("this osp does not know OSP_KERNELS: its doctor does not mention it")
@@ -337,7 +337,7 @@ def total(s: Session, name: str) -> Optional[float]:
 
 
 def fastest(s: Session, folders: List[Path]) -> Optional[Path]:
-    """The variant that is ahead of both baselines by more than these differ."""
+    """The fastest variant, if it is faster than both baselines by more than their difference."""
     baselines = [ms for ms in (total(s, "variant none, first"), total(s, "variant none, last")) if ms is not None]
     if not baselines:
         return None
@@ -348,16 +348,16 @@ def fastest(s: Session, folders: List[Path]) -> Optional[Path]:
 
 
 def chosen(best: Optional[Path]) -> Step:
-    text = f"{best.name} is the fastest" if best else "none is ahead of the program as it is"
+    text = f"{best.name} is the fastest" if best else "no variant is faster than the unchanged program"
     return Step("variant chosen", 0, 5, call=lambda _: Reading(text, {"best": best.name if best else None}))
 
 
-# Frames, and the steps of a short and of a longer run: their difference is what steps cost.
+# Frames, and the numbers of steps of a short and a longer run: their difference gives the cost of a step.
 WHOLE = [(65, (2, 12), 15, 60), (221, (2, 6), 20, 75)]
 
 
 def whole_runs(s: Session) -> Iterator[Group]:
-    """The published model at full size with made-up weights, from prompt to frames."""
+    """The published model at full size with synthetic weights, from prompt to frames."""
     for frames, counts, expected, limit in WHOLE:
         model = s.work / f"model-{frames}"
         if not s.dry:
@@ -368,7 +368,7 @@ def whole_runs(s: Session) -> Iterator[Group]:
                        "--frames", str(frames), "--size", "512x512", "--sampler", "DDIM", "--steps", str(steps),
                        "-o", str(video)]
             record = Path(f"{video}.json")
-            # The text of the first run serves the others.
+            # The other runs use the text embeddings of the first run.
             env = {"XDG_CACHE_HOME": str(s.work / "cache")}
             yield Step(f"whole {frames} frames, {steps} steps", expected, limit, command, read.sampled(record), env,
                        watch=True, keep=[record])
@@ -378,7 +378,7 @@ def whole_runs(s: Session) -> Iterator[Group]:
 
 
 def publish(s: Session, model: Path, frames: int) -> None:
-    """A folder with the published configs and a tokenizer, which made-up weights are enough for."""
+    """Makes a folder with the published configs and a tokenizer; synthetic weights need no more."""
     manifests, tokenizer = s.root / "tests/golden/manifests", s.root / "tests/golden/pipeline/text_encoder/spiece.model"
     for part, name in (("transformer", f"latte_{frames}x512x512"), ("vae", "vae_v1.1.0"), ("text_encoder", "t5_v1_1_xxl")):
         (model / part).mkdir(parents=True, exist_ok=True)
@@ -388,7 +388,7 @@ def publish(s: Session, model: Path, frames: int) -> None:
 
 
 def steps_cost(s: Session, frames: int, counts) -> Step:
-    """Seconds a call from the difference of two runs, and the memory seen beside the plan's."""
+    """Seconds of a step from the difference of two runs, and the measured memory beside the planned."""
     def call(_: float) -> Reading:
         short, long = (s.data(f"whole {frames} frames, {steps} steps") for steps in counts)
         if not short or not long:
@@ -404,7 +404,7 @@ def steps_cost(s: Session, frames: int, counts) -> Step:
 
 
 def benches(s: Session) -> Iterator[Group]:
-    """All of criterion's benches that are packed."""
+    """All packed criterion benches."""
     packed = [stem for stem in BENCHES if (s.osp.parent / f"bench-{stem}").exists()]
     for stem in packed:
         yield Step(f"bench {stem}", 20, 60, [str(s.osp.parent / f"bench-{stem}"), "--bench", "--noplot"], read.bench,

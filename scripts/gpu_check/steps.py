@@ -1,4 +1,4 @@
-"""What a step is, and what becomes of it."""
+"""Steps and their results."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import Any, Callable, Dict, List, Optional
 
 PASS, FAIL, SKIP = "pass", "FAIL", "skip"
 
-# Characters of a message; the whole of it is in the step's log.
+# The most characters of a message; the step's log has the whole message.
 MESSAGE = 160
 
 
 def clean(text: str) -> str:
-    """The text on one line, without what moves a terminal's cursor, as long as a message may be."""
+    """The text on one line, without control characters, cut to the length of a message."""
     text = re.sub(r"(\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x20\x7f])+", " ", text).strip()
     return text if len(text) <= MESSAGE else text[: MESSAGE - 1] + "…"
 
 
 @dataclasses.dataclass
 class Finished:
-    """A command that has ended, or was ended."""
+    """A command that has ended or was ended."""
 
     code: Optional[int]
-    """Its exit code, negative for a signal; None if it outlived even SIGKILL."""
+    """The exit code, negative for a signal; None if the process survived SIGKILL."""
     seconds: float
     out: str
     """The standard output, from its beginning."""
     last: str
-    """The last line that is not blank, of the standard output if it has one."""
+    """The last line that is not blank, of standard output, else of standard error."""
     complaint: str
-    """The first line that reads like a failure."""
+    """The first line that looks like an error."""
     ended_after: Optional[float] = None
-    """The limit that it exceeded."""
+    """The time limit that it exceeded."""
 
 
 @dataclasses.dataclass
 class Reading:
-    """What a step said."""
+    """The result of a step's output."""
 
     text: str
     data: Dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -47,7 +47,7 @@ class Reading:
 
 @dataclasses.dataclass
 class Result:
-    """A step that is over."""
+    """A finished step."""
 
     name: str
     verdict: str
@@ -57,7 +57,7 @@ class Result:
 
 
 def last_line(finished: Finished) -> Reading:
-    """The reading of a command that tells its result last."""
+    """The reading of a command that prints its result last."""
     return Reading(finished.last)
 
 
@@ -67,24 +67,24 @@ class Step:
 
     name: str
     expected: float
-    """Seconds that it should take: it is skipped where fewer are left."""
+    """Expected seconds: the step is skipped if fewer are left."""
     limit: float
-    """Seconds after which it is ended."""
+    """Seconds after which the step is ended."""
     command: List[str] = dataclasses.field(default_factory=list)
     read: Callable[[Finished], Reading] = last_line
     env: Dict[str, str] = dataclasses.field(default_factory=dict)
     accepts: tuple = (0,)
-    """Exit codes with which `read` is asked; any other is a failure."""
+    """Exit codes for which `read` parses the output; every other code is a failure."""
     call: Optional[Callable[[float], Reading]] = None
-    """What is done in place of a command, within so many seconds."""
+    """A function that runs instead of a command, with a limit in seconds."""
     watch: bool = False
-    """Whether clocks and memory of the GPU are written down meanwhile."""
+    """Whether clocks and memory of the GPU are sampled during the step."""
     skip: str = ""
-    """Why it cannot be done."""
+    """Why the step cannot run; empty if it can."""
     keep: List[Path] = dataclasses.field(default_factory=list)
-    """Files that it writes and that are worth keeping."""
+    """Files that the step writes and that are kept."""
 
 
 def skipped(name: str, why: str) -> Step:
-    """A step that cannot be done, so that the table says so."""
+    """A step that cannot run, so that the table shows the reason."""
     return Step(name, 0, 0, skip=why)

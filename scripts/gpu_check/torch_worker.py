@@ -1,7 +1,7 @@
-"""PyTorch's times for the cases: a process that answers one request a line, so that whoever asks can end it.
+"""Measures PyTorch's times for the cases, in a separate process, so that gpu-check can end it if it hangs.
 
-A request is `{"kind": …, "shape": […], "arm": …}`; the answer has `ms`, `low` and `high`, or `error`. In f16, on random
-values, with the second-level cache cleared before each run, medians by CUDA events.
+A request is one line, `{"kind": …, "shape": […], "arm": …}`; the answer has `ms`, `low` and `high`, or `error`. Operands are
+f16 with random values; the second-level cache is cleared before each run; times are medians measured with CUDA events.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import json
 import sys
 from typing import Any, Callable, Dict, List
 
-# More than any GPU's second-level cache.
+# More bytes than any GPU's second-level cache.
 FLUSHED = 256 << 20
-# Runs of a case: as many as fit in this many milliseconds, between these two.
+# Runs of a case: those that fit into this time in milliseconds, but at least and at most these numbers.
 BUDGET_MS, FEWEST, MOST = 400.0, 5, 20
 DEVICE = "cuda"
 
@@ -22,10 +22,10 @@ def say(answer: Dict[str, Any]) -> None:
 
 
 def about(torch: Any) -> Dict[str, Any]:
-    """Versions, and what is known to be wrong with them."""
+    """Versions, and their known problems."""
     cudnn, warnings = torch.backends.cudnn.version() or 0, []
     if torch.__version__.startswith("2.9.0"):
-        warnings.append("torch 2.9.0 does without cuDNN's conv3d: its times say little")
+        warnings.append("torch 2.9.0 does not use cuDNN's conv3d: its times mean little")
     if cudnn == 91002:
         warnings.append("cuDNN 9.10.2 computes bf16 conv3d wrongly")
     return {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": cudnn, "warnings": warnings,
@@ -33,7 +33,7 @@ def about(torch: Any) -> Dict[str, Any]:
 
 
 def time(torch: Any, work: Callable[[], Any]) -> Dict[str, float]:
-    """Median, lowest and highest milliseconds of `work` with nothing of its operands in the caches."""
+    """Median, lowest and highest milliseconds of `work` with cold caches."""
     flush = torch.empty(FLUSHED, dtype=torch.int8, device=DEVICE)
 
     def once() -> float:
@@ -58,7 +58,7 @@ def linear(torch: Any, shape: List[int], arm: str) -> Callable[[], Any]:
     return {
         "bias": lambda: functional.linear(x, weight, bias),
         "bias+GELU": lambda: functional.gelu(functional.linear(x, weight, bias), approximate="tanh"),
-        # The product's own epilogue, as cuBLASLt has it: the tanh form, on a GPU.
+        # GELU in the epilogue of cuBLASLt's product: the tanh form, on a GPU.
         "fused GELU": lambda: torch._addmm_activation(bias, x, weight.t(), use_gelu=True),
     }[arm]
 
@@ -78,17 +78,17 @@ def attention(torch: Any, shape: List[int], arm: str) -> Callable[[], Any]:
 
 
 def conv3d(torch: Any, shape: List[float], arm: str) -> Callable[[], Any]:
-    """A causal convolution: the first frame repeated in front, enlarged beforehand where that is asked. The copies are
-    timed with it, as the model needs them."""
+    """A causal convolution: the first frame is repeated at the front, and the input is enlarged first if requested. These
+    copies are timed, too, because the model needs them."""
     *sizes, scale = shape
     frames, height, width, cin, cout, kt, kh, kw = (int(size) for size in sizes)
     functional, layout = torch.nn.functional, torch.channels_last_3d
-    # Only the few cases of a handful: the search takes a second and more a shape.
+    # Only for the cases of the handful: the search takes a second or more for each shape.
     torch.backends.cudnn.benchmark = arm.endswith("searched")
     x = half(torch, 1, cin, frames, height, width).to(memory_format=layout)
     weight = (half(torch, cout, cin, kt, kh, kw) * (kt * kh * kw * cin) ** -0.5).to(memory_format=layout)
     bias = half(torch, cout)
-    # One row below and one column to the right where the stride is 2.
+    # With a stride of 2, one row is added below and one column to the right.
     stride, padding = (2, 0) if scale == 0.5 else (1, (0, kh // 2, kw // 2))
 
     def work() -> Any:
@@ -129,7 +129,7 @@ def answer(torch: Any, request: Dict[str, Any]) -> Dict[str, Any]:
     try:
         with torch.inference_mode():
             return time(torch, KINDS[request["kind"]](torch, request["shape"], request["arm"]))
-    except Exception as error:  # Whatever a case dies of, the next one has its turn.
+    except Exception as error:  # After any error of a case, the next case still runs.
         return {"error": f"{type(error).__name__}: {error}"}
     finally:
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-//! Groups of options that several commands share, and what their values are.
+//! Groups of options that several commands share, and the parsers of their values.
 
 use clap::Args;
 use osp::checkpoint::{Defaults, WeightSource};
@@ -7,76 +7,76 @@ use osp::sampler::{SamplerKind, validate_steps};
 use osp::{Error, Request, Result};
 use std::path::PathBuf;
 
-/// Which model.
+/// Options that choose the model.
 #[derive(Args)]
 pub struct ModelArgs {
-    /// Folder of the model, with the parts vae, text_encoder and the transformer, or ORG/NAME in the cache of the Hugging
-    /// Face hub [default: what OSP_MODEL names, else the demo model]
+    /// Folder of the model, with the components vae, text_encoder and the transformer, or ORG/NAME in the cache of the
+    /// Hugging Face hub [default: $OSP_MODEL, else the demo model]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
-    /// Where weights come from: `files`, or `synthetic:SEED` for made-up weights of the shapes that the configs name
+    /// Source of the weights: `files`, or `synthetic:SEED` for random weights in the shapes of the configs
     #[arg(long, value_name = "SOURCE", default_value = "files", value_parser = weight_source)]
     pub weights: WeightSource,
 }
 
-/// Parts of the model that lie elsewhere, or that there are several of.
+/// Options for components in other folders, and for models with several transformers.
 #[derive(Args, Default)]
 pub struct ComponentArgs {
     /// Folder of the text encoder, or ORG/NAME as for --model [default: text_encoder in the model's folder]
     #[arg(long, value_name = "DIR")]
     pub text_encoder: Option<PathBuf>,
-    /// Subfolder of the transformer, such as 65x512x512, where the model has several
+    /// Subfolder of the transformer, such as 65x512x512, if the model has several
     #[arg(long, value_name = "SUBFOLDER")]
     pub transformer: Option<String>,
 }
 
-/// Size of the video.
+/// Options for the size of the video.
 #[derive(Args)]
 pub struct SizeArgs {
-    /// Frames, 4k+1; 1 is an image [default: what the model was trained for]
+    /// Number of frames, 4k+1; 1 is an image [default: the model's training size]
     #[arg(long, value_name = "N", value_parser = frames)]
     pub frames: Option<usize>,
-    /// Rows and columns of pixels, multiples of 16 [default: what the model was trained for]
+    /// Rows and columns of pixels, multiples of 16 [default: the model's training size]
     #[arg(long, value_name = "HxW", value_parser = size)]
     pub size: Option<Size>,
 }
 
 impl SizeArgs {
-    /// Frames, rows and columns, where they are not given those of the model.
+    /// Frames, rows and columns; the model's `defaults` replace missing ones.
     pub fn or(&self, defaults: &Defaults) -> [usize; 3] {
         let Size { height, width } = self.size.unwrap_or(Size { height: defaults.height, width: defaults.width });
         [self.frames.unwrap_or(defaults.frames), height, width]
     }
 
-    /// The request at this size, as far as one is given.
+    /// The request with the sizes that were given.
     pub fn of(&self, request: Request) -> Request {
         let size = self.size.map(|Size { height, width }| [height, width]);
         Request { frames: self.frames, size, ..request }
     }
 }
 
-/// How noise becomes a video.
+/// Options of the sampler.
 #[derive(Args)]
 pub struct SamplerArgs {
-    /// Steps of the sampler [default: the model's]
+    /// Number of steps [default: the model's]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
     /// Guidance scale: how closely to follow the prompt; 1 is off and twice as fast [default: the model's]
     #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
     guidance: Option<f32>,
-    /// Sampler, one of those that `osp sample --help` lists [default: the model's]
+    /// Sampler; `osp sample --help` lists all [default: the model's]
     #[arg(long, value_name = "NAME")]
     sampler: Option<SamplerKind>,
 }
 
 impl SamplerArgs {
-    /// The request with this sampler, as far as one is given.
+    /// The request with the sampler options that were given.
     pub fn of(&self, request: Request) -> Request {
         Request { sampler: self.sampler, steps: self.steps, guidance: self.guidance, ..request }
     }
 
-    /// The same before the model is opened. If the user names no sampler, only the model knows which numbers of steps are
-    /// right.
+    /// As [`Self::of`], before the model is opened. Only the model knows its default sampler, so without `--sampler`
+    /// the number of steps is checked loosely.
     pub fn of_known(&self, request: Request) -> Result<Request> {
         self.steps.map_or(Ok(()), validate_steps)?;
         let steps = self.steps.filter(|_| self.sampler.is_some());
@@ -84,10 +84,10 @@ impl SamplerArgs {
     }
 }
 
-/// Windows of the VAE.
+/// Options for the windows of the VAE.
 #[derive(Args)]
 pub struct TilingArgs {
-    /// Run the VAE on the whole clip at once: needs more memory, and gives slightly other pixels
+    /// Run the VAE on the whole clip at once: needs more memory, and gives slightly different pixels
     #[arg(long, conflicts_with_all = ["tile_size", "tile_frames", "tile_overlap"], help_heading = TILES)]
     no_tiling: bool,
     /// Side of a tile in pixels, a multiple of 8 [default: 256]
@@ -104,7 +104,7 @@ pub struct TilingArgs {
 const TILES: &str = "Tiles of the VAE";
 
 impl TilingArgs {
-    /// The windows asked for; `None` is the whole clip at once.
+    /// The requested windows; `None` is the whole clip at once.
     pub fn tiling(&self) -> Option<Tiling> {
         let default = Tiling::default();
         let tiling = Tiling {
@@ -123,7 +123,7 @@ pub struct Size {
     pub width: usize,
 }
 
-/// Reads a seed as `torch.manual_seed` does: a negative one is the 64-bit number with its bits.
+/// Reads a seed as `torch.manual_seed` does: a negative seed means the unsigned 64-bit number with the same bits.
 pub fn seed(text: &str) -> Result<u64> {
     let positive = text.parse::<u64>().ok();
     let seed = positive.or_else(|| text.parse::<i64>().ok().map(i64::cast_unsigned));
@@ -150,7 +150,7 @@ pub fn frames(text: &str) -> Result<usize> {
     }
 }
 
-/// More pixels a side or frames than this are a slip of the fingers, and their products might overflow.
+/// More pixels a side, or more frames, than this are a typing error, and their products might overflow.
 const MOST: usize = 65_536;
 
 /// Reads `files` or `synthetic:SEED`.
@@ -159,7 +159,7 @@ pub fn weight_source(text: &str) -> Result<WeightSource> {
     match (text, seed) {
         ("files", _) => Ok(WeightSource::Files),
         (_, Some(Ok(seed))) => Ok(WeightSource::Synthetic(seed)),
-        _ => Err(Error::Usage("expected `files` or `synthetic:SEED`, SEED a number".into())),
+        _ => Err(Error::Usage("expected `files` or `synthetic:SEED`, where SEED is a number".into())),
     }
 }
 
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_are_those_of_torch() {
+    fn seeds_are_read_as_torch_reads_them() {
         for (text, expected) in [("0", 0), ("42", 42), ("-1", u64::MAX), ("18446744073709551615", u64::MAX)] {
             assert_eq!(seed(text).unwrap(), expected);
         }

@@ -1,4 +1,4 @@
-//! Reading the clip that is to be encoded: as many frames and pixels of it as the VAE takes.
+//! Reads the clip to encode, cut to a number of frames and a size that the VAE can encode.
 
 use super::args::{Size, frames, seed, size};
 use super::console::Console;
@@ -9,17 +9,17 @@ use osp::{Error, Result};
 use rayon::prelude::*;
 use std::path::PathBuf;
 
-/// Which clip.
+/// Options that choose the clip.
 #[derive(clap::Args)]
 pub struct InputArgs {
     /// Video, image, or folder of images; - for stdin
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
-    /// Take at most the first N frames; of these, 4k+1 are used
+    /// Read at most the first N frames; the largest 4k+1 of them are used
     #[arg(long, value_name = "N", value_parser = frames)]
     max_frames: Option<usize>,
-    /// Resize to cover this many rows and columns, multiples of 8, and cut out the middle [default: the input's own size,
-    /// cut to multiples of 8]
+    /// Resize to cover these rows and columns, multiples of 8, and cut out the middle [default: the input's size, cut
+    /// to multiples of 8]
     #[arg(long, value_name = "HxW", value_parser = size)]
     size: Option<Size>,
     /// With --size: only cut out the middle, do not resize
@@ -27,10 +27,10 @@ pub struct InputArgs {
     crop: bool,
 }
 
-/// What is taken of the encoder's distribution.
+/// Options for the latent: the mean of the encoder's distribution, or a sample.
 #[derive(clap::Args)]
 pub struct Posterior {
-    /// Take the mean of the encoder's distribution instead of a sample
+    /// Use the mean of the encoder's distribution instead of a sample
     #[arg(long, conflicts_with = "seed")]
     mean: bool,
     /// Seed of the noise of the sample [default: 0]
@@ -49,13 +49,13 @@ impl InputArgs {
     /// Checks what can be checked before the input is opened.
     pub fn check(&self) -> Result<()> {
         if self.max_frames == Some(0) {
-            return Err(Error::Usage("--max-frames 0 leaves no frames: give at least 1".into()));
+            return Err(Error::Usage("--max-frames 0 reads no frames: give at least 1".into()));
         }
         Ok(())
     }
 
-    /// Reads the clip and cuts it to what a VAE of these factors takes. Frames are cut as they come: those of the input may
-    /// need far more memory.
+    /// Reads the clip and cuts it to a size that a VAE with these factors can encode. Each frame is cut when it is
+    /// read, because all uncut frames together may need far more memory.
     pub fn read(&self, factors: Factors, console: &Console) -> Result<Clip> {
         self.size.map_or(Ok(()), |size| size.check(factors.space))?;
         let options = ReadOptions { max_frames: self.max_frames, ..ReadOptions::default() };
@@ -80,13 +80,13 @@ impl InputArgs {
         }
         let frames = factors.fewer_frames(found);
         if frames != found {
-            console.warning(&format!("using {frames} of {found} frames: the model takes {}k+1", factors.time));
+            console.warning(&format!("using {frames} of {found} frames: the model needs {}k+1 frames", factors.time));
             pixels.truncate(frames * info.frame_bytes());
         }
         Clip::new(info, pixels)
     }
 
-    /// How frames of `from` get the size asked for, or one in multiples of `step`.
+    /// How frames of `from` become the requested size or, without `--size`, a size in multiples of `step`.
     fn fit(&self, from: VideoInfo, step: usize, console: &Console) -> Result<Fit> {
         let VideoInfo { height, width, .. } = from;
         let fault = |text: String| Err(Error::media(&self.input, text));
@@ -95,14 +95,16 @@ impl InputArgs {
                 resize::Cover::new(from, size.height, size.width, resize::Filter::default()).map(Fit::Cover)
             }
             Some(size) if size.height > height || size.width > width => fault(format!(
-                "has {height}x{width} pixels, less than the {}x{} to cut out; leave out --crop to resize",
+                "has {height}x{width} pixels, less than the {}x{} to cut out; omit --crop to resize",
                 size.height, size.width
             )),
             Some(size) => Ok(Fit::Cut { from, size }),
             None => {
                 let size = Size { height: floor(height, step), width: floor(width, step) };
                 if size.height == 0 || size.width == 0 {
-                    return fault(format!("has {height}x{width} pixels, the least is {step}x{step}; use --size"));
+                    return fault(format!(
+                        "has {height}x{width} pixels, expected at least {step}x{step}; use --size to enlarge it"
+                    ));
                 }
                 if (size.height, size.width) != (height, width) {
                     let (rows, columns) = (size.height, size.width);
@@ -114,19 +116,19 @@ impl InputArgs {
     }
 }
 
-/// Bytes of frames that are cut at the same time.
+/// Bytes of frames that are cut in parallel.
 const BATCH_BYTES: usize = 1 << 26;
 
-/// What makes a frame as large as it is asked for.
+/// How a frame becomes the wanted size.
 enum Fit {
-    /// Resizing, and cutting out the middle.
+    /// Resize, then cut out the middle.
     Cover(resize::Cover),
-    /// Cutting out the middle, which must be there.
+    /// Cut out the middle. Frames must be large enough.
     Cut { from: VideoInfo, size: Size },
 }
 
 impl Fit {
-    /// What becomes of frames of `from`.
+    /// Size and rate of the results for frames of `from`.
     fn to(&self, from: VideoInfo) -> VideoInfo {
         let [height, width] = match self {
             Self::Cover(cover) => cover.size(),

@@ -1,4 +1,4 @@
-//! What the program says, and where: results to stdout; progress, notices, warnings and errors to stderr.
+//! Prints results to stdout; progress, notices, warnings and errors to stderr.
 
 use super::{hints, interrupt};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
@@ -11,12 +11,12 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// The two output streams of the process. As the [`Observer`] of a run it shows a bar per stage, or, where stderr is not
-/// a terminal, only the line that also remains of a bar.
+/// The two output streams of the process. As the [`Observer`] of a run, it shows a bar for each stage, and prints a
+/// line when the stage is done. If stderr is not a terminal, it prints only the line.
 pub struct Console {
     json: bool,
     quiet: bool,
-    /// Whether results go to a terminal, or did before it was closed.
+    /// Whether stdout was a terminal when the process started.
     terminal: bool,
     stage: Mutex<Option<Running>>,
 }
@@ -37,27 +37,28 @@ pub enum Colour {
 }
 
 impl Console {
-    /// `json`: results for machines. `quiet`: of stderr only errors.
+    /// `json`: results are JSON. `quiet`: stderr gets only errors.
     pub fn new(json: bool, quiet: bool) -> Self {
         Self { json, quiet, terminal: io::stdout().is_terminal(), stage: Mutex::new(None) }
     }
 
-    /// Whether results are for machines.
+    /// Whether results are JSON.
     pub fn json(&self) -> bool {
         self.json
     }
 
-    /// Whether only what matters should be said.
+    /// Whether stderr gets only errors.
     pub fn quiet(&self) -> bool {
         self.quiet
     }
 
-    /// Prints a line (or several) of results.
+    /// Prints one or more lines of results.
     pub fn result(&self, text: impl fmt::Display) -> Result<()> {
         self.above_bar(|| {
             let mut out = io::stdout().lock();
             match writeln!(out, "{text}").and_then(|()| out.flush()) {
-                // The reader has seen enough (`osp info … | head`), or the terminal is closed: not our failure.
+                // The reader has closed the pipe (`osp info … | head`), or the terminal is closed: not a failure of
+                // ours.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe || self.terminal => Ok(()),
                 other => other.map_err(Error::io("cannot write to", "stdout")),
             }
@@ -69,7 +70,7 @@ impl Console {
         self.result(serde_json::to_string(value).expect("records have string keys and plain values"))
     }
 
-    /// Prints something good to know.
+    /// Prints a notice.
     pub fn note(&self, text: &str) {
         if !self.quiet {
             self.above_bar(|| say("", text));
@@ -84,19 +85,19 @@ impl Console {
         }
     }
 
-    /// Prints an error. The one that ends the process is the last thing that it says.
+    /// Prints an error. The error that ends the process is the last line that it prints.
     pub fn error(&self, text: &str) {
         let label = paint("error: ", Colour::Red, io::stderr().is_terminal());
         self.clear();
         say(&label, text);
     }
 
-    /// `text` in a colour, if stdout is a terminal that wants any.
+    /// `text` in a colour, if stdout is a terminal and colours are not switched off.
     pub fn coloured(&self, text: &str, colour: Colour) -> String {
         paint(text, colour, io::stdout().is_terminal())
     }
 
-    /// Takes the bar away for as long as `print` prints.
+    /// Hides the bar while `print` prints.
     fn above_bar<T>(&self, print: impl FnOnce() -> T) -> T {
         match &*self.stage() {
             Some(running) => running.bar.suspend(print),
@@ -105,7 +106,7 @@ impl Console {
     }
 
     fn stage(&self) -> MutexGuard<'_, Option<Running>> {
-        self.stage.lock().expect("no panic while the stage is looked at")
+        self.stage.lock().expect("no panic while the stage is locked")
     }
 
     fn clear(&self) -> Option<Running> {
@@ -113,13 +114,13 @@ impl Console {
     }
 }
 
-/// Commands share the console, so it is a reference to it that observes a run.
+/// A reference to the console observes a run, because commands share the console.
 impl Observer for &Console {
     fn begin(&mut self, stage: Stage, units: u64) {
         let bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::new(units) };
         let (label, unit) = (stage.name(), unit(stage));
         let pace = move |state: &ProgressState, out: &mut dyn fmt::Write| {
-            // A failure to format into a string cannot be, and the bar is decoration.
+            // Formatting into a string cannot fail, and the bar is only decoration.
             let _ = out.write_str(&pace(state.pos(), state.per_sec(), state.eta(), unit));
         };
         let style = ProgressStyle::with_template("{prefix:>8} {bar:32} {pos}/{len}{pace}")
@@ -127,7 +128,7 @@ impl Observer for &Console {
             .with_key("pace", pace);
         bar.set_style(style);
         bar.set_prefix(label);
-        // A bar that nobody sees needs no thread.
+        // A hidden bar needs no thread.
         if !bar.is_hidden() {
             bar.enable_steady_tick(Duration::from_millis(250));
         }
@@ -164,7 +165,7 @@ impl Observer for &Console {
     }
 }
 
-/// What a unit of a stage is.
+/// The name of a stage's unit.
 fn unit(stage: Stage) -> &'static str {
     match stage {
         Stage::Text => "block",
@@ -173,7 +174,7 @@ fn unit(stage: Stage) -> &'static str {
     }
 }
 
-/// Units per second, or seconds per unit where those are long, and the time left; nothing before the first unit is done.
+/// Units per second, or seconds per unit if units are slow, and the time left; empty before the first unit is done.
 fn pace(done: u64, per_second: f64, left: Duration, unit: &str) -> String {
     if done == 0 || !per_second.is_normal() {
         return String::new();
@@ -186,7 +187,7 @@ fn pace(done: u64, per_second: f64, left: Duration, unit: &str) -> String {
     format!("  {rate}, {} left", duration(left))
 }
 
-/// A time for people.
+/// A readable time.
 pub fn duration(time: Duration) -> String {
     match time.as_secs() {
         0..120 => format!("{:.1} s", time.as_secs_f64()),
@@ -195,19 +196,19 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// Colours `text` on a terminal, unless the user said `NO_COLOR` (no-color.org: set and not empty).
+/// Colours `text` on a terminal, unless `NO_COLOR` is set and not empty (no-color.org).
 fn paint(text: &str, colour: Colour, terminal: bool) -> String {
     let wanted = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     if wanted { format!("\x1b[{}m{text}\x1b[0m", colour as u8) } else { text.to_owned() }
 }
 
-/// Says a line on stderr. A stderr that is gone (a closed terminal, `2>&1 | head -1`) is no reason to stop.
+/// Prints a line on stderr. A closed stderr (a closed terminal, `2>&1 | head -1`) does not stop the program.
 fn say(label: &str, text: &str) {
     let line = format!("osp: {label}{}\n", one_line(text));
     let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
-/// Messages quote files and arguments, which may hold anything: control characters, line ends among them, become spaces.
+/// Makes a message one line. It may quote files and arguments, so all control characters become spaces.
 fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
@@ -217,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slow_rates_are_seconds_per_unit_and_nothing_is_said_before_the_first() {
+    fn slow_rates_are_seconds_per_unit_and_empty_before_the_first() {
         let left = Duration::from_secs(80);
         assert_eq!(pace(1, 12.34, left, "tile"), "  12.3 tiles/s, 80.0 s left");
         assert_eq!(pace(1, 0.125, left, "step"), "  8.0 s/step, 80.0 s left");
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_read_well() {
+    fn durations_are_readable() {
         assert_eq!(duration(Duration::from_millis(1234)), "1.2 s");
         assert_eq!(duration(Duration::from_secs(754)), "12 min 34 s");
         assert_eq!(duration(Duration::from_secs(2 * 3600 + 61)), "2 h 1 min");

@@ -1,4 +1,4 @@
-//! Which device a command runs on, in which precision, and how much of its memory it takes.
+//! Options for the device: which one, in which precision, and how much of its memory.
 
 use super::commands::selftest;
 use super::console::Console;
@@ -6,11 +6,11 @@ use clap::{Args, ValueEnum};
 use osp::cuda::{Half, check_environment};
 use osp::{Engine, Error, Result};
 
-/// Which device.
+/// Options that choose the device.
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// Device to run on: `auto` (a GPU if there is one, else the CPU), `cpu`, `cuda`, or `emulated`: the GPU's kernels on
-    /// the CPU, slow and strict
+    /// Device to run on: `auto` (a GPU if there is one, else the CPU), `cpu`, `cuda`, or `emulated`: the GPU's kernels
+    /// on the CPU, which is slow and strict
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: String,
     /// Precision of a GPU's activations and weights [default: f16, and bf16 for the text encoder, whose feed-forward
@@ -19,21 +19,21 @@ pub struct DeviceArgs {
     dtype: Option<HalfType>,
 }
 
-/// How much memory.
+/// Options that limit memory.
 #[derive(Args)]
 pub struct MemoryArgs {
-    /// Most memory that a stage may take of the GPU, such as 3GiB, 2500MiB or 4GB, or `auto` for what is free; less memory
-    /// takes more time, and gives the same result
+    /// Most GPU memory that a stage may take, such as 3GiB, 2500MiB or 4GB, or `auto` for all free memory; less memory
+    /// takes more time, but the result is the same
     #[arg(long, value_name = "LIMIT", default_value = "auto", value_parser = limit, allow_hyphen_values = true)]
     memory: Limit,
 }
 
-/// A limit of memory.
+/// A limit on memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// What is free.
+    /// All free memory.
     Auto,
-    /// So many bytes.
+    /// This number of bytes.
     Bytes(u64),
 }
 
@@ -63,17 +63,17 @@ pub fn limit(text: &str) -> Result<Limit> {
     }
 }
 
-/// The 16-bit types, as the command line names them.
+/// The 16-bit types, under their names on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum HalfType {
     F16,
     Bf16,
 }
 
-/// The engine in the precision that a user asks for, if at all, with the tiles that the environment asks for.
+/// The engine with the precision that the user asks for, or unchanged. Checks the tiles that the environment asks for.
 ///
 /// # Errors
-/// [`Error::Usage`] if the environment asks for tiles that there are not.
+/// [`Error::Usage`] if one of these tiles does not exist.
 pub fn asked(engine: Engine, dtype: Option<HalfType>) -> Result<Engine> {
     check_environment()?;
     Ok(match dtype {
@@ -84,22 +84,22 @@ pub fn asked(engine: Engine, dtype: Option<HalfType>) -> Result<Engine> {
 }
 
 impl MemoryArgs {
-    /// The engine within the limit.
+    /// The engine with this limit.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the CPU is to be limited.
+    /// [`Error::Usage`] if the user limits the CPU.
     pub fn limited(&self, engine: Engine) -> Result<Engine> {
         match self.memory {
             Limit::Auto => Ok(engine),
             Limit::Bytes(bytes) => engine.memory_limit(bytes).map_err(|_| {
-                Error::Usage("--memory limits what is taken of a GPU, and --device cpu takes none".into())
+                Error::Usage("--memory limits GPU memory, but --device cpu uses none; omit --memory".into())
             }),
         }
     }
 }
 
 impl DeviceArgs {
-    /// The device, before anything is read: a wrong name should not cost a minute of loading.
+    /// Opens the device. Done before anything is read: a wrong name should not cost a minute of loading.
     pub fn open(&self, console: &Console) -> Result<Engine> {
         let engine = match self.device.as_str() {
             "auto" => Engine::auto()?,
@@ -120,8 +120,8 @@ impl DeviceArgs {
         Ok(engine)
     }
 
-    /// As [`Self::open`], for what users keep, and within `memory`: a GPU that this program has not met before is tested
-    /// first.
+    /// As [`Self::open`], for results that users keep, with the limit `memory`. A GPU that this program has never used
+    /// is tested first.
     pub fn open_tried(&self, memory: &MemoryArgs, console: &Console) -> Result<Engine> {
         let engine = self.open(console)?;
         if let (Some(_), Some(device)) = (engine.card(), engine.device()) {
@@ -130,7 +130,7 @@ impl DeviceArgs {
         memory.limited(engine)
     }
 
-    /// What only counts, in the precision asked for.
+    /// The device that only counts, in the requested precision.
     ///
     /// # Errors
     /// Those of [`asked`].

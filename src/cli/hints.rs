@@ -1,4 +1,4 @@
-//! Which options of the command line do what an error or a warning of the library asks for.
+//! Adds to errors and warnings of the library the options that help.
 
 use osp::engine::Warning;
 use osp::{Error, Relief};

@@ -1,17 +1,17 @@
-//! Ctrl-C, and the other signals with which people and systems end a process.
+//! Handles Ctrl-C and the other signals with which users and systems end a process.
 //!
-//! A command that writes nothing ends at once. One that does, stops at the next opportunity when it is asked, and at once when
-//! it is asked again. Temporary files go in any case.
+//! A command that writes nothing ends at once. A command that writes files stops at the next opportunity after the
+//! first signal, and at once after the second. Temporary files are removed in all cases.
 
 use osp::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-/// Whether the command looks at [`INTERRUPTED`].
+/// Whether the command checks [`INTERRUPTED`].
 static PATIENT: AtomicBool = AtomicBool::new(false);
 static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// Lets the first signal only ask, from now on. `quiet`: without a word.
+/// From now on, the first signal only requests a stop. `quiet`: it prints nothing.
 pub fn be_patient(quiet: bool) {
     QUIET.store(quiet, Ordering::Relaxed);
     PATIENT.store(true, Ordering::Relaxed);
@@ -30,7 +30,7 @@ pub fn check() -> Result<()> {
 #[cfg(unix)]
 pub use unix::{end, install};
 
-/// Elsewhere the system's own way of ending a process holds.
+/// Other systems end the process in their default way.
 #[cfg(not(unix))]
 pub fn install() {}
 
@@ -43,8 +43,8 @@ mod unix {
     use std::ptr::{null, null_mut};
     use std::sync::atomic::Ordering;
 
-    /// Takes over Ctrl-C, and the other signals that end a process, if not those of a broken one. Those that this process was started to ignore, by
-    /// `nohup` or as a job in the background of a script, it goes on to ignore.
+    /// Installs handlers for Ctrl-C and the other signals that end a process, except those of a crash. A signal that
+    /// was ignored when this process started (by `nohup`, or in a background job of a script) stays ignored.
     pub fn install() {
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
             handle(signal, on_end);
@@ -55,8 +55,8 @@ mod unix {
     }
 
     fn handle(signal: c_int, handler: extern "C" fn(c_int)) {
-        // Safety: zeros are valid for these plain structs, and the handlers do only what handlers may: they use atomics, and
-        // call the system for what neither allocates nor locks.
+        // Safety: zeros are valid for these plain structs. The handlers do only what signal handlers may: they use
+        // atomics, and make system calls that neither allocate nor lock.
         unsafe {
             let mut found: libc::sigaction = zeroed();
             if libc::sigaction(signal, null(), &mut found) != 0 || found.sa_sigaction == libc::SIG_IGN {
@@ -65,12 +65,12 @@ mod unix {
             let mut action: libc::sigaction = zeroed();
             action.sa_sigaction = handler as libc::sighandler_t;
             action.sa_flags = libc::SA_RESTART;
-            // Fails for no signal of these.
+            // Cannot fail for these signals.
             libc::sigaction(signal, &action, null_mut());
         }
     }
 
-    /// Asks the command to stop, or ends the process.
+    /// Requests a stop, or ends the process.
     extern "C" fn on_end(_: c_int) {
         let exit_code = c_int::from(Error::Interrupted.exit_code());
         if !PATIENT.load(Ordering::Relaxed) {
@@ -84,26 +84,27 @@ mod unix {
         }
     }
 
-    /// Ends the process at once, with last words and without temporary files. It neither allocates nor locks.
+    /// Prints `words`, removes temporary files and ends the process at once. Neither allocates nor locks.
     pub fn end(words: &[u8], exit_code: c_int) -> ! {
         say(words);
         staged::remove_all();
-        // Safety: it ends the process, and runs nothing of it.
+        // Safety: it ends the process without running any more of its code.
         unsafe { libc::_exit(exit_code) }
     }
 
-    /// A bug that does not unwind, such as a panic in a panic, `Ctrl-\` or a limit of the system ends the process as it would
-    /// without this.
+    /// Removes temporary files when a bug without unwinding (such as a panic in a panic), `Ctrl-\` or a limit of the
+    /// system ends the process. The process then ends as without this handler.
     extern "C" fn on_abort(signal: c_int) {
         staged::remove_all();
-        // Safety: plain calls of the system. The signal comes again when this returns, and meets what the system does with it.
+        // Safety: plain system calls. The signal is raised again with the default handler, which runs when this
+        // returns.
         unsafe {
             libc::signal(signal, libc::SIG_DFL);
             libc::raise(signal);
         }
     }
 
-    /// A stderr that is gone is no reason to stop.
+    /// Prints a line. A closed stderr is ignored.
     fn say(line: &[u8]) {
         let _ = rustix::io::write(rustix::stdio::stderr(), line);
     }

@@ -1,17 +1,18 @@
-//! Memory that the system refuses ends the process as other errors do: with one line, exit code 4 and no temporary files.
+//! If the system refuses memory, the process ends as after other errors: with one line, exit code 4 and no temporary
+//! files.
 //!
-//! Rust has no stable hook for this, and aborts. So the program's allocator is the system's, but for a look at what it gives.
-//! Linux refuses little: it promises memory that it does not have, and kills a process that uses it. So what may be much of a
-//! machine's memory is held against what is there.
+//! Rust aborts in this case and has no stable hook. So the program's allocator is the system's, plus a check of its
+//! results. Linux rarely refuses memory: it promises more than it has, and kills a process that uses it. So large
+//! allocations are first compared with the memory of the machine.
 
 #[cfg(unix)]
 use super::interrupt::end;
 use std::alloc::{GlobalAlloc, Layout, System};
 
-/// The system's allocator, which is not asked in vain twice.
+/// The system's allocator. The process ends at the first allocation that fails.
 pub struct Allocator;
 
-// Safety: the system's allocator does all of it, with just what it is given here.
+// Safety: every call passes its arguments unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         large::book(0, layout.size());
@@ -34,7 +35,7 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// `memory`, if there is any.
+/// Returns `memory`; ends the process if it is null.
 fn granted(memory: *mut u8, bytes: usize) -> *mut u8 {
     if memory.is_null() {
         refused(bytes);
@@ -42,14 +43,14 @@ fn granted(memory: *mut u8, bytes: usize) -> *mut u8 {
     memory
 }
 
-/// Says how much was asked for, with no memory but the stack's.
+/// Ends the process with the number of bytes that were requested. Uses no memory but the stack.
 #[cfg(unix)]
 #[cold]
 fn refused(bytes: usize) {
     use std::io::Write;
     use std::sync::atomic::{AtomicBool, Ordering};
     static SAID: AtomicBool = AtomicBool::new(false);
-    // Another thread that is refused waits for the end.
+    // If memory is refused to another thread, too, it waits here for the end.
     while SAID.swap(true, Ordering::Relaxed) {
         std::thread::sleep(std::time::Duration::from_secs(1));
     }
@@ -59,14 +60,14 @@ fn refused(bytes: usize) {
     // The line has room for any number.
     let _ = writeln!(
         rest,
-        "osp: error: out of memory: the system refuses {mib} MiB more; ask for a smaller size, fewer frames or smaller tiles"
+        "osp: error: out of memory: the system refuses {mib} MiB more; use a smaller size, fewer frames or smaller tiles"
     );
     let unused = rest.len();
     let used = line.len() - unused;
     end(&line[..used], 4)
 }
 
-/// Elsewhere Rust's own abort holds.
+/// On other systems Rust aborts.
 #[cfg(not(unix))]
 fn refused(_: usize) {}
 
@@ -75,20 +76,21 @@ mod large {
     pub fn book(_: usize, _: usize) {}
 }
 
-/// What may be much of a machine's memory.
+/// Allocations that may be a large share of the machine's memory.
 #[cfg(target_os = "linux")]
 mod large {
     use super::refused;
     use rustix::fs::{Mode, OFlags, open};
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    /// What has fewer bytes is not looked at.
+    /// Smaller allocations are not counted.
     const LARGE: usize = 64 << 20;
 
-    /// Bytes of all that is large.
+    /// Bytes of all large allocations.
     static HELD: AtomicU64 = AtomicU64::new(0);
 
-    /// Notes that `before` bytes become `after`, and ends the process if there is no room for them.
+    /// Counts that an allocation of `before` bytes becomes `after`, and ends the process if the machine has no room for
+    /// it.
     pub fn book(before: usize, after: usize) {
         let large = |bytes: usize| if bytes >= LARGE { bytes as u64 } else { 0 };
         let (before, after) = (large(before), large(after));
@@ -103,7 +105,7 @@ mod large {
         }
     }
 
-    /// Memory of a machine, swapped or not, in bytes.
+    /// Memory and swap space of a machine, in bytes.
     #[derive(Debug, PartialEq)]
     struct Room {
         free: u64,
@@ -111,13 +113,14 @@ mod large {
     }
 
     impl Room {
-        /// Whether `more` bytes can be used. What is `held` may not be in use yet, and then counts as free.
+        /// Whether `more` bytes can be used. `held` are allocated, but the system counts untouched pages of them as
+        /// free.
         fn has(&self, held: u64, more: u64) -> bool {
             more <= self.free && held + more <= self.all
         }
     }
 
-    /// Of this machine, if it tells. Nothing is allocated.
+    /// Reads the memory of this machine, if the system reports it. Allocates nothing.
     fn room() -> Option<Room> {
         let file = open("/proc/meminfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         let mut text = [0; 2048];
@@ -125,7 +128,7 @@ mod large {
         parse(std::str::from_utf8(&text[..read]).ok()?)
     }
 
-    /// Reads lines of a name, a colon and a number of KiB.
+    /// Parses lines of a name, a colon and a number of KiB.
     fn parse(meminfo: &str) -> Option<Room> {
         let bytes = |name: &str| {
             let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -140,7 +143,7 @@ mod large {
         use super::*;
 
         #[test]
-        fn what_is_free_and_what_is_held_are_two_limits() {
+        fn both_free_memory_and_held_memory_limit_an_allocation() {
             let text = "MemTotal:       1000 kB\nMemFree:  1 kB\nMemAvailable:    600 kB\nSwapTotal: 100 kB\nSwapFree: 50 kB\n";
             let room = parse(text).unwrap();
             assert_eq!(room, Room { free: 650 << 10, all: 1100 << 10 });
@@ -150,7 +153,7 @@ mod large {
         }
 
         #[test]
-        fn this_machine_tells() {
+        fn this_machine_reports_its_memory() {
             let Room { free, all } = room().unwrap();
             assert!(all > 1 << 20 && (1..=all).contains(&free));
         }

@@ -1,4 +1,4 @@
-//! The command line: what it accepts ([`Cli`], [`commands`]) and what it says ([`console`]).
+//! The command line: arguments ([`Cli`], [`commands`]) and output ([`console`]).
 //!
 //! Results go to stdout, everything else to stderr. An error is one line and an exit code
 //! ([`osp::Error::exit_code`]); outputs appear whole or not at all.
@@ -39,7 +39,7 @@ Exit codes:
 /// Samples videos from text with Open-Sora-Plan v1.1.0.
 ///
 /// Results (paths, tables, or JSON) are printed to stdout; progress, warnings and errors to stderr. An output appears
-/// whole or not at all, and replaces an older one of the same name only when the run has succeeded.
+/// whole or not at all, and replaces an older output of the same name only when the run has succeeded.
 #[derive(Parser)]
 #[command(name = "osp", version, after_help = EXAMPLES, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
@@ -54,12 +54,12 @@ pub struct Global {
     /// Print results as JSON, one object per line
     #[arg(long, global = true, display_order = 900)]
     pub json: bool,
-    /// No progress, notices or warnings: of stderr only errors remain
+    /// No progress, notices or warnings: print only errors to stderr
     #[arg(short, long, global = true, display_order = 901)]
     pub quiet: bool,
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command of the process's arguments.
 pub fn main() -> ExitCode {
     interrupt::install();
     let cli = match Cli::try_parse() {
@@ -79,11 +79,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints help where it was asked for, and what is wrong with the arguments as one line.
+/// Prints the help that the user asked for, or what is wrong with the arguments, as one line.
 fn explain(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // Nothing to be done if the help itself cannot be printed.
+            // A failure to print the help is ignored.
             let _ = error.print();
         }
         _ => Console::new(false, false).error(&one_line(error)),
@@ -91,7 +91,7 @@ fn explain(error: &clap::Error) -> ExitCode {
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
-/// What clap says about wrong arguments, without its usage text, as one line.
+/// Clap's message about wrong arguments as one line, without its usage text.
 pub fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let said = text.split("\n\nUsage:").next().unwrap_or(&text);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_arguments_are_one_line_with_the_reason_and_the_tip() {
+    fn wrong_arguments_give_one_line_with_the_reason_and_the_tip() {
         let line = |args: &[&str]| one_line(&Cli::try_parse_from(args).err().expect("these arguments are wrong"));
         assert_eq!(
             line(&["osp", "sample", "--step", "3"]),

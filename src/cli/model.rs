@@ -1,4 +1,4 @@
-//! Finding and opening the model.
+//! Finds and opens the model.
 
 use super::args::{ComponentArgs, ModelArgs};
 use super::console::Console;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 const DEMO: &str = "assets/demo";
 
-/// Files beside the weights that belong to them.
+/// Files that belong to weights and lie beside them.
 pub const BESIDE: [&str; 7] = [
     "config.json",
     "spiece.model",
@@ -22,18 +22,18 @@ pub const BESIDE: [&str; 7] = [
     "sampling.json",
 ];
 
-/// The folder asked for, or else that of the demo model.
+/// The model's folder that the user names, else the demo model's.
 fn folder(args: &ModelArgs) -> Result<PathBuf> {
-    let missing = || Error::config(DEMO, "the demo model is not there; name a model with --model DIR or OSP_MODEL");
+    let missing = || Error::config(DEMO, "the demo model is missing; name a model with --model DIR or OSP_MODEL");
     args.model.clone().or_else(of_environment).or_else(demo).ok_or_else(missing)
 }
 
-/// What `OSP_MODEL` names; set to nothing it names none.
+/// The model in `OSP_MODEL`; `None` if it is not set or empty.
 fn of_environment() -> Option<PathBuf> {
     std::env::var_os("OSP_MODEL").filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
-/// The demo model: beside the program or in a folder above it, else in the source tree that it was built from.
+/// The demo model: beside the program, in a folder above it, or in the source tree of the build.
 fn demo() -> Option<PathBuf> {
     let program = std::env::current_exe().and_then(std::fs::canonicalize).ok();
     let above = program.iter().flat_map(|program| program.ancestors().skip(1));
@@ -41,13 +41,13 @@ fn demo() -> Option<PathBuf> {
     places.map(|place| place.join(DEMO)).find(|folder| folder.is_dir())
 }
 
-/// The files of the model and of its parts elsewhere, as far as there are any: what is missing is for [`open`] to say.
-pub fn files(args: &ModelArgs, parts: &ComponentArgs) -> Vec<PathBuf> {
-    let folders = [folder(args).ok(), parts.text_encoder.clone()].into_iter().flatten();
+/// The existing files of the model and of its components in other folders. [`open`] reports missing files.
+pub fn files(args: &ModelArgs, components: &ComponentArgs) -> Vec<PathBuf> {
+    let folders = [folder(args).ok(), components.text_encoder.clone()].into_iter().flatten();
     folders.filter_map(|folder| hub::locate(&folder).ok()).flat_map(|folder| files_in(&folder)).collect()
 }
 
-/// The files of a model or of one part of it, in `folder` and the folders in it.
+/// The files of a model or of one component, in `folder` and its subfolders.
 pub fn files_in(folder: &Path) -> Vec<PathBuf> {
     let list = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let (folders, mut files): (Vec<PathBuf>, Vec<PathBuf>) = list(folder).partition(|path| path.is_dir());
@@ -56,17 +56,17 @@ pub fn files_in(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Whether models have files of this name.
+/// Whether a file of this name belongs to a model.
 fn is_file(name: &str) -> bool {
     const ENDINGS: [&str; 4] = [".safetensors", ".bin", ".ckpt", ".index.json"];
     BESIDE.contains(&name) || ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
-/// Opens the model, checked as far as `need` goes, and shows what its maker wants every user to know.
-pub fn open(args: &ModelArgs, parts: &ComponentArgs, need: Need, console: &Console) -> Result<Model> {
+/// Opens the model, with the checks that `need` requires, and prints the notice of its maker.
+pub fn open(args: &ModelArgs, components: &ComponentArgs, need: Need, console: &Console) -> Result<Model> {
     let opening = Opening {
-        text_encoder: parts.text_encoder.clone(),
-        transformer: parts.transformer.clone(),
+        text_encoder: components.text_encoder.clone(),
+        transformer: components.transformer.clone(),
         weights: args.weights,
         need,
     };
@@ -77,7 +77,7 @@ pub fn open(args: &ModelArgs, parts: &ComponentArgs, need: Need, console: &Conso
     Ok(model)
 }
 
-/// Which weights made an output.
+/// Fingerprints of the weights that made an output.
 #[derive(Serialize)]
 pub struct Fingerprints {
     text_encoder: Option<String>,
@@ -86,7 +86,7 @@ pub struct Fingerprints {
 }
 
 impl Fingerprints {
-    /// Of all parts that are open.
+    /// The fingerprints of all components that are open.
     pub fn of(model: &Model) -> Self {
         Self {
             text_encoder: model.text_encoder.as_ref().map(|part| part.source.fingerprint()),

@@ -7,10 +7,10 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-/// Characters of a prompt that go into a name.
+/// The most characters of a prompt in a name.
 const SLUG: usize = 48;
 
-/// A file name's part made of `prompt`: its letters and digits in lower case, `-` for all between.
+/// Turns a prompt into a name: letters and digits in lower case, and `-` for everything between them.
 pub fn slug(prompt: &str) -> String {
     let words = prompt.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     let slug = words.map(str::to_lowercase).collect::<Vec<_>>().join("-");
@@ -31,7 +31,7 @@ pub fn marked(path: &Path, mark: &str) -> PathBuf {
     path.with_file_name(joined([stem, OsStr::new("-"), OsStr::new(mark), OsStr::new("."), ending]))
 }
 
-/// Whether `path` ends in a separator, so that a dot in its name begins no ending.
+/// Whether `path` ends in a separator: then a dot in its name does not begin an ending.
 fn is_folder(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().last().is_some_and(|&last| std::path::is_separator(char::from(last)))
 }
@@ -44,7 +44,7 @@ fn joined<const N: usize>(parts: [&OsStr; N]) -> OsString {
     parts.into_iter().collect()
 }
 
-/// Fails if output `path` is stdout and something else is printed there, or nobody can use what comes.
+/// Fails if output `path` is stdout, and JSON is printed there, too, or stdout is a terminal.
 pub fn check_stdout(path: &Path, console: &Console) -> Result<()> {
     let usage = |text: &str| Err(Error::Usage(text.to_owned()));
     if !is_stdout(path) {
@@ -54,25 +54,26 @@ pub fn check_stdout(path: &Path, console: &Console) -> Result<()> {
         return usage("-o - and --json both print to stdout; name a file");
     }
     if io::stdout().is_terminal() {
-        return usage(
-            "-o - prints a Y4M video, which a terminal does not show; pipe it into a program, or name a file",
-        );
+        return usage("-o - prints a Y4M video, which a terminal cannot show; pipe it into a program, or name a file");
     }
     Ok(())
 }
 
-/// The rate at which frames of `fps` play in output `path`, with a warning if that is another.
+/// The frame rate that output `path` can hold for `fps`, with a warning if it differs.
 pub fn playable(path: &Path, fps: FrameRate, console: &Console) -> Result<FrameRate> {
     let rate = Format::from_path(path)?.rate(fps);
-    // What differs in no digit shown is nobody's concern.
+    // No warning if both print the same digits.
     if rate.to_string() != fps.to_string() {
         let ending = path.extension().unwrap_or_default().display();
-        console.warning(&format!("{} plays at {rate} frames/s, as near to {fps} as .{ending} holds", path.display()));
+        console.warning(&format!(
+            "{} plays at {rate} frames/s, the nearest rate to {fps} that .{ending} can hold",
+            path.display()
+        ));
     }
     Ok(rate)
 }
 
-/// Fails if a file cannot be put where `path` is, or its name has another ending than `ending`.
+/// Fails if no file can be written at `path`, or its ending is not `ending`.
 pub fn check_file(path: &Path, ending: &str) -> Result<()> {
     if path.extension().is_none_or(|found| found != ending) {
         return Err(Error::Usage(format!("{}: the name of this output must end in .{ending}", path.display())));
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_stand_before_the_ending() {
+    fn marks_come_before_the_ending() {
         assert_eq!(marked(Path::new("a/out.mp4"), "000"), Path::new("a/out-000.mp4"));
         assert_eq!(marked(Path::new("a/frames/"), "grid"), Path::new("a/frames-grid"));
         assert_eq!(marked(Path::new("a/v1.1/"), "000").as_os_str(), "a/v1.1-000/");
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_refused_before() {
+    fn an_output_that_cannot_be_written_is_refused_before_the_work() {
         let folder = tempfile::tempdir().unwrap();
         assert!(check_file(&folder.path().join("a.safetensors"), "safetensors").is_ok());
         for wrong in ["a.npy", "a", "absent/a.safetensors"] {

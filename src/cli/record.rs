@@ -1,4 +1,4 @@
-//! The record of an output: what was asked, what made it, and what it cost.
+//! The record of an output: the request, the program and model that made it, and its cost.
 
 use super::console::Console;
 use super::model::Fingerprints;
@@ -9,14 +9,15 @@ use serde::{Serialize, Serializer};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where the record of `output` is: `out.mp4` → `out.mp4.json`, `frames/` → `frames.json`.
+/// The path of the record of `output`: `out.mp4` → `out.mp4.json`, `frames/` → `frames.json`.
 pub fn path(output: &Path) -> PathBuf {
     let mut name = output.file_name().unwrap_or_default().to_owned();
     name.push(".json");
     output.with_file_name(name)
 }
 
-/// Fails if the record of `output` cannot be written, or would replace a file that is no record. Stdout has none.
+/// Fails if the record of `output` cannot be written, or would replace a file that is not a record. Stdout has no
+/// record.
 pub fn check(output: &Path) -> Result<()> {
     if is_stdout(output) {
         return Ok(());
@@ -25,7 +26,7 @@ pub fn check(output: &Path) -> Result<()> {
     staged::check_file(&path)?;
     if path.exists() && !is_record(&fs::read(&path).map_err(Error::io("cannot read", &path))?) {
         return Err(Error::Usage(format!(
-            "{}, where the record of output {} goes, is no record; move it or choose another output",
+            "{} is not a record, but the record of output {} would replace it; move it or choose another output",
             path.display(),
             output.display()
         )));
@@ -33,14 +34,14 @@ pub fn check(output: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a file holds what [`Record`] writes.
+/// Whether a file is a [`Record`].
 fn is_record(bytes: &[u8]) -> bool {
     const KEYS: [&str; 5] = ["output", "version", "device", "model", "weights"];
     let object: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(bytes).ok();
     object.is_some_and(|object| KEYS.iter().all(|key| object.contains_key(*key)))
 }
 
-/// What made an output; the same for all outputs of a run.
+/// The program, device and model that made an output; equal for all outputs of a run.
 #[derive(Serialize)]
 pub struct Origin {
     version: &'static str,
@@ -62,7 +63,7 @@ impl Origin {
     }
 }
 
-/// The windows of the VAE, as its options name them.
+/// The windows of the VAE, with the names of the options.
 #[derive(Clone, Copy, Serialize)]
 pub struct Tiles {
     tile_size: usize,
@@ -76,7 +77,7 @@ impl From<Tiling> for Tiles {
     }
 }
 
-/// The output, what its command has to say about it, the origin, and the peak of memory.
+/// A record: the output, its command's entries, the origin, and the peak of memory.
 #[derive(Serialize)]
 pub struct Record<'a, F> {
     #[serde(serialize_with = "lossy")]
@@ -89,12 +90,12 @@ pub struct Record<'a, F> {
 }
 
 impl<'a, F: Serialize> Record<'a, F> {
-    /// The record of `output`, which has just been made.
+    /// The record of `output`, which is complete.
     pub fn new(output: &'a Path, facts: F, origin: &'a Origin) -> Self {
         Self { output, facts, origin, peak_rss_bytes: peak_rss() }
     }
 
-    /// Writes the record beside the output, unless that is stdout.
+    /// Writes the record beside the output, unless the output is stdout.
     pub fn save(&self) -> Result<()> {
         if is_stdout(self.output) {
             return Ok(());
@@ -104,7 +105,7 @@ impl<'a, F: Serialize> Record<'a, F> {
         staged::write_file(&path(self.output), text.as_bytes())
     }
 
-    /// Prints the record where results are for machines, else the output's path; nothing beside an output that is printed.
+    /// Prints the record if results are JSON, else the output's path. Prints nothing if the output is stdout.
     pub fn print(&self, console: &Console) -> Result<()> {
         if is_stdout(self.output) {
             return Ok(());
@@ -113,12 +114,12 @@ impl<'a, F: Serialize> Record<'a, F> {
     }
 }
 
-/// Writes a path into JSON, which holds text only: marks stand for what is not UTF-8.
+/// Writes a path into JSON, which holds only text: replacement characters stand for bytes that are not UTF-8.
 pub fn lossy<S: Serializer>(path: &impl AsRef<Path>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.as_ref().to_string_lossy())
 }
 
-/// Most memory that the process has held at any time, in bytes, where the system tells (`VmHWM` of Linux).
+/// The peak of the process's memory in bytes, if the system reports it (`VmHWM` on Linux).
 fn peak_rss() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -130,7 +131,7 @@ fn peak_rss() -> Option<u64> {
 mod tests {
     #[test]
     #[cfg(target_os = "linux")]
-    fn linux_tells_the_peak_of_memory() {
+    fn linux_reports_the_peak_of_memory() {
         assert!(super::peak_rss().unwrap() > 1 << 20);
     }
 }

@@ -1,6 +1,6 @@
-//! Tables for people.
+//! Formats tables.
 
-/// Three digits that count, without exponents.
+/// A number with three significant digits, without an exponent.
 pub fn number(value: f64) -> String {
     let decimals = match value {
         100.0.. => 0,
@@ -11,7 +11,7 @@ pub fn number(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// Cells in columns: the first flush left, the others right.
+/// Cells in columns: the first column is left-aligned, the others are right-aligned.
 pub fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_three_digits_that_count() {
+    fn numbers_have_three_significant_digits() {
         let numbers = [0.0, 0.0123, 1.234, 12.34, 123.4, 222_123.4].map(number);
         assert_eq!(numbers, ["0.000", "0.012", "1.23", "12.3", "123", "222123"]);
     }

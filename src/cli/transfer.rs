@@ -1,4 +1,4 @@
-//! A bar for bytes on their way.
+//! A progress bar for bytes.
 
 use super::console::{Console, duration};
 use super::interrupt;
@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use osp::Result;
 use std::time::Instant;
 
-/// Bytes on their way to a disk. On stderr a bar, of which a line remains when all have arrived.
+/// The progress of a download or a conversion. Shows a bar on stderr, and prints a line when all bytes are written.
 pub struct Transfer<'a> {
     console: &'a Console,
     label: String,
@@ -15,7 +15,7 @@ pub struct Transfer<'a> {
 }
 
 impl<'a> Transfer<'a> {
-    /// Begins with none of `total` bytes.
+    /// A bar at 0 of `total` bytes.
     pub fn new(console: &'a Console, label: &str, total: u64) -> Self {
         let bar = if console.quiet() { ProgressBar::hidden() } else { ProgressBar::new(total) };
         let template =
@@ -25,7 +25,7 @@ impl<'a> Transfer<'a> {
         Self { console, label: label.to_owned(), bar, start: Instant::now() }
     }
 
-    /// More bytes have arrived.
+    /// Counts `bytes` more.
     ///
     /// # Errors
     /// [`osp::Error::Interrupted`] if the user wants to stop.
@@ -34,13 +34,13 @@ impl<'a> Transfer<'a> {
         interrupt::check()
     }
 
-    /// Bytes have to come once more.
+    /// Counts `bytes` less, because they must be downloaded again.
     #[cfg(feature = "download")]
     pub fn retreat(&self, bytes: u64) {
         self.bar.set_position(self.bar.position().saturating_sub(bytes));
     }
 
-    /// All have arrived.
+    /// Removes the bar and prints the line.
     pub fn finish(self) {
         self.bar.finish_and_clear();
         let bytes = megabytes(self.bar.position());
@@ -54,7 +54,7 @@ impl Drop for Transfer<'_> {
     }
 }
 
-/// A number of bytes for people.
+/// A readable number of bytes.
 pub fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }

@@ -1,9 +1,10 @@
-//! `attention`: blocks of queries meet the keys block by block.
+//! `attention`: for each block of queries, a loop over blocks of keys.
 //!
-//! No matrix of scores exists. Per query the largest score so far and the sum of exponentials about it are kept, and
-//! what was summed before is scaled down when a larger score comes (online softmax, Milakov and Gimelshein 2018, in the
-//! arrangement of FlashAttention, Dao et al. 2022). A task packs the keys and values of one head of one sequence for the
-//! matrix product and walks through its queries. The order of every sum follows from the sizes alone.
+//! The matrix of all scores is never stored. For each query, the loop keeps the largest score up to now and the sum of
+//! exponentials relative to it. When a larger score comes, the earlier sums are scaled down (online softmax, Milakov
+//! and Gimelshein 2018, in the arrangement of FlashAttention, Dao et al. 2022). A task packs the keys and values of one
+//! head of one sequence for the matrix product, then loops over its queries. Only the sizes decide the order of every
+//! sum.
 
 use super::Buffer;
 use super::math::{self, exp};
@@ -17,13 +18,14 @@ use std::ops::Range;
 /// Queries of a block: four of the largest register tiles.
 const QUERIES: usize = 56;
 
-/// Keys of a block: the scores of a block of queries then fit in the first cache.
+/// Keys of a block: the scores of a block of queries then fit into the first-level cache.
 const KEYS: usize = 128;
 
-/// Scores treated at once, a multiple of every vector's lanes. Rows of scores are filled up to a multiple with −∞.
+/// Scores that are processed together: a multiple of every vector's lanes. Rows of scores are padded with −∞ to a
+/// multiple.
 const LANES: usize = 16;
 
-/// Operations that are worth a task of their own.
+/// The least operations of a task.
 const TASK_FLOPS: usize = 2_000_000;
 
 pub(super) fn attention(op: &Attention, args: AttentionArgs<'_, Buffer>) {
@@ -33,7 +35,7 @@ pub(super) fn attention(op: &Attention, args: AttentionArgs<'_, Buffer>) {
     if heads * blocks == 0 {
         return;
     }
-    // A head is cut only where there are too few for the threads: every piece packs the keys again.
+    // A head is divided only if there are fewer heads than the threads need: every piece packs the keys again.
     let pieces = (2 * rayon::current_num_threads()).div_ceil(heads).min(blocks);
     let flops = 4 * op.queries * op.keys * op.head_dim / pieces;
     let problem = Problem { op, q, k, v, bias, mask, rope, out: SharedMut::new(out), micro: Micro::best() };
@@ -50,7 +52,7 @@ pub(super) fn attention(op: &Attention, args: AttentionArgs<'_, Buffer>) {
     );
 }
 
-/// Piece `index` of `0..len` in pieces of `size`.
+/// Piece `index` of `0..len`, divided into pieces of `size`.
 fn cut(len: usize, size: usize, index: usize) -> Range<usize> {
     index * size..len.min((index + 1) * size)
 }
@@ -76,7 +78,7 @@ struct Head {
     head: usize,
 }
 
-/// What a query has met so far: the largest score, and Σ e^(score − largest).
+/// The state of a query after some keys: the largest score, and Σ e^(score − largest).
 #[derive(Clone, Copy)]
 struct Met {
     largest: f32,
@@ -87,13 +89,13 @@ const NOTHING_MET: Met = Met { largest: f32::NEG_INFINITY, total: 0.0 };
 
 /// Memory of a task.
 struct Work {
-    /// Packed keys of a head, one block after the other.
+    /// Packed keys of a head, block after block.
     keys: Scratch,
-    /// Packed values, likewise.
+    /// Packed values of a head, block after block.
     values: Scratch,
     /// Rotated keys or scaled queries of a block: `[tokens, head_dim]`.
     tokens: Scratch,
-    /// `[queries, keys]` of a block, then their exponentials.
+    /// Scores of a block, `[queries, keys]`; later their exponentials.
     scores: Scratch,
     /// Σ e^(score − largest)·value of a block of queries: `[queries, packed head_dim]`.
     sums: Scratch,
@@ -138,7 +140,7 @@ impl Problem<'_> {
         }
     }
 
-    /// Copies tokens to `[tokens, head_dim]`, rotated if there is a table, and scaled.
+    /// Copies tokens to `[tokens, head_dim]`, rotated if there is a table, then scaled.
     fn load(&self, values: &[f32], layout: &TokenLayout, head: Head, tokens: Range<usize>, scale: f32, to: &mut [f32]) {
         let head_dim = self.op.head_dim;
         math::widest(
@@ -155,7 +157,7 @@ impl Problem<'_> {
         );
     }
 
-    /// The output of a block of queries.
+    /// Computes the output of a block of queries.
     fn block(&self, head: Head, queries: Range<usize>, work: &mut Work) {
         let &Attention { keys, head_dim, scale, ref q, .. } = self.op;
         let (m, width) = (queries.len(), self.micro.packed_columns(head_dim));
@@ -167,7 +169,7 @@ impl Problem<'_> {
         for block in (0..keys.div_ceil(KEYS)).map(|block| cut(keys, KEYS, block)) {
             let (n, stride) = (block.len(), block.len().next_multiple_of(LANES));
             let scores = &mut work.scores[..m * stride];
-            // Products run over whole registers of columns; what they leave in the surplus is zeros.
+            // Products compute whole registers of columns; the surplus columns become zero.
             self.micro.gemm_block(
                 [m, self.micro.packed_columns(n), head_dim],
                 Rows { values: &work.tokens, stride: head_dim },
@@ -187,7 +189,7 @@ impl Problem<'_> {
         self.store(head, queries, met, sums);
     }
 
-    /// Completes the scores of a block by bias and mask, and makes them exponentials.
+    /// Adds bias and mask to the scores of a block, and turns them into exponentials.
     fn weigh(
         &self,
         Head { outer, head, .. }: Head,
@@ -220,7 +222,7 @@ impl Problem<'_> {
         );
     }
 
-    /// Divides the sums by the totals and puts them where they belong.
+    /// Divides the sums by the totals and stores the results.
     fn store(&self, head: Head, queries: Range<usize>, met: &[Met], sums: &[f32]) {
         let width = sums.len() / met.len();
         math::widest(
@@ -228,8 +230,8 @@ impl Problem<'_> {
             || {
                 for ((query, met), sums) in queries.clone().zip(met).zip(sums.chunks_exact(width)) {
                     let start = self.start(&self.op.out, head, query);
-                    // SAFETY: the descriptor was checked to keep the rows of its output apart, no two tasks have the
-                    // same head of the same query, and this task has one row at a time.
+                    // SAFETY: validation has checked that the rows of the output are disjoint, no two tasks have the
+                    // same head of the same query, and this task has one slice at a time.
                     let out = unsafe { self.out.slice(start..start + self.op.head_dim) };
                     let factor = 1.0 / met.total;
                     out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * factor);
@@ -244,7 +246,7 @@ fn add(scores: &mut [f32], summands: &[f32]) {
     scores.iter_mut().zip(summands).for_each(|(score, summand)| *score += summand);
 }
 
-/// Makes a row of scores exponentials about the largest score so far, and brings what was summed before in line.
+/// Turns a row of scores into exponentials relative to the largest score up to now, and rescales the earlier sums.
 #[inline(always)]
 fn meet(scores: &mut [f32], sums: &mut [f32], met: &mut Met) {
     let mut largest = [met.largest; LANES];
@@ -254,7 +256,7 @@ fn meet(scores: &mut [f32], sums: &mut [f32], met: &mut Met) {
         }
     }
     let largest = fold(largest, |a, b| if a > b { a } else { b });
-    // As long as all keys were masked nothing is subtracted: −∞ − (−∞) would not be a number.
+    // If all keys were masked up to now, nothing is subtracted: −∞ − (−∞) is NaN.
     let origin = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
     let mut totals = [0.0; LANES];
     for scores in scores.chunks_exact_mut(LANES) {
@@ -270,7 +272,7 @@ fn meet(scores: &mut [f32], sums: &mut [f32], met: &mut Met) {
     }
 }
 
-/// Folds the upper half of the lanes onto the lower until one is left.
+/// Reduces the lanes: joins the upper half with the lower half until one lane remains.
 #[inline(always)]
 fn fold(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     let mut half = LANES / 2;

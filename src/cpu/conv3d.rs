@@ -1,14 +1,14 @@
 //! `conv3d` and `depthwise_conv` on the CPU.
 //!
-//! A direct convolution: tiles of output pixels by a panel of output channels, multiplied straight from the input, where
-//! neighbouring pixels are rows `cin` elements apart and the taps of one kernel row are one contiguous run. Nothing is
-//! unfolded or padded. Outputs are grouped by the taps that they see ([`taps`]), so that borders skip the zeros, and
-//! copies of a frame or of a pixel are multiplied once, by the sum of their weights ([`packed`]).
+//! A direct convolution. A product multiplies a tile of output pixels with a panel of output channels, directly from
+//! the input: neighbouring pixels are rows `cin` elements apart, and the taps of one kernel row are contiguous. The
+//! input is neither unfolded nor padded. Outputs are grouped by the taps that see the input ([`taps`]), so that borders
+//! skip the zeros. Copies of a frame or of a pixel are multiplied once, by the sum of their weights ([`packed`]).
 //!
-//! Where there are many channels, 3×3 taps are computed with fewer products ([`winograd`]).
+//! With many channels, 3×3 taps are computed with fewer products ([`winograd`]).
 //!
-//! The order of the sum behind a pixel follows from its place in its frame and its frame's place in the video; the frames
-//! after it, and which of them are computed together, do not change a bit of it.
+//! The order of the sum of a pixel depends only on its place in the frame and the frame's place in the video. Later
+//! frames, and the choice of frames that are computed together, do not change a bit of it.
 
 mod packed;
 mod taps;
@@ -28,16 +28,17 @@ use rayon::prelude::*;
 use std::ops::Range;
 use taps::{Axis, SameTaps};
 
-/// Elements of the weight that are packed at a time: 16 MiB, about what a last-level cache holds.
+/// Elements of the weight that are packed together: 16 MiB, about the size of a last-level cache.
 const PACKED: usize = 4 << 20;
-/// Output pixels of a task, at least one row of them.
+/// Output pixels of a task; at least one row is computed.
 const BLOCK_PIXELS: usize = 256;
 /// Output channels of a task.
 const BLOCK_COLUMNS: usize = 128;
-/// Steps of k at a time: a panel by this stays in the second-level cache while all tiles of the block use it.
+/// Steps of k in one product: this many rows of a panel stay in the second-level cache while all tiles of the block use
+/// them.
 const BLOCK_K: usize = 1536;
 
-/// Computes [`Conv3d`], then the moments of what it has computed.
+/// Computes [`Conv3d`], then the moments of its output.
 pub(super) fn conv3d(op: &Conv3d, args: ConvArgs<'_, Buffer, Weight>) {
     let ConvArgs { x, weight, bias, other, moments, out } = args;
     convolve(op, x, weight, bias, other.map(|other| &**other), out);
@@ -66,7 +67,7 @@ struct Call<'a> {
     x: &'a [f32],
     /// Height and width.
     axes: [Axis; 2],
-    /// The columns of a frame by the taps that they see.
+    /// The columns of a frame, grouped by the taps that see the input.
     columns: Vec<SameTaps>,
     packed: Packed<'a>,
     bias: &'a [f32],
@@ -74,7 +75,7 @@ struct Call<'a> {
     out: SharedMut<'a>,
 }
 
-/// Some rows of one output frame, and some of its channels.
+/// Some rows and some channels of one output frame.
 #[derive(Clone, Debug)]
 struct Block {
     frame: usize,
@@ -82,24 +83,24 @@ struct Block {
     columns: Range<usize>,
 }
 
-/// The pixels of a block that see the same taps.
+/// The pixels of a block for which the same taps see the input.
 struct Region {
     tiles: Vec<Tile>,
     /// Elements of the input from one pixel of a tile to the next.
     input_stride: usize,
     /// Pixels of the block from one pixel of a tile to the next.
     pixel_stride: usize,
-    /// What every pixel multiplies, relative to its own place in the first input frame.
+    /// The input of every pixel, relative to the pixel's place in the first input frame.
     segments: Vec<Segment>,
-    /// The segments cut into stretches of about [`BLOCK_K`].
+    /// The segments, divided into ranges of about [`BLOCK_K`] steps.
     steps: Vec<Range<usize>>,
 }
 
-/// Pixels in a line, at equal distances in the input.
+/// Pixels along a line, at equal distances in the input.
 struct Tile {
-    /// The input under the first valid group of taps at the first pixel.
+    /// Offset of the input under the first valid group of taps at the first pixel.
     input: usize,
-    /// The first pixel within the block.
+    /// Index of the first pixel in the block.
     pixel: usize,
     pixels: usize,
 }
@@ -130,7 +131,7 @@ impl Call<'_> {
         }
     }
 
-    /// One block: its sums, then the store.
+    /// Computes one block: its sums, then the store.
     fn block(&self, block: &Block, packed: &[f32]) {
         let stride = self.packed.columns(block.columns.len());
         let mut sums = Scratch::new(block.rows.len() * self.op.out_shape()[2] * stride);
@@ -148,7 +149,7 @@ impl Call<'_> {
         self.store(block, &sums, stride);
     }
 
-    /// One stretch of k for all tiles of a region and one panel; the first overwrites the sums.
+    /// Computes one range of k for all tiles of a region and one panel; the first range overwrites the sums.
     fn product(&self, region: &Region, step: usize, weight: &[f32], width: usize, sums: RowsMut<'_>) {
         let Some(segments) = region.steps.get(step) else { return };
         let segments = &region.segments[segments.clone()];
@@ -173,13 +174,13 @@ impl Call<'_> {
         // (count, elements of the input, pixels of the block) along both sides of the region.
         let down = (rows.count, rows.source_step * self.op.width * cin, rows.step * out_width);
         let across = (columns.count, columns.source_step * cin, columns.step);
-        // The pixels of a tile have one distance, so a tile runs along one side: the longer.
+        // The pixels of a tile have equal distances, so a tile lies along one side of the region: the longer one.
         let (lines, line) = if columns.count < rows.count { (across, down) } else { (down, across) };
         let input = (rows.source * self.op.width + columns.source) * cin;
         let pixel = (rows.first - block.rows.start) * out_width + columns.first;
         let tiles = (0..lines.0).flat_map(|i| cuts(line.0, self.packed.tile_rows()).map(move |cut| (i, cut)));
         let tiles = tiles.map(|(i, cut)| Tile {
-            // Without a tap nothing is read, and the place may lie beyond the input.
+            // Without taps nothing is read, and the offset could lie beyond the input.
             input: if segments.is_empty() { 0 } else { input + i * lines.1 + cut.start * line.1 },
             pixel: pixel + i * lines.2 + cut.start * line.2,
             pixels: cut.len(),
@@ -187,7 +188,7 @@ impl Call<'_> {
         Region { tiles: tiles.collect(), input_stride: line.1, pixel_stride: line.2, steps, segments }
     }
 
-    /// The groups of taps of one kernel row lie side by side both in the input and in the weight.
+    /// The segments of k. Groups of taps of one kernel row are contiguous both in the input and in the weight.
     fn segments(&self, frame: usize, rows: &SameTaps, columns: &SameTaps) -> Vec<Segment> {
         let mut segments = Vec::new();
         if columns.groups.is_empty() {
@@ -209,7 +210,7 @@ impl Call<'_> {
         segments
     }
 
-    /// Bias, factors and the other summand.
+    /// Applies bias and factors, adds the other summand, and stores.
     fn store(&self, block: &Block, sums: &[f32], stride: usize) {
         let [_, height, width, cout] = self.op.out_shape();
         let start = block.rows.start * width;
@@ -239,7 +240,7 @@ impl Call<'_> {
     }
 }
 
-/// Cuts segments into stretches of about [`BLOCK_K`] steps of k; at least one stretch, even if it is empty.
+/// Divides segments into ranges of about [`BLOCK_K`] steps of k; at least one range, even if it is empty.
 fn steps(segments: &[Segment]) -> Vec<Range<usize>> {
     let (mut steps, mut start, mut len) = (Vec::new(), 0, 0);
     for (i, segment) in segments.iter().enumerate() {

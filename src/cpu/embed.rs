@@ -1,10 +1,10 @@
-//! `embedding`, `add_rows`: rows looked up, and rows added.
+//! `embedding` and `add_rows`: look up rows, and add rows.
 
 use super::{Buffer, Weight, math};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use rayon::prelude::*;
 
-/// Rows that one task handles at least: below it, handing out work costs more than the work.
+/// The least rows of a task: with fewer, starting the task costs more than its work.
 const ROWS: usize = 16;
 
 pub(super) fn embedding(op: &Embedding, args: EmbeddingArgs<'_, Buffer, Weight>) {

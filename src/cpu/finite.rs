@@ -1,4 +1,4 @@
-//! `finite`: whether values are numbers.
+//! `finite`: checks whether values are finite.
 
 use super::{Buffer, math};
 use crate::ops::finite::{BLOCK, Finite, FiniteArgs};
@@ -19,9 +19,10 @@ pub(super) fn finite(op: &Finite, FiniteArgs { x }: FiniteArgs<'_, Buffer>) -> V
     counts
 }
 
-/// Elements of a block from the first that is not finite on; the last block counts as if it were whole.
+/// The number of elements from the first that is not finite to the end of the block; a short block counts as a full
+/// one.
 fn from_first(x: &[f32]) -> u32 {
-    // A loop without a way out takes vectors; few blocks are looked at twice.
+    // A loop without an early exit becomes vector code. Only blocks with such an element are read twice.
     let all = math::widest(
         #[inline(always)]
         || x.iter().fold(true, |all, value| all & value.is_finite()),

@@ -1,5 +1,5 @@
-//! `linear` on the CPU: the weight is packed once, block by block, and shared by all tasks; a task makes one block of the
-//! result, sums first, then everything that is fused behind them.
+//! `linear` on the CPU: the weight is packed once, block by block, and shared by all tasks. A task computes one block
+//! of the result: the sums, then the epilogue.
 
 use super::Buffer;
 use super::math;
@@ -11,20 +11,20 @@ use crate::ops::gemm::{Activation, Linear, LinearArgs, Store};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Elements of the weight that are packed at a time: 16 MiB, about what a last-level cache holds.
+/// Elements of the weight that are packed together: 16 MiB, about the size of a last-level cache.
 const PACKED: usize = 4 << 20;
 /// Rows of a task's block: whole tiles of most instruction sets.
 const BLOCK_ROWS: usize = 126;
 /// Columns of a task's block.
 const BLOCK_COLUMNS: usize = 256;
-/// Steps of k at a time: a block of x by this and a panel by this share the second-level cache.
+/// Steps of k in one product: this much of a block of x and of a panel fit together into the second-level cache.
 const BLOCK_K: usize = 768;
-/// Up to this many rows the weight is read once, straight from where it lies.
+/// Up to this many rows, the weight is read once and not packed.
 const NARROW_ROWS: usize = 8;
-/// Up to this many rows a task takes all of them, and packs for itself what it is about to use: a weight that few rows
-/// share would spend more time on its way out to memory and back.
+/// Up to this many rows, a task computes all rows and packs the columns that it uses. With so few rows, writing a
+/// shared packed weight to memory and reading it back would cost more.
 const FEW_ROWS: usize = 512;
-/// Columns of such a task: their sums and their part of the weight share the second-level cache.
+/// Columns of such a task: their sums and their part of the weight fit together into the second-level cache.
 const FEW_COLUMNS: usize = 64;
 
 /// Computes [`Linear`].
@@ -36,7 +36,7 @@ pub(super) fn linear(op: &Linear, args: LinearArgs<'_, Buffer, Weight>) {
     let place = op.place();
     let bias = bias.map(Weight::to_f32);
     let x = &x[place.x_row * op.in_features..][..op.rows * op.in_features];
-    // Inner products add up in another order than tiles, so the whole product decides, not the part.
+    // Inner products sum in another order than tiles, so the size of the whole product decides, not of the part.
     let narrow = place.whole_rows <= NARROW_ROWS;
     let mut copy = None;
     let call = Call {
@@ -58,7 +58,7 @@ pub(super) fn linear(op: &Linear, args: LinearArgs<'_, Buffer, Weight>) {
     }
 }
 
-/// The arguments of one call. Gated, the product has two `projections`, u and v; otherwise it has one.
+/// The arguments of one call. A gated product has two `projections`, u and v; others have one.
 struct Call<'a> {
     op: &'a Linear,
     x: Rows<'a>,
@@ -66,9 +66,9 @@ struct Call<'a> {
     bias: Option<&'a [f32]>,
     gate: Option<&'a [f32]>,
     out: SharedMut<'a>,
-    /// The row whose gate is that of the first row.
+    /// Index of the first row among the rows of the gate.
     first_gate: usize,
-    /// The row of the weight that makes the first column.
+    /// The row of the weight for the first column.
     first_weight: usize,
     projections: usize,
     micro: &'static Micro,
@@ -81,7 +81,7 @@ struct Block {
     columns: Range<usize>,
 }
 
-/// A stretch of k in packed panels of `steps`.
+/// A range of k in packed panels of `steps`.
 #[derive(Clone, Copy, Debug)]
 struct Panels {
     steps: usize,
@@ -89,9 +89,9 @@ struct Panels {
 }
 
 impl Call<'_> {
-    /// Few rows: inner products with rows of the weight, widened a few at a time.
+    /// For few rows: inner products with rows of the weight, which are widened a few at a time.
     fn narrow(&self) {
-        /// Columns of a task: a line of the output.
+        /// Columns of a task: one cache line of the output.
         const COLUMNS: usize = 16;
         let k = self.op.in_features;
         let segments = [Segment { a: 0, b: 0, len: k }];
@@ -123,7 +123,7 @@ impl Call<'_> {
         });
     }
 
-    /// Hundreds of rows: every task multiplies all of them by a few columns, packed stretch by stretch.
+    /// For hundreds of rows: every task multiplies all rows by a few columns, which it packs range by range.
     fn few(&self) {
         let (k, n) = (self.op.in_features, self.op.out_features);
         (0..n.div_ceil(FEW_COLUMNS)).into_par_iter().for_each(|task| {
@@ -150,7 +150,7 @@ impl Call<'_> {
         });
     }
 
-    /// Many rows: blocks of packed columns, each used by all rows.
+    /// For many rows: blocks of packed columns, each used by all rows.
     fn wide(&self) {
         let (k, n) = (self.op.in_features, self.op.out_features);
         let most = (PACKED / (k * self.projections)).max(1).next_multiple_of(BLOCK_COLUMNS);
@@ -186,7 +186,7 @@ impl Call<'_> {
 
     /// Packs steps `ks` of one panel of the rows from `first` on.
     fn pack_panel(&self, first: usize, panel: Panel, ks: Range<usize>, packed: &mut [f32]) {
-        /// Steps of k that are widened at a time.
+        /// Steps of k that are widened together.
         const STEPS: usize = 128;
         let mut widened = Scratch::new(panel.width * STEPS);
         for (i, packed) in packed.chunks_mut(panel.width * STEPS).enumerate() {
@@ -204,7 +204,7 @@ impl Call<'_> {
         }
     }
 
-    /// One block: the product with each half of the packed columns, then the store.
+    /// Computes one block: the product with the packed columns of each projection, then the store.
     fn block<'b>(&self, block: &Block, projections: impl Iterator<Item = &'b [f32]>) {
         let stride = self.micro.packed_columns(block.columns.len());
         let area = block.rows.len() * stride;
@@ -222,7 +222,7 @@ impl Call<'_> {
         self.store(block, [u, v], stride);
     }
 
-    /// Writes the product over a part of k to the sums of one half, or `add`s it to them.
+    /// Writes the product over a range of k to the sums of one projection, or `add`s it to them.
     fn product(&self, block: &Block, x: Rows<'_>, packed: &[f32], part: Panels, sums: RowsMut<'_>, add: bool) {
         for panel in self.micro.panels(block.columns.len()) {
             let packed = &packed[panel.column * part.steps..][..panel.width * part.steps];
@@ -235,7 +235,7 @@ impl Call<'_> {
         }
     }
 
-    /// Bias, activation and store of a block's sums (u, v), whose rows are `stride` apart.
+    /// Applies bias and activation to a block's sums (u, v), whose rows are `stride` apart, and stores the result.
     fn store(&self, block: &Block, [u, v]: [&mut [f32]; 2], stride: usize) {
         let (n, width) = (self.op.out_features, block.columns.len());
         math::widest(
@@ -283,9 +283,9 @@ fn add(to: &mut [f32], values: &[f32]) {
     to.iter_mut().zip(values).for_each(|(to, value)| *to += value);
 }
 
-/// x itself, or a copy of it whose rows lie better.
+/// x, or a copy whose rows do not conflict in the cache.
 fn spread<'a>(x: &'a [f32], k: usize, copy: &'a mut Option<Scratch>) -> Rows<'a> {
-    /// Elements between copied rows: one line, so that neighbours fall into different sets of the cache.
+    /// Elements between copied rows: one cache line, so that neighbouring rows fall into different sets.
     const PADDING: usize = 16;
     if !conflicts(k) {
         return Rows { values: x, stride: k };
@@ -296,8 +296,8 @@ fn spread<'a>(x: &'a [f32], k: usize, copy: &'a mut Option<Scratch>) -> Rows<'a>
     Rows { values: copy, stride }
 }
 
-/// Whether the rows of one tile, `stride` elements apart, crowd into so few sets of a first-level cache (64 sets of eight
-/// lines of 16 elements) that they would throw each other out.
+/// Whether the rows of one tile, `stride` elements apart, fall into so few sets of a first-level cache (64 sets of
+/// eight lines of 16 elements) that they evict each other.
 fn conflicts(stride: usize) -> bool {
     let mut sets = [0; 64];
     (0..14).for_each(|row| sets[row * stride / 16 % 64] += 1);

@@ -1,12 +1,12 @@
 //! `group_moments` by blocks of positions, `group_statistics` in the order of frames, and `group_norm`, one pass that
 //! normalises and applies SiLU.
 //!
-//! Between these, means and sums of squares stay f64, in two words of a buffer each.
+//! Between these operations, means and sums of squares stay f64: each is stored in two words of a buffer.
 //!
-//! A block is small enough to be read twice from cache, so that its M2 is summed about its own mean and nothing cancels.
-//! Blocks make frames and frames make the video by Chan's formula, in order and in f64; blocks are cut by size alone, so
-//! the order of every sum is fixed. A group's channels are neighbours: sums run per channel over positions, which
-//! vectorises, and are folded per group at the end of a block.
+//! A block is small enough to be read twice from cache: its sum of squares is taken about the block's mean, so nothing
+//! cancels. Blocks are merged to frames, and frames to the video, by Chan's formula, in order and in f64. Only sizes
+//! decide the blocks, so the order of every sum is fixed. The channels of a group are neighbours. Sums run over
+//! positions for each channel, which vectorises, and are joined for each group at the end of a block.
 
 use super::math::{self, silu};
 use super::{Buffer, Weight};
@@ -14,12 +14,12 @@ use crate::ops::conv3d::Conv3d;
 use crate::ops::groupnorm::{self, GroupNorm, GroupNormArgs, MomentsArgs, Statistics, StatisticsArgs};
 use rayon::prelude::*;
 
-/// Elements of a block: two readings of it stay in the second cache.
+/// Elements of a block: it stays in the second-level cache for the second read.
 const BLOCK: usize = 32768;
-/// Words of a buffer that the moments of a frame's group take, and its statistics.
+/// Words of a buffer for the moments of one group of a frame, and also for its statistics.
 const WORDS: usize = 4;
 
-/// Elements of a buffer for the moments or the statistics of `frames` frames.
+/// The number of elements of a buffer for the moments or the statistics of `frames` frames.
 pub(super) fn elements(frames: usize, groups: usize) -> usize {
     WORDS * frames * groups
 }
@@ -33,7 +33,7 @@ struct Moments {
 }
 
 impl Moments {
-    /// Of both together (Chan, Golub, LeVeque 1979).
+    /// The moments of both together (Chan, Golub, LeVeque 1979).
     fn merge(self, other: Self) -> Self {
         if other.count == 0.0 {
             return self;
@@ -45,7 +45,7 @@ impl Moments {
     }
 }
 
-/// Two numbers as words of a buffer.
+/// Stores two numbers as words of a buffer.
 fn to_words(pair: [f64; 2], words: &mut [f32]) {
     for (value, words) in pair.into_iter().zip(words.chunks_exact_mut(2)) {
         let bits = value.to_bits();
@@ -85,7 +85,7 @@ fn moments_of(op: &groupnorm::Moments, x: &[f32], moments: &mut [f32]) {
     });
 }
 
-/// The moments of what a convolution has computed.
+/// Computes the moments of a convolution's output.
 pub(super) fn conv_moments(op: &Conv3d, out: &[f32], moments: &mut [f32]) {
     let op_moments = op.moments(op.computed().len());
     let frame_len = op_moments.positions * op_moments.channels;
@@ -144,8 +144,8 @@ fn merge_groups(mut sum: Vec<Moments>, next: &[Moments]) -> Vec<Moments> {
     sum
 }
 
-/// Moments of every group of a block of positions, from deviations about a rough mean: what the rough mean is off by
-/// shows in their sum.
+/// Moments of every group of a block of positions, from deviations about an approximate mean. The sum of the deviations
+/// corrects the mean.
 #[inline(always)]
 fn block_moments(op: &groupnorm::Moments, block: &[f32]) -> Vec<Moments> {
     let width = op.channels / op.groups;
@@ -175,15 +175,15 @@ fn block_moments(op: &groupnorm::Moments, block: &[f32]) -> Vec<Moments> {
         .collect()
 }
 
-/// What a channel's values go through: `(x − center)·scale + offset`.
+/// The affine function of every channel: `(x − center)·scale + offset`.
 struct Affine {
     centers: Vec<f32>,
     scales: Vec<f32>,
     offsets: Vec<f32>,
 }
 
-/// Normalisation, weight and bias of every channel. The center is the mean as f32 has it, so that the difference to x is
-/// nearly exact; what the mean lost by rounding goes into the offset.
+/// Normalisation, weight and bias of every channel. The center is the mean rounded to f32, so that the difference to x
+/// is nearly exact; the offset includes the rounding error of the mean.
 fn affine(op: &GroupNorm, statistics: &[f32], weight: &[f32], bias: &[f32]) -> Affine {
     let width = op.channels / op.groups;
     let channel = |channel: usize| {
@@ -197,7 +197,7 @@ fn affine(op: &GroupNorm, statistics: &[f32], weight: &[f32], bias: &[f32]) -> A
     Affine { centers, scales, offsets }
 }
 
-/// Normalises a block of positions, and sends the result through `activation`.
+/// Normalises a block of positions and applies `activation`.
 #[inline(always)]
 fn apply(channels: usize, x: &[f32], affine: &Affine, activation: impl Fn(f32) -> f32, out: &mut [f32]) {
     let Affine { centers, scales, offsets } = affine;

@@ -1,13 +1,14 @@
-//! exp and the activations made of it: branch-free, so that a loop over a slice becomes vector code in any function
-//! compiled for wide registers.
+//! exp and the activations that use it. They are branch-free, so that a loop over a slice becomes vector code in every
+//! function that is compiled for wide registers.
 //!
-//! Products and sums are separate instructions on purpose: without a fused multiply-add the same input gives the same
-//! bits on every machine, and none calls into the C library.
+//! Products and sums are separate instructions on purpose: without a fused multiply-add, the same input gives the same
+//! bits on every machine, and no machine calls the C library for it.
 
-/// Runs `f` compiled for the widest registers of this processor. Mark the closure, and what it calls, `#[inline(always)]`.
+/// Runs `f`, compiled for the widest registers of this processor. Mark the closure and the functions that it calls
+/// `#[inline(always)]`.
 ///
-/// A closure given to [`pulp::Arch::dispatch`] itself would be wrapped in a function of its own, which is not inlined and
-/// so stays with the narrow registers that all processors have.
+/// [`pulp::Arch::dispatch`] would wrap a closure in another function, which is not inlined and so is compiled for the
+/// narrow registers that all processors have.
 #[inline(always)]
 pub(super) fn widest<R>(f: impl FnMut() -> R) -> R {
     struct Call<F>(F);
@@ -22,9 +23,10 @@ pub(super) fn widest<R>(f: impl FnMut() -> R) -> R {
     pulp::Arch::new().dispatch(Call(f))
 }
 
-/// e^x to about one unit in the last place; 0 and ∞ beyond the range of f32 (so masked scores of −∞ give 0), NaN for NaN.
+/// e^x to about one unit in the last place; 0 or ∞ beyond the range of f32 (so masked scores of −∞ give 0), NaN for
+/// NaN.
 ///
-/// x = n·ln 2 + r with |r| ≤ ln 2 / 2; e^r by its Taylor polynomial of degree 7, whose remainder is 5e-9.
+/// x = n·ln 2 + r with |r| ≤ ln 2 / 2. e^r is its Taylor polynomial of degree 7, whose remainder is 5e-9.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     /// Adding and subtracting 1.5·2²³ rounds to the nearest integer.
@@ -40,7 +42,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let tail =
         1.0 / 2.0 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0 + r * (1.0 / 5040.0)))));
     let fraction = 1.0 + (r + r * r * tail);
-    // 2ⁿ in two factors, each a normal number, where n itself runs from −150 to 128.
+    // 2ⁿ as a product of two normal numbers, because n runs from −150 to 128.
     let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     let half = n >> 1;
     let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
@@ -53,7 +55,7 @@ pub(super) fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
-/// ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), written as x·σ(2·…), which loses nothing to cancellation.
+/// ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), computed as x·σ(2·…), which has no cancellation.
 #[inline(always)]
 pub(super) fn gelu_tanh(x: f32) -> f32 {
     const TWICE_SQRT_2_OVER_PI: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::SQRT_2;
@@ -80,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn exp_is_accurate_over_the_whole_range_and_defined_beyond() {
+    fn exp_is_accurate_over_the_whole_range_and_defined_beyond_it() {
         assert!(worst(87.0, 0.0, exp, f64::exp) < 1.5e-7);
         // Subnormal results have a fixed absolute precision.
         assert!((exp(-100.0) - (-100.0f64).exp() as f32).abs() <= f32::from_bits(1));

@@ -1,11 +1,11 @@
-//! Activation buffers, and the pool that hands freed ones out again: fresh pages cost more than the work on them.
+//! Activation buffers, and the pool that reuses freed buffers: fresh pages cost more than the work on them.
 
 use crate::ops::DeviceBuffer;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
-/// A run of f32 values that goes back to its pool when dropped.
+/// f32 values in memory that returns to its pool when dropped.
 #[derive(Debug)]
 pub struct Buffer {
     values: Vec<f32>,
@@ -45,7 +45,7 @@ impl Drop for Buffer {
     }
 }
 
-/// Freed buffers by capacity. It keeps at most as many bytes as were in use at the peak.
+/// Freed buffers by capacity. Used and freed buffers together never exceed the peak of used bytes.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     state: Mutex<State>,
@@ -60,7 +60,7 @@ struct State {
 }
 
 impl Pool {
-    /// Most bytes that were in use at once.
+    /// The most bytes that were in use at once.
     pub(super) fn peak_bytes(&self) -> usize {
         self.state.lock().expect("no panic while the pool is locked").peak_elements * size_of::<f32>()
     }
@@ -74,7 +74,7 @@ impl Pool {
             None => Vec::new(),
         };
         if fit.is_none() {
-            // What does not fit will not be needed soon: let it go before growing.
+            // Freed buffers of other sizes will hardly be needed soon: free them before the pool grows.
             state.shrink(len);
             values = vec![0.0; len];
         }
@@ -99,7 +99,7 @@ impl Pool {
 impl State {
     fn remove(&mut self, capacity: usize) -> Vec<f32> {
         let list = self.free.get_mut(&capacity).expect("the capacity was just found");
-        let values = list.pop().expect("lists in the pool are not empty");
+        let values = list.pop().expect("no list in the pool is empty");
         if list.is_empty() {
             self.free.remove(&capacity);
         }
@@ -107,7 +107,7 @@ impl State {
         values
     }
 
-    /// Frees the largest buffers until `len` more elements keep the total within the peak.
+    /// Frees the largest buffers until the total with `len` more elements is within the peak.
     fn shrink(&mut self, len: usize) {
         while self.used_elements + self.free_elements + len > self.peak_elements {
             let Some((&capacity, _)) = self.free.last_key_value() else { return };
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_freed_buffer_is_handed_out_again_and_the_pool_never_exceeds_the_peak() {
+    fn a_freed_buffer_is_reused_and_the_pool_never_exceeds_the_peak() {
         let pool = Arc::new(Pool::default());
         let first = Buffer::new(&pool, 1000);
         let address = first.as_ptr();

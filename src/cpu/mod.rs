@@ -1,6 +1,7 @@
 //! The operations in f32 on the CPU: the specification of every kernel, and the default without a GPU.
 //!
-//! Results do not depend on the number of threads: work is cut by size alone, and every sum has a fixed order.
+//! Results do not depend on the number of threads: only sizes decide how work is divided, and every sum has a fixed
+//! order.
 
 mod attention;
 mod conv3d;
@@ -57,7 +58,7 @@ impl Cpu {
         Self::default()
     }
 
-    /// Most bytes of activations that were held at once.
+    /// The most bytes of activations that were in use at once.
     pub fn peak_bytes(&self) -> usize {
         self.pool.peak_bytes()
     }

@@ -1,16 +1,18 @@
-//! `ada_layer_norm`, `layer_norm`, `rms_norm`: each token normalised over its channels, row by row in the first cache.
+//! `ada_layer_norm`, `layer_norm`, `rms_norm`: normalise each token over its channels. A row stays in the first-level
+//! cache.
 
 use super::{Buffer, Weight, math};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use rayon::prelude::*;
 
-/// Partial sums of a row: a fixed order of addition, whatever the vector width.
+/// The number of partial sums of a row: the order of addition is fixed, whatever the vector width.
 const LANES: usize = 32;
 
-/// Rows that one task handles at least.
+/// The least rows of a task.
 const ROWS: usize = 16;
 
-/// Calls `normalise(index, x, out)`, which has to ask to be inlined, for every row, in parallel and in the widest vectors.
+/// Calls `normalise(index, x, out)` for every row, in parallel and with the widest vectors. `normalise` must be marked
+/// `#[inline(always)]`.
 fn for_each_row(x: &[f32], channels: usize, out: &mut [f32], normalise: impl Fn(usize, &[f32], &mut [f32]) + Sync) {
     if channels == 0 {
         return;

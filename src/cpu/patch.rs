@@ -1,11 +1,11 @@
-//! `patch_embed`, `unpatchify`: latent pixels to tokens and back.
+//! `patch_embed` and `unpatchify`: latent positions to tokens and back.
 
 use super::{Buffer, Weight, math};
 use crate::layout::transposed;
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
 use rayon::prelude::*;
 
-/// Tokens that one task handles at least.
+/// The least tokens of a task.
 const TOKENS: usize = 16;
 
 pub(super) fn patch_embed(op: &PatchEmbed, args: PatchEmbedArgs<'_, Buffer, Weight>) {
@@ -19,7 +19,7 @@ pub(super) fn patch_embed(op: &PatchEmbed, args: PatchEmbedArgs<'_, Buffer, Weig
     let by_tap = transposed(&weight.to_f32(), op.cout);
     let bias = bias.to_f32();
     out.par_chunks_mut(op.cout).with_min_len(TOKENS).enumerate().for_each(|(token, out)| {
-        // Whole patches: rows of patches run on from one frame into the next.
+        // Rows of patches are counted through all frames: every frame holds whole patches.
         let (patch_row, patch_column) = (token / columns, token % columns);
         let pixels = |row| {
             let start = ((patch_row * op.patch + row) * op.width + patch_column * op.patch) * op.cin;
@@ -44,7 +44,7 @@ pub(super) fn unpatchify(op: &Unpatchify, UnpatchifyArgs { x, out }: UnpatchifyA
     }
     let line = op.patch * op.channels;
     let features = op.patch * line;
-    // One chunk is a row of pixels; rows of tokens run on from one frame into the next.
+    // One chunk is a row of positions; rows of tokens are counted through all frames.
     out.par_chunks_mut(op.columns * op.patch * op.kept).enumerate().for_each(|(row, out)| {
         let first = row / op.patch * op.columns * features + row % op.patch * line;
         for (column, pixels) in out.chunks_exact_mut(op.patch * op.kept).enumerate() {

@@ -1,4 +1,4 @@
-//! `time_average`, `time_double`, `regroup_frames`: temporal resampling, one pass over memory each.
+//! `time_average`, `time_double`, `regroup_frames`: temporal resampling; each is one pass over memory.
 
 use super::{Buffer, math};
 use crate::ops::resample::{
@@ -6,7 +6,7 @@ use crate::ops::resample::{
 };
 use rayon::prelude::*;
 
-/// Elements of a frame that one task handles.
+/// Elements of a frame in one task.
 const BLOCK: usize = 16384;
 
 /// Calls `write(frame, start, block)` for blocks of each output frame, in parallel; a block starts at element `start`.
@@ -31,7 +31,7 @@ pub(super) fn time_average(op: &TimeAverage, TimeAverageArgs { x, out }: TimeAve
         op.frame_len,
         #[inline(always)]
         |frame, start, out| {
-            // Frame f of the padded input is frame f − 2 of x, or the first.
+            // Frame f of the padded input is frame f − 2 of x, or the first frame.
             let len = out.len();
             let padded = |f: usize| &x[f.saturating_sub(2) * op.frame_len + start..][..len];
             let [a, b, c] = [0, 1, 2].map(|tap| padded(2 * frame + tap));
@@ -53,7 +53,7 @@ pub(super) fn time_double(op: &TimeDouble, TimeDoubleArgs { x, out }: TimeDouble
             if frame == 0 {
                 return out.copy_from_slice(source(0));
             }
-            // Output 2j + 1 leans on its predecessor, output 2j + 2 on its successor; both are mostly frame j + 1.
+            // Outputs 2j + 1 and 2j + 2 are mostly frame j + 1, plus a share of frame j or frame j + 2.
             let near = frame.div_ceil(2);
             let far = if frame % 2 == 1 { (near - 1).max(1) } else { (near + 1).min(op.frames - 1) };
             for ((value, near), far) in out.iter_mut().zip(source(near)).zip(source(far)) {

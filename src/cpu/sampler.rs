@@ -4,7 +4,7 @@ use super::{Buffer, math};
 use crate::ops::sampler::{Combine, CombineArgs};
 use rayon::prelude::*;
 
-/// Elements of a block: its sums stay in the first cache while the terms are added one after the other.
+/// Elements of a block: its sums stay in the first-level cache while the terms are added one after the other.
 const BLOCK: usize = 4096;
 
 pub(super) fn combine(op: &Combine<'_>, CombineArgs { inputs, out }: CombineArgs<'_, Buffer>) {

@@ -1,4 +1,4 @@
-//! Working memory of the operations: packed weights and blocks of sums. Freed pieces are kept for the next call, because
+//! Working memory of the operations: packed weights and blocks of sums. Freed memory is kept for the next call, because
 //! fresh pages cost more than the work on them.
 
 use bytemuck::{Pod, Zeroable};
@@ -11,17 +11,17 @@ use std::sync::Mutex;
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
-// SAFETY: an array of f32 whose size is its alignment: no padding, and all bit patterns are values.
+// SAFETY: an array of f32 whose size equals its alignment: no padding, and all bit patterns are valid.
 unsafe impl Zeroable for Line {}
 unsafe impl Pod for Line {}
 
-/// Lines that are kept at most: 64 MiB.
+/// The most lines that are kept: 64 MiB.
 const KEPT: usize = 1 << 20;
 
-/// Freed pieces, oldest first.
+/// Freed pieces, the oldest first.
 static FREE: Mutex<VecDeque<Vec<Line>>> = Mutex::new(VecDeque::new());
 
-/// A run of f32 values, aligned to a cache line.
+/// f32 values, aligned to a cache line.
 #[derive(Debug)]
 pub(super) struct Scratch {
     lines: Vec<Line>,
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn pieces_are_aligned_and_reused() {
-        // A length that no other test asks for.
+        // A length that no other test uses.
         let piece = Scratch::new(123_457);
         let address = piece.as_ptr() as usize;
         assert_eq!((address % 64, piece.len()), (0, 123_457));

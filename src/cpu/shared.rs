@@ -1,9 +1,9 @@
-//! An output that tasks write side by side, where their parts are not contiguous runs.
+//! An output that several tasks write to in parallel, each at ranges that are not contiguous.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// A mutable slice that several threads may take disjoint ranges of.
+/// A mutable slice from which several threads may take disjoint ranges.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SharedMut<'a> {
     first: *mut f32,
@@ -16,7 +16,7 @@ unsafe impl Send for SharedMut<'_> {}
 unsafe impl Sync for SharedMut<'_> {}
 
 impl<'a> SharedMut<'a> {
-    /// Shares `values`, which stay borrowed.
+    /// Shares `values`, which stay borrowed for `'a`.
     pub(super) fn new(values: &'a mut [f32]) -> Self {
         Self { first: values.as_mut_ptr(), len: values.len(), borrow: PhantomData }
     }

@@ -1,13 +1,14 @@
-//! `copy_box`, `blend_box`, `to_bytes`: windows of videos, and pixels made bytes.
+//! `copy_box`, `blend_box`, `to_bytes`: copies and blends boxes of videos, and converts pixels to bytes.
 
 use super::{Buffer, math};
 use crate::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
 use rayon::prelude::*;
 
-/// Pixels' values that one task turns into bytes.
+/// Values that one task converts to bytes.
 const BLOCK: usize = 16384;
 
-/// Calls `write(frame, row, line)` for every line of a box, in parallel; `line` is the box's part of one row of `video`.
+/// Calls `write(frame, row, line)` for every line of a box, in parallel; `line` is the box's columns of one row of
+/// `video`.
 fn for_each_line(
     video: &mut [f32],
     at: BoxAt,
@@ -44,7 +45,7 @@ pub(super) fn blend_box(op: &BlendBox, BlendBoxArgs { neighbour, tile }: BlendBo
     let axis = op.axis_index();
     let first = op.neighbour[axis] - op.blend;
     let shares: Vec<[f32; 2]> = (0..op.blend).map(|step| shares(step, op.blend)).collect();
-    // Per element of a line that is cut across, the shares of its column.
+    // For a blend across columns: the shares of each element of a line.
     let [old, new] = [0, 1].map(|of| -> Vec<f32> {
         shares.iter().flat_map(|shares| std::iter::repeat_n(shares[of], op.channels)).collect()
     });
@@ -64,7 +65,7 @@ pub(super) fn blend_box(op: &BlendBox, BlendBoxArgs { neighbour, tile }: BlendBo
     });
 }
 
-/// What the neighbour and the tile contribute to row (column) `step` of `steps`; rounded once, from f64.
+/// The shares of the neighbour and of the tile in row or column `step` of `steps`, rounded once from f64.
 fn shares(step: usize, steps: usize) -> [f32; 2] {
     let share = step as f64 / steps as f64;
     [(1.0 - share) as f32, share as f32]
@@ -78,7 +79,7 @@ pub(super) fn to_bytes(op: &ToBytes, ToBytesArgs { x }: ToBytesArgs<'_, Buffer>)
             #[inline(always)]
             || {
                 for (byte, &value) in out.iter_mut().zip(x) {
-                    // The cast truncates and sends NaN, which `clamp` passes on, to 0.
+                    // The cast truncates. It turns NaN, which `clamp` keeps, into 0.
                     *byte = ((value * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0) as u8;
                 }
             },

@@ -1,4 +1,4 @@
-//! Parameters on the CPU: as stored, widened to f32 block by block where they are used.
+//! Parameters on the CPU: kept in their stored type, and widened to f32 block by block when used.
 
 use crate::ops::DeviceWeight;
 use crate::tensor::Tensor;
@@ -11,10 +11,10 @@ pub struct Weight {
 }
 
 impl Weight {
-    /// Stacks `parts`, which agree in all sizes but the first.
+    /// Stacks `parts`, whose sizes are equal except the first.
     pub(super) fn new(parts: Vec<Tensor>) -> Self {
         let mut shape = parts[0].shape.clone();
-        assert!(parts.iter().all(|part| part.shape[1..] == shape[1..]), "stacked parts have one trailing shape");
+        assert!(parts.iter().all(|part| part.shape[1..] == shape[1..]), "stacked tensors have the same trailing shape");
         shape[0] = parts.iter().map(|part| part.shape[0]).sum();
         Self { shape, parts }
     }
@@ -25,7 +25,7 @@ impl Weight {
     }
 
     /// Elements `column..column + out.len()` of entry `row` of the first axis, as f32.
-    // Always inlined: it takes on the caller's instruction set.
+    // Always inlined, so that it is compiled for the caller's instruction set.
     #[inline(always)]
     pub(super) fn widen(&self, mut row: usize, column: usize, out: &mut [f32]) {
         for part in &self.parts {

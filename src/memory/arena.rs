@@ -1,4 +1,4 @@
-//! One allocation for a whole stage, handed out as planned.
+//! One allocation for a whole stage. The memory plan says where each buffer lies in it.
 
 use super::plan::{ALIGNMENT, MemoryPlan};
 use crate::arriving::Arriving;
@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A device whose memory is one block of another's.
+/// A device whose memory is one block of another device's memory.
 ///
 /// Allocations must come in the order and the sizes of the plan: a run that differs from its rehearsal is a bug of ours,
 /// and panics.
@@ -32,11 +32,11 @@ struct Block {
 struct State {
     /// Allocations so far.
     allocations: usize,
-    /// What is handed out: ends by starts, as offsets.
+    /// The ranges that are handed out, as offsets: start to end.
     live: BTreeMap<u64, u64>,
 }
 
-/// A part of the block.
+/// A range of the block.
 #[derive(Debug)]
 struct Region {
     block: Arc<Block>,
@@ -45,14 +45,14 @@ struct Region {
 }
 
 impl Arena {
-    /// Takes as much of `device` as the plan says.
+    /// Allocates the planned number of bytes on `device`.
     ///
     /// # Errors
     /// [`crate::Error::OutOfMemory`].
     pub fn new(device: Arc<dyn Device>, plan: Arc<MemoryPlan>) -> Result<Self> {
-        let memory = device.alloc(usize::try_from(plan.bytes).expect("an arena is counted in bytes of memory"))?;
+        let memory = device.alloc(usize::try_from(plan.bytes).expect("an arena fits into the address space"))?;
         let address = memory.address();
-        assert_eq!(address % ALIGNMENT, 0, "devices align what they allocate");
+        assert_eq!(address % ALIGNMENT, 0, "a device aligns its allocations");
         let (memory, state) = (Mutex::new(memory), Mutex::default());
         Ok(Self { block: Arc::new(Block { device, plan, address, memory, state }) })
     }
@@ -68,10 +68,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl State {
-    /// Notes that a range is handed out, which must be free.
+    /// Marks a free range as handed out.
     fn take(&mut self, range: Range<u64>) {
         let below = self.live.range(..range.end).next_back();
-        assert!(below.is_none_or(|(_, &end)| end <= range.start), "the plan gives {range:?} to two buffers at a time");
+        assert!(below.is_none_or(|(_, &end)| end <= range.start), "the plan gives {range:?} to two buffers at once");
         self.live.insert(range.start, range.end);
     }
 
@@ -81,14 +81,14 @@ impl State {
 }
 
 impl Block {
-    /// Whether every address of a launch is null or in a piece that is handed out.
+    /// Whether every address of a launch is null or in a range that is handed out.
     fn holds(&self, launch: &Launch<'_>) -> bool {
         let state = lock(&self.state);
         let inside = |address: u64| address.checked_sub(self.address).is_some_and(|offset| state.holds(offset));
         Addresses::among(launch.fields).read(launch.params).all(|(_, address)| address == 0 || inside(address))
     }
 
-    /// Where bytes of a piece are in the block.
+    /// The offset in the block of a byte of a buffer.
     fn at(&self, piece: &dyn Memory, offset: usize, len: usize) -> usize {
         assert!(offset + len <= piece.len(), "the copy lies in the buffer");
         (piece.address() - self.address) as usize + offset
@@ -166,7 +166,7 @@ impl Device for Arena {
     }
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {
-        debug_assert!(self.block.holds(launch), "{} gets an address that is in no buffer", launch.kernel);
+        debug_assert!(self.block.holds(launch), "{} gets an address outside of every buffer", launch.kernel);
         self.block.device.launch(launch)
     }
 

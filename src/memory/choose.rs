@@ -1,4 +1,4 @@
-//! How little must be saved for a stage to fit.
+//! Finds the cheapest savings with which a stage fits into memory.
 
 use super::MemoryOptions;
 use super::plan::{MemoryPlan, Work};
@@ -6,17 +6,17 @@ use crate::cuda::device::Event;
 use crate::error::{Error, Relief, Result};
 use std::sync::Arc;
 
-/// Parts that the transformer may be computed in, fewest first.
+/// Numbers of parts in which the transformer can be computed, fewest first.
 const PARTS: [usize; 4] = [1, 2, 4, 8];
-/// Frames that layers of the VAE may take at a time, most first.
+/// Numbers of frames that a layer of the VAE can take together, most first.
 const VAE_FRAMES: [Option<usize>; 4] = [None, Some(16), Some(8), Some(4)];
 
-/// What the text encoder may save, in order of what it costs.
+/// Savings of the text encoder, the cheapest first.
 pub fn of_text() -> Vec<MemoryOptions> {
     [false, true].map(|stream_text| MemoryOptions { stream_text, ..MemoryOptions::NONE }).to_vec()
 }
 
-/// What the transformer may save, in order of what it costs.
+/// Savings of the transformer, the cheapest first.
 pub fn of_transformer() -> Vec<MemoryOptions> {
     let in_turn = |stream_transformer| {
         PARTS.map(|transformer_parts| MemoryOptions {
@@ -29,38 +29,38 @@ pub fn of_transformer() -> Vec<MemoryOptions> {
     [MemoryOptions::NONE].into_iter().chain(in_turn(false)).chain(in_turn(true)).collect()
 }
 
-/// What the VAE may save, in order of what it costs.
+/// Savings of the VAE, the cheapest first.
 pub fn of_vae() -> Vec<MemoryOptions> {
     VAE_FRAMES.map(|vae_frames| MemoryOptions { vae_frames, ..MemoryOptions::NONE }).to_vec()
 }
 
-/// A stage that was rehearsed as it will run.
+/// A rehearsed stage.
 #[derive(Clone, Debug)]
 pub struct Rehearsed {
-    /// What it saves.
+    /// The savings that it was rehearsed with.
     pub savings: MemoryOptions,
-    /// Where its buffers lie.
+    /// The offsets of its buffers.
     pub plan: Arc<MemoryPlan>,
-    /// What it makes the device do.
+    /// What it launches.
     pub work: Work,
 }
 
 /// How much of a stage to rehearse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// So much that hardly more memory is needed later.
+    /// The beginning, which needs about as much memory as the rest.
     Start,
     /// Everything.
     Whole,
 }
 
-/// Rehearses a stage with these savings on a device with so many bytes of memory, and gives the log.
+/// Rehearses a stage with these savings, on a device with this many bytes of memory. Returns the log.
 pub type Rehearse<'a> = &'a dyn Fn(MemoryOptions, Extent, u64) -> Result<Vec<Event>>;
 
 /// Rehearses `candidates` until one fits into `limit` bytes.
 ///
 /// # Errors
-/// Those of rehearsing; [`Error::OutOfMemory`] says what the smallest needs, if none fits.
+/// The rehearsal's errors; [`Error::OutOfMemory`] with the need of the smallest candidate, if none fits.
 pub fn choose(candidates: &[MemoryOptions], limit: Option<u64>, rehearse: Rehearse<'_>) -> Result<Rehearsed> {
     let limit = limit.unwrap_or(u64::MAX);
     for &savings in candidates {
@@ -76,7 +76,7 @@ pub fn choose(candidates: &[MemoryOptions], limit: Option<u64>, rehearse: Rehear
     Err(Error::OutOfMemory { stage: "plan".into(), needed, free: limit, relief: Relief::Limit })
 }
 
-/// The stage as rehearsed, if its arena fits.
+/// The rehearsed stage, if its arena fits.
 fn fitting(savings: MemoryOptions, extent: Extent, limit: u64, rehearse: Rehearse<'_>) -> Result<Option<Rehearsed>> {
     let log = match rehearse(savings, extent, limit) {
         Err(Error::OutOfMemory { .. }) => return Ok(None),
@@ -86,7 +86,7 @@ fn fitting(savings: MemoryOptions, extent: Extent, limit: u64, rehearse: Rehears
     Ok((plan.bytes <= limit).then_some(Rehearsed { savings, plan, work }))
 }
 
-/// Bytes of the smallest arena.
+/// Bytes of the smallest arena among all candidates.
 fn least(candidates: &[MemoryOptions], rehearse: Rehearse<'_>) -> Result<u64> {
     let mut smallest = None;
     for &savings in candidates {

@@ -14,20 +14,22 @@ use std::fmt;
 /// How the stages of a run save memory. Nothing here changes a bit of the results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryOptions {
-    /// Blocks of the text encoder come to the device one after the other, for all captions of a run, and leave again.
+    /// Stream the text encoder: each block is on the device only while it computes all captions of the run.
     pub stream_text: bool,
-    /// Blocks of the transformer come to the device in every step, one after the other.
+    /// Stream the transformer: in every step, each block is on the device only while it computes.
     pub stream_transformer: bool,
-    /// The evaluations with the caption and without it go through the transformer one after the other, not as one batch.
+    /// Compute the two guidance branches one after the other, not as one batch.
     pub branches_in_turn: bool,
-    /// Parts that the transformer's queries, keys and values, and its feed-forward, are computed in; at least 1.
+    /// The number of parts in which the transformer computes queries, keys and values, and its feed-forward; at least
+    /// 1.
     pub transformer_parts: usize,
-    /// Frames that a layer of the VAE takes at a time, so that its input gives way to its output; `None` for all.
+    /// The number of frames that a layer of the VAE takes together, so that its output replaces its input; `None` for
+    /// all.
     pub vae_frames: Option<usize>,
 }
 
 impl MemoryOptions {
-    /// Everything at once: the fastest.
+    /// No savings: the fastest.
     pub const NONE: Self = Self {
         stream_text: false,
         stream_transformer: false,
@@ -36,7 +38,7 @@ impl MemoryOptions {
         vae_frames: None,
     };
 
-    /// As little memory as can be.
+    /// All savings: the least memory.
     pub const MOST: Self = Self {
         stream_text: true,
         stream_transformer: true,
@@ -66,7 +68,7 @@ mod tests {
     use super::MemoryOptions;
 
     #[test]
-    fn savings_are_told_in_words() {
+    fn savings_are_printed_in_words() {
         assert_eq!(MemoryOptions::NONE.to_string(), "nothing saved");
         let some = MemoryOptions { branches_in_turn: true, transformer_parts: 2, ..MemoryOptions::NONE };
         assert_eq!(some.to_string(), "guidance branches in turn, transformer in 2 parts");

@@ -1,20 +1,20 @@
-//! Offsets for lifetimes: the greedy part of planning.
+//! Finds an offset for each buffer, greedily.
 //!
-//! Buffers are placed one after the other, each at the lowest offset that nothing else takes while it lives. What takes
-//! offsets when is kept in a tree over time, so that a hundred thousand buffers take a second.
+//! Buffers are placed one after the other, each at the lowest offset that is free during its lifetime. A tree over time
+//! holds the ranges that are taken, so that a hundred thousand buffers take a second.
 
 use std::ops::Range;
 
-/// What is to be placed: a size, and the time from birth to death.
+/// A buffer to place: its size and its lifetime.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     /// Bytes, rounded up to the alignment; not 0.
     pub bytes: u64,
-    /// When it lives; not empty.
+    /// Its lifetime; not empty.
     pub life: Range<usize>,
 }
 
-/// Offsets, and where the last item ends.
+/// The offset of each item, and the end of the highest item.
 pub(super) struct Placement {
     pub offsets: Vec<u64>,
     pub end: u64,
@@ -49,13 +49,13 @@ fn lowest(taken: &mut [Range<u64>], bytes: u64) -> u64 {
     offset
 }
 
-/// Ranges of offsets that are taken, over time: a segment tree. Node 1 spans all of time, `2n` and `2n + 1` the halves of
-/// what `n` spans.
+/// The ranges of offsets that are taken, over time: a segment tree. Node 1 spans the whole time. The children of node
+/// `n` are `2n` and `2n + 1`; each spans a half of its time.
 struct Tree {
     leaves: usize,
-    /// What is taken throughout a node's span, where no node above says so.
+    /// Ranges that are taken throughout a node's span, unless a node above has them.
     throughout: Vec<Union>,
-    /// What is taken at some time within a node's span, where no node above says that it is throughout.
+    /// Ranges that are taken at some time within a node's span, unless a node above has them throughout.
     within: Vec<Union>,
 }
 
@@ -85,13 +85,13 @@ impl Tree {
         })
     }
 
-    /// Every range that is taken at some time of `life`, into `taken`.
+    /// Appends to `taken` every range that is taken at some time of `life`.
     fn taken(&self, life: &Range<usize>, taken: &mut Vec<Range<u64>>) {
         taken.clear();
         let mut seen = usize::MAX;
         for node in self.cover(life) {
             taken.extend_from_slice(&self.within[node].0);
-            // Of two nodes of a cover the nodes above may be the same: the last ones seen need no second look.
+            // Nodes of a cover share ancestors: the ancestors seen last are not visited again.
             let mut above = node / 2;
             while above > 0 && above != seen {
                 taken.extend_from_slice(&self.throughout[above].0);
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unions_join_what_touches() {
+    fn unions_join_ranges_that_touch() {
         let mut union = Union::default();
         for range in [10..20, 30..40, 0..5, 20..25, 50..60] {
             union.add(range);

@@ -1,4 +1,4 @@
-//! From the log of a rehearsal to a place for every buffer in one arena.
+//! Turns the log of a rehearsal into a memory plan: an offset in one arena for every buffer.
 
 use super::place::{Item, Placement, place};
 use crate::cuda::device::Event;
@@ -9,38 +9,39 @@ use std::ops::Range;
 /// Buffers start on multiples of this.
 pub const ALIGNMENT: u64 = 256;
 
-/// One buffer of a stage, from its allocation on.
+/// One buffer of a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedBuffer {
-    /// Its size, as it was asked for.
+    /// The requested size.
     pub bytes: usize,
-    /// Where it starts in the arena.
+    /// The offset in the arena.
     pub offset: u64,
-    /// When it lives, counted in allocations: from its own to the first one that may take its place.
+    /// Its lifetime, counted in allocations: from its own allocation to the first one that may take its place.
     pub life: Range<usize>,
-    /// When it lives, counted in launches.
+    /// Its lifetime, counted in launches.
     pub launches: Range<usize>,
     /// Whether it is a parameter.
     pub weight: bool,
-    /// Who writes to it first: a kernel, `copy` for the host, `weights` for parameters, `unused` for nobody.
+    /// What first writes to it: a kernel's name, `copy` for the host, `weights` for parameters; `unused` if nothing
+    /// does.
     pub label: &'static str,
 }
 
 impl PlannedBuffer {
-    /// What it takes of the arena: a buffer of nothing has an address of its own, too.
+    /// The bytes it takes in the arena. Not 0 even for an empty buffer, which needs a distinct address, too.
     pub fn room(&self) -> u64 {
         (self.bytes.max(1) as u64).next_multiple_of(ALIGNMENT)
     }
 }
 
-/// A stage's memory, planned.
+/// The memory plan of a stage.
 #[derive(Clone, Debug)]
 pub struct MemoryPlan {
     /// Every buffer, in the order in which they are allocated.
     pub buffers: Vec<PlannedBuffer>,
     /// Size of the arena.
     pub bytes: u64,
-    /// When most is alive, and what.
+    /// The moment at which most bytes are alive.
     pub peak: Peak,
 }
 
@@ -49,16 +50,16 @@ pub struct MemoryPlan {
 pub struct Peak {
     /// Bytes alive, each buffer rounded up to the alignment: no arena can be smaller.
     pub bytes: u64,
-    /// Those of parameters among them.
+    /// Bytes of parameters among them.
     pub weights: u64,
-    /// Launches before.
+    /// The number of launches before it.
     pub launch: usize,
     /// Bytes by label, most first.
     pub by: Vec<(&'static str, u64)>,
 }
 
 impl MemoryPlan {
-    /// Plans what a rehearsal has logged, from its first event on.
+    /// Plans the memory of a rehearsal, whose log starts at its first event.
     pub fn of(log: &[Event]) -> Self {
         let mut buffers = lifetimes(log);
         let peak = peak(&buffers);
@@ -82,7 +83,7 @@ impl MemoryPlan {
     }
 }
 
-/// All buffers of a log, not yet placed. What is not freed lives to the end.
+/// All buffers of a log, not yet placed. A buffer that is never freed lives to the end.
 fn lifetimes(log: &[Event]) -> Vec<PlannedBuffer> {
     let mut buffers: Vec<PlannedBuffer> = Vec::new();
     let mut places: HashMap<u64, usize> = HashMap::new();
@@ -97,7 +98,7 @@ fn lifetimes(log: &[Event]) -> Vec<PlannedBuffer> {
             }
             Event::Free { address } => {
                 let next = buffers.len();
-                let index = places.remove(&address).expect("what is freed was allocated before");
+                let index = places.remove(&address).expect("a freed buffer was allocated before");
                 (buffers[index].life.end, buffers[index].launches.end) = (next, launches);
             }
             Event::FirstUse { address, by } => buffers[places[&address]].label = by,
@@ -111,7 +112,8 @@ fn lifetimes(log: &[Event]) -> Vec<PlannedBuffer> {
     buffers
 }
 
-/// Most bytes that are alive at once of the buffers that `counts` says count, and at which allocation that first is.
+/// The most bytes that are alive at once, among the buffers that `counts` selects, and the first allocation at which
+/// they are.
 fn peak_of(buffers: &[PlannedBuffer], counts: impl Fn(&PlannedBuffer) -> bool) -> (u64, usize) {
     let mut change = vec![0i64; buffers.len() + 1];
     for buffer in buffers.iter().filter(|buffer| counts(buffer)) {
@@ -144,8 +146,8 @@ fn peak(buffers: &[PlannedBuffer]) -> Peak {
 fn best(buffers: &[PlannedBuffer], items: &[Item], least: u64) -> Placement {
     let time = |index: usize| items[index].life.len() as u128;
     let bytes = |index: usize| u128::from(items[index].bytes);
-    // The first reaches the least mostly. Large buffers fit nowhere later; long ones are in the way of many; parameters at
-    // the bottom leave the rest of the arena to activations.
+    // The first order mostly reaches the least. Large buffers find no gap later; long-lived ones block many others;
+    // parameters at the bottom leave the rest of the arena to activations.
     let orders: [&dyn Fn(usize) -> [Reverse<u128>; 2]; 4] = [
         &|index| [Reverse(bytes(index)), Reverse(time(index))],
         &|index| [Reverse(u128::from(buffers[index].weight)), Reverse(bytes(index))],
@@ -167,15 +169,15 @@ fn best(buffers: &[PlannedBuffer], items: &[Item], least: u64) -> Placement {
     best.expect("there are several orders")
 }
 
-/// What a rehearsal would make a device do.
+/// The work that a rehearsed stage launches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// How many launches have these FLOPs and bytes.
+    /// (FLOPs, bytes) of a launch → number of such launches.
     costs: HashMap<(u64, u64), u64>,
 }
 
 impl Work {
-    /// Of all launches in a log.
+    /// The work of all launches in a log.
     pub fn of(log: &[Event]) -> Self {
         let mut costs = HashMap::new();
         for event in log {
@@ -196,15 +198,15 @@ impl Work {
         self.costs.iter().map(|(&(flops, _), &count)| flops * count).sum()
     }
 
-    /// Bytes that must be moved at least.
+    /// The least bytes that the launches must move.
     pub fn bytes(&self) -> u64 {
         self.costs.iter().map(|(&(_, bytes), &count)| bytes * count).sum()
     }
 
-    /// The sum of what `bound` says of each launch's FLOPs and bytes.
+    /// The sum over all launches of `bound(flops, bytes)`.
     pub fn bound(&self, bound: impl Fn(u64, u64) -> f64) -> f64 {
         let mut costs: Vec<_> = self.costs.iter().collect();
-        // A sum of floats has an order.
+        // The sum of floats depends on the order.
         costs.sort_unstable();
         costs.into_iter().map(|(&(flops, bytes), &count)| count as f64 * bound(flops, bytes)).sum()
     }

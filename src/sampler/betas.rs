@@ -1,4 +1,4 @@
-//! The noise levels that the model was trained at, and the ways to space timesteps over them.
+//! The noise levels of the model's training, and the ways to space timesteps over them.
 
 /// Timesteps of training: 0 (almost no noise) to 999 (almost only noise).
 pub(super) const TRAINING_STEPS: usize = 1000;
@@ -11,7 +11,7 @@ pub(super) struct Training {
 }
 
 impl Training {
-    /// β from 1e-4 to 0.02 (Ho, Jain and Abbeel 2020), what most samplers use.
+    /// β from 1e-4 to 0.02 (Ho, Jain and Abbeel 2020), for most samplers.
     pub(super) fn standard() -> Self {
         Self::linear(1e-4, 0.02)
     }
@@ -23,7 +23,7 @@ impl Training {
 
     fn linear(first: f32, last: f32) -> Self {
         let step = (last - first) / LAST as f32;
-        // From the nearer end, as PyTorch does: every β has the last bit of its.
+        // Counted from the nearer end, as PyTorch does: every β is equal to PyTorch's to the last bit.
         let beta = |t: usize| match t < TRAINING_STEPS / 2 {
             true => step.mul_add(t as f32, first),
             false => (-step).mul_add((TRAINING_STEPS - 1 - t) as f32, last),
@@ -39,12 +39,12 @@ impl Training {
         Self { alpha_bar, sigma }
     }
 
-    /// ᾱ at timestep `t`; none before the first.
+    /// ᾱ at timestep `t`; `None` before the first timestep.
     pub(super) fn alpha_bar(&self, t: isize) -> Option<f32> {
         usize::try_from(t).ok().map(|t| self.alpha_bar[t])
     }
 
-    /// σ at a timestep, between whole ones by linear interpolation.
+    /// σ at a timestep; interpolated linearly between whole timesteps.
     pub(super) fn sigma(&self, t: f32) -> f32 {
         let index = t as usize;
         let low = f64::from(self.sigma[index]);
@@ -57,7 +57,7 @@ impl Training {
         timesteps.iter().map(|&t| self.sigma(t)).chain([last]).collect()
     }
 
-    /// The timestep of a noise level, between whole ones by linear interpolation of log σ.
+    /// The timestep of a noise level; between whole timesteps, log σ is interpolated linearly.
     pub(super) fn timestep(&self, sigma: f32) -> f32 {
         let above = self.sigma.partition_point(|&other| other <= sigma);
         let low = above.saturating_sub(1).min(TRAINING_STEPS - 2);
@@ -76,7 +76,7 @@ pub(super) struct Level {
 }
 
 impl Level {
-    /// The level of σ = √((1−ᾱ)/ᾱ).
+    /// The level at σ = √((1−ᾱ)/ᾱ).
     pub(super) fn new(sigma: f32) -> Self {
         let alpha = 1.0 / (sigma * sigma + 1.0).sqrt();
         let sigma = sigma * alpha;
@@ -100,13 +100,13 @@ pub(super) fn stride(steps: usize) -> isize {
     (TRAINING_STEPS / steps) as isize
 }
 
-/// `steps` timesteps evenly from 999 to 0, not rounded to whole ones; 0 alone for one step.
+/// `steps` evenly spaced timesteps from 999 to 0, not rounded; only 0 for one step.
 pub(super) fn even(steps: usize) -> Vec<f32> {
     let stride = LAST / (steps.max(2) - 1) as f64;
     (0..steps).rev().map(|index| (index as f64 * stride).min(LAST) as f32).collect()
 }
 
-/// The first `steps` of `steps + 1` timesteps evenly from 999 to 0, rounded to whole ones, ties to even.
+/// The first `steps` of `steps + 1` evenly spaced timesteps from 999 to 0, rounded to whole numbers, ties to even.
 pub(super) fn whole(steps: usize) -> Vec<f32> {
     let stride = LAST / steps as f64;
     (1..=steps).rev().map(|index| (index as f64 * stride).round_ties_even() as f32).collect()
@@ -117,10 +117,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sigma_and_timestep_are_inverse_between_whole_timesteps_too() {
+    fn sigma_and_timestep_are_inverse_also_between_whole_timesteps() {
         let training = Training::standard();
         for t in [0.0, 0.25, 1.0, 499.5, 998.75, 999.0] {
-            // One interpolates σ and the other log σ, which differ most near 0.
+            // One interpolates σ and the other log σ. The two differ most near 0.
             assert!((training.timestep(training.sigma(t)) - t).abs() < 0.1, "{t}");
         }
         assert_eq!(training.timestep(0.0), 0.0);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spacing_has_the_ends_it_says() {
+    fn every_spacing_has_its_documented_ends() {
         assert_eq!(leading(3), [666, 333, 0]);
         assert_eq!(even(1), [0.0]);
         assert_eq!(even(3), [999.0, 499.5, 0.0]);

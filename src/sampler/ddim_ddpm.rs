@@ -1,4 +1,4 @@
-//! DDIM and DDPM: predict x₀, clamp it to what an image can be, and step to where the forward process would have been.
+//! DDIM and DDPM: predict x₀, clamp it to the range of images, and step to where the forward process would have been.
 //!
 //! With ᾱ at the timestep, ᾱ' at the next one (1 after the last), and x₀ = clamp((x − √(1−ᾱ)·ε) / √ᾱ):
 //!
@@ -56,7 +56,7 @@ fn compile(steps: usize, call: impl Fn(f32, f32, f32) -> Call) -> Schedule {
     Schedule { init_noise_sigma: 1.0, history: 1, calls: leading(steps).into_iter().map(call).collect() }
 }
 
-/// Computes x₀. Samples are latents of images, which lie within ±1 by the model's scaling.
+/// Computes x₀. The model scales latents so that those of images lie within ±1.
 fn original(alpha_bar: f32) -> Update {
     let root = alpha_bar.sqrt();
     let terms = [(Sample, 1.0 / root), (Prediction, -(1.0 - alpha_bar).sqrt() / root)];

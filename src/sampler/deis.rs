@@ -15,7 +15,7 @@ use super::schedule::{Call, Schedule, Slot, Update};
 
 /// The prediction of the call before.
 const EARLIER: Slot = History(0);
-/// Below so many steps the last one is of first order.
+/// With fewer steps than this, the last step is of first order.
 const FEW: usize = 15;
 
 /// Diffusion exponential integrator.
@@ -31,7 +31,7 @@ impl Sampler for DeisMultistep {
             let (from, to) = (levels[step], levels[step + 1]);
             let lower = step == 0 || (step == steps - 1 && steps < FEW);
             let earlier = if lower { None } else { Some(levels[step - 1]) };
-            // Two predictions at one level (1000 steps round two timesteps to 500) say nothing about the slope.
+            // Two predictions at the same level (1000 steps round two timesteps to 500) do not determine the slope.
             let update = match earlier.filter(|earlier| earlier.rho() != from.rho()) {
                 None => first_order(from, to),
                 Some(earlier) => second_order(earlier, from, to),

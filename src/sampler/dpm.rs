@@ -5,12 +5,12 @@
 //!
 //! x' = σ'/σ·x − α'·(e^(−h) − 1)·(D₀ + D₁/2), where D₁ = (h/h₀)·(m₀ − m₁)
 //!
-//! and m₀ is the latest prediction, m₁ the one before it, h₀ earlier in λ.
+//! and m₀ is the latest prediction; m₁ is the one before it, h₀ earlier in λ.
 //!
 //! - Multi-step: D₀ = m₀. The first and the last step are of first order: D₁ = 0.
-//! - Single-step: steps of first and second order alternate. One of second order starts over from where the one before
-//!   it started and spans both, with D₀ = m₁. The last step, for an even number of steps the last two, are of first
-//!   order.
+//! - Single-step: steps of first and second order alternate. A step of second order starts again where the step before
+//!   it started, and spans both, with D₀ = m₁. The last step is of first order; with an even number of steps, the last
+//!   two are.
 //!
 //! Both end at σ = 0, where x' = m.
 
@@ -66,7 +66,7 @@ impl Sampler for Singlestep {
     }
 }
 
-/// A schedule whose call number `step` is followed by `updates(step, noise levels)`.
+/// A schedule in which `updates(step, noise levels)` follow call number `step`.
 fn compile(steps: usize, history: usize, updates: impl Fn(usize, &[Level]) -> Vec<Update>) -> Schedule {
     let timesteps = whole(steps);
     let levels: Vec<Level> = Training::standard().sigmas(&timesteps, 0.0).into_iter().map(Level::new).collect();
@@ -79,7 +79,7 @@ fn original(level: Level, out: Slot) -> Update {
     Update::new(out, &[(Sample, 1.0 / level.alpha), (Prediction, -level.sigma / level.alpha)])
 }
 
-/// The step of `start`, a sample at the level `from`, to the level `to`; `terms` add up to D₀ + D₁/2.
+/// The step from `start`, a sample at the level `from`, to the level `to`; `terms` add up to D₀ + D₁/2.
 fn advance(start: Slot, from: Level, to: Level, terms: &[(Slot, f32)]) -> Update {
     let factor = -to.alpha * ((from.lambda - to.lambda).exp() - 1.0);
     let terms = terms.iter().map(|&(slot, weight)| (slot, weight * factor));

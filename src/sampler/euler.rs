@@ -1,9 +1,9 @@
 //! Euler's method for the probability flow of Karras et al. 2022, and its ancestral variant.
 //!
 //! Samples are scaled so that x = x₀ + σ·ε with σ = √((1−ᾱ)/ᾱ); the model sees x / √(σ²+1). In this scaling
-//! dx/dσ = ε, so a step from σ to σ' is x' = x + (σ'−σ)·ε. The ancestral variant, which is DDPM's step in this scaling,
-//! goes down to σ_down and back up by fresh noise: x' = x + (σ_down−σ)·ε + σ_up·noise, where
-//! σ_up² = σ'²·(σ²−σ'²)/σ² and σ_down² = σ'²−σ_up². Both end at σ = 0.
+//! dx/dσ = ε, so a step from σ to σ' is x' = x + (σ'−σ)·ε. The ancestral variant is DDPM's step in this scaling: it
+//! steps down to σ_down, then adds fresh noise: x' = x + (σ_down−σ)·ε + σ_up·noise, where σ_up² = σ'²·(σ²−σ'²)/σ² and
+//! σ_down² = σ'²−σ_up². Both end at σ = 0.
 
 use super::Sampler;
 use super::betas::{Training, even};
@@ -64,8 +64,8 @@ impl Ancestral {
     pub(super) fn between(from: f32, to: f32) -> Self {
         let (from, to) = (from * from, to * to);
         let up = (to * (from - to) / from).sqrt();
-        // σ_down is σ'²/σ, but the original takes this difference, which for σ' ≪ σ loses digits that its samples then
-        // lack. It must not round below zero.
+        // σ_down is σ'²/σ, but the original computes this difference. For σ' ≪ σ it loses digits, and so do the
+        // original's samples. It must not round below zero.
         Self { down: (to - up * up).max(0.0).sqrt(), up }
     }
 }

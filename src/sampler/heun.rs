@@ -1,4 +1,4 @@
-//! Heun's method for the probability flow (Karras et al. 2022, algorithm 1): two calls a step, one for the last.
+//! Heun's method for the probability flow (Karras et al. 2022, algorithm 1): two calls a step, one for the last step.
 //!
 //! In the scaling of [`euler`](super::euler), with ε predicted at (x, σ), the first call steps to x₁ = x + (σ'−σ)·ε as
 //! Euler does. The second predicts ε' at (x₁, σ') and takes the step again with the mean of both:
@@ -9,7 +9,7 @@ use super::betas::{Training, even};
 use super::schedule::Slot::{History, Prediction, Sample};
 use super::schedule::{Call, Schedule, Slot, Update};
 
-/// The sample after half a step, x + (σ'−σ)·ε/2: all that the second call needs of the first.
+/// The sample after half a step, x + (σ'−σ)·ε/2: the second call needs nothing else of the first.
 const HALFWAY: Slot = History(0);
 
 /// Heun's method.

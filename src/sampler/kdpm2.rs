@@ -1,9 +1,10 @@
-//! DPM-Solver-2 (Lu et al. 2022, "DPM-Solver", algorithm 1) with ancestral noise: two calls a step, one for the last.
+//! DPM-Solver-2 (Lu et al. 2022, "DPM-Solver", algorithm 1) with ancestral noise: two calls a step, one for the last
+//! step.
 //!
 //! In the scaling of [`euler`](super::euler) and with its σ_down and σ_up, the first call steps to the geometric middle
 //! of the step down, σ_mid = √(σ·σ_down): x₁ = x + (σ_mid−σ)·ε. The second predicts ε' there and takes the whole step
-//! with it: x' = x + (σ_down−σ)·ε' + σ_up·noise. The last step, to σ = 0, is Euler's. Every call draws noise; only that
-//! of the second ones is used. (Since σ_down = σ'²/σ, the middle is σ', up to rounding.)
+//! with it: x' = x + (σ_down−σ)·ε' + σ_up·noise. The last step, to σ = 0, is Euler's. Every call draws noise; only the
+//! second call of a step uses it. (Since σ_down = σ'²/σ, the middle is σ', up to rounding.)
 
 use super::Sampler;
 use super::betas::{Training, even};

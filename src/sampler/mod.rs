@@ -34,7 +34,7 @@ use std::str::FromStr;
 
 /// A sampler: how it spaces its timesteps, and what it does with each prediction.
 trait Sampler {
-    /// The fewest steps it can make.
+    /// The fewest steps that the sampler can make.
     fn fewest_steps(&self) -> usize {
         1
     }
@@ -43,7 +43,7 @@ trait Sampler {
     fn compile(&self, steps: usize) -> Schedule;
 }
 
-/// The samplers to choose from. Names are those of the original scripts, in any case.
+/// The samplers. They have the names of the original scripts; upper and lower case do not matter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SamplerKind {
     /// Denoising diffusion implicit models, without noise.
@@ -56,7 +56,7 @@ pub enum SamplerKind {
     DpmSolverMultistep,
     /// DPM-Solver++, second order, from two predictions for every other step.
     DpmSolverSinglestep,
-    /// Pseudo numerical methods: Runge–Kutta for three steps, which cost twelve calls, then linear multistep.
+    /// Pseudo numerical methods: Runge–Kutta for three steps (twelve calls), then linear multistep.
     #[default]
     Pndm,
     /// Heun's method for the probability flow; two calls a step.
@@ -70,7 +70,7 @@ pub enum SamplerKind {
 }
 
 impl SamplerKind {
-    /// All of them, in the order of the original scripts.
+    /// All samplers, in the order of the original scripts.
     pub const ALL: [Self; 10] = [
         Self::Ddim,
         Self::EulerDiscrete,
@@ -132,21 +132,21 @@ impl SamplerKind {
     }
 }
 
-/// Checks a number of steps that some sampler takes.
+/// Checks that some sampler accepts a number of steps.
 ///
 /// # Errors
-/// [`Error::Usage`] for 0 and for more than there are training steps.
+/// [`Error::Usage`] for 0, and for more steps than training had.
 pub fn validate_steps(steps: usize) -> Result<()> {
     if (1..=TRAINING_STEPS).contains(&steps) {
         return Ok(());
     }
-    Err(Error::Usage(format!("no sampler samples in {steps} steps: choose between 1 and {TRAINING_STEPS}")))
+    Err(Error::Usage(format!("no sampler can sample in {steps} steps: choose between 1 and {TRAINING_STEPS}")))
 }
 
-/// Guidance scales are numbers of at least 0; guidance is on above 1.
+/// Checks a guidance scale: a number of at least 0. Guidance is on above 1.
 ///
 /// # Errors
-/// [`Error::Usage`] for any other.
+/// [`Error::Usage`] for every other scale.
 pub fn validate_guidance(scale: f32) -> Result<()> {
     if scale.is_finite() && scale >= 0.0 {
         return Ok(());

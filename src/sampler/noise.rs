@@ -1,33 +1,34 @@
-//! The noise that PyTorch draws on the CPU in f32, so that a seed gives the same video here.
+//! The noise that PyTorch draws on the CPU in f32, so that a seed gives the same video as the original.
 //!
-//! Words come from the Mersenne Twister MT19937 (Matsumoto and Nishimura 1998), normal numbers from them by the method
-//! of Box and Muller: r = √(−2·ln(1−u)) and θ = 2πv for uniform u, v give r·cos θ and r·sin θ. PyTorch does this in two
-//! ways: for fewer than 16 numbers one after the other in f64, else in f32 in blocks of 16, the cosines of a block
-//! before its sines.
+//! The Mersenne Twister MT19937 (Matsumoto and Nishimura 1998) makes words. The method of Box and Muller makes normal
+//! numbers of them: r = √(−2·ln(1−u)) and θ = 2πv for uniform u, v give r·cos θ and r·sin θ. PyTorch does this in two
+//! ways: fewer than 16 numbers in f64, one after the other; else in f32 in blocks of 16, the cosines of a block before
+//! its sines.
 
 use rayon::prelude::*;
 use std::f64::consts::TAU;
 
-/// Numbers of a block: u of the first half belongs to v of the second.
+/// Numbers of a block. The first half are the u, the second half are the v that belong to them.
 const BLOCK: usize = 16;
-/// Blocks that a thread takes at once.
+/// Blocks that one thread computes as one piece of work.
 const BLOCKS: usize = 1024;
 
 /// PyTorch's generator of normal noise.
 #[derive(Clone)]
 pub struct TorchRng {
     words: MersenneTwister,
-    /// The sine partner of the last single number.
+    /// The sine that belongs to the last single number, a cosine; used next.
     sine: Option<f64>,
 }
 
 impl TorchRng {
-    /// The generator as `torch.manual_seed(seed)` leaves it; only the low 32 bits count.
+    /// The generator in the state after `torch.manual_seed(seed)`, which uses only the low 32 bits of the seed.
     pub fn new(seed: u64) -> Self {
         Self { words: MersenneTwister::new(seed as u32), sine: None }
     }
 
-    /// The next `len` numbers, N(0, 1), as one `torch.randn` would draw them: two calls for 8 differ from one for 16.
+    /// The next `len` numbers, N(0, 1), as one call of `torch.randn` draws them. Two calls for 8 differ from one for
+    /// 16.
     pub fn randn(&mut self, len: usize) -> Vec<f32> {
         if len < BLOCK {
             return (0..len).map(|_| self.single() as f32).collect();
@@ -37,7 +38,7 @@ impl TorchRng {
         let blocks = |chunk: &mut [f32]| chunk.chunks_exact_mut(BLOCK).for_each(box_muller);
         out[..whole].par_chunks_mut(BLOCK * BLOCKS).for_each(blocks);
         if whole < len {
-            // The incomplete block, and what precedes it, are made again as one whole block.
+            // The last 16 numbers, which end with the incomplete block, are drawn again as one whole block.
             let last = &mut out[len - BLOCK..];
             last.fill_with(|| self.uniform());
             box_muller(last);
@@ -57,7 +58,7 @@ impl TorchRng {
         ((high << 32 | low) & ((1 << 53) - 1)) as f64 * 2f64.powi(-53)
     }
 
-    /// One normal number; of two that come together, the cosine first.
+    /// One normal number. Numbers come in pairs: the cosine, then the sine.
     fn single(&mut self) -> f64 {
         if let Some(sine) = self.sine.take() {
             return sine;
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_those_of_the_reference_implementation() {
+    fn words_equal_those_of_the_reference_implementation() {
         // The 10,000th word of the default seed, as the C++ standard states it for std::mt19937.
         let mut words = MersenneTwister::new(5489);
         assert_eq!((0..10_000).map(|_| words.next()).last(), Some(4_123_659_995));

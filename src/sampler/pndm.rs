@@ -1,31 +1,32 @@
 //! PNDM: pseudo numerical methods for diffusion models on manifolds (Liu et al. 2022), with its Runge–Kutta warm-up.
 //!
-//! The transfer of x from timestep t to t' by a noise e, with ᾱ at t and ᾱ' at t', is
+//! The transfer of x from timestep t to t' along a noise e, with ᾱ at t and ᾱ' at t', is
 //!
 //! φ(x, e, t, t') = √(ᾱ'/ᾱ)·x − (ᾱ'−ᾱ)·e / (ᾱ·√(1−ᾱ') + √(ᾱ·(1−ᾱ)·ᾱ')).
 //!
-//! Each of the first three steps asks the model four times: at its start, twice halfway (half a stride, rounded down),
-//! at its end; it ends at φ(x, (ε₁ + 2ε₂ + 2ε₃ + ε₄)/6, …). The later steps ask once and use
-//! (55ε − 59ε₋₁ + 37ε₋₂ − 9ε₋₃)/24, where a warm-up step counts with its ε₁. So N steps cost N + 9 calls.
-//! After timestep 0, ᾱ stays that of timestep 0.
+//! Each of the first three steps calls the model four times: at its start, twice halfway (half a stride, rounded down)
+//! and at its end. It ends at φ(x, (ε₁ + 2ε₂ + 2ε₃ + ε₄)/6, …). Each later step calls the model once and uses
+//! (55ε − 59ε₋₁ + 37ε₋₂ − 9ε₋₃)/24, with ε₁ for a warm-up step. So N steps cost N + 9 calls. A step beyond timestep 0
+//! uses the ᾱ of timestep 0.
 
 use super::Sampler;
 use super::betas::{Training, leading, stride};
 use super::schedule::Slot::{History, Prediction, Sample};
 use super::schedule::{Call, Schedule, Slot, Update};
 
-/// Warm-up steps, and the predictions that the later steps remember; those of step i lie in `History(i % WARM_UP)`.
+/// The number of warm-up steps, and of predictions that later steps use. The prediction of step i is in
+/// `History(i % WARM_UP)`.
 const WARM_UP: usize = 3;
 /// The sample at the start of a warm-up step.
 const START: Slot = History(3);
-/// (ε₁ + 2ε₂ + 2ε₃)/6, as far as it is known.
+/// The terms of (ε₁ + 2ε₂ + 2ε₃)/6 that are known.
 const MEAN: Slot = History(4);
 
 /// Pseudo numerical methods.
 pub(super) struct Pndm;
 
 impl Sampler for Pndm {
-    /// The warm-up's three steps, and the one at timestep 0.
+    /// Three warm-up steps, and one more step at timestep 0.
     fn fewest_steps(&self) -> usize {
         WARM_UP + 1
     }
@@ -68,7 +69,8 @@ impl Transfer {
         let call = |t: isize, updates: Vec<Update>| Call::new(t as f32, updates);
         let keep = [Update::copy(first, Prediction), Update::copy(START, Sample)];
         let mean = |so_far: Slot, weight: f32| Update::new(MEAN, &[(so_far, weight), (Prediction, 1.0 / 3.0)]);
-        // With an odd stride the halves differ: the middle is counted from the end, the first transfer from the start.
+        // With an odd stride the two halves differ: the middle is half a stride from the end, but the first transfer
+        // goes half a stride from the start.
         [
             call(start, [&keep[..], &[step(start - half, &[(Prediction, 1.0)])]].concat()),
             call(middle, vec![mean(first, 1.0 / 6.0), step(middle, &[(Prediction, 1.0)])]),

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::ops::DeviceBuffer;
 use crate::ops::sampler::{Combine, CombineArgs};
 
-/// A sampler at work: the sample and what its schedule keeps between calls, in f32 on a device.
+/// A running sampler: the sample and the tensors that its schedule keeps between calls, in f32 on a device.
 ///
 /// ```
 /// # fn main() -> osp::Result<()> {
@@ -34,17 +34,17 @@ pub struct SamplerRun<'a, B: Backend> {
     calls: &'a [Call],
     sample: B::Buffer,
     history: Vec<B::Buffer>,
-    /// Takes each update's result and then changes places with what it replaces, since `combine` works out of place.
-    /// Between updates it is free, and holds the scaled input of the model.
+    /// Receives the result of each update, then swaps places with the tensor that the update replaces: `combine` does
+    /// not work in place. Between updates it holds the scaled input of the model.
     spare: B::Buffer,
 }
 
 impl<'a, B: Backend> SamplerRun<'a, B> {
-    /// A run before its first call; `noise` is N(0, 1), the size of the sample.
+    /// A run before its first call. `noise` is N(0, 1) and has the size of the sample.
     ///
     /// # Errors
     ///
-    /// Those of the backend: out of memory.
+    /// The backend's: out of memory.
     pub fn new(backend: &'a B, schedule: &'a Schedule, noise: &[f32]) -> Result<Self> {
         let noise = backend.upload_f32(noise)?;
         let len = noise.len();
@@ -55,21 +55,21 @@ impl<'a, B: Backend> SamplerRun<'a, B> {
         Ok(Self { backend, calls: &schedule.calls, sample, history, spare: noise })
     }
 
-    /// The call that is due, or nothing after the last.
+    /// The next call to make; `None` after the last.
     pub fn call(&self) -> Option<&'a Call> {
         self.calls.first()
     }
 
-    /// The sample; the result once no call is due.
+    /// The sample; after the last call, the result.
     pub fn sample(&self) -> &B::Buffer {
         &self.sample
     }
 
-    /// What the model is to see in the call that is due (after the last, the sample), in f32.
+    /// The model's input in the next call, in f32; after the last call, the sample.
     ///
     /// # Errors
     ///
-    /// Those of the backend.
+    /// The backend's.
     pub fn model_input(&mut self) -> Result<&B::Buffer> {
         let scale = self.call().map_or(1.0, |call| call.input_scale);
         if scale == 1.0 {
@@ -80,18 +80,18 @@ impl<'a, B: Backend> SamplerRun<'a, B> {
         Ok(&self.spare)
     }
 
-    /// Completes the call that is due with the noise the model predicted and, if it draws any, fresh N(0, 1) noise.
+    /// Completes a call with the noise that the model predicted and, if the call draws noise, fresh N(0, 1) noise.
     ///
     /// # Errors
     ///
-    /// [`crate::Error::Shape`] if either has another size than the sample; those of the backend.
+    /// [`crate::Error::Shape`] if either has another size than the sample; the backend's.
     ///
     /// # Panics
     ///
     /// After the last call, or without noise in a call that draws it.
     pub fn step(&mut self, prediction: &B::Buffer, noise: Option<&[f32]>) -> Result<()> {
         let (call, rest) = self.calls.split_first().expect("step is called once for every call of the schedule");
-        assert_eq!(noise.is_some(), call.draws_noise, "noise is given exactly to calls that draw it");
+        assert_eq!(noise.is_some(), call.draws_noise, "a call gets noise if and only if it draws noise");
         let used = call.updates.iter().flat_map(|update| &update.terms).any(|&(slot, _)| slot == Slot::Noise);
         let noise = noise.filter(|_| used).map(|noise| self.backend.upload_f32(noise)).transpose()?;
         for update in &call.updates {
@@ -127,7 +127,7 @@ impl<'a, B: Backend> SamplerRun<'a, B> {
 ///
 /// # Errors
 ///
-/// [`crate::Error::Shape`] if the buffers differ in size; those of the backend.
+/// [`crate::Error::Shape`] if the buffers differ in size; the backend's.
 pub fn guide<B: Backend>(
     backend: &B,
     scale: f32,

@@ -1,38 +1,38 @@
-//! What a compiled sampler is: a list of model calls, each followed by linear combinations of a few tensors.
+//! A compiled sampler: a list of model calls, each followed by linear combinations of a few tensors.
 
 /// A sampler compiled for a number of steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
     /// Factor on N(0, 1) noise that gives the first sample.
     pub init_noise_sigma: f32,
-    /// How many [`Slot::History`] tensors the updates use.
+    /// The number of [`Slot::History`] tensors that the updates use.
     pub history: usize,
     /// The model calls, in order.
     pub calls: Vec<Call>,
 }
 
-/// One call of the model and what follows it.
+/// One call of the model and the updates after it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
-    /// The time the model is told, in training steps (0 to 999; whole for most samplers).
+    /// The timestep that the model receives, in training steps (0 to 999; whole for most samplers).
     pub timestep: f32,
     /// Factor on the sample that gives the model's input.
     pub input_scale: f32,
-    /// Whether a tensor of N(0, 1) noise is drawn after the prediction, used by an update or not: the original draws
-    /// it, and a seed must give the same later draws here.
+    /// Whether a tensor of N(0, 1) noise is drawn after the prediction. Some calls draw noise that no update uses: the
+    /// original draws it, and the same seed must give the same later draws here.
     pub draws_noise: bool,
-    /// The updates, in order; each sees the results of those before it.
+    /// The updates, in order; each sees the results of earlier updates.
     pub updates: Vec<Update>,
 }
 
 /// `out = clamp(Σ factor·slot)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Update {
-    /// The tensor that is replaced. It may be among the terms, with its old value.
+    /// The tensor that the result replaces. It may be among the terms, with its old value.
     pub out: Slot,
     /// The terms, at most [`MAX_TERMS`](crate::ops::sampler::MAX_TERMS).
     pub terms: Vec<(Slot, f32)>,
-    /// Clamp the result to ±this.
+    /// Clamp the result to ± this value.
     pub clamp: Option<f32>,
 }
 
@@ -45,12 +45,12 @@ pub enum Slot {
     Prediction,
     /// The noise drawn in this call; never written.
     Noise,
-    /// A tensor kept between calls, by number; unspecified until it is written.
+    /// A tensor that is kept between calls, by number; unspecified before its first write.
     History(usize),
 }
 
 impl Call {
-    /// A call whose input is the sample itself, and that draws no noise.
+    /// A call whose input is the unscaled sample, and that draws no noise.
     pub(super) fn new(timestep: f32, updates: impl Into<Vec<Update>>) -> Self {
         Self { timestep, input_scale: 1.0, draws_noise: false, updates: updates.into() }
     }
@@ -77,7 +77,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashSet;
 
-    /// Checks all that the executor relies on.
+    /// Checks what the executor relies on.
     fn check(schedule: &Schedule) {
         assert!(schedule.init_noise_sigma.is_finite() && schedule.init_noise_sigma > 0.0);
         let mut written = HashSet::from([Sample, Prediction]);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn so_are_the_shortest_and_the_longest() {
+    fn the_shortest_and_the_longest_schedules_are_finite_too() {
         for kind in SamplerKind::ALL {
             for steps in [1, 2, 3, 4, 5, 14, 15, 500, 501, 999, 1000] {
                 if steps >= 4 || kind != SamplerKind::Pndm {
@@ -129,7 +129,7 @@ mod tests {
         for kind in SamplerKind::ALL {
             for steps in [4, 5, 7, 50, 333, 1000] {
                 let calls = kind.schedule(steps).unwrap().calls;
-                // The middle of DPM-Solver-2's step down is the end of its whole step, but for rounding.
+                // The middle of DPM-Solver-2's step down is the end of its whole step, up to rounding.
                 assert!(calls.is_sorted_by(|a, b| a.timestep >= b.timestep - 0.01), "{kind} {steps}");
             }
         }

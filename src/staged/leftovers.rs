@@ -1,6 +1,6 @@
-//! What a process would leave behind that ends without unwinding: temporary files and folders, known to whoever ends it.
+//! A list of temporary files and folders, for a process that ends without unwinding and would leave them behind.
 //!
-//! Removing them allocates nothing, locks nothing and waits for nobody, so that a handler of a signal may do it.
+//! Removing them does not allocate, lock or wait, so that a signal handler may do it.
 
 use rustix::fs::{AtFlags, CWD, unlinkat};
 use std::ffi::{CStr, CString, c_char};
@@ -10,24 +10,24 @@ use std::path::Path;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// A run writes few outputs at the same time. Those beyond are not known, and only removed when they are dropped.
+/// A run writes few outputs at the same time. Outputs beyond this number are not listed, and only removed on drop.
 const MOST: usize = 64;
-/// Folders that lie in each other: an output, and a part of a model in it.
+/// Depth of nested folders: an output, and a component of a model in it.
 const DEPTH: usize = 2;
 
-/// Paths that end in a zero, or null. Whoever swaps a path out owns it.
+/// Paths that end in a zero, or null. The thread that swaps a path out owns it.
 static PATHS: [AtomicPtr<c_char>; MOST] = [const { AtomicPtr::new(null_mut()) }; MOST];
 
-/// A temporary file or folder that is known, until this is dropped.
+/// Keeps a temporary file or folder on the list. Dropping this removes the entry.
 pub struct Known(Option<usize>);
 
 impl Known {
-    /// Nothing.
+    /// An entry for nothing.
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// Makes `path` known.
+    /// Puts `path` on the list.
     pub fn new(path: &Path) -> Self {
         let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Self(None) };
         let path = path.into_raw();
@@ -35,7 +35,7 @@ impl Known {
             |slot: &AtomicPtr<c_char>| slot.compare_exchange(null_mut(), path, Ordering::AcqRel, Ordering::Relaxed);
         let slot = PATHS.iter().position(|slot| claim(slot).is_ok());
         if slot.is_none() {
-            // Safety: it comes from `into_raw`, and nobody else has seen it.
+            // Safety: it comes from `into_raw`, and no other thread has seen it.
             drop(unsafe { CString::from_raw(path) });
         }
         Self(slot)
@@ -47,24 +47,24 @@ impl Drop for Known {
         let Some(slot) = self.0 else { return };
         let path = PATHS[slot].swap(null_mut(), Ordering::AcqRel);
         if !path.is_null() {
-            // Safety: it comes from `into_raw`, and the swap made it ours alone.
+            // Safety: it comes from `into_raw`, and after the swap no other thread has it.
             drop(unsafe { CString::from_raw(path) });
         }
     }
 }
 
-/// Removes all that is known. For a process that is about to end.
+/// Removes everything on the list. For a process that is about to end.
 pub fn remove_all() {
     for slot in &PATHS {
         let path = slot.swap(null_mut(), Ordering::AcqRel);
         if !path.is_null() {
-            // Safety: it is a string that ends in a zero, and the swap made it ours alone. It is never freed.
+            // Safety: it is a string that ends in a zero, and after the swap no other thread has it. It is never freed.
             remove(CWD, unsafe { CStr::from_ptr(path) }, DEPTH);
         }
     }
 }
 
-/// Removes the file or folder `name` of `folder`. What cannot be removed stays.
+/// Removes the file or folder `name` of `folder`. An entry that cannot be removed stays.
 fn remove(folder: impl AsFd + Copy, name: &CStr, depth: usize) {
     if unlinkat(folder, name, AtFlags::empty()).is_ok() {
         return;
@@ -75,14 +75,14 @@ fn remove(folder: impl AsFd + Copy, name: &CStr, depth: usize) {
     let _ = unlinkat(folder, name, AtFlags::REMOVEDIR);
 }
 
-/// Removes all that is in a folder.
+/// Removes everything in a folder.
 #[cfg(target_os = "linux")]
 fn empty(folder: impl AsFd, name: &CStr, depth: usize) {
     use rustix::fs::{Mode, OFlags, RawDir, openat};
     use std::mem::MaybeUninit;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let Ok(folder) = openat(folder, name, flags, Mode::empty()) else { return };
-    // Small: the stack of a handler may be.
+    // Small, because the stack of a signal handler may be small.
     let mut buffer = [MaybeUninit::uninit(); 1024];
     let mut entries = RawDir::new(&folder, &mut buffer);
     while let Some(Ok(entry)) = entries.next() {
@@ -92,7 +92,7 @@ fn empty(folder: impl AsFd, name: &CStr, depth: usize) {
     }
 }
 
-/// Elsewhere a folder cannot be listed without allocating, and stays.
+/// Other systems cannot list a folder without allocating: the folder stays.
 #[cfg(not(target_os = "linux"))]
 fn empty(_: impl AsFd, _: &CStr, _: usize) {}
 
@@ -102,7 +102,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_folder_goes_with_all_that_an_output_may_hold() {
+    fn a_folder_is_removed_with_everything_that_an_output_may_hold() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("staged");
         fs::create_dir_all(path.join("vae")).unwrap();

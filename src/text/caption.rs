@@ -1,8 +1,8 @@
-//! Caption cleaning: what the captions of the training set went through, and so prompts must too.
+//! Caption cleaning. The captions of the training set were cleaned this way, so prompts must be, too.
 //!
-//! The steps are those of DeepFloyd IF, which Open-Sora-Plan took over. They came about by looking at web captions, not
-//! by design: some undo others, and several only work because of what ran before. Order, quirks and the second pass are
-//! part of the model's input format, hence nothing here is ever simplified.
+//! The steps come from DeepFloyd IF; Open-Sora-Plan copied them. They were found by looking at web captions, not
+//! designed: some undo others, and several work only because of earlier steps. Order, quirks and the second pass belong
+//! to the model's input format, so nothing here must be simplified.
 
 use super::{html, python};
 use fancy_regex::Regex;
@@ -13,7 +13,7 @@ pub fn clean(text: &str) -> String {
     clean_once(&clean_once(text))
 }
 
-/// What is left of cleaning when it is switched off: lower case, without white space around.
+/// The minimum, for runs without cleaning: lower case, without white space at the ends.
 pub fn lower(text: &str) -> String {
     python::strip(&text.to_lowercase()).to_owned()
 }
@@ -22,20 +22,20 @@ pub fn lower(text: &str) -> String {
 enum Step {
     /// Every match of the pattern (in Python's dialect) becomes the replacement.
     Replace(&'static str, &'static str),
-    /// What no pattern can do.
+    /// A step that no pattern can do.
     Apply(fn(&str) -> String),
 }
 
 use Step::{Apply, Replace};
 
-/// A bare host name with what follows it, unless that is `@`; a query string stays.
+/// A bare host name and its path, unless `@` follows; a query string stays.
 macro_rules! host {
     () => {
         r"[a-zA-Z0-9.\-]+[.](?:com|co|ru|net|org|edu|gov|it)[\w/\-]*\b/?(?!@))"
     };
 }
 
-/// All steps in order, each with what it is for or an example.
+/// All steps in order, each with its purpose or an example.
 #[rustfmt::skip]
 const STEPS: &[Step] = &[
     // Addresses and markup.
@@ -87,7 +87,7 @@ const STEPS: &[Step] = &[
     Replace(r"\b[a-zA-Z]+\d+[a-zA-Z]+\b", ""),              // jc6640vc
     Replace(r"\b\d+[a-zA-Z]+\d+\b", ""),                    // 6640vc231
 
-    // What shops and download pages say.
+    // Phrases of shops and download pages.
     Replace(r"(?:worldwide\s+)?(?:free\s+)?shipping", ""),
     Replace(r"(?:free\s)?download(?:\sfree)?", ""),
     Replace(r"\bclick\b\s(?:for|on)\s\w+", ""),
@@ -120,8 +120,8 @@ static PATTERNS: LazyLock<Vec<Option<Regex>>> = LazyLock::new(|| {
 
 fn clean_once(text: &str) -> String {
     STEPS.iter().zip(PATTERNS.iter()).fold(text.to_owned(), |text, (step, pattern)| match (step, pattern) {
-        // The only error left is a match so long that the matcher's stack is full, a million characters without a
-        // space; no step is worth failing for that.
+        // The only possible error is a match so long that the matcher's stack is full: a million characters without a
+        // space. No step is worth a failure there.
         (Replace(_, replacement), Some(pattern)) => match pattern.try_replacen(&text, 0, *replacement) {
             Ok(replaced) => replaced.into_owned(),
             Err(_) => text,
@@ -131,7 +131,7 @@ fn clean_once(text: &str) -> String {
     })
 }
 
-/// `this-is-my-cute-cat` and `this_is_my_cute_cat`: with more than three of these signs, all become spaces.
+/// Splits `this-is-my-cute-cat` and `this_is_my_cute_cat`: more than three of these signs become spaces.
 fn split_slug(text: &str) -> String {
     let sign = ['-', '_'];
     if text.matches(sign).count() > 3 { text.replace(sign, " ") } else { text.to_owned() }
@@ -141,7 +141,7 @@ fn split_slug(text: &str) -> String {
 fn fix_text(text: &str) -> String {
     // plsfix cuts longer lines by bytes, through the middle of a character.
     let config = plsfix::TextFixerConfig { max_decode_length: i32::MAX, ..Default::default() };
-    // It also knows only the first half of what the one wide sign with a two-character equivalent, (￣▽￣), becomes.
+    // One wide sign, as in (￣▽￣), becomes two characters. plsfix writes only the first of them.
     plsfix::fix_text(&text.replace('\u{ffe3}', " \u{304}"), Some(&config))
 }
 
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn three_signs_make_no_slug() {
+    fn three_signs_do_not_make_a_slug() {
         assert_eq!(split_slug("a-b_c-d"), "a-b_c-d");
         assert_eq!(split_slug("a-b_c-d_e"), "a b c d e");
     }

@@ -1,8 +1,8 @@
 //! The text of an HTML fragment, as BeautifulSoup with Python's `html.parser` sees it.
 //!
-//! Captions are rarely HTML: most `<` and `&` in them are typing errors, and it is what this parser makes of malformed
-//! markup that counts. A browser's parser would be better and wrong. Documented by behaviour of Python 3.11; where that
-//! raises an error (`<![x`), this takes the markup for a comment.
+//! Captions are rarely HTML: most `<` and `&` in them are typing errors. So the treatment of malformed markup must be
+//! the original's; a browser's parser would be better, but wrong here. The reference is the behaviour of Python 3.11.
+//! Where Python raises an error (`<![x`), this parser takes the markup for a comment.
 
 use super::python::{is_space, pattern, strip};
 use fancy_regex::Regex;
@@ -12,8 +12,9 @@ use std::sync::LazyLock;
 pub fn text(markup: &str) -> String {
     let mut document = Document::default();
     let mut at = 0;
-    // The original parser is given all text and then closed. It stops at the first construct that looks unfinished;
-    // closing resumes there and takes what is unfinished for text, but may stop once more. What follows is text.
+    // The original parser receives the whole text, then it is closed. It stops at the first construct that looks
+    // unfinished. Closing resumes there and takes the unfinished construct for text, but may stop once more. The rest
+    // is text.
     for closing in [false, true] {
         at += feed(&markup[at..], closing, &mut document);
     }
@@ -22,11 +23,11 @@ pub fn text(markup: &str) -> String {
     document.text
 }
 
-/// How to go on after a construct.
+/// How reading continues after a construct.
 enum After {
-    /// Behind it: it has so many bytes.
+    /// Behind the construct, which has this many bytes.
     Continue(usize),
-    /// Stop reading, so many bytes further.
+    /// Stop reading, this many bytes further.
     Stop(usize),
 }
 
@@ -53,7 +54,8 @@ fn feed(markup: &str, closing: bool, document: &mut Document) -> usize {
     }
 }
 
-/// Reads what begins with `<`. The functions it calls return the length of the construct, `None` if it is unfinished.
+/// Reads a construct that begins with `<`. The functions it calls return the construct's length, `None` if it is
+/// unfinished.
 fn angle(rest: &str, closing: bool, document: &mut Document) -> After {
     let length = match rest.as_bytes().get(1) {
         Some(next) if next.is_ascii_alphabetic() => start_tag(rest, document),
@@ -100,7 +102,7 @@ fn start_tag(rest: &str, document: &mut Document) -> Option<usize> {
     if closed || !["script", "style"].contains(&name.as_str()) {
         return Some(end);
     }
-    // Not markup up to the closing tag, and not text either.
+    // Everything up to the closing tag is neither markup nor text.
     let code = match name.as_str() {
         "script" => SCRIPT_END.find(&rest[end..]),
         _ => STYLE_END.find(&rest[end..]),
@@ -142,15 +144,15 @@ fn attribute(rest: &str, at: usize) -> Option<usize> {
     };
     match rest[value + 1..].find(quote) {
         Some(length) => Some(value + 1 + length + 1),
-        // A quote that nothing closes does not begin a value. The value is then empty if there is white space for it
-        // to stand before, or the last of several `=` and what follows; else there is none.
+        // An unclosed quote does not begin a value. The value is then empty if white space comes before the quote. With
+        // several `=`, the value is the last `=` and what follows. Else the attribute has no value.
         None if value > sign_end => Some(value),
         None if sign_end > sign + 1 => Some(bare_end(sign_end - 1)),
         None => Some(name_end),
     }
 }
 
-/// Reads `</name>`, or what else begins with `</`.
+/// Reads `</name>`, or another construct that begins with `</`.
 fn end_tag(rest: &str, document: &mut Document) -> Option<usize> {
     let close = rest.find('>')?;
     let inside = &rest[2..close];
@@ -173,7 +175,7 @@ static SECTION_NAME: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[a-zA-Z][-_.a
 static SECTION_END: LazyLock<Regex> = LazyLock::new(|| pattern(r"\]\s*\]\s*>"));
 static CONDITION_END: LazyLock<Regex> = LazyLock::new(|| pattern(r"\]\s*>"));
 
-/// Reads a comment, a document type, a marked section or what else begins with `<!`.
+/// Reads a comment, a document type, a marked section or another construct that begins with `<!`.
 fn declaration(rest: &str, document: &mut Document) -> Option<usize> {
     if let Some(comment) = rest.strip_prefix("<!--") {
         let end = COMMENT_END.find(comment).ok()??;
@@ -186,7 +188,7 @@ fn declaration(rest: &str, document: &mut Document) -> Option<usize> {
     document.skip(rest.find('>'))
 }
 
-/// Reads `name[text]]>`; of these only `CDATA` is text.
+/// Reads the marked section `name[text]]>`; only `CDATA` is text.
 fn marked_section(section: &str, document: &mut Document) -> Option<usize> {
     let name = match SECTION_NAME.find(section).ok()? {
         Some(name) if name.end() == section.len() => return None,
@@ -208,7 +210,7 @@ fn marked_section(section: &str, document: &mut Document) -> Option<usize> {
     Some(end.end())
 }
 
-/// Reads what begins with `&`.
+/// Reads a reference, which begins with `&`.
 fn reference(rest: &str, closing: bool, document: &mut Document) -> After {
     match rest.as_bytes().get(1) {
         Some(b'#') => numeric_reference(rest, document),
@@ -249,7 +251,7 @@ fn named_reference(rest: &str, closing: bool, document: &mut Document) -> After 
     // At the end of all text, the last `-` or `.` ends the name instead.
     let end = if run < rest.len() { Some(run) } else { rest.rfind(['-', '.']) };
     let Some(end) = end else {
-        // Of a single letter at the end, the original loses the `&`.
+        // If a single letter follows at the very end, the original loses the `&`.
         return Stop(usize::from(closing && rest.len() == 2));
     };
     match htmlize::ENTITIES.get(format!("{};", &rest[..end]).as_bytes()) {
@@ -264,12 +266,12 @@ const EMPTY: [&str; 24] = [
     "area", "base", "basefont", "bgsound", "br", "col", "command", "embed", "frame", "hr", "image", "img", "input",
     "isindex", "keygen", "link", "menuitem", "meta", "nextid", "param", "source", "spacer", "track", "wbr",
 ];
-/// Elements whose text is not the document's: code, and the readings above and beside ruby text.
+/// Elements whose content is not text of the document: code, and the readings beside ruby text.
 const HIDDEN: [&str; 5] = ["rp", "rt", "script", "style", "template"];
 /// Elements that keep their white space.
 const PREFORMATTED: [&str; 2] = ["pre", "textarea"];
 
-/// The document as far as it has been read.
+/// The document that has been read up to now.
 #[derive(Default)]
 struct Document {
     text: String,
@@ -277,7 +279,7 @@ struct Document {
     pending: String,
     /// Names of the open elements, the innermost last.
     open: Vec<String>,
-    /// Empty elements that closed themselves; an end tag they may have all the same is ignored.
+    /// Empty elements that closed themselves; a later end tag of theirs is ignored.
     closed: Vec<String>,
 }
 
@@ -294,7 +296,7 @@ impl Document {
         }
     }
 
-    /// Appends text; of white space only, one character is kept.
+    /// Appends text; text of white space only becomes one character.
     fn character_data(&mut self, data: &str) {
         let blank = data.chars().all(|c| matches!(c, ' ' | '\n' | '\t' | '\x0c' | '\r'));
         self.text.push_str(match data {

@@ -1,7 +1,7 @@
 //! From a prompt to token ids: caption cleaning, then the T5 tokenizer.
 //!
 //! The model was trained on captions that a Python program had cleaned, so [`caption`] has to clean prompts exactly as
-//! that program does; [`python`] and [`html`] hold what it means to Python's `re`, `str` and `html.parser`.
+//! that program does. [`python`] and [`html`] behave as Python's `re`, `str` and `html.parser`.
 
 pub mod caption;
 pub mod html;

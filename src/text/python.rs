@@ -2,12 +2,12 @@
 
 use fancy_regex::{Regex, RegexBuilder};
 
-/// `\s` in Python: Unicode white space and the four separators of ASCII, which Rust leaves out.
+/// `\s` in Python: Unicode white space and the four separators of ASCII, which Rust does not count.
 const SPACE: &str = r"[\s\x1c-\x1f]";
 /// `\S` in Python.
 const NOT_SPACE: &str = r"[^\s\x1c-\x1f]";
-/// `\w` in Python: letters, numbers of every kind (`½` and `²` too) and `_`. Rust takes combining marks and joiners too,
-/// but only decimal numbers.
+/// `\w` in Python: letters, numbers of every kind (`½` and `²` too) and `_`. Rust's `\w` also matches combining marks
+/// and joiners, but only decimal numbers.
 const WORD: &str = r"[\p{L}\p{N}_]";
 /// `\b` in Python: between a `\w` and something else, or an end.
 const BOUNDARY: &str = r"(?:(?<![\p{L}\p{N}_])(?=[\p{L}\p{N}_])|(?<=[\p{L}\p{N}_])(?![\p{L}\p{N}_]))";
@@ -15,7 +15,7 @@ const BOUNDARY: &str = r"(?:(?<![\p{L}\p{N}_])(?=[\p{L}\p{N}_])|(?<=[\p{L}\p{N}_
 /// Compiles a pattern whose `\b`, `\s`, `\S` and `\w` mean what they mean to Python's `re`.
 ///
 /// # Panics
-/// If the pattern is malformed: patterns are ours.
+/// If the pattern is malformed: all patterns are constants of this crate.
 pub(super) fn pattern(pattern: &str) -> Regex {
     let mut translated = String::new();
     let mut characters = pattern.chars();
@@ -32,8 +32,8 @@ pub(super) fn pattern(pattern: &str) -> Regex {
             other => translated.extend([character].into_iter().chain(other)),
         }
     }
-    // No limit: Python has none, and a caption that is half cleaned would be worse than a slow one.
-    RegexBuilder::new(&translated).backtrack_limit(usize::MAX).build().expect("patterns are ours")
+    // No limit, as in Python: a caption that is half cleaned would be worse than slow cleaning.
+    RegexBuilder::new(&translated).backtrack_limit(usize::MAX).build().expect("the patterns are well-formed")
 }
 
 /// `str.isspace` of one character.
@@ -46,13 +46,13 @@ pub(super) fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
-/// `urllib.parse.unquote_plus`: `+` is a space, `%xx` a byte of UTF-8; what is not UTF-8 then becomes U+FFFD.
+/// `urllib.parse.unquote_plus`: `+` is a space, `%xx` a byte of UTF-8; invalid UTF-8 becomes U+FFFD.
 pub(super) fn unquote_plus(text: &str) -> String {
     let text = text.replace('+', " ");
     let mut decoded = String::with_capacity(text.len());
     let mut rest = text.as_str();
     while !rest.is_empty() {
-        // Escapes of one run of ASCII form bytes together; an unescaped character beside them does not join in.
+        // Escapes within one run of ASCII form characters together; an unescaped character beside them does not.
         let ascii = rest.find(|c: char| !c.is_ascii()).unwrap_or(rest.len());
         decoded.push_str(&String::from_utf8_lossy(&unquote_ascii(&rest.as_bytes()[..ascii])));
         rest = &rest[ascii..];
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_and_spaces_are_those_of_python() {
+    fn words_and_spaces_are_what_they_are_in_python() {
         let word = pattern(r"^\w$");
         for (character, expected) in
             [("½", true), ("²", true), ("é", true), ("_", true), ("\u{301}", false), ("‿", false)]

@@ -1,13 +1,13 @@
 //! `spiece.model`: the vocabulary and the text normalisation of a SentencePiece Unigram model.
 //!
-//! The file is one protocol-buffer message; this reads the few fields that tokenizing needs. What it returns can be
-//! used without further checks.
+//! The file is one protocol-buffer message; this module reads the few fields that tokenizing needs. The model that it
+//! returns needs no further checks.
 
-/// What `spiece.model` says.
+/// The content of `spiece.model`.
 pub(super) struct Model {
     /// Pieces with their scores (log probabilities), by id.
     pub vocabulary: Vec<(String, f64)>,
-    /// Id of the piece that stands for what no piece covers.
+    /// Id of the piece that stands for text without a piece.
     pub unknown: usize,
     /// The character normalisation as compiled by SentencePiece, see [`check_charsmap`]; empty for none.
     pub charsmap: Vec<u8>,
@@ -40,7 +40,7 @@ impl Model {
         }
         Ok(Self {
             unknown: unknown.ok_or("it has no piece for unknown text")?,
-            // The last field that is read: without it the file may have lost pieces too.
+            // The last field that is read: a file without it may have lost pieces, too.
             charsmap: charsmap.ok_or("it ends before the normalizer")?,
             vocabulary,
         })
@@ -92,12 +92,12 @@ fn parse_normalizer(bytes: &[u8]) -> Result<Vec<u8>, String> {
     Ok(charsmap)
 }
 
-/// Checks a compiled normalisation: it is `None` if a look-up could leave the table.
+/// Checks a compiled normalisation; `None` if a look-up could read beyond the table.
 ///
 /// Layout, all little endian: the size of a trie in bytes as u32; the trie, a double array of u32 units; replacements,
-/// UTF-8, each ended by a zero byte. From a unit at index i, which has the offset o, byte b leads to the unit at
-/// i ^ o ^ b if that one's label is b; its own offset then leads to a leaf, if it has one, that holds the position of a
-/// replacement.
+/// UTF-8, each ended by a zero byte. From a unit at index i with offset o, byte b leads to the unit at i ^ o ^ b, if
+/// the label of that unit is b. The offset of that unit leads to its leaf, if it has one; the leaf holds the position
+/// of a replacement.
 pub(super) fn check_charsmap(bytes: &[u8]) -> Option<()> {
     let (size, rest) = bytes.split_first_chunk()?;
     let (trie, replacements) = rest.split_at_checked(u32::from_le_bytes(*size) as usize)?;
@@ -109,7 +109,7 @@ pub(super) fn check_charsmap(bytes: &[u8]) -> Option<()> {
     let mut seen = vec![false; units.len()];
     let mut bases = vec![offset(unit(0)?)];
     while let Some(base) = bases.pop() {
-        // Whichever byte comes, a look-up reads that unit, so all 256 must be there.
+        // A look-up reads the unit of whatever byte comes next, so all 256 units must exist.
         unit(base | 0xFF)?;
         if std::mem::replace(&mut seen[base], true) {
             continue;
@@ -130,7 +130,7 @@ pub(super) fn check_charsmap(bytes: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// A field's value, as far as its wire type tells.
+/// A field's value, by wire type.
 enum Value<'a> {
     Varint(u64),
     Fixed32(u32),

@@ -10,7 +10,7 @@ use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, NormalizerWrapper};
 
-/// Id of `<pad>`, which fills a sequence up.
+/// Id of `<pad>`, which fills a sequence to its length.
 pub const PAD: u32 = 0;
 /// Id of `</s>`, which ends every text.
 pub const END: u32 = 1;
@@ -20,16 +20,16 @@ const UNKNOWN: u32 = 2;
 
 /// Tokens `<extra_id_0>` (the last id) to `<extra_id_99>` that T5 adds to the model's vocabulary.
 const EXTRA_TOKENS: usize = 100;
-/// What SentencePiece writes for a space.
+/// The character that SentencePiece writes for a space.
 const SPACE: char = '▁';
 
-/// Makes a tokenizer of a file's bytes.
+/// A function that makes a tokenizer from a file's bytes.
 type Reader = fn(&[u8]) -> tokenizers::Result<tokenizers::Tokenizer>;
 
-/// The files that a tokenizer may be in, in the order of preference, and what reads them.
+/// The files that can hold a tokenizer, the preferred one first, each with its reader.
 const READERS: [(&str, Reader); 2] = [("spiece.model", from_sentencepiece), ("tokenizer.json", from_json)];
 
-/// A link to nothing is there, too: reading it says what is missing.
+/// Whether a file or a link is there. A link to nothing counts, too: reading it reports what is missing.
 fn is_there(file: &Path) -> bool {
     file.exists() || file.is_symlink()
 }
@@ -40,21 +40,21 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
 }
 
-/// A text of exactly the length that the text encoder is given.
+/// The tokens of a text, cut or padded to the length that the text encoder receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
     /// Token ids, [`END`] among them, then [`PAD`].
     pub ids: Vec<u32>,
-    /// How many of `ids`, from the first, are not padding.
+    /// The number of `ids` before the padding.
     pub unmasked: usize,
-    /// How many of them stand for characters that the model has no token for.
+    /// The number of `ids` that stand for characters without a token.
     pub unknown: usize,
-    /// The end of the text where it was too long, for a warning.
+    /// The part of the text that was cut off, for a warning; `None` if nothing was.
     pub cut: Option<String>,
 }
 
 impl Tokenizer {
-    /// Opens `spiece.model` of a text encoder's folder or, if there is none, `tokenizer.json`.
+    /// Opens `spiece.model` of a text encoder's folder, else `tokenizer.json`.
     ///
     /// # Errors
     /// [`Error::Weight`] if there is neither or the file is damaged, [`Error::Io`] if it cannot be read.
@@ -79,12 +79,12 @@ impl Tokenizer {
         READERS.iter().any(|(name, _)| is_there(&folder.join(name)))
     }
 
-    /// The file that it was read from.
+    /// The file that this tokenizer was read from.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// Tokens that there are: ids are less.
+    /// The number of tokens in the vocabulary: every id is less.
     pub fn tokens(&self) -> usize {
         let ids = self.inner.get_vocab(true).into_values();
         ids.max().map_or(0, |last| last as usize + 1)
@@ -93,7 +93,7 @@ impl Tokenizer {
     /// All token ids of a text, with [`END`] after them.
     ///
     /// # Errors
-    /// [`Error::Weight`] if the file that was opened does not cover the text.
+    /// [`Error::Weight`] if the tokenizer fails on the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, true).map_err(|error| self.error(error))?;
         Ok(encoding.get_ids().to_vec())
@@ -126,7 +126,7 @@ impl Tokenizer {
     }
 }
 
-/// Builds what the original converts `spiece.model` to.
+/// Builds the tokenizer to which the original converts `spiece.model`.
 fn from_sentencepiece(bytes: &[u8]) -> tokenizers::Result<tokenizers::Tokenizer> {
     let mut model = Model::parse(bytes)?;
     model.vocabulary.extend((0..EXTRA_TOKENS).rev().map(|number| (extra_token(number), 0.0)));
@@ -162,14 +162,14 @@ fn from_json(bytes: &[u8]) -> tokenizers::Result<tokenizers::Tokenizer> {
     let json: Value = serde_json::from_slice(bytes)?;
     let normalizers = json["normalizer"]["normalizers"].as_array().map_or(&[][..], Vec::as_slice);
     for normalizer in normalizers.iter().chain([&json["normalizer"]]) {
-        // The library trusts this table and would panic later.
+        // The library does not check this table and would panic later.
         if let Some(charsmap) = normalizer["precompiled_charsmap"].as_str() {
             let checked = decode_base64(charsmap).and_then(|charsmap| sentencepiece::check_charsmap(&charsmap));
             checked.ok_or("its character normalisation is damaged")?;
         }
     }
     let mut tokenizer: tokenizers::Tokenizer = serde_json::from_value(json)?;
-    // A file may have been saved with limits of its own.
+    // The file may have been saved with padding and truncation.
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None)?;
     Ok(tokenizer)

@@ -1,4 +1,4 @@
-//! Golden folders of the VAE: encode and decode whole cases, and compare every block of one traced run.
+//! Golden folders of the VAE: encodes and decodes whole cases, and compares every block of one traced run.
 
 use super::golden::{self, Bf16Error, Golden, Tile};
 use super::{Check, open, relative_l2, tolerance};
@@ -20,9 +20,9 @@ struct Case {
 }
 
 pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> {
-    let part = open::<VaeConfig>(check.folder)?;
-    let encoder = load_encoder(backend, &part)?;
-    let decoder = load_decoder(backend, &part)?;
+    let component = open::<VaeConfig>(check.folder)?;
+    let encoder = load_encoder(backend, &component)?;
+    let decoder = load_decoder(backend, &component)?;
     let golden = Golden::open(check.folder)?;
     for (name, case) in golden.cases() {
         let case: Case = golden.read(name, case)?;
@@ -53,7 +53,7 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
     trace(backend, check, &encoder, &decoder)
 }
 
-/// Runs `code` on every sample of `x` (N, C, T, H, W), in the engine's layout, and puts the results together.
+/// Runs `code` on every sample of `x` (N, C, T, H, W), in the engine's layout, and concatenates the results.
 fn each_sample(x: &Tensor, mut code: impl FnMut(&[f32], [usize; 3]) -> Result<Vec<f32>>) -> Result<Vec<f32>> {
     let [_, channels, frames, height, width] = x.shape[..] else { panic!("read with five axes") };
     let values = x.to_f32();
@@ -65,8 +65,8 @@ fn each_sample(x: &Tensor, mut code: impl FnMut(&[f32], [usize; 3]) -> Result<Ve
     Ok(out)
 }
 
-/// Every block that the trace names: the encoder fed with `video`, the decoder with the posterior's mean. Norms are
-/// traced before SiLU, which the engine fuses with them; they show in the convolutions behind them.
+/// Compares every block that the trace names: the encoder gets `video`, the decoder the posterior's mean. The trace has
+/// the norms before SiLU, but the engine fuses both; so norms are checked through the convolutions after them.
 fn trace<B: Backend>(
     backend: &B,
     check: &mut Check<'_>,

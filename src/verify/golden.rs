@@ -1,4 +1,4 @@
-//! Reading a golden folder: `cases.json` says what each case is, `cases.safetensors` holds `CASE.TENSOR`.
+//! Reads a golden folder: `cases.json` describes each case, `cases.safetensors` holds `CASE.TENSOR`.
 
 use crate::error::{Error, Result};
 use crate::tensor::{Bytes, DType, Tensor};
@@ -23,12 +23,12 @@ impl Golden {
             .map_err(|error| Error::config(&file, format!("is not a table of cases: {error}")))?;
         let golden = Self { file, cases, tensors: Files::open(&folder.join("cases.safetensors"))? };
         if golden.cases.is_empty() {
-            return Err(Error::config(golden.file, "holds no case"));
+            return Err(Error::config(golden.file, "holds no cases"));
         }
         Ok(golden)
     }
 
-    /// Every case by name.
+    /// Every case, with its name.
     pub fn cases(&self) -> impl Iterator<Item = (&String, &Value)> {
         self.cases.iter()
     }
@@ -38,7 +38,7 @@ impl Golden {
         T::deserialize(case).map_err(|error| Error::config(&self.file, format!("case {name}: {error}")))
     }
 
-    /// The tensor `name`, if it is there.
+    /// The tensor `name`, if it exists.
     pub fn find(&self, name: &str) -> Result<Option<Tensor>> {
         find(&self.tensors, name)
     }
@@ -47,7 +47,7 @@ impl Golden {
     pub fn tensor(&self, case: &str, tensor: &str) -> Result<Tensor> {
         let name = if case.is_empty() { tensor.to_owned() } else { format!("{case}.{tensor}") };
         self.find(&name)?
-            .ok_or_else(|| Error::weight(self.tensors.path(), &name, "is missing; cases.json speaks of it"))
+            .ok_or_else(|| Error::weight(self.tensors.path(), &name, "is missing, but cases.json needs it"))
     }
 
     /// A tensor of `axes` axes, as f32.
@@ -86,25 +86,25 @@ impl Golden {
     }
 }
 
-/// The tensor `name` of a golden file, if it is there: all of it numbers, or every comparison would be with nothing.
+/// The tensor `name` of a golden file, if it exists. Fails if a value is not finite: every comparison would be useless.
 pub(super) fn find(file: &Files, name: &str) -> Result<Option<Tensor>> {
     let found = file.tensor(name)?;
     found.as_ref().map_or(Ok(()), |tensor| strange::check_tensor(file.path(), name, tensor))?;
     Ok(found)
 }
 
-/// PyTorch's own bf16 error of a case: a number, or one per tensor.
+/// The bf16 error of PyTorch in a case: one number, or one for each tensor.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(untagged)]
 pub(super) enum Bf16Error {
-    /// Of the only tensor.
+    /// The error of the only tensor.
     Single(f64),
-    /// By tensor.
+    /// The errors by tensor.
     ByTensor(std::collections::BTreeMap<String, f64>),
 }
 
 impl Bf16Error {
-    /// That of `tensor`; 0, which no 16-bit device reaches, if the case does not say.
+    /// The error of `tensor`. If the case does not have it: 0, a bound that no 16-bit device meets.
     pub fn of(&self, tensor: &str) -> f64 {
         match self {
             Self::Single(error) => *error,

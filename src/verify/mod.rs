@@ -1,7 +1,7 @@
-//! `osp verify`: golden folders, what the PyTorch original computed, run through the engine and compared.
+//! `osp verify`: runs the engine on golden folders, and compares its results with those of the PyTorch original.
 //!
-//! A golden folder holds a tiny model, inputs, and the original's outputs in float64 (stored as float32). Which kind it
-//! is follows from its files alone, so folders made with other sizes, seeds, windows, samplers or step counts work too.
+//! A golden folder holds a tiny model, inputs, and the original's outputs in float64 (stored as float32). Only its
+//! files decide its kind, so folders with other sizes, seeds, windows, samplers or step counts work, too.
 
 mod autoencoder;
 mod golden;
@@ -37,15 +37,15 @@ pub struct CaseResult {
     pub case: String,
     /// What `error` measures, e.g. `relative L2`.
     pub measure: &'static str,
-    /// Found.
+    /// The measured value.
     pub error: f64,
-    /// Allowed; for a PSNR the least, otherwise the most.
+    /// The bound: for a PSNR the least value, otherwise the most.
     pub tolerance: f64,
-    /// Within the tolerance.
+    /// Whether the error is within the tolerance.
     pub passed: bool,
 }
 
-/// What a golden folder holds.
+/// The kind of a golden folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FolderKind {
     Autoencoder,
@@ -58,7 +58,7 @@ enum FolderKind {
     Manifests,
 }
 
-/// Finds every golden folder at or below `root`, in name order, damaged ones among them.
+/// Finds every golden folder at or below `root`, including damaged ones, in name order.
 ///
 /// # Errors
 /// [`Error::Usage`] if there is none, [`Error::Io`] if a folder cannot be listed.
@@ -77,17 +77,17 @@ pub fn find(root: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    // What cannot be told now is told when the folder is run.
+    // A folder with an error is kept: the error is reported when the folder is run.
     if !matches!(kind_of(folder), Ok(None)) {
         found.push(folder.to_path_buf());
     }
     subfolders(folder)?.iter().try_for_each(|folder| collect(folder, found))
 }
 
-/// What a folder holds, or `None` if that is no golden data.
+/// The kind of a folder; `None` if it holds no golden data.
 ///
 /// # Errors
-/// It does, but its files do not say of what, or one of them is missing.
+/// [`Error::Config`] if it holds golden data of an unknown kind, or a file is missing.
 fn kind_of(folder: &Path) -> Result<Option<FolderKind>> {
     let has = |name: &str| is_there(&folder.join(name));
     if has("captions.json") {
@@ -97,11 +97,11 @@ fn kind_of(folder: &Path) -> Result<Option<FolderKind>> {
         if let Some(other) =
             ["cases.safetensors", "trace.safetensors", "tokens.json"].into_iter().find(|name| has(name))
         {
-            return Err(Error::config(folder.join("cases.json"), format!("is missing, beside {other}")));
+            return Err(Error::config(folder.join("cases.json"), format!("is missing beside {other}")));
         }
-        // Among golden data a folder that holds nothing has lost what it held.
+        // An empty folder among golden data has lost its files.
         if list(folder)?.is_empty() {
-            return Err(Error::config(folder, "is an empty folder: what it held is missing"));
+            return Err(Error::config(folder, "is an empty folder: its golden data is missing"));
         }
         return Ok(if manifests(folder)?.is_empty() { None } else { Some(FolderKind::Manifests) });
     }
@@ -110,7 +110,7 @@ fn kind_of(folder: &Path) -> Result<Option<FolderKind>> {
         Some(LatteConfig::CLASS) => return Ok(Some(FolderKind::Transformer)),
         Some(T5Config::CLASS) => return Ok(Some(FolderKind::TextEncoder)),
         _ if has("config.json") => {
-            return Err(Error::config(folder.join("config.json"), "names no model that this engine has"));
+            return Err(Error::config(folder.join("config.json"), "does not name a model of this engine"));
         }
         _ => {}
     }
@@ -120,14 +120,14 @@ fn kind_of(folder: &Path) -> Result<Option<FolderKind>> {
         [true, ..] => Ok(Some(FolderKind::Samplers)),
         [_, true, _] => Ok(Some(FolderKind::Noise)),
         [_, _, true] => Ok(Some(FolderKind::Pipeline)),
-        _ => Err(Error::config(folder.join("config.json"), "is missing: cases.json speaks of a model")),
+        _ => Err(Error::config(folder.join("config.json"), "is missing, but cases.json needs a model")),
     }
 }
 
-/// Runs every case of one golden folder, handing over each result as it is there.
+/// Runs every case of one golden folder, and hands over each result at once.
 ///
 /// # Errors
-/// Those of reading the folder and of the backend. A case that misses its tolerance is no error but a result.
+/// Those of reading the folder, and the backend's. A case that exceeds its tolerance is a result, not an error.
 pub fn run<B: Backend>(
     folder: &Path,
     backend: &B,
@@ -150,7 +150,7 @@ pub fn run<B: Backend>(
 }
 
 impl Engine {
-    /// Runs every case of one golden folder on this engine's device, handing over each result as it is there.
+    /// Runs every case of one golden folder on this engine's device, and hands over each result at once.
     ///
     /// # Errors
     /// Those of [`run`]; [`Error::Usage`] on a device that executes nothing.
@@ -165,12 +165,14 @@ impl Engine {
             Processor::Gpu { device, .. } | Processor::Emulated(device) => {
                 run(folder, &Cuda::new(device.clone(), half), precision, savings, report)
             }
-            Processor::Dry => Err(Error::Usage("a device that executes nothing has nothing to verify".into())),
+            Processor::Dry => {
+                Err(Error::Usage("a device that executes nothing cannot be verified; choose another --device".into()))
+            }
         }
     }
 }
 
-/// A folder under check, and where its results go.
+/// A folder that is being checked, and the receiver of its results.
 struct Check<'a> {
     folder: &'a Path,
     precision: Precision,
@@ -179,7 +181,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Reports an error that must be at most `tolerance`. NaN never passes.
+    /// Reports an error that must be at most `tolerance`. NaN fails.
     fn at_most(&mut self, case: impl Into<String>, measure: &'static str, error: f64, tolerance: f64) {
         let folder = self.folder.to_path_buf();
         (self.report)(CaseResult { folder, case: case.into(), measure, error, tolerance, passed: error <= tolerance });
@@ -192,16 +194,16 @@ impl Check<'_> {
     }
 }
 
-/// Opens the part in `folder`, whose weights are numbers.
+/// Opens the component in `folder`, and checks that its weights are finite.
 fn open<C: ComponentConfig>(folder: &Path) -> Result<Component<C>> {
-    let part = Component::open(folder, WeightSource::Files)?;
-    all_numbers(&part)?;
-    Ok(part)
+    let component = Component::open(folder, WeightSource::Files)?;
+    all_numbers(&component)?;
+    Ok(component)
 }
 
-/// With weights that are none no check means anything.
-fn all_numbers<C: ComponentConfig>(part: &Component<C>) -> Result<()> {
-    strange::check(&*part.source, &part.config.plan(Some(&*part.source)).tensors)
+/// Fails if a weight is not finite: no check would mean anything.
+fn all_numbers<C: ComponentConfig>(component: &Component<C>) -> Result<()> {
+    strange::check(&*component.source, &component.config.plan(Some(&*component.source)).tensors)
 }
 
 /// ‖found − expected‖ / ‖expected‖, in f64; infinite if the lengths differ.
@@ -215,8 +217,8 @@ fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {
     if difference == 0.0 { 0.0 } else { (difference / norm).sqrt() }
 }
 
-/// Files that list the tensors of a published checkpoint: JSON with configs and tensors, or JSON that is damaged, since of
-/// that nobody knows. What lies beside weights is none.
+/// Manifests of published checkpoints: JSON files with a config and tensors. Damaged JSON counts, too, because it may
+/// have been a manifest. JSON beside weights is not a manifest.
 fn manifests(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = list(folder)?;
     paths.retain(|path| path.extension().is_some_and(|ending| ending == "json"));
@@ -238,7 +240,8 @@ struct PublishedManifest {
     tensors: BTreeMap<String, Vec<usize>>,
 }
 
-/// What the models ask for against what the published checkpoints hold. A damaged manifest is an error after the others.
+/// Compares the tensors that the models need with those that published checkpoints hold. A damaged manifest is an error
+/// after all others are checked.
 fn check_manifests(check: &mut Check<'_>) -> Result<()> {
     let mut whole = Ok(());
     for path in manifests(check.folder)? {
@@ -253,11 +256,11 @@ fn check_manifests(check: &mut Check<'_>) -> Result<()> {
     whole
 }
 
-/// Tensors that differ between a manifest and the plan of its config.
+/// The number of tensors that differ between a manifest and the model of its config.
 fn manifest(path: &Path) -> Result<usize> {
     let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
     let manifest: PublishedManifest =
-        serde_json::from_str(&text).map_err(|error| Error::config(path, format!("is no manifest: {error}")))?;
+        serde_json::from_str(&text).map_err(|error| Error::config(path, format!("is not a manifest: {error}")))?;
     match manifest.config.get("_class_name").and_then(|class| class.as_str()) {
         Some(VaeConfig::CLASS) => differences::<VaeConfig>(path, manifest),
         Some(LatteConfig::CLASS) => differences::<LatteConfig>(path, manifest),
@@ -265,7 +268,7 @@ fn manifest(path: &Path) -> Result<usize> {
     }
 }
 
-/// Tensors that are in one of plan and manifest only, or have two shapes.
+/// The number of tensors that only the model or only the manifest has, or whose shapes differ.
 fn differences<C: ComponentConfig>(path: &Path, manifest: PublishedManifest) -> Result<usize> {
     let config: C = serde_json::from_value(manifest.config).map_err(|error| Error::config(path, error.to_string()))?;
     if let Some(problem) = config.problem() {

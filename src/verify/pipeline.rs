@@ -1,4 +1,4 @@
-//! The golden pipeline: prompt to latent and to frames.
+//! Golden data of the pipeline: from a prompt to a latent and frames.
 
 use super::golden::{Bf16Error, Golden, Tile};
 use super::{Check, Precision, all_numbers, relative_l2, tolerance};
@@ -49,7 +49,7 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
         let mut draws = draws(&golden, name)?.into_iter();
         if draws.len() != 1 + schedule.calls.iter().filter(|call| call.draws_noise).count() {
             return Err(Error::Usage(format!(
-                "case {name}: holds another number of noise draws than {} makes",
+                "case {name}: the number of noise draws is not that of {}",
                 settings.sampler
             )));
         }

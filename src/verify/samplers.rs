@@ -1,4 +1,4 @@
-//! Golden timesteps and trajectories of the samplers, and golden noise.
+//! Golden data of the samplers: timesteps, trajectories and noise.
 
 use super::golden::Golden;
 use super::{Check, relative_l2, tolerance};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::f64::consts::PI;
 
-/// Step counts are JSON strings; a sampler that refuses one has null timesteps and no other entries.
+/// Step counts are JSON strings. A step count that the sampler refuses has null timesteps and no other entries.
 #[derive(Deserialize)]
 struct Case {
     timesteps: BTreeMap<String, Option<Vec<f32>>>,
@@ -56,7 +56,7 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
     Ok(())
 }
 
-/// Timesteps are equal, but for those that two samplers interpolate.
+/// Whether timesteps agree: equal, or within a tolerance for the two samplers that interpolate them.
 fn same_timesteps(kind: SamplerKind, found: &[f32], expected: &[f32]) -> bool {
     let allowed = match kind {
         SamplerKind::HeunDiscrete | SamplerKind::Kdpm2AncestralDiscrete => tolerance::TIMESTEP,
@@ -66,7 +66,7 @@ fn same_timesteps(kind: SamplerKind, found: &[f32], expected: &[f32]) -> bool {
         && found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() <= allowed)
 }
 
-/// The sample after every model call, the model being a closed formula.
+/// The sample after every model call. A formula replaces the model.
 fn trajectory<B: Backend>(
     backend: &B,
     golden: &Golden,
@@ -108,7 +108,8 @@ struct NoiseCase {
     mean_abs: f64,
 }
 
-/// Two draws of one seed: the first values of the first, the last of the second, and the mean size of the first.
+/// Two draws of one seed: the first values of the first draw, the last of the second, and the first draw's mean
+/// magnitude.
 pub(super) fn noise(check: &mut Check<'_>) -> Result<()> {
     let golden = Golden::open(check.folder)?;
     for (name, case) in golden.cases() {

@@ -1,4 +1,4 @@
-//! Golden captions, tokens and text embeddings.
+//! Golden data of the text stage: captions, tokens and text embeddings.
 
 use super::golden::{Bf16Error, Golden};
 use super::{Check, open, relative_l2, tolerance};
@@ -30,14 +30,14 @@ struct Case {
     torch_bf16_rel_error: Bf16Error,
 }
 
-/// A list that is not empty.
+/// Reads a list, which must not be empty.
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
     let list: Vec<T> = serde_json::from_str(&text).map_err(|error| Error::config(path, error.to_string()))?;
     if list.is_empty() { Err(Error::config(path, "is an empty list")) } else { Ok(list) }
 }
 
-/// Cleaned and merely lower-cased captions, character by character.
+/// Compares cleaned captions, and captions that are only lower-cased, character by character.
 pub(super) fn captions(check: &mut Check<'_>) -> Result<()> {
     let captions: Vec<Caption> = read(&check.folder.join("captions.json"))?;
     let differ = |of: &dyn Fn(&Caption) -> bool| captions.iter().filter(|caption| of(caption)).count() as f64;
@@ -48,7 +48,7 @@ pub(super) fn captions(check: &mut Check<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Token ids where the folder has them, and the encoder's output.
+/// Compares token ids, if the folder has them, and the encoder's output.
 pub(super) fn encoder<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> {
     let tokens = check.folder.join("tokens.json");
     if is_there(&tokens) {
@@ -60,8 +60,8 @@ pub(super) fn encoder<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<
         }
         check.at_most("tokens", "texts that differ", differ as f64, 0.0);
     }
-    let part = open::<T5Config>(check.folder)?;
-    let model = T5::load(&part.config, &*part.source, backend, check.savings.stream_text)?;
+    let component = open::<T5Config>(check.folder)?;
+    let model = T5::load(&component.config, &*component.source, backend, check.savings.stream_text)?;
     let golden = Golden::open(check.folder)?;
     for (name, case) in golden.cases() {
         let case: Case = golden.read(name, case)?;

@@ -1,10 +1,10 @@
-//! How far a device may be from the original: the one place that says so.
+//! The tolerances: how much a device may differ from the original.
 //!
-//! Golden data names the relative error of PyTorch's own bf16 run of each case. A bf16 device may have twice that, an f16
-//! device, with three more bits of mantissa, half of it. In f32 plain code lands near 5e-7 for the transformer and 8e-6
-//! for the VAE; the bounds leave room for another order of summation, and none for a wrong formula.
+//! Golden data holds the relative error of a bf16 run of PyTorch for each case. A bf16 device may have twice that
+//! error. An f16 device has three more bits of mantissa, and may have half of it. In f32, plain code has errors near
+//! 5e-7 for the transformer and 8e-6 for the VAE. The bounds allow another order of summation, but not a wrong formula.
 
-/// Precision of the device that is checked.
+/// Precision of the checked device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// The CPU backend.
@@ -27,15 +27,15 @@ pub(super) const TRAJECTORY: f64 = 1e-4;
 pub(super) const NOISE: f64 = 1e-6;
 /// Absolute difference of timesteps that come from an interpolation.
 pub(super) const TIMESTEP: f32 = 1e-2;
-/// Most that a byte of a frame may be off in f32.
+/// Largest difference of a byte of a frame in f32.
 pub(super) const BYTE_STEP: f64 = 1.0;
-/// Share of bytes that may be off in f32.
+/// Largest share of bytes that may differ in f32.
 pub(super) const BYTES_OFF: f64 = 0.005;
-/// Decibels that a 16-bit device's frames may lie below PyTorch's bf16 frames.
+/// Decibels by which the PSNR of a 16-bit device may be below PyTorch's in bf16.
 pub(super) const PSNR_MARGIN: f64 = 3.0;
 
 impl Precision {
-    /// The relative error allowed where f32 may have `f32_error` and PyTorch's bf16 has `torch_bf16_error`.
+    /// The allowed relative error, if f32 may have `f32_error` and PyTorch in bf16 has `torch_bf16_error`.
     pub(super) fn relative(self, f32_error: f64, torch_bf16_error: f64) -> f64 {
         match self {
             Self::F32 => f32_error,

@@ -1,4 +1,4 @@
-//! Golden folders of the transformer: one evaluation each.
+//! Golden folders of the transformer: each case is one evaluation.
 
 use super::golden::{Bf16Error, Golden};
 use super::{Check, open, relative_l2, tolerance};
@@ -18,8 +18,8 @@ struct Case {
 }
 
 pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> {
-    let part = open::<LatteConfig>(check.folder)?;
-    let model = Latte::load(&part.config, &*part.source, backend, check.savings)?;
+    let component = open::<LatteConfig>(check.folder)?;
+    let model = Latte::load(&component.config, &*component.source, backend, check.savings)?;
     let golden = Golden::open(check.folder)?;
     for (name, case) in golden.cases() {
         let case: Case = golden.read(name, case)?;
@@ -31,7 +31,7 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
     Ok(())
 }
 
-/// The output (N, out_channels, T, H, W) of one case, its samples as one batch or one after the other.
+/// The output (N, out_channels, T, H, W) of one case, with its samples as one batch or one after the other.
 fn evaluate<B: Backend>(
     backend: &B,
     model: &Latte<'_, B::Weight>,

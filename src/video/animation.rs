@@ -1,4 +1,4 @@
-//! Animated images: GIF, PNG and WebP. Their frames are put onto the ones before as the file says, and then onto black.
+//! Animated images: GIF, PNG and WebP. Each frame is drawn onto earlier frames as the file says, then onto black.
 
 use super::stream::{FrameSource, Stream};
 use super::view::Turn;
@@ -48,7 +48,7 @@ struct Length {
 }
 
 impl Length {
-    /// Adds a frame. Like browsers: one that asks for no time is shown for a tenth of a second.
+    /// Adds a frame. As in browsers, a frame with the duration 0 is shown for a tenth of a second.
     fn add(&mut self, milliseconds: f64) {
         self.frames += 1;
         self.milliseconds += if milliseconds <= 10.0 { 100.0 } else { milliseconds };
@@ -63,7 +63,7 @@ struct Source {
     done: usize,
 }
 
-/// Reads size and timing, or the image, if it is not animated.
+/// Reads size and timing; of a file that is not animated, the image.
 ///
 /// # Errors
 /// [`Error::Media`] if the file is damaged or truncated.
@@ -92,7 +92,7 @@ pub(super) fn open(file: File, kind: Format, path: &Path) -> Result<Stream> {
     Ok(Stream::turned(VideoInfo { width, height, fps }, turn, (1, 1), Box::new(source)))
 }
 
-/// Frames, (width, height), and how they are turned.
+/// Frames, (width, height), and the turn of the frames.
 type Animation = (Frames<'static>, (u32, u32), Turn);
 
 fn gif_frames(input: BufReader<File>) -> ImageResult<Animation> {
@@ -131,7 +131,8 @@ fn gif_length(input: &mut BufReader<File>, path: &Path) -> Result<Length> {
     Ok(length)
 }
 
-/// The total of a GIF was rounded to a hundredth: takes the whole rate that explains it, if there is one; of several ours.
+/// The rate of a GIF, whose times are rounded to hundredths of a second. Prefers a whole rate that agrees with the
+/// total time, first of all the model's 24.
 fn gif_rate(length: &Length) -> FrameRate {
     let (frames, hundredths) = (length.frames, (length.milliseconds / 10.0).round() as u64);
     let nearest = (frames * 100 + hundredths / 2) / hundredths.max(1);
@@ -148,7 +149,7 @@ fn rate(length: &Length) -> FrameRate {
     FrameRate::of_times(intervals, length.milliseconds.round() as u64, (1000, 1)).unwrap_or_default()
 }
 
-/// Walks over the chunks of a PNG; none if it is not animated.
+/// Walks over the chunks of a PNG; `None` if it is not animated.
 fn png_length(input: &mut BufReader<File>) -> io::Result<Option<Length>> {
     let mut length = Length::default();
     let mut animated = false;
@@ -171,13 +172,13 @@ fn png_length(input: &mut BufReader<File>) -> io::Result<Option<Length>> {
             }
             _ => {}
         }
-        // What follows a chunk is its sum.
+        // A checksum follows each chunk.
         input.seek_relative(bytes + 4)?;
     }
     Ok(animated.then_some(length))
 }
 
-/// Walks over the chunks of a WebP; none if it is not animated.
+/// Walks over the chunks of a WebP; `None` if it is not animated.
 fn webp_length(input: &mut BufReader<File>) -> io::Result<Option<Length>> {
     const ANIMATION: u8 = 2;
     let mut length = Length::default();

@@ -1,5 +1,5 @@
-//! Frames of an animated PNG. The image crate puts them together as well, but goes back to the wrong picture after one that
-//! was cleared, and takes no 16 bits.
+//! Frames of an animated PNG. The image crate also composes them, but restores the wrong picture after a cleared frame,
+//! and does not read 16 bits.
 
 use super::stream::{FrameSource, Stream};
 use super::view::Turn;
@@ -11,17 +11,17 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-/// What errors call the format.
+/// The name of the format in errors.
 const NAME: &str = "animated PNG";
 
 struct Source {
     reader: Reader<BufReader<File>>,
     path: PathBuf,
     left: u32,
-    /// What is shown, `[H, W, 3]`, on black.
+    /// The composed picture on black, `[H, W, 3]`.
     canvas: Vec<u8>,
     width: usize,
-    /// What is to be undone before the next frame.
+    /// The change to the canvas before the next frame.
     undo: Undo,
 }
 
@@ -29,7 +29,7 @@ enum Undo {
     Nothing,
     /// This rectangle becomes black.
     Clear(FrameControl),
-    /// Everything becomes what it was.
+    /// The canvas becomes this earlier picture.
     Restore(Vec<u8>),
 }
 
@@ -50,7 +50,7 @@ pub(super) fn open(input: BufReader<File>, fps: FrameRate, path: &Path) -> Resul
     let exif = info.exif_metadata.as_ref().and_then(|exif| Orientation::from_exif_chunk(exif));
     let turn = exif.map_or_else(Turn::default, Turn::exif);
     if info.frame_control().is_none() {
-        // The first image is for programs that know no animation.
+        // The first image is for programs that cannot show animations.
         frame(&mut reader, path)?;
     }
     let canvas = vec![0; width * height * 3];
@@ -65,7 +65,7 @@ fn damaged(path: &Path, problem: &DecodingError) -> Error {
     }
 }
 
-/// The next image in the file, as it is stored.
+/// The next image in the file, as stored.
 fn frame(reader: &mut Reader<BufReader<File>>, path: &Path) -> Result<(Vec<u8>, OutputInfo)> {
     let bytes = reader.output_buffer_size().ok_or_else(|| images::too_large(path, NAME))?;
     let mut pixels = vec![0; bytes];
@@ -75,7 +75,7 @@ fn frame(reader: &mut Reader<BufReader<File>>, path: &Path) -> Result<(Vec<u8>, 
 }
 
 impl Source {
-    /// Lets `change` see every pixel of a rectangle that lies on the canvas, and its number in the rectangle.
+    /// Calls `change` with every pixel of a rectangle of the canvas and the pixel's number in the rectangle.
     fn each(&mut self, place: &FrameControl, mut change: impl FnMut(&mut [u8], usize)) {
         let (left, top, width) = (place.x_offset as usize, place.y_offset as usize, place.width as usize);
         let rows = self.canvas.chunks_exact_mut(self.width * 3).skip(top).take(place.height as usize);
@@ -83,7 +83,7 @@ impl Source {
         pixels.enumerate().for_each(|(index, pixel)| change(pixel, index));
     }
 
-    /// Puts a frame onto the canvas. On black, colours count by their alpha, and what lies below counts by the rest.
+    /// Draws a frame onto the canvas. A colour has the weight of its alpha, the colour below has the remaining weight.
     fn draw(&mut self, place: &FrameControl, pixels: &[u8], channels: usize) {
         let is_over = place.blend_op == BlendOp::Over;
         self.each(place, |shown, index| {

@@ -1,4 +1,4 @@
-//! Which format an output's name asks for, and whether it can be written there: both asked before any work is done.
+//! The format that an output's name chooses, and whether the output can be written: both are checked before any work.
 
 use super::{FrameRate, gif};
 use crate::error::{Error, Result};
@@ -6,7 +6,7 @@ use crate::staged;
 use std::fs;
 use std::path::Path;
 
-/// What is written, chosen by the output's ending.
+/// The format of an output, chosen by the ending of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `.mp4`: H.264, 4:2:0, BT.709 limited range, for every player.
@@ -22,10 +22,10 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that `path` ends in, in any case of letters; Y4M for [stdout](is_stdout).
+    /// The format of the ending of `path`, in upper or lower case; Y4M for [stdout](is_stdout).
     ///
     /// # Errors
-    /// [`Error::Usage`] listing the endings that are known.
+    /// [`Error::Usage`] with a list of the known endings.
     pub fn from_path(path: &Path) -> Result<Self> {
         if is_stdout(path) {
             return Ok(Self::Y4m);
@@ -44,7 +44,7 @@ impl Format {
             "png" => Ok(Self::Png),
             "y4m" => Ok(Self::Y4m),
             other => Err(Error::Usage(format!(
-                "output {}: .{other} is not a format that is written; \
+                "output {}: .{other} files cannot be written; \
                  use .mp4, .gif, .y4m, .png (one frame) or a name without ending (a folder of PNGs)",
                 path.display()
             ))),
@@ -53,11 +53,11 @@ impl Format {
 }
 
 impl Format {
-    /// The rate nearest to `fps` that the format plays at. Images have none, and keep that for which they are meant.
+    /// The rate nearest to `fps` that the format can hold. Images hold none; for them, `fps` is returned.
     pub fn rate(self, fps: FrameRate) -> FrameRate {
         match self {
             Self::Gif => gif::rate(fps),
-            // Fields and programs of 32 bits overflow with others.
+            // Other fractions overflow 32-bit fields and programs.
             Self::Mp4 | Self::Y4m => fps.simple(),
             Self::Png | Self::Frames => fps,
         }
@@ -69,9 +69,9 @@ pub fn is_stdout(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// Fails, with one clear line, if writing to `path` would: unknown ending, folder missing or not writable, name too long, or
-/// something of another kind already there. Files are overwritten; a folder only if it holds nothing but frames of an earlier
-/// run, and what systems leave in folders.
+/// Fails, with one clear line, if `path` cannot be written: unknown ending, folder missing or not writable, name too
+/// long, or something of another kind already there. Files are overwritten; a folder only if it holds nothing but
+/// frames of an earlier run and files that desktop systems put into folders.
 ///
 /// # Errors
 /// [`Error::Usage`] or [`Error::Io`].
@@ -83,7 +83,7 @@ pub fn check_writable(path: &Path) -> Result<()> {
     }
 }
 
-/// Fails unless `path` is free or a folder that may be replaced whole.
+/// Fails unless nothing is at `path`, or a folder that may be replaced as a whole.
 pub(super) fn check_folder(path: &Path) -> Result<()> {
     if !path.exists() {
         return Ok(());
@@ -96,7 +96,7 @@ pub(super) fn check_folder(path: &Path) -> Result<()> {
         let text = name.to_string_lossy();
         if !is_frame_name(&text) && !staged::is_litter(&text) {
             return Err(Error::Usage(format!(
-                "output folder {} holds {:?}, which is no frame_NNNNN.png and would be lost; choose another",
+                "output folder {} holds {:?}, which is not a frame_NNNNN.png and would be lost; choose another folder",
                 path.display(),
                 name
             )));

@@ -1,4 +1,4 @@
-//! Writing GIF: 256 colours a frame, chosen for each frame, and times in hundredths of a second.
+//! Writes GIF: 256 colours, chosen for each frame, and times in hundredths of a second.
 
 use super::stream::FrameSink;
 use super::{FrameRate, VideoInfo};
@@ -9,16 +9,17 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// Of 1 (slow) to 30: how thoroughly colours are chosen. 10 is indistinguishable from 1 and three times as fast.
+/// How carefully colours are chosen, from 1 (slow) to 30. 10 is indistinguishable from 1 and three times as fast.
 const PALETTE_SPEED: i32 = 10;
-/// Frames that are worked on at the same time.
+/// Frames that are encoded in parallel.
 const BATCH: usize = 16;
-/// Browsers show shorter frames for a tenth of a second.
+/// The least delay, in hundredths of a second. Browsers show shorter frames for a tenth of a second.
 const MIN_DELAY: u64 = 2;
-/// What the field holds.
+/// The largest delay that the field holds.
 const MAX_DELAY: u64 = u16::MAX as u64;
 
-/// The rate nearest to `fps` that a file plays at: single frames last hundredths of a second, and together what they should.
+/// The rate nearest to `fps` that a file can hold. Each frame lasts whole hundredths of a second, but the total is
+/// right.
 pub(super) fn rate(fps: FrameRate) -> FrameRate {
     let (above, below) = (u64::from(fps.numerator()), u64::from(fps.denominator()));
     // In hundredths, a frame lasts 100 * below / above.
@@ -30,7 +31,7 @@ pub(super) fn rate(fps: FrameRate) -> FrameRate {
     FrameRate::new(100, limit).unwrap_or(fps)
 }
 
-/// Writes frames as they come.
+/// Writes each frame when it arrives.
 pub(super) struct Sink {
     out: Encoder<BufWriter<File>>,
     target: PathBuf,
@@ -42,7 +43,7 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// `info` fits: the writer has checked that its sides are at most 65535.
+    /// A writer of `info`, whose sides are at most 65535: the caller has checked that.
     pub fn new(file: File, target: &Path, info: VideoInfo) -> Result<Self> {
         let (width, height) = (info.width as u16, info.height as u16);
         let mut out =
@@ -51,14 +52,14 @@ impl Sink {
         Ok(Self { out, target: target.to_path_buf(), width, height, fps: info.fps, frames: 0, waiting: Vec::new() })
     }
 
-    /// Writes the waiting frames; their colours are chosen at the same time, being nearly all the work.
+    /// Writes the waiting frames. Their colours are chosen in parallel, because that is nearly all the work.
     fn write_waiting(&mut self) -> Result<()> {
         let (width, height) = (self.width, self.height);
         let waiting = std::mem::take(&mut self.waiting);
         let reduce = |rgb: Vec<u8>| Frame::from_rgb_speed(width, height, &rgb, PALETTE_SPEED);
         let frames: Vec<Frame> = waiting.into_par_iter().map(reduce).collect();
         for mut frame in frames {
-            // Differences of rounded times, so that the whole lasts what it should: 24 frames/s is 4, 4, 5, 4, … hundredths.
+            // Differences of rounded times, so that the total is right: 24 frames/s is 4, 4, 5, 4, … hundredths.
             let delay = self.time(self.frames + 1) - self.time(self.frames);
             frame.delay = delay.clamp(MIN_DELAY, MAX_DELAY) as u16;
             self.frames += 1;

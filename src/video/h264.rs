@@ -1,4 +1,4 @@
-//! H.264 through openh264: what its two ends need to know about it.
+//! H.264 through openh264: an encoder and a decoder.
 
 use super::VideoInfo;
 use super::yuv::{self, Colour, Planes, Siting, Yuv420};
@@ -9,16 +9,16 @@ use openh264::encoder::{
 use openh264::formats::YUVSource;
 use openh264::{OpenH264API, Timestamp};
 
-/// NAL unit types: of a frame with which decoding can begin,
+/// NAL unit type of a frame at which decoding can begin.
 pub(super) const IDR: u8 = 5;
-/// and of parameter sets.
+/// NAL unit type of a sequence parameter set.
 pub(super) const SPS: u8 = 7;
 pub(super) const PPS: u8 = 8;
 
-/// Of 0 (lossless, nearly) to 51: at 20 differences are hard to see.
+/// The quantiser, from 0 (nearly lossless) to 51. At 20, differences are hard to see.
 const QUANTISER: u8 = 20;
 
-/// Result with openh264's reason.
+/// A result with openh264's error.
 pub(super) type Result<T> = std::result::Result<T, openh264::Error>;
 
 /// A coded frame.
@@ -30,7 +30,7 @@ pub(super) struct Unit {
     pub key: bool,
 }
 
-/// Frames to coded frames, in the same order: no B-frames.
+/// Encodes frames to coded frames in the same order: there are no B-frames.
 pub(super) struct Encoder {
     inner: openh264::encoder::Encoder,
     info: VideoInfo,
@@ -41,8 +41,8 @@ pub(super) struct Encoder {
 impl Encoder {
     pub fn new(info: VideoInfo) -> Result<Self> {
         let fps = info.fps.as_f64();
-        // Constant quality: no mode of openh264 is called so, but this one keeps the quantiser within the limits and
-        // neither drops frames nor looks at the bit rate, which only decides on the level that is signalled.
+        // Constant quality: no mode of openh264 has this name, but this mode keeps the quantiser within the limits,
+        // drops no frames and ignores the bit rate, which only decides the signalled level.
         let config = EncoderConfig::new()
             .rate_control_mode(RateControlMode::Bufferbased)
             .qp(QpRange::new(QUANTISER, QUANTISER + 2))
@@ -51,7 +51,7 @@ impl Encoder {
             .max_frame_rate(FrameRate::from_hz(fps as f32))
             .complexity(Complexity::High)
             .intra_frame_period(IntraFramePeriod::from_num_frames((2.0 * fps).ceil() as u32))
-            // One thread: more would cut frames into slices by the number of cores.
+            // One thread: with more, the number of slices, and so the bytes, would depend on the number of cores.
             .num_threads(1)
             .vui(VuiConfig::bt709());
         let inner = openh264::encoder::Encoder::with_api_config(OpenH264API::from_source(), config)?;
@@ -104,19 +104,19 @@ pub(super) struct Picture {
     pub rgb: Vec<u8>,
 }
 
-/// The decoder has stopped: what it was given is damaged, or of a kind that it does not take. It does not tell which.
+/// The decoder has stopped: its input is damaged or of an unsupported kind. openh264 does not report which.
 pub(super) struct Stopped;
 
-/// Coded frames in the order of decoding to frames in the order of showing.
+/// Decodes coded frames, which come in decoding order, to frames in presentation order.
 pub(super) struct Decoder {
     inner: openh264::decoder::Decoder,
-    /// What the numbers of pictures that come mean.
+    /// The colour space of the next pictures.
     pub colour: Colour,
 }
 
 impl Decoder {
     pub fn new(colour: Colour) -> std::result::Result<Self, Stopped> {
-        // Flushing after each unit, the default, breaks streams with B-frames: their pictures must wait for each other.
+        // The default, a flush after each unit, breaks streams with B-frames: their pictures must wait for each other.
         let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
         let inner =
             openh264::decoder::Decoder::with_api_config(OpenH264API::from_source(), config).map_err(|_| Stopped)?;
@@ -130,7 +130,7 @@ impl Decoder {
         Ok(decoded.map(|decoded| picture(&decoded, colour)))
     }
 
-    /// The pictures that are waiting. No unit that is decoded later may have to be shown before one of them.
+    /// The waiting pictures. All pictures that are decoded later must be shown after them.
     pub fn drain(&mut self) -> std::result::Result<Vec<Picture>, Stopped> {
         let colour = self.colour;
         let waiting = self.inner.flush_remaining().map_err(|_| Stopped)?;

@@ -1,4 +1,4 @@
-//! Single images, and folders of them: lossless PNG out, PNG, JPEG and WebP in.
+//! Single images and folders of images: writes PNG, reads PNG, JPEG and WebP.
 
 use super::format::frame_name;
 use super::stream::{FrameSink, FrameSource, Stream};
@@ -12,25 +12,25 @@ use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// How JPEGs begin.
+/// The first bytes of a JPEG.
 pub(super) const JPEG_MAGIC: &[u8] = b"\xff\xd8\xff";
 
-/// Writes a PNG, or one PNG a frame into a folder.
+/// Writes one PNG, or a folder with one PNG for each frame.
 pub(super) struct Sink {
     staged: PathBuf,
     target: PathBuf,
     info: VideoInfo,
-    /// The next frame's number in a folder; none for a single file.
+    /// The number of the next frame in a folder; `None` for a single file.
     index: Option<usize>,
 }
 
 impl Sink {
-    /// One PNG at `staged`. Errors speak of `target`.
+    /// One PNG at `staged`. Errors name `target`.
     pub fn file(staged: &Path, target: &Path, info: VideoInfo) -> Self {
         Self { staged: staged.to_path_buf(), target: target.to_path_buf(), info, index: None }
     }
 
-    /// PNGs in the folder `staged`.
+    /// PNGs in the folder `staged`. Errors name `target`.
     pub fn folder(staged: &Path, target: &Path, info: VideoInfo) -> Self {
         Self { index: Some(0), ..Self::file(staged, target, info) }
     }
@@ -63,7 +63,7 @@ impl FrameSink for Sink {
     }
 }
 
-/// Images of a folder in order; the first one, decoded already, gives the size.
+/// Images of a folder in order. The first is already decoded and gives the size.
 struct Source {
     first: Option<Vec<u8>>,
     rest: std::vec::IntoIter<PathBuf>,
@@ -79,11 +79,11 @@ pub(super) fn open_file(input: BufReader<File>, path: &Path) -> Result<Stream> {
     start(decode(input, path)?, path.to_path_buf(), Vec::new())
 }
 
-/// Opens a folder of images, in [`natural`] order of their names. Other files are ignored, and hidden ones: macOS puts a
-/// companion `._a.png` beside `a.png`.
+/// Opens a folder of images, in [`natural`] order of their names. Other files and hidden files are ignored: macOS puts
+/// a companion `._a.png` beside `a.png`.
 ///
 /// # Errors
-/// [`Error::Media`] if there are none or the first is damaged, [`Error::Io`] if it cannot be read.
+/// [`Error::Media`] if there is no image or the first is damaged, [`Error::Io`] if the folder cannot be read.
 pub(super) fn open_folder(path: &Path) -> Result<Stream> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(Error::io("cannot read", path))? {
@@ -122,7 +122,7 @@ impl FrameSource for Source {
             return Err(Error::media(
                 &path,
                 format!(
-                    "is {width}x{height}, but {} is {}x{}; frames of a clip have one size",
+                    "is {width}x{height}, but {} is {}x{}; all frames of a clip need the same size",
                     name(&self.first_path),
                     self.info.width,
                     self.info.height
@@ -137,7 +137,7 @@ fn decode_file(path: &Path) -> Result<(VideoInfo, Vec<u8>)> {
     decode(BufReader::new(File::open(path).map_err(Error::io("cannot open", path))?), path)
 }
 
-/// Size and RGB of an image, upright and on black; 16 bits are rounded to 8.
+/// Size and RGB of an image, rotated upright, on black; 16 bits are rounded to 8.
 fn decode(input: BufReader<File>, path: &Path) -> Result<(VideoInfo, Vec<u8>)> {
     let bad = |problem| damaged(path, "image", problem);
     let mut reader = ImageReader::new(input).with_guessed_format().map_err(Error::io("cannot read", path))?;
@@ -158,17 +158,17 @@ fn decode(input: BufReader<File>, path: &Path) -> Result<(VideoInfo, Vec<u8>)> {
     Ok((view.shown(), view.apply(rgb)))
 }
 
-/// RGB of RGBA: as much of each colour as its alpha says, so that what is transparent is black, whatever colour it has.
+/// RGBA to RGB on black: each colour is multiplied by its alpha.
 pub(super) fn onto_black(rgba: &[u8]) -> Vec<u8> {
     rgba.chunks_exact(4).flat_map(|pixel| [0, 1, 2].map(|channel| weighed(pixel[channel], pixel[3]))).collect()
 }
 
-/// As much of a colour as `alpha` says, of 255.
+/// `colour · alpha / 255`, rounded.
 pub(super) fn weighed(colour: u8, alpha: u8) -> u8 {
     ((u32::from(colour) * u32::from(alpha) + 127) / 255) as u8
 }
 
-/// What decoders may allocate, whatever a header claims.
+/// Limits on what a decoder may allocate, against headers that claim huge sizes.
 pub(super) fn limits() -> Limits {
     let mut limits = Limits::default();
     (limits.max_image_width, limits.max_image_height) = (Some(1 << 16), Some(1 << 16));
@@ -178,7 +178,7 @@ pub(super) fn limits() -> Limits {
 
 /// The error for a `what` of more than [`MAX_PIXELS`].
 pub(super) fn too_large(path: &Path, what: &str) -> Error {
-    Error::media(path, format!("{what}: larger than the 8192x8192 pixels that are read"))
+    Error::media(path, format!("{what}: larger than 8192x8192 pixels, the most that can be read"))
 }
 
 /// The error for a `what` that cannot be decoded.
@@ -189,7 +189,8 @@ pub(super) fn damaged(path: &Path, what: &str, problem: ImageError) -> Error {
     }
 }
 
-/// Order of names in which numbers count as numbers: `2` before `10`. Names that differ in zeros alone keep an order.
+/// The order of names in which numbers compare as numbers: `2` before `10`. It is also defined for names that differ
+/// only in leading zeros.
 pub(super) fn natural(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (a, b);
     loop {
@@ -214,7 +215,7 @@ pub(super) fn natural(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// Bytes of the number that `text` begins with.
+/// The length in bytes of the number at the start of `text`.
 fn digits(text: &str) -> usize {
     text.bytes().take_while(u8::is_ascii_digit).count()
 }

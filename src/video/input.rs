@@ -1,4 +1,4 @@
-//! Opening what is read. Formats seek, so what comes through a pipe is put into a temporary file first.
+//! Opens inputs. Readers of formats seek, so the content of a pipe goes into a temporary file first.
 
 use super::y4m;
 use crate::error::{Error, Result};
@@ -7,23 +7,23 @@ use std::fs::{File, FileType};
 use std::io::{self, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// A file or a pipe that is open.
+/// An open file or pipe.
 pub(super) struct Input {
     path: PathBuf,
     file: File,
-    /// The first bytes, which tell the format.
+    /// The first bytes, which identify the format.
     head: Vec<u8>,
     place: Place,
 }
 
-/// Where the rest of the bytes is.
+/// Where the bytes are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// In a file that others can open by its name.
+    /// In a file that other processes can open by its name.
     Named,
-    /// In a file that is only open here.
+    /// In a file that only this process can open.
     Unnamed,
-    /// In a pipe, of which the head has been taken.
+    /// In a pipe, from which the head has been read.
     Pipe,
 }
 
@@ -39,7 +39,7 @@ impl Input {
         if is_device(kind) {
             return Err(Error::media(path, "is a device, not a video, image or folder"));
         }
-        // The system's names for what a process has open mean something else in another process.
+        // /dev and /proc name a process's open files. In another process the same path is another file.
         let own = path.starts_with("/dev") || path.starts_with("/proc");
         let place = match (kind.is_file(), own) {
             (false, _) => Place::Pipe,
@@ -54,34 +54,34 @@ impl Input {
         Ok(Self { path: path.to_path_buf(), file, head, place })
     }
 
-    /// What errors call it.
+    /// The path, for errors.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its first bytes.
+    /// The first bytes.
     pub fn head(&self) -> &[u8] {
         &self.head
     }
 
-    /// Whether [`Self::path`] is of use to another process.
+    /// Whether another process can open [`Self::path`].
     pub fn is_named(&self) -> bool {
         self.place == Place::Named
     }
 
-    /// All bytes, one after the other. The head is read first and alone.
+    /// All bytes, in order. The first reads return the head only.
     pub fn stream(&self) -> Result<impl Read + use<>> {
         Ok(Cursor::new(self.head.clone()).chain(self.handle()?))
     }
 
-    /// The file from its beginning; all handles move together. A pipe is emptied first.
+    /// The file, at its beginning. All handles share one position. A pipe is first copied into a temporary file.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, or there is no room for what comes through a pipe.
+    /// [`Error::Io`] if it cannot be read, or the disk has no room for the content of a pipe.
     pub fn file(&mut self) -> Result<File> {
         if self.place == Place::Pipe {
             let folder = env::temp_dir();
-            let failed = || Error::io("cannot keep what comes through a pipe in TMPDIR,", &folder);
+            let failed = || Error::io("cannot copy the pipe's content into TMPDIR,", &folder);
             let mut kept = tempfile::tempfile_in(&folder).map_err(failed())?;
             kept.write_all(&self.head).map_err(failed())?;
             io::copy(&mut self.file, &mut kept).map_err(failed())?;
@@ -97,7 +97,7 @@ impl Input {
     }
 }
 
-/// The name of stdin, here and in a program that is started.
+/// The name of stdin, in this process and in a child process.
 pub(super) const STDIN: &str = "/dev/stdin";
 
 #[cfg(unix)]

@@ -1,21 +1,22 @@
-//! How alike two clips are: PSNR and SSIM.
+//! The similarity of two clips: PSNR and SSIM.
 
 use super::Clip;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::collections::VecDeque;
 
-/// A measure of every frame and of all together.
+/// A measure of every frame, and of all frames together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
-    /// Frame by frame.
+    /// One value for each frame.
     pub frames: Vec<f64>,
-    /// Of all frames.
+    /// The value of all frames together.
     pub overall: f64,
 }
 
-/// Peak signal-to-noise ratio in dB, 10·log₁₀(255² / mean squared error), the error taken over all pixels and channels;
-/// overall over all frames, so it is not the mean of the frames' ratios. Infinite for equal frames.
+/// Peak signal-to-noise ratio in dB, 10·log₁₀(255² / mean squared error), with the error over all pixels and channels.
+/// The overall value uses the error over all frames, so it is not the mean of the frames' ratios. Infinite for equal
+/// frames.
 ///
 /// # Errors
 /// [`Error::Shape`] if the clips differ in size or number of frames.
@@ -33,8 +34,8 @@ pub fn psnr(a: &Clip, b: &Clip) -> Result<Scores> {
 }
 
 /// Structural similarity (Wang, Bovik, Sheikh, Simoncelli 2004): windows of 11×11 with Gaussian weights, σ = 1.5,
-/// K₁ = 0.01, K₂ = 0.03, only windows that lie inside the frame; mean over R, G and B; overall the mean over frames.
-/// In frames of less than 11 pixels the window is cut to the largest odd size that fits. 1 for equal frames.
+/// K₁ = 0.01, K₂ = 0.03, only windows inside the frame; the mean over R, G and B. The overall value is the mean over
+/// frames. In frames of less than 11 pixels, the window has the largest odd size that fits. 1 for equal frames.
 ///
 /// # Errors
 /// [`Error::Shape`] if the clips differ in size or number of frames.
@@ -72,8 +73,8 @@ fn window(size: usize) -> Vec<f64> {
     weights.iter().map(|weight| weight / sum).collect()
 }
 
-/// Mean over all windows of one channel. The Gaussian is separable: a row of windows is first summed down its columns,
-/// then along. Both sums are over whole rows at once, which the compiler turns into vector instructions.
+/// The mean over all windows of one channel. The Gaussian is separable: a row of windows is summed down its columns
+/// first, then along the row. Both sums work on whole rows, which the compiler turns into vector instructions.
 fn ssim_plane(a: &[u8], b: &[u8], channel: usize, [height, width]: [usize; 2]) -> f64 {
     let (down, along) = (window(height), window(width));
     let line = |row: usize| {
@@ -98,7 +99,7 @@ fn ssim_plane(a: &[u8], b: &[u8], channel: usize, [height, width]: [usize; 2]) -
     total / (rows * columns) as f64
 }
 
-/// What is averaged over a window: a, b, a² + b², as only the sum of the variances is needed, and ab.
+/// The number of means over a window: of a, b, a² + b² (only the sum of the variances is needed) and ab.
 const MOMENTS: usize = 4;
 
 /// The moments of each pixel of a row.
@@ -117,7 +118,7 @@ fn add_scaled(sums: &mut [f64], values: &[f64], weight: f64) {
     }
 }
 
-/// SSIM of one window, of its mean moments.
+/// SSIM of one window, from its mean moments.
 fn similarity(moments: &[f64]) -> f64 {
     let &[a, b, squares, product] = moments else { unreachable!("windows have four moments") };
     let means = a * a + b * b;

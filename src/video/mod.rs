@@ -1,7 +1,7 @@
 //! Clips: reading and writing them, resizing, comparing and tiling.
 //!
-//! A [`Clip`] is 8-bit RGB frames in memory. [`Writer`] takes frames one at a time and puts a finished file (or folder of
-//! PNGs) in place only when all of it is written; [`Reader`] hands frames out one at a time.
+//! A [`Clip`] is 8-bit RGB frames in memory. [`Writer`] takes one frame at a time; its output (a file or a folder of
+//! PNGs) appears only when it is complete. [`Reader`] returns one frame at a time.
 //!
 //! | ending      | written                                     | read                                            |
 //! |-------------|---------------------------------------------|-------------------------------------------------|
@@ -11,8 +11,9 @@
 //! | `.png`      | one frame                                   | one frame or animated; `.jpg`, `.webp` as well  |
 //! | none or `/` | folder: `frame_00000.png`, …                | folder of images, in the names' order           |
 //!
-//! What a file is, is decided by its content when reading. Everything else is read through `ffmpeg` where it is installed;
-//! who reads it makes no difference to frames, size and rate. `docs/formats.md` says what is kept of each format.
+//! A reader recognises a file by its content. Other formats are read through `ffmpeg`, if it is installed. Frames, size
+//! and rate are the same, whether this crate or ffmpeg reads a file. `docs/formats.md` says what is kept of each
+//! format.
 
 mod animation;
 mod apng;
@@ -44,7 +45,7 @@ pub use writer::{Writer, write_clip};
 use crate::error::{Error, Result};
 use std::path::Path;
 
-/// Most pixels a frame that is read may have: 8192×8192. What a header claims beyond it is taken for damage.
+/// The most pixels of a frame that can be read: 8192×8192. A header that claims more is treated as damaged.
 const MAX_PIXELS: usize = 1 << 26;
 
 /// Size and rate of a clip's frames.
@@ -81,10 +82,10 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// A clip of `pixels`, which are `[T, H, W, 3]`; T follows from their number.
+    /// A clip of `pixels`, `[T, H, W, 3]`; T follows from their number.
     ///
     /// # Errors
-    /// [`Error::Shape`] if they are not a whole number of frames, or none.
+    /// [`Error::Shape`] if they are not a whole number of frames, or there is no frame.
     pub fn new(info: VideoInfo, pixels: Vec<u8>) -> Result<Self> {
         let VideoInfo { width, height, fps } = info;
         let frame = info.frame_bytes();

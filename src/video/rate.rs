@@ -1,14 +1,14 @@
-//! Frame rates as exact fractions: 24, or 30000/1001 where decimals would drift.
+//! Frame rates as exact fractions: 24, or 30000/1001, for which decimals would drift.
 
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
 
-/// Bounds of what counts as a simple fraction: GIF and old players hold no larger numbers.
+/// Bounds of a simple fraction: GIF and old players cannot hold larger numbers.
 const MAX_NUMERATOR: u32 = 65_535;
 const MAX_DENOMINATOR: u32 = 1001;
 
-/// Rates of films, television and screens, the model's first.
+/// Rates of films, television and screens, the model's rate first.
 const USUAL: [(u32, u32); 8] =
     [(24, 1), (25, 1), (30, 1), (50, 1), (60, 1), (24_000, 1001), (30_000, 1001), (60_000, 1001)];
 
@@ -25,8 +25,11 @@ impl FrameRate {
     /// # Errors
     /// [`Error::Usage`] outside 1/1000 … 1000, or if the reduced fraction needs more than 32 bits.
     pub fn new(numerator: u64, denominator: u64) -> Result<Self> {
-        let bad =
-            || Error::Usage(format!("{numerator}/{denominator} is no frame rate: expected 0.001 to 1000 frames/s"));
+        let bad = || {
+            Error::Usage(format!(
+                "{numerator}/{denominator} is not a valid frame rate: expected 0.001 to 1000 frames/s"
+            ))
+        };
         let divisor = gcd(numerator.into(), denominator.into()).max(1) as u64;
         let (reduced, below) = (numerator / divisor, denominator / divisor);
         let in_range = reduced <= below.saturating_mul(1000) && below <= reduced.saturating_mul(1000);
@@ -38,13 +41,14 @@ impl FrameRate {
         }
     }
 
-    /// The nearest usual rate: whole, or N·1000/1001 (the NTSC rates), else the nearest [simple](Self::simple) one.
+    /// The nearest usual rate, which is whole or N·1000/1001 (the NTSC rates); else the nearest [simple](Self::simple)
+    /// rate.
     ///
     /// # Errors
     /// [`Error::Usage`] outside 1/1000 … 1000.
     pub fn from_f64(rate: f64) -> Result<Self> {
         if !(0.001..=1000.0).contains(&rate) {
-            return Err(Error::Usage(format!("{rate} is no frame rate: expected 0.001 to 1000 frames/s")));
+            return Err(Error::Usage(format!("{rate} is not a valid frame rate: expected 0.001 to 1000 frames/s")));
         }
         let ntsc = rate * 1.001;
         if (rate - rate.round()).abs() < 0.0005 {
@@ -56,16 +60,16 @@ impl FrameRate {
         }
     }
 
-    /// The same rate if its fraction is simple: numerator up to 65535, denominator up to 1001. Else the nearest that is:
-    /// what is read has such a rate, so that every format can hold it.
+    /// The nearest rate with a simple fraction: numerator up to 65535, denominator up to 1001. Readers give such rates,
+    /// so that every format can hold them.
     pub fn simple(self) -> Self {
         let simple = self.numerator <= MAX_NUMERATOR && self.denominator <= MAX_DENOMINATOR;
         if simple { self } else { nearest(self.as_f64()) }
     }
 
-    /// The mean rate of frames of which the last begins `ticks` after the first, `intervals` frames later. Times are rounded
-    /// to ticks, of which `second.0 / second.1` last a second, so a usual rate is preferred that differs by no more. A lone
-    /// frame, which has no interval, has the default rate.
+    /// The mean rate of frames: the last begins `intervals` frames and `ticks` ticks after the first. A second has
+    /// `second.0 / second.1` ticks. Times are rounded to ticks, so a usual rate within this error is preferred. A
+    /// single frame has no interval, and gets the default rate.
     ///
     /// # Errors
     /// [`Error::Usage`] outside 1/1000 … 1000.
@@ -88,7 +92,7 @@ impl FrameRate {
         Self::reduced(frames, time).map_or_else(|| Self::from_f64(rate), |exact| Ok(exact.simple()))
     }
 
-    /// A fraction of numbers of any size, if its reduced form fits.
+    /// The reduced fraction of numbers of any size; `None` if it does not fit.
     fn reduced(numerator: u128, denominator: u128) -> Option<Self> {
         let divisor = gcd(numerator, denominator).max(1);
         let (numerator, denominator) = (numerator / divisor, denominator / divisor);
@@ -128,7 +132,8 @@ impl FromStr for FrameRate {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad = || Error::Usage(format!("{text:?} is no frame rate: expected e.g. 24, 23.976 or 30000/1001"));
+        let bad =
+            || Error::Usage(format!("{text:?} is not a valid frame rate: expected e.g. 24, 23.976 or 30000/1001"));
         match text.split_once('/') {
             Some((above, below)) => {
                 Self::new(above.trim().parse().map_err(|_| bad())?, below.trim().parse().map_err(|_| bad())?)
@@ -144,7 +149,7 @@ impl fmt::Display for FrameRate {
     }
 }
 
-/// The simple fraction nearest to `rate`, which lies within 1/1000 … 1000; of equally near ones the simplest.
+/// The simple fraction nearest to `rate`, which lies within 1/1000 … 1000; of equally near fractions the simplest.
 fn nearest(rate: f64) -> FrameRate {
     let mut best = FrameRate { numerator: 1, denominator: MAX_DENOMINATOR };
     for denominator in 1..=MAX_DENOMINATOR {
@@ -172,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn times_in_milliseconds_give_the_rate_that_they_were_rounded_from() {
+    fn times_rounded_to_milliseconds_give_the_original_rate() {
         for (numerator, denominator) in [(24, 1), (25, 1), (30, 1), (60, 1), (12, 1), (24_000, 1001), (30_000, 1001)] {
             for intervals in [100u64, 250, 2000] {
                 let ticks = intervals * 1000 * u64::from(denominator) / u64::from(numerator);
@@ -202,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_frame_has_the_default_rate_and_no_time_at_all_none() {
+    fn a_single_frame_has_the_default_rate_and_frames_without_time_have_none() {
         assert_eq!(of_times(0, 1, 90_000), (24, 1));
         assert!(FrameRate::of_times(5, 0, (1000, 1)).is_err());
         assert!(FrameRate::of_times(1, 1, (90_000, 1)).is_err());

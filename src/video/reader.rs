@@ -1,4 +1,4 @@
-//! Reading clips frame by frame.
+//! Reads clips frame by frame.
 
 use super::input::Input;
 use super::stream::{Opened, Stream};
@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 /// Which frames are read, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadOptions {
-    /// Frames to leave out at the beginning.
+    /// Frames to skip at the beginning.
     pub start: usize,
-    /// Most frames to read; none for all. Frames beyond are not decoded.
+    /// The most frames to read; `None` for all. Later frames are not decoded.
     pub max_frames: Option<usize>,
-    /// Whether `ffmpeg`, where it is installed, may be run for what is not read otherwise.
+    /// Whether `ffmpeg`, if installed, may read formats that this crate does not read.
     pub ffmpeg: bool,
 }
 
@@ -24,8 +24,8 @@ impl Default for ReadOptions {
     }
 }
 
-/// A video, image or folder of images that is being read. Iterating gives frames, `[H, W, 3]`, upright and with square
-/// pixels; after an error it ends.
+/// A video, image or folder of images that is being read. It iterates over frames, `[H, W, 3]`, upright and with square
+/// pixels, and ends after an error.
 pub struct Reader {
     path: PathBuf,
     stream: Stream,
@@ -34,8 +34,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens `path`: MP4 (H.264), GIF, Y4M, PNG, JPEG, WebP, a folder of images, or what ffmpeg reads; a file, a pipe, or
-    /// stdin as `-`. Content decides, not the name. Single frames and folders have 24 frames/s.
+    /// Opens `path`: MP4 (H.264), GIF, Y4M, PNG, JPEG, WebP, a folder of images, or any format that ffmpeg reads; from
+    /// a file, a pipe, or `-` for stdin. The content decides, not the name. Single frames and folders have 24 frames/s.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be opened; [`Error::Media`] if it is empty, damaged or of another format.
@@ -50,7 +50,7 @@ impl Reader {
         self.stream.view.shown()
     }
 
-    /// What is good to know of how frames are read, a line each: what was lost, or is not as it seems. Complete when the
+    /// Warnings, one line each: information that was lost, or assumptions that were made. The list is complete when the
     /// last frame has been read.
     pub fn notices(&self) -> Vec<String> {
         self.stream.notices.iter().cloned().chain(self.stream.frames.notice()).collect()
@@ -60,7 +60,10 @@ impl Reader {
         let start = std::mem::take(&mut self.skip);
         for skipped in 0..start {
             if self.stream.frames.next()?.is_none() {
-                return Err(Error::media(&self.path, format!("has {skipped} frames, none after the first {start}")));
+                return Err(Error::media(
+                    &self.path,
+                    format!("has {skipped} frames, and all of them are skipped: start is {start}"),
+                ));
             }
         }
         if self.left == 0 {
@@ -86,7 +89,7 @@ impl Iterator for Reader {
 /// Reads `path` into memory.
 ///
 /// # Errors
-/// Those of [`Reader::open`]; [`Error::Media`] if a frame is damaged or there is none.
+/// Those of [`Reader::open`]; [`Error::Media`] if a frame is damaged or there are no frames.
 pub fn read_clip(path: &Path, options: &ReadOptions) -> Result<Clip> {
     let reader = Reader::open(path, options)?;
     let info = reader.info();
@@ -115,7 +118,9 @@ fn open_stream(path: &Path, may_run_ffmpeg: bool) -> Result<Stream> {
     }
     Err(Error::media(
         path,
-        format!("{problem}; convert it to H.264 MP4 or PNG, or install ffmpeg, which is then used to read it"),
+        format!(
+            "{problem}; convert it to H.264 MP4 or PNG, or install ffmpeg, and this program will read it through ffmpeg"
+        ),
     ))
 }
 
@@ -131,6 +136,6 @@ fn open_file(input: &mut Input) -> Result<Opened> {
     } else if head.get(4..8) == Some(b"ftyp") {
         mp4::open(input.file()?, &path)
     } else {
-        Ok(Opened::NotHandled("is no MP4, GIF, Y4M, PNG, JPEG or WebP".into()))
+        Ok(Opened::NotHandled("is not an MP4, GIF, Y4M, PNG, JPEG or WebP".into()))
     }
 }

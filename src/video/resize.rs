@@ -1,4 +1,4 @@
-//! Resizing frames to a model's size.
+//! Resizes frames to a model's size.
 
 use super::{Clip, VideoInfo};
 use crate::error::{Error, Result};
@@ -6,7 +6,7 @@ use image::imageops;
 use image::{ImageBuffer, Rgb};
 use rayon::prelude::*;
 
-/// How pixels are interpolated; all of them average over the source when making smaller.
+/// How pixels are interpolated. When an image becomes smaller, every filter averages over the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Filter {
     /// Linear.
@@ -14,7 +14,7 @@ pub enum Filter {
     /// Cubic.
     #[default]
     CatmullRom,
-    /// Sinc with a window of three: sharpest, may ring.
+    /// Sinc with a window of three: the sharpest, but it may ring.
     Lanczos3,
 }
 
@@ -28,7 +28,7 @@ impl Filter {
     }
 }
 
-/// Resizes frames one by one so that a size is just covered, keeping proportions, and cuts out the middle.
+/// Resizes frames one by one: keeps the aspect ratio, just covers the wanted size, and cuts out the middle.
 #[derive(Clone, Copy, Debug)]
 pub struct Cover {
     from: VideoInfo,
@@ -40,10 +40,10 @@ pub struct Cover {
 }
 
 impl Cover {
-    /// For frames of `from`, which become `height`×`width`.
+    /// Resizes frames of the size of `from` to `height`×`width`.
     ///
     /// # Errors
-    /// [`Error::Usage`] if a side is 0 or a scaled side is beyond 65535.
+    /// [`Error::Usage`] if a side is 0 or a scaled side exceeds 65535.
     pub fn new(from: VideoInfo, height: usize, width: usize, filter: Filter) -> Result<Self> {
         let scale = f64::max(height as f64 / from.height as f64, width as f64 / from.width as f64);
         let scaled = |side: usize, least: usize| ((side as f64 * scale).round() as usize).max(least);
@@ -52,12 +52,12 @@ impl Cover {
         Ok(Self { from, scaled, cut: [height, width], filter })
     }
 
-    /// Rows and columns that frames get.
+    /// Rows and columns of the results.
     pub fn size(&self) -> [usize; 2] {
         self.cut
     }
 
-    /// The middle of `frame`, which is `[H, W, 3]` of the size that was announced.
+    /// Resizes and cuts `frame`, `[H, W, 3]`, which has the size of `from`.
     pub fn apply(&self, frame: Vec<u8>) -> Vec<u8> {
         cut_middle(to_size(frame, self.from, self.scaled, self.filter), self.scaled, self.cut)
     }
@@ -72,10 +72,10 @@ pub fn cover(clip: &Clip, height: usize, width: usize, filter: Filter) -> Result
     each_frame(clip, [height, width], |frame| cover.apply(frame))
 }
 
-/// Resizes so that the shorter side has `side` pixels, keeping proportions.
+/// Resizes so that the shorter side has `side` pixels; keeps the aspect ratio.
 ///
 /// # Errors
-/// [`Error::Usage`] if `side` is 0 or the longer side gets beyond 65535.
+/// [`Error::Usage`] if `side` is 0 or the longer side would exceed 65535.
 pub fn shorter_side(clip: &Clip, side: usize, filter: Filter) -> Result<Clip> {
     let short = clip.height.min(clip.width);
     let scaled = |length: usize| ((length as f64 * side as f64 / short as f64).round() as usize).max(side);
@@ -84,7 +84,7 @@ pub fn shorter_side(clip: &Clip, side: usize, filter: Filter) -> Result<Clip> {
     each_frame(clip, size, |frame| to_size(frame, clip.info(), size, filter))
 }
 
-/// The middle of `frame`, which is `[H, W, 3]` with H and W of `from`; `cut`, (height, width) too, must fit in.
+/// The middle of `frame`, `[H, W, 3]`. `from` is its (height, width); `cut`, the result's, must not be larger.
 pub fn cut_middle(frame: Vec<u8>, from: [usize; 2], cut: [usize; 2]) -> Vec<u8> {
     if from == cut {
         return frame;
@@ -114,6 +114,6 @@ pub(super) fn to_size(frame: Vec<u8>, from: VideoInfo, [height, width]: [usize; 
         return frame;
     }
     let image = ImageBuffer::<Rgb<u8>, _>::from_raw(from.width as u32, from.height as u32, frame);
-    let image = image.expect("frames have the size that was announced");
+    let image = image.expect("the frame has the size of `from`");
     imageops::resize(&image, width as u32, height as u32, filter.kind()).into_raw()
 }

@@ -1,4 +1,5 @@
-//! Several clips in one: contact sheets, and strips of a clip's frames for texts that show no videos.
+//! Contact sheets, which show several clips in one, and strips: frames of a clip in one image, for texts without
+//! videos.
 
 use super::{Clip, VideoInfo};
 use crate::error::{Error, Result};
@@ -6,9 +7,9 @@ use crate::error::{Error, Result};
 /// Colour of the gaps.
 const BACKGROUND: u8 = 0;
 
-/// `clips`, all of one size, side by side in rows, in a grid as nearly square as their number allows; `gap` pixels apart.
-/// It lasts as long as the longest, shorter ones hold their last frame, at the rate of the first. One-frame clips make a
-/// one-frame sheet.
+/// Puts `clips`, all of one size, into a grid, `gap` pixels apart. The grid is as close to a square as their number
+/// allows. The sheet has the length of the longest clip and the rate of the first; shorter clips hold their last frame.
+/// One-frame clips make a one-frame sheet.
 ///
 /// # Errors
 /// [`Error::Usage`] for no clips, [`Error::Shape`] for clips of different sizes.
@@ -30,7 +31,7 @@ pub fn contact_sheet(clips: &[Clip], gap: usize) -> Result<Clip> {
     Clip::new(size(first.info(), clips.len(), gap), pixels)
 }
 
-/// How many of `count` clips stand side by side in a contact sheet.
+/// The number of columns of a contact sheet of `count` clips.
 pub fn columns(count: usize) -> usize {
     (1..=count).find(|side| side * side >= count).unwrap_or(1)
 }

@@ -1,12 +1,12 @@
-//! H.264 sequence parameter sets: whether a stream can be decoded here, and how it is to be shown (ITU-T H.264, 7.3.2.1.1
-//! and E.1.1).
+//! H.264 sequence parameter sets: whether a stream can be decoded here, and how to show it (ITU-T H.264, 7.3.2.1.1 and
+//! E.1.1).
 //!
-//! Reading ends after the colours: what follows is often wrong, and players show such streams. docs/formats.md names the
-//! crates that could do it, and what each lacks.
+//! Reading ends after the colours: the later fields are often wrong, and players show such streams. docs/formats.md
+//! names the crates that could do it, and what each lacks.
 
 use super::tags::Tags;
 
-/// What decoding to RGB needs to know of a stream.
+/// The fields of a stream that decoding to RGB needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sps {
     /// `profile_idc`.
@@ -21,9 +21,9 @@ pub(super) struct Sps {
     pub bit_depth: u32,
     /// False if frames may be coded as two fields.
     pub progressive: bool,
-    /// Flags of its colours.
+    /// The colour flags.
     pub tags: Tags,
-    /// Width to height of a pixel, if it is said.
+    /// The pixel aspect ratio, width to height, if the stream has one.
     pub aspect: Option<(u32, u32)>,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Sps {
 const HIGH_PROFILES: [u32; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
 
 impl Sps {
-    /// Reads a NAL unit of type 7, its header byte included. None if it is damaged.
+    /// Reads a NAL unit of type 7, including its header byte. `None` if it is damaged.
     pub fn parse(nal: &[u8]) -> Option<Self> {
         let payload = unescape(nal.get(1..)?);
         let mut bits = Bits { bytes: &payload, at: 0 };
@@ -153,7 +153,7 @@ fn usability(bits: &mut Bits) -> Option<(Option<(u32, u32)>, Tags)> {
     Some((aspect, tags))
 }
 
-/// Removes the 3 that keeps payloads free of start codes: 0, 0, 3 stands for 0, 0.
+/// Removes the emulation prevention bytes: 0, 0, 3 stands for 0, 0.
 fn unescape(nal: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(nal.len());
     let mut zeros = 0;
@@ -214,20 +214,20 @@ mod tests {
     use proptest::prelude::*;
     use proptest::{array, collection, option, sample};
 
-    /// What x264 writes of 64x48 in BT.709.
+    /// x264's parameter set of 64x48 in BT.709.
     const X264: [u8; 29] = [
         0x67, 0x64, 0x00, 0x0a, 0xac, 0x54, 0x11, 0x11, 0xec, 0x05, 0xa8, 0x08, 0x08, 0x0a, 0x00, 0x00, 0x03, 0x00,
         0x02, 0x00, 0x00, 0x03, 0x00, 0x64, 0x1e, 0x24, 0x4a, 0x08, 0xc0,
     ];
 
-    /// What x264 writes of 160x96 if it shall keep 16 frames at level 1, which has room for 6.
+    /// x264's parameter set of 160x96 with 16 reference frames at level 1, which allows 6.
     const TOO_MANY_FRAMES: [u8; 26] = [
         0x67, 0x64, 0x00, 0x0a, 0xac, 0x76, 0x11, 0x0a, 0x36, 0xc0, 0x44, 0x00, 0x00, 0x03, 0x00, 0x04, 0x00, 0x00,
         0x03, 0x00, 0xc8, 0x3c, 0x48, 0x96, 0x11, 0x80,
     ];
 
     #[test]
-    fn what_x264_writes_is_read() {
+    fn parameter_sets_of_x264_are_read() {
         let tags = Tags { primaries: 1, transfer: 1, matrix: 1, full_range: Some(false) };
         let expected = Sps {
             profile: 100,
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_colours_may_be_damaged_or_missing() {
+    fn fields_after_the_colours_may_be_damaged_or_missing() {
         let whole = Sps::parse(&X264);
         let enough = (0..X264.len()).find(|&length| Sps::parse(&X264[..length]).is_some()).unwrap();
         assert_eq!(enough, 14, "the colours end in this byte");
@@ -257,13 +257,13 @@ mod tests {
         }
     }
 
-    /// What a test writes; [`Sps`] where it is read again.
+    /// The fields that a test writes, to be read as an [`Sps`].
     #[derive(Clone, Debug)]
     struct Fields {
         profile: u32,
         chroma_format: u32,
         bit_depths: [u32; 2],
-        /// The differences that each scaling list holds.
+        /// The differences in each scaling list.
         lists: Option<Vec<Option<Vec<i32>>>>,
         order: u32,
         order_offsets: Vec<i32>,
@@ -452,7 +452,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read(fields in fields()) {
+        fn written_fields_are_read_again(fields in fields()) {
             prop_assert_eq!(Sps::parse(&fields.nal()), Some(fields.expected()));
         }
 
@@ -474,7 +474,7 @@ mod tests {
         }
 
         #[test]
-        fn less_than_the_header_is_none(fields in fields(), cut in 1..8usize) {
+        fn a_truncated_header_is_none(fields in fields(), cut in 1..8usize) {
             // Without usability information the header's last bit is in the last byte.
             let nal = Fields { usability: None, ..fields }.nal();
             prop_assert_eq!(Sps::parse(&nal[..nal.len().saturating_sub(cut)]), None);

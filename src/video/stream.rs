@@ -1,4 +1,4 @@
-//! What formats are to those who read and write them.
+//! The interface between formats and the code that reads and writes clips.
 
 use super::VideoInfo;
 use super::view::{Turn, View};
@@ -6,10 +6,10 @@ use crate::error::Result;
 
 /// A format's frames, one after the other.
 pub(super) trait FrameSource {
-    /// The next frame `[H, W, 3]`, of the size that was announced; none at the end.
+    /// The next frame `[H, W, 3]`, of the stream's size; `None` at the end.
     fn next(&mut self) -> Result<Option<Vec<u8>>>;
 
-    /// What turned out only while frames were read, for a warning.
+    /// A warning about something that was found only while frames were read.
     fn notice(&self) -> Option<String> {
         None
     }
@@ -17,38 +17,38 @@ pub(super) trait FrameSource {
 
 /// A format that can be read.
 pub(super) struct Stream {
-    /// How frames that come are to be shown.
+    /// How to show the frames.
     pub view: View,
     pub frames: Box<dyn FrameSource>,
-    /// What is good to know of it, for warnings.
+    /// Warnings.
     pub notices: Vec<String>,
 }
 
 impl Stream {
-    /// Frames of which nothing is to be said, and whose pixels have `aspect`.
+    /// Frames without warnings. `aspect` is the pixel aspect ratio.
     pub fn new(stored: VideoInfo, aspect: (u32, u32), frames: Box<dyn FrameSource>) -> Self {
         Self::turned(stored, Turn::default(), aspect, frames)
     }
 
-    /// Frames that are to be turned as well.
+    /// As [`Self::new`], for frames that must also be turned.
     pub fn turned(stored: VideoInfo, turn: Turn, aspect: (u32, u32), frames: Box<dyn FrameSource>) -> Self {
         let view = View::new(stored, turn, aspect);
         Self { view, frames, notices: view.warning().into_iter().collect() }
     }
 }
 
-/// What came of opening a file whose format is known.
+/// The result of opening a file of a known format.
 pub(super) enum Opened {
     /// Frames can be read.
     Ready(Stream),
-    /// Nothing is wrong with it, but it is of a kind that is not read; which is said.
+    /// It is not damaged, but of a kind that this crate does not read. The text names the kind.
     NotHandled(String),
 }
 
-/// What a format does with frames; [`super::Writer`] has checked their size and number.
+/// Writes frames in a format; [`super::Writer`] has checked their size and number.
 pub(super) trait FrameSink: Send {
     /// Takes the next frame, `[H, W, 3]`.
     fn push(&mut self, rgb: &[u8]) -> Result<()>;
-    /// Writes what is left and closes the file.
+    /// Writes the rest and closes the file.
     fn finish(self: Box<Self>) -> Result<()>;
 }

@@ -1,17 +1,17 @@
-//! What a stream's flags say of its colours, in the code points of ITU-T H.273.
+//! A stream's colour flags, in the code points of ITU-T H.273.
 
 use super::yuv::{Colour, Matrix};
 
-/// The code point that says nothing, of primaries, transfer and matrix.
+/// The code point "unspecified" of primaries, transfer and matrix.
 const UNSPECIFIED: u32 = 2;
 
-/// Flags of a stream or of its file.
+/// Colour flags of a stream or of its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tags {
     pub primaries: u32,
     pub transfer: u32,
     pub matrix: u32,
-    /// None if nothing is said.
+    /// `None` if unspecified.
     pub full_range: Option<bool>,
 }
 
@@ -20,7 +20,7 @@ impl Tags {
     pub const NONE: Self =
         Self { primaries: UNSPECIFIED, transfer: UNSPECIFIED, matrix: UNSPECIFIED, full_range: None };
 
-    /// These, and where they say nothing the `others`.
+    /// These flags; unspecified ones are taken from `others`.
     pub fn or(self, others: Self) -> Self {
         let either = |this, other| if this == UNSPECIFIED { other } else { this };
         Self {
@@ -31,7 +31,7 @@ impl Tags {
         }
     }
 
-    /// What numbers mean in frames of `height` rows. None for matrices other than BT.601's and BT.709's.
+    /// The colour space of frames with `height` rows. `None` for matrices other than BT.601's and BT.709's.
     pub fn colour(self, height: usize) -> Option<Colour> {
         let matrix = match self.matrix {
             1 => Matrix::Bt709,
@@ -43,7 +43,7 @@ impl Tags {
         Some(Colour { matrix, full_range: self.full_range.unwrap_or(false) })
     }
 
-    /// A warning if colours mean more than 8-bit sRGB can say.
+    /// A warning if 8-bit sRGB cannot represent the colours.
     pub fn warning(self) -> Option<String> {
         let kind = match (self.transfer, self.primaries) {
             (16, _) => "HDR colours (PQ)",
@@ -51,11 +51,11 @@ impl Tags {
             (_, 9) => "wide colours (BT.2020)",
             _ => return None,
         };
-        Some(format!("has {kind}, which are read as if they were ordinary ones and look pale; convert it to SDR first"))
+        Some(format!("has {kind}, which are read as ordinary colours and look pale; convert it to SDR first"))
     }
 }
 
-/// What players assume of streams without flags: above PAL's 576 lines, BT.709 is meant.
+/// Whether a stream without flags is BT.709. As in players: if it has more than PAL's 576 lines.
 pub(super) fn is_high_definition(height: usize) -> bool {
     height > 576
 }

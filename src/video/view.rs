@@ -1,9 +1,9 @@
-//! From frames as they are stored to frames as they are shown: upright, with square pixels.
+//! Turns stored frames into frames to show: upright, with square pixels.
 
 use super::{MAX_PIXELS, VideoInfo, resize};
 use image::metadata::Orientation;
 
-/// How stored frames are turned: first their axes are exchanged, if they are, then each axis of what is stored is mirrored.
+/// How stored frames are turned: an optional exchange of the axes, and an optional mirror of each stored axis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Turn {
     /// Whether rows become columns.
@@ -15,7 +15,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// One of the eight ways that Exif knows.
+    /// The turn for one of the eight orientations of Exif.
     pub fn exif(orientation: Orientation) -> Self {
         use Orientation::{FlipHorizontal, NoTransforms, Rotate90FlipH};
         use Orientation::{Rotate90, Rotate180, Rotate270, Rotate270FlipH};
@@ -26,8 +26,8 @@ impl Turn {
         }
     }
 
-    /// The turn of the matrix of which stored (x, y) is shown at (a·x + c·y, b·x + d·y) but for an offset. None if it is not
-    /// by quarters, within a degree.
+    /// The turn of a matrix, which shows the stored (x, y) at (a·x + c·y, b·x + d·y) plus an offset. `None` unless it
+    /// is a multiple of a quarter turn, within a degree.
     pub fn matrix(entries: [i64; 4]) -> Option<Self> {
         let largest = entries.map(i64::unsigned_abs).into_iter().max().unwrap_or(0);
         let [a, b, c, d] = entries.map(|entry| if entry.unsigned_abs() < largest / 57 { 0 } else { entry });
@@ -60,7 +60,7 @@ impl Turn {
     }
 }
 
-/// What is done to every frame before it is handed out.
+/// The changes to every stored frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View {
     turn: Turn,
@@ -69,8 +69,8 @@ pub(super) struct View {
 }
 
 impl View {
-    /// The way to show frames that are `stored` with pixels of `aspect`, width to height. Pixels become square by making
-    /// frames larger, never smaller.
+    /// The changes to frames that are `stored` with the pixel aspect ratio `aspect`, width to height. To make pixels
+    /// square, frames become larger, never smaller.
     pub fn new(stored: VideoInfo, turn: Turn, aspect: (u32, u32)) -> Self {
         let VideoInfo { mut width, mut height, fps } = square(stored, aspect);
         if turn.transposed {
@@ -79,7 +79,7 @@ impl View {
         Self { turn, stored, shown: VideoInfo { width, height, fps } }
     }
 
-    /// Size and rate of frames as they are shown.
+    /// Size and rate of the frames to show.
     pub fn shown(&self) -> VideoInfo {
         self.shown
     }
@@ -93,20 +93,21 @@ impl View {
         })
     }
 
-    /// A stored frame as it is shown.
+    /// Turns a stored frame into a frame to show.
     pub fn apply(&self, rgb: Vec<u8>) -> Vec<u8> {
         let turned = self.turn.apply(rgb, self.stored.width, self.stored.height);
         resize::to_size(turned, self.turned(), [self.shown.height, self.shown.width], resize::Filter::default())
     }
 
-    /// Size of frames that are turned, but not stretched.
+    /// Size and rate of frames that are turned, but not stretched.
     fn turned(&self) -> VideoInfo {
         let VideoInfo { width, height, fps } = self.stored;
         if self.turn.transposed { VideoInfo { width: height, height: width, fps } } else { self.stored }
     }
 }
 
-/// The size with square pixels. An aspect that says nothing, or makes a frame larger than is read, is not believed.
+/// The size with square pixels. An aspect ratio is ignored if it is 0 or makes frames larger than the largest that can
+/// be read.
 fn square(stored: VideoInfo, (across, down): (u32, u32)) -> VideoInfo {
     let scaled = |side: usize, above: u32, below: u32| {
         ((side as f64 * f64::from(above) / f64::from(below)).round() as usize).max(side)
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_are_those_of_exif() {
+    fn turns_follow_exif() {
         let (width, height) = (3, 2);
         let rgb: Vec<u8> = (0..18).collect();
         for value in 1..=8 {
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn pixels_become_square_by_growing_and_nonsense_is_not_believed() {
+    fn pixels_become_square_by_growing_and_nonsense_is_ignored() {
         let sides = |aspect, transposed| {
             let shown = view(transposed, aspect).shown();
             (shown.width, shown.height)

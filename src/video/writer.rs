@@ -1,4 +1,4 @@
-//! Writing clips frame by frame.
+//! Writes clips frame by frame.
 
 use super::format::{Format, check_folder, check_writable, is_stdout};
 use super::stream::FrameSink;
@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::staged::Staged;
 use std::path::{Path, PathBuf};
 
-/// A clip that is being written. The output appears when [`finish`](Self::finish) succeeds; a writer that is dropped
-/// before leaves nothing behind and an existing output as it was.
+/// A clip that is being written. The output appears when [`finish`](Self::finish) succeeds. A writer that is dropped
+/// before that writes nothing and keeps an existing output.
 ///
 /// ```no_run
 /// # fn main() -> osp::Result<()> {
@@ -27,13 +27,14 @@ pub struct Writer {
     info: VideoInfo,
     frames: usize,
     format: Format,
-    // Dropped before `staged`, so that the temporary file is closed when it is removed.
+    // Dropped before `staged`, so that the temporary file is closed before it is removed.
     sink: Box<dyn FrameSink>,
     staged: Staged,
 }
 
 impl Writer {
-    /// Starts writing `path`, at the [rate](Format::rate) nearest to that of `info` that the format plays at. `frames`, if known, lets a clip be refused at once that the format cannot hold.
+    /// Starts to write `path`, at the [rate](Format::rate) of the format that is nearest to the rate of `info`. If
+    /// `frames` is known, a clip that is too long for the format is refused now.
     ///
     /// # Errors
     /// Those of [`check_writable`]; [`Error::Usage`] if the format cannot hold frames of this size or this many.
@@ -45,7 +46,7 @@ impl Writer {
             return Err(one_frame(path));
         }
         if format == Format::Mp4 && frames.is_some_and(|frames| !mp4::holds(info.fps, frames)) {
-            let problem = "an MP4 cannot last as long as these frames; use a name without ending (a folder of PNGs)";
+            let problem = "the clip is too long for an MP4; use a name without ending (a folder of PNGs)";
             return Err(Error::Usage(format!("output {}: {problem}", path.display())));
         }
         let staged = match format {
@@ -66,7 +67,8 @@ impl Writer {
     /// Adds a frame, `[H, W, 3]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] for another size, [`Error::Usage`] for a second frame of a PNG, else the format's or the file's.
+    /// [`Error::Shape`] for another size, [`Error::Usage`] for a second frame of a PNG, else an error of the format or
+    /// file.
     pub fn push(&mut self, rgb: &[u8]) -> Result<()> {
         if rgb.len() != self.info.frame_bytes() {
             return Err(Error::Shape {
@@ -83,12 +85,12 @@ impl Writer {
         self.sink.push(rgb)
     }
 
-    /// Size of the frames, and the rate at which they will play.
+    /// Size and rate of the output.
     pub fn info(&self) -> VideoInfo {
         self.info
     }
 
-    /// Frames added so far.
+    /// The number of frames that were added.
     pub fn frames(&self) -> usize {
         self.frames
     }
@@ -99,14 +101,14 @@ impl Writer {
     /// [`Error::Usage`] if no frame was added; [`Error::Io`] or [`Error::Media`] if it cannot be completed or moved.
     pub fn finish(self) -> Result<()> {
         if self.frames == 0 {
-            return Err(Error::Usage(format!("output {}: there is no frame to write", self.target.display())));
+            return Err(Error::Usage(format!("output {}: no frames to write", self.target.display())));
         }
         self.sink.finish()?;
         self.staged.commit()
     }
 }
 
-/// Writes all of `clip` to `path`, in the format that it ends in.
+/// Writes all of `clip` to `path`, in the format of its ending.
 ///
 /// # Errors
 /// Those of [`Format::from_path`] and [`Writer`].
@@ -136,7 +138,7 @@ fn check_size(path: &Path, format: Format, info: VideoInfo) -> Result<()> {
         return Ok(());
     }
     Err(Error::Usage(format!(
-        "output {}: {width}x{height} frames do not fit the format, which takes {least}x{least} to {most_long}x{most_short}; \
+        "output {}: {width}x{height} frames do not fit the format, which holds {least}x{least} to {most_long}x{most_short}; \
          use a name without ending (a folder of PNGs)",
         path.display()
     )))

@@ -1,6 +1,7 @@
-//! Y4M: a line of text, then per frame the line `FRAME` and raw planes.
+//! Y4M: a line of text, then for each frame the line `FRAME` and raw planes.
 //!
-//! Written as 4:4:4 in limited-range BT.601: the format has no flag for the matrix, and ffmpeg takes it for that one.
+//! Files are written as 4:4:4 in limited-range BT.601: the format has no flag for the matrix, and ffmpeg assumes
+//! BT.601.
 
 use super::stream::{FrameSink, FrameSource, Opened, Stream};
 use super::yuv::{self, Colour, Planes, Siting, chroma_size};
@@ -10,12 +11,12 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// How every file begins.
+/// The first bytes of every file.
 pub(super) const MAGIC: &[u8] = b"YUV4MPEG2";
-/// Longest header line that is taken for one.
+/// The longest header line that is read.
 pub(super) const MAX_LINE: u64 = 4096;
 
-/// Writes frames as they come.
+/// Writes each frame when it arrives.
 pub(super) struct Sink {
     out: BufWriter<File>,
     target: PathBuf,
@@ -46,7 +47,7 @@ impl FrameSink for Sink {
     }
 }
 
-/// Where chroma samples are.
+/// The planes and the chroma siting.
 #[derive(Clone, Copy)]
 enum Layout {
     Mono,
@@ -54,7 +55,7 @@ enum Layout {
 }
 
 impl Layout {
-    /// The layout of a header's `C` field; none if it is not 8 bits or of another kind.
+    /// The layout of a header's `C` field; `None` if it is not 8 bits or of an unknown kind.
     fn parse(name: &str) -> Option<Self> {
         let colour = |halved, siting| Some(Self::Colour { halved, siting });
         match name {
@@ -68,7 +69,7 @@ impl Layout {
     }
 }
 
-/// Frames of a Y4M file, or of what ffmpeg sends.
+/// Frames of a Y4M file, or of ffmpeg's output.
 pub(super) struct Source<R> {
     input: BufReader<R>,
     path: PathBuf,
@@ -87,7 +88,7 @@ pub(super) fn open<R: Read + 'static>(input: R, path: &Path) -> Result<Opened> {
     open_at(input, path, None)
 }
 
-/// The same for frames whose rate is known better than their header tells.
+/// As [`open`], but a `known` rate replaces the rate in the header.
 pub(super) fn open_at<R: Read + 'static>(input: R, path: &Path, known: Option<FrameRate>) -> Result<Opened> {
     let mut input = BufReader::new(input);
     let line = read_line(&mut input, path)?.unwrap_or_default();
@@ -118,17 +119,19 @@ pub(super) fn open_at<R: Read + 'static>(input: R, path: &Path, known: Option<Fr
         }
     }
     if !(1..=MAX_PIXELS).contains(&usize::checked_mul(width, height).unwrap_or(0)) {
-        return Err(bad(format!("frames of {width}x{height}; up to 8192x8192 are read")));
+        return Err(bad(format!("frames of {width}x{height}; at most 8192x8192 can be read")));
     }
     let Some(layout) = Layout::parse(chroma) else {
-        return Ok(Opened::NotHandled(format!("Y4M with pixels of kind C{chroma}, of which only 8-bit ones are read")));
+        return Ok(Opened::NotHandled(format!(
+            "Y4M with pixels of kind C{chroma}, which is not 8-bit 4:2:0, 4:2:2, 4:4:4 or mono"
+        )));
     };
     let info = VideoInfo { width, height, fps: known.unwrap_or(fps) };
     let source = Source { input, path: path.to_path_buf(), info, layout, colour, done: 0, planes: Vec::new() };
     Ok(Opened::Ready(Stream::new(info, aspect, Box::new(source))))
 }
 
-/// A line without its end; none at the end of the input.
+/// A line without its end; `None` at the end of the input.
 fn read_line(input: &mut impl BufRead, path: &Path) -> Result<Option<String>> {
     let mut line = Vec::new();
     input.take(MAX_LINE).read_until(b'\n', &mut line).map_err(Error::io("cannot read", path))?;
@@ -157,7 +160,7 @@ impl<R: Read> FrameSource for Source<R> {
         let chroma = columns * chroma_size(height, halved.1);
         let stored = if matches!(self.layout, Layout::Mono) { luma } else { luma + 2 * chroma };
         self.planes.clear();
-        // Grows with what is really there, whatever the header claims.
+        // The buffer grows with the bytes that are really there, whatever the header claims.
         let input = &mut self.input;
         input.take(stored as u64).read_to_end(&mut self.planes).map_err(Error::io("cannot read", &self.path))?;
         if self.planes.len() < stored {

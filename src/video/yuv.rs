@@ -1,12 +1,12 @@
 //! RGB ↔ Y'CbCr in 8 bits, with chroma at full, half or quarter resolution.
 //!
-//! Y' = Kr·R + Kg·G + Kb·B, Cb = (B − Y') / (2 − 2Kb), Cr = (R − Y') / (2 − 2Kr) (ITU-R BT.601 and BT.709 differ in Kr and Kb
-//! alone), put on 16…235 and 16…240 in limited range. Integer arithmetic with 16 (there) and 17 (back) binary places: the
-//! result is the nearest level, or its neighbour where two are equally near.
+//! Y' = Kr·R + Kg·G + Kb·B, Cb = (B − Y') / (2 − 2Kb), Cr = (R − Y') / (2 − 2Kr) (ITU-R BT.601 and BT.709 differ only
+//! in Kr and Kb), scaled to 16…235 and 16…240 in limited range. The arithmetic is in integers, with 16 binary places to
+//! Y'CbCr and 17 to RGB: the result is the nearest level, or its neighbour where two are equally near.
 
 use std::array;
 
-/// Which luma weights.
+/// The luma weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Matrix {
     /// Standard definition.
@@ -15,7 +15,7 @@ pub(super) enum Matrix {
     Bt709,
 }
 
-/// How numbers mean colours.
+/// The colour space: how sample values represent colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Colour {
     pub matrix: Matrix,
@@ -23,9 +23,9 @@ pub(super) struct Colour {
 }
 
 impl Colour {
-    /// What unflagged streams are taken for, and what Y4M, which has no flag, is read and written as (ffmpeg does so too).
+    /// Assumed for streams without flags, and for Y4M, which has no flag, when reading and writing (as in ffmpeg).
     pub const BT601: Self = Self { matrix: Matrix::Bt601, full_range: false };
-    /// What we flag H.264 with.
+    /// Used and flagged for the H.264 that this crate writes.
     pub const BT709: Self = Self { matrix: Matrix::Bt709, full_range: false };
 
     /// (Kr, Kb).
@@ -36,18 +36,18 @@ impl Colour {
         }
     }
 
-    /// Lowest luma, and the levels of luma and chroma per level of RGB.
+    /// The lowest luma, and the scales of luma and chroma relative to RGB.
     fn scales(self) -> (i32, f64, f64) {
         if self.full_range { (0, 1.0, 1.0) } else { (16, 219.0 / 255.0, 224.0 / 255.0) }
     }
 }
 
-/// Where a chroma sample lies among the luma samples that share it, horizontally; vertically always between them.
+/// The horizontal place of a chroma sample among the luma samples that share it. Vertically it is always between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Siting {
-    /// On the left one: MPEG-2, H.264.
+    /// On the left luma sample: MPEG-2, H.264.
     Left,
-    /// Between them: JPEG, MPEG-1.
+    /// Between two luma samples: JPEG, MPEG-1.
     Centre,
 }
 
@@ -70,7 +70,7 @@ pub(super) fn chroma_size(size: usize, halved: bool) -> usize {
     if halved { size.div_ceil(2) } else { size }
 }
 
-/// Weights of R, G, B for one of Y', Cb, Cr, 16 binary places, and what is added, rounding included.
+/// Weights of R, G, B for one of Y', Cb, Cr with 16 binary places, and the offset, including rounding.
 #[derive(Clone, Copy)]
 struct Forward {
     weights: [i32; 3],
@@ -156,7 +156,8 @@ impl Yuv420 {
     }
 }
 
-/// The way back: luma's weight with 17 binary places, chroma's with 13 because samples come 16-fold.
+/// Weights for the conversion to RGB: luma's with 17 binary places, chroma's with 13, because chroma samples are
+/// 16-fold.
 struct Inverse {
     low: i32,
     luma: i32,
@@ -187,7 +188,7 @@ impl Inverse {
     }
 }
 
-/// RGB of `planes`, `[height, width, 3]`; halved chroma is interpolated linearly from where its samples lie.
+/// RGB of `planes`, `[height, width, 3]`. Halved chroma is interpolated linearly between its samples' places.
 pub(super) fn to_rgb(planes: &Planes, colour: Colour) -> Vec<u8> {
     let inverse = Inverse::new(colour);
     let mut rgb = Vec::with_capacity(planes.width * planes.height * 3);
@@ -204,7 +205,7 @@ pub(super) fn to_rgb(planes: &Planes, colour: Colour) -> Vec<u8> {
     rgb
 }
 
-/// Row `row` of a chroma plane at luma's resolution, 16-fold: first between the rows, then between the columns.
+/// Row `row` of a chroma plane at luma's resolution, 16-fold: interpolated between rows, then between columns.
 fn chroma_row(planes: &Planes, plane: usize, row: usize, scratch: &mut [i32], out: &mut [i32]) {
     let rows = chroma_size(planes.height, planes.halved.1);
     let columns = scratch.len();

@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-/// A checkpoint in files. Opening it reads tables of contents; tensors are pages of the mapped files.
+/// A checkpoint in files. Opening it reads the tables of tensors; tensors are pages of the mapped files.
 #[derive(Debug)]
 pub struct Files {
     path: PathBuf,
@@ -27,7 +27,7 @@ pub struct Files {
 #[derive(Debug)]
 struct Place {
     file: Arc<Mapped>,
-    /// Into [`Files::entries`].
+    /// Index into [`Files::entries`].
     entry: usize,
     /// First byte.
     start: usize,
@@ -35,7 +35,7 @@ struct Place {
     strides: Option<Vec<usize>>,
 }
 
-/// File names of PyTorch's pickles end so.
+/// Endings of PyTorch's pickle files.
 const PICKLES: [&str; 4] = ["bin", "ckpt", "pt", "pth"];
 
 impl Files {
@@ -43,8 +43,9 @@ impl Files {
     /// (`….index.json`) names.
     ///
     /// # Errors
-    /// [`Error::Weight`] if a file is missing, is damaged, holds a type that no part of the model uses, or lacks what the
-    /// index says of it; [`Error::Config`] if the index is not one; [`Error::Io`] if a file cannot be read.
+    /// [`Error::Weight`] if a file is missing, is damaged, holds a type that no component of the model uses, or lacks a
+    /// tensor that the index lists for it; [`Error::Config`] if the index is not valid; [`Error::Io`] if a file cannot
+    /// be read.
     pub fn open(path: &Path) -> Result<Self> {
         let (entries, places) = (Vec::new(), HashMap::new());
         let mut opened = Self { path: path.to_path_buf(), format: "", entries, places, fingerprint: 0 };
@@ -62,7 +63,11 @@ impl Files {
         for (name, shard) in &index {
             let place = opened.places.get(name);
             if place.is_none_or(|place| place.file.path() != folder.join(shard)) {
-                return Err(Error::weight(path, name, format!("is said to be in {shard}, which does not hold it")));
+                return Err(Error::weight(
+                    path,
+                    name,
+                    format!("is in {shard} according to the index, but that file does not hold it"),
+                ));
             }
         }
         Ok(opened)
@@ -78,7 +83,7 @@ impl Files {
         for Stored { name, dtype, shape, start, strides } in table.tensors {
             let place = Place { file: file.clone(), entry: self.entries.len(), start, strides };
             if let Some(other) = self.places.insert(name.clone(), place) {
-                let problem = format!("stands in {} too", other.file.path().display());
+                let problem = format!("is also in {}", other.file.path().display());
                 return Err(Error::weight(path, name, problem));
             }
             self.entries.push(Entry { name, dtype, shape });
@@ -99,7 +104,7 @@ impl Source for Files {
     fn tensor(&self, name: &str) -> Result<Option<Tensor>> {
         let Some(Place { file, entry, start, strides }) = self.places.get(name) else { return Ok(None) };
         let Entry { shape, dtype, .. } = self.entries[*entry].clone();
-        // Strided elements may lie anywhere behind the first.
+        // Strided elements may lie anywhere after the first.
         let end = match strides {
             None => start + shape.iter().product::<usize>() * dtype.size(),
             Some(_) => file.all().len(),
@@ -115,7 +120,7 @@ impl Source for Files {
         format!("{}:{:016x}", self.format, self.fingerprint)
     }
 
-    /// The fingerprint samples values; a file that was changed elsewhere has another time.
+    /// The fingerprint covers only some values. A change to the other values changes the file's time.
     fn identity(&self) -> String {
         let stamps: BTreeMap<&Path, (u64, u128)> =
             self.places.values().map(|place| (place.file.path(), place.file.stamp())).collect();
@@ -123,7 +128,7 @@ impl Source for Files {
     }
 }
 
-/// The same elements in row-major order.
+/// Copies strided elements to row-major order.
 fn row_major(shape: &[usize], dtype: DType, strides: &[usize], bytes: Bytes) -> Tensor {
     let stored = Tensor { shape: shape.to_vec(), dtype, bytes };
     stored.gather(shape, |mut i| {
@@ -136,13 +141,13 @@ fn row_major(shape: &[usize], dtype: DType, strides: &[usize], bytes: Bytes) -> 
     })
 }
 
-/// Names, types, shapes and places of all tensors, and the first values of each: enough to tell checkpoints apart
-/// without reading gigabytes.
+/// A hash of names, types, shapes and places of all tensors, and of the first values of each: enough to distinguish
+/// checkpoints without reading gigabytes.
 fn fingerprint(file: &[u8], table: &Table) -> u64 {
     const SAMPLE: usize = 64;
     let samples = table.tensors.iter().map(|tensor| {
         let length = tensor.shape.iter().product::<usize>() * tensor.dtype.size();
-        // The values of strided tensors, in the order in which the file has them.
+        // Values of strided tensors are hashed in the order of the file.
         let end = file.len().min(tensor.start + length.min(SAMPLE));
         fnv1a(&file[tensor.start..end])
     });
@@ -166,13 +171,17 @@ fn read_index(path: &Path) -> Result<Vec<(String, String)>> {
             return Err(Error::weight(path, name, format!("is listed twice, in {other} and in {shard}")));
         }
         if !Path::new(shard).components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(Error::weight(path, name, format!("is said to be in {shard:?}, outside of this folder")));
+            return Err(Error::weight(
+                path,
+                name,
+                format!("is in {shard:?} according to the index, which is outside of this folder"),
+            ));
         }
     }
     Ok(index.weight_map)
 }
 
-/// A map as the list that is written there, so that doubled keys are seen.
+/// Reads a map as a list of pairs, so that duplicate keys are detected.
 fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<(String, String)>, D::Error> {
     struct Pairs;
 

@@ -1,14 +1,15 @@
-//! Models as clients of the Hugging Face hub keep them: `models--ORG--NAME/snapshots/COMMIT/…`, where files are links into
-//! `blobs/`, and `refs/main` names the commit.
+//! The cache layout of the Hugging Face hub's clients: `models--ORG--NAME/snapshots/COMMIT/…`, whose files are links
+//! into `blobs/`; `refs/main` names the commit.
 
 use crate::error::{Error, Result};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-/// The folder that `name` means: a folder, a folder of a cache of the hub (then its snapshot), or, where there is no such
-/// folder, `ORG/NAME` of such a cache, followed by further folders inside of the model if need be.
+/// The folder that `name` means. `name` can be a folder; a model's folder in a cache of the hub, which means its
+/// snapshot; or, if no such folder exists, `ORG/NAME` of a model in such a cache, perhaps followed by folders inside
+/// the model.
 ///
-/// Names that can only be folders are given back as they are, for whoever opens them to say that they are missing.
+/// A missing name that cannot be a model's is returned unchanged: the code that opens it reports that it is missing.
 ///
 /// # Errors
 /// [`Error::Config`] says where the model was looked for, or what is wrong with the cache; [`Error::Io`] if a folder of the
@@ -32,15 +33,15 @@ pub fn locate_in(name: &Path, caches: &[PathBuf]) -> Result<PathBuf> {
             let places: Vec<_> = caches.iter().map(|cache| cache.display().to_string()).collect();
             let places = if places.is_empty() { "no cache".to_owned() } else { places.join(", ") };
             let problem = format!(
-                "is neither a folder here nor a model in a cache of the Hugging Face hub (looked for {entry} in {places}); \
-                 download it, or give the folder that it is in"
+                "is neither a folder nor a model in a cache of the Hugging Face hub (looked for {entry} in {places}); \
+                 download it, or give the path of its folder"
             );
             Err(Error::config(name, problem))
         }
     }
 }
 
-/// Folders in which clients of the hub keep models, by their environment variables.
+/// The cache folders of the hub's clients, from their environment variables.
 fn caches(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let folder = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let user = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
@@ -54,7 +55,7 @@ fn caches(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     caches
 }
 
-/// What a cache calls the model `name`, and the rest of the path; `None` if it cannot be a model's name.
+/// The name of the model's folder in a cache, and the rest of the path; `None` if `name` cannot be a model's name.
 fn cache_entry(name: &Path) -> Option<(String, PathBuf)> {
     let mut parts = name.components();
     let mut next = || match parts.next()? {
@@ -67,7 +68,7 @@ fn cache_entry(name: &Path) -> Option<(String, PathBuf)> {
     inside.components().all(|part| matches!(part, Component::Normal(_))).then(|| (entry, inside.to_path_buf()))
 }
 
-/// The snapshot of a model's folder in a cache: that of `refs/main`, or the only one.
+/// The snapshot in a model's folder of a cache: the one that `refs/main` names, or the only one.
 fn snapshot(folder: &Path) -> Result<PathBuf> {
     let snapshots = folder.join("snapshots");
     let reference = folder.join("refs/main");
@@ -77,7 +78,7 @@ fn snapshot(folder: &Path) -> Result<PathBuf> {
         let is_name = !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let found = Some(snapshots.join(commit)).filter(|found| is_name && found.is_dir());
         return found.ok_or_else(|| {
-            let problem = format!("names the snapshot {commit:?}, which is not there; download the model again");
+            let problem = format!("names the snapshot {commit:?}, which is missing; download the model again");
             Error::config(&reference, problem)
         });
     }
@@ -86,7 +87,10 @@ fn snapshot(folder: &Path) -> Result<PathBuf> {
     match <[PathBuf; 1]>::try_from(found) {
         Ok([only]) => Ok(only),
         Err(found) => {
-            let problem = format!("holds {} snapshots and no refs/main that names one; give one of them", found.len());
+            let problem = format!(
+                "holds {} snapshots and no refs/main that names one; give the path of one snapshot",
+                found.len()
+            );
             Err(Error::config(&snapshots, problem))
         }
     }
@@ -97,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn caches_are_those_of_the_environment_in_order() {
+    fn caches_follow_the_environment_variables_in_order() {
         let found = |set: &[(&str, &str)]| {
             caches(|name| set.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.into()))
         };

@@ -1,4 +1,4 @@
-//! Brings a model's tensors from a source to a device, repacked to the engine's layouts.
+//! Copies a model's tensors from a source to a device, repacked to the engine's layouts.
 
 use super::{Params, Role, Source};
 use crate::backend::Backend;
@@ -8,7 +8,7 @@ use crate::tensor::{Bytes, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Hands a model its parameters from `source`, on `backend`.
+/// Loads a model's parameters from `source` to `backend`.
 pub struct Loader<'a, B> {
     source: &'a dyn Source,
     backend: &'a B,
@@ -16,12 +16,13 @@ pub struct Loader<'a, B> {
 }
 
 impl<'a, B: Backend> Loader<'a, B> {
-    /// Check the source with [`super::manifest::CheckpointManifest::check`] before: the loader stops at the first fault.
+    /// A loader. Check the source with [`super::manifest::CheckpointManifest::check`] first: the loader stops at the
+    /// first error.
     pub fn new(source: &'a dyn Source, backend: &'a B) -> Self {
         Self { source, backend, prefetch: false }
     }
 
-    /// The same for parameters whose values come later, see [`Backend::prefetch_weight`].
+    /// As [`Self::new`], but parameters are prefetched, see [`Backend::prefetch_weight`].
     pub fn prefetching(source: &'a dyn Source, backend: &'a B) -> Self {
         Self { source, backend, prefetch: true }
     }

@@ -1,4 +1,4 @@
-//! What a checkpoint must hold: the names and shapes that a model asks for.
+//! The manifest of a model: names and shapes of the tensors that its checkpoint must hold.
 
 use super::{Params, Role, Source};
 use crate::error::{Error, Result};
@@ -13,10 +13,10 @@ pub struct Expected {
     pub shape: Vec<usize>,
 }
 
-/// Records what a model asks for, without giving it anything.
+/// Records the tensors that a model asks for, and loads nothing.
 #[derive(Debug, Default)]
 pub struct CheckpointManifest {
-    /// In the order asked.
+    /// In the order in which the model asks for them.
     pub tensors: Vec<Expected>,
 }
 
@@ -29,13 +29,13 @@ impl Params<()> for CheckpointManifest {
 }
 
 impl CheckpointManifest {
-    /// Parameters in all tensors.
+    /// The number of parameters in all tensors.
     pub fn parameters(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum()
     }
 
-    /// Everything about `source` that differs from the plan: missing, unexpected and misshapen tensors, and stored
-    /// types that hold no parameters. `ignored` names tensors that may be there and are not read.
+    /// Every difference between `source` and this manifest: missing and unexpected tensors, wrong shapes, and stored
+    /// types that cannot hold parameters. `ignored` selects tensors that may exist and are not read.
     pub fn problems(&self, source: &dyn Source, ignored: impl Fn(&str) -> bool) -> Vec<Error> {
         let entries = source.entries();
         let found: HashMap<&str, _> = entries.iter().map(|entry| (entry.name.as_str(), entry)).collect();
@@ -61,17 +61,19 @@ impl CheckpointManifest {
         let expected: HashMap<&str, ()> = self.tensors.iter().map(|tensor| (tensor.name.as_str(), ())).collect();
         for entry in entries.iter().filter(|entry| !expected.contains_key(entry.name.as_str()) && !ignored(&entry.name))
         {
-            let problem =
-                format!("is not part of this model (shape {:?}); is it the checkpoint of another config?", entry.shape);
+            let problem = format!(
+                "does not belong to this model (shape {:?}); is it the checkpoint of another config?",
+                entry.shape
+            );
             problems.push(Error::weight(file, &entry.name, problem));
         }
         problems
     }
 
-    /// The first of [`Self::problems`] as an error, saying how many more there are.
+    /// Fails with the first of [`Self::problems`] and the number of the others.
     ///
     /// # Errors
-    /// [`Error::Weight`] if there is any.
+    /// [`Error::Weight`] if there is a problem.
     pub fn check(&self, source: &dyn Source, ignored: impl Fn(&str) -> bool) -> Result<()> {
         let mut problems = self.problems(source, ignored);
         if problems.is_empty() {

@@ -1,4 +1,4 @@
-//! Weight files, mapped: pages are read when touched, and given back when the system needs the memory.
+//! Mapped weight files: pages are read when touched, and dropped when the system needs the memory.
 
 use crate::error::{Error, Result};
 use crate::tensor::Bytes;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-/// A file and its map, the length of which must stay what it was.
+/// A file and its map. The length of the file must not change.
 #[derive(Debug)]
 pub(super) struct Mapped {
     path: PathBuf,
@@ -18,7 +18,7 @@ pub(super) struct Mapped {
 }
 
 impl Mapped {
-    /// Maps `path`, which some index or folder has promised to be there.
+    /// Maps `path`, which an index or a folder lists.
     pub fn open(path: &Path) -> Result<Self> {
         let file =
             File::open(path).map_err(|error| missing(path).unwrap_or_else(|| Error::io("cannot open", path)(error)))?;
@@ -26,9 +26,9 @@ impl Mapped {
         if size < 8 {
             return Err(Error::weight(path, "", format!("holds no weights: it has {size} bytes; download it again")));
         }
-        // SAFETY: the map is read only. If another process truncates the file while it is mapped, reads fault; `bytes`
-        // notices a file that has changed its length before, and the moment between is the accepted price of mapping,
-        // as for every program that maps its inputs.
+        // SAFETY: the map is read only. If another process truncates the file while it is mapped, reads fault. `bytes`
+        // detects a length that has already changed. A change between this check and the read is the accepted risk of
+        // every program that maps its inputs.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io("cannot map", path))?;
         if map.starts_with(b"version https://git-lfs") {
             let problem = "is a pointer of Git LFS, not the file itself; fetch the file with `git lfs pull`";
@@ -54,12 +54,12 @@ impl Mapped {
         &self.map
     }
 
-    /// A range of the file, if the file is still as long as it was.
+    /// A range of the file. Fails if the length of the file has changed.
     pub fn bytes(&self, range: Range<usize>) -> Result<Bytes> {
         let length = self.file.metadata().map_err(Error::io("cannot read", &self.path))?.len();
         if length != self.map.len() as u64 {
             let problem = format!(
-                "had {} bytes when it was opened and has {length} now: something is writing to it; wait, and start again",
+                "had {} bytes when it was opened and has {length} now: another program is writing to it; wait, and start again",
                 self.map.len()
             );
             return Err(Error::weight(&self.path, "", problem));
@@ -68,11 +68,14 @@ impl Mapped {
     }
 }
 
-/// What to say of a file that is not there, or is a link to nothing, as in a cache whose download was broken off.
+/// The error for a missing file or a link to nothing, as an interrupted download leaves it in a cache.
 fn missing(path: &Path) -> Option<Error> {
     let problem = match std::fs::read_link(path) {
         Ok(target) if !path.exists() => {
-            format!("is a link to {}, which is not there; the download is not complete", target.display())
+            format!(
+                "is a link to {}, which is missing: the download is incomplete; download it again",
+                target.display()
+            )
         }
         _ if !path.exists() => "is missing; download it".to_owned(),
         _ => return None,

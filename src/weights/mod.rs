@@ -1,8 +1,8 @@
-//! Where parameters come from: safetensors files, PyTorch's pickles, or the synthetic recipe; or shapes without values.
+//! Sources of parameters: safetensors files, PyTorch's pickles, the synthetic recipe, or shapes without values.
 //!
-//! A model asks for its parameters by name and shape through [`Params`]. Run against a [`manifest::CheckpointManifest`] the same code
-//! lists what a checkpoint must hold; run against a [`load::Loader`] it brings the tensors to a device. So names and
-//! shapes are written once, in the models, and a checkpoint is checked as a whole before anything is loaded.
+//! A model asks for its parameters by name and shape through [`Params`]. With a [`manifest::CheckpointManifest`] the
+//! model's code lists what a checkpoint must hold; with a [`load::Loader`] it loads the tensors to a device. So names
+//! and shapes are written once, in the models, and a checkpoint is checked as a whole before anything is loaded.
 
 mod files;
 pub mod hub;
@@ -23,10 +23,10 @@ use crate::error::Result;
 use crate::tensor::{DType, Tensor};
 use std::path::Path;
 
-/// What a parameter is for; decides its layout on the device.
+/// The use of a parameter, which decides its layout on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Kept as it is: vectors, linear layers `[out, in]`, embedding tables.
+    /// The layout of the checkpoint: vectors, linear layers `[out, in]`, embedding tables.
     Plain,
     /// A convolution, `[cout, cin, kt, kh, kw]` or `[cout, cin, kh, kw]` in the checkpoint, channels last on the
     /// device: `[cout, kt, kh, kw, cin]`.
@@ -40,12 +40,12 @@ pub enum Role {
     Depthwise,
 }
 
-/// Hands out parameters by name. `W` is what the caller keeps of one.
+/// Gives parameters by name. `W` is the caller's type of a parameter.
 pub trait Params<W> {
     /// The tensors `names`, each of the checkpoint shape `shape`, stacked along the first axis.
     ///
     /// # Errors
-    /// [`crate::Error::Weight`] if one is missing or has another shape; those of reading it and of the backend.
+    /// [`crate::Error::Weight`] if a tensor is missing or has another shape; the source's and the backend's.
     fn get(&mut self, names: &[String], shape: &[usize], role: Role) -> Result<W>;
 }
 
@@ -80,7 +80,7 @@ impl<'a, W> Scope<'a, W> {
         self.params.get(&[name], shape, role)
     }
 
-    /// The tensor `name` as it is stored.
+    /// The tensor `name`, in the checkpoint's layout.
     ///
     /// # Errors
     /// As for [`Params::get`].
@@ -98,7 +98,7 @@ impl<'a, W> Scope<'a, W> {
     }
 }
 
-/// A checkpoint: named tensors that are read when asked for.
+/// A checkpoint: named tensors, each of which is read when it is requested.
 pub trait Source: Send + Sync {
     /// The file or folder, for messages.
     fn path(&self) -> &Path;
@@ -109,20 +109,20 @@ pub trait Source: Send + Sync {
     /// The tensor `name`, or `None`.
     ///
     /// # Errors
-    /// [`crate::Error::Weight`] if its file has changed its length since it was opened, [`crate::Error::Io`] if that cannot
-    /// be told.
+    /// [`crate::Error::Weight`] if the file's length has changed since it was opened, [`crate::Error::Io`] if the
+    /// length cannot be read.
     fn tensor(&self, name: &str) -> Result<Option<Tensor>>;
 
-    /// A short text that tells checkpoints apart, for records.
+    /// A short text that distinguishes checkpoints, for records.
     fn fingerprint(&self) -> String;
 
-    /// A text that changes whenever any value may have changed, for what is kept from run to run.
+    /// A text that changes whenever a value may have changed, for caches that outlive a run.
     fn identity(&self) -> String {
         self.fingerprint()
     }
 }
 
-/// A line of a checkpoint's table of contents.
+/// A line of a checkpoint's table of tensors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Name.

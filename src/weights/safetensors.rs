@@ -6,7 +6,7 @@ use super::table::{Stored, Table};
 use crate::error::{Error, Result};
 use crate::tensor::DType;
 
-/// Checks a header against the file: its own length, every tensor's type, shape and place.
+/// Checks a header against the file: the header's length, and every tensor's type, shape and place.
 pub(super) fn table(file: &Mapped) -> Result<Table> {
     let (path, map) = (file.path(), file.all());
     let fault = |problem: String| Error::weight(path, "", problem);
@@ -18,8 +18,9 @@ pub(super) fn table(file: &Mapped) -> Result<Table> {
     let mut tensors = Vec::new();
     let mut end = (data, String::new());
     for (name, info) in metadata.tensors() {
-        let unknown =
-            || Error::weight(path, &name, format!("is stored as {:?}, which no part of the model uses", info.dtype));
+        let unknown = || {
+            Error::weight(path, &name, format!("is stored as {:?}, which no component of the model uses", info.dtype))
+        };
         let dtype = dtype(info.dtype).ok_or_else(unknown)?;
         let (start, stop) = info.data_offsets;
         end = end.max((data + stop, name.clone()));
@@ -28,7 +29,7 @@ pub(super) fn table(file: &Mapped) -> Result<Table> {
     tensors.sort_by(|a, b| (a.start, &a.name).cmp(&(b.start, &b.name)));
     if end.0 > map.len() {
         let problem =
-            format!("ends at byte {}, but the file has {}: it is cut off; download it again", end.0, map.len());
+            format!("ends at byte {}, but the file has {} bytes: it is cut off; download it again", end.0, map.len());
         return Err(Error::weight(path, end.1, problem));
     }
     Ok(Table { tensors, hash: fnv1a(&map[8..data]) })

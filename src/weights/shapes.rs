@@ -7,7 +7,8 @@ use crate::tensor::{Bytes, DType, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// A checkpoint whose tensors hold nothing. Devices that compute leave their memory unspecified; the CPU takes none.
+/// A checkpoint whose tensors have no values. A device allocates memory for them and leaves it unspecified; the CPU
+/// allocates none.
 #[derive(Debug)]
 pub struct Shapes {
     path: PathBuf,
@@ -16,13 +17,13 @@ pub struct Shapes {
 }
 
 impl Shapes {
-    /// The tensors of a plan; `path` is only for messages.
+    /// A checkpoint of these tensors; `path` is only for messages.
     pub fn new(path: impl AsRef<Path>, tensors: Vec<Expected>) -> Self {
         let index = tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
         Self { path: path.as_ref().to_path_buf(), tensors, index }
     }
 
-    /// The shape of a tensor, if it is one of these.
+    /// The shape of a tensor of this checkpoint.
     pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
         self.index.get(name).map(|&index| &*self.tensors[index].shape)
     }

@@ -1,4 +1,4 @@
-//! Weights that are no numbers, or that a device cannot hold.
+//! Finds weights that are NaN, infinite or too large for a device.
 
 use super::Source;
 use super::manifest::Expected;
@@ -11,18 +11,18 @@ use std::path::Path;
 /// A weight that no run can use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Strange {
-    /// Tensor that it stands in.
+    /// Name of its tensor.
     pub tensor: String,
-    /// Its number there, row major.
+    /// Index of the element, row major.
     pub index: usize,
     /// NaN, infinite, or too large.
     pub value: f32,
 }
 
 impl Strange {
-    /// The error for a weight of `file` that is no number.
+    /// The error for a weight of `file` that is NaN or infinite.
     fn of(self, file: &Path) -> Error {
-        let problem = format!("{self}, expected numbers: the file is damaged; download it again");
+        let problem = format!("{self}, expected a finite number: the file is damaged; download it again");
         Error::weight(file, self.tensor, problem)
     }
 }
@@ -33,10 +33,10 @@ impl fmt::Display for Strange {
     }
 }
 
-/// The first weight of `tensors`, in their order, that is NaN or larger than `largest` in magnitude. Reads all of them.
+/// The first weight of `tensors`, in their order, that is NaN or larger than `largest` in magnitude.
 ///
 /// # Errors
-/// Those of reading `source`.
+/// The source's.
 pub fn first(source: &dyn Source, tensors: &[Expected], largest: f32) -> Result<Option<Strange>> {
     for Expected { name, .. } in tensors {
         let Some(tensor) = source.tensor(name)? else { continue };
@@ -49,10 +49,10 @@ pub fn first(source: &dyn Source, tensors: &[Expected], largest: f32) -> Result<
     Ok(None)
 }
 
-/// Fails unless all weights of `tensors` are numbers.
+/// Fails if a weight of `tensors` is NaN or infinite.
 ///
 /// # Errors
-/// [`Error::Weight`] with the first that is none; those of reading `source`.
+/// [`Error::Weight`] with the first such weight; the source's.
 pub fn check(source: &dyn Source, tensors: &[Expected]) -> Result<()> {
     match first(source, tensors, f32::MAX)? {
         None => Ok(()),
@@ -60,10 +60,10 @@ pub fn check(source: &dyn Source, tensors: &[Expected]) -> Result<()> {
     }
 }
 
-/// Fails unless all values of a tensor of `file` are numbers.
+/// Fails if a value of a tensor of `file` is NaN or infinite.
 ///
 /// # Errors
-/// [`Error::Weight`] with the first that is none.
+/// [`Error::Weight`] with the first such value.
 pub fn check_tensor(file: &Path, name: &str, tensor: &Tensor) -> Result<()> {
     match first_in(tensor, f32::MAX) {
         None => Ok(()),
@@ -71,12 +71,12 @@ pub fn check_tensor(file: &Path, name: &str, tensor: &Tensor) -> Result<()> {
     }
 }
 
-/// The place of the first such value of a tensor, and the value. Whole numbers are never strange.
+/// Index and value of the first element that is NaN or larger than `largest`. Integers are never strange.
 fn first_in(tensor: &Tensor, largest: f32) -> Option<(usize, f32)> {
     if !tensor.dtype.is_float() || !tensor.has_values() {
         return None;
     }
-    /// Values that are widened at a time.
+    /// Values that are widened together.
     const CHUNK: usize = 1 << 16;
     (0..tensor.len().div_ceil(CHUNK)).into_par_iter().find_map_first(|chunk| {
         let start = chunk * CHUNK;

@@ -1,4 +1,4 @@
-//! Weights without a file: values that follow from each tensor's name and a seed.
+//! Synthetic weights: each value is computed from its tensor's name and a seed.
 
 use super::manifest::Expected;
 use super::shapes::Shapes;
@@ -18,7 +18,7 @@ pub struct Synthetic {
     seed: u64,
 }
 
-/// `synthetic.json` of a folder without weights.
+/// `synthetic.json`, which takes the place of a weight file.
 #[derive(Deserialize)]
 struct File {
     seed: u64,
@@ -26,7 +26,7 @@ struct File {
 }
 
 impl Synthetic {
-    /// The tensors of a plan; `path` is only for messages.
+    /// Synthetic values for these tensors; `path` is only for messages.
     pub fn new(path: impl AsRef<Path>, seed: u64, tensors: Vec<Expected>) -> Self {
         Self { shapes: Shapes::new(path, tensors), seed }
     }
@@ -34,7 +34,7 @@ impl Synthetic {
     /// Reads `synthetic.json`.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`Error::Config`] if it is not such a table.
+    /// [`Error::Io`] if it cannot be read, [`Error::Config`] if it is not a table of synthetic weights.
     pub fn open(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
         let file: File = serde_json::from_str(&text)
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::excessive_precision, reason = "bf16 values in full, as the recipe gives them")]
-    fn first_values_are_those_of_the_recipe() {
+    fn first_values_match_the_recipe() {
         assert_eq!(first(1, "encoder.conv_in.weight", &[32, 3, 3, 3], 3), [0.1728515625, -0.19140625, 0.0047607421875]);
         assert_eq!(first(1, "decoder.norm_out.weight", &[32], 3), [1.1875, 0.71484375, 1.28125]);
         assert_eq!(

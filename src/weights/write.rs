@@ -1,4 +1,4 @@
-//! Writes weights as safetensors, one tensor after the other, in another type if need be.
+//! Writes weights as safetensors, one tensor after the other, and converts their type.
 
 use super::manifest::Expected;
 use super::{Entry, Source, strange};
@@ -10,22 +10,22 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// What is to be written: the wanted tensors of a source, dealt out to files.
+/// Writes the wanted tensors of a source, divided among files.
 pub struct Writer<'a> {
     source: &'a dyn Source,
     dtype: DType,
-    /// In the order of the source, which is thus read once from front to back.
+    /// In the order of the source, so that the source is read once from front to back.
     files: Vec<Vec<Entry>>,
 }
 
-/// Is told of bytes as they are written; an error stops the writing.
+/// Called with the number of bytes after each write; an error stops the writing.
 pub type Progress<'a> = dyn FnMut(u64) -> Result<()> + 'a;
 
 impl<'a> Writer<'a> {
-    /// The tensors `wanted` of `source`, as `dtype` (f32, f16 or bf16), in files of at most `most` bytes of data unless a
-    /// single tensor has more.
+    /// Prepares to write the tensors `wanted` of `source` as `dtype` (f32, f16 or bf16). A file has at most `most`
+    /// bytes of data, or a single tensor.
     pub fn new(source: &'a dyn Source, wanted: &[Expected], dtype: DType, most: u64) -> Self {
-        assert!(dtype.is_float(), "parameters are not written as {}", dtype.name());
+        assert!(dtype.is_float(), "parameters cannot be stored as {}", dtype.name());
         let wanted: HashSet<&str> = wanted.iter().map(|tensor| tensor.name.as_str()).collect();
         let mut files: Vec<Vec<Entry>> = Vec::new();
         let mut room = 0;
@@ -53,11 +53,11 @@ impl<'a> Writer<'a> {
         self.files.iter().flatten().map(|entry| size(entry, self.dtype)).sum()
     }
 
-    /// Writes `STEM.safetensors` into `folder`, or numbered files and their index, and gives their names. The files are on
-    /// the disk when this returns.
+    /// Writes `STEM.safetensors` into `folder`, or numbered files and their index, and returns their names. The files
+    /// are on the disk when this returns.
     ///
     /// # Errors
-    /// [`Error::Io`] if the disk is full, [`Error::Weight`] if a value is too large for the type, and what `progress` says.
+    /// [`Error::Io`] if the disk is full, [`Error::Weight`] if a value is too large for the type; those of `progress`.
     pub fn write(&self, folder: &Path, stem: &str, progress: &mut Progress<'_>) -> Result<Vec<String>> {
         let count = self.files.len();
         let mut names = Vec::new();
@@ -87,7 +87,7 @@ impl<'a> Writer<'a> {
         let mut out = BufWriter::with_capacity(1 << 20, file);
         out.write_all(&header(entries, self.dtype)).map_err(full())?;
         for Entry { name, .. } in entries {
-            let tensor = self.source.tensor(name)?.expect("the source has what it lists");
+            let tensor = self.source.tensor(name)?.expect("the source holds the tensors that it lists");
             strange::check_tensor(self.source.path(), name, &tensor)?;
             for start in (0..tensor.len()).step_by(CHUNK) {
                 let count = CHUNK.min(tensor.len() - start);
@@ -103,14 +103,14 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Elements that are converted at a time.
+/// Elements that are converted together.
 const CHUNK: usize = 1 << 18;
 
 fn size(entry: &Entry, dtype: DType) -> u64 {
     (entry.shape.iter().product::<usize>() * dtype.size()) as u64
 }
 
-/// The length of the table, and the table: types, shapes and places of all tensors.
+/// The header: the length of the table, then the table with types, shapes and places of all tensors.
 fn header(entries: &[Entry], dtype: DType) -> Vec<u8> {
     let code = match dtype {
         DType::F32 => "F32",
@@ -118,7 +118,7 @@ fn header(entries: &[Entry], dtype: DType) -> Vec<u8> {
         _ => "BF16",
     };
     let mut table = serde_json::Map::new();
-    // Without this Python's transformers does not read the file.
+    // Without this entry, Python's transformers library does not read the file.
     table.insert("__metadata__".into(), serde_json::json!({"format": "pt"}));
     let mut at = 0;
     for entry in entries {
@@ -128,7 +128,7 @@ fn header(entries: &[Entry], dtype: DType) -> Vec<u8> {
         at = end;
     }
     let mut table = serde_json::Value::Object(table).to_string();
-    // Data begin at a multiple of eight.
+    // The data begins at a multiple of eight.
     table.extend(std::iter::repeat_n(' ', table.len().next_multiple_of(8) - table.len()));
     [&(table.len() as u64).to_le_bytes(), table.as_bytes()].concat()
 }

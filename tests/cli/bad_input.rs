@@ -1,10 +1,10 @@
-//! Requests and files that cannot work. Each gets one line that says what to change, and nothing is half-written.
+//! Requests and files that cannot work. Each gets one line that says what to change, and no output is half-written.
 
 use super::{fails, model_argument, write};
 use std::fs;
 use std::path::Path;
 
-/// A folder with an output of an earlier run in it, which must survive.
+/// A folder with outputs of an earlier run, which must survive.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("out.gif"), "precious").unwrap();
@@ -13,7 +13,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 #[test]
-fn what_needs_no_model_is_found_before_the_model_is_opened() {
+fn faults_that_need_no_model_are_found_before_the_model_is_opened() {
     let cases: [(&[&str], i32, &[&str]); 27] = [
         (&[], 2, &["no prompt"]),
         (&[""], 2, &["prompt is empty"]),
@@ -52,7 +52,7 @@ fn what_needs_no_model_is_found_before_the_model_is_opened() {
 }
 
 #[test]
-fn sizes_that_the_model_does_not_take_are_found_before_anything_is_loaded() {
+fn sizes_that_the_model_does_not_allow_are_found_before_anything_is_loaded() {
     let cases: [(&[&str], &[&str]); 4] = [
         (&["--size", "100x128"], &["100x128", "96x128"]),
         (&["--frames", "18"], &["18", "17", "21"]),
@@ -145,7 +145,7 @@ fn frames_and_sizes_that_cannot_be_encoded_are_refused() {
 }
 
 #[test]
-fn latent_files_that_are_none_are_refused() {
+fn files_that_are_not_latents_are_refused() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
     let zeros = |shape: &[usize]| vec![0.0f32; shape.iter().product()];

@@ -1,4 +1,4 @@
-//! What can be known before the work is not found after it.
+//! Faults that can be found before the work are not found after it.
 
 use super::{fails, model_argument, names, osp, succeeds, write};
 use osp::video::{ReadOptions, read_clip};
@@ -6,17 +6,17 @@ use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
-/// `osp sample` of a small image, or more than that.
+/// Arguments of `osp sample` for a small image, and `more`.
 fn sample<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["sample", "--model", model, "--sampler", "DDIM", "--steps", "1", "--guidance", "1"], more].concat()
 }
 
 #[test]
-fn names_are_as_long_as_their_records_can_be() {
+fn names_too_long_for_their_record_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let model = model_argument();
     let name = |length: usize| format!("{}.png", "n".repeat(length - 4));
-    // The longest: systems take 255 bytes, and the record's name has 5 more.
+    // The longest name: systems allow 255 bytes, and the record's name has 5 more.
     let longest = name(250);
     assert_eq!(
         succeeds(folder.path(), &sample(&model, &["a cat", "--frames", "1", "-o", &longest])),
@@ -26,7 +26,7 @@ fn names_are_as_long_as_their_records_can_be() {
     for length in 251..=256 {
         fails(folder.path(), &sample("absent", &["a cat", "--frames", "1", "-o", &name(length)]), 2, &["too long"]);
     }
-    // A number or `-grid` comes to it, where there are several.
+    // With several videos, names get a number or `-grid`.
     for length in 246..=250 {
         let several = ["a cat", "a dog", "--frames", "1", "-o", &name(length)];
         fails(folder.path(), &sample("absent", &several), 2, &["too long"]);
@@ -46,7 +46,7 @@ fn names_are_as_long_as_their_records_can_be() {
 fn a_grid_fits_its_format_or_is_refused_before() {
     let folder = tempfile::tempdir().unwrap();
     let model = model_argument();
-    // As small as the rest of the grid asks, its clips would have 8 rows: fewer than an MP4.
+    // If the clips shrank as the grid requires, they would have 8 rows: too few for an MP4.
     let flat = ["a cat", "a dog", "--frames", "1", "--size", "16x1104", "-o", "flat.mp4"];
     succeeds(folder.path(), &sample(&model, &flat));
     let grid = read_clip(&folder.path().join("flat-grid.mp4"), &ReadOptions::default()).unwrap();
@@ -58,7 +58,7 @@ fn a_grid_fits_its_format_or_is_refused_before() {
 }
 
 #[test]
-fn what_is_in_the_place_of_a_record_is_found_before() {
+fn a_folder_in_the_place_of_a_record_is_found_before_the_work() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["a.png.json", "b-001.png.json", "c-grid.png.json"] {
         fs::create_dir(folder.path().join(name)).unwrap();
@@ -71,7 +71,7 @@ fn what_is_in_the_place_of_a_record_is_found_before() {
 }
 
 #[test]
-fn a_rate_of_fine_ticks_is_written() {
+fn a_rate_with_fine_ticks_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let input = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/video/files/vfr_fine_ticks.mp4");
     for name in ["o.mp4", "o.gif", "o.y4m"] {
@@ -83,7 +83,7 @@ fn a_rate_of_fine_ticks_is_written() {
 }
 
 #[test]
-fn a_record_says_the_rate_at_which_its_file_plays() {
+fn a_record_holds_the_frame_rate_of_its_file() {
     let folder = tempfile::tempdir().unwrap();
     let model = model_argument();
     let run = |args: &[&str]| {
@@ -101,7 +101,7 @@ fn a_record_says_the_rate_at_which_its_file_plays() {
     }
     let (rates, said) = run(&sample(&model, &[&fast[..], &["-o", "a.mp4"]].concat()));
     assert!(rates == [60.0; 3] && !said.contains("plays at"), "{said}");
-    // The latent forgets nothing.
+    // The latent keeps the exact rate.
     let (rates, said) = run(&["decode", "l-000.safetensors", "-o", "b.gif", "--model", &model]);
     assert!(rates == [50.0] && said.contains("plays at 50 frames/s"), "{said}");
     let (rates, said) = run(&["decode", "l-000.safetensors", "-o", "b.y4m", "--model", &model]);

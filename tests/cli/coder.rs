@@ -9,7 +9,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 #[test]
-fn reconstruct_prints_a_line_per_frame_and_the_path() {
+fn reconstruct_prints_a_line_for_each_frame_and_the_path() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("in.y4m"), 5, 32, 48);
     let text = succeeds(folder.path(), &["reconstruct", "in.y4m", "-o", "out.gif", "--model", &model_argument()]);
@@ -22,7 +22,7 @@ fn reconstruct_prints_a_line_per_frame_and_the_path() {
 }
 
 #[test]
-fn reconstruct_tells_machines_how_alike_the_frames_are() {
+fn reconstruct_reports_the_similarity_of_frames_as_json() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("in.png"), 1, 32, 32);
     let args = ["reconstruct", "in.png", "-o", "out.png", "--mean", "--json", "--model", &model_argument()];
@@ -34,7 +34,7 @@ fn reconstruct_tells_machines_how_alike_the_frames_are() {
 }
 
 #[test]
-fn inputs_are_cut_to_what_the_model_takes_with_a_warning() {
+fn inputs_are_cut_to_a_size_that_the_model_allows_with_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("in.y4m"), 7, 36, 32);
     let model = model_argument();
@@ -55,7 +55,7 @@ fn inputs_are_cut_to_what_the_model_takes_with_a_warning() {
     assert_eq!(size(&record), [5, 24, 16]);
 }
 
-/// A Y4M file of black frames, nearly all of it holes.
+/// Writes a Y4M file of black frames as a sparse file.
 fn write_long(path: &Path, frames: u64, height: u64, width: u64) {
     let mut file = File::create(path).unwrap();
     writeln!(file, "YUV4MPEG2 W{width} H{height} F24:1 Cmono").unwrap();
@@ -86,7 +86,7 @@ fn the_size_and_length_of_the_input_cost_no_memory() {
 }
 
 #[test]
-fn stdin_is_an_input_and_what_is_not_as_it_seems_is_a_warning() {
+fn stdin_is_an_input_and_pixels_that_are_not_square_are_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/video/files/sar2.mp4");
     let model = model_argument();
@@ -100,7 +100,7 @@ fn stdin_is_an_input_and_what_is_not_as_it_seems_is_a_warning() {
 }
 
 #[test]
-fn a_folder_for_temporary_files_is_only_needed_for_pipes_and_then_named() {
+fn tmpdir_is_only_needed_for_pipes_and_an_error_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/video/files");
     let run = |input: &str, stdin: &str| {
@@ -119,13 +119,13 @@ fn a_folder_for_temporary_files_is_only_needed_for_pipes_and_then_named() {
 
 #[cfg(unix)]
 #[test]
-fn an_ffmpeg_that_has_old_names_for_options_will_do() {
+fn an_ffmpeg_with_old_names_of_options_works() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let lookup = std::process::Command::new("sh").args(["-c", "command -v ffmpeg"]).output().unwrap();
     let ffmpeg = String::from_utf8(lookup.stdout).unwrap();
     if ffmpeg.is_empty() {
-        eprintln!("left out: there is no ffmpeg");
+        eprintln!("skipped: ffmpeg is not installed");
         return;
     }
     let old = folder.path().join("ffmpeg");
@@ -159,7 +159,7 @@ fn a_latent_file_has_channels_first_and_the_rate_and_decodes_again() {
 }
 
 #[test]
-fn the_mean_is_the_same_every_time_and_a_sample_follows_its_seed() {
+fn the_mean_is_always_equal_and_a_sample_follows_its_seed() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("in.png"), 1, 32, 32);
     let model = model_argument();
@@ -191,7 +191,7 @@ fn tiles_change_the_result_only_where_they_are_needed() {
 }
 
 #[test]
-fn the_vae_may_come_alone() {
+fn a_vae_without_other_components_is_enough() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("in.png"), 1, 32, 32);
     let vae = super::model().join("vae");

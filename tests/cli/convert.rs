@@ -18,7 +18,7 @@ fn text_encoder() -> tempfile::TempDir {
     folder
 }
 
-/// The tiny VAE as a checkpoint of Lightning's, in `vae`.
+/// The tiny VAE as a Lightning checkpoint, in `vae`.
 fn vae() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vae");
@@ -61,7 +61,7 @@ fn a_text_encoder_of_torch_becomes_safetensors_with_the_same_values() {
 }
 
 #[test]
-fn a_training_of_the_vae_is_read_and_converted_without_its_loss() {
+fn a_training_checkpoint_of_the_vae_is_read_and_converted_without_its_loss() {
     let folder = vae();
     let info = succeeds(folder.path(), &["info", "vae"]);
     for word in ["pickle:", "loss.", "problems      none", "i32"] {
@@ -69,7 +69,7 @@ fn a_training_of_the_vae_is_read_and_converted_without_its_loss() {
     }
     for source in ["vae", "vae/checkpoint.ckpt"] {
         let text = succeeds(folder.path(), &["convert", source, "-o", "out", "--force"]);
-        assert!(text.contains("2 left out") && text.contains("out/diffusion_pytorch_model.safetensors"), "{text}");
+        assert!(text.contains("2 not written") && text.contains("out/diffusion_pytorch_model.safetensors"), "{text}");
     }
     let written = folder.path().join("out/diffusion_pytorch_model.safetensors");
     let (original, written) =
@@ -82,7 +82,7 @@ fn a_training_of_the_vae_is_read_and_converted_without_its_loss() {
 }
 
 #[test]
-fn a_whole_model_is_converted_part_by_part() {
+fn a_whole_model_is_converted_component_by_component() {
     let folder = tempfile::tempdir().unwrap();
     let model = super::model_argument();
     let text = succeeds(folder.path(), &["convert", &model, "-o", "model"]);
@@ -111,7 +111,7 @@ fn the_tiny_model_runs_from_torchs_files() {
 }
 
 #[test]
-fn an_output_that_is_there_is_replaced_only_if_asked() {
+fn an_existing_output_is_replaced_only_on_request() {
     let folder = text_encoder();
     let path = folder.path();
     fs::create_dir(path.join("old")).unwrap();
@@ -124,11 +124,11 @@ fn an_output_that_is_there_is_replaced_only_if_asked() {
         (&["t5", "-o", "thesis"], 2, &["thesis", "--force"]),
         (&["t5", "-o", "thesis", "--force"], 2, &["chapter.txt", "would be lost"]),
         (&["t5", "-o", "file", "--force"], 2, &["file", "is a file"]),
-        (&["t5", "-o", "t5", "--force"], 2, &["output t5", "is read"]),
+        (&["t5", "-o", "t5", "--force"], 2, &["output t5", "is an input"]),
         (&["t5", "-o", ".", "--force"], 2, &["no name"]),
         (&["t5", "-o", "absent/out"], 2, &["absent"]),
         (&["absent", "-o", "out"], 5, &["absent", "no such folder"]),
-        (&["thesis", "-o", "out"], 5, &["thesis", "no part of a model"]),
+        (&["thesis", "-o", "out"], 5, &["thesis", "not a component of a model"]),
     ];
     for (args, code, words) in cases {
         fails(path, &[&["convert"], args].concat(), code, words);
@@ -159,7 +159,7 @@ fn a_full_disk_and_a_folder_that_is_not_writable_are_named() {
     let folder = text_encoder();
     // Even root cannot write there.
     fails(folder.path(), &["convert", "t5", "-o", "/proc/out"], 1, &["/proc"]);
-    // No file may become longer than 64 KiB; the signal that comes with it is ignored, so that writing fails.
+    // Files are limited to 64 KiB. The signal for this is ignored, so that writing fails.
     fs::create_dir(folder.path().join("out")).unwrap();
     fs::write(folder.path().join("out/model.safetensors"), "precious").unwrap();
     let before = contents(folder.path());
@@ -207,8 +207,8 @@ fn models_in_the_cache_of_the_hub_are_found_by_name() {
     assert_eq!(output.status.code(), Some(5));
     assert!(stderr.contains("ORG/OTHER") && stderr.contains("models--ORG--OTHER in home/hub"), "{stderr}");
 
-    // A download that was broken off.
+    // An interrupted download.
     fs::remove_file(cache.join("blobs/1")).unwrap();
     let stderr = String::from_utf8(run(&["convert", "ORG/NAME", "-o", "again"]).stderr).unwrap();
-    assert!(stderr.contains("pytorch_model.bin: is a link to") && stderr.contains("not complete"), "{stderr}");
+    assert!(stderr.contains("pytorch_model.bin: is a link to") && stderr.contains("incomplete"), "{stderr}");
 }

@@ -1,4 +1,4 @@
-//! Every file that a command reads, damaged in every way: never success, and always the file's name.
+//! Damages every file that a command reads in every way: the command never succeeds, and always names the file.
 
 use super::strange::put_all;
 use super::weights::copy_of_the_model;
@@ -7,20 +7,20 @@ use safetensors::{Dtype, SafeTensors};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What can happen to a file.
+/// Ways to damage a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Damage {
-    /// Half of it is missing.
+    /// The second half is missing.
     Cut,
-    /// All of it is missing, but for its name.
+    /// The file is empty.
     Empty,
-    /// Its first byte is another one.
+    /// The first byte is changed.
     Flip,
-    /// It is not there.
+    /// The file is missing.
     Delete,
-    /// A link leads to nothing, as in a cache whose download was broken off.
+    /// The file is a link to nothing, as after an interrupted download into a cache.
     Dangle,
-    /// All values of its first tensor are NaN.
+    /// All values of the first tensor are NaN.
     NotANumber,
 }
 
@@ -29,13 +29,13 @@ use Damage::{Cut, Dangle, Delete, Empty, Flip, NotANumber};
 const ALL: [Damage; 6] = [Cut, Empty, Flip, Delete, Dangle, NotANumber];
 
 impl Damage {
-    /// Damages `file`; false if it cannot be damaged so.
+    /// Damages `file`; false if it cannot be damaged in this way.
     fn inflict(self, file: &Path) -> bool {
         let mut bytes = fs::read(file).unwrap();
         match self {
             Cut => bytes.truncate(bytes.len() / 2),
             Empty => bytes.clear(),
-            // No longer UTF-8 where it is text, and another length or field where it is not.
+            // A text is no longer UTF-8; in other files a length or a field changes.
             Flip => bytes[0] ^= 0x80,
             Delete | Dangle => fs::remove_file(file).unwrap(),
             NotANumber => return not_a_number(file),
@@ -49,7 +49,7 @@ impl Damage {
     }
 }
 
-/// Makes all values of the first tensor of floats NaN.
+/// Sets all values of the first tensor of floats to NaN.
 fn not_a_number(file: &Path) -> bool {
     if file.extension().is_none_or(|ending| ending != "safetensors") {
         return false;
@@ -64,11 +64,11 @@ fn not_a_number(file: &Path) -> bool {
     true
 }
 
-/// Files, and what may happen to them without anybody noticing.
+/// Files with damage that does not have to be detected.
 type Harmless<'a> = &'a [(&'a str, Damage)];
 
-/// Runs `args` in a copy of `folder` for each of `files` and each damage, but for those that `harmless` names; every run must
-/// fail with a line that has the file's name and its folder's, of captions only the folder's.
+/// Runs `args` in a copy of `folder` for each of `files` and each damage, except those in `harmless`. Every run must
+/// fail with a line that has the names of the file and of its folder; for captions, only of the folder.
 fn never_succeeds(folder: &Path, args: &[&str], files: &[&str], harmless: Harmless<'_>) {
     for file in files {
         for damage in ALL.into_iter().filter(|damage| !harmless.contains(&(file, *damage))) {
@@ -111,7 +111,7 @@ const MODEL: [&str; 8] = [
     "vae/diffusion_pytorch_model.safetensors",
 ];
 
-/// A model with one tokenizer, and what its makers recommend.
+/// A model with one tokenizer and the settings that its makers recommend.
 fn model() -> tempfile::TempDir {
     let model = copy_of_the_model();
     for name in ["tokenizer.json", "tokens.json", "cases.json"] {
@@ -124,12 +124,12 @@ fn model() -> tempfile::TempDir {
 #[test]
 fn a_damaged_model_is_never_sampled() {
     let args = ["sample", "a cat", "--model", "it", "-o", "o.png", "--frames", "1", "--size", "16x16"];
-    // What its makers recommend may be missing.
+    // The makers' recommended settings are optional.
     never_succeeds(model().path(), &args, &MODEL, &[("sampling.json", Delete)]);
 }
 
 #[test]
-fn a_damaged_model_is_never_called_well() {
+fn info_never_accepts_a_damaged_model() {
     never_succeeds(model().path(), &["info", "it", "--values"], &MODEL, &[("sampling.json", Delete)]);
 }
 
@@ -147,7 +147,7 @@ fn damaged_golden_data_never_passes() {
     let manifests = ["t5_v1_1_xxl.json", "vae_v1.1.0.json"];
     let encoder =
         ["cases.json", "cases.safetensors", "config.json", "model.safetensors", "spiece.model", "tokens.json"];
-    // One manifest less, or token ids that nobody has written down, are no damage; weights and tokenizer have a second form.
+    // A missing manifest, or missing token ids, are not damage; weights and tokenizer exist in a second format.
     let fewer = manifests.map(|name| (name, Delete));
     let other = [("tokens.json", Delete), ("spiece.model", Delete), ("model.safetensors", Delete)];
     let folders: [(&str, &[&str], Harmless<'_>); 6] = [
@@ -163,7 +163,7 @@ fn damaged_golden_data_never_passes() {
         let (above, inside) = (folder.path().join("root"), Path::new(name).file_name().unwrap());
         fs::create_dir(&above).unwrap();
         copy(&golden(name), &above.join(inside));
-        // Another folder, which is well.
+        // Another folder, which is not damaged.
         copy(&golden("captions"), &above.join("other"));
         let files: Vec<String> = files.iter().map(|file| format!("{}/{file}", inside.to_str().unwrap())).collect();
         let harmless: Vec<(String, Damage)> =

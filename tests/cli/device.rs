@@ -1,9 +1,9 @@
-//! `--device`: what is said where there is no GPU, with the driver absent, without a GPU, and too old.
+//! `--device` without a usable GPU: the errors for no driver, a driver without a GPU, and a driver that is too old.
 
 use super::{fails, osp};
 use std::path::{Path, PathBuf};
 
-/// A driver that has no GPU, and answers `version` when it is asked for the CUDA that it supports.
+/// A driver without a GPU, which reports `version` as the CUDA version that it supports.
 fn stub_driver(folder: &Path, version: u32) -> PathBuf {
     let code = format!(
         "int cuInit(unsigned flags) {{ (void)flags; return 100; }}\n\
@@ -17,14 +17,14 @@ const SAMPLE: [&str; 7] = ["sample", "a cat", "-o", "out.gif", "--device", "cuda
 
 #[test]
 #[cfg(target_os = "linux")]
-fn without_a_driver_cuda_is_no_device() {
+fn without_a_driver_there_is_no_device_cuda() {
     let folder = tempfile::tempdir().unwrap();
     fails(folder.path(), &SAMPLE, 3, &["no NVIDIA driver", "libcuda.so.1", "--device cpu"]);
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_driver_without_a_gpu_and_an_old_one_have_lines_of_their_own() {
+fn a_driver_without_a_gpu_and_an_old_driver_have_different_errors() {
     for (version, said) in [(99_990, "sees no GPU"), (11_040, "too old: it supports CUDA 11.4")] {
         let folder = tempfile::tempdir().unwrap();
         let libraries = stub_driver(folder.path(), version);

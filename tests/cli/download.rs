@@ -1,4 +1,4 @@
-//! `osp download` from a hub of a few files on this machine, which may behave badly.
+//! `osp download` from a mock hub server on this machine, which can misbehave.
 
 use crate::cli::{fails, names, osp};
 use std::fs;
@@ -7,19 +7,19 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-/// How the hub behaves.
+/// How the mock hub behaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Manner {
     Well,
-    /// Each answer ends after 1000 bytes of the weights.
+    /// Each answer stops after 1000 bytes of the weights.
     Cuts,
-    /// The answer ends before the first byte of the weights.
+    /// The answer stops before the first byte of the weights.
     Stops,
-    /// It knows no ranges.
+    /// It ignores ranges.
     Whole,
-    /// The weights have another byte than was listed.
+    /// One byte of the weights differs from the listed hash.
     Damages,
-    /// The weights are not there.
+    /// The weights are missing.
     Lacks,
     /// It asks for a token.
     Asks,
@@ -27,18 +27,18 @@ enum Manner {
 
 struct Hub {
     endpoint: String,
-    /// First line and range of every request.
+    /// Path and range of every request.
     requests: Arc<Mutex<Vec<String>>>,
 }
 
-/// Bytes of the weights, and their SHA-256.
+/// The bytes of the weights.
 fn weights() -> Vec<u8> {
     (0..5000u32).map(|i| (i * i % 251) as u8).collect()
 }
 
 const SHA256: &str = "660faa7089afce64fd1e9dd44cdbce136859740a4fe371c564b58687a67f7b8b";
 const CONFIG: &str = "{\"_class_name\": \"CausalVAEModel\"}\n";
-/// What git calls the config.
+/// Git's hash of the config.
 const BLOB: &str = "86e3f4618101648230f8df2a2b409407137d7af6";
 
 impl Hub {
@@ -50,7 +50,7 @@ impl Hub {
         // The thread ends with the process.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                // A client that goes away is a part of some tests.
+                // In some tests the client closes the connection.
                 let _ = answer(&mut stream.unwrap(), manner, &log);
             }
         });
@@ -64,7 +64,7 @@ impl Hub {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
 
-    /// The ranges that were asked for of the weights.
+    /// The requested ranges of the weights.
     fn ranges(&self) -> Vec<String> {
         let requests = self.requests.lock().unwrap();
         requests.iter().filter_map(|request| Some(request.split_once("/stored ")?.1.to_owned())).collect()
@@ -92,7 +92,7 @@ fn answer(stream: &mut TcpStream, manner: Manner, log: &Mutex<Vec<String>>) -> s
             ]});
             reply(stream, "200 OK", "", list.to_string().as_bytes())
         }
-        // Files that the hub keeps itself are sent on within it, weights to another host.
+        // The hub redirects small files within its host, and weights to another host.
         "/ORG/NAME/resolve/0123abcd/vae/config.json" => {
             reply(stream, "307 Temporary Redirect", "Location: /small\r\n", b"")
         }
@@ -105,7 +105,7 @@ fn answer(stream: &mut TcpStream, manner: Manner, log: &Mutex<Vec<String>>) -> s
     }
 }
 
-/// The answer to a request for the weights, or for a range of them.
+/// Answers a request for the weights, or for a range of them.
 fn stored(stream: &mut TcpStream, manner: Manner, range: &str) -> std::io::Result<()> {
     let mut weights = weights();
     let start = range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap_or(0);
@@ -121,7 +121,7 @@ fn stored(stream: &mut TcpStream, manner: Manner, range: &str) -> std::io::Resul
     send(stream, "206 Partial Content", &range, &weights[start..], manner)
 }
 
-/// Sends weights, or as many as the manner allows.
+/// Sends `bytes`, or the first of them if the manner stops early.
 fn send(stream: &mut TcpStream, status: &str, headers: &str, bytes: &[u8], manner: Manner) -> std::io::Result<()> {
     let count = match manner {
         Manner::Cuts => bytes.len().min(1000),
@@ -148,14 +148,14 @@ fn arrived(folder: &Path) {
 }
 
 #[test]
-fn a_model_arrives_whole_and_only_what_is_read() {
+fn only_the_files_that_the_engine_reads_are_downloaded() {
     let (hub, folder) = (Hub::new(Manner::Well), tempfile::tempdir().unwrap());
     let (code, stderr) = hub.download(folder.path(), &[]);
     assert_eq!(code, Some(0), "{stderr}");
     arrived(folder.path());
     assert_eq!(names(&folder.path().join("ORG/NAME")), ["vae"]);
     assert_eq!(hub.ranges(), [""]);
-    // Once more: nothing has to come again; a file of other contents has.
+    // The second download transfers nothing. A file with other contents is downloaded again.
     hub.download(folder.path(), &[]);
     assert_eq!(hub.ranges().len(), 1);
     fs::write(folder.path().join(TARGET), vec![0; 5000]).unwrap();
@@ -165,7 +165,7 @@ fn a_model_arrives_whole_and_only_what_is_read() {
 }
 
 #[test]
-fn a_connection_that_is_cut_goes_on_where_it_was() {
+fn a_lost_connection_resumes_where_it_stopped() {
     let (hub, folder) = (Hub::new(Manner::Cuts), tempfile::tempdir().unwrap());
     let (code, stderr) = hub.download(folder.path(), &["-o", "ORG/NAME"]);
     assert_eq!(code, Some(0), "{stderr}");
@@ -175,14 +175,16 @@ fn a_connection_that_is_cut_goes_on_where_it_was() {
 }
 
 #[test]
-fn what_has_come_is_kept_for_the_next_run() {
+fn downloaded_bytes_are_kept_for_the_next_run() {
     let (hub, folder) = (Hub::new(Manner::Stops), tempfile::tempdir().unwrap());
     fs::create_dir_all(folder.path().join("ORG/NAME/vae")).unwrap();
     fs::write(folder.path().join(PARTIAL), &weights()[..1234]).unwrap();
     let (code, stderr) = hub.download(folder.path(), &[]);
     assert_eq!(code, Some(1), "{stderr}");
     let last = stderr.lines().last().unwrap();
-    for word in ["osp: error: cannot download", "check%20point.ckpt", "1234 of 5000 bytes are here", "run it again"] {
+    for word in
+        ["osp: error: cannot download", "check%20point.ckpt", "1234 of 5000 bytes are downloaded", "run it again"]
+    {
         assert!(last.contains(word), "{stderr}");
     }
     assert!(!folder.path().join(TARGET).exists());
@@ -193,7 +195,7 @@ fn what_has_come_is_kept_for_the_next_run() {
 }
 
 #[test]
-fn servers_without_ranges_and_beginnings_that_are_too_long_start_again() {
+fn a_server_without_ranges_or_a_partial_file_that_is_too_long_restarts_the_download() {
     for (manner, length) in [(Manner::Whole, 1234), (Manner::Well, 6000)] {
         let (hub, folder) = (Hub::new(manner), tempfile::tempdir().unwrap());
         fs::create_dir_all(folder.path().join("ORG/NAME/vae")).unwrap();
@@ -205,13 +207,13 @@ fn servers_without_ranges_and_beginnings_that_are_too_long_start_again() {
 }
 
 #[test]
-fn a_file_with_another_hash_never_gets_its_name() {
+fn a_file_with_a_wrong_hash_never_gets_its_final_name() {
     let (hub, folder) = (Hub::new(Manner::Damages), tempfile::tempdir().unwrap());
     let (code, stderr) = hub.download(folder.path(), &[]);
     assert_eq!(code, Some(5), "{stderr}");
-    assert!(stderr.contains("check point.ckpt: has another hash") && stderr.contains("thrown away"), "{stderr}");
+    assert!(stderr.contains("check point.ckpt: has another hash") && stderr.contains("was deleted"), "{stderr}");
     assert_eq!(names(&folder.path().join("ORG/NAME/vae")), ["config.json"]);
-    // A beginning of another file is found out, too, and does not stand in the way afterwards.
+    // A partial file of another file is detected, too, and does not disturb the next download.
     let hub = Hub::new(Manner::Well);
     fs::write(folder.path().join(PARTIAL), vec![7; 1234]).unwrap();
     assert_eq!(hub.download(folder.path(), &[]).0, Some(5));
@@ -220,11 +222,11 @@ fn a_file_with_another_hash_never_gets_its_name() {
 }
 
 #[test]
-fn what_the_hub_does_not_give_is_named() {
+fn files_that_the_hub_does_not_send_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let (code, stderr) = Hub::new(Manner::Lacks).download(folder.path(), &[]);
     assert_eq!(code, Some(1));
-    assert!(stderr.contains("check%20point.ckpt: there is no such model or file (404"), "{stderr}");
+    assert!(stderr.contains("check%20point.ckpt: the hub has no such model or file (404"), "{stderr}");
     let hub = Hub::new(Manner::Asks);
     let (code, stderr) = hub.download(folder.path(), &[]);
     assert_eq!(code, Some(1));
@@ -236,7 +238,7 @@ fn what_the_hub_does_not_give_is_named() {
     command.assert().success();
     arrived(folder.path());
     let (_, stderr) = Hub::new(Manner::Well).download(folder.path(), &["--only", "transformer"]);
-    assert!(stderr.contains("nothing that the engine reads in transformer"), "{stderr}");
+    assert!(stderr.contains("transformer holds no files that the engine reads"), "{stderr}");
     for name in ["NAME", "a/b/c", "../b", "a/b?c", "/a"] {
         fails(folder.path(), &["download", name], 2, &[name, "ORG/NAME"]);
     }
@@ -246,7 +248,7 @@ fn what_the_hub_does_not_give_is_named() {
 fn an_output_that_cannot_be_written_is_found_before_the_hub_is_asked() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "precious").unwrap();
-    // Nobody listens there.
+    // No server listens there.
     let endpoint = "http://127.0.0.1:9";
     for (output, code) in [("file", 2), ("file/model", 2), ("/proc/model", 1)] {
         let mut command = osp(folder.path());

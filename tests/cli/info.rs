@@ -1,21 +1,21 @@
-//! `osp info` of models that are well.
+//! `osp info` of models without faults.
 
 use super::{fails, golden, model_argument, succeeds};
 use serde_json::Value;
 
 #[test]
-fn a_model_is_described_part_by_part() {
+fn a_model_is_described_component_by_component() {
     let folder = tempfile::tempdir().unwrap();
     let text = succeeds(folder.path(), &["info", &model_argument()]);
     for word in ["text encoder", "transformer", "vae", "17 frames of 32x32", "1.4 M in 83 tensors", "bf16"] {
         assert!(text.contains(word), "{word}: {text}");
     }
     assert!(text.contains("caption_projection.y_embedding") && !text.contains("PROBLEM"), "{text}");
-    assert!(!text.contains("shared.weight"), "the embedding that is read is not listed as unread: {text}");
+    assert!(!text.contains("shared.weight"), "shared.weight is read, but listed as not read: {text}");
 }
 
 #[test]
-fn machines_get_the_same_and_the_configs() {
+fn json_has_the_same_facts_and_the_configs() {
     let folder = tempfile::tempdir().unwrap();
     let report: Value = serde_json::from_str(&succeeds(folder.path(), &["info", &model_argument(), "--json"])).unwrap();
     assert_eq!(report["samples"]["frames"], 17);
@@ -27,7 +27,7 @@ fn machines_get_the_same_and_the_configs() {
 }
 
 #[test]
-fn a_part_by_itself_is_described_alone() {
+fn a_single_component_is_described() {
     let folder = tempfile::tempdir().unwrap();
     for (name, part) in [("latte", "transformer"), ("vae_mixed", "vae"), ("pipeline/text_encoder", "text encoder")] {
         let path = golden(name);
@@ -39,7 +39,7 @@ fn a_part_by_itself_is_described_alone() {
 }
 
 #[test]
-fn configs_alone_can_be_described_with_made_up_weights() {
+fn configs_without_weights_can_be_described_with_synthetic_weights() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(golden("latte/config.json"), folder.path().join("config.json")).unwrap();
     let args = ["info", ".", "--weights", "synthetic:7"];
@@ -47,7 +47,7 @@ fn configs_alone_can_be_described_with_made_up_weights() {
 }
 
 #[test]
-fn a_folder_that_is_none_is_named() {
+fn a_missing_folder_is_named() {
     let folder = tempfile::tempdir().unwrap();
     fails(folder.path(), &["info", "absent"], 5, &["absent", "no such folder"]);
 }

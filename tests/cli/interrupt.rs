@@ -9,12 +9,12 @@ use std::time::Duration;
 #[cfg(target_os = "linux")]
 use std::time::Instant;
 
-/// Starts a run in `folder` that takes a while, and gives what it says.
+/// Starts a run in `folder` that takes a while, and returns it with the lines of its stderr.
 fn start(folder: &Path, output: &str, more: &[&str]) -> (Child, impl Iterator<Item = String>) {
     run(Command::new(osp(folder).get_program()), folder, output, more)
 }
 
-/// As [`start`], by way of `command`.
+/// As [`start`], for the program `command`.
 fn run(mut command: Command, folder: &Path, output: &str, more: &[&str]) -> (Child, impl Iterator<Item = String>) {
     let mut child = command
         .args(["sample", "a cat", "--frames", "17", "-o", output, "--model"])
@@ -30,9 +30,9 @@ fn run(mut command: Command, folder: &Path, output: &str, more: &[&str]) -> (Chi
     (child, lines)
 }
 
-/// Waits until the run says `word`, and presses Ctrl-C.
+/// Waits until the run prints `word`, then presses Ctrl-C.
 fn interrupt_at(word: &str, child: &Child, lines: &mut impl Iterator<Item = String>) {
-    assert!(lines.any(|line| line.contains(word)), "the run never said {word:?}");
+    assert!(lines.any(|line| line.contains(word)), "the run never printed {word:?}");
     send("INT", child);
 }
 
@@ -43,7 +43,7 @@ fn send(signal: &str, child: &Child) {
 
 #[test]
 fn an_interrupted_run_leaves_the_folder_as_it_was() {
-    // While the transformer works, and while frames are being written.
+    // While the transformer computes, and while frames are written.
     for word in ["auto chose", "denoise: "] {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("out.gif"), "precious").unwrap();
@@ -65,14 +65,14 @@ fn a_second_press_ends_the_run_within_a_step_and_leaves_nothing() {
         let (mut child, mut lines) = start(folder.path(), output, &size);
         interrupt_at("denoise: ", &child, &mut lines);
         interrupt_at("press Ctrl-C again", &child, &mut lines);
-        assert_eq!(lines.next(), None, "there is no time for last words");
+        assert_eq!(lines.next(), None, "a second Ctrl-C prints nothing");
         assert_eq!(child.wait().unwrap().code(), Some(130));
         assert_eq!(names(folder.path()), [""; 0]);
     }
 }
 
 #[test]
-fn an_abort_leaves_nothing_either() {
+fn an_abort_leaves_nothing_behind() {
     use std::os::unix::process::ExitStatusExt;
     for (signal, number) in [("QUIT", 3), ("ABRT", 6)] {
         let folder = tempfile::tempdir().unwrap();
@@ -88,7 +88,7 @@ fn an_abort_leaves_nothing_either() {
     }
 }
 
-/// Waits until the process has taken over `SIGTERM`.
+/// Waits until the process has installed its handler of `SIGTERM`.
 #[cfg(target_os = "linux")]
 fn ready(child: &Child) {
     const TERM: u64 = 1 << (15 - 1);
@@ -132,7 +132,7 @@ fn a_command_that_writes_nothing_ends_at_the_first_signal() {
 #[test]
 fn signals_that_were_ignored_stay_ignored() {
     let folder = tempfile::tempdir().unwrap();
-    // As `nohup` does, and a shell without job control with what it runs in the background.
+    // As with `nohup`, or in a background job of a shell without job control.
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' INT HUP TERM; exec \"$0\" \"$@\""]).arg(osp(folder.path()).get_program());
     let (mut child, mut lines) = run(command, folder.path(), "out.gif", &["--size", "64x64", "--steps", "4"]);

@@ -1,4 +1,5 @@
-//! Nobody listens any more: a closed terminal, `2>&1 | head -1`, `2>&-`, a full disk behind stdout. The work goes on.
+//! Output streams without a reader: a closed terminal, `2>&1 | head -1`, `2>&-`, a full disk behind stdout. The work
+//! continues.
 
 use super::{CACHE, model_argument, names, osp};
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 const OUTPUTS: [&str; 6] =
     ["a-000.png", "a-000.png.json", "a-001.png", "a-001.png.json", "a-grid.png", "a-grid.png.json"];
 
-/// `osp` in `folder` by way of a shell, whose `redirections` decide who listens.
+/// `osp` in `folder`, started by a shell with these `redirections`.
 fn shell(folder: &Path, redirections: &str, args: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("exec \"$@\" {redirections}"), "sh"]).arg(osp(folder).get_program()).args(args);
@@ -16,14 +17,14 @@ fn shell(folder: &Path, redirections: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Two images and a grid of them.
+/// A run that makes two images and a grid.
 fn sample(folder: &Path, redirections: &str) -> Command {
     let model = model_argument();
     let args = ["sample", "a cat", "a dog", "--frames", "1", "--steps", "4", "-o", "a.png", "--model", &model];
     shell(folder, redirections, &args)
 }
 
-/// Runs `command` with pipes that nobody reads from the beginning on.
+/// Runs `command` with pipes that have no reader from the beginning.
 fn deaf(mut command: Command, stdout: bool, stderr: bool) -> Output {
     let pipe = |wanted| if wanted { Stdio::piped() } else { Stdio::null() };
     let mut child = command.stdout(pipe(stdout)).stderr(pipe(stderr)).spawn().unwrap();
@@ -32,7 +33,7 @@ fn deaf(mut command: Command, stdout: bool, stderr: bool) -> Output {
 }
 
 #[test]
-fn a_run_goes_on_when_nobody_reads_what_it_says() {
+fn a_run_continues_when_its_streams_have_no_reader() {
     for (stdout, stderr) in [(false, true), (true, false), (true, true)] {
         let folder = tempfile::tempdir().unwrap();
         let output = deaf(sample(folder.path(), ""), stdout, stderr);
@@ -43,21 +44,21 @@ fn a_run_goes_on_when_nobody_reads_what_it_says() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_run_goes_on_when_its_terminal_is_closed() {
+fn a_run_continues_when_its_terminal_is_closed() {
     use std::fs::File;
     use std::io::Read;
     use std::os::fd::FromRawFd;
     use std::ptr::{null, null_mut};
     let folder = tempfile::tempdir().unwrap();
     let (mut ours, mut its) = (-1, -1);
-    // Safety: it fills in two descriptors, which are then owned here.
+    // Safety: the call writes two descriptors, which are owned here afterwards.
     let [mut ours, its] = unsafe {
         assert_eq!(libc::openpty(&mut ours, &mut its, null_mut(), null(), null()), 0);
         [File::from_raw_fd(ours), File::from_raw_fd(its)]
     };
     let mut command = sample(folder.path(), "");
     let mut child = command.stdout(its.try_clone().unwrap()).stderr(its).spawn().unwrap();
-    // The terminal is closed when the first words have come.
+    // The terminal is closed after the first output.
     let read = ours.read(&mut [0; 64]).unwrap();
     assert!(read > 0);
     drop((ours, command));
@@ -66,7 +67,7 @@ fn a_run_goes_on_when_its_terminal_is_closed() {
 }
 
 #[test]
-fn a_run_goes_on_without_streams() {
+fn a_run_continues_without_streams() {
     for redirections in ["2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"] {
         let folder = tempfile::tempdir().unwrap();
         let output = sample(folder.path(), redirections).output().unwrap();
@@ -87,7 +88,7 @@ fn a_full_disk_behind_stdout_is_an_error_after_the_work() {
 }
 
 #[test]
-fn the_exit_code_tells_what_nobody_reads() {
+fn the_exit_code_is_right_when_the_streams_have_no_reader() {
     let folder = tempfile::tempdir().unwrap();
     for (args, code) in [(&["sample", "a cat", "--frames", "2"][..], 2), (&["info", "absent"], 5), (&["--help"], 0)] {
         assert_eq!(deaf(shell(folder.path(), "", args), true, true).status.code(), Some(code), "{args:?}");

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Runs the program in `folder` with at most `mib` MiB of addresses.
+/// Runs the program in `folder` with at most `mib` MiB of address space.
 fn limited(folder: &Path, mib: usize, threads: &str, args: &[&str]) -> Output {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit -v {}; exec \"$0\" \"$@\"", mib << 10)]);
@@ -14,7 +14,7 @@ fn limited(folder: &Path, mib: usize, threads: &str, args: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// Checks that a run was refused memory, and said so in one line that has all `words`.
+/// Checks that a run was refused memory, and that its only error line has all `words`.
 #[track_caller]
 fn refused(output: &Output, words: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
@@ -37,7 +37,7 @@ fn sizes_beyond_all_memory_are_refused_in_one_line() {
 }
 
 #[test]
-fn memory_that_ends_while_an_output_is_written_leaves_nothing_of_it() {
+fn a_run_that_is_refused_memory_while_it_writes_leaves_no_output() {
     let folder = tempfile::tempdir().unwrap();
     let model = model_argument();
     let shape = [1, 4, 1, 64, 64];

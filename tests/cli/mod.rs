@@ -1,4 +1,4 @@
-//! Runs the program as a user does, and looks at its output, its exit code and what it leaves in the folder.
+//! Runs the program as a user does, and checks its output, its exit code and the files in the folder.
 
 mod bad_input;
 mod beforehand;
@@ -47,7 +47,7 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-/// The program in `folder`, with nothing of the tester's environment that it listens to.
+/// The program in `folder`, without the environment variables that it reads.
 fn osp(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_osp"));
     command.current_dir(folder);
@@ -59,17 +59,17 @@ fn osp(folder: &Path) -> Command {
     command
 }
 
-/// Where runs in a folder keep their caches, which no test of the folder's contents means.
+/// The cache folder of runs in a folder. Tests of the folder's contents ignore it.
 const CACHE: &str = ".cache";
 
-/// What a run that succeeded has printed to stdout.
+/// Checks that a run succeeds, and returns its stdout.
 fn succeeds(folder: &Path, args: &[&str]) -> String {
     let output = osp(folder).args(args).assert().success().get_output().clone();
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Checks that a run fails as it should: with exit code `code` and nothing on stdout; the last line on stderr is the only
-/// `osp: error: …` and has all `words`; everything in `folder` is as before.
+/// Checks that a run fails correctly: its exit code is `code` and stdout is empty; the last line of stderr is the only
+/// `osp: error: …` and has all `words`; nothing in `folder` has changed.
 #[track_caller]
 fn fails(folder: &Path, args: &[&str], code: i32, words: &[&str]) {
     let before = contents(folder);
@@ -85,7 +85,7 @@ fn fails(folder: &Path, args: &[&str], code: i32, words: &[&str]) {
     assert!(contents(folder) == before, "{args:?} changed the folder: {:?}", contents(folder).keys());
 }
 
-/// Every file below `folder`, and its bytes.
+/// The bytes of every file below `folder`.
 fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     for path in paths(folder) {
@@ -99,7 +99,7 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-/// A clip with some movement in it.
+/// A clip with some movement.
 fn clip(frames: usize, height: usize, width: usize) -> Clip {
     let info = VideoInfo { width, height, fps: FrameRate::new(12, 1).unwrap() };
     let byte = |i: usize| {
@@ -122,7 +122,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// What is directly in `folder`, but for [`CACHE`].
+/// Paths directly in `folder`, except [`CACHE`].
 fn paths(folder: &Path) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| !path.ends_with(CACHE))
 }

@@ -1,4 +1,4 @@
-//! Paths that are not UTF-8: every command takes them, writes there, and says them as well as text can.
+//! Paths that are not UTF-8: every command reads them, writes them, and prints them as well as text can.
 
 use super::{CACHE, golden, osp, write};
 use serde_json::Value;
@@ -7,17 +7,17 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// `name` with a byte in front that begins no character.
+/// `name` after a byte that is not valid UTF-8.
 fn odd(name: &str) -> OsString {
     OsString::from(OsStr::from_bytes(&[b"\xff", name.as_bytes()].concat()))
 }
 
-/// What JSON says of [`odd`].
+/// [`odd`] in JSON.
 fn shown(name: &str) -> String {
     format!("\u{fffd}{name}")
 }
 
-/// A temporary folder, and in it a folder whose name is not UTF-8, which holds the tiny model and inputs.
+/// A temporary folder, and a folder in it whose name is not UTF-8, with the tiny model and inputs.
 fn folder() -> (tempfile::TempDir, PathBuf) {
     let outer = tempfile::tempdir().unwrap();
     let folder = outer.path().join(odd("folder"));
@@ -33,7 +33,7 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
     (outer, folder)
 }
 
-/// Runs `args`, of which those with a `*` are paths of this kind, and gives what it prints, a line of JSON each.
+/// Runs `args`, in which `*` marks a path that is not UTF-8. Returns the lines of JSON that the run prints.
 fn run(folder: &Path, args: &[&str]) -> Vec<Value> {
     let mut command = osp(folder);
     command.env("XDG_CACHE_HOME", folder.join(CACHE));

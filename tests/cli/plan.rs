@@ -1,10 +1,10 @@
-//! `osp plan`: the table, JSON and picture, and limits of memory, here and in runs.
+//! `osp plan`: the table, JSON and picture; limits on memory, in plans and in runs.
 
 use super::{fails, model_argument, osp, succeeds};
 use serde_json::Value;
 use std::path::Path;
 
-/// The plan of a tiny request for machines.
+/// The plan of a tiny request as JSON.
 fn plan(folder: &Path, args: &[&str]) -> Value {
     let model = model_argument();
     let tiny = ["plan", "--json", "--model", &model, "--frames", "5", "--size", "32x32", "--tokens", "7"];
@@ -31,7 +31,7 @@ fn the_published_model_has_a_row_for_each_stage() {
 }
 
 #[test]
-fn machines_get_every_figure_and_they_fit_each_other() {
+fn json_has_every_figure_and_the_figures_agree() {
     let folder = tempfile::tempdir().unwrap();
     let report = plan(folder.path(), &["--sampler", "DDIM", "--steps", "3", "--gpu", "a100"]);
     let stages = report["stages"].as_array().unwrap();
@@ -65,7 +65,7 @@ fn the_picture_is_well_formed_and_small() {
     for words in ["text: ", "denoise: ", "decode: ", "offset in GiB", "launches", "weights"] {
         assert!(svg.contains(words), "{words}");
     }
-    // Every element is closed: by itself, or by its end.
+    // Every element is self-closing or has an end tag.
     let opened = svg.matches('<').count() - svg.matches("</").count() - svg.matches("/>").count();
     assert_eq!(opened, svg.matches("</").count());
     assert!(svg.matches("<rect ").count() > 300);
@@ -81,7 +81,7 @@ fn clips_to_encode_are_planned_too() {
 }
 
 #[test]
-fn nonsense_is_refused_in_one_line() {
+fn wrong_arguments_are_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let cases: [(&[&str], i32, &[&str]); 10] = [
         (&["--preset", "v9"], 2, &["v9", "v1.1.0-221x512x512"]),
@@ -101,7 +101,7 @@ fn nonsense_is_refused_in_one_line() {
 }
 
 #[test]
-fn runs_keep_a_limit_say_what_they_save_and_refuse_before_any_work() {
+fn runs_keep_a_limit_record_their_savings_or_fail_before_any_work() {
     let folder = tempfile::tempdir().unwrap();
     let model = model_argument();
     let common = ["sample", "a cat", "--model", &model, "--frames", "1", "--size", "16x16", "--sampler", "DDIM"];
@@ -122,7 +122,7 @@ fn runs_keep_a_limit_say_what_they_save_and_refuse_before_any_work() {
     }
 }
 
-/// Scripts read the limit that an error recommends, and people type it.
+/// Scripts read the limit that an error recommends, and users type it.
 #[test]
 fn the_limit_that_an_error_recommends_is_enough() {
     let folder = tempfile::tempdir().unwrap();

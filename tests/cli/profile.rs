@@ -1,13 +1,13 @@
-//! `osp profile`: the table, JSON and trace of every device that needs no GPU, and what is refused.
+//! `osp profile`: the table, JSON and trace of every device that needs no GPU, and wrong arguments.
 
 use super::{fails, model_argument, osp, succeeds};
 use serde_json::Value;
 use std::path::Path;
 
-/// Arguments for something small.
+/// Arguments for a small request.
 const TINY: [&str; 6] = ["--frames", "5", "--size", "16x16", "--tokens", "7"];
 
-/// The report on the tiny model for machines.
+/// The JSON report on the tiny model.
 fn report(folder: &Path, args: &[&str]) -> Value {
     let model = model_argument();
     let args = [&["profile", "--json", "--model", &model], &TINY[..], args].concat();
@@ -37,7 +37,7 @@ fn the_demo_model_on_the_cpu_has_a_table_for_each_stage() {
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    // Of each stage the shares of all kernels make a whole.
+    // The shares of all kernels of a stage sum to 100 %.
     let shares = |table: &str| {
         let rows = table.lines().skip(2).filter(|line| !line.starts_with("  all"));
         rows.map(|row| row.split_whitespace().nth(3).unwrap().parse::<f64>().unwrap()).sum::<f64>()
@@ -48,7 +48,7 @@ fn the_demo_model_on_the_cpu_has_a_table_for_each_stage() {
 }
 
 #[test]
-fn the_emulated_and_the_dry_device_count_the_same_and_claim_no_times() {
+fn the_emulated_and_the_dry_device_have_equal_counts_and_no_times() {
     let folder = tempfile::tempdir().unwrap();
     let emulated = report(folder.path(), &["--device", "emulated"]);
     let dry = report(folder.path(), &["--device", "dry"]);
@@ -59,7 +59,7 @@ fn the_emulated_and_the_dry_device_count_the_same_and_claim_no_times() {
         assert_eq!([&dry["all"]["gpu_seconds"], &dry["all"]["bound_seconds"]], [&Value::Null; 2]);
         assert!(dry["peak_bytes"].as_u64().unwrap() > 0 && emulated["peak_bytes"].is_null());
     }
-    // Two pairs of blocks in two evaluations as one batch; T5's two blocks have a gated product each.
+    // Two pairs of blocks, with both guidance branches in one batch; each of T5's two blocks has a gated product.
     let calls = |name: &str, kernel: &str| {
         let kernels = stage(&dry, name)["kernels"].as_array().unwrap().iter();
         let found = kernels.filter(|row| row["kernel"].as_str().unwrap().starts_with(kernel));
@@ -71,17 +71,17 @@ fn the_emulated_and_the_dry_device_count_the_same_and_claim_no_times() {
     assert!(text.contains("GFLOP") && !text.contains(" ms"), "{text}");
 }
 
-/// The full-size model on no GPU at all.
+/// The full-size model, without a GPU.
 const PUBLISHED: [&str; 8] = ["profile", "--device", "dry", "--preset", "v1.1.0", "--size", "512x512", "--frames"];
 
 #[test]
-fn the_published_model_passes_without_weights_and_within_its_bound() {
+fn the_published_model_is_counted_without_weights_and_agrees_with_its_bound() {
     let folder = tempfile::tempdir().unwrap();
     let args = [&PUBLISHED[..], &["65", "--gpu", "h100", "--json"]].concat();
     let report: Value = serde_json::from_str(&succeeds(folder.path(), &args)).unwrap();
     let denoise = &stage(&report, "denoise")["all"];
     let (flops, bytes) = (denoise["flops"].as_f64().unwrap(), denoise["bytes"].as_f64().unwrap());
-    // 17/56 of the 239 TFLOP at 221 frames, but that temporal attention is shorter.
+    // 17/56 of the 239 TFLOP at 221 frames; temporal attention needs a little less.
     assert!((71e12..73e12).contains(&flops), "{flops}");
     let bound = denoise["bound_seconds"].as_f64().unwrap();
     assert!(bound >= flops / 989.4e12 && bound >= bytes / 3.35e12 && bound < flops / 989.4e12 + bytes / 3.35e12);
@@ -100,7 +100,7 @@ fn the_published_model_passes_without_weights_and_within_its_bound() {
 #[test]
 #[cfg(target_os = "linux")]
 fn two_hundred_frames_need_less_than_a_gibibyte_of_the_host() {
-    // Of addresses, which is more than of memory.
+    // The limit is on address space, of which a process uses more than of memory.
     let limited = "ulimit -v 1048576 && exec \"$0\" \"$@\"";
     let program = env!("CARGO_BIN_EXE_osp");
     let mut command = assert_cmd::Command::new("sh");
@@ -110,7 +110,7 @@ fn two_hundred_frames_need_less_than_a_gibibyte_of_the_host() {
 }
 
 #[test]
-fn traces_have_a_track_for_each_stage_and_their_calls_follow_each_other() {
+fn traces_have_a_track_for_each_stage_with_calls_one_after_the_other() {
     let folder = tempfile::tempdir().unwrap();
     for device in [&["--device", "cpu"][..], &["--device", "dry", "--gpu", "a100"]] {
         let report = report(folder.path(), &[device, &["--trace", "trace.json"]].concat());
@@ -136,7 +136,7 @@ fn traces_have_a_track_for_each_stage_and_their_calls_follow_each_other() {
 }
 
 #[test]
-fn repeated_times_are_medians_with_the_whole_beside_them() {
+fn repeated_times_are_medians_and_have_a_wall_clock_time() {
     let folder = tempfile::tempdir().unwrap();
     let (once, thrice) =
         (report(folder.path(), &["--device", "cpu"]), report(folder.path(), &["--device", "cpu", "--repeat", "3"]));
@@ -151,7 +151,7 @@ fn repeated_times_are_medians_with_the_whole_beside_them() {
 }
 
 #[test]
-fn nonsense_is_refused_in_one_line() {
+fn wrong_arguments_are_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let cases: [(&[&str], i32, &[&str]); 18] = [
         (&["--device", "tpu"], 3, &["tpu"]),
@@ -179,16 +179,16 @@ fn nonsense_is_refused_in_one_line() {
 }
 
 #[test]
-fn a_preset_gives_way_to_no_model_of_the_environment() {
+fn a_preset_takes_precedence_over_the_environment() {
     let folder = tempfile::tempdir().unwrap();
     let args = ["profile", "--device", "dry", "--preset", "v1.1.0", "--frames", "1", "--size", "64x64"];
     let output = osp(folder.path()).env("OSP_MODEL", "absent").args(args).assert().success().get_output().clone();
     assert!(String::from_utf8(output.stdout).unwrap().starts_with("v1.1.0 at 1x64x64"));
 }
 
-/// Before the model is opened, and so before any work.
+/// The error comes before the model is opened, and so before any work.
 #[test]
-fn a_data_sheet_is_refused_where_auto_chooses_the_cpu() {
+fn a_data_sheet_is_refused_if_auto_chooses_the_cpu() {
     if osp::cuda::device::Driver::open().is_ok() {
         return;
     }

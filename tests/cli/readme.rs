@@ -1,4 +1,4 @@
-//! What README.md shows of the program is what it prints.
+//! The outputs in README.md are those that the program prints.
 
 use super::succeeds;
 use std::fs;
@@ -9,31 +9,31 @@ fn project(path: &str) -> String {
 }
 
 #[test]
-fn outputs_that_are_shown_are_those_of_the_program() {
+fn the_program_prints_the_outputs_in_the_readme() {
     let readme = project("README.md");
-    // A block that begins with a command, and goes on with what it prints.
+    // A block begins with a command and continues with its output.
     let blocks: Vec<&str> = readme.split("```\n$ osp ").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(blocks.len() >= 2, "README.md shows commands and their outputs");
     for block in blocks {
         let (command, shown) = block.split_once('\n').unwrap();
         let folder = tempfile::tempdir().unwrap();
         let printed = succeeds(folder.path(), &command.split(' ').collect::<Vec<_>>());
-        assert!(printed.trim() == shown.trim(), "osp {command} prints something else than README.md shows:\n{printed}");
+        assert!(printed.trim() == shown.trim(), "osp {command} prints another output than README.md shows:\n{printed}");
     }
 }
 
 #[test]
-fn the_drawn_arena_is_that_of_the_program() {
+fn the_program_draws_the_arena_in_the_docs() {
     let folder = tempfile::tempdir().unwrap();
     let args = ["plan", "--preset", "v1.1.0-221x512x512", "--memory", "3GiB", "--svg", "arena.svg"];
     succeeds(folder.path(), &args);
     let drawn = fs::read_to_string(folder.path().join("arena.svg")).unwrap();
-    assert!(drawn == project("docs/images/arena-221x512x512.svg"), "draw it anew: osp {}", args.join(" "));
+    assert!(drawn == project("docs/images/arena-221x512x512.svg"), "draw it again: osp {}", args.join(" "));
 }
 
-/// The front page of the documentation, whose program is a test, has the same program.
+/// The front page of the documentation has the same program, which is a doc test there.
 #[test]
-fn the_program_of_ten_lines_is_that_of_the_library() {
+fn the_readme_and_the_library_show_the_same_program() {
     let block = |text: &str, fence: &str| text.split(fence).nth(1).unwrap().split("```").next().unwrap().to_owned();
     let shown = block(&project("README.md"), "```rust\n");
     let page: String = project("src/lib.rs")

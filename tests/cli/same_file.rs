@@ -1,13 +1,13 @@
-//! Outputs that are also read, by whatever name, and outputs that are in each other's way.
+//! Outputs that are also inputs, under any name, and outputs that would replace each other.
 
 use super::{fails, golden, model_argument, succeeds, write};
 use std::fs;
 use std::path::Path;
 
-/// What all of these refusals say.
-const READ: &str = "is read";
+/// The words of all refusals to replace an input.
+const READ: &str = "is an input";
 
-/// A folder with clips, a folder of frames, latents, prompts and a model in it.
+/// A folder with clips, a folder of frames, latents, prompts and a model.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
@@ -48,13 +48,13 @@ fn an_input_is_never_replaced() {
     for args in cases {
         fails(folder.path(), &[args, &["--model", &model]].concat(), 2, &[args[3], READ]);
     }
-    // Beside an input there is room for others.
+    // An output may be written beside an input, in the input's folder.
     succeeds(folder.path(), &["reconstruct", "frames", "-o", "frames/new.y4m", "--model", &model]);
     succeeds(folder.path(), &["reconstruct", "frames", "-o", "frames/new.y4m", "--model", &model]);
 }
 
 #[test]
-fn prompts_are_never_replaced_not_by_a_record_either() {
+fn prompts_are_never_replaced_not_even_by_a_record() {
     let folder = folder();
     let model = model_argument();
     let sample = |prompts: &str, more: &[&str]| {
@@ -108,7 +108,7 @@ fn links_do_not_hide_an_input() {
     let elsewhere = tempfile::tempdir().unwrap();
     symlink(folder.path(), elsewhere.path().join("here")).unwrap();
     let around = elsewhere.path().join("here/in.y4m");
-    // As clients of the hub keep models: names are links to files elsewhere.
+    // As in a cache of the hub: names are links to files in other folders.
     let weights = "model/vae/diffusion_pytorch_model.safetensors";
     fs::rename(at(weights), at("blob.safetensors")).unwrap();
     symlink("../../blob.safetensors", at(weights)).unwrap();
@@ -145,12 +145,12 @@ fn outputs_do_not_replace_each_other() {
 }
 
 #[test]
-fn outputs_of_one_stem_have_records_of_their_own() {
+fn outputs_with_one_stem_have_separate_records() {
     let folder = folder();
     let model = model_argument();
     for name in ["k.png", "k.gif", "k"] {
         let args = ["sample", "a cat", "--frames", "1", "--steps", "4", "--model", &model, "-o", name];
-        // The second time the record is replaced too.
+        // The second run replaces the record, too.
         succeeds(folder.path(), &args);
         succeeds(folder.path(), &args);
     }
@@ -161,7 +161,7 @@ fn outputs_of_one_stem_have_records_of_their_own() {
 }
 
 #[test]
-fn a_json_that_is_no_record_is_not_replaced() {
+fn a_json_file_that_is_not_a_record_is_not_replaced() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
     let sample = |words: &[&str], more: &[&str]| {
@@ -170,10 +170,10 @@ fn a_json_that_is_no_record_is_not_replaced() {
     };
     for text in ["", "{", "[]", r#"{"output": "k.gif", "weights": {}}"#, "\u{1}\u{2}"] {
         fs::write(at("k.gif.json"), text).unwrap();
-        sample(&["k.gif.json", "is no record"], &["a cat", "-o", "k.gif"]);
+        sample(&["k.gif.json", "is not a record"], &["a cat", "-o", "k.gif"]);
     }
     fs::write(at("k-grid.gif.json"), "{}").unwrap();
-    sample(&["k-grid.gif.json", "is no record"], &["a cat", "a dog", "-o", "k.gif"]);
+    sample(&["k-grid.gif.json", "is not a record"], &["a cat", "a dog", "-o", "k.gif"]);
     fs::create_dir(at("m.gif.json")).unwrap();
     sample(&["m.gif.json", "is a folder"], &["a cat", "-o", "m.gif"]);
     fs::create_dir(at("n-grid.gif.json")).unwrap();

@@ -115,7 +115,7 @@ fn an_older_output_is_replaced() {
     assert!(fs::read(folder.path().join("a.png")).unwrap().starts_with(b"\x89PNG"));
 }
 
-/// A model of configs and a tokenizer alone, for made-up weights.
+/// Makes a model with only configs and a tokenizer, for synthetic weights.
 fn configs(folder: &Path) {
     for file in
         ["vae/config.json", "transformer/config.json", "text_encoder/config.json", "text_encoder/tokenizer.json"]
@@ -127,7 +127,7 @@ fn configs(folder: &Path) {
 }
 
 #[test]
-fn made_up_weights_need_configs_and_a_tokenizer_only() {
+fn synthetic_weights_need_only_configs_and_a_tokenizer() {
     let folder = tempfile::tempdir().unwrap();
     configs(&folder.path().join("model"));
     let args = ["sample", "a cat", "--model", "model", "--weights", "synthetic:1", "--frames", "1", "--steps", "4"];
@@ -137,7 +137,7 @@ fn made_up_weights_need_configs_and_a_tokenizer_only() {
 }
 
 #[test]
-fn the_environment_may_name_the_model_and_the_model_its_settings_and_a_notice() {
+fn the_environment_can_name_the_model_and_a_model_has_settings_and_a_notice() {
     let folder = tempfile::tempdir().unwrap();
     configs(&folder.path().join("model"));
     let settings =
@@ -158,7 +158,7 @@ fn the_environment_may_name_the_model_and_the_model_its_settings_and_a_notice() 
 }
 
 #[test]
-fn the_emulated_gpu_samples_what_the_cpu_does() {
+fn the_emulated_gpu_samples_nearly_the_same_frames_as_the_cpu() {
     let folder = tempfile::tempdir().unwrap();
     let frames = |device: &str| {
         let name = format!("{device}.y4m");
@@ -174,7 +174,7 @@ fn the_emulated_gpu_samples_what_the_cpu_does() {
 }
 
 #[test]
-fn the_demo_model_needs_no_argument_and_draws_more_than_one_colour() {
+fn the_demo_model_is_the_default_and_draws_more_than_one_colour() {
     let folder = tempfile::tempdir().unwrap();
     let args = ["sample", "a large red circle on a black background", "--frames", "1", "--steps", "5", "-o", "a.png"];
     succeeds(folder.path(), &args);
@@ -184,7 +184,7 @@ fn the_demo_model_needs_no_argument_and_draws_more_than_one_colour() {
 }
 
 #[test]
-fn seeds_prompts_and_models_are_taken_as_people_give_them() {
+fn seeds_prompts_and_models_are_read_as_users_write_them() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("old.txt"), "a red circle\ra blue square\r").unwrap();
     let args = ["--frames", "1", "--size", "16x16", "--sampler", "DDIM", "--steps", "1", "--json"];
@@ -200,25 +200,25 @@ fn seeds_prompts_and_models_are_taken_as_people_give_them() {
     let (records, _) = run(&["--prompts", "old.txt", "-o", "old.png"]);
     assert_eq!(records[0]["prompt"], "a red circle");
     assert_eq!(records[1]["prompt"], "a blue square");
-    // As PyTorch has it, -1 is the largest number of 64 bits.
+    // As in PyTorch, -1 is the largest number of 64 bits.
     run(&["a cat", "--seed", "-1", "-o", "a.png"]);
     run(&["a cat", "--seed", "18446744073709551615", "-o", "b.png"]);
     let [a, b] = ["a.png", "b.png"].map(|name| fs::read(folder.path().join(name)).unwrap());
     assert!(a == b);
-    // Next to nothing, and nothing that the text encoder knows.
+    // A caption of one sign, and a caption without known tokens.
     let (_, said) = run(&[".", "-o", "c.png"]);
     assert!(said.contains("warning: the caption is \".\" and nothing more"), "{said}");
     let (_, said) = run(&["\u{1f408}", "-o", "d.png"]);
     assert!(said.contains("unknown to the text encoder"), "{said}");
     let (_, said) = run(&["a cat", "--negative-prompt", "\u{7ea2}", "-o", "e.png"]);
     assert!(said.contains("warning: nothing is left of the negative prompt"), "{said}");
-    // A variable that is set to nothing names no model.
+    // An empty variable does not name a model.
     let mut command = osp(folder.path());
     command.env("OSP_MODEL", "").args(["sample", "a cat", "-o", "f.png"]).args(args).assert().success();
 }
 
 #[test]
-fn steps_that_the_models_sampler_cannot_make_are_blamed_on_it() {
+fn the_error_for_too_few_steps_names_the_models_sampler() {
     let folder = tempfile::tempdir().unwrap();
     let args = ["sample", "a cat", "--steps", "3", "-o", "o.gif", "--model", &model_argument()];
     fails(folder.path(), &args, 2, &["PNDM cannot sample in 3 steps"]);

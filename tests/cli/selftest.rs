@@ -1,4 +1,4 @@
-//! `osp selftest` where it needs no GPU, and what it says where it needs one.
+//! `osp selftest` without a GPU: on the emulator, and its errors on a machine without a GPU.
 
 use super::{fails, osp, succeeds};
 use serde_json::Value;
@@ -20,7 +20,7 @@ fn every_kernel_of_a_file_has_a_line_and_the_total_is_last() {
 }
 
 #[test]
-fn machines_get_the_same() {
+fn json_has_the_same_results() {
     let folder = tempfile::tempdir().unwrap();
     let report = succeeds(folder.path(), &[&EMULATED[..], &["sampler", "--json"]].concat());
     let report: Value = serde_json::from_str(&report).unwrap();
@@ -34,8 +34,8 @@ fn machines_get_the_same() {
 }
 
 #[test]
-fn without_a_gpu_it_never_passes() {
-    // A machine that has one is no place for this test.
+fn without_a_gpu_the_selftest_never_passes() {
+    // This test does not apply to a machine with a GPU.
     if osp::cuda::device::Driver::open().is_ok() {
         return;
     }
@@ -48,7 +48,7 @@ fn without_a_gpu_it_never_passes() {
 }
 
 #[test]
-fn nonsense_is_refused_in_one_line() {
+fn wrong_arguments_are_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     fails(folder.path(), &["selftest", "gemv"], 2, &["gemv", "gemm"]);
     fails(folder.path(), &["selftest", "--device", "cpu"], 2, &["cpu", "emulated"]);

@@ -1,16 +1,16 @@
-//! Videos to stdout, `-o -`: whole or not at all, and nothing beside them.
+//! Videos on stdout, `-o -`: a video is printed whole or not at all, and no other file is written.
 
 use super::{fails, model_argument, names, osp, succeeds, write};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// What a run prints, which is no text.
+/// The bytes that a run prints.
 fn printed(folder: &Path, args: &[&str]) -> Vec<u8> {
     osp(folder).args(args).assert().success().get_output().stdout.clone()
 }
 
-/// Commands that make a video of what is in [`folder`].
+/// Commands that make a video from the files in [`folder`].
 fn commands(model: &str) -> [Vec<&str>; 3] {
     let sample = ["sample", "a cat", "--frames", "5", "--guidance", "1", "--steps", "4", "--model", model];
     let others = ["reconstruct", "decode"].map(|command| {
@@ -30,7 +30,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 #[test]
-fn stdout_gets_what_a_file_would_and_nothing_else() {
+fn stdout_gets_the_bytes_of_a_file_and_nothing_else() {
     let folder = folder();
     let model = model_argument();
     for command in commands(&model) {
@@ -44,7 +44,7 @@ fn stdout_gets_what_a_file_would_and_nothing_else() {
 }
 
 #[test]
-fn what_else_would_be_printed_is_refused() {
+fn other_output_on_the_same_stdout_is_refused() {
     let folder = folder();
     let model = model_argument();
     for command in commands(&model) {
@@ -73,7 +73,7 @@ fn a_run_that_fails_prints_nothing() {
 }
 
 #[test]
-fn a_reader_may_have_seen_enough() {
+fn a_reader_may_close_stdout_early() {
     let folder = folder();
     let model = model_argument();
     let mut command = Command::new(osp(folder.path()).get_program());
@@ -84,7 +84,7 @@ fn a_reader_may_have_seen_enough() {
 }
 
 #[test]
-fn a_file_or_folder_may_be_called_so() {
+fn a_file_or_folder_can_have_the_name_of_a_dash() {
     let folder = folder();
     let model = model_argument();
     for name in ["./-", "./-/"] {

@@ -1,4 +1,4 @@
-//! Numbers that are none, anywhere in a model: an error that says where, and no output.
+//! NaN or infinity anywhere in a model: an error that says where, and no output.
 
 use super::weights::copy_of_the_model;
 use super::{fails, golden, osp, succeeds, write};
@@ -34,7 +34,7 @@ pub fn put_all(file: &Path, tensor: &str, range: Range<usize>, value: f32) {
 }
 
 #[test]
-fn a_weight_that_is_no_number_ends_the_stage_that_uses_it() {
+fn a_weight_that_is_not_finite_ends_the_stage_that_uses_it() {
     let cases = [
         (TEXT_ENCODER, "encoder.block.0.layer.0.SelfAttention.q.weight", f32::NAN, "text: "),
         (TEXT_ENCODER, "encoder.final_layer_norm.weight", f32::INFINITY, "text: "),
@@ -59,7 +59,7 @@ fn a_weight_that_is_no_number_ends_the_stage_that_uses_it() {
 }
 
 #[test]
-fn the_encoder_of_videos_is_no_exception() {
+fn a_weight_of_the_video_encoder_that_is_not_finite_ends_it() {
     let (model, folder) = (copy_of_the_model(), tempfile::tempdir().unwrap());
     put(&model.path().join(VAE), "encoder.conv_in.weight", 3, f32::NAN);
     write(&folder.path().join("in.png"), 1, 32, 32);
@@ -70,13 +70,13 @@ fn the_encoder_of_videos_is_no_exception() {
 }
 
 #[test]
-fn kernels_tell_as_well() {
+fn kernels_detect_overflow_of_f16() {
     for (file, tensor, stage) in [
         (TRANSFORMER, "transformer_blocks.1.ff.net.2.weight", "denoise, step 2 of 2"),
         (VAE, "decoder.conv_out.conv.weight", "decode"),
     ] {
         let (model, folder) = (copy_of_the_model(), tempfile::tempdir().unwrap());
-        // Large enough to outgrow f16, and no NaN: the weights themselves are not to blame.
+        // The weights are finite, but large enough that activations overflow f16.
         let bytes = fs::read(model.path().join(file)).unwrap();
         let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
         let len: usize = metadata.info(tensor).unwrap().shape.iter().product();
@@ -85,12 +85,12 @@ fn kernels_tell_as_well() {
         let args = ["sample", "a cat", "--model", path, "-o", "o.png", "--device", "emulated", "--dtype", "f16"];
         let size = ["--frames", "1", "--size", "16x16", "--sampler", "DDIM", "--steps", "2"];
         let stage = &stage[..stage.find(',').unwrap_or(stage.len())];
-        fails(folder.path(), &[&args[..], &size].concat(), 1, &[stage, "no finite number", "bf16"]);
+        fails(folder.path(), &[&args[..], &size].concat(), 1, &[stage, "NaN or infinite", "bf16"]);
     }
 }
 
 #[test]
-fn convert_writes_no_value_that_is_none_and_makes_none() {
+fn convert_never_writes_a_value_that_is_not_finite() {
     for (value, dtype, words) in [
         (f32::NAN, "bf16", ["value 7 is NaN", "damaged"]),
         (f32::INFINITY, "f32", ["value 7 is inf", "damaged"]),
@@ -106,7 +106,7 @@ fn convert_writes_no_value_that_is_none_and_makes_none() {
 }
 
 #[test]
-fn a_cached_embedding_that_is_no_number_is_made_anew() {
+fn a_cached_embedding_that_is_not_finite_is_computed_again() {
     let (model, folder) = (copy_of_the_model(), tempfile::tempdir().unwrap());
     let path = model.path().to_str().unwrap();
     let args = ["sample", "a cat", "--model", path, "-o", "o.png", "--sampler", "DDIM", "--steps", "1"];
@@ -121,7 +121,7 @@ fn a_cached_embedding_that_is_no_number_is_made_anew() {
 }
 
 #[test]
-fn golden_data_and_models_of_checks_must_be_numbers() {
+fn golden_data_and_its_models_must_be_finite() {
     for (name, file, tensor) in [
         ("noise", "cases.safetensors", "0.16.first"),
         ("latte_d64", "cases.safetensors", "video.latent"),

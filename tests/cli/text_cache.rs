@@ -1,4 +1,4 @@
-//! Text embeddings that outlive a run.
+//! The cache of text embeddings.
 
 use super::{CACHE, golden, model_argument, osp};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::SystemTime;
 
-/// Runs a small `osp sample --json`; returns its record, and what it said.
+/// Runs a small `osp sample --json`; returns its record and its stderr.
 fn sample(folder: &Path, model: &str, more: &[&str]) -> (Value, String) {
     let args = ["sample", "a cat", "--model", model, "--frames", "1", "--sampler", "DDIM", "--steps", "1"];
     let args = [&args[..], &["-o", "a.png", "--json"], more].concat();
@@ -28,7 +28,7 @@ fn a_caption_is_encoded_once_and_the_image_stays_the_same() {
         (encoded, fs::read(folder.path().join("a.png")).unwrap())
     };
     let (encoded, first) = run(&[]);
-    // The caption and what it is guided away from.
+    // The caption and the negative prompt.
     assert!(encoded && files(folder.path()) == 2);
     assert!(run(&[]) == (false, first.clone()));
     assert!(run(&["--no-cache"]) == (true, first));
@@ -37,14 +37,14 @@ fn a_caption_is_encoded_once_and_the_image_stays_the_same() {
 }
 
 #[test]
-fn without_the_cache_nothing_is_kept() {
+fn without_the_cache_nothing_is_stored() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(sample(folder.path(), &model_argument(), &["--no-cache"]).0["text_cached"], false);
     assert!(!folder.path().join(CACHE).exists());
 }
 
 #[test]
-fn other_weights_have_other_embeddings_even_if_only_their_time_tells() {
+fn other_weights_have_other_embeddings_even_if_only_the_files_time_differs() {
     let folder = tempfile::tempdir().unwrap();
     for part in ["vae", "transformer", "text_encoder"] {
         let to = folder.path().join("model").join(part);
@@ -68,7 +68,7 @@ fn other_weights_have_other_embeddings_even_if_only_their_time_tells() {
 }
 
 #[test]
-fn a_folder_that_takes_nothing_is_one_warning() {
+fn a_cache_that_is_not_writable_gives_one_warning() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(CACHE), "a file").unwrap();
     let (record, said) = sample(folder.path(), &model_argument(), &[]);

@@ -16,7 +16,7 @@ fn every_check_has_a_line_and_the_total_is_last() {
 }
 
 #[test]
-fn machines_get_every_error_and_tolerance() {
+fn json_has_every_error_and_tolerance() {
     let folder = tempfile::tempdir().unwrap();
     let path = golden("latte");
     let report: Value =
@@ -48,7 +48,7 @@ fn a_wrong_result_fails_the_run() {
     assert!(stdout.contains(" FAILED, in ") && stderr.contains("checks failed"), "{stdout}{stderr}");
 }
 
-/// Folders `latte`, `noise` and `samplers` of which the first two are damaged: one lacks weights, one has half a table of cases.
+/// Folders `latte`, `noise` and `samplers`. `latte` lacks its tensors, and `noise` has only half of its table of cases.
 fn two_damaged_of_three() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, files) in [
@@ -84,7 +84,7 @@ fn a_damaged_folder_is_one_error_and_the_next_is_checked() {
 }
 
 #[test]
-fn machines_get_the_errors_of_damaged_folders() {
+fn json_has_the_errors_of_damaged_folders() {
     let folder = two_damaged_of_three();
     let output = osp(folder.path()).args(["verify", "--json", "."]).assert().code(5).get_output().clone();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -1,4 +1,4 @@
-//! Models with one thing broken.
+//! Models with one fault.
 
 use super::{contents, fails, model, osp, succeeds};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use std::path::Path;
 const VAE: &str = "vae/diffusion_pytorch_model.safetensors";
 const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
 
-/// A copy of the tiny model, without what the program does not read.
+/// A copy of the tiny model, without the files that the program does not read.
 pub fn copy_of_the_model() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for part in ["vae", "transformer", "text_encoder"] {
@@ -28,7 +28,7 @@ pub fn copy_of_the_model() -> tempfile::TempDir {
     folder
 }
 
-/// Breaks one thing.
+/// Makes one fault in a model.
 type Break = fn(&Path);
 
 fn remove(file: &Path) {
@@ -55,7 +55,7 @@ fn edit_header(file: &Path, from: &str, to: &str) {
     fs::write(file, bytes).unwrap();
 }
 
-/// Makes the header claim to be `length` bytes long.
+/// Sets the length that the header claims.
 fn set_header_length(file: &Path, length: u64) {
     let mut bytes = fs::read(file).unwrap();
     bytes[..8].copy_from_slice(&length.to_le_bytes());
@@ -144,7 +144,7 @@ fn each_fault_of_a_model_is_one_line_that_names_it() {
 }
 
 #[test]
-fn of_several_transformers_one_must_be_chosen() {
+fn with_several_transformers_the_user_must_choose_one() {
     let (model, folder) = (copy_of_the_model(), tempfile::tempdir().unwrap());
     let [one, two] = ["17x32x32", "65x32x32"].map(|name| model.path().join(name));
     fs::rename(model.path().join("transformer"), &one).unwrap();
@@ -163,7 +163,7 @@ fn sampling(model: &Path, text: &str) {
     fs::write(model.join("sampling.json"), text).unwrap();
 }
 
-/// What `osp sample` fails with is a problem to `osp info`, too.
+/// Checks that `osp info` reports the fault, too.
 #[track_caller]
 fn info_says_so_too(model: &Path, words: &[&str]) {
     let output = osp(Path::new("/")).arg("info").arg(model).assert().code(5).get_output().clone();
@@ -175,7 +175,7 @@ fn info_says_so_too(model: &Path, words: &[&str]) {
 }
 
 #[test]
-fn configs_that_fit_made_up_weights_must_fit_each_other() {
+fn configs_with_synthetic_weights_must_fit_each_other() {
     let (model, folder) = (copy_of_the_model(), tempfile::tempdir().unwrap());
     set(&model.path().join("text_encoder/config.json"), "vocab_size", 100.into());
     let path = model.path().to_str().unwrap();

@@ -1,4 +1,5 @@
-//! The device `Driver` on a stand-in for NVIDIA's driver (`stub.c`), which runs no kernel and is strict about the rest.
+//! The device `Driver` on a stub of NVIDIA's driver (`stub.c`), which runs no kernels and checks all other calls
+//! strictly.
 
 use osp::Error;
 use osp::cuda::CONTRACTS;
@@ -6,7 +7,7 @@ use osp::cuda::device::{Device, Driver, Launch, Replacement, architectures, entr
 use std::path::Path;
 use std::process::Command;
 
-/// Set in the process that has the stub for a driver.
+/// Set in the process that loads the stub as its driver.
 const ON_THE_STUB: &str = "OSP_TEST_STUB";
 
 /// Compiles `source` as the driver's library, into `folder`.
@@ -18,7 +19,7 @@ pub fn library(folder: &Path, source: &str) {
     assert!(compiled.success(), "the C compiler that Rust links with");
 }
 
-/// The driver is loaded from where the environment says at the start of a process, so this test starts itself once more.
+/// The environment at the start of a process decides which driver is loaded, so this test starts itself again.
 #[test]
 #[cfg(target_os = "linux")]
 fn calls_keep_to_the_rules_of_the_driver() {
@@ -56,18 +57,18 @@ fn on_the_stub() {
     what_is_read_behind_is_what_was_there(&driver);
     freed_memory_is_given_back_before_there_is_none(&driver);
     only_launches_that_need_it_raise_shared_memory(&driver);
-    // Twice what the stub's cache holds; the stub looks at the memory.
+    // Twice the size of the stub's cache; the stub checks the memory.
     driver.clear_caches().unwrap();
     driver.clear_caches().unwrap();
     kernels_of_a_file_take_the_place_of_the_programs_own(&driver);
 }
 
-/// Bytes of which no two neighbourhoods are alike.
+/// Bytes in which no two neighbourhoods are equal.
 fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i ^ i >> 8 ^ i >> 16) as u8).collect()
 }
 
-/// More than a ring of pinned buffers holds.
+/// More bytes than a ring of pinned buffers holds.
 const LEN: usize = (50 << 20) + 7;
 
 fn writes_have_read_their_source(driver: &Driver) {
@@ -100,10 +101,10 @@ fn prefetched_copies_come_after_earlier_writes(driver: &Driver) {
     assert!(found == expected);
 }
 
-/// The stub copies as late as it may.
+/// The stub copies as late as the rules allow.
 fn what_is_read_behind_is_what_was_there(driver: &Driver) {
     let expected = bytes(LEN);
-    // Into pinned memory that is made, used once more, and too small.
+    // Pinned memory is allocated, then reused, then too small.
     for range in [0..1000, 1..1000, 7..LEN] {
         let mut memory = driver.alloc(LEN).unwrap();
         driver.write(&mut *memory, 0, &expected).unwrap();
@@ -116,10 +117,10 @@ fn what_is_read_behind_is_what_was_there(driver: &Driver) {
     }
 }
 
-/// The stub has 256 MiB.
+/// The stub has 256 MiB of memory.
 fn freed_memory_is_given_back_before_there_is_none(driver: &Driver) {
     let first = driver.alloc(150 << 20).unwrap();
-    // A thread that has not used the GPU.
+    // A thread that has not used the GPU before.
     std::thread::spawn(move || drop(first)).join().unwrap();
     let second = driver.alloc(200 << 20).unwrap();
     match driver.alloc(100 << 20) {

@@ -1,5 +1,5 @@
-/* A stand-in for NVIDIA's driver, for tests of the calls that it gets. Its one GPU has the host's memory and runs no kernel.
- * Its streams do nothing before the host waits for them, the latest that they may. A call that breaks a rule ends the process. */
+/* A stub of NVIDIA's driver, to test the calls to it. Its only GPU uses the host's memory and runs no kernels. A stream does
+ * its work only when the host waits for it, as late as the rules allow. A call that breaks a rule ends the process. */
 
 #include <stdint.h>
 #include <stdio.h>
@@ -128,7 +128,7 @@ int cuMemAllocAsync(uint64_t *address, size_t bytes, Stream *stream) {
 }
 int cuMemFreeAsync(uint64_t address, Stream *stream) {
     Memory *memory = containing(memories, memory_count, (char *)address, 1);
-    must(memory != NULL, "memory is freed that does not live");
+    must(memory != NULL, "a call frees memory that is not allocated");
     put(stream, (Task){ .kind = FREE, .memory = memory });
     return SUCCESS;
 }
@@ -141,7 +141,7 @@ int cuMemHostAlloc(void **at, size_t bytes, unsigned flags) {
 int cuMemFreeHost(char *at) {
     must(bound, "a call without a context");
     Memory *memory = containing(pinned, pinned_count, at, 1);
-    must(memory != NULL, "pinned memory is freed that does not live");
+    must(memory != NULL, "a call frees pinned memory that is not allocated");
     for (size_t i = 0; i < stream_count; i++)
         for (size_t j = streams[i].done; j < streams[i].count; j++) {
             Task *task = &streams[i].tasks[j];
@@ -152,20 +152,20 @@ int cuMemFreeHost(char *at) {
     return SUCCESS;
 }
 int cuMemcpyHtoDAsync_v2(uint64_t to, const char *from, size_t bytes, Stream *stream) {
-    must(containing(memories, memory_count, (char *)to, bytes) != NULL, "a copy to memory that is not there");
+    must(containing(memories, memory_count, (char *)to, bytes) != NULL, "a copy to memory that is not allocated");
     must(containing(pinned, pinned_count, from, bytes) != NULL, "a copy out of memory that is not pinned");
     put(stream, (Task){ .kind = COPY, .to = (char *)to, .from = from, .bytes = bytes });
     return SUCCESS;
 }
 int cuMemcpyDtoHAsync_v2(char *to, uint64_t from, size_t bytes, Stream *stream) {
-    must(containing(memories, memory_count, (char *)from, bytes) != NULL, "a copy of memory that is not there");
+    must(containing(memories, memory_count, (char *)from, bytes) != NULL, "a copy from memory that is not allocated");
     put(stream, (Task){ .kind = COPY, .to = to, .from = (char *)from, .bytes = bytes });
     return SUCCESS;
 }
 
 int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, Stream *stream) {
     (void)value, (void)stream;
-    must(bound && containing(memories, memory_count, (char *)to, bytes) != NULL, "memory is set that is not there");
+    must(bound && containing(memories, memory_count, (char *)to, bytes) != NULL, "a call sets memory that is not allocated");
     printf("stub: %zu bytes are set\n", bytes);
     return SUCCESS;
 }
@@ -185,12 +185,12 @@ int cuModuleGetFunction(Function **function, void *module, const char *name) {
 }
 int cuFuncGetAttribute(int *value, int attribute, Function *function) {
     (void)function;
-    must(attribute == OWN_SHARED, "an attribute that the stub does not know");
+    must(attribute == OWN_SHARED, "an unknown attribute");
     *value = RESERVED_SHARED;
     return SUCCESS;
 }
 int cuFuncSetAttribute(Function *function, int attribute, int value) {
-    must(bound && attribute == DYNAMIC_SHARED, "an attribute that the stub does not know");
+    must(bound && attribute == DYNAMIC_SHARED, "an unknown attribute");
     if (value + RESERVED_SHARED > MOST_SHARED)
         return INVALID_VALUE;
     function->allowed = value;

@@ -1,4 +1,4 @@
-//! The sources of the kernels, what Rust believes of them, and docs/kernels.md must agree.
+//! The sources of the kernels, the contracts in Rust and docs/kernels.md must agree.
 
 use osp::cuda::CONTRACTS;
 use osp::cuda::device::Emulated;
@@ -13,7 +13,7 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Stems of kernels/*.cu, and their texts.
+/// Stem and text of each kernels/*.cu.
 fn sources() -> Vec<(String, String)> {
     let entries = std::fs::read_dir(project("kernels")).unwrap();
     let files =
@@ -29,7 +29,7 @@ fn entries(source: &str) -> Vec<[String; 2]> {
     let lines = source.lines().filter_map(|line| line.strip_prefix("KERNEL("));
     lines
         .map(|line| {
-            let (arguments, _) = line.split_once(')').expect("the arguments of KERNEL stand on one line");
+            let (arguments, _) = line.split_once(')').expect("the arguments of KERNEL are on one line");
             let parts: Vec<&str> = arguments.split(',').map(str::trim).collect();
             let [name, _, params] = parts[..] else { panic!("KERNEL takes three arguments: {line}") };
             [name.to_owned(), params.to_owned()]
@@ -42,7 +42,7 @@ pub fn entry_points() -> impl Iterator<Item = String> {
     sources().into_iter().flat_map(|(_, source)| entries(&source)).map(|[kernel, _]| kernel)
 }
 
-/// The headers that kernels share, one behind the other.
+/// The headers that kernels share, concatenated.
 fn headers() -> String {
     let entries = std::fs::read_dir(project("kernels/common")).unwrap();
     entries.map(|entry| read(&entry.unwrap().path())).collect()
@@ -92,7 +92,7 @@ fn every_kernel_has_its_row_in_the_docs_and_every_row_its_kernel() {
         let names = row.split('|').nth(1).expect("a row has cells");
         documented.extend(names.split('`').skip(1).step_by(2).map(str::to_owned));
     }
-    // A row stands for both types: `linear_*` for linear_f16 and linear_bf16. What has no activations names f32.
+    // A row stands for both types: `linear_*` for linear_f16 and linear_bf16. Kernels without activations end in f32.
     let exists: BTreeSet<String> = sources()
         .iter()
         .flat_map(|(_, source)| entries(source))

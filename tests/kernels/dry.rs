@@ -1,4 +1,4 @@
-//! The device that only counts: what it refuses, what it keeps account of, and that full-size models pass over it.
+//! The device that executes nothing: its refusals, its counts, and full-size models on it.
 
 use osp::Error;
 use osp::backend::Backend;
@@ -16,7 +16,7 @@ use osp::weights::shapes::Shapes;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The words of `copy_box`'s parameters with two addresses first.
+/// The parameters of `copy_box` as bytes; the first two are addresses.
 fn params(x: u64, out: u64) -> Vec<u8> {
     let contract = contract();
     assert_eq!([contract.fields[0].1, contract.fields[1].1], ["x", "out"]);
@@ -44,7 +44,7 @@ fn launch(params: &[u8]) -> Launch<'_> {
 }
 
 #[test]
-fn launches_that_no_gpu_would_take_are_refused() {
+fn launches_that_every_gpu_would_refuse_are_refused() {
     let dry = Dry::new();
     let memory = dry.alloc(100).unwrap();
     let good = params(memory.address(), memory.address() + 99);
@@ -68,7 +68,7 @@ fn launches_that_no_gpu_would_take_are_refused() {
 }
 
 #[test]
-fn addresses_must_be_null_or_in_a_buffer_that_lives() {
+fn addresses_must_be_null_or_in_a_live_buffer() {
     let dry = Dry::new();
     let x = dry.alloc(256).unwrap();
     let nothing = dry.alloc(0).unwrap();
@@ -133,7 +133,7 @@ fn flops(dry: &Dry, start: usize) -> u64 {
 }
 
 #[test]
-fn full_size_models_pass_without_weights_and_cost_what_is_known() {
+fn full_size_models_run_without_weights_and_have_the_known_cost() {
     let dry = Arc::new(Dry::new());
     let backend = Cuda::new(dry.clone(), Half::Bf16);
     let (config, source) = published::<T5Config>("t5_v1_1_xxl");
@@ -163,7 +163,7 @@ fn full_size_models_pass_without_weights_and_cost_what_is_known() {
 }
 
 #[test]
-fn two_long_captions_stream_through_the_largest_text_encoder_in_little_memory() {
+fn the_largest_text_encoder_streams_two_long_captions_in_little_memory() {
     let dry = Arc::new(Dry::new());
     let backend = Cuda::new(dry.clone(), Half::Bf16);
     let (config, source) = published::<T5Config>("t5_v1_1_xxl");
@@ -174,7 +174,7 @@ fn two_long_captions_stream_through_the_largest_text_encoder_in_little_memory() 
     let (block, peak) = (2 * 4096 * (4 * 4096 + 3 * 10240) as u64, dry.peak_bytes());
     println!("text: {:.3} GiB", peak as f64 / (1u64 << 30) as f64);
     assert!((2 * block..(6 << 30) / 5).contains(&peak), "{peak}");
-    // Every block came once for both captions: its output layer of attention tells.
+    // Every block was loaded once for both captions: the allocations of its attention's output layer show it.
     let output = |event: &Event| matches!(event, Event::Alloc { bytes, .. } if *bytes == 2 * 4096 * 4096);
     assert_eq!(dry.log().iter().filter(|event| output(event)).count(), 24);
 }

@@ -1,5 +1,5 @@
-//! The emulator must catch what a GPU would not tell: each kernel of `kernels/emulator/faults.cu` has one fault, which
-//! can be left out.
+//! The emulator must detect faults that a GPU would not report. Each kernel of `kernels/emulator/faults.cu` has one
+//! fault, which can be switched off.
 
 use half::f16;
 use osp::cuda::device::{Device, Emulated, Event, Launch};
@@ -11,7 +11,7 @@ use osp::{Error, Result};
 use std::sync::Arc;
 
 unsafe extern "C" {
-    // Makes the linker keep the file.
+    // A reference, so that the linker keeps the file.
     fn osp_kernels_faults();
 }
 
@@ -68,16 +68,17 @@ fn bytes(x: &[f32]) -> Vec<u8> {
 
 const SEEDS: [u64; 5] = [0, 1, 2, 3, 4];
 
-/// Right under every order of threads without its fault, and not right under at least one with it.
+/// Checks a kernel: without its fault it is right under every order of threads; with the fault it is wrong under at
+/// least one order.
 fn wrong_only_if_faulty(kernel: &str, x: &[u8], expected: &[f32]) {
     let result = |faulty, seed| run(kernel, faulty, seed, x, expected.len(), 1).unwrap();
     for seed in SEEDS {
         assert_eq!(result(false, seed), expected, "{kernel}, seed {seed}");
     }
-    assert!(SEEDS.iter().any(|&seed| result(true, seed) != expected), "{kernel}: the fault was not seen");
+    assert!(SEEDS.iter().any(|&seed| result(true, seed) != expected), "{kernel}: the fault was not detected");
 }
 
-/// Right without its fault; with it, an error that names the kernel and says `what`.
+/// Checks a kernel: without its fault it is right; with the fault, the error names the kernel and has the words `what`.
 #[track_caller]
 fn refused_if_faulty(kernel: &str, x: &[f32], outputs: usize, blocks: u32, what: &str) {
     for seed in SEEDS {
@@ -91,27 +92,27 @@ fn refused_if_faulty(kernel: &str, x: &[f32], outputs: usize, blocks: u32, what:
 }
 
 #[test]
-fn a_missing_barrier_shows() {
+fn a_missing_barrier_is_detected() {
     let x = values(1, 64);
     let reversed: Vec<f32> = x.iter().rev().copied().collect();
     wrong_only_if_faulty("fault_missing_barrier", &bytes(&x), &reversed);
 }
 
 #[test]
-fn a_race_shows() {
+fn a_race_is_detected() {
     let x = values(2, 64);
     let rotated: Vec<f32> = (0..64).map(|i| x[(i + 2) % 64]).collect();
     wrong_only_if_faulty("fault_race", &bytes(&x), &rotated);
 }
 
 #[test]
-fn asynchronous_copies_are_not_there_before_they_are_waited_for() {
+fn asynchronous_copies_may_arrive_as_late_as_the_wait() {
     let x = values(3, 64);
     wrong_only_if_faulty("fault_missing_wait", &bytes(&x), &x);
 }
 
 #[test]
-fn asynchronous_copies_may_be_there_before_they_are_waited_for() {
+fn asynchronous_copies_may_arrive_before_the_wait() {
     let x = values(6, 8 * 64);
     let sum = |i: usize| x.chunks(64).fold(0.0, |sum, slice| sum + slice[(i + 32) % 64]);
     let sums: Vec<f32> = (0..64).map(sum).collect();
@@ -123,7 +124,7 @@ fn overruns_are_errors() {
     refused_if_faulty("fault_overrun", &values(4, 100), 100, 2, "outside of the launch's buffers");
 }
 
-/// The piece behind x is free, or another buffer has it that is none of the launch's.
+/// The memory after x is free, or belongs to a buffer that the launch does not use.
 #[test]
 fn overruns_within_an_arena_are_errors() {
     let x = bytes(&values(7, 64));
@@ -139,7 +140,7 @@ fn overruns_within_an_arena_are_errors() {
         let result = run_on(&arena, "fault_overrun", faulty, &x, 64, 2);
         drop(other);
         let Err(error) = result else {
-            assert!(!faulty, "the fault was not seen");
+            assert!(!faulty, "the fault was not detected");
             continue;
         };
         let text = error.to_string();
@@ -179,7 +180,7 @@ fn overruns_of_shared_memory_are_errors() {
 }
 
 #[test]
-fn barriers_that_not_all_threads_reach_are_errors() {
+fn barriers_that_some_threads_do_not_reach_are_errors() {
     refused_if_faulty(
         "fault_divergent_barrier",
         &[0.0],
@@ -190,12 +191,12 @@ fn barriers_that_not_all_threads_reach_are_errors() {
 }
 
 #[test]
-fn lanes_that_do_not_come_are_errors() {
+fn missing_lanes_of_a_warp_instruction_are_errors() {
     refused_if_faulty("fault_missing_lanes", &[0.0], 64, 1, "shfl_xor");
 }
 
 #[test]
-fn lanes_in_two_places_are_errors() {
+fn lanes_of_a_warp_at_two_instructions_are_errors() {
     for (kernel, op) in
         [("fault_two_shuffles", "shfl_xor"), ("fault_two_sums", "shfl_xor"), ("fault_two_loads", "ldmatrix")]
     {
@@ -210,19 +211,19 @@ fn lanes_in_two_places_are_errors() {
 }
 
 #[test]
-fn what_a_block_leaves_on_its_stacks_is_forgotten() {
-    // Only AddressSanitizer can tell.
+fn stacks_of_an_earlier_block_are_not_read() {
+    // Only AddressSanitizer can detect a failure of this test.
     refused_if_faulty("fault_frame_left", &[0.0], 64, 1, "thread 32 has ended");
 }
 
 #[test]
 fn misaligned_vectors_are_errors() {
-    refused_if_faulty("fault_misaligned", &values(5, 8), 64, 1, "no multiple of 16 bytes");
-    refused_if_faulty("fault_misaligned_shared", &values(5, 64), 64, 1, "no multiple of 16 bytes");
+    refused_if_faulty("fault_misaligned", &values(5, 8), 64, 1, "not a multiple of 16 bytes");
+    refused_if_faulty("fault_misaligned_shared", &values(5, 64), 64, 1, "not a multiple of 16 bytes");
 }
 
 #[test]
-fn matrix_products_are_exact_and_wrong_fragments_show() {
+fn matrix_products_are_exact_and_wrong_fragments_are_detected() {
     // Small integers: every sum is exact.
     let numbers: Vec<f32> = (0..24 * 16).map(|i| ((i * 7 + i * i / 5) % 17) as f32 - 8.0).collect();
     let halves: Vec<u8> = numbers.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();

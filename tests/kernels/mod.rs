@@ -1,12 +1,12 @@
-//! Kernels on the emulator: every one against the CPU backend, and what keeps them in order.
+//! Kernels on the emulator: every kernel against the CPU backend, and checks of their sources.
 
-/// Sources, Rust and docs agree.
+/// The sources, the contracts in Rust and the docs agree.
 mod contract;
-/// The device that executes nothing: what it refuses, and what it counts.
+/// The device that executes nothing: its refusals and counts.
 mod dry;
-/// The emulator itself: faults that it must catch.
+/// The emulator: faults that it must detect.
 mod emulator;
-/// What kernels cannot, and say so.
+/// Operations that kernels do not support, and their errors.
 mod refusal;
 /// The checks of `osp selftest`.
 mod selftest;

@@ -1,4 +1,4 @@
-//! What kernels cannot, and say so.
+//! Operations that kernels do not support, and their errors.
 
 use osp::Error;
 use osp::backend::Backend;

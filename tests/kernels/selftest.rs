@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 fn on_the_emulator(stem: &str, name: &str) {
-    // Plain, shuffled, and with single warps ahead.
+    // Threads in order, shuffled, and with single warps ahead.
     let mut trial = Trial::emulated(&[0, 1, 2]);
     let checks = checks(stem).expect("a stem of the list");
     let check = checks.iter().find(|check| check.name == name).expect("a check of the stem");
@@ -126,7 +126,7 @@ tests! {
 }
 
 #[test]
-fn each_check_is_a_test_of_its_own() {
+fn each_check_is_a_separate_test() {
     let mut stems = [&STEMS[..], &[FACTS]].concat();
     stems.sort();
     let names = |stem: &&str| checks(stem).expect("a stem of the list").iter().map(|check| check.name).collect();
@@ -176,7 +176,7 @@ fn every_entry_point_is_launched() {
 }
 
 #[test]
-fn work_is_done_by_kernels_of_its_file() {
+fn the_checks_of_a_file_launch_its_kernels() {
     let recorder = Recorder::default();
     let kernels = Cuda::new(Arc::new(Profiled::new(Arc::new(Dry::new()), recorder.clone())), Half::F16);
     let launched = |stem| -> Vec<BTreeSet<String>> {

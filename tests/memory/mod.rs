@@ -1,14 +1,14 @@
-//! Plans, arenas, and runs in them.
+//! Memory plans, arenas, and runs in arenas.
 
-/// Lifetimes at random, placed.
+/// Plans of random lifetimes.
 mod placement;
-/// Whole requests: what is planned is what is taken.
+/// Whole requests: a run allocates what its plan says.
 mod requests;
 
 use osp::engine::{Captions, Devices, Outcome, Quiet, Settings, batch};
 use osp::{Model, Result};
 
-/// All frames of a run, one after the other, and what became of each request.
+/// All frames of a run in order, and the outcome of each request.
 #[derive(Default)]
 struct Frames {
     bytes: Vec<u8>,

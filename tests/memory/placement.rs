@@ -2,7 +2,8 @@ use osp::cuda::device::Event;
 use osp::memory::plan::{ALIGNMENT, MemoryPlan};
 use proptest::prelude::*;
 
-/// A log in which buffers come and go: of each the size, how many allocations it outlives, and whether it is a parameter.
+/// A log of buffers. Of each: its size, the number of later allocations that it outlives, and whether it is a
+/// parameter.
 fn log(buffers: &[(usize, usize, bool)]) -> Vec<Event> {
     let mut gone: Vec<Vec<usize>> = vec![Vec::new(); buffers.len() + 1];
     for (index, &(_, outlived, _)) in buffers.iter().enumerate() {
@@ -17,7 +18,7 @@ fn log(buffers: &[(usize, usize, bool)]) -> Vec<Event> {
     log
 }
 
-/// What must hold of any plan.
+/// Checks the properties of every plan.
 fn check(plan: &MemoryPlan, buffers: &[(usize, usize, bool)]) {
     assert_eq!(plan.buffers.len(), buffers.len());
     for (index, (planned, &(bytes, outlived, weight))) in plan.buffers.iter().zip(buffers).enumerate() {
@@ -43,7 +44,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn no_two_buffers_meet(
+    fn no_two_live_buffers_overlap(
         buffers in prop::collection::vec((0usize..5000, prop_oneof![4 => 0usize..6, 1 => 0usize..200], any::<bool>()), 0..120)
     ) {
         check(&MemoryPlan::of(&log(&buffers)), &buffers);
@@ -51,14 +52,14 @@ proptest! {
 }
 
 #[test]
-fn nothing_needs_nothing_and_one_buffer_its_room() {
+fn an_empty_log_needs_no_bytes_and_one_buffer_needs_its_size() {
     assert_eq!(MemoryPlan::of(&[]).bytes, 0);
     let plan = MemoryPlan::of(&log(&[(0, 0, false)]));
     assert_eq!((plan.bytes, plan.peak.bytes), (ALIGNMENT, ALIGNMENT));
 }
 
 #[test]
-fn a_chain_of_layers_takes_its_two_largest_neighbours() {
+fn a_chain_of_layers_needs_its_two_largest_neighbours() {
     let sizes = [100, 700, 300, 900, 200, 800].map(|lines| lines * ALIGNMENT as usize);
     let plan = MemoryPlan::of(&log(&sizes.map(|bytes| (bytes, 1, false))));
     assert_eq!(plan.bytes, 1200 * ALIGNMENT);
@@ -87,7 +88,7 @@ fn labels_and_launches_come_from_the_log() {
     assert_eq!(work.bound(|flops, bytes| (flops + bytes) as f64), 36.0);
 }
 
-/// A hundred thousand buffers as a long run has them: parameters, then step after step the same.
+/// A hundred thousand buffers, as in a long run: parameters, then equal steps.
 #[test]
 fn a_long_run_is_placed_in_seconds_and_without_waste() {
     let mut buffers: Vec<(usize, usize, bool)> = (0..700).map(|i| (1000 * (i % 37), 200_000, true)).collect();

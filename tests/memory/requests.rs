@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 const HALVES: [Half; 2] = [Half::Bf16, Half::F16];
 
-/// A device that takes every buffer by itself.
+/// A device that allocates every buffer separately.
 struct Loose(Arc<dyn Device>, MemoryOptions);
 
 impl Devices for Loose {
@@ -88,7 +88,7 @@ fn requests() -> impl Strategy<Value = (Settings, usize)> {
     )
 }
 
-/// The parts of a log between the moments at which nothing is allocated.
+/// A log, split at the moments at which nothing is allocated.
 fn stages(log: Vec<Event>) -> Vec<Vec<Event>> {
     let mut stages = vec![Vec::new()];
     let mut alive = 0;
@@ -120,7 +120,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn what_is_planned_is_what_is_taken((request, tokens) in requests(), savings in savings(), again in any::<bool>()) {
+    fn a_run_allocates_what_its_plan_says((request, tokens) in requests(), savings in savings(), again in any::<bool>()) {
         prop_assume!(request.validate().is_ok());
         let model = tiny(WeightSource::Shapes);
         let captions = vec![Captions::counted(tokens, request.guidance); if again { 2 } else { 1 }];
@@ -135,13 +135,13 @@ proptest! {
         prop_assert_eq!(logs.len(), 3);
         prop_assert_eq!(dry.peak_bytes(), *planned.iter().max().unwrap());
 
-        // The same without planning: another log, which plans to the same.
+        // Without a plan, the run has another log, which gives an equal plan.
         let dry = Arc::new(Dry::new());
         let loose = run(Loose(dry.clone(), savings), &model, &requests, &captions).unwrap();
         prop_assert_eq!(loose.bytes.len(), sampled.bytes.len());
         let loose = dry.take_log();
         prop_assert_eq!(launches(&loose), launches(&log));
-        // Between the first and the last video of a stage its model stays, so that something is always allocated.
+        // The model of a stage stays until its last video, so something is allocated all the time.
         let replanned: Vec<u64> = stages(loose).iter().map(|log| MemoryPlan::of(log).bytes).collect();
         prop_assert_eq!(replanned, planned);
     }
@@ -164,7 +164,7 @@ fn the_emulator_samples_the_same_bits_in_an_arena() {
     assert_eq!(device.memory_info().unwrap().free, u64::MAX);
 }
 
-/// An arena for a plan of two buffers that live together, the second of which starts at `offset`.
+/// An arena for a plan of two buffers with overlapping lifetimes; the second starts at `offset`.
 fn arena(offset: u64) -> Arena {
     let alloc = |address| Event::Alloc { address, bytes: 300, weight: false };
     let mut plan = MemoryPlan::of(&[alloc(256), alloc(1024)]);
@@ -174,7 +174,7 @@ fn arena(offset: u64) -> Arena {
 }
 
 #[test]
-fn pieces_of_an_arena_are_poisoned_each_time() {
+fn every_allocation_from_an_arena_is_poisoned() {
     let arena = arena(512);
     let mut first = arena.alloc(300).unwrap();
     arena.write(&mut *first, 0, &[1; 300]).unwrap();
@@ -195,27 +195,27 @@ fn an_allocation_of_another_size_is_a_bug() {
 
 #[test]
 #[should_panic(expected = "as in its rehearsal")]
-fn an_allocation_too_many_is_a_bug() {
+fn one_allocation_too_many_is_a_bug() {
     let arena = arena(512);
     let _pieces = [(); 3].map(|()| arena.alloc(300));
 }
 
 #[test]
-#[should_panic(expected = "two buffers at a time")]
-fn a_plan_that_overlaps_is_a_bug() {
+#[should_panic(expected = "two buffers at once")]
+fn a_plan_with_an_overlap_is_a_bug() {
     let arena = arena(256);
     let _pieces = [(); 2].map(|()| arena.alloc(300));
 }
 
 #[test]
 #[should_panic(expected = "the copy lies in the buffer")]
-fn a_copy_beyond_a_piece_is_a_bug() {
+fn a_copy_beyond_a_buffer_is_a_bug() {
     let arena = arena(512);
     let mut first = arena.alloc(300).unwrap();
     let _ = arena.write(&mut *first, 299, &[0; 2]);
 }
 
-/// A limit in bytes that the plan of every stage keeps, or the error.
+/// Savings and arena bytes of each stage within a limit in bytes, or the error.
 fn within(limit: u64) -> Result<Vec<(MemoryOptions, u64)>> {
     let model = tiny(WeightSource::Shapes);
     let requests = [request(17, [32, 32], SamplerKind::Pndm, 4, 7.5)];
@@ -251,7 +251,7 @@ fn a_rehearsal_has_the_multiprocessors_of_the_device() {
 
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// The arenas in GiB of text encoder, transformer and VAE decoder, with what is saved; prints a line for each.
+/// The arenas in GiB of text encoder, transformer and VAE decoder, with their savings; prints a line for each.
 fn arenas(devices: &PlannedDevice, frames: usize) -> [(f64, MemoryOptions); 3] {
     let model = preset::open("v1.1.0", Some(frames)).unwrap();
     let requests = [request(frames, [512, 512], SamplerKind::Pndm, 150, 7.5)];
@@ -266,14 +266,14 @@ fn arenas(devices: &PlannedDevice, frames: usize) -> [(f64, MemoryOptions); 3] {
              {tera:>9.1} TFLOP  {}",
             rehearsed.savings
         );
-        // An arena wastes hardly anything over what is alive at once.
+        // An arena is hardly larger than the most bytes that are alive at once.
         assert!(plan.bytes as f64 <= 1.02 * plan.peak.bytes as f64, "{stage}: {} {}", plan.bytes, plan.peak.bytes);
         (bytes, rehearsed.savings)
     })
 }
 
-/// What 512×512 needs with PNDM's 150 steps and guidance in bf16: with nothing saved, with the transformer resident and all
-/// else saved, with everything saved, and in three gigabytes.
+/// Memory for 512×512 with PNDM's 150 steps and guidance in bf16: without savings, with all savings except a streamed
+/// transformer, with all savings, and within three gigabytes.
 #[test]
 fn table_of_the_published_model() {
     let saving = |savings| PlannedDevice::saving(Arc::new(Dry::new()), [Half::Bf16; 2], savings);
@@ -291,8 +291,8 @@ fn table_of_the_published_model() {
     }
 }
 
-/// What the encoder needs of clips of 256×256, at once and in the original's windows, with everything saved. At once it may
-/// be a third of what the report on v1.1.0 says of the original.
+/// Memory of the encoder for clips of 256×256, at once and in the original's windows, with all savings. At once it may
+/// need a third of the original's memory according to the report on v1.1.0.
 #[test]
 fn table_of_the_published_encoder() {
     let model = preset::open("v1.1.0", None).unwrap();

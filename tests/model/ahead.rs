@@ -1,4 +1,4 @@
-//! The decoder does not wait for whoever takes its frames before that one is two windows behind.
+//! The decoder waits for the consumer of its frames only when the consumer is two windows behind.
 
 use osp::Model;
 use osp::cpu::Cpu;
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-/// Says when a tile is done.
+/// Sends a message when a tile is done.
 struct Tiles(Sender<()>);
 
 impl Observer for Tiles {
@@ -18,13 +18,13 @@ impl Observer for Tiles {
     }
 
     fn advance(&mut self, _: u64) {
-        // The taker may have seen enough.
+        // The receiver may be gone.
         let _ = self.0.send(());
     }
 }
 
 #[test]
-fn three_windows_are_decoded_while_nobody_takes_a_frame() {
+fn three_windows_are_decoded_before_a_frame_is_consumed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pipeline");
     let model = Model::open(&folder).unwrap();
     // 33, 32 and 32 frames.
@@ -36,7 +36,7 @@ fn three_windows_are_decoded_while_nobody_takes_a_frame() {
     let mut take = move |rgb: &[u8]| {
         if *taken == 0 {
             for _ in 0..3 {
-                tiles.recv_timeout(Duration::from_secs(120)).expect("the device goes on meanwhile");
+                tiles.recv_timeout(Duration::from_secs(120)).expect("the device continues meanwhile");
             }
         }
         *taken += 1;

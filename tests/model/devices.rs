@@ -1,7 +1,7 @@
-//! The VAE by our kernels against the CPU: every block class, both ways, with and without windows. The golden folders
-//! themselves are for `osp verify --device emulated`, which takes many minutes there.
+//! Compares the VAE on the emulated GPU with the CPU: every block class, decoding and encoding, with and without
+//! windows. `osp verify --device emulated` checks the golden folders, which takes many minutes.
 
-use super::{part, values};
+use super::{component, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::cuda::device::Emulated;
@@ -12,7 +12,7 @@ use osp::weights::Scope;
 use osp::weights::load::Loader;
 use std::sync::Arc;
 
-/// Decoded pixels of a latent, then the moments of a clip, as they come.
+/// The decoded pixels of a latent, then the moments of a clip.
 fn both_ways<B: Backend>(
     backend: &B,
     name: &str,
@@ -20,9 +20,11 @@ fn both_ways<B: Backend>(
     tiling: Option<Tiling>,
     frames_at_a_time: Option<usize>,
 ) -> [Vec<f32>; 2] {
-    let part = part::<VaeConfig>(name);
-    let decoder = VaeDecoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, backend))).unwrap();
-    let encoder = VaeEncoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, backend))).unwrap();
+    let component = component::<VaeConfig>(name);
+    let decoder =
+        VaeDecoder::build(&component.config, Scope::root(&mut Loader::new(&*component.source, backend))).unwrap();
+    let encoder =
+        VaeEncoder::build(&component.config, Scope::root(&mut Loader::new(&*component.source, backend))).unwrap();
     let clip = [4 * latent[0] - 3, 8 * latent[1], 8 * latent[2]];
     let [mut pixels, mut moments] = [Vec::new(), Vec::new()];
     let take = |frames: &Frames<'_, B>, to: &mut Vec<f32>| {
@@ -47,7 +49,7 @@ fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {
     (difference / sum(&mut expected.iter().copied())).sqrt()
 }
 
-/// Some hundred roundings in a row; what one costs differs eightfold between the types.
+/// Tolerances for some hundred roundings in a row; one rounding differs eightfold between the types.
 const ALLOWED: [(Half, f64); 2] = [(Half::F16, 0.01), (Half::Bf16, 0.08)];
 
 fn kernels_agree(name: &str, latent: [usize; 3], tiling: Option<Tiling>, types: &[(Half, f64)]) {
@@ -78,12 +80,12 @@ fn kernels_run_every_other_block_of_a_vae() {
 }
 
 #[test]
-fn kernels_run_windows_that_fade_into_each_other() {
+fn kernels_run_windows_that_are_cross_faded() {
     let tiling = Tiling { sample_size: 16, sample_frames: 5, overlap: 0.5 };
     kernels_agree("vae_v110", [3, 3, 1], Some(tiling), &ALLOWED[..1]);
 }
 
-/// Layers that run over stretches of time give the bits of layers that run at once.
+/// Checks that layers that run over stretches give the same bits as layers that take all frames together.
 fn stretches_change_nothing<B: Backend>(backend: &B, name: &str, latent: [usize; 3], lengths: &[usize]) {
     let whole = both_ways(backend, name, latent, None, None);
     for &frames in lengths {

@@ -1,7 +1,6 @@
-//! What saves memory changes no bit: of the transformer for every option, number of parts and size, and of the text
-//! encoder.
+//! Savings change no bit of the transformer, for every option, number of parts and size, nor of the text encoder.
 
-use super::{part, values};
+use super::{component, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::cuda::device::Emulated;
@@ -25,16 +24,16 @@ const MODELS: [&str; 7] = [
 /// Sizes of a request: frames, token rows and columns, text tokens.
 type Size = [usize; 4];
 
-/// The prediction for a batch of two, with the savings of `savings`, as bits.
+/// The bits of the prediction for a batch of two, with these savings.
 fn predict<B: Backend>(
     backend: &B,
     name: &str,
     [frames, rows, columns, tokens]: Size,
     savings: MemoryOptions,
 ) -> Vec<u32> {
-    let part = part::<LatteConfig>(name);
-    let c = &part.config;
-    let model = Latte::load(c, &*part.source, backend, savings).unwrap();
+    let component = component::<LatteConfig>(name);
+    let c = &component.config;
+    let model = Latte::load(c, &*component.source, backend, savings).unwrap();
     let samples = if savings.branches_in_turn { 1 } else { 2 };
     let shape = Shape { samples, batch: 2, frames, rows, columns, temporal: frames > 1 };
     let latent_len = shape.rows_per_sample() * c.patch_size * c.patch_size * c.in_channels;
@@ -65,7 +64,7 @@ fn transformer_keeps_its_bits<B: Backend>(backend: &B, name: &str, size: Size, a
     }
 }
 
-/// Parts that divide heads and tokens, that do not, and that are more than there are.
+/// Savings with numbers of parts that divide heads and tokens, that do not, and that are larger than both.
 fn parts(counts: &[usize]) -> Vec<MemoryOptions> {
     let plain = counts.iter().map(|&transformer_parts| MemoryOptions { transformer_parts, ..MemoryOptions::NONE });
     let halves = counts.iter().map(|&transformer_parts| MemoryOptions { transformer_parts, ..MemoryOptions::MOST });
@@ -82,8 +81,8 @@ fn transformer_in_parts_on_the_cpu() {
 }
 
 #[test]
-fn a_half_has_the_bits_of_a_batch_where_few_rows_go_another_way() {
-    // Up to eight rows the CPU adds up otherwise: here a half has fewer, and the batch more.
+fn a_guidance_branch_has_the_bits_of_the_batch_even_with_few_rows() {
+    // For up to eight rows the CPU sums in another order: here a branch has at most eight rows, and the batch more.
     for size in [[1, 2, 3, 5], [3, 1, 2, 6], [1, 1, 1, 8]] {
         transformer_keeps_its_bits(&Cpu::new(), "latte", size, &parts(&[1, 2, 7]));
     }
@@ -91,7 +90,7 @@ fn a_half_has_the_bits_of_a_batch_where_few_rows_go_another_way() {
 
 #[test]
 fn transformer_in_parts_on_the_emulated_gpu() {
-    // In bf16 the golden folders are held to the same.
+    // In bf16, the tests of the golden folders check the same.
     let backend = Cuda::new(Arc::new(Emulated::new(0)), Half::F16);
     let most = MemoryOptions { transformer_parts: 1000, ..MemoryOptions::MOST };
     for name in ["latte_rope", "latte_compressed_kv_odd"] {
@@ -107,8 +106,8 @@ fn captions_encoded_together_and_streamed_have_the_bits_of_each_alone() {
     };
     let captions = [caption(5, 5), caption(17, 9), caption(1, 1)];
     fn encode<B: Backend>(backend: &B, captions: &[Caption], stream: bool) -> Vec<Vec<u32>> {
-        let part = part::<T5Config>("pipeline/text_encoder");
-        let model = T5::load(&part.config, &*part.source, backend, stream).unwrap();
+        let component = component::<T5Config>("pipeline/text_encoder");
+        let model = T5::load(&component.config, &*component.source, backend, stream).unwrap();
         let bits = |hidden: &B::Buffer| {
             let mut found = vec![0.0; hidden.len()];
             backend.download(hidden, 0, &mut found).unwrap();

@@ -1,6 +1,6 @@
-//! The same bits for any number of threads.
+//! Models give the same bits with any number of threads.
 
-use super::{part, values};
+use super::{component, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::model::latte::{Latte, LatteConfig, Shape};
@@ -21,11 +21,12 @@ fn same_bits(work: impl Fn() -> Vec<f32> + Sync) {
 }
 
 #[test]
-fn of_the_decoder() {
-    let part = part::<VaeConfig>("vae_v110");
+fn the_decoder_gives_the_same_bits_with_any_number_of_threads() {
+    let component = component::<VaeConfig>("vae_v110");
     same_bits(|| {
         let backend = Cpu::new();
-        let decoder = VaeDecoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, &backend))).unwrap();
+        let decoder =
+            VaeDecoder::build(&component.config, Scope::root(&mut Loader::new(&*component.source, &backend))).unwrap();
         let latent = values(3 * 4 * 5 * 4);
         let size = [3, 4, 5];
         let latent = CoderInput { size, frames: &frames_of(&latent, size[0]), tiling: None, frames_at_a_time: None };
@@ -40,11 +41,12 @@ fn of_the_decoder() {
 }
 
 #[test]
-fn of_the_transformer() {
-    let part = part::<LatteConfig>("latte_rope");
+fn the_transformer_gives_the_same_bits_with_any_number_of_threads() {
+    let component = component::<LatteConfig>("latte_rope");
     same_bits(|| {
         let backend = Cpu::new();
-        let model = Latte::build(&part.config, Scope::root(&mut Loader::new(&*part.source, &backend))).unwrap();
+        let model =
+            Latte::build(&component.config, Scope::root(&mut Loader::new(&*component.source, &backend))).unwrap();
         let shape = Shape { samples: 2, batch: 2, frames: 5, rows: 4, columns: 6, temporal: true };
         let captions = backend.upload(&values(2 * 7 * 64)).unwrap();
         let prepared = model.prepare(&backend, shape, &captions, 7, None).unwrap();

@@ -1,6 +1,6 @@
-//! Temporal rollback tiling holds one window at a time.
+//! Temporal rollback tiling keeps one window in memory at a time.
 
-use super::{part, values};
+use super::{component, values};
 use osp::cpu::Cpu;
 use osp::model::vae::tiling::Tiling;
 use osp::model::vae::{CoderInput, Frames, VaeConfig, VaeDecoder, frames_of};
@@ -10,11 +10,12 @@ use osp::weights::load::Loader;
 
 const TILING: Tiling = Tiling { sample_size: 32, sample_frames: 9, overlap: 0.25 };
 
-/// Decodes `size` latents; gives the frames that came and the most bytes held at once.
+/// Decodes a latent of `size`; returns the number of frames and the peak of bytes.
 fn decode(size: [usize; 3]) -> (usize, usize) {
     let backend = Cpu::new();
-    let part = part::<VaeConfig>("vae_v110");
-    let decoder = VaeDecoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, &backend))).unwrap();
+    let component = component::<VaeConfig>("vae_v110");
+    let decoder =
+        VaeDecoder::build(&component.config, Scope::root(&mut Loader::new(&*component.source, &backend))).unwrap();
     let latent = values(size.iter().product::<usize>() * 4);
     let latent =
         CoderInput { size, frames: &frames_of(&latent, size[0]), tiling: Some(TILING), frames_at_a_time: None };
@@ -34,7 +35,7 @@ fn a_long_video_needs_no_more_memory_than_one_window_and_its_latent() {
     assert_eq!(frames, 9);
     let (frames, long) = decode([56, 4, 4]);
     assert_eq!(frames, 221);
-    // Tiles that later ones fade into, the window they are put together in, and the latent of the whole video.
+    // Tiles that wait to be cross-faded, the window that they form, and the latent of the whole video.
     let frame = 32 * 32 * 3;
     let extra = 4 * (9 * frame + 2 * 9 * frame / 4 + 56 * 4 * 4 * 4);
     assert!(long <= window + extra, "{long} bytes for 221 frames, {window} for 9");

@@ -6,7 +6,7 @@ use osp::cpu::Cpu;
 use osp::ops::attention::{Attention, AttentionArgs, TokenLayout};
 use proptest::prelude::*;
 
-/// How tokens lie in memory.
+/// The order of tokens in memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum TokenOrder {
     /// q, k and v side by side; a sequence is a frame.
@@ -17,7 +17,7 @@ enum TokenOrder {
     Cross,
 }
 
-/// Sizes of a case.
+/// The sizes of a case.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
     outer: usize,
@@ -28,11 +28,11 @@ struct Sizes {
     keys: usize,
 }
 
-/// The descriptor, and the elements of the buffers of q, of k and v, and of the output.
+/// The descriptor, and the sizes of the buffers of q, of k and v, and of the output, in elements.
 fn describe(kind: TokenOrder, sizes: Sizes) -> (Attention, [usize; 3]) {
     let Sizes { outer, inner, heads, head_dim, queries, keys } = sizes;
     let row = heads * head_dim;
-    // Tokens of `width` elements, `tokens` of them in each of `inner` sequences, starting at `offset`.
+    // Each of `inner` sequences has `tokens` tokens of `width` elements, starting at `offset`.
     let layout = |offset: usize, tokens: usize, width: usize| TokenLayout {
         offset,
         outer_stride: inner * tokens * width,
@@ -49,7 +49,7 @@ fn describe(kind: TokenOrder, sizes: Sizes) -> (Attention, [usize; 3]) {
             (q, k, v, [count * 3 * row; 2])
         }
     };
-    // The output has a margin of 3 elements in front and of 2 behind each token.
+    // The output has a margin of 3 elements before and 2 after each token.
     let out = layout(3, queries, row + 2);
     let op = Attention {
         outer,
@@ -79,7 +79,7 @@ struct Arguments {
     out: usize,
 }
 
-/// What marks elements that attention must not touch.
+/// The value of elements that attention must not touch.
 const UNTOUCHED: f32 = 77.0;
 
 fn run(op: &Attention, arguments: &Arguments) -> Vec<f32> {
@@ -144,7 +144,7 @@ fn formula(op: &Attention, arguments: &Arguments) -> Vec<f64> {
     expected
 }
 
-/// Every (outer, inner, head).
+/// All triples (outer, inner, head).
 fn sequences(op: &Attention) -> impl Iterator<Item = (usize, usize, usize)> {
     let (inner, heads) = (op.inner, op.heads);
     (0..op.outer * inner * heads).map(move |i| (i / heads / inner, i / heads % inner, i % heads))
@@ -201,7 +201,7 @@ fn one_head_of_512_features_attends_to_a_thousand_keys() {
 }
 
 #[test]
-fn many_masked_keys_in_front_leave_no_nan() {
+fn many_masked_keys_at_the_front_make_no_nan() {
     let sizes = Sizes { outer: 2, inner: 2, heads: 2, head_dim: 16, queries: 37, keys: 700 };
     let (op, lens) = describe(TokenOrder::Cross, sizes);
     let mut arguments = arguments(&op, lens, true, false, false);
@@ -216,7 +216,7 @@ fn scores_of_any_size_neither_overflow_nor_vanish() {
     let sizes = Sizes { outer: 1, inner: 1, heads: 1, head_dim: 8, queries: 9, keys: 300 };
     let (op, lens) = describe(TokenOrder::Cross, sizes);
     let mut arguments = arguments(&op, lens, true, false, false);
-    // Rising, falling and everywhere far beyond exp's range.
+    // Rising, falling, and everywhere far beyond the range of exp.
     for (i, bias) in arguments.bias.iter_mut().enumerate() {
         let (query, key) = (i / 300, (i % 300) as f32);
         *bias += [3.0 * key, -3.0 * key, -1e4][query % 3];

@@ -41,12 +41,12 @@ fn cases() -> impl Strategy<Value = Case> {
     )
 }
 
-/// A case through the backend.
+/// The backend's result of a case.
 fn run(case: &Case) -> Vec<f32> {
     run_chunks(case, &[[0, case.op.out_shape()[0]]], 0.0)
 }
 
-/// A case in these chunks of time, in an output that holds `before`.
+/// The backend's result of a case, computed in these chunks of time into an output filled with `before`.
 fn run_chunks(Case { op, bias, other, dtype }: &Case, chunks: &[[usize; 2]], before: f32) -> Vec<f32> {
     let cpu = Cpu::new();
     let [kt, kh, kw] = op.kernel;
@@ -125,7 +125,7 @@ fn conv3d_of_the_vae_is_the_formula() {
         up,
         plain(64, 64, [3, 3, 3]),
         plain(80, 96, [1, 3, 3]),
-        // So many input channels that the weight is packed in two parts.
+        // With this many input channels, the weight is packed in two pieces.
         Conv3d::new(3, 2, 3, 600, 130, [3, 3, 3]),
     ] {
         let case = Case { op, bias: true, other: false, dtype: DType::F32 };
@@ -142,7 +142,7 @@ fn conv3d_does_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
-fn a_frame_does_not_depend_on_those_after_it() {
+fn a_frame_does_not_depend_on_later_frames() {
     for (cin, cout) in [(20, 40), (64, 64)] {
         let case = |frames| Case {
             op: Conv3d::new(frames, 10, 37, cin, cout, [3, 3, 3]),
@@ -156,8 +156,9 @@ fn a_frame_does_not_depend_on_those_after_it() {
 }
 
 #[test]
-fn chunks_of_time_are_bit_for_bit_the_whole() {
-    // Directly and, with many channels, by fewer products; so large that the whole is cut into other blocks than a chunk.
+fn chunks_of_time_have_the_bits_of_the_whole() {
+    // Both algorithms: direct, and with many channels Winograd's. The whole is large enough to have other blocks than a
+    // chunk.
     for (size, channels, stride) in [([6, 7, 20], [20, 40], 1), ([9, 7, 5], [8, 3], 2), ([5, 16, 64], [64, 64], 1)] {
         let plain = Conv3d::new(size[0], size[1], size[2], channels[0], channels[1], [3, 3, 3]);
         let op = Conv3d { stride: [stride, 1], conv_scale: 0.75, ..plain };
@@ -165,7 +166,7 @@ fn chunks_of_time_are_bit_for_bit_the_whole() {
         let (whole, frames) = (run(&case), op.out_shape()[0]);
         let chunks = run_chunks(&case, &[[3, frames], [0, 1], [2, 2], [1, 3]], 7.0);
         assert!(whole.iter().zip(&chunks).all(|(whole, chunk)| whole.to_bits() == chunk.to_bits()));
-        // Frames that are not asked for keep what they hold.
+        // Frames that are not requested keep their values.
         let frame = whole.len() / frames;
         let second = run_chunks(&case, &[[1, 2]], 7.0);
         assert!(second[..frame].iter().chain(&second[2 * frame..]).all(|&value| value == 7.0));
@@ -175,7 +176,7 @@ fn chunks_of_time_are_bit_for_bit_the_whole() {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
-    /// Many channels take another way, see `cpu::conv3d::winograd`.
+    /// Many channels use another algorithm, see `cpu::conv3d::winograd`.
     #[test]
     fn conv3d_of_many_channels_is_the_formula(
         size in (1..5usize, 1..9usize, 1..12usize), channels in (4..8usize, 4..8usize), kt in 1..4usize,

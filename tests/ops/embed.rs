@@ -1,4 +1,4 @@
-//! Look-up and adding of tables.
+//! `embedding` and `add_rows`.
 
 use super::values::{parameter, values};
 use osp::backend::Backend;

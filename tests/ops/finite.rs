@@ -1,4 +1,4 @@
-//! `finite`: the first value that is no finite number.
+//! `finite`: the first value that is not finite.
 
 use super::values::values;
 use osp::backend::Backend;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 proptest! {
     #[test]
-    fn the_first_place_is_that_of_a_plain_search(
+    fn the_first_place_agrees_with_a_plain_search(
         offset in 0..50usize,
         len in prop_oneof![0..100usize, Just(2048), Just(70_001)],
         places in prop::collection::vec((0..70_101usize, prop_oneof![Just(f32::NAN), Just(f32::INFINITY), Just(-f32::INFINITY)]), 0..4),

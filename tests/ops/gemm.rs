@@ -13,7 +13,7 @@ struct Case {
     op: Linear,
     bias: bool,
     dtype: DType,
-    /// The weight arrives in this many stacked tensors.
+    /// The weight consists of this many stacked tensors.
     parts: usize,
 }
 
@@ -36,7 +36,7 @@ fn cases() -> impl Strategy<Value = Case> {
     )
 }
 
-/// Runs a case; returns what was found and what the formula gives.
+/// Runs a case; returns the backend's result and the formula's.
 fn run(Case { op, bias, dtype, parts }: &Case) -> (Vec<f32>, Vec<f64>) {
     let (cpu, n) = (Cpu::new(), op.weight_rows());
     let x = values(1, op.rows * op.in_features);
@@ -64,7 +64,7 @@ fn run(Case { op, bias, dtype, parts }: &Case) -> (Vec<f32>, Vec<f64>) {
     (found, expected)
 }
 
-/// A weight of `n` rows cut into about `parts` tensors, and its values.
+/// A weight of `n` rows, divided into about `parts` tensors, and its values.
 fn stacked(n: usize, inner: usize, parts: usize, dtype: DType) -> (Vec<Tensor>, Vec<f32>) {
     let (mut tensors, mut all) = (Vec::new(), Vec::new());
     let step = n.div_ceil(parts);
@@ -116,7 +116,7 @@ proptest! {
 #[test]
 fn linear_covers_blocks_and_tails_of_a_large_product() {
     let gated = Linear::new(260, 1100, 600).activation(Activation::GatedGeluTanh);
-    // Rows that are a power of two apart are copied first, and so much of a weight is packed in two parts.
+    // Rows that are a power of two apart are copied first; a weight of this size is packed in two pieces.
     for op in [gated, Linear::new(20, 2048, 2200)] {
         let (found, expected) = run(&Case { op, bias: true, dtype: DType::Bf16, parts: 1 });
         assert_close(&found, &expected, 1e-5);
@@ -137,7 +137,7 @@ fn linear_without_rows_does_nothing() {
     assert!(found.is_empty());
 }
 
-/// Rows `x..x + rows` of a product into rows from `out` on; the weight's rows from `weight` on.
+/// A part: writes rows from `x` on of a product to rows from `out` on, with the weight's rows from `weight` on.
 fn in_place(op: Linear, whole: usize, [x, out, weight]: [usize; 3]) -> Linear {
     op.part(LinearPart { whole_rows: whole, x_row: x, out_row: out, weight_row: weight })
 }
@@ -146,7 +146,7 @@ fn in_place(op: Linear, whole: usize, [x, out, weight]: [usize; 3]) -> Linear {
 fn parts_have_the_bits_of_the_whole() {
     let cpu = Cpu::new();
     let host = |buffer: &osp::cpu::Buffer| buffer.to_vec();
-    // Rows for each way through the CPU; parts of few rows must not take theirs.
+    // Numbers of rows for each algorithm of the CPU. Small parts must use the algorithm of the whole.
     for [rows, inner, outer] in [[6, 40, 30], [20, 800, 70], [700, 64, 40]] {
         let x = cpu.upload(&values(1, rows * inner)).unwrap();
         let (tensors, _) = stacked(outer, inner, 2, DType::Bf16);

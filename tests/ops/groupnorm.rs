@@ -7,7 +7,7 @@ use osp::ops::groupnorm::{GroupNorm, GroupNormArgs, MomentsArgs, Statistics, Sta
 use osp::tensor::DType;
 use proptest::prelude::*;
 
-/// A whole video's norm.
+/// The norm of a whole video.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     frames: usize,
@@ -36,7 +36,7 @@ fn run(op: &Case, x: &[f32]) -> Vec<f32> {
     run_stretches(op, x, &[op.frames])
 }
 
-/// The norm of a video in stretches of so many frames.
+/// The norm of a video, computed in stretches of these lengths.
 fn run_stretches(op: &Case, x: &[f32], lengths: &[usize]) -> Vec<f32> {
     let cpu = Cpu::new();
     let [weight, bias] = [2, 3].map(|seed| parameter(seed, &[op.channels], DType::F32).0);
@@ -135,7 +135,7 @@ fn group_norm_does_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
-fn a_frame_by_itself_gets_the_bits_it_gets_among_others() {
+fn a_single_frame_has_the_same_bits_as_among_others() {
     let op = Case { per_frame: true, ..LARGE };
     let x = video(&op, 1.0);
     let frame_len = op.positions * op.channels;
@@ -144,7 +144,7 @@ fn a_frame_by_itself_gets_the_bits_it_gets_among_others() {
 }
 
 #[test]
-fn stretches_of_time_give_the_bits_of_the_whole() {
+fn stretches_have_the_bits_of_the_whole() {
     for per_frame in [false, true] {
         let op = Case { per_frame, ..LARGE };
         let x = video(&op, 1.0);

@@ -4,7 +4,7 @@
 mod attention;
 /// Causal and depth-wise convolution.
 mod conv3d;
-/// Look-up, and adding of tables.
+/// Look-up of rows, and addition of rows.
 mod embed;
 /// NaN and infinities.
 mod finite;
@@ -24,5 +24,5 @@ mod resample;
 mod sampler;
 /// Boxes of videos, and bytes.
 mod tile;
-/// What the others share.
+/// Helpers that the other modules share.
 pub mod values;

@@ -7,7 +7,7 @@ use osp::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, R
 use osp::tensor::DType;
 use proptest::prelude::*;
 
-/// Rows whose means are far from 0 against their spread.
+/// Rows whose means are far from 0, compared with their spread.
 fn rows(rows: usize, channels: usize) -> Vec<f32> {
     let mut x = values(1, rows * channels);
     for (row, x) in x.chunks_exact_mut(channels).enumerate() {

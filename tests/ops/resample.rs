@@ -78,7 +78,7 @@ proptest! {
 }
 
 #[test]
-fn frames_of_many_blocks_are_covered_whatever_the_number_of_threads() {
+fn frames_of_many_blocks_are_covered_with_any_number_of_threads() {
     let frame_len = 40_001;
     let x = values(1, 4 * frame_len);
     on_one_and_three_threads(|| {

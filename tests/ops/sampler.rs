@@ -1,4 +1,4 @@
-//! `combine`, whose bits are fixed by its definition.
+//! `combine`, whose definition fixes every bit.
 
 use super::values::{assert_close, values};
 use osp::backend::Backend;
@@ -27,7 +27,7 @@ proptest! {
             .collect();
         prop_assert_eq!(&out[..], &bits[..]);
 
-        // A clamp may leave values far smaller than the terms, whose rounding is then large beside them.
+        // After a clamp, values may be far smaller than the terms, and so than the terms' rounding errors.
         if clamp.is_none() {
             let exact = (0..len).map(|i| terms(i).map(|(a, b)| f64::from(a) * f64::from(b)).sum()).collect::<Vec<f64>>();
             assert_close(&out, &exact, 2e-6);

@@ -1,4 +1,4 @@
-//! Pseudo-random arguments, and the comparison with the naive formula.
+//! Pseudo-random arguments, and comparison with the naive formula.
 
 use half::{bf16, f16};
 use osp::tensor::{Bytes, DType, Tensor};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 pub use osp::selftest::values;
 
-/// A parameter stored as `dtype`, and the values it then has.
+/// A parameter stored as `dtype`, and its values after rounding.
 pub fn parameter(seed: u64, shape: &[usize], dtype: DType) -> (Tensor, Vec<f32>) {
     let values = values(seed, shape.iter().product());
     let bytes: Vec<u8> = match dtype {
@@ -23,8 +23,8 @@ pub fn parameter(seed: u64, shape: &[usize], dtype: DType) -> (Tensor, Vec<f32>)
     (tensor, stored)
 }
 
-/// Every element of `found` within `tolerance` of `expected`, relative to its size plus the root of the mean square of
-/// all: sums of many terms cancel, and single precision errs by the terms' size.
+/// Checks that every element of `found` is within `tolerance` of `expected`, relative to its magnitude plus the root
+/// mean square of all: sums of many terms cancel, and the error of single precision depends on the size of the terms.
 #[track_caller]
 pub fn assert_close(found: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len());
@@ -35,7 +35,7 @@ pub fn assert_close(found: &[f32], expected: &[f64], tolerance: f64) {
     }
 }
 
-/// What `f` returns in a pool of one thread and in a pool of three, which must be the same bits.
+/// The result of `f`, which must have the same bits in a pool of one thread and in a pool of three.
 #[track_caller]
 pub fn on_one_and_three_threads(f: impl Fn() -> Vec<f32> + Send + Sync) {
     let run = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool").install(&f);

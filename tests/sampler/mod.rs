@@ -1,4 +1,4 @@
-//! Golden data of PyTorch and diffusers: what a case's JSON says and its tensors.
+//! Golden data of PyTorch and diffusers: the JSON and the tensors of cases.
 
 mod noise;
 mod schedules;
@@ -24,6 +24,6 @@ impl Golden {
 
     /// The values of a tensor.
     fn tensor(&self, name: &str) -> Vec<f32> {
-        self.tensors.tensor(name).unwrap().unwrap_or_else(|| panic!("golden data have no {name}")).to_f32()
+        self.tensors.tensor(name).unwrap().unwrap_or_else(|| panic!("the golden data has no {name}")).to_f32()
     }
 }

@@ -1,9 +1,9 @@
-//! Noise against `torch.randn` on the CPU.
+//! Noise, compared with `torch.randn` on the CPU.
 
 use super::Golden;
 use osp::sampler::TorchRng;
 
-/// The golden data keep this many values: the first of the first draw, the last of the second.
+/// The golden data has this many values: the first of the first draw, and the last of the second.
 const KEPT: usize = 64;
 
 fn assert_close(found: &[f32], expected: &[f32], what: &str) {
@@ -14,7 +14,7 @@ fn assert_close(found: &[f32], expected: &[f32], what: &str) {
 }
 
 #[test]
-fn two_draws_of_every_size_are_those_of_torch() {
+fn two_draws_of_every_size_equal_those_of_torch() {
     let golden = Golden::open("noise");
     let cases = golden.json.as_object().unwrap();
     assert!(!cases.is_empty());
@@ -31,8 +31,8 @@ fn two_draws_of_every_size_are_those_of_torch() {
 }
 
 #[test]
-fn a_sine_partner_waits_for_the_next_single_number_through_larger_draws() {
-    // `torch.randn` with one generator of seed 42 for these sizes; the first value of each.
+fn a_sine_is_kept_for_the_next_single_number_across_larger_draws() {
+    // The first values of `torch.randn` for these sizes, with one generator of seed 42.
     let draws = [
         (3, 0.3366904),
         (20, 1.7877893),
@@ -51,7 +51,7 @@ fn a_sine_partner_waits_for_the_next_single_number_through_larger_draws() {
 }
 
 #[test]
-fn only_the_low_32_bits_of_a_seed_count() {
+fn only_the_low_32_bits_of_a_seed_matter() {
     assert_eq!(TorchRng::new(7).randn(100), TorchRng::new(7 + (1 << 40)).randn(100));
     assert_ne!(TorchRng::new(7).randn(100), TorchRng::new(8).randn(100));
 }

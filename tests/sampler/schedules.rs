@@ -19,7 +19,7 @@ fn for_each_case(check: impl Fn(SamplerKind, usize, osp::Result<osp::sampler::Sc
 }
 
 #[test]
-fn timesteps_are_those_of_diffusers() {
+fn timesteps_equal_those_of_diffusers() {
     for_each_case(|kind, steps, schedule, golden| {
         let timesteps: Option<Vec<f32>> = serde_json::from_value(golden("timesteps")).unwrap();
         let Some(expected) = timesteps else {
@@ -35,7 +35,7 @@ fn timesteps_are_those_of_diffusers() {
 }
 
 #[test]
-fn calls_and_first_scale_are_those_of_diffusers() {
+fn calls_and_first_scale_equal_those_of_diffusers() {
     for_each_case(|kind, steps, schedule, golden| {
         let Ok(schedule) = schedule else { return };
         assert_eq!(golden("model_calls"), schedule.calls.len(), "{kind} {steps}");
@@ -45,7 +45,7 @@ fn calls_and_first_scale_are_those_of_diffusers() {
 }
 
 #[test]
-fn pndm_with_150_steps_asks_the_model_159_times_from_timestep_894_on() {
+fn pndm_with_150_steps_calls_the_model_159_times_and_starts_at_timestep_894() {
     let calls = SamplerKind::Pndm.schedule(150).unwrap().calls;
     assert_eq!((calls.len(), calls[0].timestep), (159, 894.0));
 }

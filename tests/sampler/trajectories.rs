@@ -1,12 +1,11 @@
-//! The sample after every model call, for a stand-in of a model whose prediction is the same formula as in the golden
-//! data.
+//! The sample after every model call. A formula replaces the model, the same one as in the golden data.
 
 use super::Golden;
 use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::sampler::{SamplerKind, SamplerRun, guide};
 
-/// What the golden data name their noise prediction.
+/// The formula for the noise prediction in the golden data.
 fn model(input: &[f32], timestep: f32) -> Vec<f32> {
     let shift = (0.3 * (f64::from(timestep) / 1000.0 * std::f64::consts::PI).cos()) as f32;
     input.iter().map(|x| (0.9 * x + shift).tanh() * 0.8).collect()
@@ -39,12 +38,12 @@ fn trajectory(golden: &Golden, kind: SamplerKind, steps: usize) -> Vec<Vec<f32>>
         run.step(&prediction, noise).unwrap();
         samples.push(run.sample().to_vec());
     }
-    assert!(draws.next().is_none(), "{kind} {steps}: draws left over");
+    assert!(draws.next().is_none(), "{kind} {steps}: not all draws are used");
     samples
 }
 
 #[test]
-fn every_sample_is_that_of_diffusers() {
+fn every_sample_equals_that_of_diffusers() {
     let golden = Golden::open("samplers");
     for kind in SamplerKind::ALL {
         for steps in [5, 20] {

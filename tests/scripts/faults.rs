@@ -1,4 +1,4 @@
-//! Programs that fail in every way, a GPU that does not open, and runs that are interrupted.
+//! Programs that fail in every way, a GPU that cannot be opened, and interrupted runs.
 
 use super::{Rehearsal, Run, STAND_IN, alive};
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 #[test]
-fn whatever_a_kernel_does_the_table_is_whole() {
+fn the_table_is_complete_whatever_a_kernel_does() {
     let rehearsal = Rehearsal::new(
         "'selftest gemm'*) echo 'FAIL  linear_large_bf16  3 of 9 values are off'; exit 1 ;;
          'selftest conv3d'*) kill -SEGV $$ ;;
@@ -35,7 +35,7 @@ fn whatever_a_kernel_does_the_table_is_whole() {
     run.says("verify latte f16", "FAIL", "no total of checks");
     run.says("sample", "FAIL", "cannot be read");
     run.says("profile 65 frames, 1", "FAIL", "cannot be read");
-    // And the others had their turn.
+    // The other steps have run, too.
     for step in ["selftest sampler", "selftest depthwise", "verify vae_v110 bf16", "verify latte_d64 f16"] {
         run.says(step, "pass", "");
     }
@@ -46,7 +46,7 @@ fn whatever_a_kernel_does_the_table_is_whole() {
 }
 
 #[test]
-fn many_long_failures_fit_the_table() {
+fn many_long_failures_fit_into_the_table() {
     let rehearsal = Rehearsal::new(
         "*--help) echo facts ;; selftest*|verify*|sample*|profile*) head -c 500 /dev/zero | tr '\\0' 'z'; exit 1 ;;\n",
     );
@@ -58,7 +58,7 @@ fn many_long_failures_fit_the_table() {
     assert_eq!(failed, run.count("FAIL"));
 }
 
-/// A driver that opens, and refuses images that say so.
+/// Makes a driver that opens, and refuses images that begin with `BAD`.
 fn stub_driver(folder: &Path) {
     let code = r#"
         #include <string.h>
@@ -82,10 +82,10 @@ fn stub_driver(folder: &Path) {
 }
 
 #[test]
-fn without_a_gpu_nothing_is_green_and_the_driver_is_asked_about_each_image() {
+fn without_a_gpu_no_step_passes_and_the_driver_tries_each_image() {
     let problem = "doctor) printf 'gpu          none\\nproblem      the GPU cannot be opened\\n' ;;\n";
     let rehearsal = Rehearsal::new(problem);
-    // Two images of this program's build, and one of another.
+    // Two images of this build of the program, and one of another build.
     rehearsal
         .script("bin/osp", &format!("{}\n# BAD image\n# good image\n", STAND_IN.replace("  # OVERRIDES\n", problem)));
     fs::create_dir(rehearsal.path("bin/kernels")).unwrap();
@@ -105,10 +105,10 @@ fn without_a_gpu_nothing_is_green_and_the_driver_is_asked_about_each_image() {
         "CUDA_ERROR_INVALID_PTX, a PTX JIT compilation failed; ptxas: line 7: no such instruction",
     );
     run.says("image norm", "pass", "10 bytes load");
-    run.says("light, deep", "skip", "no GPU opens");
+    run.says("light, deep", "skip", "no GPU can be opened");
     assert_eq!(rehearsal.calls().iter().filter(|call| !call.contains("--help")).count(), 1, "{:?}", rehearsal.calls());
 
-    // Without any driver there is nothing to ask.
+    // Without a driver, no image can be tried.
     let output = rehearsal.command("light", &[]).output().unwrap();
     let run = Run::new(output, &rehearsal.path("out"));
     assert_eq!(run.code, Some(3));
@@ -117,7 +117,7 @@ fn without_a_gpu_nothing_is_green_and_the_driver_is_asked_about_each_image() {
 }
 
 #[test]
-fn an_interrupted_run_ends_what_it_started_and_writes_its_table() {
+fn an_interrupted_run_ends_its_processes_and_writes_its_table() {
     let rehearsal = Rehearsal::new("profile*--json*) echo $$ >>\"$here/pids\"; sleep 1000 ;;\n");
     let child = rehearsal.command("light", &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let child = child.expect("python3 is needed for scripts/gpu-check");

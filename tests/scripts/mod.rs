@@ -1,5 +1,5 @@
-//! scripts/gpu-check with a stand-in for the program: whatever that does, the table is whole, and nothing is green that
-//! no GPU has shown. python3 runs the script, here as on the machine that it is for.
+//! scripts/gpu-check with a mock program: whatever the program does, the table is complete, and no step passes that did
+//! not run on a GPU. python3 runs the script, as on the machine with the GPU.
 
 mod faults;
 mod stages;
@@ -16,21 +16,21 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A folder with a stand-in, the tools that the script may find, and what it leaves.
+/// A folder with a mock program, the tools that the script can find, and the script's output.
 struct Rehearsal(TempDir);
 
-/// What a run of the script did.
+/// The results of a run of the script.
 struct Run {
     code: Option<i32>,
     stdout: String,
-    /// The line that was printed for each step as it ended: its name, its verdict and what it says.
+    /// The line of each step: its name, its verdict and its text.
     steps: Vec<(String, String, String)>,
     files: Vec<PathBuf>,
     out: PathBuf,
 }
 
 impl Rehearsal {
-    /// A stand-in that `overrides` in some cases.
+    /// A mock program with other answers in the cases of `overrides`.
     fn new(overrides: &str) -> Self {
         let rehearsal = Self(tempfile::tempdir().unwrap());
         fs::create_dir(rehearsal.path("bin")).unwrap();
@@ -48,7 +48,7 @@ impl Rehearsal {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// How the stand-in was called.
+    /// The calls of the mock program.
     fn calls(&self) -> Vec<String> {
         fs::read_to_string(self.path("bin/calls")).unwrap().lines().map(str::to_owned).collect()
     }
@@ -88,12 +88,13 @@ impl Run {
         Self { code: output.status.code(), stdout, steps, files, out: out.to_path_buf() }
     }
 
-    /// Checks that a step (one of those, if it had several turns) ended so.
+    /// Checks that a step has this verdict, and a text with these words. If the step ran several times, one run is
+    /// enough.
     #[track_caller]
     fn says(&self, step: &str, verdict: &str, words: &str) {
         let said =
             |(name, found, text): &(String, String, String)| name == step && found == verdict && text.contains(words);
-        assert!(self.steps.iter().any(said), "{step} does not {verdict} with {words:?}:\n{}", self.stdout);
+        assert!(self.steps.iter().any(said), "{step} has no {verdict} with {words:?}:\n{}", self.stdout);
     }
 
     fn has(&self, step: &str) -> bool {
@@ -104,7 +105,7 @@ impl Run {
         self.steps.iter().filter(|(_, found, _)| found == verdict).count()
     }
 
-    /// What every run leaves: a short table, printed last, and few files with plain names.
+    /// Checks what every run must write: a short table, printed last, and few files with plain names.
     #[track_caller]
     fn is_whole(&self) {
         let table = self.read("table.txt");
@@ -126,9 +127,9 @@ impl Run {
     }
 }
 
-/// Stand-ins that are alive after their run.
+/// Mock programs that still run after the script.
 fn alive(pids: &str) -> Vec<&str> {
-    // Of a process that has ended but was not reaped by init yet, the command line is empty.
+    // A process that has ended, but that init has not reaped yet, has an empty command line.
     let runs = |pid: &&str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty());
     pids.split_whitespace().filter(runs).collect()
 }

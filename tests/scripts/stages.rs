@@ -1,11 +1,11 @@
-//! What each stage runs and what it decides: plans, budgets, what failed before, variants, times beside PyTorch.
+//! The steps and decisions of each stage: plans, budgets, earlier failures, variants, times beside PyTorch.
 
 use super::{Rehearsal, root};
 use std::fs;
 use std::process::Command;
 
 #[test]
-fn a_sound_program_passes_every_check_and_its_times_are_in_the_table() {
+fn a_correct_program_passes_every_check_and_its_times_are_in_the_table() {
     let rehearsal = Rehearsal::new("");
     let run = rehearsal.run("light", &[]);
     assert_eq!(run.code, Some(0), "{}", run.stdout);
@@ -13,7 +13,7 @@ fn a_sound_program_passes_every_check_and_its_times_are_in_the_table() {
     run.says("doctor", "pass", "Stand-in");
     run.says("selftest facts", "pass", "passed");
     run.says("selftest gemm", "pass", "worst 0.43 of allowed, gemm_large_f16");
-    // 4.0e1 dB where 3.0e1 are asked for is 0.75 of allowed.
+    // 4.0e1 dB, where at least 3.0e1 are required, is 0.75 of allowed.
     run.says("verify pipeline bf16", "pass", "2 checks, worst 0.75 of allowed");
     run.says("verify pipeline f16 --least-memory", "pass", "2 checks");
     run.says("profile 65 frames, 1", "pass", "denoise 200 ms");
@@ -21,7 +21,8 @@ fn a_sound_program_passes_every_check_and_its_times_are_in_the_table() {
     for words in ["linear_large_f16", "attention_q128_d72_f16", "linear 34816x1152x3456", "TFLOP/s"] {
         assert!(table.contains(words), "{words}:\n{table}");
     }
-    // Errors are found where they happen, but for copies that are to run beside kernels.
+    // Launches are synchronous, so that errors are found where they happen, except in runs that test copies beside
+    // kernels.
     for call in rehearsal.calls() {
         assert!(call.contains("MODEL=/") && call.ends_with("assets/demo"), "{call}");
         let blocking = call.contains("BLOCKING=1");
@@ -36,7 +37,7 @@ fn a_sound_program_passes_every_check_and_its_times_are_in_the_table() {
 }
 
 #[test]
-fn plans_fit_their_budgets_and_need_nothing() {
+fn plans_fit_their_budgets_and_need_no_program() {
     for stage in ["light", "deep", "speed", "light,deep"] {
         let mut command = Command::new("python3");
         command.arg(root().join("scripts/gpu-check")).args(["--stage", stage, "--dry-run"]).args(["--pack", "absent"]);
@@ -55,7 +56,7 @@ fn plans_fit_their_budgets_and_need_nothing() {
 }
 
 #[test]
-fn what_no_longer_fits_is_skipped_by_name() {
+fn steps_that_do_not_fit_the_budget_are_skipped_by_name() {
     let rehearsal = Rehearsal::new("");
     let run = rehearsal.run("light", &["--budget", "24"]);
     assert_eq!(run.code, Some(0), "{}", run.stdout);
@@ -68,7 +69,7 @@ fn what_no_longer_fits_is_skipped_by_name() {
     assert_eq!((run.code, run.count("pass")), (Some(3), 0), "{}", run.stdout);
 }
 
-/// Nsight Compute and compute-sanitizer, and where they write how they were called.
+/// Makes mocks of Nsight Compute and compute-sanitizer, which log their calls.
 fn stand_in_tools(rehearsal: &Rehearsal) {
     let log = rehearsal.path("bin/tools");
     let call = format!("#!/bin/sh\necho \"${{0##*/}} $*\" >>{}\n", log.display());
@@ -82,7 +83,7 @@ fn stand_in_tools(rehearsal: &Rehearsal) {
 }
 
 #[test]
-fn deep_looks_into_what_failed_before_and_into_what_costs_most() {
+fn deep_examines_earlier_failures_and_the_most_expensive_kernels() {
     let rehearsal = Rehearsal::new(
         "'selftest gemm'*|'selftest norm'*) echo 'FAIL  some kernel'; exit 1 ;;
          'verify tests/golden/latte_d64 '*bf16) echo 'FAIL  latte_d64'; exit 1 ;;
@@ -112,7 +113,7 @@ fn deep_looks_into_what_failed_before_and_into_what_costs_most() {
     assert_eq!(kernels, ["linear_large_f16", "attention_q128_d72_f16", "add_rows_f16"]);
     assert!(tools.lines().filter(|line| line.starts_with("ncu")).all(|line| line.contains("--clock-control none")));
 
-    // Where nothing failed, a look at all.
+    // If nothing failed, all kernels are examined.
     fs::remove_file(rehearsal.path("results.json")).unwrap();
     let run = rehearsal.run("deep", &[]);
     run.says("memcheck of all", "FAIL", "3 errors");
@@ -120,7 +121,7 @@ fn deep_looks_into_what_failed_before_and_into_what_costs_most() {
 }
 
 #[test]
-fn the_fastest_variant_is_checked_and_a_program_that_knows_none_is_refused() {
+fn the_fastest_variant_is_checked_and_a_program_without_variants_is_refused() {
     let knows =
         "doctor) printf 'gpu          Stand-in\\nruns         sm_90a\\nkernels      from %s\\n' \"$OSP_KERNELS\" ;;\n";
     for (overrides, known) in [(knows, true), ("", false)] {
@@ -162,9 +163,10 @@ fn the_fastest_variant_is_checked_and_a_program_that_knows_none_is_refused() {
 }
 
 #[test]
-fn a_case_of_pytorch_that_fails_or_hangs_costs_its_own_line() {
+fn a_case_of_pytorch_that_fails_or_hangs_loses_only_its_line() {
     let rehearsal = Rehearsal::new("");
-    // Attention dies, the first convolution hangs, products are timed by a clock that ticks a millisecond a look.
+    // Attention crashes, the first convolution hangs, and the clock for products advances a millisecond with each
+    // reading.
     let torch = "
 import os, time
 __version__ = '2.9.0'
@@ -205,12 +207,12 @@ nn.functional.linear = nn.functional.gelu = lambda *_, **__: None
     let run = rehearsal.run("light", &["--step-limit", "4"]);
     assert_eq!(run.code, Some(1), "{}", run.stdout);
     run.is_whole();
-    run.says("torch", "pass", "torch 2.9.0, CUDA 13.0, cuDNN 91500; torch 2.9.0 does without cuDNN's conv3d");
+    run.says("torch", "pass", "torch 2.9.0, CUDA 13.0, cuDNN 91500; torch 2.9.0 does not use cuDNN's conv3d");
     run.says("torch linear 34816x1152x3456: bias", "pass", "1 ms (1 to 1), 277.2 TFLOP/s");
     run.says("torch attention temporal 17: cuDNN", "skip", "ModuleNotFoundError");
     run.says("torch conv3d 128-128 3x3x3 65x256x256: channels last", "FAIL", "no answer after 4 s");
     run.says("torch linear 34816x4608x1152: bias", "pass", "1 ms");
-    // Our launch took 600 µs, in both rounds.
+    // The launch of osp took 600 µs in both rounds.
     let row =
         run.read("record.md").lines().find(|line| line.starts_with("| linear 34816x1152x3456")).unwrap().to_owned();
     assert_eq!(row, "| linear 34816x1152x3456 | 0.6 | 462 TFLOP/s | 1 | bias | 1.67× | bias 1 1 |");
@@ -232,7 +234,7 @@ printf '                        thrpt:  [1 Telem/s 2 Telem/s 3 Telem/s]\n114688x
     assert_eq!(run.code, Some(0), "{}", run.stdout);
     run.is_whole();
     run.says("own linear 114688x1152x3456", "pass", "0.5 ms (0.4 to 0.6)");
-    assert!(!run.has("own conv3d 512-8 3x3x3 17x32x32"), "that bench is not packed");
+    assert!(!run.has("own conv3d 512-8 3x3x3 17x32x32"), "this bench is not in the pack");
     run.says("bench gemm", "pass", "1 benches");
     let record = run.read("record.md");
     assert!(record.contains("| linear/114688x1152x3456/osp | 0.5 ms | 2 Telem/s | 77 % of product, 70 % of cuBLASLt, 52 % of the data sheet |"), "{record}");
@@ -282,11 +284,11 @@ fn cases_have_the_shapes_of_the_benches_and_are_found_in_the_model() {
 }
 
 #[test]
-fn wrong_usage_is_said_in_a_line() {
+fn wrong_usage_gives_one_line() {
     let rehearsal = Rehearsal::new("");
     for (stage, args, words) in [
         ("fast", &[][..], "light, deep, speed"),
-        ("deep", &["--device", "emulated"], "light alone"),
+        ("deep", &["--device", "emulated"], "only light"),
         ("speed", &["--variants", "absent"], "absent"),
     ] {
         let output = rehearsal.command(stage, args).output().unwrap();

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Plays the program for scripts/gpu-check: what a sound one prints on a GPU, at once. OVERRIDES go first.
+# A mock of the program for scripts/gpu-check. It prints the output of a correct program on a GPU, at once. OVERRIDES go
+# first.
 here=$(dirname "$0")
 echo "$* OSP_KERNELS=$OSP_KERNELS BLOCKING=$CUDA_LAUNCH_BLOCKING MODEL=$OSP_MODEL" >>"$here/calls"
-option() { # the value behind an option
+option() { # the value after an option
   name=$1
   shift
   while [ $# -gt 1 ]; do

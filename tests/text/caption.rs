@@ -17,9 +17,9 @@ struct Extra {
     expected: String,
 }
 
-/// `captions_extra.json` was made by running the original function (that of diffusers 0.27.2, with ftfy 6.1.3 and 6.3.1,
-/// Beautiful Soup 4.12.3 and 4.15.0, on Python 3.11) on texts that provoke its steps: twice on those under `captions`,
-/// and only its HTML step on those under `html`.
+/// Reads `captions_extra.json`. The original function (of diffusers 0.27.2, with ftfy 6.1.3 and 6.3.1, Beautiful Soup
+/// 4.12.3 and 4.15.0, on Python 3.11) made it from texts that trigger its steps: the texts under `captions` went
+/// through all steps twice, those under `html` only through the HTML step.
 fn extra() -> HashMap<String, Vec<Extra>> {
     serde_json::from_str(include_str!("captions_extra.json")).unwrap()
 }
@@ -43,7 +43,7 @@ fn awkward_captions_are_cleaned_as_in_the_original() {
 }
 
 #[test]
-fn malformed_html_has_the_text_it_has_in_the_original() {
+fn malformed_html_has_the_same_text_as_in_the_original() {
     for case in &extra()["html"] {
         assert_eq!(html::text(&case.text), case.expected, "{:?}", case.text);
     }
@@ -55,7 +55,7 @@ fn markup_that_the_original_refuses_is_a_comment() {
     assert_eq!(html::text("a<![1>b"), "ab");
 }
 
-/// Texts of pieces that the steps react to, so that random ones get past the first.
+/// Texts made of pieces that the steps react to, so that random texts reach the later steps, too.
 fn awkward_text() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
         "<",

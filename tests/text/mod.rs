@@ -1,4 +1,4 @@
-//! Caption cleaning and the tokenizer against what the original gives.
+//! Caption cleaning and the tokenizer, compared with the original.
 
 mod caption;
 mod tokenizer;

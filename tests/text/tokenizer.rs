@@ -35,7 +35,7 @@ fn open_golden() -> Tokenizer {
 }
 
 fn error_of(folder: &Path) -> Error {
-    Tokenizer::open(folder).err().expect("it is no tokenizer")
+    Tokenizer::open(folder).err().expect("the file is not a tokenizer")
 }
 
 #[test]
@@ -52,9 +52,9 @@ fn both_files_give_the_ids_of_the_original() {
 }
 
 #[test]
-fn special_tokens_in_a_text_are_themselves() {
-    // Made by the original's tokenizer: what stands before a special token loses its trailing space, what stands after
-    // it begins a word.
+fn special_tokens_in_a_text_keep_their_ids() {
+    // The original's tokenizer made these ids. Text before a special token loses its trailing space; text after it
+    // begins a word.
     let cases: [(&str, &[u32]); 4] = [
         ("a</s>a", &[4, 1, 4, 1]),
         ("a <pad> a", &[4, 0, 4, 1]),
@@ -88,7 +88,7 @@ fn a_text_that_just_fits_is_not_cut() {
 }
 
 #[test]
-fn long_texts_are_cut_and_say_what_was_lost() {
+fn long_texts_are_cut_and_the_lost_end_is_returned() {
     let tokenizer = open_golden();
     let text = "a cat walks along the blue sea";
     let all = tokenizer.encode(text).unwrap();
@@ -128,7 +128,8 @@ fn a_missing_tokenizer_is_named() {
 fn damaged_files_are_refused() {
     for name in FILES {
         let bytes = golden_bytes(name);
-        // The last cut is inside the last field of the model, which tokenizing does not need but reading notices.
+        // The last cut is in the last field of the model. Tokenizing does not need this field, but reading detects the
+        // cut.
         for length in [0, 1, 10, 1000, bytes.len() / 2, bytes.len() - 1] {
             let folder = folder_with(name, &bytes[..length]);
             let error = error_of(folder.path());
@@ -162,7 +163,7 @@ fn a_damaged_normalisation_in_json_is_refused() {
 static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(open_golden);
 static MODEL: LazyLock<Vec<u8>> = LazyLock::new(|| golden_bytes("spiece.model"));
 
-/// Opens a damaged model and, if that works all the same, tokenizes text of many scripts. Must not panic.
+/// Opens a damaged model and, if that succeeds, tokenizes text of many scripts. Must not panic.
 fn try_model(bytes: &[u8]) {
     if let Ok(tokenizer) = Tokenizer::open(folder_with("spiece.model", bytes).path()) {
         let text: String = ('\0'..'\u{3000}').step_by(7).chain('\u{fb00}'..'\u{ffff}').collect();
@@ -182,7 +183,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_are_no_model(bytes: Vec<u8>) {
+    fn arbitrary_bytes_are_not_a_model(bytes: Vec<u8>) {
         try_model(&bytes);
     }
 }

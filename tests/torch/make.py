@@ -19,7 +19,7 @@ state["transposed"] = model.weight.detach().t()
 torch.save(state, "state.bin")
 torch.save(state, "state_old.bin", _use_new_zipfile_serialization=False)
 
-# As Lightning does: the state of a training around the weights.
+# As Lightning does: the weights inside the state of a training.
 other = torch.nn.Parameter(torch.zeros(2))
 optimizer = torch.optim.AdamW([other], lr=1e-4)
 other.grad = torch.ones(2)

@@ -1,5 +1,5 @@
-//! What is read of a clip does not depend on who reads it, this crate or ffmpeg: the same frames, upright, cut and stretched
-//! in the same way, at the same rate.
+//! This crate and ffmpeg read the same clip equally: the same frames, upright, cut and stretched in the same way, at
+//! the same rate.
 //!
 //! `rot90.mp4` (9 frames of 96x64), `sar2.mp4` (9 of 64x64), `trimmed.mp4` (48, of which an edit list shows 30) and
 //! `joined.mp4` (two clips of 9 in one track) were made with ffmpeg and x264 from a moving ramp; `vfr_fine_ticks.mp4` has
@@ -13,7 +13,7 @@ use std::fs;
 use std::path::Path;
 use tempfile::tempdir;
 
-/// Matrices (a, b, c, d) of the eight ways to turn a frame, by their number in Exif, from 1.
+/// Matrices (a, b, c, d) of the eight orientations of Exif, in order from 1.
 const MATRICES: [[i32; 4]; 8] = [
     [1, 0, 0, 1],
     [-1, 0, 0, 1],
@@ -25,7 +25,7 @@ const MATRICES: [[i32; 4]; 8] = [
     [0, -1, 1, 0],
 ];
 
-/// An MP4 in memory, whose boxes are changed.
+/// An MP4 in memory, whose boxes can be changed.
 struct Movie(Vec<u8>);
 
 impl Movie {
@@ -42,7 +42,7 @@ impl Movie {
         self
     }
 
-    /// Turns frames as Exif's `orientation` does.
+    /// Sets the matrix to Exif's `orientation`.
     fn turn(&mut self, orientation: usize) -> &mut Self {
         let [a, b, c, d] = MATRICES[orientation - 1].map(|entry| entry << 16);
         self.set(b"tkhd", &[(10, a), (11, b), (13, c), (14, d)])
@@ -56,7 +56,7 @@ impl Movie {
         read_clip(&path, &ALONE).unwrap()
     }
 
-    /// Reads it through ffmpeg: without the box `ftyp` it is no MP4 for this crate.
+    /// Reads it through ffmpeg: without the box `ftyp`, this crate does not recognise an MP4.
     fn through_ffmpeg(&self) -> Clip {
         let folder = tempdir().unwrap();
         let path = folder.path().join("a.mp4");
@@ -68,7 +68,7 @@ impl Movie {
         read_clip(&path, &ReadOptions::default()).unwrap()
     }
 
-    /// Reads it both ways, if there is ffmpeg, and checks that the results agree.
+    /// Reads it both ways, if ffmpeg is installed, and checks that the results agree.
     #[track_caller]
     fn both(&self, what: &str) -> Clip {
         let alone = self.alone();
@@ -76,7 +76,7 @@ impl Movie {
             let other = self.through_ffmpeg();
             assert_eq!((alone.frames, alone.info()), (other.frames, other.info()), "{what}");
             let differences = alone.pixels.iter().zip(&other.pixels).map(|(&a, &b)| a.abs_diff(b));
-            // They interpolate chroma differently: single pixels at edges differ more.
+            // This crate and ffmpeg interpolate chroma differently: single pixels at edges differ more.
             let (most, sum) = differences.fold((0, 0u64), |(most, sum), d| (d.max(most), sum + u64::from(d)));
             let mean = sum as f64 / alone.pixels.len() as f64;
             assert!(mean < 1.0 && most < 40, "{what}: {mean} in the mean, at most {most}");
@@ -110,10 +110,10 @@ fn all_eight_orientations_come_upright() {
 }
 
 #[test]
-fn the_movie_turns_what_the_track_has_turned() {
+fn the_movies_matrix_applies_after_the_tracks() {
     let mut movie = Movie::read(&file("rot90.mp4"));
     let stored = movie.turn(1).alone();
-    // Twice a quarter.
+    // Two quarter turns.
     movie.turn(6).set(b"mvhd", &[(9, 0), (10, 1 << 16), (12, -1 << 16), (13, 0)]);
     assert!(movie.both("turned twice").pixels == turned(&stored, 3));
     movie.set(b"mvhd", &[(9, 1 << 15), (10, 1 << 16)]);
@@ -145,7 +145,7 @@ fn edit_lists_cut_at_both_ends() {
         assert_eq!((part.frames, part.fps), (frames as usize, FrameRate::default()));
         assert!(part.pixels == all.pixels[first as usize * 64 * 64 * 3..][..part.pixels.len()]);
     }
-    // A cut between two frames, and one to the end.
+    // A cut between two frames, and a cut to the end.
     assert_eq!(movie.set(b"elst", &[(2, 1000), (3, 5 * 512 + 200)]).both("between").frames, 24);
     assert_eq!(movie.set(b"elst", &[(2, 0), (3, 512)]).alone().frames, 47);
 }
@@ -155,7 +155,7 @@ fn boxed(name: &[u8; 4], contents: &[u8]) -> Vec<u8> {
     [&(contents.len() as u32 + 8).to_be_bytes()[..], name, contents].concat()
 }
 
-/// `bytes`, which are boxes, with other contents of the one that `path` leads to.
+/// `bytes`, which are boxes, with new contents of the box at `path`.
 fn with_box(bytes: &[u8], path: &[&[u8; 4]], contents: &[u8]) -> Vec<u8> {
     let mut at = 0;
     while at < bytes.len() {
@@ -187,7 +187,7 @@ fn with_edits(rows: &[(i32, i32)]) -> Movie {
 }
 
 #[test]
-fn edit_lists_of_several_parts_show_them_all() {
+fn all_entries_of_an_edit_list_are_shown() {
     let all = with_edits(&[(2000, 0)]).both("all");
     let frames = |range: std::ops::Range<usize>| &all.pixels[range.start * 64 * 64 * 3..range.end * 64 * 64 * 3];
     let late = with_edits(&[(500, -1), (1000, 12 * 512)]).both("a delay");
@@ -198,7 +198,7 @@ fn edit_lists_of_several_parts_show_them_all() {
     if has_ffmpeg() {
         assert_eq!(movie.through_ffmpeg().frames, two.frames);
     }
-    // 11 intervals and 11, and a second and an interval between them.
+    // 11 intervals, a second and an interval, and 11 intervals.
     let gap = with_edits(&[(500, 0), (1000, -1), (500, 24 * 512)]).alone();
     assert_eq!((gap.frames, gap.fps), (24, FrameRate::new(552, 47).unwrap()));
     let folder = tempdir().unwrap();
@@ -213,12 +213,12 @@ fn edit_lists_of_several_parts_show_them_all() {
 }
 
 #[test]
-fn pixels_that_are_not_square_are_stretched_and_it_is_said() {
+fn pixels_that_are_not_square_are_stretched_with_a_notice() {
     let mut movie = Movie::read(&file("sar2.mp4"));
     let clip = movie.both("2:1");
     assert_eq!((clip.frames, clip.height, clip.width), (9, 64, 128));
     assert_eq!((movie.turn(6).both("2:1, turned").height, clip.width), (128, 128));
-    // Without the box pasp the stream itself says it.
+    // Without the box pasp, the stream's aspect ratio counts.
     let at = movie.0.windows(4).position(|bytes| bytes == b"pasp").unwrap();
     movie.0[at..at + 4].copy_from_slice(b"free");
     assert!(movie.turn(1).both("2:1 in the stream") == clip);
@@ -228,7 +228,7 @@ fn pixels_that_are_not_square_are_stretched_and_it_is_said() {
 }
 
 #[test]
-fn all_frames_of_clips_that_were_joined_come_out() {
+fn all_frames_of_joined_clips_are_read() {
     let clip = Movie::read(&file("joined.mp4")).both("joined");
     assert_eq!((clip.frames, clip.fps), (18, FrameRate::default()));
     let part = read_clip(&file("joined.mp4"), &ReadOptions { start: 7, max_frames: Some(4), ..ALONE }).unwrap();
@@ -252,10 +252,10 @@ fn samples_may_have_several_descriptions() {
 }
 
 #[test]
-fn colours_are_flagged_by_the_file_where_the_stream_does_not() {
+fn the_files_colour_flags_count_if_the_stream_has_none() {
     let mut movie = Movie::read(&file("rot90.mp4"));
     let plain = movie.both("without flags");
-    // The box btrt, whose contents nobody needs, becomes a colr: BT.2020, PQ, BT.709 in full range.
+    // The box btrt, whose contents are not needed, becomes a colr: BT.2020, PQ, BT.709 in full range.
     let at = movie.0.windows(4).position(|bytes| bytes == b"btrt").unwrap();
     movie.0[at..at + 16].copy_from_slice(b"colrnclx\0\x09\0\x10\0\x01\x80\0");
     assert!(movie.both("flags of the file").pixels != plain.pixels);
@@ -271,7 +271,7 @@ fn rates_are_fractions_that_every_format_holds() {
     let clip = Movie::read(&file("vfr_fine_ticks.mp4")).both("fine ticks");
     assert_eq!((clip.frames, clip.fps), (17, FrameRate::new(10, 1).unwrap()));
     let mut movie = Movie::read(&file("rot90.mp4"));
-    // Awkward ticks: 512 ticks are a frame.
+    // Unusual ticks: 512 ticks are a frame.
     for (ticks, rate) in [(12_289, "12289/512"), (500_009, "976.58"), (1_000_003, "none"), (512, "1")] {
         let clip = movie.set(b"mdhd", &[(3, ticks)]).set(b"elst", &[(2, 0)]).alone();
         assert!(clip.fps.numerator() <= 65_535 && clip.fps.denominator() <= 1001, "{rate}: {:?}", clip.fps);
@@ -302,7 +302,7 @@ fn hdr_is_read_with_a_warning() {
     }
 }
 
-/// A copy that this crate leaves to ffmpeg.
+/// A copy that only ffmpeg reads.
 fn without_ftyp(path: &Path) -> std::path::PathBuf {
     let mut bytes = fs::read(path).unwrap();
     bytes[4..8].copy_from_slice(b"free");
@@ -320,9 +320,10 @@ fn unflagged_high_definition_is_bt709_both_ways() {
     }
 }
 
-/// Any two values of B-frames, rate, colours and aspect come together; orientations come in turn, each clip whole and cut.
+/// Every pair of values of B-frames, rate, colours and aspect ratio occurs; orientations alternate; each clip is read
+/// whole and cut.
 #[test]
-fn clips_of_every_make_are_read_the_same_both_ways() {
+fn clips_with_all_pairs_of_features_are_read_equally_both_ways() {
     let folder = tempdir().unwrap();
     osp::video::write_clip(&folder.path().join("a.y4m"), &super::smooth(14, 48, 64)).unwrap();
     let colours: [&[&str]; 3] = [
@@ -330,7 +331,7 @@ fn clips_of_every_make_are_read_the_same_both_ways() {
         &["-vf", "scale=out_range=full", "-colorspace", "smpte170m", "-color_range", "pc"],
         &[],
     ];
-    // The last keeps three frames of five, so intervals are of one and two frames.
+    // The last filter keeps three of five frames, so intervals are one or two frames long.
     let rates: [(&str, &str); 3] = [("24", "null"), ("30000/1001", "null"), ("25", "select='lt(mod(n,5),3)'")];
     for make in 0..9 {
         let (row, column) = (make / 3, make % 3);
@@ -351,7 +352,7 @@ fn clips_of_every_make_are_read_the_same_both_ways() {
         let (what, at) = (format!("{args:?}, orientation {orientation}"), edit(&movie));
         movie.turn(orientation);
         let whole = movie.both(&what);
-        // A cut of what is shown, from its fourth frame.
+        // A cut of the shown frames, from the fourth on.
         let ticks = i32::from_be_bytes(movie.0[mdhd(&movie)..][..4].try_into().unwrap());
         let rate = whole.fps.as_f64();
         let begin = at + (3.4 / rate * f64::from(ticks)) as i32;
@@ -360,12 +361,12 @@ fn clips_of_every_make_are_read_the_same_both_ways() {
     }
 }
 
-/// Where the box `mdhd` says how many ticks a second has.
+/// The offset of the ticks per second in the box `mdhd`.
 fn mdhd(movie: &Movie) -> usize {
     movie.0.windows(4).position(|bytes| bytes == b"mdhd").unwrap() + 4 + 12
 }
 
-/// When the first edit begins, in ticks.
+/// The media time of the first edit, in ticks.
 fn edit(movie: &Movie) -> i32 {
     let at = movie.0.windows(4).position(|bytes| bytes == b"elst").unwrap() + 4 + 12;
     i32::from_be_bytes(movie.0[at..at + 4].try_into().unwrap())

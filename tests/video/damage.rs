@@ -27,7 +27,7 @@ static SAMPLES: LazyLock<Vec<(Vec<u8>, usize)>> = LazyLock::new(|| {
     samples
 });
 
-/// Reads `bytes` as a file: the number of frames, or an error that blames the file.
+/// Reads `bytes` as a file: the number of frames, or `None` for an error, which must be about the file.
 fn read(bytes: &[u8]) -> Option<usize> {
     let folder = tempdir().unwrap();
     let path = folder.path().join("file");
@@ -40,7 +40,7 @@ fn read(bytes: &[u8]) -> Option<usize> {
 }
 
 #[test]
-fn nothing_is_called_nothing() {
+fn empty_files_and_folders_are_reported_as_empty() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("a.mp4");
     fs::write(&path, "").unwrap();
@@ -54,7 +54,8 @@ fn truncated_files_are_errors_or_have_fewer_frames() {
     for (bytes, frames) in SAMPLES.iter() {
         for length in (0..bytes.len()).step_by(1 + bytes.len() / 200).chain(bytes.len() - 12..bytes.len()) {
             if let Some(read) = read(&bytes[..length]) {
-                // A PNG's last bytes hold nothing, and what a JPEG lacks is painted grey; Y4M may end after any frame.
+                // The last bytes of a PNG hold no pixels, the missing end of a JPEG becomes grey, and Y4M may end after
+                // any frame.
                 let harmless = match &bytes[..2] {
                     b"\xff\xd8" => true,
                     b"\x89P" => length >= bytes.len() - 12,
@@ -67,14 +68,14 @@ fn truncated_files_are_errors_or_have_fewer_frames() {
 }
 
 #[test]
-fn an_mp4_that_is_cut_anywhere_is_never_read() {
+fn a_truncated_mp4_is_never_read() {
     for (bytes, _) in SAMPLES.iter().filter(|(bytes, _)| &bytes[4..8] == b"ftyp") {
         assert!((0..bytes.len()).step_by(7).all(|length| read(&bytes[..length]).is_none()));
     }
 }
 
 #[test]
-fn sizes_are_not_believed_before_the_bytes_are_there() {
+fn sizes_in_headers_are_not_trusted() {
     let claims: [&[u8]; 6] = [
         b"YUV4MPEG2 W8192 H8192 F24:1 C444\nFRAME\nabc",
         b"YUV4MPEG2 W1000000000 H1000000000 F24:1 C444\nFRAME\nabc",
@@ -89,7 +90,7 @@ fn sizes_are_not_believed_before_the_bytes_are_there() {
 }
 
 #[test]
-fn counts_in_an_mp4_are_not_believed() {
+fn counts_in_an_mp4_are_not_trusted() {
     let (bytes, _) = &SAMPLES[0];
     for name in [b"stts", b"stsc", b"stsz", b"stco", b"avcC", b"stsd", b"mdhd"] {
         let at = bytes.windows(4).position(|window| window == name).unwrap();
@@ -129,7 +130,7 @@ proptest! {
         rest in prop::collection::vec(any::<u8>(), 0..200),
     ) {
         let bytes = [magic, rest.as_slice()].concat();
-        // A Y4M frame is any bytes: 4x4 in 4:2:0 are 24.
+        // Any bytes are a valid Y4M frame; a frame of 4x4 in 4:2:0 has 24.
         let may_be_read = magic.ends_with(b"FRAME\n") && rest.len() >= 24;
         prop_assert!(may_be_read || read(&bytes).is_none());
     }

@@ -10,7 +10,7 @@ use std::process::Command;
 use tempfile::tempdir;
 
 #[test]
-fn b_frames_come_in_the_order_of_showing() {
+fn b_frames_come_in_presentation_order() {
     let clip = read_clip(&file("b_frames.mp4"), &ALONE).unwrap();
     assert_eq!((clip.frames, clip.height, clip.width, clip.fps), (14, 48, 64, FrameRate::new(25, 1).unwrap()));
     let shown = from_fn(14, 48, 64, |time, _, _, channel| [20 + 15 * time as u8, 120, 230 - 15 * time as u8][channel]);
@@ -20,22 +20,22 @@ fn b_frames_come_in_the_order_of_showing() {
 }
 
 #[test]
-fn flagged_range_and_matrix_are_heeded() {
+fn flagged_range_and_matrix_are_applied() {
     let clip = read_clip(&file("full_range_bt601.mp4"), &ALONE).unwrap();
     let meant = from_fn(1, 16, 32, |_, _, _, channel| [200, 60, 30][channel]);
     assert!(largest_difference(&meant, &clip) <= 2, "{:?}", &clip.pixels[..3]);
 }
 
 #[test]
-fn h264_is_read_whose_frames_are_larger_than_its_level_has_room_for() {
+fn h264_with_frames_larger_than_its_level_allows_is_read() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("a.mp4");
-    // 300 macroblocks; level 1 ends at 99.
+    // 300 macroblocks; level 1 allows 99.
     write_clip(&path, &smooth(3, 240, 320)).unwrap();
     let clip = read_clip(&path, &ALONE).unwrap();
     let mut bytes = fs::read(&path).unwrap();
     let configuration = bytes.windows(4).position(|window| window == b"avcC").unwrap() + 4;
-    // The level stands in the box and in the parameter set.
+    // The level is in the box and in the parameter set.
     for level in [configuration + 3, configuration + 8 + 3] {
         assert!(bytes[level] > 10, "level {}", bytes[level]);
         bytes[level] = 10;
@@ -45,7 +45,7 @@ fn h264_is_read_whose_frames_are_larger_than_its_level_has_room_for() {
 }
 
 #[test]
-fn what_is_not_decoded_is_named_with_a_way_out() {
+fn unsupported_kinds_are_named_and_ffmpeg_is_recommended() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("a.mp4");
     let renamed = |from: &[u8; 4], to: &[u8; 4]| {
@@ -75,7 +75,7 @@ fn y4m(header: &str, planes: &[u8]) -> osp::Result<osp::video::Clip> {
 }
 
 #[test]
-fn y4m_chroma_is_interpolated_from_where_its_samples_lie() {
+fn y4m_chroma_is_interpolated_according_to_its_siting() {
     let luma = [[120; 6], [130; 6], [140; 6], [150; 6]].concat();
     // Blue-difference levels along a row, and red-difference levels down the rows, of a 6x4 frame.
     let (rising, falling) = ([100, 120, 140], [150, 110]);
@@ -98,13 +98,13 @@ fn y4m_chroma_is_interpolated_from_where_its_samples_lie() {
 }
 
 #[test]
-fn y4m_headers_say_what_the_bytes_mean() {
+fn y4m_headers_decide_the_meaning_of_the_bytes() {
     let grey = y4m("W2 H1 Cmono F30000:1001 Ip A1:1", &[16, 235]).unwrap();
     assert_eq!(grey.pixels, [0, 0, 0, 255, 255, 255]);
     assert_eq!(grey.fps, "29.97".parse().unwrap());
     let full = y4m("W2 H1 Cmono XCOLORRANGE=FULL", &[16, 235]).unwrap();
     assert_eq!(full.pixels, [16, 16, 16, 235, 235, 235]);
-    // BT.601: pure red is Y' = 81, Cb = 90, Cr = 240. An odd size has chroma for its last column and row.
+    // BT.601: pure red is Y' = 81, Cb = 90, Cr = 240. Odd sizes have chroma samples for the last column and row.
     let red = y4m("W3 H3 F24:1", &[[81; 9].as_slice(), &[90; 4], &[240; 4]].concat()).unwrap();
     assert!(red.pixels.chunks(3).all(|rgb| rgb[0] >= 253 && rgb[1] <= 1 && rgb[2] <= 1), "{:?}", &red.pixels[..3]);
     assert_eq!(y4m("W2 H1 F0:0 Cmono", &[16, 235]).unwrap().fps, FrameRate::default(), "0:0 is unknown");
@@ -126,7 +126,7 @@ fn folders_are_read_in_natural_order() {
 }
 
 #[test]
-fn frames_of_a_folder_must_have_one_size() {
+fn all_frames_of_a_folder_must_have_the_same_size() {
     let folder = tempdir().unwrap();
     write_clip(&folder.path().join("1.png"), &noise(1, 2, 2)).unwrap();
     write_clip(&folder.path().join("2.png"), &noise(1, 2, 3)).unwrap();
@@ -135,7 +135,7 @@ fn frames_of_a_folder_must_have_one_size() {
 }
 
 #[test]
-fn content_decides_not_the_name() {
+fn the_content_decides_the_format_not_the_name() {
     let folder = tempdir().unwrap();
     let clip = noise(1, 8, 8);
     let path = folder.path().join("a.png");
@@ -154,7 +154,7 @@ fn jpegs_are_read() {
 }
 
 #[test]
-fn other_formats_are_read_through_ffmpeg_where_it_is_installed() {
+fn other_formats_are_read_through_ffmpeg_if_it_is_installed() {
     let folder = tempdir().unwrap();
     let (source, other) = (folder.path().join("a.y4m"), folder.path().join("a.mkv"));
     let clip = smooth(5, 48, 64);

@@ -7,7 +7,7 @@ use osp::video::sheet::{contact_sheet, strip};
 const FILTERS: [Filter; 3] = [Filter::Triangle, Filter::CatmullRom, Filter::Lanczos3];
 
 #[test]
-fn covering_gives_the_size_asked_for_whatever_the_proportions() {
+fn covering_gives_the_requested_size_for_every_aspect_ratio() {
     let sizes = [(1, 1), (7, 100), (100, 7), (64, 64), (33, 47)];
     for (height, width) in sizes {
         for (to_height, to_width) in sizes {
@@ -42,7 +42,7 @@ fn frames_are_resized_one_by_one_as_a_clip_is() {
 }
 
 #[test]
-fn the_shorter_side_gets_its_length_and_proportions_stay() {
+fn the_shorter_side_gets_its_length_and_the_aspect_ratio_stays() {
     for (height, width, to_height, to_width) in
         [(90, 160, 45, 80), (160, 90, 80, 45), (45, 45, 45, 45), (3, 1000, 45, 15000)]
     {
@@ -62,7 +62,7 @@ fn smooth_pictures_survive_resizing() {
 }
 
 #[test]
-fn sizes_that_cannot_be_are_refused() {
+fn impossible_sizes_are_refused() {
     let clip = smooth(1, 4, 4);
     assert!(matches!(cover(&clip, 0, 5, Filter::default()), Err(Error::Usage(_))));
     assert!(matches!(cover(&clip, 5, 0, Filter::default()), Err(Error::Usage(_))));
@@ -83,7 +83,7 @@ fn a_contact_sheet_places_clips_in_rows_and_holds_last_frames() {
 }
 
 #[test]
-fn grids_are_nearly_square() {
+fn grids_are_close_to_square() {
     for (count, columns, rows) in [(1, 1, 1), (2, 2, 1), (3, 2, 2), (4, 2, 2), (5, 3, 2), (9, 3, 3), (10, 4, 3)] {
         let sheet = contact_sheet(&vec![noise(1, 4, 4); count], 0).unwrap();
         assert_eq!((sheet.width / 4, sheet.height / 4), (columns, rows), "{count}");

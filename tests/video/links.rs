@@ -19,13 +19,13 @@ fn frames_go_into_the_folder_that_a_link_leads_to() {
         }
     }
     assert!(at("link").is_symlink() && at("dangling").is_symlink());
-    assert_eq!(fs::read_dir(at("disk")).unwrap().count(), 2, "a temporary folder is left");
+    assert_eq!(fs::read_dir(at("disk")).unwrap().count(), 2, "a temporary folder remains");
     fs::write(at("disk/frames/notes.txt"), "mine").unwrap();
     assert!(check_writable(&at("link")).unwrap_err().to_string().contains("notes.txt"));
 }
 
 #[test]
-fn files_go_where_a_link_leads_to() {
+fn files_go_to_the_target_of_a_link() {
     let folder = tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("disk")).unwrap();
@@ -42,7 +42,7 @@ fn files_go_where_a_link_leads_to() {
 }
 
 #[test]
-fn what_systems_leave_in_folders_is_in_nobodys_way() {
+fn files_of_desktop_systems_do_not_prevent_replacement() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("frames");
     write_clip(&path, &smooth(2, 16, 16)).unwrap();

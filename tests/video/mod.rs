@@ -1,17 +1,17 @@
 /// Endings, outputs that appear whole or not at all, and refusals before any work.
 mod output;
 
-/// Each format gives back what was written, exactly or nearly.
+/// Each format reads back the written frames, exactly or nearly.
 mod round_trip;
 
-/// Links, and what systems leave in folders.
+/// Links, and files that desktop systems put into folders.
 #[cfg(unix)]
 mod links;
 
-/// The rates that each format plays at.
+/// The frame rates that each format can hold.
 mod rates;
 
-/// What other programs write: Y4M variants, B-frames, folders, foreign formats.
+/// Files of other programs: Y4M variants, B-frames, folders, other formats.
 mod foreign;
 
 /// The same frames, size and rate, whether this crate reads a clip or ffmpeg.
@@ -20,7 +20,7 @@ mod both_ways;
 /// Images: orientation, transparency, animation, folders.
 mod stills;
 
-/// Files that are not read, and whose fault it is.
+/// Files that cannot be read, and the reasons.
 mod refused;
 
 /// Pipes and stdin.
@@ -41,10 +41,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// What this crate reads by itself.
+/// Options for reading without ffmpeg.
 const ALONE: ReadOptions = ReadOptions { start: 0, max_frames: None, ffmpeg: false };
 
-/// A smooth moving pattern, each channel with its own.
+/// A smooth moving pattern, different in each channel.
 fn smooth(frames: usize, height: usize, width: usize) -> Clip {
     let level = |time: usize, y: usize, x: usize, channel: usize| {
         let (time, y, x) = (time as f32 * 0.1, y as f32 / 40.0, x as f32 / 30.0);
@@ -54,7 +54,7 @@ fn smooth(frames: usize, height: usize, width: usize) -> Clip {
     from_fn(frames, height, width, |time, y, x, channel| level(time, y, x, channel) as u8)
 }
 
-/// Noise without a pattern, the same every time.
+/// Deterministic noise.
 fn noise(frames: usize, height: usize, width: usize) -> Clip {
     let mut state = 1u32;
     from_fn(frames, height, width, |_, _, _, _| {
@@ -94,23 +94,23 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/video/files").join(name)
 }
 
-/// Whether there is an ffmpeg, which a machine may lack; then a line on stderr says that a part of a test is left out.
+/// Whether ffmpeg is installed. If not, a line on stderr says that a part of a test is skipped.
 fn has_ffmpeg() -> bool {
     static FOUND: LazyLock<bool> = LazyLock::new(|| run_ffmpeg(&["-version"], Path::new(".")));
     *FOUND
 }
 
-/// Runs ffmpeg in `folder`. False, with a line on stderr, if there is none or it lacks what is asked for.
+/// Runs ffmpeg in `folder`. False, with a line on stderr, if it is not installed or lacks a feature.
 fn run_ffmpeg(args: &[&str], folder: &Path) -> bool {
     let output = Command::new("ffmpeg").args(["-v", "error", "-y", "-nostdin"]).args(args).current_dir(folder).output();
     match output {
         Ok(output) if output.status.success() => true,
         Ok(output) => {
-            eprintln!("left out: ffmpeg {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+            eprintln!("skipped: ffmpeg {args:?}: {}", String::from_utf8_lossy(&output.stderr));
             false
         }
         Err(problem) => {
-            eprintln!("left out: ffmpeg {args:?}: {problem}");
+            eprintln!("skipped: ffmpeg {args:?}: {problem}");
             false
         }
     }

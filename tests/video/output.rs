@@ -49,10 +49,10 @@ fn outputs_that_cannot_be_written_are_refused_before_any_work() {
     fs::create_dir(at("photos")).unwrap();
     fs::write(at("photos/holiday.png"), "mine").unwrap();
     let refusals = [
-        ("missing/a.mp4", "there is no folder"),
+        ("missing/a.mp4", "does not exist"),
         ("folder.mp4", "is a folder"),
         ("file", "is a file"),
-        ("file/a.mp4", "there is no folder"),
+        ("file/a.mp4", "does not exist"),
         ("photos", "holiday.png"),
         ("a.avi", ".avi"),
     ];
@@ -62,11 +62,11 @@ fn outputs_that_cannot_be_written_are_refused_before_any_work() {
         assert!(error.to_string().contains(reason), "{name}: {error}");
         assert!(!error.to_string().contains('\n'));
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "checking left something behind");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "the check has left a file");
 }
 
 #[test]
-fn a_writer_that_is_dropped_leaves_everything_as_it_was() {
+fn a_dropped_writer_changes_nothing() {
     let folder = tempdir().unwrap();
     for name in ["a.mp4", "a.gif", "a.png", "a.y4m"] {
         let path = folder.path().join(name);
@@ -82,7 +82,7 @@ fn a_writer_that_is_dropped_leaves_everything_as_it_was() {
     writer.push(&vec![7; info().frame_bytes()]).unwrap();
     drop(writer);
     assert_eq!(read_clip(&path, &ALONE).unwrap(), smooth(2, 8, 8));
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5, "a temporary file is left");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5, "a temporary file remains");
 }
 
 #[test]
@@ -96,11 +96,11 @@ fn finished_outputs_replace_earlier_ones() {
         let clip = read_clip(&path, &ALONE).unwrap();
         assert_eq!((clip.frames, clip.height, clip.width), (1, 16, 32), "{name}");
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "a temporary file is left");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "a temporary file remains");
 }
 
 #[test]
-fn a_folder_that_got_foreign_files_meanwhile_is_kept_and_so_are_the_frames() {
+fn a_folder_that_gets_other_files_during_the_work_is_kept_and_so_are_the_frames() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("frames");
     let mut writer = Writer::create(&path, Format::Frames, info(), None).unwrap();
@@ -127,7 +127,7 @@ fn a_png_holds_one_frame() {
 }
 
 #[test]
-fn frames_of_the_wrong_size_and_no_frames_at_all_are_errors() {
+fn frames_of_the_wrong_size_and_missing_frames_are_errors() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("a.mp4");
     let mut writer = Writer::create(&path, Format::Mp4, info(), None).unwrap();
@@ -150,7 +150,7 @@ fn sizes_that_a_format_cannot_hold_are_refused_at_once() {
 
 #[cfg(unix)]
 #[test]
-fn outputs_have_the_rights_of_any_new_file() {
+fn outputs_have_the_permissions_of_a_new_file() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempdir().unwrap();
     let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();

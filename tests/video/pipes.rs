@@ -6,13 +6,13 @@ use std::process::Command;
 use std::thread;
 use tempfile::tempdir;
 
-/// Reads `path` through a pipe with a name.
+/// Reads `path` through a named pipe.
 fn piped(path: &Path, options: &ReadOptions) -> osp::Result<Clip> {
     let folder = tempdir().unwrap();
     let pipe = folder.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let (bytes, end) = (fs::read(path).unwrap(), pipe.clone());
-    // Fails where the reader has seen enough.
+    // Fails if the reader closes the pipe early.
     let writing = thread::spawn(move || drop(fs::write(end, bytes)));
     let clip = read_clip(&pipe, options);
     writing.join().unwrap();
@@ -37,7 +37,7 @@ fn every_format_is_read_from_a_pipe_as_from_a_file() {
 }
 
 #[test]
-fn what_goes_to_ffmpeg_may_come_through_a_pipe() {
+fn ffmpeg_reads_clips_from_a_pipe() {
     for name in ["browser.webm", "rot90_hevc.mp4", "lossless.mp4"] {
         assert!(piped(&file(name), &ALONE).unwrap_err().to_string().contains("install ffmpeg"));
         if has_ffmpeg() {
@@ -48,7 +48,7 @@ fn what_goes_to_ffmpeg_may_come_through_a_pipe() {
 }
 
 #[test]
-fn nothing_through_a_pipe_is_called_nothing_and_devices_are_refused() {
+fn an_empty_pipe_is_reported_as_empty_and_devices_are_refused() {
     let folder = tempdir().unwrap();
     let empty = folder.path().join("empty");
     fs::write(&empty, "").unwrap();

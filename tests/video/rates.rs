@@ -8,7 +8,7 @@ fn rate(above: u64, below: u64) -> FrameRate {
 }
 
 #[test]
-fn a_file_plays_at_the_rate_that_its_writer_says() {
+fn a_file_has_the_rate_that_its_writer_reports() {
     let folder = tempdir().unwrap();
     let awkward = [rate(60, 1), rate(1000, 1), rate(1, 1000), rate(30_000, 1001), rate(4_294_967_291, 429_496_730)];
     for fps in awkward {
@@ -21,7 +21,7 @@ fn a_file_plays_at_the_rate_that_its_writer_says() {
             write_clip(&path, &clip).unwrap();
             let found = read_clip(&path, &ALONE).unwrap().fps;
             if name == "a.gif" {
-                // Of rounded times, 50 frames tell the rate as well as this.
+                // Times are rounded, so 50 frames give the rate only to this accuracy.
                 assert!((found.as_f64() / plays.as_f64() - 1.0).abs() < 0.01, "{name} of {fps}: {found}");
             } else {
                 assert_eq!(found, plays, "{name} of {fps}");
@@ -32,7 +32,7 @@ fn a_file_plays_at_the_rate_that_its_writer_says() {
 }
 
 #[test]
-fn a_gif_plays_at_50_frames_a_second_at_most() {
+fn a_gif_has_at_most_50_frames_a_second() {
     for (asked, plays) in [(rate(60, 1), rate(50, 1)), (rate(50, 1), rate(50, 1)), (rate(49, 1), rate(49, 1))] {
         assert_eq!(Format::Gif.rate(asked), plays);
     }
@@ -41,7 +41,7 @@ fn a_gif_plays_at_50_frames_a_second_at_most() {
 }
 
 #[test]
-fn an_mp4_that_lasts_too_long_is_refused_at_once() {
+fn a_clip_too_long_for_an_mp4_is_refused_at_once() {
     let folder = tempdir().unwrap();
     let create = |frames| {
         let info = VideoInfo { width: 16, height: 16, fps: rate(30_000, 1001) };

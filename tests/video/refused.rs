@@ -7,12 +7,12 @@ use osp::video::{FrameRate, ReadOptions, Reader, read_clip};
 use std::fs;
 use tempfile::tempdir;
 
-/// The error of reading a file with ffmpeg's help.
+/// The error of reading a file when ffmpeg may be used.
 fn with_ffmpeg(name: &str) -> String {
-    read_clip(&file(name), &ReadOptions::default()).expect_err("nothing can read this file").to_string()
+    read_clip(&file(name), &ReadOptions::default()).expect_err("neither reader can read this file").to_string()
 }
 
-/// Checks that no error tells of what goes on inside libraries.
+/// Checks that an error has no internal details of libraries.
 #[track_caller]
 fn plain(said: &str) {
     for word in ["Native", "Backtrace", "openh264", "0x", " @ "] {
@@ -21,7 +21,7 @@ fn plain(said: &str) {
 }
 
 #[test]
-fn what_our_decoder_does_not_take_goes_to_ffmpeg_or_is_named() {
+fn unsupported_h264_is_read_by_ffmpeg_or_named() {
     for (name, kind, frames) in
         [("lossless.mp4", "lossless", 5), ("non_idr_start.mp4", "cut out of a longer video", 36)]
     {
@@ -39,7 +39,7 @@ fn an_error_in_the_middle_of_h264_says_what_to_do() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("a.mp4");
     let mut bytes = fs::read(file("trimmed.mp4")).unwrap();
-    // The eighth coded frame's slice becomes noise; lengths stay.
+    // The slice of the eighth coded frame becomes noise; lengths stay.
     let middle = bytes.windows(4).position(|name| name == b"mdat").unwrap() + 4000;
     bytes[middle..middle + 600].iter_mut().for_each(|byte| *byte = 0xa5);
     fs::write(&path, bytes).unwrap();
@@ -49,11 +49,11 @@ fn an_error_in_the_middle_of_h264_says_what_to_do() {
 }
 
 #[test]
-fn if_the_first_frame_cannot_be_decoded_ffmpeg_is_asked_and_does_not_conceal_it_silently() {
+fn if_the_first_frame_cannot_be_decoded_ffmpeg_is_tried_and_its_concealment_is_a_notice() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("a.mp4");
     let mut bytes = fs::read(file("trimmed.mp4")).unwrap();
-    // Its slice comes after 700 bytes of the encoder's description of itself.
+    // Its slice comes after 700 bytes with the encoder's settings.
     let first = bytes.windows(4).position(|name| name == b"mdat").unwrap() + 900;
     bytes[first..first + 200].iter_mut().for_each(|byte| *byte = 0xa5);
     fs::write(&path, bytes).unwrap();
@@ -67,19 +67,19 @@ fn if_the_first_frame_cannot_be_decoded_ffmpeg_is_asked_and_does_not_conceal_it_
 }
 
 #[test]
-fn rates_that_vary_or_are_none_are_not_made_up() {
+fn variable_and_missing_rates_are_not_invented() {
     if !has_ffmpeg() {
         return;
     }
     let clip = read_clip(&file("browser.webm"), &ReadOptions::default()).unwrap();
-    // 528 ms from the first to the last.
+    // 528 ms from the first frame to the last.
     assert_eq!((clip.frames, clip.fps), (17, FrameRate::new(1000, 33).unwrap()));
     let lone = read_clip(&file("one_tick_vp9.mp4"), &ReadOptions::default()).unwrap();
     assert_eq!((lone.frames, lone.fps), (1, FrameRate::default()));
 }
 
 #[test]
-fn reasons_are_given_and_not_the_last_line_of_ffmpeg() {
+fn errors_give_the_reason_and_not_the_last_line_of_ffmpeg() {
     for (name, reason) in [("encrypted.mp4", "is encrypted"), ("sound.mp4", "has no video")] {
         for said in [problem(&file(name)), with_ffmpeg(name)] {
             plain(&said);
@@ -94,7 +94,7 @@ fn reasons_are_given_and_not_the_last_line_of_ffmpeg() {
             assert!(said.contains("it has no video") && !said.contains("trailing"), "{said}");
         }
         for (name, bytes, reason) in [
-            ("a.bin", &b"this is no video"[..], "no format that it knows"),
+            ("a.bin", &b"this is no video"[..], "of a format that ffmpeg does not know"),
             ("a.mkv", b"\x1aE\xdf\xa3 not to be decoded", "EBML header"),
         ] {
             let path = folder.path().join(name);
@@ -107,7 +107,7 @@ fn reasons_are_given_and_not_the_last_line_of_ffmpeg() {
 }
 
 #[test]
-fn what_ffmpeg_complains_of_is_passed_on_when_it_goes_on() {
+fn warnings_of_a_successful_ffmpeg_are_notices() {
     if !has_ffmpeg() {
         return;
     }
@@ -118,11 +118,11 @@ fn what_ffmpeg_complains_of_is_passed_on_when_it_goes_on() {
     let mut reader = Reader::open(&path, &ReadOptions::default()).unwrap();
     assert!((1..17).contains(&reader.by_ref().filter(|frame| frame.is_ok()).count()));
     let said = reader.notices().concat();
-    assert!(said.contains("complained: File ended prematurely"), "{said}");
+    assert!(said.contains("reported: File ended prematurely"), "{said}");
 }
 
 #[test]
-fn nothing_is_said_where_nothing_is_lost() {
+fn clips_without_loss_have_no_notices() {
     for name in ["b_frames.mp4", "joined.mp4", "animated.png", "exif6.jpg", "trimmed.mp4", "rot90.mp4"] {
         let mut reader = Reader::open(&file(name), &ALONE).unwrap();
         assert!(reader.by_ref().all(|frame| frame.is_ok()) && reader.notices().is_empty(), "{name}");

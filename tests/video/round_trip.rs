@@ -32,7 +32,7 @@ fn a_folder_names_frames_by_number() {
 }
 
 #[test]
-fn y4m_is_as_exact_as_8_bit_luma_and_chroma_are() {
+fn y4m_is_as_exact_as_8_bit_luma_and_chroma_allow() {
     for (frames, height, width) in [(1, 1, 1), (3, 7, 5), (2, 16, 24)] {
         let clip = noise(frames, height, width);
         let (read, ..) = there_and_back(&clip, "a.y4m");
@@ -48,7 +48,7 @@ fn greys_keep_their_level_in_y4m() {
 }
 
 #[test]
-fn gifs_are_exact_up_to_256_colours_and_near_beyond() {
+fn gifs_are_exact_up_to_256_colours_and_close_beyond() {
     let few = from_fn(3, 16, 16, |time, y, x, channel| ((y * 16 + x) / (channel + 1) + 40 * time) as u8);
     assert!(there_and_back(&few, "a.gif").0 == few);
     let many = smooth(20, 64, 48);
@@ -59,7 +59,7 @@ fn gifs_are_exact_up_to_256_colours_and_near_beyond() {
 }
 
 #[test]
-fn gifs_last_as_long_as_they_should() {
+fn gifs_have_the_right_duration() {
     for (rate, frames) in [("24", 65), ("24", 2), ("30", 40), ("23.976", 48), ("12", 5), ("8", 3)] {
         let mut clip = from_fn(frames, 2, 2, |time, _, _, _| time as u8);
         clip.fps = rate.parse().unwrap();
@@ -73,7 +73,7 @@ fn gifs_last_as_long_as_they_should() {
 }
 
 #[test]
-fn mp4_is_close_to_what_was_written() {
+fn mp4_frames_are_close_to_the_written_frames() {
     let clip = smooth(30, 64, 96);
     let (read, ..) = there_and_back(&clip, "a.mp4");
     assert_eq!(read.info(), clip.info());
@@ -91,7 +91,7 @@ fn mp4_colours_are_neither_shifted_nor_swapped() {
 }
 
 #[test]
-fn mp4_takes_one_frame_and_the_smallest_size() {
+fn mp4_holds_one_frame_and_the_smallest_size() {
     let (read, ..) = there_and_back(&smooth(1, 16, 16), "a.mp4");
     assert_eq!((read.frames, read.height, read.width, read.fps), (1, 16, 16, FrameRate::default()));
 }
@@ -116,7 +116,7 @@ fn mp4_keeps_every_rate() {
 }
 
 #[test]
-fn mp4_plays_while_it_loads_and_can_be_entered_every_two_seconds() {
+fn mp4_has_its_index_first_and_a_key_frame_every_two_seconds() {
     let (_, _folder, path) = there_and_back(&smooth(100, 16, 16), "a.mp4");
     let bytes = fs::read(path).unwrap();
     let find = |name: &[u8]| bytes.windows(4).position(|window| window == name).unwrap();
@@ -135,7 +135,7 @@ fn mp4_of_noise_drops_no_frame() {
 }
 
 #[test]
-fn a_part_of_a_clip_is_read() {
+fn only_the_requested_frames_of_a_clip_are_read() {
     let clip = smooth(10, 32, 32);
     for name in ["a.mp4", "a.gif", "a.y4m", "frames"] {
         let (all, _folder, path) = there_and_back(&clip, name);

@@ -1,5 +1,5 @@
-//! `exif6.jpg` is a ramp of 96x64 pixels that a camera was turned for, `animated.png` and `animated.webp` are nine frames of
-//! 64x64 that were shown for 42 ms each, and half of `hidden_colour.png` is transparent magenta; Pillow made them.
+//! Pillow made the files. `exif6.jpg` is a ramp of 96x64 pixels with the orientation of a turned camera. `animated.png`
+//! and `animated.webp` have nine frames of 64x64 of 42 ms each. Half of `hidden_colour.png` is transparent magenta.
 
 use super::{ALONE, file, from_fn, has_ffmpeg, noise, run_ffmpeg};
 use image::codecs::jpeg::JpegEncoder;
@@ -12,14 +12,14 @@ use std::fs;
 use std::path::Path;
 use tempfile::tempdir;
 
-/// An Exif block that says nothing but this orientation.
+/// An Exif block with only this orientation.
 fn exif(orientation: u8) -> Vec<u8> {
     let entry = [1, 0, 0x12, 0x01, 3, 0, 1, 0, 0, 0, orientation, 0, 0, 0, 0, 0, 0, 0];
     [&b"II*\0\x08\0\0\0"[..], &entry].concat()
 }
 
 #[test]
-fn images_come_upright_whatever_their_format() {
+fn images_of_every_format_come_upright() {
     let folder = tempdir().unwrap();
     let (stored, path) = (noise(1, 16, 24), folder.path().join("a.image"));
     let upright = |orientation| {
@@ -48,12 +48,12 @@ fn images_come_upright_whatever_their_format() {
     }
     let clip = read_clip(&file("exif6.jpg"), &ALONE).unwrap();
     assert_eq!((clip.width, clip.height), (64, 96));
-    // Red grew to the right and grows downwards now; green grew downwards and grows to the left.
+    // Stored, red grows to the right and green grows downwards. Upright, red grows downwards and green to the left.
     let at = |x: usize, y: usize| [0, 1].map(|channel| clip.pixels[(y * 64 + x) * 3 + channel]);
     assert!(at(32, 90)[0] > at(32, 5)[0] + 150 && at(4, 48)[1] > at(60, 48)[1] + 150);
 }
 
-/// Encoders of images behind one type.
+/// A common interface of the image encoders.
 trait DynEncoder {
     fn exif(&mut self, exif: Vec<u8>);
     fn write(&mut self, rgb: &[u8], width: u32, height: u32);
@@ -69,7 +69,7 @@ impl<E: ImageEncoder> DynEncoder for Option<E> {
     }
 }
 
-/// The ramp that moves through the animated files: frame `time` is 8 columns further.
+/// Checks the moving ramp of the animated files: it is 8 columns further in each frame.
 fn assert_is_ramp(clip: &Clip) {
     assert_eq!((clip.frames, clip.height, clip.width), (9, 64, 64));
     assert!((0..8).all(|time| clip.frame(time) != clip.frame(time + 1)));
@@ -108,7 +108,7 @@ fn crc(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |sum, &byte| (0..8).fold(sum ^ u32::from(byte), step))
 }
 
-/// Rows of pixels of four bytes as a zlib stream without compression.
+/// Rows of RGBA pixels as a zlib stream without compression.
 fn stored(width: usize, rgba: &[[u8; 4]]) -> Vec<u8> {
     let rows: Vec<u8> = rgba.chunks(width).flat_map(|row| [&[0][..], row.as_flattened()].concat()).collect();
     let (a, b) = rows
@@ -126,14 +126,15 @@ fn control((number, place, milliseconds, dispose, blend): (u32, [u32; 4], u16, u
 }
 
 #[test]
-fn frames_of_an_animated_png_are_disposed_of_and_blended_as_it_says() {
+fn an_animated_png_follows_its_dispose_and_blend_operations() {
     const RED: [u8; 4] = [255, 0, 0, 255];
     const BLUE: [u8; 4] = [0, 0, 255, 255];
     const HALF_GREEN: [u8; 4] = [0, 255, 0, 128];
     let data = |number: u32, pixels: Vec<u8>| [&number.to_be_bytes()[..], &pixels].concat();
     let header = [&[0, 0, 0, 2, 0, 0, 0, 1][..], &[8, 6, 0, 0, 0]].concat();
-    // Two pixels: red stays; half a green over the right one, disposed of to what was; blue on the left, then nothing there;
-    // a green that replaces; red on the left, disposed of to nothing again; blue on the right.
+    // Two pixels. Frames: red, which stays; a half-transparent green over the right pixel, disposed to previous; blue
+    // on the left, disposed to background; a green that replaces; red on the left, disposed to background; blue on the
+    // right.
     let bytes = png(&[
         (b"IHDR", header),
         (b"acTL", [6u32, 0].map(u32::to_be_bytes).concat()),
@@ -162,12 +163,12 @@ fn frames_of_an_animated_png_are_disposed_of_and_blended_as_it_says() {
     assert_eq!(frames[3], [0, 0, 0, 0, 128, 0]);
     assert_eq!(frames[4], [255, 0, 0, 0, 128, 0]);
     assert_eq!(frames[5], [0, 0, 0, 0, 0, 255]);
-    // Five of 50 ms and one that asks for no time, which is a tenth of a second.
+    // Five frames of 50 ms, and one with the duration 0, which counts as a tenth of a second.
     assert_eq!((clip.frames, clip.fps), (6, FrameRate::new(120, 7).unwrap()));
 }
 
 #[test]
-fn what_is_transparent_is_black_and_half_is_half() {
+fn transparent_pixels_are_black_and_half_transparent_ones_are_blended() {
     let clip = read_clip(&file("hidden_colour.png"), &ALONE).unwrap();
     let stored = image::open(file("hidden_colour.png")).unwrap().into_rgba8();
     let hidden = stored.pixels().zip(clip.pixels.chunks_exact(3)).filter(|(stored, _)| stored.0[3] == 0);
@@ -183,7 +184,7 @@ fn what_is_transparent_is_black_and_half_is_half() {
 }
 
 #[test]
-fn transparent_video_is_put_onto_black_by_ffmpeg_as_well() {
+fn ffmpeg_puts_transparent_video_onto_black_too() {
     let folder = tempdir().unwrap();
     let rgba: Vec<u8> = (0..32 * 32).flat_map(|pixel| [200, 100, 50, if pixel % 32 < 16 { 0 } else { 128 }]).collect();
     image::save_buffer(folder.path().join("a.png"), &rgba, 32, 32, ExtendedColorType::Rgba8).unwrap();
@@ -199,7 +200,7 @@ fn transparent_video_is_put_onto_black_by_ffmpeg_as_well() {
 }
 
 #[test]
-fn companions_of_other_systems_are_passed_over() {
+fn companion_files_of_desktop_systems_are_ignored() {
     let folder = tempdir().unwrap();
     for (name, level) in ["fr0.png", "fr1.png"].iter().zip(1..) {
         write_clip(&folder.path().join(name), &from_fn(1, 2, 2, |_, _, _, _| level)).unwrap();
@@ -212,7 +213,7 @@ fn companions_of_other_systems_are_passed_over() {
 }
 
 #[test]
-fn of_an_animation_in_a_folder_the_first_frame_is_taken() {
+fn an_animation_in_a_folder_counts_as_its_first_frame() {
     let folder = tempdir().unwrap();
     let first = |name: &str| {
         let path = folder.path().join(name);
@@ -227,7 +228,7 @@ fn of_an_animation_in_a_folder_the_first_frame_is_taken() {
 }
 
 #[test]
-fn avif_is_read_through_ffmpeg_or_called_what_it_is() {
+fn avif_is_read_through_ffmpeg_or_named() {
     let path = file("still.avif");
     let said = super::problem(&path);
     assert!(said.contains("AVIF image") && !said.contains("damaged"), "{said}");
@@ -242,7 +243,7 @@ fn avif_is_read_through_ffmpeg_or_called_what_it_is() {
 }
 
 #[test]
-fn heic_is_called_what_it_is() {
+fn heic_is_named() {
     let folder = tempdir().unwrap();
     let path: &Path = &folder.path().join("a.heic");
     for (brands, name) in

@@ -4,7 +4,7 @@ use osp::weights::hub::locate_in;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A cache with the model ORG/NAME in two snapshots, `refs/main` naming the second.
+/// A cache with two snapshots of the model ORG/NAME; `refs/main` names the second.
 fn cache() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("models--ORG--NAME");
@@ -28,7 +28,7 @@ fn models_are_found_by_name_and_by_folder() {
     assert_eq!(found("ORG/NAME/vae", &caches), snapshot.join("vae"));
     assert_eq!(found("models--ORG--NAME", &caches), snapshot);
     assert_eq!(found(cache.path().join("models--ORG--NAME"), &[]), snapshot);
-    // Folders that are not a cache's are what they are, there or not.
+    // Names of folders outside a cache are returned unchanged, whether they exist or not.
     assert_eq!(found(&snapshot, &caches), snapshot);
     assert_eq!(found("/absent/folder", &caches), Path::new("/absent/folder"));
     assert_eq!(found("absent", &caches), Path::new("absent"));
@@ -63,6 +63,6 @@ fn a_reference_to_nothing_or_out_of_the_cache_is_refused() {
     for reference in ["89abcdef", "", "..", "../../..", "/etc"] {
         fs::write(model.join("refs/main"), reference).unwrap();
         let line = locate_in(&model, &[]).unwrap_err().to_string();
-        assert!(line.contains("refs/main") && line.contains("not there"), "{reference}: {line}");
+        assert!(line.contains("refs/main") && line.contains("is missing"), "{reference}: {line}");
     }
 }

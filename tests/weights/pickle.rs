@@ -1,4 +1,4 @@
-//! PyTorch's pickles: what loads, and what is said of files that are damaged, hostile or of another kind.
+//! PyTorch's pickles: files that load, and the errors for files that are damaged, hostile or of another kind.
 
 use super::torch_file::{Py, Tensor, dict, entries, pickle, row_of_pickles, state, zip, zipped, zipped_wide};
 use osp::Result;
@@ -16,14 +16,14 @@ fn open(bytes: &[u8]) -> Result<Files> {
 }
 
 fn values(source: &Files, name: &str) -> Vec<f32> {
-    source.tensor(name).unwrap().unwrap_or_else(|| panic!("{name} is there")).to_f32()
+    source.tensor(name).unwrap().unwrap_or_else(|| panic!("{name} is missing")).to_f32()
 }
 
 fn names(source: &Files) -> Vec<String> {
     source.entries().into_iter().map(|entry| entry.name).collect()
 }
 
-/// What a file is refused with.
+/// The error that refuses a file.
 #[track_caller]
 fn refusal(bytes: &[u8]) -> String {
     let Err(error) = open(bytes) else { panic!("the file is accepted") };
@@ -39,7 +39,7 @@ fn is_refused(value: &Py, words: &[&str]) {
     assert!(words.iter().all(|word| line.contains(word)), "{line} does not say {words:?}");
 }
 
-/// A state dict with every way in which a tensor may lie in its storage.
+/// A state dict with every layout of a tensor in its storage.
 fn sample() -> Py {
     let counted: Vec<f32> = (0..24).map(|value| value as f32).collect();
     let view = |first, shape: &[i64], strides: &[i64]| Tensor {
@@ -125,13 +125,13 @@ fn weights_of_a_training_are_those_of_its_state_dict() {
     for file in [zipped(&training), row_of_pickles(&training)] {
         let source = open(&file).unwrap();
         assert_eq!(values(&source, "x"), [1.0]);
-        // In the order of the file's data: the average lies before both.
+        // In the order of the data in the file. The average, which comes first, is not read.
         assert_eq!(names(&source), ["loss.logvar", "x"]);
     }
 }
 
 #[test]
-fn parameters_subclasses_and_attributes_are_seen_through() {
+fn parameters_subclasses_and_attributes_are_read_as_tensors() {
     let tensor = || Py::Tensor(Tensor::f32("0", &[2], &[1.0, 2.0]));
     let hooks = || Py::Call("collections", "OrderedDict", vec![]);
     let parameter = Py::Call("torch._utils", "_rebuild_parameter", vec![tensor(), Py::Raw(vec![0x88]), hooks()]);
@@ -139,7 +139,7 @@ fn parameters_subclasses_and_attributes_are_seen_through() {
     let function = Py::Name("torch._utils", "_rebuild_parameter");
     let subclass = vec![function, Py::Name("their", "Tensor"), arguments, Py::None];
     let subclass = Py::Call("torch._tensor", "_rebuild_from_type_v2", subclass);
-    // As a state_dict() is: an OrderedDict, filled, with an attribute `_metadata`.
+    // As in a state_dict(): an OrderedDict with items and an attribute `_metadata`.
     let mut code = pickle(&hooks())[2..].to_vec();
     code.pop();
     code.push(b'(');
@@ -161,7 +161,7 @@ fn parameters_subclasses_and_attributes_are_seen_through() {
 }
 
 #[test]
-fn fingerprints_follow_names_shapes_types_and_first_values() {
+fn fingerprints_depend_on_names_shapes_types_and_first_values() {
     let print = |name, shape: &[i64], values: &[f32]| {
         open(&zipped(&state([(name, Tensor::f32("0", shape, values))]))).unwrap().fingerprint()
     };
@@ -173,13 +173,13 @@ fn fingerprints_follow_names_shapes_types_and_first_values() {
 }
 
 #[test]
-fn files_that_would_run_code_are_refused_by_the_name_of_it() {
+fn files_that_would_run_code_are_refused_and_the_error_names_the_code() {
     let run = |module, name| Py::Call(module, name, vec![Py::Text("touch hacked")]);
     let weight = || Py::Tensor(Tensor::f32("0", &[1], &[1.0]));
     for (module, name) in [("os", "system"), ("posix", "system"), ("builtins", "eval"), ("subprocess", "Popen")] {
         let called = format!("calls {module}.{name}");
-        is_refused(&dict([("x", weight()), ("y", run(module, name))]), &[&called, "nothing of it was executed"]);
-        // Hidden where nobody looks, and where it is thrown away at once.
+        is_refused(&dict([("x", weight()), ("y", run(module, name))]), &[&called, "nothing was executed"]);
+        // Calls in values that are not read, or that the program discards at once.
         is_refused(
             &dict([("state_dict", dict([("x", weight())])), ("epoch", Py::List(vec![run(module, name)]))]),
             &[&called],
@@ -203,7 +203,7 @@ fn files_that_would_run_code_are_refused_by_the_name_of_it() {
 }
 
 #[test]
-fn what_is_not_a_dictionary_of_tensors_is_said_to_be_what_it_is() {
+fn an_error_names_the_kind_of_a_file_without_a_dictionary_of_tensors() {
     let weight = || Tensor::f32("0", &[1], &[1.0]);
     let model = Py::Instance("torch.nn.modules.linear", "Linear", Box::new(state([("weight", weight())])));
     is_refused(&model, &["an instance of torch.nn.modules.linear.Linear", "state_dict()"]);
@@ -219,7 +219,7 @@ fn what_is_not_a_dictionary_of_tensors_is_said_to_be_what_it_is() {
 }
 
 #[test]
-fn claims_about_tensors_are_held_against_the_file() {
+fn claims_about_tensors_are_checked_against_the_file() {
     let of = |change: fn(&mut Tensor)| {
         let mut tensor = Tensor::f32("0", &[2, 3], &[0.0; 6]);
         change(&mut tensor);
@@ -227,7 +227,7 @@ fn claims_about_tensors_are_held_against_the_file() {
     };
     type Change = fn(&mut Tensor);
     let cases: [(Change, &str); 14] = [
-        (|tensor| tensor.count = 7, "claims 7 elements of 4 bytes, where the file has 24 bytes"),
+        (|tensor| tensor.count = 7, "claims 7 elements of 4 bytes, but the file has 24 bytes"),
         (|tensor| tensor.count = i64::MAX, "claims 9223372036854775807 elements"),
         (|tensor| tensor.count = -1, "claims -1 elements"),
         (|tensor| tensor.shape = vec![2, 4], "elements overlap"),
@@ -250,11 +250,11 @@ fn claims_about_tensors_are_held_against_the_file() {
     }
     let mut lacking = entries(&of(|_| {}));
     lacking.retain(|(name, _)| !name.ends_with("/0"));
-    assert!(refusal(&zip(&lacking, false)).contains("storage 0, which the file lacks"));
+    assert!(refusal(&zip(&lacking, false)).contains("storage 0, which the file does not hold"));
 }
 
 #[test]
-fn archives_that_are_no_checkpoints_are_told_apart() {
+fn archives_that_are_not_checkpoints_have_different_errors() {
     let whole = entries(&sample());
     type Entry = (String, Vec<u8>);
     let with = |change: &dyn Fn(&mut Vec<Entry>)| {
@@ -262,9 +262,9 @@ fn archives_that_are_no_checkpoints_are_told_apart() {
         change(&mut entries);
         refusal(&zip(&entries, false))
     };
-    assert!(with(&|entries| _ = entries.remove(0)).contains("needs one data.pkl"));
+    assert!(with(&|entries| _ = entries.remove(0)).contains("exactly one data.pkl"));
     assert!(with(&|entries| entries.push(entries[0].clone())).contains("two entries archive/data.pkl"));
-    assert!(with(&|entries| entries.push(("other/data.pkl".into(), vec![]))).contains("needs one data.pkl"));
+    assert!(with(&|entries| entries.push(("other/data.pkl".into(), vec![]))).contains("exactly one data.pkl"));
     assert!(with(&|entries| entries[1].1 = b"big".to_vec()).contains("big-endian"));
     let mut compressed = zipped(&sample());
     let at = compressed.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
@@ -293,23 +293,23 @@ fn cut_files_are_refused_at_every_length() {
 
 #[test]
 fn pickles_that_grow_without_end_take_no_memory() {
-    // Each tuple holds the one before twice: 2³² of them if they were copied.
+    // Each tuple holds the previous tuple twice. Copies would be 2³² tuples.
     let doubling = [&b"\x80\x02}X\x01\0\0\0x)"[..], &b"2\x86".repeat(32), b"s."].concat();
     let mut entries = entries(&sample());
     entries[0].1 = doubling;
     assert!(refusal(&zip(&entries, false)).contains("no tensors"));
-    // A list of pairs that is made a dictionary of again and again.
+    // A list of pairs that becomes a dictionary a thousand times.
     let copies = b"ccollections\nOrderedDict\nh\x00\x85R0".repeat(1000);
     entries[0].1 = [&b"\x80\x02]q\x00("[..], &b"NN\x86".repeat(100_000), b"e0", &copies, b"N."].concat();
-    assert!(refusal(&zip(&entries, false)).contains("copies without end"));
-    // A list that contains itself, as the arguments of what takes arguments apart.
+    assert!(refusal(&zip(&entries, false)).contains("copies data without end"));
+    // A list that contains itself, as the arguments of a function that reads its arguments.
     let itself = b"\x80\x02](ctorch._tensor\n_rebuild_from_type_v2\nNq\x00h\x00e.";
     entries[0].1 = itself.to_vec();
     refusal(&zip(&entries, false));
 }
 
 #[test]
-fn a_file_that_changes_its_length_while_it_is_open_is_noticed() {
+fn a_change_of_length_of_an_open_file_is_detected() {
     let folder = tempfile::tempdir().unwrap();
     let path: PathBuf = folder.path().join("pytorch_model.bin");
     let file = zipped(&sample());
@@ -318,7 +318,7 @@ fn a_file_that_changes_its_length_while_it_is_open_is_noticed() {
     std::fs::write(&path, &file[..100]).unwrap();
     let error = source.tensor("plain").unwrap_err().to_string();
     assert!(error.contains("100 now") && error.contains("start again"), "{error}");
-    // A file that is replaced, not overwritten, stays what it was.
+    // If the file is replaced, not overwritten, the open file stays unchanged.
     std::fs::write(&path, &file).unwrap();
     let source = Files::open(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
@@ -327,7 +327,7 @@ fn a_file_that_changes_its_length_while_it_is_open_is_noticed() {
 }
 
 proptest! {
-    /// Any damage is an error or goes unnoticed in the values; it never panics.
+    /// Damage gives an error, or only changes values; it never panics.
     #[test]
     fn damaged_files_never_panic(kind in 0usize..3, at: prop::sample::Index, value: u8, second: prop::sample::Index) {
         let mut file = [zipped, zipped_wide, row_of_pickles][kind](&sample());
@@ -343,7 +343,7 @@ proptest! {
         }
     }
 
-    /// Nor does a pickle of any instructions.
+    /// A pickle of random instructions never panics.
     #[test]
     fn any_pickle_is_read_or_refused(code in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut entries = entries(&sample());

@@ -1,6 +1,6 @@
-//! Files as `torch.save` writes them, and such as it never would.
+//! Makes files in the format of `torch.save`, including files that it would never write.
 
-/// What is pickled.
+/// A value to pickle.
 #[derive(Clone, Debug)]
 pub enum Py {
     None,
@@ -9,14 +9,14 @@ pub enum Py {
     List(Vec<Py>),
     Tuple(Vec<Py>),
     Dict(Vec<(Py, Py)>),
-    /// A class or function, as itself: module and name.
+    /// A class or function: module and name.
     Name(&'static str, &'static str),
     /// The result of a call.
     Call(&'static str, &'static str, Vec<Py>),
     /// An instance of a class with attributes.
     Instance(&'static str, &'static str, Box<Py>),
     Tensor(Tensor),
-    /// Instructions of the pickle machine, as they are.
+    /// Raw instructions of the pickle machine.
     Raw(Vec<u8>),
 }
 
@@ -29,7 +29,7 @@ pub struct Tensor {
     pub first: i64,
     pub shape: Vec<i64>,
     pub strides: Vec<i64>,
-    /// Elements that the storage is said to have.
+    /// The claimed number of elements of the storage.
     pub count: i64,
     pub bytes: Vec<u8>,
 }
@@ -63,7 +63,7 @@ pub fn zipped(value: &Py) -> Vec<u8> {
     zip(&entries(value), false)
 }
 
-/// The same with the lengths and places of a file that is too large for 32 bits.
+/// As [`zipped`], with the 64-bit lengths and offsets of a large file.
 pub fn zipped_wide(value: &Py) -> Vec<u8> {
     zip(&entries(value), true)
 }
@@ -88,7 +88,7 @@ pub fn pickle(value: &Py) -> Vec<u8> {
     program(value, false)
 }
 
-/// `old`: references to storages have a sixth field, of what part they are.
+/// `old`: references to storages have a sixth field, the view.
 fn program(value: &Py, old: bool) -> Vec<u8> {
     let mut out = vec![0x80, 2];
     emit(value, old, &mut out);
@@ -96,7 +96,7 @@ fn program(value: &Py, old: bool) -> Vec<u8> {
     out
 }
 
-/// The parts of the archive, each storage once.
+/// The entries of the archive, with each storage once.
 pub fn entries(value: &Py) -> Vec<(String, Vec<u8>)> {
     let mut entries =
         vec![("archive/data.pkl".to_owned(), pickle(value)), ("archive/byteorder".into(), b"little".into())];
@@ -110,7 +110,7 @@ pub fn zip(entries: &[(String, Vec<u8>)], wide: bool) -> Vec<u8> {
     let (mut file, mut directory) = (Vec::new(), Vec::new());
     for (name, bytes) in entries {
         let (size, place) = (bytes.len() as u64, file.len() as u64);
-        // PyTorch pads with an extra field of its own, so that data begin at multiples of 64.
+        // PyTorch pads with an extra field, so that data begins at multiples of 64.
         let padding = 64 - (file.len() + 30 + name.len() + 4) % 64;
         let common = [&[0; 8], &crc32(bytes).to_le_bytes()[..]].concat();
         let version = 20u16.to_le_bytes();
@@ -148,7 +148,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), bit))
 }
 
-/// Every storage of `value`, each key once.
+/// The storages of `value`, each key once.
 fn storages(value: &Py) -> Vec<Tensor> {
     let mut found: Vec<Tensor> = Vec::new();
     let mut add = |inner: &Py| {

@@ -1,4 +1,4 @@
-//! Weights written as safetensors.
+//! Writing weights as safetensors.
 
 use super::torch_file::{Tensor, state, zipped};
 use half::{bf16, f16};
@@ -9,7 +9,7 @@ use osp::weights::{Files, Source};
 use osp::{Error, Result};
 use std::path::Path;
 
-/// A pickle with these f32 tensors, and one that nobody wants.
+/// A pickle with these f32 tensors, and a tensor that is not wanted.
 fn source(folder: &Path, tensors: &[(&'static str, &[i64], Vec<f32>)]) -> Files {
     let path = folder.join("source.bin");
     let keys = ["0", "1", "2", "3"];
@@ -38,11 +38,11 @@ fn write(source: &Files, folder: &Path, dtype: DType, most: u64) -> Result<Vec<S
     Ok(names)
 }
 
-/// Values that round up, down and to even, very small, and as large as f16 holds.
+/// Values that round up, down and to even, very small values, and the largest of f16.
 fn values() -> Vec<f32> {
     let mut values =
         vec![1.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -3.7, 1e-8, 6e-5, -0.0, f32::MIN_POSITIVE, 65504.0];
-    // More than are converted at a time.
+    // More values than are converted together.
     values.extend((0..300_000).map(|i| (i as f32 - 150_000.0) / 1e4));
     values
 }
@@ -61,7 +61,7 @@ fn every_type_is_rounded_to_nearest_even() {
     for (dtype, round) in rounded {
         assert_eq!(write(&source, folder.path(), dtype, u64::MAX).unwrap(), ["model.safetensors"]);
         let written = Files::open(&folder.path().join("model.safetensors")).unwrap();
-        assert_eq!(written.entries().len(), 1, "what is not wanted is left out");
+        assert_eq!(written.entries().len(), 1, "the unwanted tensor is not written");
         let tensor = written.tensor("a.weight").unwrap().unwrap();
         assert_eq!(tensor.dtype, dtype);
         let found = tensor.to_f32();
@@ -82,7 +82,7 @@ fn a_value_that_f16_cannot_hold_is_named() {
 }
 
 #[test]
-fn the_last_half_step_of_f32_is_too_large_for_bf16_and_what_is_no_number_is_written_as_nothing() {
+fn values_beyond_bf16_and_values_that_are_not_finite_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     for (value, word) in [(f32::MAX, "choose f32"), (f32::INFINITY, "damaged"), (f32::NAN, "damaged")] {
         let source = source(folder.path(), &[("a", &[2], vec![0.0, value])]);
@@ -92,13 +92,13 @@ fn the_last_half_step_of_f32_is_too_large_for_bf16_and_what_is_no_number_is_writ
 }
 
 #[test]
-fn more_than_fits_one_file_is_dealt_out_and_indexed() {
+fn tensors_beyond_one_file_are_divided_among_files_with_an_index() {
     let folder = tempfile::tempdir().unwrap();
     let row = |value: f32, count: usize| vec![value; count];
     let tensors: [(&'static str, &[i64], Vec<f32>); 4] =
         [("a", &[4], row(1.0, 4)), ("b", &[2, 2], row(2.0, 4)), ("c", &[9], row(3.0, 9)), ("d", &[0], vec![])];
     let source = source(folder.path(), &tensors);
-    // Room for eight values: a and b; c, which has more by itself, and d, which has none.
+    // Each file has room for eight values: a and b; then c, which has more, and d, which has none.
     let names = write(&source, folder.path(), DType::F32, 32).unwrap();
     let [one, two] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
     assert_eq!(names, [one, two, "model.safetensors.index.json"]);
@@ -126,7 +126,7 @@ fn strided_tensors_are_written_in_order_and_stopping_is_an_error() {
 }
 
 #[test]
-fn the_header_is_one_that_other_readers_take() {
+fn other_readers_accept_the_header() {
     let folder = tempfile::tempdir().unwrap();
     let source = source(folder.path(), &[("a", &[1], vec![1.0]), ("bb", &[3], vec![1.0; 3])]);
     write(&source, folder.path(), DType::Bf16, u64::MAX).unwrap();

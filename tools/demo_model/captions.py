@@ -34,7 +34,7 @@ IMAGE_PHRASINGS: tuple[Phrasing, ...] = (
 
 
 def caption(spec: Spec, rng: random.Random, video: bool) -> str:
-    """A caption in random words."""
+    """A caption with a random phrasing."""
     words = {
         "shape": spec.shape,
         "colour": spec.colour,

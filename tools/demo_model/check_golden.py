@@ -22,7 +22,7 @@ def twin_of(folder: Path) -> str | None:
 
 
 def check(folder: Path) -> list[Result]:
-    """All results of a folder; folders that no twin covers give none."""
+    """All results of a folder; an empty list if no twin covers it."""
     if (folder / "text_encoder").is_dir():
         return importlib.import_module("twin.t5").check(folder)
     name = twin_of(folder)

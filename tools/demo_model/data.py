@@ -27,7 +27,7 @@ EXTENT = 1.1  # half a shape's bounding box over its radius, at most
 
 @dataclass(frozen=True)
 class Spec:
-    """What a clip shows. The last four say where the path lies; see `centres`."""
+    """The content of a clip. The last four fields describe the path; see `centres`."""
 
     shape: str
     colour: str
@@ -36,7 +36,7 @@ class Spec:
     background: str
     radius: float  # pixels of a 64-pixel frame
     travel: float  # share of the possible path that is used
-    start: float  # in [0, 1]: where the used part lies on the possible path
+    start: float  # in [0, 1]: position of the used part on the possible path
     side: float  # in [−1, 1]: position across the path
     moment: float  # in [0, 1]: the point of the path that a clip of one frame shows
 
@@ -58,7 +58,7 @@ def random_spec(rng: random.Random) -> Spec:
 
 
 def centres(spec: Spec, frames: int, size: int) -> Tensor:
-    """(frames, 2): x and y of the shape's centre. The path takes the whole clip, however long, and stays in view."""
+    """(frames, 2): x and y of the shape's centre. The path lasts the whole clip, however long, and stays in view."""
     reach = size / 2 - EXTENT * spec.radius * size / 64 - 1
     progress = torch.linspace(0, 1, frames) if frames > 1 else torch.tensor([spec.moment])
     along = 2 * (spec.start * (1 - spec.travel) + spec.travel * progress) - 1
@@ -68,7 +68,7 @@ def centres(spec: Spec, frames: int, size: int) -> Tensor:
 
 
 def signed_distance(shape: str, x: Tensor, y: Tensor, radius: float) -> Tensor:
-    """Distance in pixels to the shape's edge, negative inside; shapes of one radius look about equally large."""
+    """Distance in pixels to the shape's edge, negative inside. Shapes with the same radius look about equally large."""
     if shape == "circle":
         return torch.hypot(x, y) - radius
     if shape == "square":
@@ -103,9 +103,9 @@ def render(spec: Spec, frames: int, size: int = 64) -> Tensor:
 def training_clip(
     rng: random.Random, clip_frames: int, frames: int, crop: int, size: int = 64
 ) -> tuple[Tensor, Tensor]:
-    """`frames` of the `clip_frames` frames of a random clip (1: an image), `crop` pixels square near the shape.
+    """`frames` of the `clip_frames` frames of a random clip (1: an image), a square of `crop` pixels near the shape.
 
-    Returns pixels (3, T, crop, crop) and a mask (1, T, crop, crop) of the shape and what is within two pixels of it.
+    Returns pixels (3, T, crop, crop) and a mask (1, T, crop, crop) of all pixels within two pixels of the shape.
     """
     spec = random_spec(rng)
     whole = 1 if frames == 1 else clip_frames

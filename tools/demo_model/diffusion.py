@@ -12,7 +12,7 @@ Predictor = Callable[[Tensor, int], Tensor]  # noisy latent, timestep → noise
 
 
 def per_item(values: Tensor, like: Tensor) -> Tensor:
-    """(N,) → (N, 1, …) to multiply `like`."""
+    """(N,) → (N, 1, …), to be multiplied with `like`."""
     return values.view(-1, *[1] * (like.dim() - 1))
 
 
@@ -33,19 +33,19 @@ def random_timesteps(count: int, shift: float, generator: torch.Generator) -> Te
 def loss_weights(timestep: Tensor, greatest: float) -> Tensor:
     """Weights for noise prediction that weigh the clean latent's error by √ᾱ / (√ᾱ + √(1 − ᾱ)).
 
-    Plain noise prediction hardly sees that error at high noise, where a prompt has the most to say."""
+    Plain noise prediction nearly ignores this error at high noise, where the prompt matters most."""
     alpha_bar = ALPHAS_BAR[timestep]
     snr = alpha_bar / (1 - alpha_bar)
     return (1 / (snr + snr.sqrt())).clamp(max=greatest)
 
 
 def sampling_timesteps(steps: int) -> list[int]:
-    """From 999 downwards, evenly; 0 is left out."""
+    """Evenly spaced from 999 downwards, without 0."""
     return torch.linspace(0, STEPS - 1, steps + 1).round().long().flip(0)[:-1].tolist()
 
 
 def sample(predict: Predictor, noise: Tensor, steps: int) -> Tensor:
-    """DPM-Solver++ of order 2 (multistep, midpoint), the first and last step of order 1, ending at no noise."""
+    """DPM-Solver++ of order 2 (multistep, midpoint); the first and last steps are of order 1; it ends without noise."""
     timesteps = sampling_timesteps(steps)
     alpha_bar = torch.cat([ALPHAS_BAR[timesteps], torch.ones(1)]).double()
     alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()

@@ -26,7 +26,7 @@ STRIP_SAMPLES, STRIP_FRAMES, ZOOM, LABEL = 12, 6, 2, 18
 
 
 def cases(count: int) -> list[tuple[Spec, str, int]]:
-    """(what is asked for, prompt, seed of the noise)."""
+    """(requested content, prompt, seed of the noise)."""
     rng = random.Random(SEED)
     asked = []
     for i in range(count):
@@ -48,13 +48,13 @@ def sample(osp: Path, model: Path, asked: list[tuple[Spec, str, int]], options: 
 
 
 def true_frames(spec: Spec, config: dict) -> np.ndarray:
-    """What a perfect model would draw, (T, H, W, 3) uint8."""
+    """The frames of a perfect model, (T, H, W, 3) uint8."""
     pixels = (render(spec, config["frames"], config["size"]) / 2 + 0.5).clamp(0, 1) * 255
     return pixels.byte().permute(1, 2, 3, 0).numpy()
 
 
 def verdicts(specs: list[Spec], clips: list[np.ndarray]) -> list[dict[str, dict]]:
-    """Per clip and attribute: what was asked for and what was seen."""
+    """The requested and the detected value of each clip and attribute."""
     seen = [judge(clip) for clip in clips]
     return [
         {name: {"asked": getattr(spec, name), "seen": getattr(found, name)} for name in ATTRIBUTES}
@@ -76,7 +76,7 @@ def table(model: dict[str, float], judge_itself: dict[str, float]) -> str:
 
 
 def strip(asked: list[tuple[Spec, str, int]], clips: list[np.ndarray], file: Path) -> None:
-    """A picture of the first samples: one row of frames each, under its prompt."""
+    """Saves a picture of the first samples: a row of frames for each, under its prompt."""
     chosen = list(zip(asked, clips))[:STRIP_SAMPLES]
     side = clips[0].shape[1] * ZOOM
     picture = Image.new("RGB", (side * STRIP_FRAMES, (side + LABEL) * len(chosen)), "white")

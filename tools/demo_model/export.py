@@ -1,4 +1,4 @@
-"""Writes trained parts in the checkpoint layout: PART/config.json and PART/diffusion_pytorch_model.safetensors in bf16.
+"""Writes trained components in the checkpoint layout: config.json and diffusion_pytorch_model.safetensors in bf16.
 
     python export.py vae --state RUN/vae.pt --out MODEL
 """
@@ -21,7 +21,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def save(folder: Path, config: dict, weights: dict[str, Tensor], file: str = WEIGHTS) -> None:
-    """A part of a model directory."""
+    """Writes a component of a model directory."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     save_file({name: w.to(torch.bfloat16).contiguous() for name, w in weights.items()}, folder / file)
@@ -57,7 +57,7 @@ def fold_scale(weights: dict[str, Tensor], mean: Tensor, std: Tensor) -> dict[st
 
 
 def export_vae(config: dict, state: Path, out: Path) -> None:
-    """Scales the latents to unit variance; a model trained on from an export (--init-from) has them so already."""
+    """Scales the latents to unit variance. A model that was trained from an export (--init-from) already has them scaled."""
     saved = torch.load(state, weights_only=True)
     weights = saved["ema"]
     if not saved["from_export"]:
@@ -74,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=EXPORTERS)
     parser.add_argument("--config", type=Path, default=HERE / "config.json")
-    parser.add_argument("--state", type=Path, required=True, help="what training saved")
+    parser.add_argument("--state", type=Path, required=True, help="the state that training saved")
     parser.add_argument("--out", type=Path, required=True, help="the model directory")
     args = parser.parse_args()
     EXPORTERS[args.part](json.loads(args.config.read_text()), args.state, args.out)

@@ -17,35 +17,35 @@ from twin.latte import LatteT2V
 from twin.t5 import T5Encoder
 
 HERE = Path(__file__).parent
-PARTS = {"transformer": WEIGHTS, "text_encoder": "model.safetensors"}
+COMPONENTS = {"transformer": WEIGHTS, "text_encoder": "model.safetensors"}
 
 
 def load(folder: Path, model: nn.ModuleDict) -> None:
-    """Takes both parts' weights from a model directory."""
-    for part, file in PARTS.items():
-        model[part].load_state_dict({name: w.float() for name, w in load_file(folder / part / file).items()})
+    """Loads the weights of both components from a model directory."""
+    for component, file in COMPONENTS.items():
+        model[component].load_state_dict({name: w.float() for name, w in load_file(folder / component / file).items()})
 
 
 def split(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """part → its tensors, of a joint state whose names start with the part's."""
+    """component → its tensors, from a joint state whose names start with the component's name."""
     return {
-        part: {name.removeprefix(f"{part}."): w for name, w in state.items() if name.startswith(f"{part}.")}
-        for part in PARTS
+        component: {name.removeprefix(f"{component}."): w for name, w in state.items() if name.startswith(f"{component}.")}
+        for component in COMPONENTS
     }
 
 
 def export(config: dict, run: Path, out: Path) -> None:
-    """The averaged weights of a training run, and its tokenizer."""
+    """Writes the averaged weights of a training run, and its tokenizer."""
     averaged = split(torch.load(run / "transformer.pt", weights_only=True)["ema"])
-    for part, file in PARTS.items():
-        save(out / part, config[part]["model"], averaged[part], file)
+    for component, file in COMPONENTS.items():
+        save(out / component, config[component]["model"], averaged[component], file)
     shutil.copyfile(run / "spiece.model", out / "text_encoder" / "spiece.model")
 
 
 def check(config: dict, run: Path, out: Path) -> None:
-    """Loads what was written and compares it with the run, within the rounding of bf16."""
-    parts = {"transformer": LatteT2V(config["transformer"]["model"]), "text_encoder": T5Encoder(config["text_encoder"]["model"])}
-    model = nn.ModuleDict(parts)
+    """Loads the written files and compares them with the run, within the rounding of bf16."""
+    transformer, text_encoder = LatteT2V(config["transformer"]["model"]), T5Encoder(config["text_encoder"]["model"])
+    model = nn.ModuleDict({"transformer": transformer, "text_encoder": text_encoder})
     load(out, model)
     averaged = torch.load(run / "transformer.pt", weights_only=True)["ema"]
     for name, w in model.state_dict().items():

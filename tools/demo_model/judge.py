@@ -1,4 +1,4 @@
-"""Reads from a clip's pixels what it shows, by classical vision: no learned parts."""
+"""Recognises the content of a clip from its pixels, by classical vision without learned components."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ LEAST_CONTRAST = 60  # distance in RGB from which a pixel is not background
 LEAST_AREA = 20  # pixels of a shape in a frame
 LEAST_MOTION = 5  # pixels from the first to the last frames
 SHAPES_BY_FILL = ((0.64, "triangle"), (0.89, "circle"), (np.inf, "square"))  # of the bounding box; ideal ½, π/4, 1
-SMALL_EXTENT = 20.5  # the longer side of the largest small shape's box, and less than any large one's
+SMALL_EXTENT = 20.5  # longer side of the bounding box: small shapes are at most this large, large shapes are larger
 NOTHING = "none"
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a clip shows; NOTHING where it shows no such thing."""
+    """The content of a clip; NOTHING for an attribute that is not found."""
 
     colour: str = NOTHING
     background: str = NOTHING
@@ -39,7 +39,7 @@ def border(frames: np.ndarray) -> np.ndarray:
 
 
 def shape_masks(frames: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """(T, H, W): the pixels that are nearer to the shape's colour than to the background's, by their contrast."""
+    """(T, H, W): the pixels whose colour is nearer to the shape's than to the background's, by contrast."""
     contrast = np.linalg.norm(frames - background, axis=-1)
     visible = contrast[contrast > LEAST_CONTRAST]
     if visible.size == 0:
@@ -54,7 +54,7 @@ def box_sides(mask: np.ndarray) -> tuple[int, int]:
 
 
 def direction(masks: np.ndarray) -> str:
-    """From the way of the centre between the first and the last quarter of the frames."""
+    """The direction of the centre from the first to the last quarter of the frames."""
     centres = np.array([np.argwhere(mask).mean(axis=0) for mask in masks])
     quarter = max(1, len(masks) // 4)
     down, right = centres[-quarter:].mean(axis=0) - centres[:quarter].mean(axis=0)

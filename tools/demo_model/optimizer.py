@@ -1,14 +1,14 @@
 """Muon for the weights of hidden convolutions, AdamW for everything else.
 
 Muon replaces the momentum of a weight, seen as a matrix (out, in·taps), by the nearest matrix with equal singular
-values. A step then changes what the layer computes by the same share whatever the number of taps, where Adam's step
+values. Then the relative effect of a step on the layer's output does not depend on the number of taps; with Adam it
 grows with the fan-in.
 """
 
 import torch
 from torch import Tensor, nn
 
-NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)  # coefficients of the usual quintic: singular values end near 1
+NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)  # coefficients of the usual quintic: singular values converge to about 1
 ITERATIONS = 5
 FULL_RATE_FAN_IN = 100
 
@@ -45,7 +45,7 @@ def is_hidden(weight: Tensor) -> bool:
 
 
 def adam_group(weight: Tensor, learning_rate: float) -> dict:
-    """An AdamW group whose rate falls with the fan-in, as a step's effect on the output would grow with it."""
+    """An AdamW group. Its rate falls with the fan-in, because the effect of a step on the output grows with the fan-in."""
     fan_in = weight[0].numel()
     return {"params": [weight], "lr": learning_rate * min(1, FULL_RATE_FAN_IN / fan_in)}
 
@@ -61,7 +61,7 @@ def optimizers(model: nn.Module, config: dict) -> list[torch.optim.Optimizer]:
 
 
 def set_rate(optimizers: list[torch.optim.Optimizer], share: float) -> None:
-    """Sets every learning rate to a share of what it was at the start."""
+    """Sets every learning rate to a share of its initial value."""
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group["lr"] = share * group.setdefault("full_lr", group["lr"])
 

@@ -17,7 +17,7 @@ FIELDS = ("loss", "psnr", "images_psnr", "clip_psnr")
 
 
 def read(log: Path) -> dict[str, list[tuple[int, float]]]:
-    """field → (step, value) of every entry that has it; after a resume the later entry of a step counts."""
+    """field → (step, value) of every entry with this field. After a resume, the later entry of a step counts."""
     curves: dict[str, dict[int, float]] = {}
     for line in log.read_text().splitlines():
         entry = json.loads(line)

@@ -1,4 +1,4 @@
-"""Sampling with the training model, and pictures of it."""
+"""Samples with the model in training, and saves pictures."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def sample_latents(
 
 
 class SampleGrid:
-    """Decoded samples of fixed prompts and noise: one row of frames per prompt."""
+    """Decoded samples for fixed prompts and noise: one row of frames for each prompt."""
 
     def __init__(self, vae_folder: Path, config: dict) -> None:
         self.vae = vae.load(vae_folder)

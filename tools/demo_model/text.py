@@ -1,4 +1,4 @@
-"""Captions to what the transformer's cross-attention sees, with caption dropout as inference has it."""
+"""Converts captions to the input of the transformer's cross-attention, with caption dropout as in inference."""
 
 from pathlib import Path
 
@@ -24,8 +24,8 @@ class Tokenizer:
 def encode(encoder: T5Encoder, ids: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
     """ids (N, K) → hidden states (N, K, d_model) and the mask (N, K) for cross-attention.
 
-    Where `empty` (N,) is set, the caption is "": its hidden states are those of </s> and padding, seen at as many
-    positions as the real caption has, because inference cuts the negative prompt to the prompt's length.
+    Where `empty` (N,) is set, the caption is "": its hidden states are those of </s> and padding. The mask stays that of the
+    real caption, because inference cuts the negative prompt to the prompt's length.
     """
     seen = ids != PAD
     nothing = torch.full_like(ids, PAD)

@@ -1,9 +1,9 @@
-"""Makes the text encoder's sentencepiece model from the dataset's captions.
+"""Makes the text encoder's SentencePiece model from the dataset's captions.
 
     python tokenizer.py spiece.model
 
 The pieces of the Unigram model are the captions' words, scored by log frequency, and single characters for all other
-words. (The usual training, made for large vocabularies, would cut most of these few words into pieces.)
+words. (The usual training is meant for large vocabularies, and would split most of these few words into pieces.)
 """
 
 import argparse
@@ -26,7 +26,7 @@ EXTRA_IDS = 100  # <extra_id_n> of T5, above the pieces
 CAPTIONS = 20_000
 SPACE = "▁"
 CHARACTERS = string.ascii_lowercase + string.digits + ".,!?'-"
-CHARACTER_SCORE = -20.0  # below every word's, so that known words stay whole
+CHARACTER_SCORE = -20.0  # lower than every word's score, so that known words are not split
 
 
 def corpus(seed: int) -> list[str]:
@@ -54,7 +54,7 @@ def character_model() -> protobuf.ModelProto:
 
 
 def words(captions: list[str]) -> list[tuple[str, float]]:
-    """(piece, score) of every word, the commonest first."""
+    """(piece, score) of every word, the most frequent first."""
     counts = Counter(SPACE + word for text in captions for word in text.replace(",", "").split())
     total = sum(counts.values())
     return [(piece, math.log(count / total)) for piece, count in counts.most_common()]
@@ -76,7 +76,7 @@ def make(config: dict) -> bytes:
     """The model file for the text encoder's section of config.json."""
     model = unigram_model(corpus(config["tokenizer_seed"]))
     if len(model.pieces) + EXTRA_IDS != config["model"]["vocab_size"]:
-        raise ValueError(f"config.json should have a vocab_size of {len(model.pieces) + EXTRA_IDS}")
+        raise ValueError(f"config.json must have the vocab_size {len(model.pieces) + EXTRA_IDS}")
     return model.SerializeToString()
 
 

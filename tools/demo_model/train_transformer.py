@@ -42,8 +42,8 @@ def new_model(config: dict) -> nn.ModuleDict:
 
 
 def optimizers(model: nn.ModuleDict, config: dict) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the transformer's blocks, AdamW for everything else: slowly for what carries the copy
-    of the input to the output. Each group's "full_rate" is its learning rate before the schedule."""
+    """Muon for the matrices of the transformer's blocks, AdamW for everything else, with a low rate for the weights that copy
+    the input to the output. Each group's "full_rate" is its learning rate before the schedule."""
     blocks = ("transformer.transformer_blocks", "transformer.temporal_transformer_blocks")
     carriers = ("transformer.pos_embed", "transformer.proj_out", "transformer.scale_shift_table")
     hidden, slow, rest = [], [], []
@@ -64,7 +64,7 @@ def optimizers(model: nn.ModuleDict, config: dict) -> list[torch.optim.Optimizer
 
 
 class Batches:
-    """Random items of the encoded dataset with fresh captions; a function of seed and step alone."""
+    """Random items of the encoded dataset with new captions; they depend only on seed and step."""
 
     def __init__(self, files: list[Path], config: dict, tokens: text.Tokenizer) -> None:
         stored = [torch.load(file, weights_only=True) for file in files]
@@ -100,7 +100,7 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
 
     def init_from(self, folder: Path) -> None:
-        """Takes the weights of a model directory; the schedule starts anew."""
+        """Loads the weights of a model directory; the schedule starts from the beginning."""
         for model in (self.model, self.ema):
             export_transformer.load(folder, model)
 
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--vae", type=Path, help="draw sample grids with this VAE")
     parser.add_argument("--threads", type=int, default=2)
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("--resume", action="store_true", help="go on from OUT/transformer.pt")
+    start.add_argument("--resume", action="store_true", help="continue from OUT/transformer.pt")
     start.add_argument("--init-from", type=Path, help="start from the weights of this model directory")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

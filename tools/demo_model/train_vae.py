@@ -2,7 +2,7 @@
 
     python train_vae.py --out DIR [--resume] [--init-from CHECKPOINT_FOLDER] [--decoder-only]
 
-With --decoder-only the encoder stays as it is, so that latents already stored remain valid while the decoder improves.
+With --decoder-only the encoder does not change, so that stored latents stay valid while the decoder improves.
 DIR receives vae.pt (the state to resume from), vae.jsonl (the log) and vae_*.png (reconstructions).
 """
 
@@ -45,7 +45,7 @@ class Trainer:
         self.total_steps = sum(stage["steps"] for stage in self.config["stages"])
 
     def init_from(self, folder: Path) -> None:
-        """Takes the weights of a checkpoint folder."""
+        """Loads the weights of a checkpoint folder."""
         self.model.load_state_dict(twin.load(folder).state_dict())
         self.from_export = True
         self.ema = {name: w.clone() for name, w in self.model.state_dict().items()}
@@ -88,7 +88,7 @@ class Trainer:
         return warmup * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def update(self, loss: Tensor) -> float:
-        """Takes one optimizer step; returns the gradient's norm."""
+        """Makes one optimizer step; returns the gradient's norm."""
         self.model.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config["clip_norm"])
@@ -99,9 +99,9 @@ class Trainer:
         return norm.item()
 
     def batch(self, stage: dict) -> tuple[Tensor, Tensor]:
-        """Clips (N, 3, T, H, W) and masks; a function of seed and step alone, so that resuming changes nothing."""
+        """Clips (N, 3, T, H, W) and masks. They depend only on seed and step, so that resuming changes nothing."""
         rng = random.Random(f"{self.config['seed']} {self.step}")
-        torch.manual_seed(rng.getrandbits(62))  # of the posterior's noise
+        torch.manual_seed(rng.getrandbits(62))  # seed of the posterior's noise
         kind = rng.choices(stage["batches"], [kind["share"] for kind in stage["batches"]])[0]
         pairs = [
             data.training_clip(rng, self.data["frames"], kind["frames"], kind["crop"], self.data["size"])
@@ -174,13 +174,13 @@ class Trainer:
 
 
 def psnr(found: Tensor, expected: Tensor) -> Tensor:
-    """In dB, of pixels taken to [0, 1]."""
+    """PSNR in dB, of pixels mapped to [0, 1]."""
     difference = (found.clamp(-1, 1) - expected) / 2
     return -10 * difference.square().mean().log10()
 
 
 def images_to_fit(size: int) -> Tensor:
-    """(N, 3, 1, H, W) for the start in closed form."""
+    """(N, 3, 1, H, W): images for the initial weights that are computed in closed form."""
     rng = random.Random("fit")
     return torch.stack([data.render(data.random_spec(rng), 1, size) for _ in range(FIT_IMAGES)])
 
@@ -201,9 +201,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=HERE / "config.json")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/vae.pt")
+    parser.add_argument("--resume", action="store_true", help="continue from OUT/vae.pt")
     parser.add_argument("--init-from", type=Path, help="start from the weights of this folder")
-    parser.add_argument("--decoder-only", action="store_true", help="leave the encoder as it is")
+    parser.add_argument("--decoder-only", action="store_true", help="do not change the encoder")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

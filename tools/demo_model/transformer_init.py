@@ -1,7 +1,7 @@
-"""How the transformer and the text encoder start.
+"""Initial weights of the transformer and the text encoder.
 
-The transformer starts as the identity: at high noise the noise is nearly the input itself, and the small rest is what
-there is to learn. Every error in the copy would be multiplied by 1/√ᾱ, up to 160, in the clean latent it implies.
+The transformer starts as the identity: at high noise, the noise is nearly equal to the input, and only the small difference
+must be learnt. An error of this copy is multiplied by 1/√ᾱ, up to 160, in the clean latent.
 """
 
 import torch
@@ -12,12 +12,12 @@ from twin.latte import Block, LatteT2V
 from twin.positions import sine_cosine
 from twin.t5 import T5Encoder
 
-BIAS = 3.0  # of the patch embedding, against inputs and positions of about 1: keeps the norm of all tokens alike
+BIAS = 3.0  # bias of the patch embedding; larger than inputs and positions of about 1, so that all tokens have similar norms
 SAMPLES = 64
 
 
 def start_block(block: Block, bias: Tensor) -> None:
-    """A block that adds nothing yet, and whose norms take the patch embedding's bias away again."""
+    """Sets up a block that adds nothing yet, and whose norms remove the patch embedding's bias."""
     outputs = [block.attn1.to_out[0], block.ff.net[2]]
     outputs += [block.attn2.to_out[0]] if block.attn2 is not None else []
     for linear in outputs:
@@ -58,7 +58,8 @@ def start_transformer(model: LatteT2V) -> None:
     for block in (*model.transformer_blocks, *model.temporal_transformer_blocks):
         start_block(block, patches.bias)
     nn.init.zeros_(model.scale_shift_table)
-    # The timestep's embedding goes straight into the last norm's scale and shift: small, or it spoils the copy.
+    # The timestep's embedding goes directly into the last norm's scale and shift, so it must be small, or it disturbs
+    # the copy.
     nn.init.normal_(model.adaln_single.emb["timestep_embedder"].linear_2.weight, std=0.002)
     fit_copy(model)
 

@@ -1,7 +1,7 @@
-"""How the VAE's weights start: close to a linear autoencoder.
+"""Initial weights of the VAE: close to a linear autoencoder.
 
-GroupNorm removes mean and scale of each group, and with them flat colour. It is nearly affine where constants that
-differ between the channels of a group dominate its statistics, so biases in front of norms start spread out.
+GroupNorm removes mean and scale of each group, and so flat colour. It is nearly affine if different constants in the channels
+of a group dominate the statistics. So the biases before norms start with different values.
 """
 
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from twin import vae_blocks as blocks
 from twin.vae import CausalVAE, posterior
 
 BIAS_SPREAD = 1.0
-SIGNAL_GAIN = 3.0  # of the convolutions that feed each half; smaller signals would need large output weights
+SIGNAL_GAIN = 3.0  # gain of the convolutions that feed each half; smaller signals would need large output weights
 FIRST_LOGVAR = -8.0
 RANDOM_SHARE = 0.3
-RIDGE = 1e-2  # of the mean diagonal
+RIDGE = 1e-2  # relative to the mean diagonal
 
 
 def inner(module: nn.Module) -> nn.Module:
@@ -93,9 +93,9 @@ def reset_mix_factors(model: CausalVAE, value: float) -> None:
 
 
 def fit_1x1(module: nn.Module, features: Tensor, targets: Tensor, outputs: slice) -> None:
-    """Sets outputs of a convolution, by ridge regression, to what its centre tap can tell of the targets.
-
-    features (N, C, T, H, W) are the convolution's input, targets (N, K, T, H, W) the wished output.
+    """Fits outputs of a convolution to the targets by ridge regression, with only the centre tap.
+    
+    features (N, C, T, H, W) are the convolution's input, targets (N, K, T, H, W) the wanted output.
     """
     x = features.transpose(0, 1).flatten(1).double()
     y = targets.transpose(0, 1).flatten(1).double()
@@ -111,9 +111,9 @@ def fit_1x1(module: nn.Module, features: Tensor, targets: Tensor, outputs: slice
 
 @torch.no_grad()
 def fit_outputs(model: CausalVAE, images: Tensor) -> None:
-    """Lets the first three latents start as the mean colour of their 8×8 pixels, and the decoder draw that colour.
-
-    Otherwise hue is what training finds last.
+    """Makes the first three latents the mean colour of their 8×8 pixels, and makes the decoder draw this colour.
+    
+    Otherwise training learns the hue last.
     """
     colours = F.avg_pool3d(images, (1, 8, 8))
     fit_1x1(model.encoder.conv_out, input_of(model.encoder.conv_out, model.encode, images), colours, slice(0, 3))
@@ -122,7 +122,7 @@ def fit_outputs(model: CausalVAE, images: Tensor) -> None:
 
 
 def input_of(module: nn.Module, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """What `module` is given while function(x) runs."""
+    """The input of `module` during function(x)."""
     seen = []
     hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     function(x)

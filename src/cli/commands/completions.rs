@@ -1,4 +1,4 @@
-//! `osp completions`: what a shell needs to complete osp's arguments.
+//! `osp completions`: a script with which a shell completes osp's arguments.
 
 use crate::cli::console::Console;
 use clap::Command;
@@ -15,11 +15,11 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Shell to print it for
+    /// Shell that the script is for
     shell: Shell,
 }
 
-/// Runs the command; `osp` is what the command line accepts.
+/// Runs the command; `osp` defines the command line.
 pub fn run(args: &Args, mut osp: Command, console: &Console) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut osp, "osp", &mut script);

@@ -1,4 +1,4 @@
-//! `osp convert`: any weights to safetensors.
+//! `osp convert`: converts weights of any format to safetensors.
 
 use crate::cli::claims::Claims;
 use crate::cli::console::Console;
@@ -25,16 +25,16 @@ Examples:
   osp convert models/vae/checkpoint.ckpt -o models/vae-f32 --dtype f32
   osp convert LanguageBind/Open-Sora-Plan-v1.1.0 -o models/osp
 
-Tensors that the engine does not read, such as a loss's or an optimizer's, are left out.";
+Tensors that the engine does not read, such as a loss's or an optimizer's, are not written.";
 
 /// Writes a model's weights (PyTorch's .bin or .ckpt, or safetensors) as safetensors
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Folder of a model or of one part of it, a file of weights, or ORG/NAME in the cache of the Hugging Face hub
+    /// Folder of a model or of one component, a weight file, or ORG/NAME in the cache of the Hugging Face hub
     #[arg(value_name = "SRC")]
     source: PathBuf,
-    /// Folder to write: weights, config and tokenizer; it appears when all of it is written
+    /// Folder to write: weights, config and tokenizer; it appears when it is complete
     #[arg(short, long, value_name = "DST")]
     output: PathBuf,
     /// Type to store
@@ -52,13 +52,13 @@ enum StoredType {
     F32,
 }
 
-/// Bytes of one file; more are dealt out to several.
+/// The most bytes of one file; more are divided among several files.
 const MOST: u64 = 10_000_000_000;
 
-/// A part of a model, whatever its config.
+/// An open component of any kind.
 struct Opened {
     part: &'static str,
-    /// Name of the part's folder in the model's; empty where the part is by itself.
+    /// Name of the component's folder in the model's folder; empty if the user named the component.
     name: PathBuf,
     folder: PathBuf,
     stem: &'static str,
@@ -88,7 +88,10 @@ struct Written {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     let source = hub::locate(&args.source)?;
     if !source.exists() {
-        return Err(Error::config(&source, "there is no such folder or file; name a model, a part, or its weights"));
+        return Err(Error::config(
+            &source,
+            "there is no such folder or file; name a model, a component, or its weights",
+        ));
     }
     args.check(&source)?;
     let dtype = args.dtype.into();
@@ -111,8 +114,8 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 }
 
 impl Args {
-    /// Fails if a folder cannot be put where the output goes: there is one and `--force` does not allow to replace it, it holds
-    /// what is not ours or what is read of `source`, or nothing can be written beside it.
+    /// Fails if the output folder cannot be written: it exists and `--force` is not given, it holds files that this
+    /// command does not write or inputs of `source`, or its parent is not writable.
     fn check(&self, source: &Path) -> Result<()> {
         let usage = |problem: &str| Err(Error::Usage(format!("output {} {problem}", self.output.display())));
         if self.output.file_name().is_none() || is_stdout(&self.output) {
@@ -129,7 +132,7 @@ impl Args {
         }
         let mut entries = fs::read_dir(&self.output).map_err(Error::io("cannot list", &self.output))?;
         if !self.force && entries.next().is_some() {
-            return usage("is there already; choose another, or replace it with --force");
+            return usage("already exists; choose another, or replace it with --force");
         }
         check_ours(&self.output)
     }
@@ -143,54 +146,62 @@ fn check_ours(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io("cannot list", folder))? {
         let path = entry.map_err(Error::io("cannot list", folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // Not through links: what they lead to stays.
+        // Links are not followed: their targets stay.
         if path.is_dir() && !path.is_symlink() {
             check_ours(&path)?;
         } else if !is_ours(&name) && !staged::is_litter(&name) {
             let (folder, path) = (folder.display(), path.display());
-            return Err(Error::Usage(format!("output {folder} holds {path}, which would be lost; choose another")));
+            return Err(Error::Usage(format!(
+                "output {folder} holds {path}, which would be lost; choose another folder"
+            )));
         }
     }
     Ok(())
 }
 
-/// The part that `source` is, or those in its subfolders.
+/// The component at `source`, or the components in its subfolders.
 fn open(source: &Path) -> Result<Vec<Opened>> {
     let own = if source.is_file() { source.parent().unwrap_or(Path::new("")) } else { source };
-    if let Some(part) = open_part(own, source)? {
+    if let Some(part) = open_component(own, source)? {
         return Ok(vec![part]);
     }
     if source.is_file() {
-        let problem = "has no config.json beside it that says what part of a model it is";
+        let problem = "has no config.json beside it that says which component it is; copy the model's there";
         return Err(Error::config(source, problem));
     }
     let mut parts = Vec::new();
     for folder in checkpoint::subfolders(source)? {
-        match open_part(&folder, &folder)? {
+        match open_component(&folder, &folder)? {
             Some(part) => parts.push(Opened { name: folder.file_name().unwrap_or_default().into(), ..part }),
             None => nothing_lost(&folder)?,
         }
     }
     if parts.is_empty() {
-        return Err(Error::config(source, "is no part of a model, and none of its subfolders is"));
+        return Err(Error::config(
+            source,
+            "is not a component of a model, and none of its subfolders is; name a model's folder",
+        ));
     }
     Defaults::check(source)?;
     Ok(parts)
 }
 
-/// Fails for a subfolder that looks like a part and does not say which.
+/// Fails for a subfolder with weights or a config that does not say which component it is.
 fn nothing_lost(folder: &Path) -> Result<()> {
     let config = folder.join("config.json");
     let problem = match (config.exists(), checkpoint::has_weights(folder)) {
-        (true, true) if checkpoint::class_of(folder)?.is_none() => "does not say what the weights beside it are",
-        (false, true) => "is missing, beside weights",
+        (true, true) if checkpoint::class_of(folder)?.is_none() => {
+            "does not name the component of the weights beside it"
+        }
+        (false, true) => "is missing beside the weights",
         _ => return Ok(()),
     };
     Err(Error::config(config, format!("{problem}; it should have a _class_name, or a model_type")))
 }
 
-/// The part in `folder` with the weights of `source`, the folder itself or a file in it; `None` if there is none.
-fn open_part(folder: &Path, source: &Path) -> Result<Option<Opened>> {
+/// The component in `folder` with the weights of `source`, which is the folder or a file in it; `None` if `folder` is
+/// not a component's.
+fn open_component(folder: &Path, source: &Path) -> Result<Option<Opened>> {
     Ok(match checkpoint::class_of(folder)?.as_deref() {
         Some(T5Config::CLASS) => Some(opened::<T5Config>(source)?),
         Some(LatteConfig::CLASS) => Some(opened::<LatteConfig>(source)?),
@@ -212,7 +223,7 @@ fn opened<C: ComponentConfig>(source: &Path) -> Result<Opened> {
 }
 
 impl Opened {
-    /// Writes the part into `staged`, which will become `output`.
+    /// Writes the component into `staged`, which will become `output`.
     fn write(&self, writer: &Writer<'_>, staged: &Path, output: &Path, transfer: &Transfer<'_>) -> Result<Written> {
         let folder = staged.join(&self.name);
         fs::create_dir_all(&folder).map_err(Error::io("cannot write", &folder))?;
@@ -224,7 +235,7 @@ impl Opened {
     }
 }
 
-/// Copies what belongs to weights. From caches these are links: what they lead to is copied.
+/// Copies the files that belong to weights. Of links, as in caches, the targets are copied.
 fn copy_beside(from: &Path, to: &Path) -> Result<()> {
     for name in BESIDE.iter().filter(|name| checkpoint::is_there(&from.join(name))) {
         let target = to.join(name);
@@ -234,7 +245,7 @@ fn copy_beside(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether this command writes such files.
+/// Whether this command writes files of this name.
 fn is_ours(name: &str) -> bool {
     BESIDE.contains(&name) || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")
 }
@@ -243,7 +254,7 @@ impl Report<'_> {
     fn text(&self) -> String {
         let lines = self.parts.iter().flat_map(|part| {
             let Written { tensors, left_out, bytes, .. } = part;
-            let left_out = if *left_out > 0 { format!(", {left_out} left out") } else { String::new() };
+            let left_out = if *left_out > 0 { format!(", {left_out} not written") } else { String::new() };
             let head = format!("{}: {tensors} tensors, {} {}{left_out}", part.part, self.dtype, megabytes(*bytes));
             [head].into_iter().chain(part.files.iter().map(|file| format!("  {file}")))
         });

@@ -1,4 +1,4 @@
-//! `osp decode`: a latent file to a video.
+//! `osp decode`: decodes a latent file to a video.
 
 use crate::cli::args::{ComponentArgs, ModelArgs, TilingArgs};
 use crate::cli::claims::Claims;

@@ -1,4 +1,4 @@
-//! `osp doctor`: what this machine can run on, and what is in the way.
+//! `osp doctor`: reports the devices of this machine, and what prevents their use.
 
 use crate::cli::console::Console;
 use osp::Result;
@@ -7,7 +7,7 @@ use osp::cpu::Cpu;
 use osp::cuda::device::{Driver, architectures, driver_version};
 use serde::Serialize;
 
-/// Says what devices this machine has, and what is in the way of using them
+/// Reports the devices of this machine, and what prevents their use
 #[derive(clap::Args)]
 pub struct Args {}
 
@@ -16,10 +16,10 @@ struct Report {
     cpu: String,
     /// Architectures that this binary holds kernels for.
     kernels: Vec<String>,
-    /// The newest CUDA that the driver supports.
+    /// The newest version of CUDA that the driver supports.
     driver: Option<String>,
     gpu: Option<Gpu>,
-    /// Why there is no GPU to run on.
+    /// Why the GPU cannot be used.
     problem: Option<String>,
 }
 
@@ -31,7 +31,7 @@ struct Gpu {
     memory_bytes: u64,
     free_bytes: u64,
     code: String,
-    /// Images of OSP_KERNELS in place of the program's own.
+    /// Kernel files of OSP_KERNELS that replace the program's own.
     replaced: Vec<String>,
 }
 

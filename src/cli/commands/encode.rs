@@ -1,4 +1,4 @@
-//! `osp encode`: a clip to a latent file.
+//! `osp encode`: encodes a clip to a latent file.
 
 use crate::cli::args::{ComponentArgs, ModelArgs, TilingArgs};
 use crate::cli::claims::Claims;
@@ -19,7 +19,7 @@ Examples:
   osp encode clip.mp4 -o clip.safetensors
   osp encode photo.jpg --size 256x256 --mean -o photo.safetensors
 
-The latent file holds one f32 tensor `latent` [1, 4, T, H, W], times 0.18215, in safetensors; `osp decode` reads it.";
+The latent file is safetensors with one f32 tensor `latent` [1, 4, T, H, W], multiplied by 0.18215; `osp decode` reads it.";
 
 /// Encodes a video or an image to a latent file
 #[derive(clap::Args)]

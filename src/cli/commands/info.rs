@@ -1,4 +1,4 @@
-//! `osp info`: what a checkpoint is, and everything that is wrong with it.
+//! `osp info`: describes a checkpoint, and lists everything that is wrong with it.
 
 use crate::cli::args::weight_source;
 use crate::cli::console::{Colour, Console};
@@ -20,36 +20,36 @@ Examples:
 
 Exit code 5 if there is a problem.";
 
-/// Says what is in a model's folder (or one part's), and what is wrong with it
+/// Describes a model's folder (or one component's), and lists what is wrong with it
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Folder of a model, or of one part of it, or ORG/NAME in the cache of the Hugging Face hub
+    /// Folder of a model or of one component, or ORG/NAME in the cache of the Hugging Face hub
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// Folder of the text encoder [default: text_encoder in the model's folder]
     #[arg(long, value_name = "DIR")]
     text_encoder: Option<PathBuf>,
-    /// Where weights come from: `files`, or `synthetic:SEED` to look at configs alone
+    /// Source of the weights: `files`, or `synthetic:SEED` to check only the configs
     #[arg(long, value_name = "SOURCE", default_value = "files", value_parser = weight_source)]
     weights: WeightSource,
-    /// Also read every weight, which takes as long as reading the files: each must be a number
+    /// Also check that every weight is a finite number; this reads all weight files
     #[arg(long)]
     values: bool,
 }
 
-/// A folder and its parts.
+/// A folder and its components.
 #[derive(Serialize)]
 struct Report {
     #[serde(serialize_with = "lossy")]
     folder: PathBuf,
     parts: Vec<ComponentReport>,
     samples: Option<Samples>,
-    /// Those that belong to no single part.
+    /// Problems that concern more than one component.
     problems: Vec<String>,
 }
 
-/// What a model makes if nothing else is asked of it.
+/// The model's defaults for a sample.
 #[derive(Serialize)]
 struct Samples {
     frames: usize,
@@ -66,10 +66,10 @@ struct ComponentReport {
     part: &'static str,
     #[serde(serialize_with = "lossy")]
     folder: PathBuf,
-    /// What matters of the config, for people.
+    /// The main values of the config, for people.
     #[serde(skip)]
     sizes: Vec<(&'static str, String)>,
-    /// The config as it is in the folder.
+    /// The content of `config.json`.
     config: Option<serde_json::Value>,
     weights: Option<Weights>,
     problems: Vec<String>,
@@ -77,15 +77,15 @@ struct ComponentReport {
 
 #[derive(Serialize)]
 struct Weights {
-    /// What the model needs.
+    /// The number of parameters that the model needs.
     parameters: u64,
-    /// Tensors it needs.
+    /// The number of tensors that the model needs.
     tensors: usize,
-    /// Stored types of all tensors in the file, and how many have each.
+    /// The number of tensors in the file by stored type.
     stored: BTreeMap<&'static str, usize>,
     bytes: u64,
     fingerprint: String,
-    /// Tensors that are in the file besides.
+    /// Tensors in the file that the model does not need.
     not_read: Vec<String>,
 }
 
@@ -93,7 +93,7 @@ struct Weights {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     let folder = hub::locate(&args.folder)?;
     if !folder.is_dir() {
-        return Err(Error::config(&folder, "there is no such folder; name a model's folder, or one part's"));
+        return Err(Error::config(&folder, "there is no such folder; name a model's folder, or a component's"));
     }
     let report = Report::new(folder, args)?;
     if console.json() {
@@ -110,7 +110,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 
 impl Report {
     fn new(folder: PathBuf, args: &Args) -> Result<Self> {
-        if let Some(part) = single_part(&folder, args)? {
+        if let Some(part) = single_component(&folder, args)? {
             return Ok(Self { folder, parts: vec![part], samples: None, problems: Vec::new() });
         }
         let transformers = checkpoint::transformers(&folder)?;
@@ -129,7 +129,7 @@ impl Report {
         Ok(report)
     }
 
-    /// Opens each transformer with the other parts: whether they fit together, and what they make.
+    /// Opens each transformer with the other components, to check that they fit together and to get the defaults.
     fn try_together(&mut self, text_encoder: &Path, transformers: &[PathBuf], weights: WeightSource) {
         for transformer in transformers {
             let name = transformer.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -171,8 +171,8 @@ impl From<Defaults> for Samples {
     }
 }
 
-/// The part that `folder` itself is, if it is one.
-fn single_part(folder: &Path, args: &Args) -> Result<Option<ComponentReport>> {
+/// The component in `folder`, if it is a component's folder.
+fn single_component(folder: &Path, args: &Args) -> Result<Option<ComponentReport>> {
     Ok(match checkpoint::class_of(folder)?.as_deref() {
         Some(T5Config::CLASS) => Some(inspect::<T5Config>(folder, args)),
         Some(LatteConfig::CLASS) => Some(inspect::<LatteConfig>(folder, args)),
@@ -181,7 +181,7 @@ fn single_part(folder: &Path, args: &Args) -> Result<Option<ComponentReport>> {
     })
 }
 
-/// A part that can say what it is.
+/// A component that lists its main sizes.
 trait Describe: ComponentConfig {
     fn sizes(&self) -> Vec<(&'static str, String)>;
 }
@@ -190,7 +190,7 @@ impl Describe for T5Config {
     fn sizes(&self) -> Vec<(&'static str, String)> {
         vec![
             ("blocks", self.num_layers.to_string()),
-            ("channels", format!("{}, {} inside feed-forward", self.d_model, self.d_ff)),
+            ("channels", format!("{}, {} in feed-forward", self.d_model, self.d_ff)),
             ("heads", format!("{} of {}", self.num_heads, self.d_kv)),
             ("vocabulary", self.vocab_size.to_string()),
         ]
@@ -223,7 +223,7 @@ impl Describe for VaeConfig {
         let (space, time) = (self.spatial_factor(), self.temporal_factor());
         vec![
             ("levels", format!("{} channels", channels.join(", "))),
-            ("latents", format!("{} channels, a pixel for {space}x{space} and a frame for {time}", self.embed_dim)),
+            ("latents", format!("{} channels, 1 for {time} frames of {space}x{space} pixels", self.embed_dim)),
         ]
     }
 }
@@ -308,7 +308,7 @@ fn problem_row(problem: &str, console: &Console) -> String {
     format!("  {label}  {problem}")
 }
 
-/// The first few names, and how many more there are.
+/// The first few names, and the number of the others.
 fn some(names: &[String]) -> String {
     const SHOWN: usize = 3;
     let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -318,7 +318,7 @@ fn some(names: &[String]) -> String {
     }
 }
 
-/// A number of parameters for people.
+/// A readable number of parameters.
 fn count(parameters: u64) -> String {
     match parameters {
         0..100_000 => parameters.to_string(),
@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_read_well() {
+    fn counts_are_readable() {
         assert_eq!(count(12_345), "12345");
         assert_eq!(count(246_940_000), "246.9 M");
         assert_eq!(count(4_762_000_000), "4.76 G");

@@ -1,4 +1,4 @@
-//! The commands, a module each: their arguments, and what they do.
+//! The commands, one module each: arguments and work.
 
 mod completions;
 mod convert;
@@ -36,7 +36,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether it looks for signals while it works, because it writes something, or because it has started processes.
+    /// Whether the command checks for signals while it works, because it writes files or has started processes.
     pub fn stops_by_itself(&self) -> bool {
         match self {
             Self::Sample(_) | Self::Reconstruct(_) | Self::Encode(_) | Self::Decode(_) => true,
@@ -47,7 +47,7 @@ impl Command {
         }
     }
 
-    /// Runs it. `definition`: the whole command line, which completions are made of.
+    /// Runs the command. `definition` is the whole command line, from which completions are made.
     pub fn run(self, definition: clap::Command, console: &Console) -> Result<()> {
         match self {
             Self::Sample(args) => sample::run(&args, console),

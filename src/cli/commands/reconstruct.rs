@@ -1,4 +1,4 @@
-//! `osp reconstruct`: what the VAE keeps of a clip.
+//! `osp reconstruct`: measures how well the VAE keeps a clip.
 
 use crate::cli::args::{ComponentArgs, ModelArgs, TilingArgs};
 use crate::cli::claims::Claims;
@@ -22,9 +22,9 @@ Examples:
   osp reconstruct holiday.mp4 -o again.gif --max-frames 65 --size 256x256
   osp reconstruct photo.jpg -o again.png --mean --json
 
-PSNR (dB) and SSIM compare the decoded frames, before they are written, with the input as it was cut.";
+PSNR (dB) and SSIM compare the decoded frames, before they are written, with the cut or resized input.";
 
-/// Encodes a video or an image, decodes it again, and says how alike they are
+/// Encodes and decodes a video or an image, and measures how similar the result is
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -61,7 +61,7 @@ struct Facts<'a> {
     ssim: Quality,
 }
 
-/// A measure of likeness; infinite values (equal frames) are `null` in JSON.
+/// A measure of similarity; infinite values (equal frames) are `null` in JSON.
 #[derive(Serialize)]
 struct Quality {
     overall: f64,
@@ -112,7 +112,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     Record::new(&args.output, facts, &Origin::new(&model, engine.name())).print(console)
 }
 
-/// A line per frame, and one for all.
+/// One line for each frame, and one for all frames.
 fn table(psnr: &Quality, ssim: &Quality) -> String {
     let line = |name: &str, psnr: f64, ssim: f64| format!("{name:>5}  {psnr:>7.2}  {ssim:>6.4}");
     let frames = psnr.frames.iter().zip(&ssim.frames).enumerate();
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_has_a_line_per_frame_and_one_for_all() {
+    fn the_table_has_a_line_for_each_frame_and_one_for_all() {
         let psnr = Quality { overall: 33.0, frames: vec![f64::INFINITY, 30.123] };
         let ssim = Quality { overall: 0.95, frames: vec![1.0, 0.9] };
         let expected = "frame  PSNR dB    SSIM\n    0      inf  1.0000\n    1    30.12  0.9000\n  all    33.00  0.9500";

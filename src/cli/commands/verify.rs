@@ -1,4 +1,4 @@
-//! `osp verify`: the engine against what the PyTorch original computed.
+//! `osp verify`: compares the engine with golden data of the PyTorch original.
 
 use crate::cli::console::{Colour, Console, duration};
 use crate::cli::device::DeviceArgs;
@@ -17,24 +17,24 @@ Examples:
   osp verify tests/golden/latte tests/golden/vae_v110 --json
   osp verify tests/golden --least-memory
 
-A folder that cannot be read is one error, and the next is checked. Exit code 5 if there is one, else 1 if any check fails; with
---quiet only failed checks and the total are printed.";
+A folder that cannot be read is an error, but the other folders are still checked. Exit code 5 after such an error, else 1 if a
+check fails. With --quiet, only failed checks and the total are printed.";
 
-/// Compares what this machine computes with what the PyTorch original did
+/// Compares the results of this machine with those of the PyTorch original
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Golden folders, or folders that contain some
+    /// Golden folders, or folders that contain golden folders
     #[arg(value_name = "DIR", required = true)]
     folders: Vec<PathBuf>,
-    /// Save as much memory as can be, which must not change a bit
+    /// Use all memory savings, which must not change a bit
     #[arg(long)]
     least_memory: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
 
-/// All checks, for machines.
+/// All checks, as JSON.
 #[derive(Serialize)]
 struct Report<'a> {
     device: String,
@@ -56,7 +56,7 @@ struct Case<'a> {
     passed: bool,
 }
 
-/// Why a folder was not checked to its end.
+/// Why a folder could not be checked completely.
 #[derive(Serialize)]
 struct Problem<'a> {
     #[serde(serialize_with = "lossy")]
@@ -102,13 +102,14 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     }
 }
 
-/// One line that names the folder or a file in it.
+/// The error in one line, which names the folder or a file in it.
 fn problem(folder: &Path, error: &Error) -> String {
     let (folder, error) = (folder.display().to_string(), hints::error(error));
     if error.contains(&folder) { error } else { format!("{folder}: {error}") }
 }
 
-/// The exit code of a damaged folder, if there is one: whatever is not the fault of the device or the engine. Else the first error's.
+/// The exit code for all errors: that of damaged data if an error is not the fault of the device or the engine, else
+/// the code of the first error.
 fn worst<'a>(mut errors: impl Iterator<Item = &'a Error> + Clone) -> u8 {
     /// Bad weights or config.
     const DAMAGED: u8 = 5;
@@ -118,8 +119,8 @@ fn worst<'a>(mut errors: impl Iterator<Item = &'a Error> + Clone) -> u8 {
     if errors.clone().all(of_device) { errors.next().map_or(DAMAGED, Error::exit_code) } else { DAMAGED }
 }
 
-/// Runs the cases of one folder, and prints a line for each as soon as its result is there. The inner error is the folder's,
-/// the outer one ends the run.
+/// Runs the cases of one folder, and prints a line for each as soon as it has a result. The inner error concerns only
+/// the folder; the outer error ends the run.
 fn check_folder(
     folder: &Path,
     engine: &Engine,
@@ -152,7 +153,7 @@ fn line(result: &CaseResult, console: &Console) -> String {
     format!("{verdict}  {what:<50}  {:<22}  {error:>7} of {tolerance}", result.measure)
 }
 
-/// A short form of a number that is 0 or of any magnitude.
+/// A short form of a number of any magnitude.
 fn number(value: f64) -> String {
     if value == 0.0 { "0".to_owned() } else { format!("{value:.1e}") }
 }

@@ -1,4 +1,4 @@
-//! The weight of a convolution in the order in which it is used.
+//! The weight of a convolution, packed in the order of its use.
 
 use super::taps::{self, Axis};
 use crate::cpu::math;
@@ -10,19 +10,19 @@ use crate::ops::conv3d::Conv3d;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Input channels that are widened at a time.
+/// Input channels that are widened together.
 const STEPS: usize = 128;
 
-/// How the weight is packed: taps that meet the same input are added up, for every kind of frame, row and column. k runs
-/// over groups of taps in height, in time, in width, and over input channels: groups in width that meet neighbouring
-/// pixels are neighbours, and groups in time that share taps are packed together.
+/// The order of a packed weight. The weights of taps that read the same input are added, for every kind of frame, row
+/// and column. k runs over groups of taps in height, in time, in width, then over input channels: groups in width that
+/// read neighbouring pixels are neighbours, and groups in time that share taps are packed together.
 pub(super) struct Packed<'a> {
     micro: &'static Micro,
     weight: &'a Weight,
     cin: usize,
     /// Taps in height and width.
     kernel: [usize; 2],
-    /// Too few output channels for a panel: they are packed as rows along k, for inner products.
+    /// Whether there are too few output channels for a panel: they are packed as rows along k, for inner products.
     narrow: bool,
     /// The different groups of taps in time.
     times: Vec<Range<usize>>,
@@ -48,13 +48,15 @@ impl<'a> Packed<'a> {
         self.times.len() * self.groups[0].len() * self.groups[1].len() * self.cin
     }
 
-    /// Where a group of taps starts along k: taps in time, and positions among the groups in height and width.
+    /// The first k of a group of taps, given by the taps in time and the positions among the groups in height and
+    /// width.
     pub(super) fn start(&self, time: &Range<usize>, [row, column]: [usize; 2]) -> usize {
         let time = self.times.iter().position(|taps| taps == time).expect("every frame's groups are packed");
         ((row * self.times.len() + time) * self.groups[1].len() + column) * self.cin
     }
 
-    /// Columns in memory of `columns` output channels; times [`Self::depth`] it is the number of elements.
+    /// The number of columns in memory for `columns` output channels. Times [`Self::depth`], it is the number of
+    /// elements.
     pub(super) fn columns(&self, columns: usize) -> usize {
         if self.narrow { columns } else { self.micro.packed_columns(columns) }
     }
@@ -67,12 +69,12 @@ impl<'a> Packed<'a> {
         self.micro.panels(columns).collect()
     }
 
-    /// Pixels of a tile at most.
+    /// The most pixels of a tile.
     pub(super) fn tile_rows(&self) -> usize {
         if self.narrow { self.micro.dot_rows() } else { self.micro.tile_rows() }
     }
 
-    /// A tile of `rows` pixels by a panel of `width` channels.
+    /// Multiplies a tile of `rows` pixels with a panel of `width` channels.
     pub(super) fn tile(
         &self,
         [rows, width]: [usize; 2],
@@ -106,7 +108,7 @@ impl<'a> Packed<'a> {
         let panels = self.panels(channels.len());
         packed.par_chunks_mut(self.micro.width() * depth).zip(panels).for_each(|(packed, panel)| {
             packed.par_chunks_mut(panel.width * row_len).enumerate().for_each(|(row, packed)| {
-                // Groups in time share taps, which stay in the cache from one to the next.
+                // Groups in time share taps, which stay in the cache from one group to the next.
                 for column in 0..self.groups[1].len() {
                     for time in 0..self.times.len() {
                         let at = (time * self.groups[1].len() + column) * panel.width * self.cin;

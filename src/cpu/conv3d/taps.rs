@@ -1,38 +1,38 @@
-//! Which taps of a kernel meet which input, and which of them may be added up beforehand.
+//! Which taps of a kernel read which input, and which taps' weights can be added before the product.
 //!
-//! Taps that read the same input are one: in an input enlarged twofold, every second output sees the rows under a kernel
-//! of three as two rows of the input, and the copies in front of the first frame are the first frame. Taps that read the
-//! zeros around the input do not count at all.
+//! Taps that read the same input form one group. In an input that is enlarged twofold, the three rows under a kernel
+//! are only two different rows of the input. The copies before the first frame are the first frame. Taps that read the
+//! zeros around the input are skipped.
 
 use crate::ops::conv3d::Conv3d;
 use std::ops::Range;
 
-/// Height or width.
+/// The height or width axis of a convolution.
 #[derive(Clone, Debug)]
 pub(super) struct Axis {
     /// Input size, before enlargement.
     size: usize,
     kernel: usize,
     stride: usize,
-    /// Zeros in front of the (enlarged) input.
+    /// Zeros before the (enlarged) input.
     pad: usize,
     /// Enlargement: 1 or 2.
     factor: usize,
 }
 
-/// Outputs along an axis that see the same taps: `first`, `first + step`, … `count` of them.
+/// Outputs along an axis for which the same taps see the input: `count` outputs, `first`, `first + step`, …
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SameTaps {
     pub(super) first: usize,
     pub(super) step: usize,
     pub(super) count: usize,
-    /// The input under the first valid group of taps at the first output.
+    /// Index of the input under the first valid group of taps at the first output.
     pub(super) source: usize,
-    /// From one output's input to the next's.
+    /// Inputs from one output to the next.
     pub(super) source_step: usize,
-    /// Where the kernel starts within an enlarged input element.
+    /// The position in an enlarged input element at which the kernel starts.
     pub(super) phase: usize,
-    /// The groups of taps that lie within the input; they meet consecutive input elements.
+    /// The groups of taps that lie within the input; they read consecutive input elements.
     pub(super) groups: Range<usize>,
 }
 
@@ -58,7 +58,7 @@ impl Axis {
         (0..phase).map(|phase| self.count(phase)).sum::<usize>() + group
     }
 
-    /// Groups of a phase.
+    /// The number of groups of a phase.
     fn count(&self, phase: usize) -> usize {
         (phase + self.kernel - 1) / self.factor + 1
     }
@@ -68,7 +68,7 @@ impl Axis {
         start..self.kernel.min((group + 1) * self.factor - phase)
     }
 
-    /// The outputs of `range`, by the taps that they see.
+    /// The outputs of `range`, grouped by the taps that see the input.
     pub(super) fn runs(&self, range: Range<usize>) -> Vec<SameTaps> {
         let mut runs: Vec<SameTaps> = Vec::new();
         for output in range {
@@ -86,7 +86,7 @@ impl Axis {
         runs
     }
 
-    /// One output.
+    /// The group of a single output.
     fn run(&self, output: usize) -> SameTaps {
         let start = (output * self.stride) as isize - self.pad as isize;
         let phase = start.rem_euclid(self.factor as isize) as usize;
@@ -115,16 +115,16 @@ impl SameTaps {
     }
 }
 
-/// The taps in time of output frame `frame`, each group with the input frame that it meets.
+/// The groups of taps in time of output frame `frame`, each with the input frame that it reads.
 pub(super) fn in_time(op: &Conv3d, frame: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
     let [taps, start] = [op.kernel[0], frame * op.stride[0]];
-    // Taps 0..front all meet frame 0: the copies in front of it, and it.
+    // Taps 0..front all read frame 0 or the copies before it.
     let front = taps.saturating_sub(start);
     let first = (front > 0).then_some((0..front, 0));
     first.into_iter().chain((front..taps).map(move |tap| (tap..tap + 1, start + tap + 1 - taps)))
 }
 
-/// The different groups of taps in time of all output frames that are computed.
+/// The different groups of taps in time among all output frames that are computed.
 pub(super) fn groups_in_time(op: &Conv3d) -> Vec<Range<usize>> {
     let mut groups = Vec::new();
     for (taps, _) in op.computed().flat_map(|frame| in_time(op, frame)) {
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn borders_have_runs_of_their_own() {
+    fn borders_are_separate_runs() {
         let axis = Axis { size: 10, kernel: 3, stride: 1, pad: 1, factor: 1 };
         let runs = axis.runs(0..10);
         let summary: Vec<_> = runs.iter().map(|run| (run.first, run.count, run.source, run.groups.clone())).collect();
@@ -152,14 +152,14 @@ mod tests {
         let axis = Axis { size: 4, kernel: 3, stride: 1, pad: 1, factor: 2 };
         assert_eq!(axis.groups().collect::<Vec<_>>(), [0..2, 2..3, 0..1, 1..3]);
         let runs = axis.runs(0..8);
-        // Odd outputs start at an element's first half, even ones at a second half.
+        // Odd outputs start at the first half of an element, even outputs at the second half.
         let odd = SameTaps { first: 1, step: 2, count: 3, source: 0, source_step: 1, phase: 0, groups: 0..2 };
         assert!(runs.contains(&odd));
         assert_eq!(runs.iter().map(|run| run.count).sum::<usize>(), 8);
     }
 
     #[test]
-    fn the_copies_in_front_are_the_first_frame() {
+    fn the_copies_before_the_video_are_the_first_frame() {
         let op = Conv3d::new(4, 1, 1, 1, 1, [3, 1, 1]);
         assert_eq!(in_time(&op, 0).collect::<Vec<_>>(), [(0..3, 0)]);
         assert_eq!(in_time(&op, 1).collect::<Vec<_>>(), [(0..2, 0), (2..3, 1)]);

@@ -1,9 +1,9 @@
-//! Convolutions of 3×3 in space with 16 products for a square of 2×2 outputs instead of 36.
+//! Convolutions of 3×3 in space, with 16 instead of 36 products for a square of 2×2 outputs.
 //!
 //! Winograd's minimal filtering F(2×2, 3×3) (Lavin and Gray, <https://arxiv.org/abs/1509.09308>): a square of outputs
-//! depends on 4×4 inputs d and the taps g as Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A. The middle product is one of matrices for each of
-//! the 16 points, over input channels and over the taps in time, whose frames add up before the last transform. B and A
-//! hold only 0 and ±1, G halves: in f32 the result is about as exact as the plain sum.
+//! depends on 4×4 inputs d and the taps g as Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A. The middle product is a matrix product for each
+//! of the 16 points, over input channels and taps in time: frames are summed before the last transform. B and A hold
+//! only 0 and ±1, G also ½: in f32 the result is about as exact as the plain sum.
 
 use super::taps;
 use crate::cpu::math;
@@ -17,19 +17,19 @@ use std::ops::Range;
 
 /// Points of a transformed square.
 const POINTS: usize = 16;
-/// Channels that are transformed at a time.
+/// Channels that are transformed together.
 const LANES: usize = 16;
-/// Squares of a task: four tiles of the widest kernel, or half of that where there are few.
+/// Squares of a task: four tiles of the widest kernel, or half of that if there are few squares.
 const BLOCK_SQUARES: usize = 56;
-/// Output channels of a task at a time: their sums stay in the second-level cache.
+/// Output channels that a task computes together: their sums stay in the second-level cache.
 const BLOCK_COLUMNS: usize = 128;
-/// Input channels whose weights are transformed at a time.
+/// Input channels whose weights are transformed together.
 const STEPS: usize = 2 * LANES;
 
 type Lane = [f32; LANES];
 
-/// Whether a convolution is computed so: where the products outweigh the transforms. It depends on nothing that changes
-/// when a video is cut in time.
+/// Whether this algorithm is used: if the products outweigh the transforms. The decision depends on nothing that
+/// changes when a video is divided in time.
 pub(super) fn applies(op: &Conv3d) -> bool {
     let channels = [op.cin, op.cout];
     op.kernel[1..] == [3, 3]
@@ -39,7 +39,7 @@ pub(super) fn applies(op: &Conv3d) -> bool {
         && channels.iter().all(|&channels| channels >= 64 && channels.is_multiple_of(LANES))
 }
 
-/// Computes a convolution to which this applies. `bias` has a value for every output channel.
+/// Computes a convolution for which [`applies`] holds. `bias` has a value for every output channel.
 pub(super) fn conv3d(op: &Conv3d, x: &[f32], weight: &Weight, bias: &[f32], other: Option<&[f32]>, out: &mut [f32]) {
     let times = taps::groups_in_time(op);
     let micro = Micro::best();
@@ -56,7 +56,7 @@ pub(super) fn conv3d(op: &Conv3d, x: &[f32], weight: &Weight, bias: &[f32], othe
         .for_each(|task| call.block(frames.start + task / blocks.len(), blocks[task % blocks.len()].clone()));
 }
 
-/// The transformed weight, `[point][panel][k][width]`, k running over groups of taps in time and input channels.
+/// The transformed weight, `[point][panel][k][width]`; k runs over groups of taps in time and input channels.
 fn pack(op: &Conv3d, weight: &Weight, times: &[Range<usize>], micro: &Micro) -> Scratch {
     let columns = micro.packed_columns(op.cout);
     let depth = times.len() * op.cin;
@@ -91,8 +91,8 @@ fn pack(op: &Conv3d, weight: &Weight, times: &[Range<usize>], micro: &Micro) -> 
     packed
 }
 
-/// G g Gᵀ of one output channel and some input channels, g summed over a group of taps in time; `place` says where the
-/// value of a point and a channel (from the first) goes.
+/// G g Gᵀ of one output channel and some input channels; g is summed over a group of taps in time. `place` gives the
+/// index for a point and a channel, counted from the first.
 fn transform_weight(
     op: &Conv3d,
     weight: &Weight,
@@ -141,7 +141,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Some squares of an output frame.
+    /// Computes some squares of an output frame.
     fn block(&self, frame: usize, squares: Range<usize>) {
         let cin = self.op.cin;
         let sources: Vec<_> = taps::in_time(self.op, frame).collect();
@@ -185,7 +185,7 @@ impl Call<'_> {
             let (top, left) = (2 * (square / across), 2 * (square % across));
             let pixels: [&[f32]; POINTS] = std::array::from_fn(|at| {
                 let (y, x) = (top + at / 4, left + at % 4);
-                // The square begins one row and one column before its outputs.
+                // The inputs of a square begin one row and one column before its outputs.
                 if (1..=height).contains(&y) && (1..=width).contains(&x) {
                     &self.x[((frame * height + y - 1) * width + x - 1) * cin..][..cin]
                 } else {
@@ -217,7 +217,7 @@ impl Call<'_> {
         }
     }
 
-    /// Aᵀ m A of every square, then bias, factors and the other summand.
+    /// Computes Aᵀ m A of every square, applies bias and factors, adds the other summand, and stores.
     fn store(&self, frame: usize, squares: Range<usize>, columns: Range<usize>, sums: &[f32], stride: usize) {
         let [_, height, width, cout] = self.op.out_shape();
         let (across, plane) = (width.div_ceil(2), squares.len() * stride);

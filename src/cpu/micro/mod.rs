@@ -1,14 +1,14 @@
-//! The matrix products under `linear`, `conv3d` and `attention`: register tiles, written once over a vector type and
-//! compiled for AVX-512, for AVX2 with FMA, and for whatever else there is. The processor is asked at run time.
+//! The matrix products of `linear`, `conv3d` and `attention`: register tiles, written once over a vector type and
+//! compiled for AVX-512, for AVX2 with FMA, and for all other processors. The choice is made at run time.
 //!
-//! c (+)= a·b, where a is read where it lies (rows of any stride, contiguous along k) and b is packed into *panels*:
-//! blocks of columns two registers wide, `[k][width]` each, the last one register wide if that holds what is left, and
-//! filled up with zeros (see [`Micro::panels`]). A tile keeps up to 14 rows by one panel of sums in registers over the
-//! whole of k, which may be a list of [`Segment`]s: the taps of a convolution are segments of k at other places of its
+//! c (+)= a·b. a is not packed: its rows have any stride and are contiguous along k. b is packed into *panels*: blocks
+//! of columns two registers wide, each `[k][width]`. The last panel is one register wide if that suffices, and is
+//! padded with zeros (see [`Micro::panels`]). A tile keeps the sums of up to 14 rows by one panel in registers over the
+//! whole of k. k may be a list of [`Segment`]s: the taps of a convolution are segments of k at different places of its
 //! input.
 //!
-//! The sum behind an element of c runs over k in order, whatever the size of its tile, so results do not depend on how
-//! the work was cut into rows or columns. They do depend on where callers cut k (each call adds its own sum to c), and
+//! The sum of an element of c runs over k in order, whatever the size of its tile, so results do not depend on how the
+//! work was divided into rows or columns. They do depend on where callers divide k (each call adds one sum to c), and
 //! in the last bits on the processor.
 
 mod pack;
@@ -17,12 +17,13 @@ mod simd;
 
 use simd::{Args, Portable, Simd};
 
-/// A stretch of k: `len` elements from `a` on in every row of the left operand, and from row `b` on of the right one.
+/// A range of k: `len` elements from `a` on in every row of the left operand, and `len` rows from `b` on of the right
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
-    /// Elements from a row's start.
+    /// Elements from the start of a row.
     pub(super) a: usize,
-    /// Steps of k from a panel's start.
+    /// Steps of k from the start of a panel.
     pub(super) b: usize,
     /// Steps of k.
     pub(super) len: usize,
@@ -31,7 +32,7 @@ pub(super) struct Segment {
 /// Rows in memory: row r starts at `r·stride`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rows<'a> {
-    /// From the first row on.
+    /// The values, from the first row on.
     pub(super) values: &'a [f32],
     /// Elements from one row to the next.
     pub(super) stride: usize,
@@ -40,13 +41,13 @@ pub(super) struct Rows<'a> {
 /// Rows to write.
 #[derive(Debug)]
 pub(super) struct RowsMut<'a> {
-    /// From the first row on.
+    /// The values, from the first row on.
     pub(super) values: &'a mut [f32],
     /// Elements from one row to the next.
     pub(super) stride: usize,
 }
 
-/// A block of columns of a packed operand. With k rows it starts at element `column·k`.
+/// A block of columns of a packed operand. In an operand of k rows, it starts at element `column·k`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Panel {
     /// First column.
@@ -63,17 +64,17 @@ type Kernel = unsafe fn(&Args<'_>);
 #[derive(Debug)]
 pub(super) struct Micro {
     lanes: usize,
-    /// By rows − 1, then by registers of a panel − 1.
+    /// Indexed by rows − 1, then by registers of a panel − 1.
     tiles: &'static [[Kernel; 2]],
-    /// By rows − 1, then by columns − 1.
+    /// Indexed by rows − 1, then by columns − 1.
     dots: &'static [[Kernel; DOT_COLUMNS]],
 }
 
-/// Columns of b that an inner-product kernel takes at most.
+/// The most columns of b of an inner-product kernel.
 pub(super) const DOT_COLUMNS: usize = 4;
 
 impl Micro {
-    /// The fastest kernels that this processor runs.
+    /// The fastest kernels that this processor can run.
     pub(super) fn best() -> &'static Self {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx512f") {
@@ -99,7 +100,7 @@ impl Micro {
         self.dots.len()
     }
 
-    /// Columns that `n` columns fill up when packed; times k it is the number of elements.
+    /// The number of packed columns for `n` columns. Times k, it is the number of elements.
     pub(super) fn packed_columns(&self, n: usize) -> usize {
         n.next_multiple_of(self.lanes)
     }
@@ -138,13 +139,13 @@ impl Micro {
             ldc: c.stride,
             accumulate,
         };
-        // SAFETY: `best` chose kernels that the processor runs; the bounds were just checked; the width is one or two
-        // registers, or the index fails.
+        // SAFETY: `best` chose kernels that the processor can run; the bounds are checked above; indexing panics unless
+        // the width is one or two registers.
         unsafe { self.tiles[rows - 1][width / self.lanes - 1](&args) }
     }
 
-    /// c (+)= a·bᵀ for up to [`Self::dot_rows`] rows and [`DOT_COLUMNS`] columns: b has a row per column of c, and
-    /// nothing is packed. For results too narrow for a panel, and for products that are read once.
+    /// c (+)= a·bᵀ for up to [`Self::dot_rows`] rows and [`DOT_COLUMNS`] columns. b has a row for each column of c and
+    /// is not packed. For results that are too narrow for a panel, and for operands that are read only once.
     pub(super) fn dot(
         &self,
         [rows, columns]: [usize; 2],
@@ -159,7 +160,7 @@ impl Micro {
             assert!(a.values.len() >= segment.a.saturating_add(segment.len + (rows - 1) * a.stride), "a has the rows");
             assert!(
                 b.values.len() >= segment.b.saturating_add(segment.len + (columns - 1) * b.stride),
-                "b has them too"
+                "b has the segment"
             );
         }
         let args = Args {
@@ -172,12 +173,12 @@ impl Micro {
             ldc: c.stride,
             accumulate,
         };
-        // SAFETY: as above.
+        // SAFETY: as in `tile`.
         unsafe { self.dots[rows - 1][columns - 1](&args) }
     }
 
-    /// c (+)= a·b: `a` is `[m][k]`, `b` is packed ([`Self::pack_rows`], [`Self::pack_columns`]), c is `[m][n]` and
-    /// nothing beyond its n columns is touched. One thread.
+    /// c (+)= a·b, in one thread. `a` is `[m][k]`, `b` is packed ([`Self::pack_rows`], [`Self::pack_columns`]), c is
+    /// `[m][n]`; nothing beyond its n columns is touched.
     pub(super) fn gemm_block(&self, [m, n, k]: [usize; 3], a: Rows<'_>, b: &[f32], c: RowsMut<'_>, accumulate: bool) {
         let segments = [Segment { a: 0, b: 0, len: k }];
         let mut edge = [0.0; 32 * 16];
@@ -205,7 +206,7 @@ impl Micro {
     }
 }
 
-/// `0..len` in the fewest pieces of at most `most`, as even as they can be.
+/// Divides `0..len` into the fewest pieces of at most `most`, as equal as possible.
 pub(super) fn cuts(len: usize, most: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let pieces = len.div_ceil(most);
     (0..pieces).map(move |i| i * len / pieces..(i + 1) * len / pieces)
@@ -222,8 +223,8 @@ macro_rules! kernels {
     };
 }
 
-// The largest tile fills the register file: of 32 registers 28 hold sums, of 16 it is 12; the others hold b and a. Inner
-// products wait for loads, and gain nothing from more than this.
+// The largest tile fills the register file: 28 of 32 registers, or 12 of 16, hold sums; the others hold b and a. Inner
+// products wait for loads, and gain nothing from larger blocks.
 
 #[cfg(target_arch = "x86_64")]
 static AVX512: Micro = kernels!(
@@ -273,7 +274,7 @@ unsafe fn dot_portable<const M: usize, const N: usize>(args: &Args<'_>) {
 mod tests {
     use super::*;
 
-    /// All kernels that this processor runs.
+    /// All kernels that this processor can run.
     fn all() -> Vec<&'static Micro> {
         let mut all = vec![&PORTABLE];
         #[cfg(target_arch = "x86_64")]

@@ -1,9 +1,9 @@
-//! Packing of the right operand into panels.
+//! Packs the right operand into panels.
 
 use super::{Micro, Panel, Rows};
 
 impl Micro {
-    /// Packs `[k][n]` rows: `out` takes [`Self::packed_columns`]`(n)·k` elements.
+    /// Packs rows, `[k][n]`. `out` has [`Self::packed_columns`]`(n)·k` elements.
     pub(in crate::cpu) fn pack_rows(&self, [n, k]: [usize; 2], b: Rows<'_>, out: &mut [f32]) {
         for Panel { column, columns, width } in self.panels(n) {
             let out = &mut out[column * k..][..width * k];
@@ -15,7 +15,7 @@ impl Micro {
         }
     }
 
-    /// Packs `[n][k]` rows, so that each becomes a column.
+    /// Packs rows, `[n][k]`; each becomes a column.
     pub(in crate::cpu) fn pack_columns(&self, [n, k]: [usize; 2], b: Rows<'_>, out: &mut [f32]) {
         for Panel { column, columns, width } in self.panels(n) {
             let b = Rows { values: &b.values[column * b.stride..], ..b };
@@ -24,9 +24,9 @@ impl Micro {
     }
 }
 
-/// The columns of one panel, each a row of `b`; k is the number of rows of `width` elements in `out`.
+/// Packs the columns of one panel; each is a row of `b`. k is the number of rows of `width` elements in `out`.
 pub(in crate::cpu) fn pack_panel(b: Rows<'_>, columns: usize, width: usize, out: &mut [f32]) {
-    /// Steps of k at a time: the lines of `out` that they touch stay in the first-level cache.
+    /// Steps of k that are packed together: the lines of `out` that they touch stay in the first-level cache.
     const STEPS: usize = 64;
     for (chunk, out) in out.chunks_mut(STEPS * width).enumerate() {
         let steps = out.len() / width;
@@ -40,14 +40,14 @@ pub(in crate::cpu) fn pack_panel(b: Rows<'_>, columns: usize, width: usize, out:
     }
 }
 
-/// Makes four rows four neighbouring columns of rows that are `stride` apart.
+/// Writes four rows as four neighbouring columns of rows that are `stride` apart.
 fn transpose(rows: [&[f32]; 4], stride: usize, out: &mut [f32]) {
     let [a, b, c, d] = rows.map(|row| row.chunks_exact(4));
     let rest = [a.remainder(), b.remainder(), c.remainder(), d.remainder()];
     let mut lines = out.chunks_mut(stride);
     for (((a, b), c), d) in a.zip(b).zip(c).zip(d) {
         let four = |values: &[f32]| <[f32; 4]>::try_from(values).expect("chunks of four");
-        // In this order: zip must not take a line for which there are no values.
+        // The order matters: zip must not advance `lines` when there are no more values.
         for (values, line) in square([four(a), four(b), four(c), four(d)]).iter().zip(&mut lines) {
             line[..4].copy_from_slice(values);
         }
@@ -57,13 +57,13 @@ fn transpose(rows: [&[f32]; 4], stride: usize, out: &mut [f32]) {
     }
 }
 
-/// The transpose of four by four values: eight shuffles, which the compiler does not find by itself.
+/// The transpose of four by four values: eight shuffles, which the compiler does not find.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn square(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
     use std::arch::x86_64::*;
     use std::mem::transmute;
-    // SAFETY: every x86-64 processor has these instructions, and a register of theirs is four f32.
+    // SAFETY: every x86-64 processor has these instructions, and their registers have the layout of four f32.
     unsafe {
         let [a, b, c, d] = transmute::<[[f32; 4]; 4], [__m128; 4]>(rows);
         let [low_ab, high_ab] = [_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b)];

@@ -4,27 +4,28 @@
 pub(super) struct Args<'a> {
     /// First row of the left operand.
     pub(super) a: *const f32,
-    /// Elements from one of its rows to the next.
+    /// Elements from one row of the left operand to the next.
     pub(super) lda: usize,
     /// The packed right operand.
     pub(super) b: *const f32,
     /// `dot` only: elements from one column of the right operand to the next.
     pub(super) ldb: usize,
-    /// What of both is multiplied.
+    /// The ranges of k that are multiplied.
     pub(super) segments: &'a [super::Segment],
     /// First row of the result.
     pub(super) c: *mut f32,
-    /// Elements from one of its rows to the next.
+    /// Elements from one row of the result to the next.
     pub(super) ldc: usize,
-    /// Adds to the result instead of overwriting it.
+    /// Whether to add to the result instead of overwriting it.
     pub(super) accumulate: bool,
 }
 
 /// One vector register.
 ///
 /// # Safety
-/// Methods may be called only where the instructions behind them exist. They carry no `target_feature` themselves:
-/// always inlined, they take on that of the function at the bottom of [`super`] that is entered through a table.
+/// Methods may be called only on a processor that has their instructions. They carry no `target_feature`: they are
+/// always inlined into a function at the bottom of [`super`], which has the `target_feature` and is called through a
+/// table.
 pub(super) trait Simd: Copy {
     /// f32 values in a register.
     const LANES: usize;
@@ -37,21 +38,22 @@ pub(super) trait Simd: Copy {
     /// Sum of the lanes.
     unsafe fn sum(self) -> f32;
 
-    /// `LANES` values from `p`, of any alignment.
+    /// Loads `LANES` values from `p`, of any alignment.
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
         unsafe { (*p.cast::<Unaligned<Self>>()).0 }
     }
 
-    /// `LANES` values to `p`, of any alignment.
+    /// Stores `LANES` values to `p`, of any alignment.
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         unsafe { (*p.cast::<Unaligned<Self>>()).0 = self }
     }
 }
 
-/// Vectors where they lie. Like `wrapping_add` below, a place instead of a call keeps the checks of raw-pointer functions,
-/// which triple the time of a tile, out of builds with debug assertions; the tests run these loops.
+/// A vector in memory of any alignment. In builds with debug assertions, the checks in raw-pointer functions would
+/// triple the time of a tile, and tests run these loops. Dereferencing this type has no such checks, nor has
+/// `wrapping_add` below.
 #[derive(Clone, Copy)]
 #[repr(C, packed)]
 struct Unaligned<V>(V);
@@ -129,7 +131,7 @@ pub(super) unsafe fn dot<V: Simd, const M: usize, const N: usize>(args: &Args<'_
     }
 }
 
-/// The part of the inner product of row `i` and column `j` that the registers left over.
+/// The inner product of row `i` and column `j` over the elements that do not fill a register.
 #[inline(always)]
 unsafe fn rest<V: Simd>(args: &Args<'_>, i: usize, j: usize) -> f32 {
     let mut sum = 0.0;
@@ -143,7 +145,7 @@ unsafe fn rest<V: Simd>(args: &Args<'_>, i: usize, j: usize) -> f32 {
     sum
 }
 
-/// Four lanes in plain Rust, which every compiler knows to keep in one register.
+/// Four lanes in plain Rust, which the compiler keeps in one register.
 #[derive(Clone, Copy)]
 pub(super) struct Portable([f32; 4]);
 
@@ -157,7 +159,7 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-        // Where the processor cannot fuse, `mul_add` would be a call into the C library.
+        // On a processor without fused multiply-add, `mul_add` would call the C library.
         let fma = |a: f32, b: f32, c: f32| if cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c };
         let (a, b, c) = (self.0, b.0, c.0);
         Self([fma(a[0], b[0], c[0]), fma(a[1], b[1], c[1]), fma(a[2], b[2], c[2]), fma(a[3], b[3], c[3])])

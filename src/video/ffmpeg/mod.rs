@@ -1,6 +1,7 @@
-//! Reading through the `ffmpeg` program, where it is installed: it sends Y4M, which we read.
+//! Reads files through the `ffmpeg` program, if it is installed: ffmpeg sends Y4M, which this crate reads.
 //!
-//! It runs twice. The first run unpacks nothing and tells the frames' times and kind ([`probe`]); Y4M holds neither.
+//! ffmpeg runs twice. The first run decodes nothing and reports times and kind of the frames ([`probe`]), which Y4M
+//! does not hold.
 
 mod messages;
 mod probe;
@@ -16,26 +17,26 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Frames from a running ffmpeg, which is ended when this is dropped.
+/// Frames from a running ffmpeg. Dropping this ends ffmpeg.
 struct Source {
     frames: Box<dyn FrameSource>,
     child: Child,
     path: PathBuf,
     messages: Messages,
-    /// What ffmpeg complained of although it went on.
+    /// A warning of an ffmpeg that succeeded.
     complaint: Option<String>,
 }
 
-/// Frames, or ffmpeg's reason for not giving any.
+/// Frames, or ffmpeg's reason for sending none.
 type Started = std::result::Result<Stream, String>;
 
-/// Lets ffmpeg read `input`; none if there is no ffmpeg.
+/// Lets ffmpeg read `input`; `None` if ffmpeg is not installed.
 ///
 /// # Errors
 /// [`Error::Io`] if it cannot be started.
 pub(super) fn start(input: &mut Input) -> Result<Option<Started>> {
     let Some(facts) = probe::run(input)? else { return Ok(None) };
-    // Frames must not be repeated or left out to keep a rate. The option for this was called otherwise before ffmpeg 5.1.
+    // ffmpeg must not repeat or drop frames to keep a rate. Before version 5.1 the option for this had another name.
     let (mut passthrough, mut decoder) = ("-fps_mode", facts.decoder);
     loop {
         match frames(input, &facts, passthrough, decoder)? {
@@ -47,13 +48,15 @@ pub(super) fn start(input: &mut Input) -> Result<Option<Started>> {
     }
 }
 
-/// Starts ffmpeg and reads the header that it sends; else gives its messages.
+/// Starts ffmpeg and reads the header that it sends. If ffmpeg fails, returns its messages.
 fn frames(input: &mut Input, facts: &Facts, passthrough: &str, decoder: Option<&str>) -> Result<Started> {
     let path = input.path().to_path_buf();
     let mut command = command(input, "error", decoder)?;
     command.args(["-vf", &facts.filters(), passthrough, "passthrough", "-f", "yuv4mpegpipe", "pipe:1"]);
-    let Some((mut child, mut messages)) = spawn(command, &path)? else { return Ok(Err("it is gone".into())) };
-    let pipe = child.stdout.take().expect("its output was asked for");
+    let Some((mut child, mut messages)) = spawn(command, &path)? else {
+        return Ok(Err("it was removed during the run".into()));
+    };
+    let pipe = child.stdout.take().expect("its output is piped");
     match y4m::open_at(pipe, &path, Some(facts.rate)) {
         Ok(Opened::Ready(Stream { view, frames, mut notices })) => {
             notices.extend(facts.warning.clone());
@@ -61,17 +64,17 @@ fn frames(input: &mut Input, facts: &Facts, passthrough: &str, decoder: Option<&
             Ok(Ok(Stream { view, frames: Box::new(source), notices }))
         }
         Ok(Opened::NotHandled(_)) | Err(_) => {
-            // It ends by itself: nobody reads its output any more.
+            // ffmpeg ends: its output has no reader any more.
             child.wait().map_err(Error::io("cannot run ffmpeg on", &path))?;
             Ok(Err(messages.all()))
         }
     }
 }
 
-/// The command that reads the first video stream of `input` and says what is as grave as `level`.
+/// The command that reads the first video stream of `input`, with messages of `level` and above.
 fn command(input: &mut Input, level: &str, decoder: Option<&str>) -> Result<Command> {
     let mut command = Command::new("ffmpeg");
-    // The protocol is named so that no file name is taken for an option or an address.
+    // With the protocol before it, ffmpeg cannot take a file name for an option or an address.
     let mut url = OsString::from("file:");
     if input.is_named() {
         url.push(input.path());
@@ -82,16 +85,16 @@ fn command(input: &mut Input, level: &str, decoder: Option<&str>) -> Result<Comm
     }
     command.args(["-hide_banner", "-nostats", "-nostdin", "-v", level, "-protocol_whitelist", "file,pipe"]);
     command.args(decoder.iter().flat_map(|decoder| ["-c:v", decoder])).arg("-i").arg(url);
-    // A large V leaves out cover pictures of songs.
+    // An upper-case V excludes cover pictures of songs.
     command.args(["-map", "0:V:0"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)
 }
 
-/// Starts it; none if there is no ffmpeg.
+/// Starts ffmpeg; `None` if it is not installed.
 fn spawn(mut command: Command, path: &Path) -> Result<Option<(Child, Messages)>> {
     match command.spawn() {
         Ok(mut child) => {
-            let messages = Messages::of(child.stderr.take().expect("its messages were asked for"));
+            let messages = Messages::of(child.stderr.take().expect("its messages are piped"));
             Ok(Some((child, messages)))
         }
         Err(problem) if problem.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -111,7 +114,7 @@ impl FrameSource for Source {
             return Err(Error::media(&self.path, format!("ffmpeg stopped reading it: {reason}")));
         }
         if !messages.is_empty() {
-            self.complaint = Some(format!("ffmpeg read it, but complained: {}", messages::reason(&messages)));
+            self.complaint = Some(format!("ffmpeg read it, but reported: {}", messages::reason(&messages)));
         }
         Ok(None)
     }

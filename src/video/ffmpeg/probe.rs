@@ -1,4 +1,4 @@
-//! What ffmpeg knows of a file before it decodes it.
+//! What ffmpeg reports of a file without decoding it.
 
 use super::{command, spawn};
 use crate::error::{Error, Result};
@@ -8,30 +8,31 @@ use crate::video::tags::{Tags, is_high_definition};
 use std::io::{BufRead, BufReader};
 use std::process::ChildStdout;
 
-/// Most frames whose times are read: ten minutes at 30 frames/s.
+/// The most frames whose times are read: ten minutes at 30 frames/s.
 const MOST_FRAMES: &str = "18000";
 
-/// Codecs whose first decoder in ffmpeg leaves out alpha, and the one that does not.
+/// Codecs whose default decoder in ffmpeg ignores alpha, each with the decoder that reads it.
 const ALPHA_DECODERS: [(&str, &str); 2] = [("vp8", "libvpx"), ("vp9", "libvpx-vp9")];
 
-/// How a file is to be decoded.
+/// How ffmpeg must decode a file.
 pub(super) struct Facts {
     /// Mean rate of the frames.
     pub rate: FrameRate,
-    /// What is lost of its colours.
+    /// A warning about colours that are lost.
     pub warning: Option<String>,
-    /// The decoder that must be asked for by name, because another would leave out what is transparent.
+    /// The decoder that must be named, because the default one would ignore alpha.
     pub decoder: Option<&'static str>,
     has_alpha: bool,
-    /// The matrix that is meant, where it is not said.
+    /// The assumed matrix, if the file does not name one.
     matrix: Option<&'static str>,
-    /// Where chroma lies, where ffmpeg does not know it.
+    /// The option for the chroma siting, if ffmpeg would assume a wrong one.
     siting: &'static str,
 }
 
 impl Facts {
-    /// What is done to frames before they are sent. Chroma is interpolated as in `yuv`, and only then comes the matrix: both at
-    /// once are inexact in ffmpeg. Y4M has no flag for the matrix; ours is read as BT.601 in limited range.
+    /// The filters that ffmpeg applies to frames before it sends them. The first interpolates chroma as in `yuv`, the
+    /// second converts to the matrix: ffmpeg is inexact if one filter does both. Y4M has no flag for the matrix; this
+    /// crate reads it as BT.601 in limited range.
     pub fn filters(&self) -> String {
         let flags = "scale=flags=bilinear+accurate_rnd+full_chroma_int";
         let from = self.matrix.map_or(String::new(), |matrix| format!(":in_color_matrix={matrix}"));
@@ -44,7 +45,8 @@ impl Facts {
     }
 }
 
-/// Asks ffmpeg; none if there is no ffmpeg. A file that it cannot read has facts as well: decoding gives the better reason.
+/// Runs ffmpeg; `None` if it is not installed. A file that it cannot read gets facts, too: decoding reports the better
+/// reason.
 ///
 /// # Errors
 /// [`Error::Io`] if it cannot be run.
@@ -53,7 +55,7 @@ pub(super) fn run(input: &mut Input) -> Result<Option<Facts>> {
     let mut command = command(input, "info", None)?;
     command.args(["-c", "copy", "-frames:v", MOST_FRAMES, "-f", "framecrc", "pipe:1"]);
     let Some((mut child, mut messages)) = spawn(command, &path)? else { return Ok(None) };
-    let times = Times::read(child.stdout.take().expect("its output was asked for"));
+    let times = Times::read(child.stdout.take().expect("its output is piped"));
     child.wait().map_err(Error::io("cannot run ffmpeg on", &path))?;
     let messages = messages.all();
     let line =
@@ -76,16 +78,16 @@ pub(super) fn run(input: &mut Input) -> Result<Option<Facts>> {
 /// Times of the frames of a stream.
 #[derive(Default)]
 struct Times {
-    /// Seconds of a tick, as a fraction.
+    /// The length of a tick in seconds, as a fraction.
     tick: (u64, u64),
     frames: u64,
-    /// The first and the last.
+    /// The first and the last time.
     span: Option<(i64, i64)>,
 }
 
 impl Times {
-    /// Reads a list of packets: lines of stream, decoding time, time, duration, size, sum and perhaps flags; `#tb 0: 1/1000`
-    /// before them tells the tick.
+    /// Reads a list of packets. A line holds stream, decoding time, presentation time, duration, size, checksum and
+    /// perhaps flags; a line `#tb 0: 1/1000` before them gives the tick.
     fn read(list: ChildStdout) -> Self {
         let mut times = Self::default();
         for line in BufReader::new(list).lines().map_while(std::result::Result::ok) {
@@ -97,9 +99,9 @@ impl Times {
         times
     }
 
-    /// Adds a packet; none if the line is none, or one that is decoded but not shown.
+    /// Adds a packet; `None` if the line is not a packet, or the packet is decoded but not shown.
     fn add(&mut self, line: &str) -> Option<()> {
-        /// Where an edit list leaves a frame out.
+        /// The flag of a frame that an edit list omits.
         const DISCARD: u32 = 4;
         let mut fields = line.split(',').map(str::trim);
         let time: i64 = fields.nth(2)?.parse().ok()?;
@@ -120,12 +122,13 @@ impl Times {
     }
 }
 
-/// What ffmpeg writes of a stream, such as `Video: vp9 (Profile 0), yuv420p(tv, bt709), 64x64 [SAR 1:1 DAR 1:1], 24 fps`.
+/// ffmpeg's description of a stream, such as `Video: vp9 (Profile 0), yuv420p(tv, bt709), 64x64 [SAR 1:1 DAR 1:1], 24
+/// fps`.
 struct Description<'a> {
     codec: &'a str,
     has_alpha: bool,
     is_yuv: bool,
-    /// Whether two columns and two rows share chroma.
+    /// Whether chroma has half the columns and half the rows.
     is_halved: bool,
     /// Whether chroma lies on the left luma sample of two, not between them.
     is_left: bool,
@@ -142,7 +145,7 @@ impl<'a> Description<'a> {
         let (format, colours) = fields.get(1).map_or(("", ""), |field| field.split_once('(').unwrap_or((field, "")));
         let codec = line.split([' ', ',']).next().unwrap_or_default();
         let is = |names: &[&str]| names.iter().any(|name| format.starts_with(name));
-        // Space, primaries and transfer; one word if they are the same.
+        // Space, primaries and transfer; one word if all three are equal.
         let known = |name: &&str| colours.contains(name);
         let point = |names: &[(&str, u32)]| names.iter().find(|(name, _)| known(name)).map(|&(_, point)| point);
         let mut tags = Tags::NONE;
@@ -169,8 +172,8 @@ impl<'a> Description<'a> {
         }
     }
 
-    /// The option that says where chroma lies: ffmpeg takes it to lie between columns. A turn takes it from the left to
-    /// another side. 128 is between two samples, 256 on the second.
+    /// The option for the chroma siting: ffmpeg assumes that chroma lies between columns. A rotation moves it from the
+    /// left to another side. 128 is between two samples, 256 on the second.
     fn siting(&self, rotation: i32) -> &'static str {
         match (self.is_left, rotation) {
             (true, 0) => ":in_h_chr_pos=0",
@@ -182,13 +185,13 @@ impl<'a> Description<'a> {
     }
 }
 
-/// Degrees against the clock by which ffmpeg turns frames, before anything else is done to them.
+/// Degrees, counter-clockwise, by which ffmpeg rotates frames before all other filters.
 fn rotation(messages: &str) -> i32 {
     let told = messages.split_once("displaymatrix: rotation of ").and_then(|(_, rest)| rest.split_once(' '));
     told.and_then(|(degrees, _)| degrees.parse().ok()).map_or(0, |degrees: f64| degrees.round() as i32)
 }
 
-/// The parts of a line between commas that are not in brackets.
+/// The fields of a line: text between commas, except commas in brackets.
 fn fields(line: &str) -> Vec<&str> {
     let mut depth = 0;
     let is_border = |letter: char| {
@@ -230,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_those_of_frames_that_are_shown() {
+    fn only_frames_that_are_shown_count_as_times() {
         let mut times = Times { tick: (1, 1000), ..Times::default() };
         for line in
             ["0, 0, -80, 40, 9, 0x1, F=0x5", "0, 0, 40, 40, 9, 0x1", "0, 0, 0, 40, 9, 0x1, F=0x0", "#sar 0: 1/1", "x"]

@@ -1,4 +1,4 @@
-//! Reading boxes and tables. Lengths and counts are checked against what is there before anything is allocated.
+//! Reads boxes and tables. Lengths and counts are checked against the size of the file before anything is allocated.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -8,13 +8,13 @@ use std::io::{self, Read, Seek, SeekFrom};
 pub(super) struct Sample {
     pub offset: u64,
     pub size: u32,
-    /// Index of its description.
+    /// Index of its sample description.
     pub description: usize,
 }
 
-/// What a file is.
+/// The kind of a file.
 pub(super) enum Contents {
-    /// Frames, of which the box `moov` with these contents tells.
+    /// A movie; these are the contents of its box `moov`.
     Movie(Vec<u8>),
     /// A still image of this kind.
     Still(&'static str),
@@ -56,7 +56,7 @@ fn still_kind(brands: &[u8]) -> &'static str {
     }
 }
 
-/// (name, size, where its contents start) of the box that begins with `head` and has `room` bytes to lie in.
+/// (name, size, offset of its contents) of the box that begins with `head`, within `room` bytes.
 fn header(head: &[u8], room: u64) -> Option<([u8; 4], u64, u64)> {
     let short = u64::from(word(head, 0)?);
     let name = *head.get(4..)?.first_chunk()?;
@@ -89,20 +89,20 @@ pub(super) fn find<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
 
 /// Why a file cannot be read.
 pub(super) enum Refusal {
-    /// It is damaged, in this way.
+    /// It is damaged; the text says how.
     Damaged(String),
-    /// It is of this kind, which is not read.
+    /// It is of this kind, which this crate does not read.
     NotHandled(String),
-    /// Nothing is wrong with it, but nothing could read it, for this reason.
+    /// It is not damaged, but no program could read it, for this reason.
     Unreadable(&'static str),
 }
 
-/// The refusal for a box that is not there.
+/// The refusal for a missing box.
 pub(super) fn missing(name: &str) -> Refusal {
     Refusal::Damaged(format!("the box {name} is missing or damaged"))
 }
 
-/// Where the samples of the box `stbl` lie in a file of `file_length` bytes, in the order of decoding.
+/// The places of the samples of the box `stbl` in a file of `file_length` bytes, in decoding order.
 pub(super) fn samples(tables: &[u8], file_length: u64, descriptions: usize) -> Result<Vec<Sample>, Refusal> {
     let sizes = find(tables, b"stsz").and_then(|stsz| sizes(stsz, file_length)).ok_or_else(|| missing("stsz"))?;
     let chunks = chunks(tables).ok_or_else(|| missing("stco"))?;
@@ -125,7 +125,7 @@ pub(super) fn rows<const N: usize>(table: &[u8]) -> Option<Vec<[u32; N]>> {
     Some(rows.map(|row| std::array::from_fn(|index| word(row, index).expect("rows are whole"))).collect())
 }
 
-/// The samples' sizes; as many as fit into the file, if they all have one size.
+/// The sizes of the samples. If all have one size, the list ends where the file does, whatever count the box claims.
 fn sizes(stsz: &[u8], file_length: u64) -> Option<Vec<u32>> {
     match (word(stsz, 1)?, word(stsz, 2)?) {
         (0, _) => Some(rows(stsz.get(4..)?)?.into_iter().map(|[size]| size).collect()),
@@ -134,7 +134,7 @@ fn sizes(stsz: &[u8], file_length: u64) -> Option<Vec<u32>> {
     }
 }
 
-/// Where chunks of samples begin.
+/// The offsets of the chunks of samples.
 fn chunks(tables: &[u8]) -> Option<Vec<u64>> {
     match find(tables, b"co64") {
         Some(table) => Some(rows(table)?.iter().map(|&[high, low]| u64::from(high) << 32 | u64::from(low)).collect()),
@@ -142,8 +142,8 @@ fn chunks(tables: &[u8]) -> Option<Vec<u64>> {
     }
 }
 
-/// Puts samples one after the other into their chunks. A run is (its first chunk, from 1; samples in each chunk; which
-/// description), and lasts until the next run's first chunk.
+/// Places samples one after the other in their chunks. A run is (its first chunk, from 1; samples in each chunk; index
+/// of the description), and lasts until the next run's first chunk.
 fn place(sizes: &[u32], chunks: &[u64], runs: &[[u32; 3]]) -> Result<Vec<Sample>, String> {
     let mut samples = Vec::with_capacity(sizes.len());
     let mut runs = runs.iter().peekable();

@@ -1,6 +1,6 @@
 //! MP4 with one H.264 track.
 //!
-//! Boxes are written and read here. docs/formats.md names the crates that could do it, and what each lacks.
+//! This module writes and reads the boxes. docs/formats.md names the crates that could do it, and what each lacks.
 
 mod demux;
 mod mux;
@@ -18,19 +18,20 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// Least width and height that the encoder takes.
+/// The least width and height that the encoder accepts.
 pub(super) const MIN_SIDE: usize = 16;
-/// Most width or height that the encoder takes,
+/// The largest longer side that the encoder accepts.
 pub(super) const MAX_LONG_SIDE: usize = 3840;
-/// and most of the other.
+/// The largest shorter side that the encoder accepts.
 pub(super) const MAX_SHORT_SIDE: usize = 2160;
 
-/// Whether `frames` frames at `fps`, which is a rate that the format plays at, have as few ticks as the fields hold.
+/// Whether the duration of `frames` frames at `fps`, in ticks, fits into the fields; `fps` is a rate that the format
+/// holds.
 pub(super) fn holds(fps: FrameRate, frames: usize) -> bool {
     u32::try_from(frames).is_ok_and(|frames| frames.checked_mul(fps.denominator()).is_some())
 }
 
-/// Encodes frames as they come; the file is put together at the end, because its index stands before the frames.
+/// Encodes each frame when it arrives. The file is assembled at the end, because its index comes before the frames.
 pub(super) struct Sink {
     encoder: Encoder,
     movie: mux::Movie,

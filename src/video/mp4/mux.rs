@@ -1,11 +1,11 @@
-//! Writing the boxes (ISO/IEC 14496-12 and -15): the index first, so that playing starts before all is loaded.
+//! Writes the boxes (ISO/IEC 14496-12 and -15): the index first, so that a player can start before it has loaded all.
 //!
-//! Nothing depends on the clock: the times of making are 0, "unknown", so equal frames give equal files.
+//! Nothing depends on the clock: creation times are 0, "unknown", so equal frames give equal files.
 
 use crate::video::VideoInfo;
 use crate::video::h264::{PPS, SPS, Unit};
 
-/// Ticks per second, about: those of MPEG, which most rates divide.
+/// Ticks per second, approximately: the MPEG clock, which most frame rates divide.
 const TICKS: u32 = 90_000;
 /// The unit transformation, as movie and track headers store it.
 const IDENTITY: [u32; 9] = [1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30];
@@ -26,7 +26,7 @@ impl Movie {
         Self { info, sps: Vec::new(), pps: Vec::new(), sizes: Vec::new(), keys: Vec::new(), frames: Vec::new() }
     }
 
-    /// Adds a frame. Parameter sets, which never change, go to the index instead.
+    /// Adds a frame. Parameter sets never change and go into the index.
     pub fn push(&mut self, unit: &Unit) {
         let start = self.frames.len();
         for nal in &unit.nals {
@@ -45,7 +45,7 @@ impl Movie {
         }
     }
 
-    /// What stands before the frames.
+    /// The bytes before the frames.
     ///
     /// # Errors
     /// If the clip is longer than the 32-bit fields hold: 4 GiB, or half a day.
@@ -54,7 +54,7 @@ impl Movie {
         let timing = self.timing().ok_or(TOO_LONG)?;
         let mut head = Vec::new();
         put(&mut head, b"ftyp", |out| out.extend_from_slice(b"isom\0\0\x02\0isomiso2avc1mp41"));
-        // The index holds the frames' offset, which is its own size too: it is made twice.
+        // The index holds the offset of the frames, which depends on the size of the index: it is made twice.
         let index = |offset| {
             let mut out = Vec::new();
             put(&mut out, b"moov", |out| self.movie(out, &timing, offset));
@@ -68,18 +68,18 @@ impl Movie {
         Ok(head)
     }
 
-    /// None if the whole is too long.
+    /// `None` if the clip is too long.
     fn timing(&self) -> Option<Timing> {
         let (rate, scale) = (self.info.fps.numerator(), self.info.fps.denominator());
         let frames = self.sizes.len() as u32;
-        // Fewer ticks where all frames together had too many.
+        // Fewer ticks a second if the whole clip would have too many ticks.
         let most = u32::MAX / scale / frames.max(1);
         let factor = (TICKS / rate).min(most).max(1);
         let delta = scale.checked_mul(factor)?;
         Some(Timing { timescale: rate.checked_mul(factor)?, delta, frames, duration: delta.checked_mul(frames)? })
     }
 
-    /// What follows [`head`](Self::head).
+    /// The bytes after [`head`](Self::head).
     pub fn frames(&self) -> &[u8] {
         &self.frames
     }
@@ -108,7 +108,7 @@ impl Movie {
         });
     }
 
-    /// What the track is made of.
+    /// The box `mdia`: the contents of the track.
     fn media(&self, out: &mut Vec<u8>, timing: &Timing, offset: u32) {
         const UNDETERMINED_LANGUAGE: u32 = 0x55c4 << 16;
         put(out, b"mdhd", |out| words(out, &[0, 0, 0, timing.timescale, timing.duration, UNDETERMINED_LANGUAGE]));
@@ -126,7 +126,7 @@ impl Movie {
         });
     }
 
-    /// The tables that say when and where samples are. All frames are one chunk.
+    /// The tables of the samples' times and offsets. All frames are in one chunk.
     fn samples(&self, out: &mut Vec<u8>, timing: &Timing, offset: u32) {
         put(out, b"stsd", |out| {
             words(out, &[0, 1]);
@@ -145,7 +145,7 @@ impl Movie {
         put(out, b"stco", |out| words(out, &[0, 1, offset]));
     }
 
-    /// What the samples are: H.264 of the Baseline profile, 4 bytes of length before each NAL unit, BT.709.
+    /// The sample description: H.264 of the Baseline profile, 4 bytes of length before each NAL unit, BT.709.
     fn description(&self, out: &mut Vec<u8>) {
         const PER_INCH: u32 = 72 << 16;
         let (width, height) = self.size();
@@ -166,19 +166,19 @@ impl Movie {
         put(out, b"colr", |out| out.extend_from_slice(b"nclx\0\x01\0\x01\0\x01\0"));
     }
 
-    /// Width and height as coded: even. The writer has checked that they fit.
+    /// Width and height as coded, which are even. The writer has checked that they fit.
     fn size(&self) -> (u16, u16) {
         (self.info.width.next_multiple_of(2) as u16, self.info.height.next_multiple_of(2) as u16)
     }
 }
 
-/// In ticks, of which `timescale` are a second.
+/// Times in ticks of 1/`timescale` seconds.
 struct Timing {
     timescale: u32,
-    /// Of a frame.
+    /// Duration of a frame.
     delta: u32,
     frames: u32,
-    /// Of all.
+    /// Duration of all frames.
     duration: u32,
 }
 

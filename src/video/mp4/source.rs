@@ -1,4 +1,4 @@
-//! Decoding the H.264 track of an MP4.
+//! Decodes the H.264 track of an MP4.
 
 use super::demux::{self, Contents, Refusal, Sample};
 use super::track::{self, Description, Track};
@@ -13,21 +13,21 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// Frames of an MP4 in the order of showing.
+/// Frames of an MP4 in presentation order.
 struct Source {
     file: File,
     path: PathBuf,
     track: Track,
     decoder: Decoder,
-    /// Samples handed to the decoder.
+    /// The number of samples handed to the decoder.
     sent: usize,
-    /// Description of the last of them.
+    /// Index of the description of the last sample.
     description: usize,
-    /// Pictures that came from it and were taken, shown or not.
+    /// The number of pictures taken from the decoder, shown or not.
     taken: usize,
     ready: VecDeque<Picture>,
     size: (usize, usize),
-    /// What is handed over next.
+    /// The next unit for the decoder.
     unit: Unit,
 }
 
@@ -50,7 +50,7 @@ pub(in crate::video) fn open(mut file: File, path: &Path) -> Result<Opened> {
         Err(Refusal::Unreadable(reason)) => return Err(Error::media(path, reason)),
     };
     let Some(sps) = track.descriptions.iter().map(Description::sps).collect::<Option<Vec<_>>>() else {
-        return Err(damaged("it has no sequence parameter set that can be read".into()));
+        return Err(damaged("it has no readable sequence parameter set".into()));
     };
     let colour = match sps.iter().map(playable).collect::<std::result::Result<Vec<_>, _>>() {
         Ok(colours) => colours[track.samples[0].description],
@@ -63,7 +63,7 @@ pub(in crate::video) fn open(mut file: File, path: &Path) -> Result<Opened> {
     }
     let (width, height) = (first.width, first.height);
     if width.saturating_mul(height) > MAX_PIXELS {
-        return Err(damaged(format!("frames of {width}x{height}; up to 8192x8192 are read")));
+        return Err(damaged(format!("frames of {width}x{height}; at most 8192x8192 can be read")));
     }
     let decoder = Decoder::new(colour).map_err(|Stopped| Error::media(path, "the H.264 decoder cannot be started"))?;
     let (path, description) = (path.to_path_buf(), track.samples[0].description);
@@ -71,7 +71,7 @@ pub(in crate::video) fn open(mut file: File, path: &Path) -> Result<Opened> {
     Source { file, path, track, decoder, sent: 0, description, taken: 0, ready, size, unit }.start(&first)
 }
 
-/// The meaning of the stream's colours, or what kind of H.264 it is that openh264 does not decode.
+/// The stream's colour space, or the kind of H.264 if openh264 does not decode it.
 fn playable(sps: &Sps) -> std::result::Result<Colour, String> {
     const BASELINE: u32 = 66;
     const MAIN: u32 = 77;
@@ -100,7 +100,7 @@ impl Source {
         }
         match self.fill() {
             Ok(()) => {}
-            // Nothing was handed out yet: another decoder may know better.
+            // No frame was returned yet, so another decoder can still be tried.
             Err(Failure::Stopped) => return other("that is damaged, or coded in a way that is not decoded here"),
             Err(Failure::Other(error)) => return Err(error),
         }
@@ -115,12 +115,12 @@ impl Source {
         Ok(Opened::Ready(stream))
     }
 
-    /// Decodes until a picture is ready or nothing is left.
+    /// Decodes until a picture is ready or no sample is left.
     fn fill(&mut self) -> std::result::Result<(), Failure> {
         while self.ready.is_empty() && self.sent < self.track.samples.len() {
             self.read_sample()?;
             self.sent += 1;
-            // New parameter sets take effect at such a frame, and then the decoder forgets pictures that wait.
+            // New parameter sets take effect at such a frame, and the decoder then drops waiting pictures.
             if self.unit.is_idr {
                 self.ready.extend(self.decoder.drain()?);
                 self.heed_parameter_sets()?;
@@ -133,17 +133,17 @@ impl Source {
         Ok(())
     }
 
-    /// Follows the colours of the parameter sets in `unit`. Other sizes show in the pictures.
+    /// Takes over the colours of the parameter sets in `unit`. A change of size is seen in the pictures.
     fn heed_parameter_sets(&mut self) -> Result<()> {
         let description = &self.track.descriptions[self.description];
         if let Some(sps) = self.unit.sps.as_ref().and_then(|nal| description.completed(nal)) {
             let colour = playable(&sps);
-            self.decoder.colour = colour.map_err(|kind| self.damaged(&format!("it goes on with H.264 {kind}")))?;
+            self.decoder.colour = colour.map_err(|kind| self.damaged(&format!("it continues with H.264 {kind}")))?;
         }
         Ok(())
     }
 
-    /// Lets `unit` begin with the parameter sets of the current description.
+    /// Starts `unit` with the parameter sets of the current description.
     fn begin_unit(&mut self) {
         self.unit = Unit::default();
         for nal in &self.track.descriptions[self.description].parameter_sets {
@@ -185,11 +185,12 @@ impl Source {
         Error::media(&self.path, format!("damaged MP4 at coded frame {at} of {all}: {problem}"))
     }
 
-    /// The error for frames that come after others.
+    /// The error for a failure after the first frames.
     fn failed(&self, failure: Failure) -> Error {
         match failure {
-            Failure::Stopped => self
-                .damaged("it cannot be decoded; if players show it, encode it anew: ffmpeg -i IN -c:v libx264 OUT.mp4"),
+            Failure::Stopped => self.damaged(
+                "it cannot be decoded; if players show it, encode it again: ffmpeg -i IN -c:v libx264 OUT.mp4",
+            ),
             Failure::Other(error) => error,
         }
     }
@@ -215,7 +216,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// NAL units with start codes, as the decoder takes them.
+/// NAL units with start codes, as the decoder expects them.
 #[derive(Default)]
 struct Unit {
     bytes: Vec<u8>,

@@ -1,4 +1,4 @@
-//! When frames are shown: the tables of times, and the edit list, which leaves frames out.
+//! When frames are shown: the tables of times, and the edit list, which can omit frames.
 
 use super::demux::{Refusal, find, missing, rows, word};
 use crate::video::FrameRate;
@@ -8,14 +8,14 @@ use std::ops::Range;
 
 /// Which frames are shown, and at what rate.
 pub(super) struct Showing {
-    /// Frames, counted in the order of showing; ascending, none empty.
+    /// Ranges of frames in presentation order; ascending, none empty.
     pub shown: VecDeque<Range<usize>>,
     pub fps: FrameRate,
-    /// What is wrong with the times.
+    /// A warning about wrong times.
     pub notice: Option<String>,
 }
 
-/// A part of the track that is shown, or a time in which nothing is.
+/// A range of the track that is shown, or a time in which nothing is shown.
 struct Edit {
     /// In ticks of the movie.
     duration: u64,
@@ -40,17 +40,17 @@ pub(super) fn showing(moov: &[u8], trak: &[u8], mdia: &[u8], count: usize) -> Re
     let rate = FrameRate::of_times(frames as u64 - 1, ticks, (timescale.into(), 1));
     let notice = rate
         .is_err()
-        .then(|| format!("frames have no times that can be; {} frames/s are assumed", FrameRate::default()));
+        .then(|| format!("the times of the frames are impossible; {} frames/s are assumed", FrameRate::default()));
     Ok(Showing { shown, fps: rate.unwrap_or_default(), notice })
 }
 
-/// Ticks of a second, of the box `mdhd` or `mvhd`.
+/// Ticks per second, from the box `mdhd` or `mvhd`.
 fn timescale(header: Option<&[u8]>) -> Option<u32> {
     let header = header?;
     word(header, if header.first() == Some(&1) { 5 } else { 3 })
 }
 
-/// When each frame begins to be shown, in order. Frames that the tables do not tell of come with the last one.
+/// The presentation time of each frame, in order. Frames missing in the tables get the time of the last.
 fn times(tables: &[u8], count: usize) -> Option<Vec<i64>> {
     let runs = |table: Vec<[u32; 2]>| {
         table.into_iter().flat_map(|[count, value]| iter::repeat_n(value, count as usize)).take(count)
@@ -85,8 +85,8 @@ fn edits(elst: &[u8]) -> Option<Vec<Edit>> {
     Some(rows(elst)?.into_iter().map(edit).collect())
 }
 
-/// The frames that are shown, and the ticks from the first to the last. Like players: a frame belongs to an edit if it begins
-/// in it.
+/// The frames that are shown, and the ticks from the first to the last. As in players, a frame belongs to the edit in
+/// which it begins.
 fn apply(
     edits: &[Edit],
     times: &[i64],
@@ -106,7 +106,7 @@ fn apply(
             if edit.speed != 1 << 16 {
                 return other("changes the speed");
             }
-            // No duration: to the end.
+            // The duration 0 means: to the end.
             let end = if edit.duration == 0 { i128::MAX } else { begin + length };
             let frame = |time: i128| times.partition_point(|&at| i128::from(at) < time);
             let range = frame(begin)..frame(end);

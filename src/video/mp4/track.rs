@@ -1,4 +1,4 @@
-//! The video track of an MP4: its samples, how they are coded, and how they are to be shown.
+//! The video track of an MP4: its samples, their coding, and how to show them.
 
 use super::demux::{Refusal, Sample, boxes, find, missing, samples, word};
 use super::times::{Showing, showing};
@@ -12,20 +12,20 @@ pub(super) struct Description {
     pub parameter_sets: Vec<Vec<u8>>,
     /// Bytes of the length before each NAL unit.
     pub length_bytes: usize,
-    /// Colours as the file flags them, where the stream does not.
+    /// The file's colour flags, for a stream without flags.
     tags: Tags,
-    /// Width to height of a pixel, if the file tells; it takes precedence over the stream.
+    /// The pixel aspect ratio, width to height, if the file has one; it takes precedence over the stream's.
     aspect: Option<(u32, u32)>,
 }
 
 impl Description {
-    /// The sequence parameter set `nal`, completed by what the file says. None if it is damaged.
+    /// The sequence parameter set `nal`, completed with the file's flags. `None` if it is damaged.
     pub fn completed(&self, nal: &[u8]) -> Option<Sps> {
         let sps = Sps::parse(nal)?;
         Some(Sps { tags: sps.tags.or(self.tags), aspect: self.aspect.or(sps.aspect), ..sps })
     }
 
-    /// That of the first parameter set, which must be one.
+    /// The completed first parameter set, which must be a sequence parameter set.
     pub fn sps(&self) -> Option<Sps> {
         self.completed(self.parameter_sets.first()?)
     }
@@ -33,7 +33,7 @@ impl Description {
 
 /// The H.264 track of a file.
 pub(super) struct Track {
-    /// In the order of decoding; all lie inside the file.
+    /// The samples in decoding order; all lie inside the file.
     pub samples: Vec<Sample>,
     /// At least one.
     pub descriptions: Vec<Description>,
@@ -42,7 +42,7 @@ pub(super) struct Track {
     pub turn: Turn,
 }
 
-/// The first video track of the index `moov`, if it is H.264 in one piece.
+/// The first video track of the index `moov`, if it is H.264 and not fragmented.
 pub(super) fn parse(moov: &[u8], file_length: u64) -> Result<Track, Refusal> {
     let other = |kind: String| Err(Refusal::NotHandled(kind));
     let track = |kind: &[u8; 4]| {
@@ -79,7 +79,7 @@ pub(super) fn parse(moov: &[u8], file_length: u64) -> Result<Track, Refusal> {
     let samples = samples(tables, file_length, descriptions.len())?;
     let showing = showing(moov, trak, mdia, samples.len())?;
     let Some(turn) = Turn::matrix(matrix(moov, trak)) else {
-        return other("MP4 with frames turned by less than a quarter".into());
+        return other("MP4 with frames rotated by less than a quarter turn".into());
     };
     Ok(Track { samples, descriptions, showing, turn })
 }
@@ -87,7 +87,7 @@ pub(super) fn parse(moov: &[u8], file_length: u64) -> Result<Track, Refusal> {
 /// Bytes of a video sample description before the boxes in it.
 const DESCRIPTION_BYTES: usize = 78;
 
-/// None if it has no parameter sets, or damaged ones.
+/// `None` if the parameter sets are missing or damaged.
 fn description(entry: &[u8]) -> Option<Description> {
     let inner = entry.get(DESCRIPTION_BYTES..)?;
     let (parameter_sets, length_bytes) = find(inner, b"avcC").and_then(configuration)?;
@@ -96,7 +96,7 @@ fn description(entry: &[u8]) -> Option<Description> {
     Some(Description { parameter_sets, length_bytes, tags, aspect })
 }
 
-/// Parameter sets and the size of lengths, of the box `avcC`.
+/// Parameter sets and the size of length fields, from the box `avcC`.
 fn configuration(avcc: &[u8]) -> Option<(Vec<Vec<u8>>, usize)> {
     let length_bytes = usize::from(*avcc.get(4)? & 3) + 1;
     let mut sets = Vec::new();
@@ -114,7 +114,7 @@ fn configuration(avcc: &[u8]) -> Option<(Vec<Vec<u8>>, usize)> {
     Some((sets, length_bytes))
 }
 
-/// Flags of the box `colr`. None if it holds a profile instead.
+/// Flags of the box `colr`. `None` if it holds a colour profile instead.
 fn tags(colr: &[u8]) -> Option<Tags> {
     let point = |at: usize| Some(u32::from(u16::from_be_bytes(*colr.get(at..)?.first_chunk()?)));
     let full_range = match colr.get(..4)? {
@@ -125,7 +125,7 @@ fn tags(colr: &[u8]) -> Option<Tags> {
     Some(Tags { primaries: point(4)?, transfer: point(6)?, matrix: point(8)?, full_range })
 }
 
-/// How the track and then the movie turn frames; they stay where they are if it is not said.
+/// The matrix with which the track and then the movie transform frames; the identity if there is none.
 fn matrix(moov: &[u8], trak: &[u8]) -> [i64; 4] {
     let read = |header: Option<&[u8]>, short: usize, long: usize| {
         let header = header?;

@@ -1,21 +1,22 @@
-//! Where the elements of a tensor lie, after everything that the pickle claims has been held against the file.
+//! The places of a tensor's elements in the file, after all claims of the pickle have been checked against the file.
 
 use super::value::View;
 use crate::weights::table::Stored;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// Places `view` in the file.
+/// The place of `view` in the file.
 pub(super) fn place(name: &str, view: &View<'_>, storages: &HashMap<&str, Range<usize>>) -> Result<Stored, String> {
     let View { storage, dtype, .. } = view;
     let key = storage.key;
-    let bytes = storages.get(key).ok_or_else(|| format!("lies in storage {key:.80}, which the file lacks"))?.clone();
+    let bytes =
+        storages.get(key).ok_or_else(|| format!("lies in storage {key:.80}, which the file does not hold"))?.clone();
     let size = dtype.size();
     let held = bytes.len() / size;
     let claimed = usize::try_from(storage.count).ok().and_then(|count| count.checked_mul(storage.size()));
     if claimed.is_none_or(|claimed| claimed > bytes.len()) {
         return Err(format!(
-            "lies in storage {key:.80}, which claims {} elements of {} bytes, where the file has {} bytes",
+            "lies in storage {key:.80}, which claims {} elements of {} bytes, but the file has {} bytes for it",
             storage.count,
             storage.size(),
             bytes.len()
@@ -26,7 +27,7 @@ pub(super) fn place(name: &str, view: &View<'_>, storages: &HashMap<&str, Range<
     if shape.len() != strides.len() || shape.len() > MOST_AXES {
         return Err(format!("has {} axes and {} strides", shape.len(), strides.len()));
     }
-    // `first` of the storage counts its own elements, which for bytes are bytes.
+    // `first` of the storage counts elements of the storage; in a storage of bytes, it counts bytes.
     let offset = |first: i64, size: usize| usize::try_from(first).ok().and_then(|first| first.checked_mul(size));
     let start = offset(storage.first, storage.size()).zip(offset(view.first, size));
     let start = start.and_then(|(storage, view)| storage.checked_add(view));
@@ -52,11 +53,11 @@ const MOST_AXES: usize = 64;
 
 fn sizes(claimed: &[i64], what: &str) -> Result<Vec<usize>, String> {
     let sizes = claimed.iter().map(|size| usize::try_from(*size));
-    sizes.collect::<Result<_, _>>().map_err(|_| format!("has the {what} {claimed:?}, which no tensor has"))
+    sizes.collect::<Result<_, _>>().map_err(|_| format!("has the {what} {claimed:?}, which is not possible"))
 }
 
-/// The last element that is reached, counted from the first; `None` if two indices mean the same element, or the number
-/// overflows. As no two do, a tensor has no more elements than its storage.
+/// The index of the last element, counted from the first; `None` if two indices mean the same element, or the index
+/// overflows. Without such overlaps, a tensor cannot have more elements than its storage.
 fn last_element(shape: &[usize], strides: &[usize]) -> Option<usize> {
     let mut axes: Vec<(usize, usize)> =
         strides.iter().zip(shape).filter(|(_, size)| **size > 1).map(|(stride, size)| (*stride, *size)).collect();
@@ -66,7 +67,7 @@ fn last_element(shape: &[usize], strides: &[usize]) -> Option<usize> {
     })
 }
 
-/// Whether the elements lie in their order, without gaps.
+/// Whether the elements are in row-major order, without gaps.
 fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
     let mut expected = 1;
     shape.iter().zip(strides).rev().all(|(size, stride)| {

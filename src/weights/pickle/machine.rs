@@ -1,21 +1,22 @@
-//! The stack machine that a pickle is a program for, protocols 0 to 5.
+//! A stack machine that runs pickles, protocols 0 to 5.
 //!
-//! Python's runs whatever the program names; this one only ever makes [`Value`]s. They live in one vector and refer to
-//! each other by index: as in Python a value may stand in several places, and no program, however nested, makes more of
-//! them than it has bytes.
+//! Python's machine runs every function that the program names; this one only makes [`Value`]s. They are in one vector
+//! and refer to each other by index: as in Python, a value may be used in several places. No program, however nested,
+//! makes more values than it has bytes.
 
 use super::value::{self, Id, Made, Storage, Value};
 use std::collections::HashMap;
 
-/// What a program has made.
+/// The values that a program has made.
 pub(super) struct Pickle<'a> {
     values: Vec<Value<'a>>,
     root: Id,
-    /// First byte behind the program.
+    /// The offset of the first byte after the program.
     pub end: usize,
 }
 
-/// Longest program. It names tensors, and does not hold them: those of real checkpoints have less than 2 MiB.
+/// The longest program that is run, in bytes. It names tensors, and does not hold them: in real checkpoints it has less
+/// than 2 MiB.
 const LONGEST: usize = 64 << 20;
 
 /// Runs the program that starts at `file[start]`.
@@ -29,7 +30,7 @@ pub(super) fn run(file: &[u8], start: usize) -> Result<Pickle<'_>, String> {
 }
 
 impl<'a> Pickle<'a> {
-    /// What was pickled.
+    /// The pickled value.
     pub fn root(&self) -> &Value<'a> {
         self.value(self.root)
     }
@@ -39,15 +40,15 @@ impl<'a> Pickle<'a> {
         &self.values[id as usize]
     }
 
-    /// The value under `key` of the root, if that is a dictionary that has it.
+    /// The value of `key` in the root, if the root is a dictionary with that key.
     pub fn get(&self, key: &str) -> Option<&Value<'a>> {
         let Value::Dict(items) = self.root() else { return None };
-        // The last of equal keys counts.
+        // Of equal keys, the last counts.
         let found = items.iter().rev().find(|(name, _)| matches!(self.value(*name), Value::Text(text) if *text == key));
         found.map(|(_, value)| self.value(*value))
     }
 
-    /// Every storage that is referred to.
+    /// Every storage that the program refers to.
     pub fn storages(&self) -> impl Iterator<Item = &Storage<'a>> {
         self.values.iter().filter_map(|value| match value {
             Value::Storage(storage) => Some(storage),
@@ -61,20 +62,20 @@ struct Machine<'a> {
     at: usize,
     values: Vec<Value<'a>>,
     stack: Vec<Id>,
-    /// Heights of the stack.
+    /// Heights of the stack at its marks.
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
-    /// Entries of dictionaries that were copied from lists.
+    /// The number of dictionary entries that were copied from lists.
     copied: usize,
 }
 
 impl<'a> Machine<'a> {
-    /// Executes an instruction; false when it is the last.
+    /// Executes an instruction; false if it was the last.
     fn step(&mut self) -> Result<bool, String> {
         let op = self.take(1)?[0];
         match op {
             b'.' => return Ok(false),
-            // Version, and lengths of stretches of the program.
+            // The protocol version, and lengths of frames.
             0x80 => _ = self.take(1)?,
             0x95 => _ = self.take(8)?,
             b'N' | b'I' | b'L' | b'F' | b'K' | b'M' | b'J' | b'G' | 0x88..=0x8b => self.number(op)?,
@@ -123,7 +124,7 @@ impl<'a> Machine<'a> {
         };
         let length = usize::try_from(self.unsigned(width)?).unwrap_or(usize::MAX);
         let bytes = self.take(length)?;
-        // Bytes, which no name of a tensor is; and Python 2's strings, which may be either.
+        // Bytes cannot be names of tensors. Python 2's strings may be text or bytes.
         let text = if matches!(op, b'B' | b'C' | 0x8e | 0x96) { None } else { std::str::from_utf8(bytes).ok() };
         self.push(text.map_or(Value::Other("bytes"), Value::Text))
     }
@@ -148,7 +149,7 @@ impl<'a> Machine<'a> {
         self.push(value)
     }
 
-    /// Adds to the container below.
+    /// Adds values to the container below them on the stack.
     fn fill(&mut self, op: u8) -> Result<(), String> {
         let items = match op {
             b'a' => vec![self.pop()?],
@@ -162,7 +163,7 @@ impl<'a> Machine<'a> {
         match &mut self.values[target as usize] {
             Value::Sequence(list) => list.extend(items),
             Value::Dict(dict) => dict.extend(in_pairs(&items)?),
-            // Of sets, and of classes that are lists or dictionaries, the contents are not needed.
+            // The contents of sets, and of classes derived from lists or dictionaries, are not needed.
             _ => {}
         }
         Ok(())
@@ -176,10 +177,9 @@ impl<'a> Machine<'a> {
             b'2' => self.stack.push(self.top()?),
             b'g' | b'h' | b'j' => {
                 let key = self.memo_key(op)?;
-                let id = *self
-                    .memo
-                    .get(&key)
-                    .ok_or_else(|| format!("holds a pickle that recalls {key} before it is set"))?;
+                let id = *self.memo.get(&key).ok_or_else(|| {
+                    format!("holds a damaged pickle, which reads memo entry {key} before it is set; download it again")
+                })?;
                 self.stack.push(id);
             }
             _ => {
@@ -199,7 +199,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Names, and what the program would do with them.
+    /// Instructions that name classes and functions, or use them.
     fn object(&mut self, op: u8) -> Result<(), String> {
         let value = match op {
             b'c' => Value::Name(self.line()?, self.line()?),
@@ -207,16 +207,18 @@ impl<'a> Machine<'a> {
                 let (name, module) = (self.pop()?, self.pop()?);
                 match (&self.values[module as usize], &self.values[name as usize]) {
                     (Value::Text(module), Value::Text(name)) => Value::Name(module, name),
-                    _ => return Err("holds a pickle with a name that is no text".into()),
+                    _ => return Err("holds a damaged pickle: a name in it is not text; download it again".into()),
                 }
             }
-            b'P' => return Err("refers to data by a name that is not PyTorch's; save it again with torch.save".into()),
+            b'P' => {
+                return Err("refers to data in a way that PyTorch does not use; save it again with torch.save".into());
+            }
             b'Q' => {
                 let id = self.pop()?;
                 value::persistent(&self.values, id)?
             }
             b'b' => {
-                // Attributes: nothing that is read is one.
+                // Attributes are dropped: no attribute is read.
                 self.pop()?;
                 self.top()?;
                 return Ok(());
@@ -240,21 +242,21 @@ impl<'a> Machine<'a> {
                 self.stack.push(*function);
                 self.push(Value::Sequence(arguments.to_vec()))?;
             }
-            // Arguments with names.
+            // Keyword arguments.
             0x92 => _ = self.pop()?,
             _ => {}
         }
         let (arguments, function) = (self.pop()?, self.pop()?);
-        // 0x81 and 0x92 make an object without calling anything but `__new__`.
+        // 0x81 and 0x92 make an object and call nothing but `__new__`.
         match value::call(&self.values, function, arguments, matches!(op, 0x81 | 0x92))? {
             Made::Same(id) => self.stack.push(id),
             Made::New(value) => {
-                // All else is no longer than the program; pairs may be copied again and again.
+                // Only pairs can be copied many times; all other data is no longer than the program.
                 if let Value::Dict(pairs) = &value {
                     self.copied += pairs.len();
                 }
                 if self.copied > LONGEST {
-                    return Err("holds a pickle that copies without end; it is refused".into());
+                    return Err("holds a pickle that copies data without end; it is refused".into());
                 }
                 self.push(value)?;
             }
@@ -263,13 +265,13 @@ impl<'a> Machine<'a> {
     }
 
     fn push(&mut self, value: Value<'a>) -> Result<(), String> {
-        let id = Id::try_from(self.values.len()).map_err(|_| "holds too long a pickle".to_owned())?;
+        let id = Id::try_from(self.values.len()).map_err(|_| "holds a pickle that is too long".to_owned())?;
         self.values.push(value);
         self.stack.push(id);
         Ok(())
     }
 
-    /// The value on top of the stack. What lies below a mark cannot be reached.
+    /// The value on top of the stack. Values below a mark cannot be reached.
     fn top(&self) -> Result<Id, String> {
         let floor = self.marks.last().copied().unwrap_or(0);
         self.stack[floor.min(self.stack.len())..].last().copied().ok_or_else(underflow)
@@ -281,7 +283,7 @@ impl<'a> Machine<'a> {
         Ok(top)
     }
 
-    /// Fails if a mark stands above `first`.
+    /// Fails if a mark is above `first`.
     fn pop_above(&self, first: usize) -> Result<(), String> {
         if self.marks.last().is_some_and(|mark| *mark > first) { Err(underflow()) } else { Ok(()) }
     }
@@ -295,7 +297,7 @@ impl<'a> Machine<'a> {
         let end = self.at.checked_add(length).filter(|end| *end <= self.code.len());
         let end = end.ok_or_else(|| match self.code.len() < LONGEST {
             true => format!("holds a pickle that is cut off at byte {}; download it again", self.code.len()),
-            false => format!("holds a pickle of more than {} MiB, which no checkpoint has", LONGEST >> 20),
+            false => format!("holds a pickle of more than {} MiB, the most that is read", LONGEST >> 20),
         })?;
         let bytes = &self.code[self.at..end];
         self.at = end;
@@ -306,7 +308,7 @@ impl<'a> Machine<'a> {
         Ok(self.take(length)?.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
-    /// Text up to the end of the line.
+    /// The text up to the end of the line.
     fn line(&mut self) -> Result<&'a str, String> {
         let rest = &self.code[self.at..];
         let length = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
@@ -321,5 +323,5 @@ fn in_pairs(items: &[Id]) -> Result<Vec<(Id, Id)>, String> {
 }
 
 fn underflow() -> String {
-    "holds a damaged pickle, which takes more values than it has made; download it again".into()
+    "holds a damaged pickle, which uses more values than it has made; download it again".into()
 }

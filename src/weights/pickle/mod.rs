@@ -1,9 +1,9 @@
-//! PyTorch's `.bin` and `.ckpt`: the table of tensors in a pickle, their bytes beside it.
+//! PyTorch's `.bin` and `.ckpt`: a pickle with the table of tensors, and the tensors' bytes beside it.
 //!
-//! A pickle is a program, and Python's machine would run whatever it names. This one ([`machine`]) only knows how to make
-//! plain values ([`value`]): it calls nothing, and a file that asks for more than tensors and plain data is refused by the
-//! name of what it asks for. The bytes of tensors are ranges of the mapped file ([`archive`]), checked against what the
-//! pickle claims of them ([`layout`]).
+//! A pickle is a program, and Python runs every function that it names. The machine here ([`machine`]) only makes plain
+//! values ([`value`]) and calls nothing. If a file asks for more than tensors and plain data, it is refused, and the
+//! error names what it asks for. The bytes of tensors are ranges of the mapped file ([`archive`]), which are checked
+//! against the claims of the pickle ([`layout`]).
 
 mod archive;
 mod layout;
@@ -19,8 +19,8 @@ use archive::Archive;
 use machine::Pickle;
 use value::{Id, Value};
 
-/// The tensors of a file: those of its `state_dict` if it has one (Lightning's checkpoints keep theirs there, beside the
-/// state of a training), else of the dictionary that it is.
+/// The tensors of a file: those of its `state_dict` if it has one (Lightning's checkpoints do, beside the state of the
+/// training), else those of its root dictionary.
 pub(super) fn table(file: &Mapped) -> Result<Table> {
     let fault = |problem: String| Error::weight(file.path(), "", problem);
     let Archive { pickle, storages } = archive::open(file.all()).map_err(fault)?;
@@ -32,9 +32,9 @@ pub(super) fn table(file: &Mapped) -> Result<Table> {
         let fault = |problem: String| Error::weight(file.path(), name, problem);
         match pickle.value(*value) {
             Value::Tensor(view) => tensors.push(layout::place(name, view, &storages).map_err(fault)?),
-            // Numbers and texts that lie among weights are not weights; an object in place of a tensor might be one.
+            // Numbers and texts among weights are not weights; an object might be a weight.
             other @ Value::Instance(..) => {
-                return Err(fault(format!("is {}, and not a tensor that can be read", other.kind())));
+                return Err(fault(format!("is {}, not a tensor that can be read", other.kind())));
             }
             _ => {}
         }
@@ -55,14 +55,14 @@ fn weights<'p>(pickle: &'p Pickle<'_>) -> std::result::Result<&'p [(Id, Id)], St
         (_, Some(Value::Dict(items))) | (Value::Dict(items), None) => Ok(items),
         (_, Some(other)) => Err(format!("holds {} as its state_dict, not a dictionary of tensors", other.kind())),
         (Value::Instance(..), None) => Err(format!(
-            "holds {}, whose code would be needed to read it; save its state_dict() instead",
+            "holds {}, which cannot be read without its code; save its state_dict() instead",
             pickle.root().kind()
         )),
         (other, None) => Err(format!("holds {}, not a dictionary of tensors", other.kind())),
     }
 }
 
-/// Says what is there where tensors should be.
+/// The error for a dictionary without tensors, with the kinds of its values.
 fn no_tensors(pickle: &Pickle<'_>, items: &[(Id, Id)]) -> String {
     const SHOWN: usize = 8;
     let names = items.iter().filter_map(|(name, _)| match pickle.value(*name) {
@@ -72,6 +72,6 @@ fn no_tensors(pickle: &Pickle<'_>, items: &[(Id, Id)]) -> String {
     let names: Vec<String> = names.take(SHOWN).collect();
     match names.is_empty() {
         true => "holds no tensors: its dictionary is empty".into(),
-        false => format!("holds no tensors in its dictionary, nor a state_dict; it has {}", names.join(", ")),
+        false => format!("holds a dictionary without tensors and without a state_dict; it has {}", names.join(", ")),
     }
 }

@@ -1,4 +1,4 @@
-//! What a pickle may make: plain data, storages and tensors; of everything else only the name.
+//! The values of a pickle: plain data, storages and tensors; of everything else only the name.
 
 use crate::tensor::DType;
 
@@ -23,7 +23,8 @@ pub(super) enum Value<'a> {
     Storage(Storage<'a>),
     /// A tensor.
     Tensor(Box<View<'a>>),
-    /// An object of a class that is not looked into, or what a harmless function returned: module and name of either.
+    /// An object whose content is ignored, or the result of a harmless function: module and name of the class or
+    /// function.
     Instance(&'a str, &'a str),
     /// A value of a kind that holds no tensors.
     Other(&'static str),
@@ -32,17 +33,17 @@ pub(super) enum Value<'a> {
 /// A reference to bytes in the archive.
 #[derive(Clone)]
 pub(super) struct Storage<'a> {
-    /// Type of the elements; `None`: bytes.
+    /// The type of the elements; `None` for bytes.
     pub dtype: Option<DType>,
     /// Name in the archive.
     pub key: &'a str,
-    /// Elements that it claims to have.
+    /// The claimed number of elements.
     pub count: i64,
-    /// Element that counts as the first.
+    /// The element that counts as the first.
     pub first: i64,
 }
 
-/// A tensor, as the pickle claims it; [`super::layout`] checks the claims.
+/// The pickle's claims about a tensor; [`super::layout`] checks them.
 pub(super) struct View<'a> {
     pub storage: Storage<'a>,
     pub dtype: DType,
@@ -59,7 +60,7 @@ impl Storage<'_> {
 }
 
 impl Value<'_> {
-    /// What it is, for messages.
+    /// The kind of the value, for messages.
     pub fn kind(&self) -> String {
         match self {
             Self::Text(_) => "a text".into(),
@@ -87,7 +88,7 @@ pub(super) fn long(bytes: &[u8]) -> Value<'static> {
     Value::Int(i64::from_le_bytes(whole))
 }
 
-/// A number of protocol 0; truth values are written `00` and `01` there.
+/// A number of protocol 0, in which truth values are written `00` and `01`.
 pub(super) fn number_text(text: &str, float: bool) -> Value<'static> {
     match (text, text.strip_suffix('L').unwrap_or(text).parse()) {
         ("00", _) => Value::Bool(false),
@@ -97,11 +98,11 @@ pub(super) fn number_text(text: &str, float: bool) -> Value<'static> {
     }
 }
 
-/// What the tuple `id` refers to: `("storage", type, key, device, elements[, view])`, or an old file's
+/// The target of the persistent id `id`, a tuple: `("storage", type, key, device, elements[, view])`, or in an old file
 /// `("module", class, …)`.
 pub(super) fn persistent<'a>(values: &[Value<'a>], id: Id) -> Result<Value<'a>, String> {
     let value = |id: &Id| &values[*id as usize];
-    let unknown = || "refers to data in a way that is not PyTorch's; save it again with torch.save".to_owned();
+    let unknown = || "refers to data in a way that PyTorch does not use; save it again with torch.save".to_owned();
     let Value::Sequence(items) = value(&id) else { return Err(unknown()) };
     match (items.iter().map(value).collect::<Vec<_>>()).as_slice() {
         [Value::Text("module"), Value::Name(module, name), ..] => Ok(Value::Name(module, name)),
@@ -122,7 +123,7 @@ pub(super) fn persistent<'a>(values: &[Value<'a>], id: Id) -> Result<Value<'a>, 
     }
 }
 
-/// Type of the elements of a storage class; inner `None`: bytes.
+/// The type of the elements of a storage class; the inner `None` means bytes.
 fn storage_type(class: &str) -> Option<Option<DType>> {
     Some(match class {
         "UntypedStorage" => None,
@@ -140,24 +141,26 @@ fn storage_type(class: &str) -> Option<Option<DType>> {
     })
 }
 
-/// What a call makes.
+/// The result of a call.
 pub(super) enum Made<'a> {
     /// A new value.
     New(Value<'a>),
-    /// One that is there already.
+    /// A value that already exists.
     Same(Id),
 }
 
-/// What `function(*arguments)` makes. Nothing is called: tensors and containers are recognised by name, some functions
-/// are known to do no harm and their result is not looked into, and a file that calls any other is refused.
-/// `makes_instance`: the program only makes an object of a class, and calls nothing.
+/// The result of `function(*arguments)`. Nothing is called: tensors and containers are recognised by name. The results
+/// of some harmless functions are ignored. A file that calls any other function is refused. `makes_instance`: the
+/// program only makes an object of a class, and calls nothing.
 pub(super) fn call<'a>(
     values: &[Value<'a>],
     function: Id,
     arguments: Id,
     makes_instance: bool,
 ) -> Result<Made<'a>, String> {
-    let refused = |what: String| Err(format!("calls {what}, which weights do not need; nothing of it was executed"));
+    let refused = |what: String| {
+        Err(format!("calls {what}, which weights do not need; it was refused, and nothing was executed"))
+    };
     let Value::Name(module, name) = values[function as usize] else {
         return refused(values[function as usize].kind());
     };
@@ -173,7 +176,7 @@ pub(super) fn call<'a>(
         }
         ("torch", "Size", [sizes]) => Ok(Made::Same(*sizes)),
         ("torch._tensor", "_rebuild_from_type_v2", [function, _, arguments, ..]) => match values[*function as usize] {
-            // A tensor of a class of its own. Not this function again: arguments may contain themselves.
+            // A tensor of a subclass. This function must not be allowed here: arguments may contain themselves.
             Value::Name("torch._utils", name) if name.starts_with("_rebuild_") => {
                 call(values, *function, *arguments, false)
             }
@@ -185,7 +188,7 @@ pub(super) fn call<'a>(
     }
 }
 
-/// Functions and classes that trainings pickle beside weights, none of which touches anything outside of its arguments.
+/// Functions and classes that training code pickles beside weights. None of them touches anything but its arguments.
 fn is_harmless(module: &str, name: &str) -> bool {
     const BUILT_IN: [&str; 14] = [
         "set",
@@ -220,13 +223,13 @@ fn is_harmless(module: &str, name: &str) -> bool {
     }
 }
 
-/// More than PyTorch allows, so that a list that is cut here is refused later.
+/// One more than PyTorch allows, so that a list that is cut here is refused later.
 const MOST_AXES: usize = 65;
 
 /// `_rebuild_tensor…(storage, first element, shape, strides, …)`; the third version has the type as argument 6.
 fn tensor<'a>(values: &[Value<'a>], version: &str, arguments: &[Id]) -> Result<Value<'a>, String> {
     let value = |at: usize| arguments.get(at).map(|id| &values[*id as usize]);
-    let strange = || format!("holds a tensor in a form that is not PyTorch's (torch._utils.{version})");
+    let strange = || format!("holds a tensor in a form that PyTorch does not use (torch._utils.{version})");
     let sizes = |at: usize| -> Option<Vec<i64>> {
         let Some(Value::Sequence(ids)) = value(at) else { return None };
         ids.iter()
@@ -236,7 +239,7 @@ fn tensor<'a>(values: &[Value<'a>], version: &str, arguments: &[Id]) -> Result<V
     };
     let storage = match value(0) {
         Some(Value::Storage(storage)) => storage.clone(),
-        // Of a type that is not known: of interest only if it is a weight.
+        // A storage of an unknown type: an error only if a weight uses it.
         Some(Value::Instance(module, class)) => return Ok(Value::Instance(module, class)),
         _ => return Err(strange()),
     };
@@ -269,7 +272,7 @@ fn torch_type(name: &str) -> Option<DType> {
     })
 }
 
-/// A dictionary, empty or with the pairs of its only argument.
+/// A dictionary: empty, or with the pairs of its only argument.
 fn dictionary<'a>(values: &[Value<'a>], class: &str, arguments: &[Id]) -> Result<Made<'a>, String> {
     let pair = |id: &Id| match &values[*id as usize] {
         Value::Sequence(pair) if pair.len() == 2 => Some((pair[0], pair[1])),
@@ -278,9 +281,9 @@ fn dictionary<'a>(values: &[Value<'a>], class: &str, arguments: &[Id]) -> Result
     let items = match arguments.first().map(|id| (*id, &values[*id as usize])) {
         Some((id, Value::Dict(_))) => return Ok(Made::Same(id)),
         Some((_, Value::Sequence(pairs))) => pairs.iter().map(pair).collect(),
-        // The class of a default.
+        // The argument is the class of the default values.
         _ => Some(Vec::new()),
     };
-    let problem = || format!("holds a collections.{class} of something other than pairs; download it again");
+    let problem = || format!("holds a collections.{class} whose items are not pairs; download it again");
     items.map(|items| Made::New(Value::Dict(items))).ok_or_else(problem)
 }

@@ -1,4 +1,4 @@
-//! The directory of a zip archive, as far as PyTorch writes such: entries are stored, not compressed, and may lie
+//! The directory of a zip archive, with the features that PyTorch uses: entries are stored, not compressed, and may lie
 //! beyond 4 GiB.
 
 use std::collections::HashMap;
@@ -40,7 +40,7 @@ fn directory(file: &[u8]) -> Result<Directory<'_>, String> {
     let is_whole =
         |end: &usize| number(file, end + 20, 2).is_ok_and(|comment| end + END_LENGTH + comment as usize <= file.len());
     let end = found.filter(is_whole).ok_or_else(|| {
-        format!("is cut off: it has {} bytes, and no directory at their end; download it again", file.len())
+        format!("is cut off: it has {} bytes and no directory at the end; download it again", file.len())
     })?;
     let (count, at) = (number(file, end + 10, 2)?, number(file, end + 16, 4)?);
     let locator = end.checked_sub(20).filter(|at| file[*at..].starts_with(END_64_LOCATOR));
@@ -72,17 +72,17 @@ impl<'a> Directory<'a> {
         self.at = name_end + extra + comment? as usize;
         if method? != 0 || whole != stored {
             return Err(format!(
-                "is compressed (its entry {name}), as PyTorch never does; unpack it and save it again"
+                "is compressed (its entry {name}), which PyTorch never does; unpack it and save it again"
             ));
         }
         Ok((name, self.place(name, header, stored)?))
     }
 
-    /// Where the bytes of an entry lie: behind its own header, which may have another extra field.
+    /// The place of an entry's bytes: after its local header, whose extra field may differ from the directory's.
     fn place(&self, name: &str, header: u64, length: u64) -> Result<Range<usize>, String> {
         let outside = || {
             let size = self.file.len();
-            format!("claims {length} bytes for its entry {name}, but has {size} in all; download it again")
+            format!("claims {length} bytes for its entry {name}, but has only {size} bytes; download it again")
         };
         let at = usize::try_from(header).ok().filter(|at| *at < self.file.len()).ok_or_else(outside)?;
         if !self.file[at..].starts_with(LOCAL_HEADER) {
@@ -96,7 +96,7 @@ impl<'a> Directory<'a> {
     }
 }
 
-/// Sizes and offset of an entry: where the directory has no room for one, the extra field 1 has it.
+/// Sizes and offset of an entry. A value that is too large for the directory is in the extra field 1.
 fn wide(fields: [u64; 3], mut extra: &[u8]) -> Result<[u64; 3], String> {
     const NO_ROOM: u64 = u32::MAX as u64;
     const WIDE: u64 = 1;

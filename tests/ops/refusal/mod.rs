@@ -1,8 +1,8 @@
-//! Wrong operands: every backend refuses the same of them, in the same words.
+//! Wrong operands: all backends refuse them with the same words.
 
 /// Norms over channels and over groups.
 mod norms;
-/// Operations that move values or change each by itself.
+/// Operations that move values or change each value separately.
 mod others;
 /// Sums of products.
 mod products;
@@ -18,10 +18,10 @@ use osp::tensor::DType;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Calls of an operation, each with its refusal, without the operation's name; empty if the call is right.
+/// Calls of an operation. Each has its expected refusal without the operation's name, or an empty text if it is right.
 type Answers = Vec<(Result<()>, String)>;
 
-/// An operation by its name, and calls of it.
+/// The name of an operation, and calls of it.
 type Table<B> = (&'static str, fn(&B) -> Answers);
 
 fn tables<B: Backend>() -> Vec<Table<B>> {
@@ -89,12 +89,12 @@ fn weight<B: Backend>(on: &B, shape: &[usize]) -> B::Weight {
     on.weight(vec![parameter(1, shape, DType::F32).0]).unwrap()
 }
 
-/// What is said of an argument of `found` elements that must have `expected`.
+/// The refusal of an argument of `found` elements that must have `expected`.
 fn len(argument: &str, found: usize, expected: usize) -> String {
     format!("{argument} has {found} elements, expected {expected} elements")
 }
 
-/// What is said of an argument of `found` elements that must reach `needed`.
+/// The refusal of an argument of `found` elements that must have at least `needed`.
 fn short(argument: &str, found: usize, needed: usize) -> String {
     format!("{argument} has {found} elements, expected at least {needed} elements")
 }

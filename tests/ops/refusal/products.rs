@@ -30,7 +30,7 @@ pub fn linear<B: Backend>(on: &B) -> Answers {
     let gated = op.activation(Activation::GatedGeluTanh);
     let double = || LinearSizes { weight: vec![12, 8], bias: 12, ..right() };
     let gated_part = "part.weight_row has 1, expected 0 for a gated activation";
-    // Two rows behind seven others, whose gates are the second and the third.
+    // Two rows after seven others; their gates are the second and the third.
     let behind = store(3).part(LinearPart { whole_rows: 9, x_row: 0, out_row: 7, weight_row: 0 });
     let behind = Linear { rows: 2, ..behind };
     let of_behind = |len| LinearSizes { x: 16, out: 54, ..gate(len) };

@@ -1,1 +1,1 @@
-"""The model's architecture in plain PyTorch: a second, independent reading of the specification."""
+"""The model's architecture in plain PyTorch: an independent second implementation of the specification."""

@@ -1,4 +1,4 @@
-"""What the golden checks of all twins share: reading cases and measuring errors."""
+"""Helpers of the golden checks of all twins: reading cases and measuring errors."""
 
 import json
 from pathlib import Path

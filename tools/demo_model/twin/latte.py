@@ -35,7 +35,7 @@ class Attention(nn.Module):
             self.norm = nn.LayerNorm(dim, eps=1e-5)
 
     def compress(self, x: Tensor, grid: tuple[int, ...]) -> Tensor:
-        """(N, L, D) on `grid` → (N, L', D); an odd number of frames repeats the first in front."""
+        """(N, L, D) on `grid` → (N, L', D); for an odd number of frames, the first is repeated at the front."""
         if not hasattr(self, "sr"):
             return x
         maps = x.transpose(1, 2).unflatten(2, grid)
@@ -71,7 +71,7 @@ class Gelu(nn.Module):
 class FeedForward(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
-        # Index 1 was dropout, which has no tensors; 2 is part of the checkpoint's names.
+        # Index 1 is the original's dropout, which has no tensors; index 2 occurs in the checkpoint's names.
         self.net = nn.ModuleList([Gelu(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """A spatial block, or (without cross-attention) a temporal one."""
+    """A spatial block, or a temporal block, which has no cross-attention."""
 
     def __init__(self, config: dict, spatial: bool, compressed: bool) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Block(nn.Module):
         return F.layer_norm(h, h.shape[-1:], eps=self.eps) * (1 + scale) + shift
 
     def self_attention(self, x: Tensor, grid: tuple[int, ...], rotary: Rotary | None) -> Tensor:
-        """Attention within each frame, or for a one-dimensional grid within each position, of x (N, T, S, D)."""
+        """Attention of x (N, T, S, D) within each frame or, for a one-dimensional grid, within each position."""
         temporal = len(grid) == 1
         x = x.transpose(1, 2) if temporal else x
         groups = x.flatten(0, 1)
@@ -122,7 +122,7 @@ class Block(nn.Module):
 
 
 class TimestepEmbedder(nn.Module):
-    """Linear–SiLU–Linear of the sinusoidal features."""
+    """Linear–SiLU–Linear on the sinusoidal features."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class TimestepEmbedder(nn.Module):
 
 
 class AdaLayerNormSingle(nn.Module):
-    """The timestep's embedding e, and six modulations of it that all blocks share."""
+    """The timestep's embedding e, and six modulations from it that all blocks share."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class LatteT2V(nn.Module):
         return scale if scale is not None else max((length - length % 2) // 16, 1)
 
     def embed(self, latent: Tensor) -> Tensor:
-        """Patches and their places in the frame: (N, C, T, H, W) → (N, T, S, D)."""
+        """Embeds patches and their places in the frame: (N, C, T, H, W) → (N, T, S, D)."""
         patches = self.pos_embed["proj"](latent.transpose(1, 2).flatten(0, 1))
         base = self.config["sample_size"][0] // self.patch
         place = grid_embedding(*patches.shape[2:], self.dim, base, self.spatial_scale())
@@ -240,7 +240,7 @@ class LatteT2V(nn.Module):
 def check(folder: Path) -> list[Result]:
     """Golden checks."""
     model = LatteT2V(json.loads((folder / "config.json").read_text())).double()
-    unused = "caption_projection.y_embedding"  # of training only
+    unused = "caption_projection.y_embedding"  # only for training
     model.load_state_dict({name: w for name, w in weights(folder).items() if name != unused})
     results = []
     for case, (description, tensors) in cases(folder).items():

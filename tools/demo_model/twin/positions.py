@@ -14,7 +14,7 @@ def sine_cosine(position: Tensor, dim: int) -> Tensor:
 
 
 def grid_embedding(rows: int, columns: int, dim: int, base: int, scale: int) -> Tensor:
-    """Embedding of a grid of patches, rows outermost: (rows·columns, dim); the first half is of the column.
+    """Embedding of a grid of patches, rows outermost: (rows·columns, dim); the first half encodes the column.
 
     A side of any length spans base/scale, the side of the training grid."""
     row, column = (torch.arange(n).float() / (n / base) / scale for n in (rows, columns))
@@ -31,19 +31,19 @@ def timestep_features(timestep: Tensor, dim: int = 256) -> Tensor:
 
 
 def rotary_angles(position: Tensor, dim: int) -> Tensor:
-    """(L,) → (L, dim): each of the dim/2 frequencies twice, as `rotate` wants them."""
+    """(L,) → (L, dim): each of the dim/2 frequencies twice, as `rotate` expects."""
     frequency = 10000.0 ** -(torch.arange(0, dim, 2).double() / dim)
     return (position.double()[:, None] * frequency).repeat(1, 2)
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turns each pair (x_i, x_{i+dim/2}) by its angle: x (…, L, dim), angles (L, dim)."""
+    """Rotates each pair (x_i, x_{i+dim/2}) by its angle: x (…, L, dim), angles (L, dim)."""
     first, second = x.chunk(2, dim=-1)
     return x * angles.cos().to(x) + torch.cat([-second, first], dim=-1) * angles.sin().to(x)
 
 
 class SpatialRotary:
-    """The first half of a head turns with the row, the second with the column."""
+    """The row rotates the first half of a head, the column the second half."""
 
     def __init__(self, rows: int, columns: int, head_dim: int, scale: int) -> None:
         row, column = ((torch.arange(n) / scale).long() for n in (rows, columns))
@@ -57,7 +57,7 @@ class SpatialRotary:
 
 
 class TemporalRotary:
-    """All of a head turns with the frame."""
+    """The frame rotates the whole head."""
 
     def __init__(self, frames: int, head_dim: int, scale: float) -> None:
         self.angles = rotary_angles((torch.arange(frames) / scale).long(), head_dim)

@@ -1,4 +1,4 @@
-"""Weights made from a seed and each tensor's name, as golden/README.md defines them under "Synthetic weights"."""
+"""Weights computed from a seed and each tensor's name, as defined in golden/README.md, "Synthetic weights"."""
 
 import json
 from pathlib import Path

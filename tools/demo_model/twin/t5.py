@@ -15,7 +15,7 @@ TOLERANCE = 1e-6  # golden data is float64 rounded to float32
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) · weight: neither a mean nor a bias."""
+    """x / rms(x) · weight, without mean and bias."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -27,8 +27,8 @@ class RMSNorm(nn.Module):
 
 
 def relative_buckets(length: int, buckets: int, max_distance: int) -> Tensor:
-    """(query, key) → bucket: half of them for keys after the query, of each half the first half exact, the rest
-    logarithmic up to `max_distance`."""
+    """(query, key) → bucket. Half of the buckets are for keys after the query. In each half, the first half of the buckets is
+    for exact distances, the rest is logarithmic up to `max_distance`."""
     position = torch.arange(length)
     offset = position[None, :] - position[:, None]
     half, exact = buckets // 2, buckets // 4
@@ -72,7 +72,7 @@ class GatedFeedForward(nn.Module):
 
 
 def block(config: dict, has_bias: bool) -> nn.Module:
-    """One encoder block: a tree of modules whose only purpose is the checkpoint's names."""
+    """One encoder block: a tree of modules that gives the checkpoint's names."""
     norm = lambda: RMSNorm(config["d_model"], config["layer_norm_epsilon"])  # noqa: E731
     attention = nn.ModuleDict({"SelfAttention": SelfAttention(config, has_bias), "layer_norm": norm()})
     feed_forward = GatedFeedForward(config["d_model"], config["d_ff"])
@@ -102,7 +102,7 @@ class T5Encoder(nn.Module):
         return bias.masked_fill(~keys, torch.finfo(table.dtype).min)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """ids, mask (N, L) → hidden states (N, L, d_model), those at masked positions too."""
+        """ids, mask (N, L) → hidden states (N, L, d_model), also at masked positions."""
         x, bias = self.shared(ids), self.bias(mask)
         for layers in self.encoder["block"]:
             attention, feed_forward = layers["layer"]

@@ -1,7 +1,7 @@
-"""CausalVideoVAE in plain PyTorch with the checkpoint's tensor names, written from the specification of its arithmetic.
+"""CausalVideoVAE in plain PyTorch with the checkpoint's tensor names, written from its specification.
 
 Shapes: videos (N, 3, T, H, W) in [−1, 1], latents (N, z, (T−1)/4+1, H/8, W/8), moments with 2·z channels.
-The factor 0.18215 is no part of the model.
+The factor 0.18215 does not belong to the model.
 """
 
 import json
@@ -19,7 +19,7 @@ LATENT_SCALE = 0.18215
 
 
 class Level(nn.Module):
-    """Residual blocks, each with attention where asked for, then spatial and temporal resampling where named."""
+    """Residual blocks, each followed by attention if configured, then the configured spatial and temporal resampling."""
 
     def __init__(self, c_in: int, c_out: int, depth: int, resnet: str, attention: str | None):
         super().__init__()
@@ -29,7 +29,7 @@ class Level(nn.Module):
             self.attn = nn.ModuleList(getattr(blocks, attention)(c_out) for _ in range(depth))
 
     def add_resampling(self, direction: str, channels: int, spatial: str, temporal: str) -> None:
-        """Adds the modules `downsample`/`time_downsample` (or up) of the named classes; "" is none."""
+        """Adds the modules `downsample` and `time_downsample` (or up) of the named classes; "" adds no module."""
         self.resampling = []
         for name, class_name in ((f"{direction}sample", spatial), (f"time_{direction}sample", temporal)):
             if class_name:
@@ -58,7 +58,7 @@ class Mid(nn.Module):
 
 
 def level_attention(config: dict, side: str, level: int) -> str | None:
-    """The attention class of a level, by the resolution that the config (not the input) gives it."""
+    """The attention class of a level, chosen by the resolution in the config, not by the input's."""
     wanted = config["resolution"] // 2**level in config["attn_resolutions"]
     return config[f"{side}_attention"] if wanted else None
 

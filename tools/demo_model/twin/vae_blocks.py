@@ -18,7 +18,7 @@ class Conv2d(nn.Conv2d):
 
 
 class CausalConv3d(nn.Module):
-    """A convolution that sees only the past: the first frame stands in for the frames before it."""
+    """A convolution that sees only the past: copies of the first frame replace the frames before it."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int | tuple[int, int, int], stride=1, padding=0):
         super().__init__()
@@ -32,7 +32,7 @@ class CausalConv3d(nn.Module):
         return self.conv(repeat_first(x, self.time_padding))
 
     def single_frame(self, x: Tensor) -> Tensor:
-        """(N, C, H, W): copies of one frame meet the sum of the taps in time, at a third of the cost."""
+        """(N, C, H, W): all taps in time see the same frame, so their sum is applied once, at a third of the cost."""
         return F.conv2d(x, self.conv.weight.sum(2), self.conv.bias, self.conv.stride[1:], self.conv.padding[1:])
 
 
@@ -44,7 +44,7 @@ def per_frame(function, x: Tensor) -> Tensor:
 
 
 def repeat_first(x: Tensor, times: int) -> Tensor:
-    """Puts `times` copies of the first frame in front."""
+    """Puts `times` copies of the first frame at the front."""
     return torch.cat([x[:, :, :1]] * times + [x], dim=2) if times else x
 
 
@@ -116,7 +116,7 @@ class AttnBlock3DFix(nn.Module):
 
 
 class AttnBlock3D(AttnBlock3DFix):
-    """As the fixed block, but (C, T) is reread as (T, C) without a transpose: channels and frames mix."""
+    """As the fixed block, but (C, T) is reinterpreted as (T, C) without a transpose: channels and frames mix."""
 
     def to_sequences(self, x: Tensor) -> Tensor:
         n, c, t, h, w = x.shape
@@ -229,7 +229,7 @@ class TimeDownsampleResAdv2x(TimeDownsampleRes2x):
 
 
 def interpolate_time(x: Tensor) -> Tensor:
-    """T frames → 2T−1: the first frame stays, the others are doubled by linear interpolation among themselves."""
+    """T frames → 2T−1: the first frame stays; the others are doubled by linear interpolation without the first."""
     if x.shape[2] == 1:
         return x
     first, rest = x[:, :, :1], x[:, :, 1:]

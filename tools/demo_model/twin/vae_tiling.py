@@ -28,7 +28,7 @@ class Tiling:
         return self.run(function, latent, latent_frames, self.size // SPACE, self.size)
 
     def run(self, function: Transform, x: Tensor, frames: int, size: int, size_out: int) -> Tensor:
-        """Where any side is longer, tiles x by windows of `frames` × `size`², whose results measure `size_out`."""
+        """Divides x into windows of `frames` × `size`² if a side is longer; the side of a result is `size_out`."""
         t, h, w = x.shape[2:]
         if t <= frames and h <= size and w <= size:
             return function(x)
@@ -57,7 +57,7 @@ class Tiling:
 
 
 def time_windows(length: int, window: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of windows that share one frame with the one before."""
+    """(start, stop) of windows; each shares one frame with the window before."""
     starts = list(range(0, length, window - 1))
     stop = 0
     for start in starts[:-1]:
@@ -68,7 +68,7 @@ def time_windows(length: int, window: int) -> Iterator[tuple[int, int]]:
 
 
 def cross_fade(before: Tensor, after: Tensor, blend: int, dim: int) -> Tensor:
-    """Fades the last `blend` rows (columns) of `before` into the first of `after`."""
+    """Cross-fades the last `blend` rows (columns) of `before` into the first of `after`."""
     blend = min(blend, before.shape[dim], after.shape[dim])
     shape = [1] * 5
     shape[dim] = blend

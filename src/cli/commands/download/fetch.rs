@@ -1,4 +1,4 @@
-//! Files from the Hugging Face hub: which, from where, and whether they arrived.
+//! Chooses a model's files on the Hugging Face hub, and downloads and checks them.
 
 use super::http::{File, Hash, Hub};
 use crate::cli::console::Console;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-/// What the hub says of a model.
+/// The hub's description of a model.
 #[derive(Deserialize)]
 struct Model {
     /// Commit.
@@ -24,7 +24,7 @@ struct Listed {
     #[serde(rename = "rfilename")]
     path: String,
     size: Option<u64>,
-    /// Git's hash of a file that it keeps itself.
+    /// Git's hash, for a file that is stored in git.
     #[serde(rename = "blobId")]
     blob: Option<String>,
     lfs: Option<Lfs>,
@@ -53,14 +53,14 @@ pub fn run(name: &str, output: Option<&Path>, only: &[String], console: &Console
             && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     };
     if name.split('/').count() != 2 || !name.split('/').all(is_name) {
-        return Err(Error::Usage(format!("{:?} is no model of the hub: its names are ORG/NAME", name)));
+        return Err(Error::Usage(format!("{:?} is not a model's name: expected ORG/NAME", name)));
     }
     let output = output.map_or_else(|| PathBuf::from(name), Path::to_path_buf);
     check(&output)?;
     let hub = Hub::new();
     let list = format!("api/models/{}/revision/main?blobs=true", name);
     let model: Model = serde_json::from_slice(&hub.get(&list)?)
-        .map_err(|error| hub.fault(&list, format!("the answer is no list of files: {error}")))?;
+        .map_err(|error| hub.fault(&list, format!("the answer is not a list of files: {error}")))?;
     let files = wanted(&model, only).map_err(|problem| hub.fault(&list, problem))?;
 
     let bytes = files.iter().map(|file| file.size).sum();
@@ -76,10 +76,10 @@ pub fn run(name: &str, output: Option<&Path>, only: &[String], console: &Console
     if console.json() { console.json_result(&report) } else { console.result(output.display()) }
 }
 
-/// Fails if no file can be put into `output`, which need not be there yet.
+/// Fails if no file can be written into `output`, which need not exist yet.
 fn check(output: &Path) -> Result<()> {
     if is_stdout(output) || output.as_os_str().is_empty() {
-        return Err(Error::Usage(format!("output {output:?} names no folder")));
+        return Err(Error::Usage(format!("output {output:?} does not name a folder")));
     }
     let there = output.ancestors().find(|folder| folder.as_os_str().is_empty() || folder.exists());
     match there {
@@ -91,7 +91,7 @@ fn check(output: &Path) -> Result<()> {
     }
 }
 
-/// The files that the engine reads: those of folders with a config, and in each the weights in one form only.
+/// The files that the engine reads: from each folder with a config, with the weights in one format only.
 fn wanted(model: &Model, only: &[String]) -> std::result::Result<Vec<File>, String> {
     let mut folders: BTreeMap<&str, Vec<(&str, &Listed)>> = BTreeMap::new();
     for listed in &model.siblings {
@@ -108,7 +108,7 @@ fn wanted(model: &Model, only: &[String]) -> std::result::Result<Vec<File>, Stri
         let names: BTreeSet<&str> = listed.iter().map(|(name, _)| *name).collect();
         let ending = names.contains("config.json").then(|| form(&names)).flatten();
         let reads = |name: &str| BESIDE.contains(&name) || ending.is_some_and(|ending| is_weights(name, ending));
-        // The model's own folder may hold a licence and pictures, but no part.
+        // The model's root folder may hold a licence and pictures, but never a component.
         if ending.is_some() || folder.is_empty() {
             files.extend(listed.iter().filter(|(name, _)| reads(name)).map(|(_, listed)| *listed));
         }
@@ -120,20 +120,20 @@ fn wanted(model: &Model, only: &[String]) -> std::result::Result<Vec<File>, Stri
         !files.iter().any(within)
     };
     if let Some(only) = only.iter().find(gives_none) {
-        return Err(format!("there is nothing that the engine reads in {only}"));
+        return Err(format!("{only} holds no files that the engine reads"));
     }
     if files.is_empty() {
-        return Err("there is nothing that the engine reads".into());
+        return Err("the model holds no files that the engine reads".into());
     }
     files.into_iter().map(file).collect()
 }
 
-/// The ending of the weights to take, in the order in which they are preferred when they are opened.
+/// The ending of the weights to download: the one that the engine prefers when it opens a folder.
 fn form(names: &BTreeSet<&str>) -> Option<&'static str> {
     ["safetensors", "bin", "ckpt"].into_iter().find(|ending| names.iter().any(|name| is_weights(name, ending)))
 }
 
-/// Whether a file of this name holds weights in the form `ending`, or is their index.
+/// Whether a file of this name holds weights in the format `ending`, or is their index.
 fn is_weights(name: &str, ending: &str) -> bool {
     let name = name.strip_suffix(".index.json").unwrap_or(name);
     let is_model = ending != "bin" || name.starts_with("pytorch_model") || name.starts_with("diffusion_pytorch_model");
@@ -145,12 +145,12 @@ fn file(listed: &Listed) -> std::result::Result<File, String> {
     let (hash, size) = match (lfs, size, blob) {
         (Some(lfs), ..) => (Hash::Sha256(lfs.sha256.to_lowercase()), lfs.size),
         (None, Some(size), Some(blob)) => (Hash::GitBlob(blob.to_lowercase()), *size),
-        _ => return Err(format!("the list says neither size nor hash of {path}")),
+        _ => return Err(format!("the list lacks the size or the hash of {path}")),
     };
     Ok(File { path: path.clone(), size, hash })
 }
 
-/// A path as a part of a URL.
+/// A path, escaped for a URL.
 fn escaped(path: &str) -> String {
     let byte = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_taken_in_one_form_and_only_beside_a_config() {
+    fn weights_are_taken_in_one_format_and_only_beside_a_config() {
         let paths = [
             "README.md",
             "vae/checkpoint.ckpt",

@@ -1,4 +1,4 @@
-//! The hub over HTTP: short answers, and files that go on where they stopped.
+//! The hub over HTTP: short answers, and downloads that resume where they stopped.
 
 use crate::cli::interrupt;
 use crate::cli::transfer::Transfer;
@@ -13,14 +13,14 @@ use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
-/// Where models come from unless `HF_ENDPOINT` says otherwise.
+/// The hub's address, unless `HF_ENDPOINT` names another.
 const HUB: &str = "https://huggingface.co";
-/// Silence after which a connection counts as cut.
+/// A connection without data for this time counts as lost.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Attempts without a new byte after which a download is given up.
+/// A download fails after this number of attempts without a new byte.
 const ATTEMPTS: u32 = 4;
 
-/// A hub, and what it is told of the user.
+/// A hub, with the user's token.
 pub struct Hub {
     agent: Agent,
     endpoint: String,
@@ -35,19 +35,19 @@ pub struct File {
     pub hash: Hash,
 }
 
-/// What the hub says a file's hash is, in hexadecimal.
+/// A file's hash according to the hub, in hexadecimal.
 pub enum Hash {
-    /// Of the bytes.
+    /// SHA-256 of the bytes.
     Sha256(String),
-    /// SHA-1 as git takes it, of a header and the bytes.
+    /// Git's SHA-1, of a header and the bytes.
     GitBlob(String),
 }
 
 /// Why an attempt ended early.
 enum Failure {
-    /// The next one may go on.
+    /// The connection failed; another attempt may succeed.
     Cut(String),
-    /// No other will do better.
+    /// Another attempt would fail, too.
     Final(Error),
 }
 
@@ -56,7 +56,7 @@ impl Hub {
     pub fn new() -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // The hub sends on within itself, where the token is still asked for, and to stores, where it must not go.
+            // The hub redirects within its host, which needs the token, and to storage hosts, which must not get it.
             .redirect_auth_headers(RedirectAuthHeaders::SameHost)
             .timeout_connect(Some(SILENCE))
             .timeout_per_read(Some(SILENCE))
@@ -72,7 +72,7 @@ impl Hub {
         Error::io("cannot download", format!("{}/{path}", self.endpoint))(io::Error::other(problem.into()))
     }
 
-    /// A short answer, whole.
+    /// Downloads a short answer into memory.
     pub fn get(&self, path: &str) -> Result<Vec<u8>> {
         let answer = || -> std::result::Result<Vec<u8>, Failure> {
             let response = self.request(path, 0)?;
@@ -86,7 +86,7 @@ impl Hub {
         }
     }
 
-    /// Asks for `path` from byte `start` on.
+    /// Requests `path` from byte `start` on.
     fn request(&self, path: &str, start: u64) -> std::result::Result<Response<Body>, Failure> {
         let mut request = self.agent.get(format!("{}/{path}", self.endpoint));
         if let Some(token) = &self.token {
@@ -98,25 +98,25 @@ impl Hub {
         request.call().map_err(|error| Failure::Cut(error.to_string()))
     }
 
-    /// Fails unless the answer is what was asked for.
+    /// Fails if the answer is an error.
     fn check(&self, path: &str, response: &Response<Body>) -> std::result::Result<(), Failure> {
         let status = response.status();
         let problem = match status {
             _ if status.is_success() => return Ok(()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                "the hub does not give it to everyone: accept the model's terms on its page, and set HF_TOKEN"
+                "access is restricted: accept the model's terms on its page, and set HF_TOKEN"
             }
-            StatusCode::NOT_FOUND => "there is no such model or file",
+            StatusCode::NOT_FOUND => "the hub has no such model or file",
             _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 return Err(Failure::Cut(format!("the hub answers {status}")));
             }
-            _ => "the hub refuses",
+            _ => "the hub refuses the request",
         };
         Err(Failure::Final(self.fault(path, format!("{problem} ({status})"))))
     }
 }
 
-/// The beginning of a file, and the hash of it.
+/// A partly downloaded file, and the hash of its bytes.
 struct Partial {
     path: PathBuf,
     file: fs::File,
@@ -125,8 +125,8 @@ struct Partial {
 }
 
 impl File {
-    /// Brings the file from `url` of the hub to `target`. Until it is whole and has the right hash it is
-    /// `target.partial`, which a later call goes on with.
+    /// Downloads the file from `url` of the hub to `target`. Until it is complete and its hash is right, its name is
+    /// `target.partial`; a later call resumes it.
     pub fn fetch(&self, hub: &Hub, url: &str, target: &Path, transfer: &Transfer<'_>) -> Result<()> {
         if self.is_at(target)? {
             return transfer.advance(self.size);
@@ -143,7 +143,8 @@ impl File {
                     attempts = if partial.length > before { 0 } else { attempts + 1 };
                     if attempts == ATTEMPTS {
                         let (length, size) = (partial.length, self.size);
-                        let problem = format!("{problem}; {length} of {size} bytes are here: run it again to go on");
+                        let problem =
+                            format!("{problem}; {length} of {size} bytes are downloaded: run it again to resume");
                         return Err(hub.fault(url, problem));
                     }
                     interrupt::check()?;
@@ -154,7 +155,7 @@ impl File {
         partial.finish(self, target)
     }
 
-    /// Whether all of the file is at `target` already.
+    /// Whether the complete file is already at `target`.
     fn is_at(&self, target: &Path) -> Result<bool> {
         if fs::metadata(target).is_ok_and(|found| found.is_file() && found.len() == self.size) {
             let mut file = fs::File::open(target).map_err(Error::io("cannot read", target))?;
@@ -167,7 +168,7 @@ impl File {
 }
 
 impl Partial {
-    /// Opens or makes the file beside `target`.
+    /// Opens or creates the partial file beside `target`.
     fn open(target: &Path, file: &File) -> Result<Self> {
         let mut path = target.as_os_str().to_owned();
         path.push(".partial");
@@ -193,7 +194,7 @@ impl Partial {
         Ok(())
     }
 
-    /// One attempt to get the rest.
+    /// One attempt to download the rest.
     fn fetch(
         &mut self,
         file: &File,
@@ -208,12 +209,12 @@ impl Partial {
             return Err(Failure::Cut("the hub has no such range".into()));
         }
         hub.check(url, &response)?;
-        // A server may ignore the range that was asked for, and answer with everything.
+        // A server may ignore the requested range and send the whole file.
         if response.status() != StatusCode::PARTIAL_CONTENT {
             transfer.retreat(self.length);
             self.restart(file).map_err(Failure::Final)?;
         } else if !begins_at(&response, self.length) {
-            return Err(Failure::Final(hub.fault(url, "the hub answers with another range than was asked for")));
+            return Err(Failure::Final(hub.fault(url, "the hub sends another range than requested")));
         }
         let mut body = response.into_body().into_reader();
         let mut buffer = vec![0; 1 << 18];
@@ -224,7 +225,7 @@ impl Partial {
             }
             if self.length + count as u64 > file.size {
                 return Err(Failure::Final(
-                    hub.fault(url, format!("it is longer than the {} bytes listed", file.size)),
+                    hub.fault(url, format!("the file is longer than the {} bytes that the hub lists", file.size)),
                 ));
             }
             let written = self.file.write_all(&buffer[..count]).map_err(Error::io("cannot write", &self.path));
@@ -236,12 +237,11 @@ impl Partial {
         if self.length < file.size { Err(Failure::Cut("the connection was cut".into())) } else { Ok(()) }
     }
 
-    /// Checks the hash, and gives the file its name.
+    /// Checks the hash and gives the file its final name.
     fn finish(self, file: &File, target: &Path) -> Result<()> {
         if !file.hash.is(self.context) {
             fs::remove_file(&self.path).map_err(Error::io("cannot remove", &self.path))?;
-            let problem =
-                "has another hash than the hub lists: it was damaged on its way and thrown away; run it again";
+            let problem = "has another hash than the hub lists: the damaged download was deleted; run it again";
             return Err(Error::weight(target, "", problem));
         }
         self.file.sync_all().map_err(Error::io("cannot write", &self.path))?;
@@ -255,7 +255,7 @@ fn begins_at(response: &Response<Body>, start: u64) -> bool {
     range.is_some_and(|range| range.starts_with(&format!("bytes {start}-")))
 }
 
-/// Takes a file into a hash, and counts its bytes.
+/// Adds a file's bytes to a hash, and returns their number.
 fn absorb(file: &mut fs::File, context: &mut Context) -> io::Result<u64> {
     let mut buffer = vec![0; 1 << 18];
     let mut length = 0;
@@ -270,7 +270,7 @@ fn absorb(file: &mut fs::File, context: &mut Context) -> io::Result<u64> {
 }
 
 impl Hash {
-    /// The hash of nothing yet, for a file of `size` bytes.
+    /// A hash before the first byte, for a file of `size` bytes.
     fn context(&self, size: u64) -> Context {
         match self {
             Self::Sha256(_) => Context::new(&SHA256),

@@ -1,4 +1,4 @@
-//! `osp download`: a model from the Hugging Face hub.
+//! `osp download`: downloads a model from the Hugging Face hub.
 
 #[cfg(feature = "download")]
 mod fetch;
@@ -14,8 +14,9 @@ Examples:
   osp download LanguageBind/Open-Sora-Plan-v1.1.0 --only vae --only 65x512x512
   osp download DeepFloyd/t5-v1_1-xxl -o models/t5
 
-A download that was cut goes on where it stopped when the command is run again. Files are checked against the hashes that
-the hub lists. HF_ENDPOINT names another hub, HF_TOKEN what gated models ask for. Needs a build with the feature `download`.";
+After an interrupted download, run the command again: it resumes where it stopped. Files are checked against the hashes that
+the hub lists. HF_ENDPOINT names another hub; HF_TOKEN is the token for gated models. Needs a build with the feature
+`download`.";
 
 /// Downloads a model's weights, configs and tokenizer from the Hugging Face hub
 #[derive(clap::Args)]
@@ -24,10 +25,10 @@ pub struct Args {
     /// ORG/NAME of the model
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Folder to put the model in [default: ORG/NAME, where other commands find it under this name]
+    /// Folder for the model [default: ORG/NAME, where other commands find it under this name]
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// Only this subfolder of the model; may be given several times [default: everything that the engine reads]
+    /// Download only this subfolder; may be given several times [default: everything that the engine reads]
     #[arg(long, value_name = "SUBFOLDER")]
     pub only: Vec<String>,
 }
@@ -38,13 +39,13 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     fetch::run(&args.name, args.output.as_deref(), &args.only, console)
 }
 
-/// Says how to get the command.
+/// Fails, and says how to get the command.
 #[cfg(not(feature = "download"))]
 pub fn run(_args: &Args, _console: &Console) -> Result<()> {
     Err(lacking())
 }
 
-/// In a build without the command.
+/// The error in a build without the command.
 #[cfg(any(test, not(feature = "download")))]
 fn lacking() -> osp::Error {
     let problem = "this osp is built without the command download: build it with `cargo build --release --features \

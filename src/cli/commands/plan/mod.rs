@@ -1,4 +1,4 @@
-//! `osp plan`: what a request would take of a GPU, stage by stage, without one.
+//! `osp plan`: computes how much GPU memory each stage of a request needs, without a GPU.
 
 mod report;
 mod svg;
@@ -16,8 +16,8 @@ use report::Report;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
-Rehearses the whole run on a device that executes nothing, and gives every buffer a place in one arena
-per stage, as a run does before its first launch. Needs neither a GPU nor weights.
+Rehearses the whole run on a device that executes nothing, and gives every buffer an offset in the arena
+of its stage, as a run does before its first launch. Needs neither a GPU nor weights.
 
 Examples:
   osp plan --preset v1.1.0-221x512x512 --memory 3GiB --gpu h100
@@ -25,7 +25,7 @@ Examples:
   osp plan --preset v1.1.0 --encode --size 256x256 --frames 129 --no-tiling
   osp plan --model models/Open-Sora-Plan-v1.1.0 --transformer 65x512x512 --json";
 
-/// Plans the memory of a request: what each stage would take of a GPU, and what it would do
+/// Plans the memory of a request: how much GPU memory each stage needs, and what it computes
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -41,7 +41,7 @@ pub struct Args {
     dtype: Option<HalfType>,
     #[command(flatten)]
     memory: MemoryArgs,
-    /// GPU whose data sheet bounds the time, such as h100, a100 or rtx4090
+    /// GPU whose data sheet gives a bound on the time, such as h100, a100 or rtx4090
     #[arg(long, value_name = "NAME")]
     gpu: Option<String>,
     /// Also draw the arenas over time
@@ -76,7 +76,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 }
 
 impl Args {
-    /// Everything that can be wrong before a model is opened.
+    /// Checks everything that can be checked before the model is opened.
     fn check(&self) -> Result<()> {
         self.subject.check()?;
         let Some(path) = &self.svg else { return Ok(()) };

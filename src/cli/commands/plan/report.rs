@@ -1,4 +1,4 @@
-//! A plan as a table, as JSON, as a picture.
+//! Prints a plan as a table, as JSON or as a picture.
 
 use super::svg::{Panel, draw};
 use crate::cli::table::{aligned, number};
@@ -7,19 +7,19 @@ use osp::memory::choose::Rehearsed;
 use osp::profile::gpus::Gpu;
 use serde_json::{Value, json};
 
-/// What was planned, and for what.
+/// A plan and its request.
 pub struct Report {
     pub model: String,
     pub settings: Settings,
-    /// Tokens of the caption, if there is one.
+    /// Tokens of the caption; `None` for an encoding.
     pub tokens: Option<usize>,
-    /// Bytes that a stage may take.
+    /// The most bytes that a stage may take.
     pub limit: Option<u64>,
     pub gpu: Option<&'static Gpu>,
     pub stages: Vec<(Stage, StagePlan)>,
 }
 
-/// Labels that the table names of a peak.
+/// The number of labels that the table names at a peak.
 const NAMED: usize = 3;
 
 impl Report {
@@ -37,7 +37,7 @@ impl Report {
         self.gpu.map(|gpu| rehearsed.work.bound(|flops, bytes| gpu.bound(flops, bytes)))
     }
 
-    /// What is asked for, in a line.
+    /// The request, in one line.
     fn title(&self) -> String {
         let Settings { frames, height, width, sampler, steps, guidance, .. } = &self.settings;
         let tokens = self.tokens.map(|tokens| {
@@ -47,7 +47,7 @@ impl Report {
         format!("{} at {frames}x{height}x{width}{}", self.model, tokens.unwrap_or_default())
     }
 
-    /// For people.
+    /// The plan as a table.
     pub fn text(&self) -> String {
         let mut lines = vec![self.title()];
         if let Some(gpu) = self.gpu {
@@ -88,7 +88,7 @@ impl Report {
         cells
     }
 
-    /// For machines.
+    /// The plan as JSON.
     pub fn json(&self) -> Value {
         let Settings { frames, height, width, sampler, steps, guidance, .. } = &self.settings;
         let gpu = self.gpu.map(|gpu| {
@@ -147,7 +147,7 @@ impl Report {
     }
 }
 
-/// What a stage saves, and what fills it.
+/// A stage's savings, and the largest buffers at its peak.
 fn about(stage: Stage, rehearsed: &Rehearsed) -> String {
     let Rehearsed { savings, plan, .. } = rehearsed;
     let share =

@@ -1,4 +1,4 @@
-//! Arenas over time, drawn: x is launches, y is offsets, and each buffer is a rectangle.
+//! Draws arenas over time: x is launches, y is offsets, and each buffer is a rectangle.
 
 use osp::memory::plan::{MemoryPlan, PlannedBuffer};
 use std::ops::Range;
@@ -18,15 +18,15 @@ const RIGHT: f64 = 30.0;
 const HEAD: f64 = 74.0;
 const ABOVE: f64 = 34.0;
 const BELOW: f64 = 52.0;
-/// Most buffers of a panel that are no parameters: a file stays below a megabyte.
+/// The most buffers of a panel that are not parameters: a file stays below a megabyte.
 const MOST: usize = 1500;
-/// Buffers that are less high are not drawn.
+/// Buffers of less height are not drawn.
 const THINNEST: f64 = 0.25;
 
-/// A kind of buffers: what labels of it begin with, its name, its colour.
+/// A kind of buffers: the prefixes of its labels, its name, its colour.
 type Category = (&'static [&'static str], &'static str, &'static str);
 
-/// By what writes them first; the last one is anything else.
+/// Kinds by the kernel that first writes to a buffer; the last kind is everything else.
 const CATEGORIES: [Category; 7] = [
     (&["weights"], "weights", "#9aa5b1"),
     (&["linear"], "linear layers", "#3b7dd8"),
@@ -106,7 +106,7 @@ impl Panel<'_> {
             *svg += &format!("<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{launch}</text>\n");
         }
         let all = if shown.len() < self.launches {
-            format!("launches, of {} those around the peak", self.launches)
+            format!("launches around the peak, of {} in all", self.launches)
         } else {
             "launches".to_owned()
         };
@@ -117,7 +117,7 @@ impl Panel<'_> {
         *svg += &format!("<text x=\"{x}\" y=\"{y}\" {turn} text-anchor=\"middle\">offset in GiB</text>\n");
     }
 
-    /// The launches that are drawn: all, or as many around the peak as have [`MOST`] buffers.
+    /// The launches that are drawn: all, or those around the peak until they have [`MOST`] buffers.
     fn shown(&self) -> Range<usize> {
         let buffers = &self.plan.buffers;
         let mut born: Vec<usize> =
@@ -132,7 +132,7 @@ impl Panel<'_> {
     }
 }
 
-/// Whether a buffer is to be seen among some launches.
+/// Whether a buffer is alive during some of these launches.
 fn meets(buffer: &PlannedBuffer, launches: &Range<usize>) -> bool {
     let life = &buffer.launches;
     life.start < launches.end && life.end > launches.start && !life.is_empty()
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn every_kind_is_one_of_kernels() {
         let kernels = include_str!("../../../../docs/kernels.md");
-        // Parameters, and what no kernel writes first.
+        // Except parameters, and buffers that no kernel writes first.
         for (stems, _, _) in &CATEGORIES[1..CATEGORIES.len() - 1] {
             for stem in *stems {
                 assert!(kernels.contains(&format!("`{stem}_")), "no kernel of {stem}");

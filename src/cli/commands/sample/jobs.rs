@@ -1,4 +1,4 @@
-//! What is to be made, settled and checked before any work.
+//! The videos to make, settled and checked before any work.
 
 use super::Args;
 use crate::cli::claims::Claims;
@@ -20,7 +20,7 @@ pub struct Job {
     pub latent: Option<PathBuf>,
 }
 
-/// Defaults of a model that allows every size.
+/// Placeholders for the model's defaults, to validate arguments before the model is opened.
 const PLACEHOLDERS: Defaults = Defaults {
     frames: 1,
     height: 16,
@@ -36,22 +36,22 @@ const PLACEHOLDERS: Defaults = Defaults {
 /// All videos to make.
 pub struct JobList {
     pub jobs: Vec<Job>,
-    /// If there are several.
+    /// The grid, if there are several videos.
     pub grid: Option<Grid>,
 }
 
-/// All videos side by side.
+/// A video that shows all videos side by side.
 pub struct Grid {
     pub path: PathBuf,
-    /// Rows and columns of pixels in which each is shown.
+    /// Rows and columns of pixels of each video in the grid.
     pub cell: [usize; 2],
-    /// Size and rate of the whole.
+    /// Size and rate of the grid.
     pub info: VideoInfo,
 }
 
 impl JobList {
-    /// Settles what the arguments leave open by the model's defaults, and checks everything that can be checked without
-    /// work. Before the model is opened there are no `defaults`: placeholders let everything pass that a model may allow.
+    /// Completes the arguments with the model's defaults, and checks everything that can be checked without work.
+    /// Before the model is opened, `defaults` is `None`: placeholders accept everything that some model may allow.
     pub fn new(args: &Args, captions: &[(String, u64)], defaults: Option<&Defaults>) -> Result<Self> {
         let settle = |(prompt, seed): &(String, u64)| match defaults {
             Some(defaults) => args.request(prompt, *seed).settle(defaults),
@@ -62,7 +62,7 @@ impl JobList {
         let output = args.output.clone().unwrap_or_else(|| default_output(captions, frames));
         let several = captions.len() > 1;
         if several && is_stdout(&output) {
-            return Err(Error::Usage("-o - prints one video, and here are several; name a file".into()));
+            return Err(Error::Usage("-o - can print only one video, but several are requested; name a file".into()));
         }
         let numbered =
             |path: &Path, index: usize| if several { marked(path, &format!("{index:03}")) } else { path.to_path_buf() };
@@ -79,9 +79,9 @@ impl JobList {
         Ok(plan)
     }
 
-    /// Finds whatever hinders an output, of `frames` frames, before the work and not after it.
+    /// Fails now, before the work, if an output of `frames` frames cannot be written.
     fn check(&self, args: &Args, frames: usize) -> Result<()> {
-        let mut claims = Claims::new(model::files(&args.model, &args.parts));
+        let mut claims = Claims::new(model::files(&args.model, &args.components));
         if let Some(prompts) = &args.prompts {
             claims = claims.reads(prompts);
         }
@@ -99,12 +99,12 @@ impl JobList {
     }
 }
 
-/// `output` and its record are written.
+/// Adds `output` and its record to the outputs.
 fn written(claims: Claims, output: &Path) -> Claims {
     if is_stdout(output) { claims } else { claims.writes(output).writes(&record::path(output)) }
 }
 
-/// A name that tells what is in the file.
+/// A name that describes the content.
 fn default_output(captions: &[(String, u64)], frames: usize) -> PathBuf {
     let ending = if frames == 1 { "png" } else { "mp4" };
     match captions {
@@ -114,7 +114,7 @@ fn default_output(captions: &[(String, u64)], frames: usize) -> PathBuf {
 }
 
 impl Args {
-    /// What is asked for with this prompt and seed.
+    /// The request for this prompt and seed.
     fn request(&self, prompt: &str, seed: u64) -> Request {
         let request = Request {
             negative_prompt: self.negative_prompt.clone(),
@@ -127,7 +127,7 @@ impl Args {
         self.sampler.of(self.size.of(request))
     }
 
-    /// The same, as far as it can be checked before the model is opened.
+    /// As [`Self::request`], with only what can be checked before the model is opened.
     fn known_request(&self, prompt: &str, seed: u64) -> Result<Request> {
         self.sampler.of_known(self.request(prompt, seed).tiling(None))
     }
@@ -135,7 +135,7 @@ impl Args {
 
 impl Job {
     fn check(&self) -> Result<()> {
-        // Started and dropped.
+        // Starting a writer checks the output; the writer is dropped.
         self.writer()?;
         record::check(&self.output)?;
         self.latent.as_deref().map_or(Ok(()), |path| check_file(path, "safetensors"))
@@ -147,7 +147,7 @@ impl Job {
         VideoInfo { width, height, fps }
     }
 
-    /// What writes the video.
+    /// A writer of the video.
     pub fn writer(&self) -> Result<Writer> {
         let format = Format::from_path(&self.output)?;
         Writer::create(&self.output, format, self.info(), Some(self.settings.frames))
@@ -156,13 +156,13 @@ impl Job {
 
 /// Pixels between the clips of a grid.
 pub const GAP: usize = 4;
-/// How many pixels wide and high a grid gets at most, where clips can still be shrunk: what every format holds.
+/// Clips shrink until the grid has at most this many rows and columns of pixels, which every format holds.
 const GRID: usize = 2160;
-/// Least rows and columns of a clip that was shrunk; an MP4 has no fewer.
+/// The least rows and columns of a shrunk clip, which are also an MP4's least.
 const LEAST: usize = 16;
 
 impl Grid {
-    /// A grid of `count` clips like `clip`, which are smaller there if they are many or large.
+    /// A grid of `count` clips like `clip`. Many or large clips are shrunk.
     fn new(path: PathBuf, clip: VideoInfo, count: usize) -> Self {
         let columns = sheet::columns(count);
         // H.264 needs even sides.

@@ -1,4 +1,4 @@
-//! `osp sample`: videos from prompts.
+//! `osp sample`: samples videos from prompts.
 
 mod jobs;
 mod videos;
@@ -12,7 +12,6 @@ use crate::cli::record::Origin;
 use jobs::JobList;
 use osp::checkpoint::Need;
 use osp::engine::{Settings, TextCache};
-use osp::sampler::SamplerKind;
 use osp::video::FrameRate;
 use osp::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -24,12 +23,12 @@ Samplers:
   EulerAncestralDiscrete, DEISMultistep, KDPM2AncestralDiscrete
 
 Outputs:
-  The ending of -o decides: .mp4 (H.264), .gif, .y4m, .png (one frame), or no ending for a folder of PNGs; - prints Y4M to
-  stdout, when all of it is there, and no record.
-  Beside each output a record (out.mp4.json, or frames.json of a folder) holds the prompt, the seed, the weights and the
-  time taken.
-  An output of the same name is replaced, but only when the run has succeeded.
-  With several prompts, out.mp4 becomes out-000.mp4, out-001.mp4, …, and out-grid.mp4 shows all.
+  The ending of -o decides: .mp4 (H.264), .gif, .y4m, .png (one frame), or no ending for a folder of PNGs. -o - prints Y4M
+  to stdout when the video is complete, and writes no record.
+  Each output gets a record (out.mp4.json, or frames.json for a folder) with the prompt, the seed, the weights and the time
+  taken.
+  An older output of the same name is replaced only when the run has succeeded.
+  With several prompts, out.mp4 becomes out-000.mp4, out-001.mp4, …, and out-grid.mp4 shows all of them.
 
 Examples:
   osp sample \"a red circle moving to the right\"
@@ -54,22 +53,22 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    parts: ComponentArgs,
+    components: ComponentArgs,
     #[command(flatten)]
     size: SizeArgs,
     #[command(flatten)]
     sampler: SamplerArgs,
-    /// Seed of the noise, the same for all prompts; or several: one for each prompt, or several videos of one prompt
+    /// Seed of the noise, for all prompts; or several seeds: one for each prompt, or several videos of one prompt
     #[arg(long, value_name = "SEED[,SEED…]", value_delimiter = ',', default_value = "0", value_parser = seed)]
     #[arg(allow_hyphen_values = true)]
     seed: Vec<u64>,
     /// Frames per second of the output; a .gif plays at 50 at most
     #[arg(long, value_name = "RATE", default_value = "24")]
     fps: FrameRate,
-    /// Take prompts as they are, but for lower case, instead of removing links, markup and odd characters
+    /// Only convert prompts to lower case; do not remove links, markup and unusual characters
     #[arg(long)]
     no_clean_caption: bool,
-    /// Encode every prompt anew, instead of looking first among the text embeddings of earlier runs
+    /// Encode every prompt again; do not use or keep text embeddings in the cache
     #[arg(long)]
     no_cache: bool,
     #[command(flatten)]
@@ -96,7 +95,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         Some(cache) if !args.no_cache => engine.text_cache(cache),
         _ => engine,
     };
-    let model = model::open(&args.model, &args.parts, Need::Sampling, console)?;
+    let model = model::open(&args.model, &args.components, Need::Sampling, console)?;
     let plan = JobList::new(args, &captions, Some(&model.defaults))?;
     let plays = playable(&plan.jobs[0].output, args.fps, console)?;
 
@@ -109,12 +108,12 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     videos.finish()
 }
 
-/// The prompts and the seed of each.
+/// The prompts, each with its seed.
 fn captions(args: &Args) -> Result<Vec<(String, u64)>> {
     let prompts = match &args.prompts {
         Some(path) => read_prompts(path)?,
         None if args.prompt.is_empty() => {
-            return Err(Error::Usage("there is no prompt: osp sample \"what to show\", or --prompts FILE".into()));
+            return Err(Error::Usage("no prompt is given: use osp sample \"what to show\", or --prompts FILE".into()));
         }
         None => args.prompt.clone(),
     };
@@ -132,7 +131,7 @@ fn captions(args: &Args) -> Result<Vec<(String, u64)>> {
 /// The lines of a file that are not blank.
 fn read_prompts(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
-    // Line ends are those of any system, the carriage returns of old ones among them.
+    // Line ends of every system count, including the single carriage returns of old ones.
     let lines = text.trim_start_matches('\u{feff}').split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
     let prompts: Vec<String> = lines.map(str::to_owned).collect();
     if prompts.is_empty() {
@@ -144,6 +143,7 @@ fn read_prompts(path: &Path) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use osp::sampler::SamplerKind;
 
     #[test]
     fn the_help_names_every_sampler() {

@@ -1,4 +1,4 @@
-//! Frames as they come from the engine, to files with their records.
+//! Writes frames from the engine to files, each with its record.
 
 use super::jobs::{GAP, Grid, Job, JobList};
 use crate::cli::console::Console;
@@ -11,20 +11,20 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::time::Instant;
 
-/// Makes the videos, and keeps them if there is to be a grid.
+/// Makes the videos, and keeps copies for the grid, if there is one.
 pub struct Videos<'a> {
     plan: &'a JobList,
-    /// The rate at which the outputs play, which their format may choose.
+    /// The frame rate of the outputs, which their format may change.
     plays: FrameRate,
     origin: Origin,
     console: &'a Console,
     start: Instant,
     clips: Vec<Clip>,
-    /// Whether results could be printed.
+    /// The first failure to print a result.
     printed: Result<()>,
 }
 
-/// What the record of a video says.
+/// The record's entries about a video.
 #[derive(Serialize)]
 struct Facts<'a> {
     prompt: &'a str,
@@ -52,11 +52,11 @@ struct Seconds {
     text: f64,
     denoise: f64,
     decode: f64,
-    /// Since the run began; with several prompts, all of them so far.
+    /// Seconds since the run began; with several prompts, this includes earlier ones.
     since_start: f64,
 }
 
-/// What the record of a grid says.
+/// The record's entries about a grid.
 #[derive(Serialize)]
 struct GridFacts<'a> {
     shows: Vec<Cow<'a, str>>,
@@ -67,15 +67,15 @@ struct GridFacts<'a> {
 }
 
 impl<'a> Videos<'a> {
-    /// The videos of `plan`, whose outputs play at `plays`.
+    /// The videos of `plan`, whose outputs have the frame rate `plays`.
     pub fn new(plan: &'a JobList, plays: FrameRate, origin: Origin, console: &'a Console) -> Self {
         Self { plan, plays, origin, console, start: Instant::now(), clips: Vec::new(), printed: Ok(()) }
     }
 
-    /// Decodes the next video of `batch`, which is that of `job`, and writes it.
+    /// Decodes the next video of `batch`, which belongs to `job`, and writes it.
     ///
     /// # Errors
-    /// Those of the batch and of writing. That a result cannot be printed is told by [`Self::finish`].
+    /// The batch's and the writer's. [`Self::finish`] reports a result that cannot be printed.
     pub fn make(&mut self, job: &Job, batch: &mut Batch<'_>) -> Result<()> {
         let mut writer = job.writer()?;
         let (mut pixels, keeps) = (Vec::new(), self.plan.grid.is_some());
@@ -98,7 +98,7 @@ impl<'a> Videos<'a> {
         Ok(())
     }
 
-    /// Keeps a video for the grid, as large as it is shown there.
+    /// Keeps a video for the grid, in the size of a cell.
     fn show(&mut self, job: &Job, pixels: Vec<u8>) -> Result<()> {
         let Some(Grid { cell: [height, width], .. }) = self.plan.grid else { return Ok(()) };
         let clip = Clip::new(job.info(), pixels)?;
@@ -139,10 +139,10 @@ impl<'a> Videos<'a> {
 }
 
 impl Videos<'_> {
-    /// Shows all videos side by side, if there are several.
+    /// Writes the grid of all videos, if there are several.
     ///
     /// # Errors
-    /// Also if a result could not be printed, which is no reason to stop before all videos are made.
+    /// The writer's; the first failure to print a result, which does not stop the run before all videos are made.
     pub fn finish(mut self) -> Result<()> {
         self.write_grid()?;
         self.printed

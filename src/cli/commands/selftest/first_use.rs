@@ -1,4 +1,4 @@
-//! The first use of a GPU by this program under this driver: its kernels are tried before anything is left to them.
+//! The first use of a GPU by this program under this driver: the kernels are tested before they compute results.
 
 use super::process::{Problem, Runner, Tested};
 use super::{STEMS, Where};
@@ -10,38 +10,38 @@ use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-/// What was found, as it is kept in a file.
+/// The result of a test, as stored in a file.
 #[derive(Serialize, Deserialize)]
 struct Verdict {
-    /// The card, the driver and the program.
+    /// The subject: the card, the driver and the program.
     of: String,
-    /// The first kernel that was wrong.
+    /// The first kernel that failed.
     failure: Option<String>,
 }
 
-/// Tries all kernels on the GPU of this name, unless that was done before or `OSP_SELFTEST` is 0.
+/// Tests all kernels on the GPU of this name, unless they were tested before or `OSP_SELFTEST` is 0.
 ///
 /// # Errors
-/// [`Error::Device`] names a kernel that is wrong there.
+/// [`Error::Device`] names a kernel that fails on this GPU.
 pub fn tried(gpu: &str, console: &Console) -> Result<()> {
     if std::env::var("OSP_SELFTEST").is_ok_and(|value| value == "0") {
         return Ok(());
     }
     let test = || {
         console.note(&format!(
-            "first use of {gpu} with this driver and program: testing the kernels (OSP_SELFTEST=0 leaves that out)"
+            "first use of {gpu} with this driver and program: testing the kernels (OSP_SELFTEST=0 skips the test)"
         ));
         quickly()
     };
     match settled(folder().as_deref(), &subject(gpu), test)? {
         None => Ok(()),
         Some(kernel) => Err(Error::Device(format!(
-            "kernel {kernel} is wrong on {gpu}; osp selftest says how, and tries again; use --device cpu"
+            "kernel {kernel} fails its test on {gpu}; run osp selftest for details, or use --device cpu"
         ))),
     }
 }
 
-/// Keeps what a whole test has found.
+/// Stores the result of a complete test.
 pub fn remember(gpu: &str, failure: Option<String>) {
     let of = subject(gpu);
     if let Some(folder) = folder() {
@@ -58,8 +58,8 @@ fn folder() -> Option<PathBuf> {
     Some(program::cache_folder()?.join("selftest"))
 }
 
-/// The first kernel that is wrong in a quick test. A test that did not get to its end says nothing of a kernel that could be
-/// remembered: memory may have been short.
+/// The first kernel that fails in a quick test. An unfinished test is an error, not a result to remember: memory may
+/// have been short.
 fn quickly() -> Result<Option<String>> {
     let (mut wrong, mut unfinished) = (None, None);
     Runner::new(Where::Cuda, true)?.test_all(
@@ -73,13 +73,13 @@ fn quickly() -> Result<Option<String>> {
     )?;
     match (wrong, unfinished) {
         (None, Some(Problem { stem, problem, .. })) => Err(Error::Device(format!(
-            "the kernels of {stem} could not be tested: {problem}; use --device cpu, or leave the test out by OSP_SELFTEST=0"
+            "the kernels of {stem} could not be tested: {problem}; use --device cpu, or skip the test with OSP_SELFTEST=0"
         ))),
         (wrong, _) => Ok(wrong),
     }
 }
 
-/// What is known of a subject, or else what a test finds, which is kept.
+/// The stored result for a subject; else the result of `test`, which is then stored.
 fn settled(folder: Option<&Path>, of: &str, test: impl FnOnce() -> Result<Option<String>>) -> Result<Option<String>> {
     if let Some(known) = folder.and_then(|folder| known(folder, of)) {
         return Ok(known.failure);
@@ -91,20 +91,20 @@ fn settled(folder: Option<&Path>, of: &str, test: impl FnOnce() -> Result<Option
     Ok(failure)
 }
 
-/// What the file of a subject is called.
+/// The name of a subject's file.
 fn name(of: &str) -> String {
     let mut hasher = DefaultHasher::new();
     of.hash(&mut hasher);
     format!("{:016x}.json", hasher.finish())
 }
 
-/// What cannot be read, or is of something else, counts as not known.
+/// The stored result; `None` if the file cannot be read or is about another subject.
 fn known(folder: &Path, of: &str) -> Option<Verdict> {
     let verdict: Verdict = serde_json::from_slice(&std::fs::read(folder.join(name(of))).ok()?).ok()?;
     Some(verdict).filter(|verdict| verdict.of == of)
 }
 
-/// Where it cannot be written, the next run tests again.
+/// Stores a result. If that fails, the next run tests again.
 fn keep(folder: &Path, verdict: &Verdict) {
     let text = serde_json::to_vec(verdict).expect("a verdict is two strings");
     let _ = staged::keep(folder, &name(&verdict.of), &text);
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subject_is_tested_once_and_another_again() {
+    fn each_subject_is_tested_once() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("selftest");
         let ask = |of: &str, found: Result<Option<String>>| settled(Some(&folder), of, || found);
@@ -124,10 +124,10 @@ mod tests {
         assert_eq!(ask("good", never()).unwrap(), None);
         assert_eq!(ask("bad", Ok(Some("gemm".into()))).unwrap().as_deref(), Some("gemm"));
         assert_eq!(ask("bad", never()).unwrap().as_deref(), Some("gemm"));
-        // A test that was broken off has found nothing.
+        // An interrupted test has no result.
         assert!(ask("new", Err(Error::Interrupted)).is_err());
         assert_eq!(ask("new", Ok(None)).unwrap(), None);
-        // As if another subject had the same hash, and as if the file were damaged.
+        // The file of another subject with the same hash, and a damaged file.
         std::fs::copy(folder.join(name("bad")), folder.join(name("good"))).unwrap();
         assert_eq!(ask("good", Ok(None)).unwrap(), None);
         std::fs::write(folder.join(name("bad")), "{").unwrap();

@@ -1,4 +1,4 @@
-//! `osp selftest`: the program's own kernels, on the machine at hand, against the CPU.
+//! `osp selftest`: tests the program's kernels on this machine against the CPU.
 
 mod first_use;
 mod process;
@@ -17,50 +17,50 @@ use std::sync::Arc;
 use std::time::Instant;
 
 const EXAMPLES: &str = "\
-Each file of kernels is tested in its own process: a kernel that takes the driver down does not hide
-the others.
+Each file of kernels is tested in a separate process: a kernel that crashes the driver does not stop
+the tests of the others.
 
 Examples:
   osp selftest
   osp selftest gemm conv3d --json
   osp selftest --device emulated --quick
 
-Exit code 1 if a kernel fails, 3 without a GPU; with --quiet only failures and the total are printed.";
+Exit code 1 if a kernel fails, 3 without a GPU. With --quiet, only failures and the total are printed.";
 
-/// Tests this program's kernels on this machine: ragged shapes, parts, and bits, against the CPU
+/// Tests this program's kernels on this machine against the CPU: ragged shapes, parts, and equal bits
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Files of kernels to test, such as gemm [default: all], or `facts`: what they take for granted of a GPU, such as the
-    /// arithmetic of its products, on a million tiles
+    /// Files of kernels to test, such as gemm [default: all], or `facts`: tests what the kernels assume about a GPU,
+    /// such as the arithmetic of matrix products, on a million tiles
     #[arg(value_name = "STEM", value_parser = clap::builder::PossibleValuesParser::new(STEMS.iter().chain([&FACTS])))]
     stems: Vec<String>,
-    /// Two cases of each kernel: seconds instead of a minute
+    /// Test only two cases of each kernel: seconds instead of a minute
     #[arg(long)]
     quick: bool,
     /// Where the kernels run: on a GPU, or on the emulator, which is slow and strict
     #[arg(long, value_name = "DEVICE", default_value = "cuda")]
     device: Where,
-    /// For the program itself and for tools that look into a process: test in this one, from the check of this number on
+    /// For this program and for tools that inspect a process: test in this process, from the check of this number on
     #[arg(long, value_name = "FIRST", hide = true)]
     here: Option<usize>,
 }
 
 impl Args {
-    /// Whether the tests run in processes of their own, which must not outlive this one.
+    /// Whether the tests run in child processes, which must not outlive this one.
     pub fn starts_processes(&self) -> bool {
         self.here.is_none()
     }
 }
 
-/// Where kernels are tested.
+/// The device on which kernels are tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Where {
     Cuda,
     Emulated,
 }
 
-/// Everything, for machines.
+/// All results, as JSON.
 #[derive(Serialize)]
 struct Report {
     device: String,
@@ -72,15 +72,15 @@ struct Report {
     seconds: f64,
 }
 
-/// What was found of a kernel.
+/// The result of a kernel.
 #[derive(Serialize)]
 struct Line {
     stem: String,
     kernel: String,
     cases: usize,
-    /// Largest error as a part of what is allowed.
+    /// Largest error as a fraction of the tolerance.
     worst: f64,
-    /// Results that were wrong.
+    /// Number of wrong results.
     wrong: usize,
     failure: Option<String>,
 }
@@ -127,7 +127,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 fn verdict(kernels: usize, failed: usize, problems: &[Problem]) -> Result<()> {
     match (failed, problems) {
         (0, []) => Ok(()),
-        (0, problems) => Err(Error::Failed(format!("{} checks did not get to their end", problems.len()))),
+        (0, problems) => Err(Error::Failed(format!("{} checks did not finish", problems.len()))),
         _ => Err(Error::Failed(format!("{failed} of {kernels} kernels failed"))),
     }
 }
@@ -144,7 +144,7 @@ fn lines(stem: &str, findings: Findings) -> Vec<Line> {
     findings.into_iter().map(line).collect()
 }
 
-/// A line a kernel, and one for each check that could not go on.
+/// Prints one line for each kernel, and one for each check that did not finish.
 fn print(lines: &[Line], problems: &[Problem], console: &Console) -> Result<()> {
     if console.json() {
         return Ok(());
@@ -170,7 +170,7 @@ fn print(lines: &[Line], problems: &[Problem], console: &Console) -> Result<()> 
     })
 }
 
-/// The start of a message, and its end: cases are long, and what is wrong stands behind them.
+/// Start and end of a message: it begins with a long case, and ends with what is wrong.
 fn cut(text: &str) -> String {
     const ENDS: usize = 150;
     let characters: Vec<char> = text.chars().collect();
@@ -184,7 +184,7 @@ fn cut(text: &str) -> String {
 /// Tests in this process.
 fn here(args: &Args, first: usize, console: &Console) -> Result<()> {
     if args.stems.is_empty() {
-        return Err(Error::Usage("--here needs the files of kernels by name".into()));
+        return Err(Error::Usage("--here needs the names of files of kernels".into()));
     }
     match args.device {
         Where::Cuda => {
@@ -210,14 +210,14 @@ fn tell_all(args: &Args, first: usize, trial: impl Fn() -> Trial, console: &Cons
 
 /// Runs a file's checks and prints one line for each event.
 fn tell(stem: &str, first: usize, mut trial: Trial, console: &Console) -> Result<()> {
-    let checks = checks(stem).expect("the command line takes no others");
+    let checks = checks(stem).expect("the command line accepts only known files");
     for (number, check) in checks.iter().enumerate().skip(first) {
         console.json_result(&Event::Begin { number, check: check.name.to_owned() })?;
         let outcome = check.run(&mut trial);
         console.json_result(&Event::Found(trial.findings().clone()))?;
         match outcome {
             Ok(()) => {}
-            // Whatever is found from here on would say nothing of the kernels.
+            // Later results would say nothing about the kernels.
             Err(error @ Error::Device(_)) => return Err(error),
             Err(error) => console.json_result(&Event::Problem(error.to_string()))?,
         }

@@ -1,4 +1,4 @@
-//! One file of kernels in its own process, and the rest of it in another where that process ends early.
+//! Tests one file of kernels in a separate process. If the process ends early, another process tests the rest.
 
 use super::Where;
 use crate::cli::interrupt;
@@ -13,31 +13,31 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// What a process says, a line each.
+/// A message of a process, one line.
 #[derive(Serialize, Deserialize)]
 pub enum Event {
-    /// What it runs on.
+    /// The device it runs on.
     Device(String),
     /// A check begins.
     Begin { number: usize, check: String },
-    /// All that was found of kernels so far.
+    /// All results up to now.
     Found(Findings),
-    /// Why the check did not get to its end.
+    /// Why the check did not finish.
     Problem(String),
-    /// There are no more checks.
+    /// All checks have run.
     End,
 }
 
-/// What starts the processes.
+/// Starts the processes.
 pub struct Runner {
     program: PathBuf,
     device: Where,
     quick: bool,
-    /// Longest time of a check.
+    /// The longest time that a check may take.
     longest: Duration,
 }
 
-/// A check that did not get to its end.
+/// A check that did not finish.
 #[derive(Serialize)]
 pub struct Problem {
     pub stem: String,
@@ -45,7 +45,7 @@ pub struct Problem {
     pub problem: String,
 }
 
-/// What came of a file.
+/// The results of a file.
 #[derive(Default)]
 pub struct Tested {
     pub device: String,
@@ -55,36 +55,37 @@ pub struct Tested {
 
 /// How a process ended.
 enum End {
-    /// After its last check.
+    /// After the last check.
     Whole,
-    /// In the check of this number.
+    /// During the check of this number.
     During(usize),
 }
 
-/// Processes that share a GPU: most of a quick test is their start.
+/// Processes that share a GPU: most of the time of a quick test is their start.
 const BESIDE: usize = 4;
-/// Longest time of a check on a GPU, where one takes a second.
+/// The longest time of a check on a GPU, where a check takes a second.
 const LONGEST: Duration = Duration::from_secs(60);
-/// Longest time of a check on the emulator, which takes minutes on a slow machine.
+/// The longest time of a check on the emulator, where a check takes minutes on a slow machine.
 const LONGEST_EMULATED: Duration = Duration::from_secs(3600);
 
 impl Runner {
-    /// Of this program.
+    /// A runner of this program.
     ///
     /// # Errors
-    /// [`Error::Failed`] if it cannot find itself.
+    /// [`Error::Failed`] if the path of this program is unknown.
     pub fn new(device: Where, quick: bool) -> Result<Self> {
         let program = std::env::current_exe();
-        let program = program.map_err(|error| Error::Failed(format!("the program does not find itself: {error}")))?;
+        let program =
+            program.map_err(|error| Error::Failed(format!("cannot find the path of this program: {error}")))?;
         let longest = if device == Where::Cuda { LONGEST } else { LONGEST_EMULATED };
         Ok(Self { program, device, quick, longest })
     }
 
-    /// Tests files, some at a time where the processes do not take all processors anyway, and hands over what came of each in
-    /// their order.
+    /// Tests files and hands over the results of each, in order. On a GPU several files are tested in parallel; on the
+    /// emulator one process already uses all processors.
     ///
     /// # Errors
-    /// As for [`Self::test`], and those of `each`.
+    /// As for [`Self::test`]; those of `each`.
     pub fn test_all(&self, stems: &[String], each: &mut dyn FnMut(&str, Tested) -> Result<()>) -> Result<()> {
         let beside = if self.device == Where::Cuda { BESIDE } else { 1 };
         for stems in stems.chunks(beside) {
@@ -97,7 +98,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Tests a file, going on in a new process behind a check that ended the last one.
+    /// Tests a file. If a check ends its process, a new process continues with the next check.
     ///
     /// # Errors
     /// [`Error::Device`] if there is no GPU, [`Error::Failed`] if no process can be started.
@@ -109,10 +110,11 @@ impl Runner {
         Ok(tested)
     }
 
-    /// One process, from the check of number `first` on.
+    /// Runs one process, from the check of number `first` on.
     fn once(&self, stem: &str, first: usize, tested: &mut Tested) -> Result<End> {
-        // A file, which can be read whoever else still holds it.
-        let said = tempfile::tempfile().map_err(|error| Error::Failed(format!("cannot make a file: {error}")))?;
+        // A file, not a pipe: it can be read even if another process still has it open.
+        let said =
+            tempfile::tempfile().map_err(|error| Error::Failed(format!("cannot make a temporary file: {error}")))?;
         let mut child = self.start(stem, first, &said)?;
         let events = listen(&mut child);
         let (mut begun, mut found): (Option<(usize, String)>, _) = (None, Findings::new());
@@ -128,7 +130,7 @@ impl Runner {
                 }
                 Ok(Event::End) => {
                     merge(&mut tested.findings, found);
-                    // It has nothing left to do.
+                    // The process has finished.
                     let _ = child.wait();
                     return Ok(End::Whole);
                 }
@@ -136,7 +138,7 @@ impl Runner {
                 Err(RecvTimeoutError::Timeout) => break true,
             }
             if interrupt::requested() {
-                // Fails only if it has already ended.
+                // Fails only if the process has already ended.
                 let _ = child.kill().and_then(|()| child.wait());
                 return Err(Error::Interrupted);
             }
@@ -144,7 +146,7 @@ impl Runner {
         merge(&mut tested.findings, found);
         let (code, words) = last_words(child, said, silent)?;
         interrupt::check()?;
-        let words = if silent { format!("no end after {} s", self.longest.as_secs()) } else { words };
+        let words = if silent { format!("did not finish within {} s", self.longest.as_secs()) } else { words };
         match begun {
             Some((number, check)) => {
                 tested.problems.push(problem(&check, words));
@@ -168,7 +170,7 @@ impl Runner {
     }
 }
 
-/// The events of a process, until it closes its output. Lines that are none are left out.
+/// The events of a process, until it closes its output. Other lines are ignored.
 fn listen(child: &mut Child) -> Receiver<Event> {
     let (send, receive) = channel();
     let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
@@ -183,7 +185,7 @@ fn listen(child: &mut Child) -> Receiver<Event> {
     receive
 }
 
-/// The next event, if it comes before `longest` has passed and before the user wants to stop.
+/// The next event. Stops waiting after `longest`, or when the user wants to stop.
 fn receive(events: &Receiver<Event>, longest: Duration) -> std::result::Result<Event, RecvTimeoutError> {
     const LOOK: Duration = Duration::from_millis(100);
     let end = Instant::now() + longest;
@@ -196,15 +198,15 @@ fn receive(events: &Receiver<Event>, longest: Duration) -> std::result::Result<E
     }
 }
 
-/// The exit code of a process that ends before its time, and what it said last: its error, or how it ended.
+/// The exit code of a process that ended early, and its last message: its error, else its last line, else its status.
 fn last_words(mut child: Child, mut file: File, kill: bool) -> Result<(Option<i32>, String)> {
-    let failed = |error| Error::Failed(format!("the process of a test is lost: {error}"));
+    let failed = |error| Error::Failed(format!("cannot wait for the process of a test: {error}"));
     if kill {
         child.kill().map_err(failed)?;
     }
     let status = child.wait().map_err(failed)?;
     let mut said = Vec::new();
-    // What cannot be read was not said.
+    // If the file cannot be read, the message is empty.
     let _ = file.rewind().and_then(|()| file.read_to_end(&mut said));
     let said = String::from_utf8_lossy(&said);
     let error = said.lines().rev().find_map(|line| line.strip_prefix("osp: error: "));
@@ -217,7 +219,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    /// A program that says `lines` and then does `at_the_end`, from its first check on; from the second on it is whole.
+    /// A runner of a script. From check 0 on, the script prints `lines`, then executes `at_the_end`; from check 1 on,
+    /// it finishes.
     fn runner(lines: &str, at_the_end: &str, run: impl FnOnce(&Runner) -> Result<()>) -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("osp");
@@ -248,7 +251,7 @@ mod tests {
         for (at_the_end, words) in [
             ("kill -9 $$", "signal: 9"),
             ("echo 'osp: error: an illegal address' >&2; exit 3", "an illegal address"),
-            ("sleep 60", "no end after 2 s"),
+            ("sleep 60", "did not finish within 2 s"),
             ("exit 0", "exit status: 0"),
             ("echo nonsense; echo 'thread panicked' >&2; exit 101", "thread panicked"),
         ] {
@@ -264,7 +267,7 @@ mod tests {
     fn files_are_handed_over_in_order() {
         let stems = ["a", "b", "c", "d", "e"].map(str::to_owned);
         let mut order = Vec::new();
-        // The earlier of a group end later.
+        // The earlier files of a group end later.
         let late = r#"case $2 in a) sleep 1;; c) sleep 0.5;; esac; echo '"End"'"#;
         let all = runner(BEGIN, late, |runner| {
             runner.test_all(&stems, &mut |stem, tested| {
