@@ -1,16 +1,16 @@
-//! Tiles that are asked for in place of those that the comparison chooses, for experiments: no bit depends on them.
+//! Tiles that the user asks for in place of the cheapest, for experiments. The choice changes no bit.
 
 use super::{attention, conv3d, gemm};
 use crate::error::{Error, Result};
 use std::sync::LazyLock;
 
-/// What asks for tiles in the environment.
+/// The environment variable that asks for tiles.
 const VARIABLE: &str = "OSP_TILES";
 
 /// An operation, and the name of one of its tiles.
 type Pair = (&'static str, &'static str);
 
-/// Operations, each with the tile that is asked for.
+/// Operations, each with the tile that the user asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Asked(Vec<Pair>);
 
@@ -23,7 +23,7 @@ fn known() -> impl Iterator<Item = Pair> {
 }
 
 impl Asked {
-    /// The tile that is asked for, if any is.
+    /// The tile that the user asks for, if any.
     pub fn tile(&self, operation: &str) -> Option<&'static str> {
         Some(self.0.iter().find(|(name, _)| *name == operation)?.1)
     }
@@ -31,13 +31,14 @@ impl Asked {
     /// Reads `OPERATION=TILE`, or several with commas between them.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an operation without a choice, a tile that it does not have, and one that is named twice.
+    /// [`Error::Usage`] for an operation without a choice, for a tile that the operation does not have, and for an
+    /// operation that is named twice.
     pub fn parse(text: &str) -> Result<Self> {
         let mut asked = Self::default();
-        for part in text.split(',') {
-            let (operation, tile) = part.split_once('=').unwrap_or((part, ""));
+        for item in text.split(',') {
+            let (operation, tile) = item.split_once('=').unwrap_or((item, ""));
             let pair = known().find(|pair| *pair == (operation.trim(), tile.trim()));
-            let pair = pair.ok_or_else(|| Error::Usage(problem(part)))?;
+            let pair = pair.ok_or_else(|| Error::Usage(problem(item)))?;
             if asked.tile(pair.0).is_some() {
                 return Err(Error::Usage(format!("{VARIABLE} names two tiles for {}; name one", pair.0)));
             }
@@ -46,7 +47,7 @@ impl Asked {
         Ok(asked)
     }
 
-    /// What the environment asks for.
+    /// The tiles that the environment asks for.
     ///
     /// # Errors
     /// As for [`Self::parse`].
@@ -60,8 +61,8 @@ impl Asked {
     }
 }
 
-/// What is wrong with a part of a list, and what it might be.
-fn problem(part: &str) -> String {
+/// The message for an item that is not a tile, with all tiles.
+fn problem(item: &str) -> String {
     let mut operations: Vec<&str> = known().map(|(operation, _)| operation).collect();
     operations.dedup();
     let lists = operations.iter().map(|operation| {
@@ -69,7 +70,7 @@ fn problem(part: &str) -> String {
         format!("{operation}={}", tiles.collect::<Vec<_>>().join("|"))
     });
     let lists: Vec<String> = lists.collect();
-    format!("{VARIABLE} has {:?}, which is no tile; use one of {}", part.trim(), lists.join(", "))
+    format!("{VARIABLE} has {:?}, which is not a tile; use one of {}", item.trim(), lists.join(", "))
 }
 
 #[cfg(test)]
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_names_tiles_that_there_are() {
+    fn a_list_names_only_known_tiles() {
         let asked = Asked::parse("linear=small, conv3d = strided_n64,attention=q128").unwrap();
         let tiles = ["linear", "conv3d", "attention", "norm"].map(|operation| asked.tile(operation));
         assert_eq!(tiles, [Some("small"), Some("strided_n64"), Some("q128"), None]);
@@ -87,7 +88,7 @@ mod tests {
             ("norm=small", ["norm=small", "attention=q16|q32|q64|q128"]),
             ("linear=n64", ["linear=n64", "conv3d=n128|n96|n64|n8|strided_n128|strided_n64|ragged"]),
             ("linear=small,linear=large", ["OSP_TILES", "two tiles for linear"]),
-            ("linear=small,", ["\"\"", "which is no tile"]),
+            ("linear=small,", ["\"\"", "which is not a tile"]),
         ] {
             let error = Asked::parse(text).unwrap_err();
             assert!(matches!(error, Error::Usage(_)), "{text}");

@@ -1,81 +1,82 @@
-//! Which of several kernels makes an output: the tiles that they make of it, what each should cost, and the choice.
+//! Chooses one of several kernels for an output, by the predicted cost of their tiles.
 //!
-//! All candidates for a shape give it the same bits, so a choice may depend on the GPU.
+//! All candidates for a shape give the same bits, so the choice may depend on the GPU.
 
 use serde::Serialize;
 use std::fmt;
 
-/// Blocks that keep a multiprocessor busy: one by itself leaves it idle while it waits, and takes as long as two. Every
-/// kernel of which there is a choice leaves room for two.
+/// Blocks that keep a multiprocessor busy. A single block leaves it idle while it waits, and takes as long as two.
+/// Every kernel with an alternative leaves room for two.
 const BUSY: usize = 2;
-/// Products that a multiprocessor makes while an element of 16 bits passes its shared memory: on an H100 some 1,270 a clock,
-/// as many as `mma.sync` reaches, and 128 bytes.
+/// Products that a multiprocessor makes while a 16-bit element passes through its shared memory. In a clock, an H100
+/// makes some 1,270 products (`mma.sync` reaches no more) and moves 128 bytes.
 const PRODUCTS_AN_ELEMENT: usize = 20;
 
-/// What a block makes of an output. A step is one summand of each of its elements.
+/// The rows and columns of an output that one block makes. A step adds one summand to each of the tile's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tile {
-    /// Its name among those of the operation, as in the kernel's.
+    /// Its name among the operation's tiles, as the kernel's name has it.
     pub name: &'static str,
     pub rows: usize,
     pub columns: usize,
-    /// Elements of the operands that come to shared memory in a step.
+    /// Elements of the operands that a step copies to shared memory.
     pub brought: usize,
-    /// Elements that warps read there in a step.
+    /// Elements that the warps read from shared memory in a step.
     pub read: usize,
 }
 
 impl Tile {
-    /// A tile of a product. Equal parts of it are warps', so many beneath and so many beside each other; each warp reads
-    /// its rows of one operand and its columns of the other.
+    /// A tile of a product. `beneath` × `beside` warps share it equally. Each warp reads its rows of one operand and
+    /// its columns of the other.
     pub const fn new(name: &'static str, [rows, columns]: [usize; 2], [beneath, beside]: [usize; 2]) -> Self {
         Self { name, rows, columns, brought: rows + columns, read: rows * beside + columns * beneath }
     }
 
-    /// What a step takes: the longer of its products and what passes shared memory, in products.
+    /// The time of a step, in products: its products or the elements that pass through shared memory, whichever takes
+    /// longer.
     fn step(&self) -> usize {
         (self.rows * self.columns).max(PRODUCTS_AN_ELEMENT * (self.brought + self.read))
     }
 }
 
-/// A tile that takes a shape.
+/// A tile that can compute a shape.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Candidate {
-    /// Its name among those of the operation.
+    /// Its name among the operation's tiles.
     pub name: &'static str,
     /// Rows and columns of the tile.
     pub size: [usize; 2],
     /// Blocks of the launch.
     pub blocks: usize,
-    /// What is predicted: products that a multiprocessor could make while the one with the most blocks takes a step in each
-    /// of them. Costs compare candidates for one shape; they are no times.
+    /// The predicted cost: products that a multiprocessor could make while the one with the most blocks takes a step in
+    /// each of them. Costs compare candidates for one shape; they are not times.
     pub cost: usize,
 }
 
 impl Candidate {
     fn new(tile: &Tile, blocks: usize, multiprocessors: usize) -> Self {
-        // Blocks that run beside each other share their multiprocessor, so it does not count how many do.
+        // Blocks that run at the same time share their multiprocessor, so their number does not count.
         let cost = blocks.div_ceil(multiprocessors).max(BUSY) * tile.step();
         Self { name: tile.name, size: [tile.rows, tile.columns], blocks, cost }
     }
 }
 
-/// The tile of a launch, and what else there was.
+/// The tile of a launch, and the alternatives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Choice {
     /// The operation.
     pub operation: &'static str,
-    /// What was taken.
+    /// The tile of this launch.
     pub taken: Candidate,
-    /// What else takes the shape, the cheapest first.
+    /// The other tiles that can compute the shape, the cheapest first.
     pub others: Vec<Candidate>,
-    /// The tile that was asked for, if any was; where it does not take the shape, another was taken.
+    /// The tile that the user asked for, if any. If it cannot compute the shape, `taken` is another one.
     pub asked: Option<&'static str>,
 }
 
 impl Choice {
-    /// Of `candidates`, at least one, each with the blocks of its launch, the cheapest, of equals the first; but the one that
-    /// is asked for, if it is among them.
+    /// Takes the cheapest of `candidates`, and the first of equal ones; but takes `asked` if it is among them.
+    /// `candidates` has at least one tile, each with the blocks of its launch.
     pub(super) fn of(
         operation: &'static str,
         candidates: impl IntoIterator<Item = (Tile, usize)>,
@@ -90,13 +91,13 @@ impl Choice {
         Self { operation, taken, others, asked }
     }
 
-    /// The cheapest of the others, and its cost in units of what was taken.
+    /// The cheapest alternative, and its cost divided by the cost of the tile that was taken.
     pub fn next(&self) -> Option<(&'static str, f64)> {
         let next = self.others.first()?;
         Some((next.name, next.cost as f64 / self.taken.cost as f64))
     }
 
-    /// Whether what was asked for was taken; so it is where nothing was.
+    /// Whether the tile that the user asked for was taken; true if the user asked for none.
     pub fn obeys(&self) -> bool {
         self.asked.is_none_or(|name| name == self.taken.name)
     }
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_multiprocessor_with_the_most_blocks_counts() {
-        // 20 products an element: 256 that come and 768 that are read, 128 and 256.
+        // 20 products an element: 256 elements copied and 768 read; 128 copied and 256 read.
         assert_eq!([WIDE.step(), NARROW.step()], [20_480, 7_680]);
         for (blocks, multiprocessors, on_one) in [
             // One block takes as long as two.
@@ -150,12 +151,12 @@ mod tests {
             let expected = [on_one[0] * 20_480, on_one[1] * 7_680];
             assert_eq!(costs(blocks, multiprocessors), expected, "{blocks:?} on {multiprocessors}");
         }
-        // Products are the longer part of a tile whose warps' parts are large.
+        // A warp with a large share of the tile reads little for each product: products take longer than reads.
         assert_eq!(Tile::new("square", [128, 128], [2, 2]).step(), 128 * 128);
     }
 
     #[test]
-    fn the_cheapest_is_taken_and_of_equals_the_first() {
+    fn the_first_of_the_cheapest_is_taken() {
         let choice = |candidates: &[(Tile, usize)], asked| Choice::of("op", candidates.iter().copied(), 132, asked);
         let [few, many] = [[(WIDE, 1), (NARROW, 4)], [(WIDE, 2448), (NARROW, 9792)]];
         assert_eq!([few, many].map(|pair| choice(&pair, None).taken.name), ["narrow", "wide"]);
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_taken_where_it_takes_the_shape() {
+    fn the_tile_that_is_asked_for_is_taken_if_it_takes_the_shape() {
         let candidates = [(WIDE, 2448), (NARROW, 9792)];
         let obeyed = Choice::of("op", candidates, 132, Some("narrow"));
         assert_eq!((obeyed.taken.name, obeyed.others[0].name, obeyed.obeys()), ("narrow", "wide", true));

@@ -46,31 +46,31 @@ params! {
     }
 }
 
-/// Positions of a tile, which is a slab of moments.
+/// Positions of a tile: one slab of moments.
 const POSITIONS: usize = Moments::SLAB;
-/// Rows of a window, and the shortest row of positions with which they suffice.
+/// Rows of a kernel's input window, and the least width of the output for which they suffice.
 const WINDOW_ROWS: usize = 160;
 const WINDOW_WIDTH: usize = 9;
-/// Taps that a window serves.
+/// Taps that read the same window.
 const TAPS: usize = 3;
 /// Bytes of a row of a slice.
 const SLICE_ROW: usize = 64;
-/// Channels of the narrow tile, which is for the last layer of a coder.
+/// Channels of the narrow tile, for the last layer of a coder.
 const NARROW: usize = 8;
 
-/// How a kernel brings its input.
+/// How a kernel loads its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Input {
-    /// A slice for all taps of a kernel row.
+    /// One slice for all taps of a kernel row.
     Windows,
-    /// A slice for each tap.
+    /// One slice for each tap.
     Strided,
     /// Element by element.
     Ragged,
 }
 
 impl Input {
-    /// The only one for a convolution: a window where there can be one, for all its taps read the same slice.
+    /// The way for a convolution: windows wherever they are possible, because three taps then read one slice.
     fn of(op: &Conv3d) -> Self {
         let [.., width, _] = op.out_shape();
         let windows = op.kernel[2] == TAPS && op.stride[1] == 1 && op.padding == SpacePadding::Same;
@@ -82,7 +82,7 @@ impl Input {
     }
 }
 
-/// A kernel: how it brings its input, and its tile of positions and channels.
+/// A kernel: how it loads its input, and its tile of positions and channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kernel {
     input: Input,
@@ -90,7 +90,7 @@ pub(super) struct Kernel {
 }
 
 pub(super) const OPERATION: &str = "conv3d";
-/// Kernels as `kernels/conv3d.cu` has them. All that take a convolution give the same bits.
+/// The kernels of `kernels/conv3d.cu`. All kernels that can compute a convolution give the same bits.
 pub(super) const KERNELS: [Kernel; 7] = [
     Kernel::new(Input::Windows, "n128", 128, [2, 2]),
     Kernel::new(Input::Windows, "n96", 96, [2, 2]),
@@ -111,7 +111,8 @@ impl Kernel {
         Self { input, tile: Tile { brought, ..tile } }
     }
 
-    /// Two slices of the input, or three, and three of the weight; of few channels two, each of three taps.
+    /// Bytes of the stages. The input has two slices with windows, else three. The weight has three slices, or for the
+    /// narrow tile two, each of three taps.
     fn shared_bytes(self) -> usize {
         let input = if self.input == Input::Windows { 2 * WINDOW_ROWS } else { 3 * POSITIONS };
         let weight = if self.tile.columns == NARROW { 2 * TAPS } else { 3 } * self.tile.columns;
@@ -119,7 +120,7 @@ impl Kernel {
     }
 }
 
-/// A kernel for a convolution, and how many channels of its tiles are used.
+/// A kernel for a convolution, and how many of its tile's channels the convolution uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fit {
     kernel: Kernel,
@@ -127,12 +128,13 @@ struct Fit {
 }
 
 impl Fit {
-    /// For moments of groups of so many channels, or for none; nothing if the kernel does not take the convolution.
+    /// `moments` is the channels of a group of moments, if the convolution writes moments. `None` if the kernel cannot
+    /// compute the convolution.
     fn of(kernel: Kernel, op: &Conv3d, moments: Option<usize>) -> Option<Self> {
         let (width, group) = (kernel.tile.columns, moments.unwrap_or(1));
-        // The narrow kernel leaves no moments.
+        // The narrow kernel writes no moments.
         let narrow = width != NARROW || op.cout <= NARROW && moments.is_none();
-        // Whole groups, and rows that begin on multiples of sixteen bytes, if both can be had.
+        // Whole groups, and if possible also rows that begin at multiples of 16 bytes.
         let step = [lcm(8, group), group].into_iter().find(|&step| step <= width)?;
         (kernel.input == Input::of(op) && narrow).then_some(Self { kernel, columns: width / step * step })
     }
@@ -142,7 +144,7 @@ impl Fit {
     }
 }
 
-/// All kernels for a convolution.
+/// All kernels that can compute a convolution.
 fn fits(op: &Conv3d, moments: Option<usize>) -> Vec<Fit> {
     KERNELS.iter().filter_map(|&kernel| Fit::of(kernel, op, moments)).collect()
 }
@@ -162,7 +164,7 @@ pub(super) fn conv3d(cuda: &Cuda, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight
     let fits = fits(op, group);
     if fits.is_empty() {
         return Err(Error::Unsupported(format!(
-            "moments of groups of {} channels: no kernel makes so many at once",
+            "moments of groups of {} channels: no kernel's tile holds a whole group",
             group.unwrap_or(1)
         )));
     }
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gpu_and_the_shape_decide_over_the_tile() {
+    fn the_tile_depends_on_the_gpu_and_the_shape() {
         let conv = |[frames, side, cin, cout]: [usize; 4]| Conv3d::new(frames, side, side, cin, cout, [3; 3]);
         for (size, group, [on_132, on_30, on_16]) in [
             // Levels of the VAE's decoder: a window of 65 frames, and an image.
@@ -237,11 +239,11 @@ mod tests {
             ([65, 256, 128, 3], None, ["n8"; 3]),
             ([1, 32, 512, 512], Some(16), ["n64", "n96", "n128"]),
             ([1, 256, 128, 128], Some(4), ["n128"; 3]),
-            // Tiles of 96 channels are just as many as two for each multiprocessor have.
+            // 240 tiles of 96 channels: no multiprocessor of a large GPU gets more than two.
             ([5, 32, 512, 512], Some(16), ["n96", "n128", "n128"]),
             ([33, 64, 96, 96], Some(3), ["n96"; 3]),
             ([33, 64, 192, 192], Some(6), ["n96"; 3]),
-            // The narrow kernel leaves no moments.
+            // The narrow kernel writes no moments.
             ([5, 64, 128, 8], Some(1), ["n64"; 3]),
             ([5, 64, 4, 128], Some(4), ["ragged"; 3]),
         ] {

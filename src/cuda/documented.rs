@@ -1,9 +1,9 @@
-//! The shared memory that docs/kernels.md tells of every kernel, which scripts/kernel-report counts with.
+//! Compares the shared memory of every launch with docs/kernels.md, from which scripts/kernel-report takes its numbers.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-/// Bytes by name without the type, and whether they are the most of several.
+/// Bytes by the kernel's name without the type, and whether they are an upper limit.
 static SHARED: LazyLock<HashMap<String, (usize, bool)>> = LazyLock::new(|| {
     let rows = include_str!("../../docs/kernels.md").lines().filter(|line| line.starts_with("| `"));
     rows.flat_map(|row| {
@@ -21,7 +21,7 @@ static SHARED: LazyLock<HashMap<String, (usize, bool)>> = LazyLock::new(|| {
     .collect()
 });
 
-/// Holds a launch's shared memory against the docs.
+/// Fails if a launch's shared memory differs from the document.
 pub(super) fn check(kernel: &str, shared_bytes: usize) {
     let name = kernel.strip_suffix("bf16").or(kernel.strip_suffix("f16")).unwrap_or(kernel);
     let (documented, most) = SHARED[name];

@@ -1,4 +1,4 @@
-//! `kernels/facts.cu`: what kernels take for granted, for the self-test.
+//! `kernels/facts.cu`: facts about a GPU that the kernels rely on, for the self-test.
 
 use super::params::{Address, params};
 use super::{Cuda, FLAT_THREADS, Half, LaunchPlan};
@@ -14,7 +14,7 @@ params! {
     }
 }
 
-/// One instruction, or what is made of a few, on many operands.
+/// One instruction, or a short sequence, on many operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fact {
     /// Matrix products of 16×K by K×8 and a 16×8 summand: two of the 16-bit type in each word of `a` and `b`.
@@ -29,7 +29,7 @@ pub(crate) enum Fact {
 }
 
 impl Fact {
-    /// Bytes of a, b, c and out that a block takes.
+    /// Bytes of a, b, c and out for one block.
     pub fn bytes(self) -> [usize; 4] {
         let threads = FLAT_THREADS as usize;
         match self {
@@ -56,7 +56,10 @@ impl Fact {
     }
 }
 
-/// What a device makes of `inputs`, of `blocks` times [`Fact::bytes`] each.
+/// Runs a fact's kernel and returns its output. Each of `inputs` has `blocks` times the bytes of [`Fact::bytes`].
+///
+/// # Errors
+/// As for [`Device::launch`](super::device::Device::launch).
 pub(crate) fn fact(cuda: &Cuda, fact: Fact, blocks: usize, inputs: [&[u8]; 3]) -> Result<Vec<u8>> {
     let device = cuda.device();
     let [.., out_bytes] = fact.bytes();

@@ -17,7 +17,7 @@ params! {
     }
 }
 
-/// Launches [`Finite`], and starts the copy of what comes of it.
+/// Launches [`Finite`], and starts the copy of its counts to the host.
 pub(super) fn finite(cuda: &Cuda, op: &Finite, args: FiniteArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
     let FiniteArgs { x } = args;
     if op.len == 0 {

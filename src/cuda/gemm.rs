@@ -6,7 +6,7 @@ use super::{Buffer, Cuda, LaunchPlan, Weight, int};
 use crate::error::Result;
 use crate::ops::gemm::{Activation, Linear, LinearArgs, Store};
 
-/// Threads of a block that makes a large tile, and of any other.
+/// Threads of a block for a large tile, and for any other.
 pub(crate) const THREADS: [u32; 2] = [256, 128];
 
 params! {
@@ -34,26 +34,27 @@ params! {
 const SHARED_BYTES: usize = 48 << 10;
 
 pub(super) const OPERATION: &str = "linear";
-/// Tiles as `kernels/gemm.cu` makes them. An element has the same bits in each.
+/// The tiles of `kernels/gemm.cu`. An element has the same bits in each.
 pub(super) const TILES: [Tile; 3] =
     [Tile::new("small", [64, 64], [2, 2]), Tile::new(LARGE, [128, 128], [2, 4]), Tile::new(RAGGED, [64, 64], [2, 2])];
 const LARGE: &str = "large";
-/// What is left where rows are no whole vectors.
+/// The only tile for rows that are not whole vectors.
 const RAGGED: &str = "ragged";
 
-/// The tiles that a product can have, with the blocks of the launch. A part of a larger one may have others than the whole.
+/// The tiles for a product, with the blocks of each launch. A part of a linear layer may take another tile than the
+/// whole.
 fn candidates(op: &Linear) -> impl Iterator<Item = (Tile, usize)> {
     let ragged = !op.in_features.is_multiple_of(8);
     TILES.iter().filter(move |tile| ragged == (tile.name == RAGGED)).map(|tile| (*tile, blocks(tile, op)))
 }
 
 fn blocks(tile: &Tile, op: &Linear) -> usize {
-    // A gated tile holds both halves of half as many columns.
+    // Half of a gated tile's columns are values, the other half their gates.
     let columns = if op.activation == Activation::GatedGeluTanh { tile.columns / 2 } else { tile.columns };
     op.rows.div_ceil(tile.rows) * op.out_features.div_ceil(columns)
 }
 
-/// `Activation` of the kernel.
+/// The kernel's number for an activation.
 fn activation(activation: Activation) -> i32 {
     match activation {
         Activation::None => 0,
@@ -66,7 +67,7 @@ fn activation(activation: Activation) -> i32 {
 /// Launches [`Linear`].
 pub(super) fn linear(cuda: &Cuda, op: &Linear, args: LinearArgs<'_, Buffer, Weight>) -> Result<()> {
     let LinearArgs { x, weight, bias, gate, out } = args;
-    // Sizes of the gate are only read by a gated store.
+    // Only a gated store reads the gate's sizes.
     let (store, rows_per_gate, gate_stride, gate_offset) = match op.store {
         Store::Overwrite => (0, 1, 0, 0),
         Store::Add => (1, 1, 0, 0),
@@ -74,7 +75,7 @@ pub(super) fn linear(cuda: &Cuda, op: &Linear, args: LinearArgs<'_, Buffer, Weig
     };
     let place = op.place();
     let wide = [op.out_features, gate_stride, gate_offset, place.weight_row].iter().all(|len| len.is_multiple_of(8));
-    // Rows of x and of the weight begin on multiples of sixteen bytes wherever the kernel needs it, as all of them do.
+    // Where the kernel needs it, all rows of x and of the weight begin at multiples of 16 bytes, and so do a part's.
     let behind = |address: Address, elements: usize| Address(address.0 + 2 * elements as u64);
     let params = GemmParams {
         x: behind(x.half(), place.x_row * op.in_features),
@@ -111,15 +112,15 @@ mod tests {
     use crate::cuda::Choice;
 
     #[test]
-    fn the_gpu_and_the_shape_decide_over_the_tile() {
+    fn the_tile_depends_on_the_gpu_and_the_shape() {
         let published = |rows, inner, outer| Linear::new(rows, inner, outer);
         let gated = |rows| Linear::new(rows, 4096, 10_240).activation(Activation::GatedGeluTanh);
         for (op, [on_132, on_30, on_16]) in [
-            // LatteT2V at 65 frames: the layers of a block, and the last one, whose 32 columns leave most of a tile empty.
+            // LatteT2V at 65 frames: the layers of a block, and the last one, whose 32 columns fill little of a tile.
             (published(34_816, 1152, 1152), ["large"; 3]),
             (published(34_816, 1152, 3456), ["large"; 3]),
             (published(34_816, 1152, 32), ["small"; 3]),
-            // An image: 144 large tiles are two for some multiprocessors of a large GPU and one for most.
+            // An image: of 144 large tiles, some multiprocessors of a large GPU get two, and most get one.
             (published(2048, 1152, 1152), ["small", "large", "large"]),
             (published(2048, 1152, 4608), ["large"; 3]),
             // T5-XXL.
@@ -127,7 +128,7 @@ mod tests {
             (gated(120), ["small", "large", "large"]),
             (gated(160), ["small", "large", "large"]),
             (gated(300), ["large"; 3]),
-            // A vector of each sample.
+            // One vector for each sample.
             (published(2, 1152, 6912), ["small"; 3]),
             (published(34_816, 1150, 1152), ["ragged"; 3]),
         ] {

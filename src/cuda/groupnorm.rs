@@ -11,7 +11,7 @@ pub(crate) const THREADS: u32 = 256;
 const VECTOR: usize = 8;
 /// Positions of a thread.
 const STEPS: usize = 8;
-/// Channels that a block takes of a slab, at most.
+/// The most channels of a slab that a block takes.
 const STRETCH: usize = 128;
 /// Groups that a block combines.
 const COMBINED_GROUPS: usize = 8;
@@ -69,14 +69,14 @@ params! {
     }
 }
 
-/// Groups of a stretch: as many as divide `groups` and fill whole vectors of at most [`STRETCH`] channels; none if no
-/// number does.
+/// Groups of a stretch: the largest divisor of `groups` whose channels fill whole vectors and are at most [`STRETCH`];
+/// `None` if there is no such divisor.
 fn stretch_groups(groups: usize, width: usize) -> Option<usize> {
     let fits = |&count: &usize| groups.is_multiple_of(count) && (count * width).is_multiple_of(VECTOR);
     (1..=groups.min(STRETCH / width)).rev().find(fits)
 }
 
-/// Launches [`Moments`]. Every frame's are the same whichever frames stand beside it.
+/// Launches [`Moments`]. A frame's moments do not depend on the other frames of the launch.
 pub(super) fn group_moments(cuda: &Cuda, op: &Moments, args: MomentsArgs<'_, Buffer>) -> Result<()> {
     let MomentsArgs { x, moments } = args;
     if x.len == 0 {
@@ -110,58 +110,58 @@ pub(super) fn group_moments(cuda: &Cuda, op: &Moments, args: MomentsArgs<'_, Buf
     cuda.launch(&plan, &params)
 }
 
-/// Shared memory of a block: mean and M2 for each channel of a thread's vector, with sixteen threads' room between planes,
-/// and those of a stretch's channels; or a number for each warp.
+/// Shared memory of a block. With stretches: mean and M2 for each channel of a thread's vector, with a gap of sixteen
+/// threads' room between planes, and mean and M2 of a stretch's channels. Else: one number for each warp.
 fn shared_bytes(wide: bool) -> usize {
     if wide { PAIR * (VECTOR * (THREADS as usize + 16) + STRETCH) } else { size_of::<f32>() * THREADS as usize / 32 }
 }
 
-/// What [`combine`] makes one of.
+/// Statistics that [`combine`] makes out of smaller pieces: a frame's of its slabs', or the video's of its frames'.
 struct Combining {
-    /// Where the first part is.
+    /// The address of the first piece.
     from: Address,
-    /// Where the first whole goes.
+    /// The address of the first result.
     to: Address,
-    /// How many there are to make.
+    /// The number of results.
     wholes: usize,
-    /// Combining of each.
+    /// Pieces of each result.
     count: usize,
-    /// Elements of a group in a part, in the last part.
+    /// Elements of a group in a piece, and in the last piece.
     elements: [usize; 2],
-    /// How often each whole is written.
+    /// How often each result is written.
     repeats: usize,
-    /// Mean and inverse deviation, not mean and M2.
+    /// Whether a result is mean and inverse deviation; else it is mean and M2.
     finish: bool,
 }
 
-fn combine(cuda: &Cuda, op: &Statistics, parts: &Combining) -> Result<()> {
-    let [part, last] = parts.elements;
+fn combine(cuda: &Cuda, op: &Statistics, pieces: &Combining) -> Result<()> {
+    let [piece, last] = pieces.elements;
     let params = GroupCombineParams {
-        parts: parts.from,
-        out: parts.to,
-        part_count: int(parts.count)?,
+        parts: pieces.from,
+        out: pieces.to,
+        part_count: int(pieces.count)?,
         groups: int(op.groups)?,
-        repeats: int(parts.repeats)?,
-        finish: i32::from(parts.finish),
-        part_elements: part as f32,
+        repeats: int(pieces.repeats)?,
+        finish: i32::from(pieces.finish),
+        part_elements: piece as f32,
         last_elements: last as f32,
-        elements: (part * (parts.count - 1) + last) as f32,
+        elements: (piece * (pieces.count - 1) + last) as f32,
         eps: op.eps,
     };
-    let moved = parts.wholes * (parts.count + parts.repeats) * op.groups;
+    let moved = pieces.wholes * (pieces.count + pieces.repeats) * op.groups;
     let plan = LaunchPlan {
         kernel: "group_combine_f32".to_owned(),
-        grid: [parts.wholes * op.groups.div_ceil(COMBINED_GROUPS), 1, 1],
+        grid: [pieces.wholes * op.groups.div_ceil(COMBINED_GROUPS), 1, 1],
         threads: THREADS,
         shared_bytes: size_of::<f32>() * COMBINED_GROUPS * THREADS as usize / 32,
-        // Three for the mean, four for M2.
-        flops: (7 * parts.wholes * parts.count * op.groups) as u64,
+        // Each piece costs three for the mean and four for M2.
+        flops: (7 * pieces.wholes * pieces.count * op.groups) as u64,
         bytes: (PAIR * moved) as u64,
     };
     cuda.launch(&plan, &params)
 }
 
-/// Launches [`Statistics`]: slabs to frames, then frames to the video, unless each is normed by itself.
+/// Launches [`Statistics`]. It combines slabs to frames, and frames to the video unless `op.per_frame`.
 pub(super) fn group_statistics(cuda: &Cuda, op: &Statistics, args: StatisticsArgs<'_, Buffer>) -> Result<()> {
     let StatisticsArgs { stretches, statistics } = args;
     if op.frames * op.positions * op.channels == 0 {
@@ -204,7 +204,7 @@ pub(super) fn group_statistics(cuda: &Cuda, op: &Statistics, args: StatisticsArg
     )
 }
 
-/// Where the statistics of a frame are.
+/// The address of a frame's statistics.
 fn frame_statistics(statistics: &Buffer, groups: usize, frame: usize) -> Address {
     Address(statistics.single().0 + (PAIR * groups * frame) as u64)
 }

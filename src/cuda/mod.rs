@@ -1,8 +1,8 @@
-//! The operations as kernels of our own (`kernels/`), launched on a [`device::Device`].
+//! The operations as the kernels in `kernels/`, launched on a [`device::Device`].
 //!
-//! Activations and parameters are f16 or bf16, chosen once for a backend; sums, statistics and softmax are f32, and so
-//! are the states of samplers. Each operation's file packs its descriptor into the parameters of a kernel, chooses the
-//! kernel and its grid, and launches.
+//! Activations and parameters are f16 or bf16, chosen once for a backend. Sums, statistics, softmax and the states of
+//! samplers are f32. Each operation's file packs its descriptor into the parameters of a kernel, chooses the kernel and
+//! its grid, and launches it.
 
 mod asked;
 mod attention;
@@ -57,25 +57,25 @@ impl DeviceBuffer for Buffer {
 }
 
 impl Buffer {
-    /// Where it is, for a kernel that takes 16-bit elements.
+    /// Its address, for a kernel that takes 16-bit elements.
     fn half(&self) -> Address {
         assert_eq!(self.precision, ElementType::Half, "activations are 16-bit");
         Address(self.memory.address())
     }
 
-    /// Where it is, for a kernel that takes f32.
+    /// Its address, for a kernel that takes f32.
     fn single(&self) -> Address {
         assert_eq!(self.precision, ElementType::Single, "states, masks and tables of attention are f32");
         Address(self.memory.address())
     }
 
-    /// Where it is, for a kernel that is told what its elements are.
+    /// Its address, for a kernel whose parameters say what its elements are.
     fn address(&self) -> Address {
         Address(self.memory.address())
     }
 }
 
-/// A parameter in device memory, shared with the list of those whose values are still to be brought.
+/// A parameter in device memory, shared with the list of prefetched parameters.
 #[derive(Debug)]
 pub struct Weight {
     memory: Arc<Mutex<Box<dyn Memory>>>,
@@ -100,21 +100,21 @@ impl Weight {
 pub struct Cuda {
     device: Arc<dyn Device>,
     half: Half,
-    /// Parameters that have their memory, and the values that it is to hold.
+    /// Prefetched parameters: memory is allocated, and the values are not copied yet.
     coming: Mutex<Vec<Coming>>,
-    /// Tiles that every launch with a choice must take, whatever the environment asks for.
+    /// Tiles that every launch with a choice must take; they overrule the environment.
     forced: Option<Asked>,
     /// Whether launches may be printed.
     aloud: bool,
 }
 
-/// A parameter's memory and values.
+/// A prefetched parameter's memory and values.
 type Coming = (Arc<Mutex<Box<dyn Memory>>>, Vec<Tensor>);
 
-/// Threads of a block in kernels where each thread goes about a part of its own.
+/// Threads of a block in kernels whose threads work independently.
 const FLAT_THREADS: u32 = 256;
 
-/// What a launch needs beside the kernel's parameters.
+/// A launch without the kernel's parameters.
 struct LaunchPlan {
     kernel: String,
     grid: [usize; 3],
@@ -130,17 +130,17 @@ impl Cuda {
         Self { device, half, coming: Mutex::new(Vec::new()), forced: None, aloud: true }
     }
 
-    /// The same for a rehearsal, whose launches `OSP_PRINT_LAUNCHES` does not print.
+    /// This backend for a rehearsal, whose launches `OSP_PRINT_LAUNCHES` does not print.
     #[must_use]
     pub(crate) fn silent(self) -> Self {
         Self { aloud: false, ..self }
     }
 
-    /// Another on the same device, on which each operation that `tiles` names takes the tile that it names, or fails with
-    /// [`Error::Unsupported`]. They are written as in `OSP_TILES`.
+    /// A backend on the same device that must use `tiles`, written as in `OSP_TILES`. An operation that cannot use its
+    /// tile fails with [`Error::Unsupported`].
     ///
     /// # Errors
-    /// [`Error::Usage`] for a tile that there is not.
+    /// [`Error::Usage`] for an unknown tile.
     pub(crate) fn forcing(&self, tiles: &str) -> Result<Self> {
         let forced = Some(Asked::parse(tiles)?);
         Ok(Self { forced, aloud: self.aloud, ..Self::new(self.device.clone(), self.half) })
@@ -155,7 +155,7 @@ impl Cuda {
         Ok(Buffer { memory: self.device.alloc(len * precision.bytes())?, len, precision })
     }
 
-    /// Memory for a parameter of `parts` stacked.
+    /// Memory for a parameter that stacks `parts`.
     fn room(&self, parts: &[Tensor]) -> Result<Weight> {
         let mut shape = parts[0].shape.clone();
         shape[0] = parts.iter().map(|part| part.shape[0]).sum();
@@ -164,9 +164,9 @@ impl Cuda {
         Ok(Weight { memory: Arc::new(Mutex::new(memory)), address, shape })
     }
 
-    /// Hands the values of `parts`, in this backend's type, to `write` with the offset of each.
+    /// Converts the values of `parts` to this backend's type, and gives them to `write` with the byte offset of each.
     fn stack(&self, parts: Vec<Tensor>, write: &mut dyn FnMut(usize, &[u8]) -> Result<()>) -> Result<()> {
-        /// Elements that are converted at a time: all that the host holds of a parameter whose file has another type.
+        /// Elements that are converted at a time. The host holds no more of a parameter whose file has another type.
         const PIECE: usize = 2 << 20;
         let mut bits = Vec::new();
         let mut offset = 0;
@@ -185,7 +185,7 @@ impl Cuda {
         Ok(())
     }
 
-    /// A thread for each of `items`, by the kernel of `op` that takes vectors (`wide`) or the one for any sizes.
+    /// The launch of one thread for each of `items`, by the kernel of `op` for vectors (`wide`) or for any sizes.
     fn flat(&self, op: &str, wide: bool, items: usize, flops: u64, bytes: u64) -> LaunchPlan {
         let ragged = if wide { "" } else { "_ragged" };
         let kernel = format!("{op}{ragged}_{}", self.half.suffix());
@@ -193,7 +193,7 @@ impl Cuda {
         LaunchPlan { kernel, grid, threads: FLAT_THREADS, shared_bytes: 0, flops, bytes }
     }
 
-    /// The tile of an operation; [`Choice::of`] says which. `candidates`: all that take the shape, with their blocks.
+    /// The tile of an operation, by [`Choice::of`]. `candidates`: all tiles for the shape, with their blocks.
     fn choose(&self, operation: &'static str, candidates: impl IntoIterator<Item = (Tile, usize)>) -> Result<Choice> {
         let asked = match &self.forced {
             Some(forced) => forced.tile(operation),
@@ -212,7 +212,7 @@ impl Cuda {
         self.launch_chosen(plan, None, params)
     }
 
-    /// Launches a kernel, of which there may have been a choice.
+    /// Launches a kernel; `choice` says how its tile was chosen, if the operation has several.
     fn launch_chosen<P: Params>(&self, plan: &LaunchPlan, choice: Option<&Choice>, params: &P) -> Result<()> {
         let side = |blocks: usize| u32::try_from(blocks).expect("grids of our sizes fit");
         if plan.grid.contains(&0) {
@@ -238,10 +238,10 @@ impl Cuda {
     }
 }
 
-/// Fails if the environment asks for tiles that there are not.
+/// Fails if the environment asks for unknown tiles.
 ///
 /// # Errors
-/// [`Error::Usage`] says what there is.
+/// [`Error::Usage`], with all tiles.
 pub fn check_environment() -> Result<()> {
     Asked::of_environment().map(drop)
 }
@@ -250,7 +250,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A size as kernels take it.
+/// A size as a kernel's parameter.
 fn int(size: usize) -> Result<i32> {
-    i32::try_from(size).map_err(|_| Error::Unsupported(format!("a side of {size} elements is more than kernels count")))
+    i32::try_from(size)
+        .map_err(|_| Error::Unsupported(format!("a size of {size}: the kernels take at most {}", i32::MAX)))
 }

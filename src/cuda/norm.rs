@@ -26,7 +26,7 @@ params! {
     }
 }
 
-/// Who holds a row.
+/// Which threads share a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sharing {
     Warp,
@@ -35,14 +35,14 @@ enum Sharing {
 }
 
 impl Sharing {
-    /// For rows of `channels`, all of whose parts start on a multiple of `aligned` elements.
+    /// For rows of `channels`. `aligned`: all rows and modulation vectors start at multiples of 8 elements.
     fn of(channels: usize, aligned: bool) -> Result<Self> {
         match channels {
             _ if aligned && channels <= 1280 => Ok(Self::Warp),
             _ if aligned && channels <= 8192 => Ok(Self::Block),
             _ if channels <= 4096 => Ok(Self::Ragged),
             _ => Err(Error::Unsupported(format!(
-                "norms of {channels} channels: at most 8192 where they are a multiple of 8, else 4096"
+                "norms of {channels} channels: the kernels take at most 8192 if it is a multiple of 8, else 4096"
             ))),
         }
     }
@@ -94,7 +94,7 @@ pub(super) fn ada_layer_norm(cuda: &Cuda, op: &AdaLayerNorm, args: AdaLayerNormA
     cuda.launch(&plan(cuda, "ada_layer_norm", sharing, op.rows, op.flops(), op.bytes(2)), &params)
 }
 
-/// Parameters of a norm with a weight and perhaps a bias.
+/// Parameters of a norm with a weight, and a bias if there is one.
 fn weighted(
     [rows, channels]: [usize; 2],
     eps: f32,

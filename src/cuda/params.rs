@@ -1,12 +1,12 @@
-//! Parameters of kernels: one struct each, the same in Rust and in the `.cu` file.
+//! Parameters of kernels: one struct for each kernel, with the same fields in Rust and in the `.cu` file.
 
-/// What may be a field of a kernel's parameters.
+/// A type that a field of a kernel's parameters may have.
 pub trait Field: Copy {
-    /// What the `.cu` file calls it.
+    /// The names of the type in the `.cu` file.
     const NAMES: &'static [&'static str];
 }
 
-/// An address in device memory; 0 where an optional buffer is not given.
+/// An address in device memory; 0 for an optional buffer that is not given.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Address(pub u64);
@@ -32,7 +32,8 @@ impl Field for f32 {
     const NAMES: &'static [&'static str] = &["float "];
 }
 
-/// The fields of a struct: the names their type may have in the `.cu` file, and their own, with the length of an array.
+/// The fields of a struct: the names that their type may have in the `.cu` file, and the field's name, with an array's
+/// length.
 pub type Fields = &'static [(&'static [&'static str], &'static str)];
 
 /// A kernel's parameters.
@@ -50,12 +51,12 @@ fn extent((types, name): (&[&str], &str)) -> (usize, usize) {
     (bytes, length.unwrap_or(1))
 }
 
-/// Where in the bytes of a kernel's parameters its addresses are, each with the name of its field.
+/// The addresses among a kernel's parameters: the name of each field, and its offset in bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Addresses(Vec<(&'static str, usize)>);
 
 impl Addresses {
-    /// Those among `fields`, none of which is padded.
+    /// Finds the addresses among `fields`, which have no padding between them.
     pub fn among(fields: Fields) -> Self {
         let mut places = Vec::new();
         let mut offset = 0;
@@ -69,14 +70,14 @@ impl Addresses {
         Self(places)
     }
 
-    /// Their values.
+    /// Reads the addresses from the bytes of a kernel's parameters.
     pub fn read<'a>(&'a self, params: &'a [u8]) -> impl Iterator<Item = (&'static str, u64)> + 'a {
         self.0.iter().map(|&(name, offset)| (name, bytemuck::pod_read_unaligned(&params[offset..offset + 8])))
     }
 }
 
-/// Declares a struct of parameters, with its fields listed for the test that compares it with the `.cu` file. Arrays are
-/// written as there: `name[8]: f32`.
+/// Declares a struct of parameters, and lists its fields for the test that compares it with the `.cu` file. An array is
+/// written as in the `.cu` file: `name[8]: f32`.
 macro_rules! params {
     (
         $(#[$attribute:meta])*

@@ -5,7 +5,7 @@ use super::{Buffer, Cuda, Weight, int};
 use crate::error::Result;
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
 
-/// Tokens and channels that one thread of `patch_embed` makes, unless it is ragged.
+/// Tokens and channels that one thread of `patch_embed` computes; the ragged kernel computes one element.
 const TILE: [usize; 2] = [8, 4];
 
 params! {

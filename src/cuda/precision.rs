@@ -1,13 +1,13 @@
-//! What the elements of a device are, and how the host's values become them and come back.
+//! The element types of a device, and their conversion from and to the host's values.
 
 use crate::tensor::{DType, Tensor};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-/// Values that a thread converts at a time, more than what handing them to it costs.
+/// Values of one task. Converting them takes longer than handing the task to a thread.
 const TASK: usize = 1 << 16;
-/// Values that are in f32 on the way from a type to another: they stay in the first-level cache.
+/// Values that are widened to f32 at a time, so that they stay in the first-level cache.
 const WIDENED: usize = 1 << 10;
 
 /// The 16-bit type of activations and parameters.
@@ -20,7 +20,7 @@ pub enum Half {
 }
 
 impl Half {
-    /// How the names of kernels end.
+    /// The end of the kernels' names.
     pub fn suffix(self) -> &'static str {
         match self {
             Self::F16 => "f16",
@@ -36,7 +36,7 @@ impl Half {
         }
     }
 
-    /// The same as a stored type.
+    /// This type as the type of a stored tensor.
     pub(super) fn dtype(self) -> DType {
         match self {
             Self::F16 => DType::F16,
@@ -44,14 +44,14 @@ impl Half {
         }
     }
 
-    /// The bits of `values`, rounded.
+    /// Rounds `values`, and returns their bits.
     pub(super) fn narrowed(self, values: &[f32]) -> Vec<u16> {
         let mut out = vec![0; values.len()];
         in_parallel(&mut out, |start, out| self.narrow(&values[start..start + out.len()], out));
         out
     }
 
-    /// The bits of a parameter's elements from `start` on, rounded.
+    /// Rounds a parameter's elements from `start` on, and writes their bits to `out`.
     pub(super) fn convert(self, tensor: &Tensor, start: usize, out: &mut [u16]) {
         in_parallel(out, |offset, out| {
             let mut values = [0.0; WIDENED];
@@ -63,7 +63,7 @@ impl Half {
         });
     }
 
-    /// The values of `bits`.
+    /// Writes the values of `bits` to `out`.
     pub(super) fn widened(self, bits: &[u16], out: &mut [f32]) {
         in_parallel(out, |start, out| self.widen(&bits[start..start + out.len()], out));
     }
@@ -83,7 +83,7 @@ impl Half {
     }
 }
 
-/// Elements of a parameter as f32, at most [`WIDENED`].
+/// Writes at most [`WIDENED`] elements of a parameter to `out` as f32, from `start` on.
 fn widen_stored(tensor: &Tensor, start: usize, out: &mut [f32]) {
     let half = match tensor.dtype {
         DType::F16 => Half::F16,
@@ -97,7 +97,7 @@ fn widen_stored(tensor: &Tensor, start: usize, out: &mut [f32]) {
     half.widen(bits, out);
 }
 
-/// Fills `out` piece by piece: `fill` gets the place of a piece's first element.
+/// Fills `out` in parallel, in pieces. `fill` receives the index of a piece's first element.
 fn in_parallel<T: Send>(out: &mut [T], fill: impl Fn(usize, &mut [T]) + Sync) {
     if out.len() <= TASK {
         return fill(0, out);
@@ -105,7 +105,8 @@ fn in_parallel<T: Send>(out: &mut [T], fill: impl Fn(usize, &mut [T]) + Sync) {
     out.par_chunks_mut(TASK).enumerate().for_each(|(i, out)| fill(i * TASK, out));
 }
 
-/// As [`half::bf16::from_f32`], without a branch, so that loops over it become vector code: to nearest, ties to even; NaN stays NaN.
+/// As [`half::bf16::from_f32`], but without a branch, so that loops over it become vector code. It rounds to nearest,
+/// ties to even; NaN stays NaN.
 #[inline(always)]
 fn narrow_bf16(value: f32) -> u16 {
     let bits = value.to_bits();
@@ -114,7 +115,7 @@ fn narrow_bf16(value: f32) -> u16 {
     (if value.is_nan() { quiet } else { rounded }) as u16
 }
 
-/// As [`half::bf16::to_f32`], without a branch.
+/// As [`half::bf16::to_f32`], but without a branch.
 #[inline(always)]
 fn widen_bf16(bits: u16) -> f32 {
     let value = f32::from_bits(u32::from(bits) << 16);
@@ -122,7 +123,7 @@ fn widen_bf16(bits: u16) -> f32 {
     f32::from_bits(value.to_bits() | quiet)
 }
 
-/// What the elements of a buffer are.
+/// The type of a buffer's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ElementType {
     /// The backend's 16-bit type.
@@ -149,8 +150,8 @@ mod tests {
     use proptest::prelude::*;
     use std::sync::Arc;
 
-    /// Bits that are rounded in every way: each pattern of sign, exponent and the mantissa's upper seven bits, with what lies
-    /// below and above a half of either type's last place.
+    /// Values for every case of rounding: each pattern of sign, exponent and the mantissa's upper seven bits, with
+    /// lower bits just below, at and above half of the last place of either type.
     fn singles() -> Vec<f32> {
         let rests = [0, 1, 0x0fff, 0x1000, 0x1001, 0x1fff, 0x2000, 0x3000, 0x7fff, 0x8000, 0x8001, 0xffff];
         let bits = (0..=u16::MAX).flat_map(|upper| rests.map(|lower| u32::from(upper) << 16 | lower));
@@ -175,7 +176,7 @@ mod tests {
         Tensor { shape: vec![bytes.len() / dtype.size()], dtype, bytes: Bytes::Owned(Arc::new(bytes)) }
     }
 
-    /// Compares without a copy of millions of values in the message.
+    /// Compares value by value, because `assert_eq` on slices would print millions of values.
     fn check(half: Half, found: &[u16], values: &[f32]) {
         assert_eq!(found.len(), values.len());
         for (&found, &value) in found.iter().zip(values) {
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_single_is_rounded_as_one_by_one() {
+    fn slices_of_singles_are_rounded_as_single_values_are() {
         let values = singles();
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let stored = tensor(DType::F32, bytes);
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_half_is_converted_as_one_by_one() {
+    fn slices_of_halves_are_converted_as_single_values_are() {
         let all: Vec<u16> = (0..=u16::MAX).chain([0; 3]).collect();
         let bytes: Vec<u8> = all.iter().flat_map(|bits| bits.to_le_bytes()).collect();
         for half in [Half::F16, Half::Bf16] {
@@ -219,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_singles_are_rounded_as_one_by_one(bits in prop::collection::vec(any::<u32>(), 0..5000)) {
+        fn random_singles_are_rounded_as_single_values_are(bits in prop::collection::vec(any::<u32>(), 0..5000)) {
             let values: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
             for half in [Half::F16, Half::Bf16] {
                 check(half, &half.narrowed(&values), &values);

@@ -1,18 +1,18 @@
-//! Launches as lines of stderr, where `OSP_PRINT_LAUNCHES` is 1.
+//! Prints every launch to stderr if `OSP_PRINT_LAUNCHES` is 1.
 
 use super::device::Launch;
 use std::io::Write;
 use std::sync::LazyLock;
 
-/// What asks for the lines.
+/// The environment variable that asks for the lines.
 const VARIABLE: &str = "OSP_PRINT_LAUNCHES";
 
 static WANTED: LazyLock<bool> = LazyLock::new(|| std::env::var_os(VARIABLE).is_some_and(|value| value == "1"));
 
-/// Prints a launch, if that is wanted.
+/// Prints a launch if the variable asks for it.
 pub(super) fn print(launch: &Launch<'_>) {
     if *WANTED {
-        // Whoever reads no stderr does not want the line.
+        // A closed stderr must not stop the run.
         let _ = std::io::stderr().lock().write_all(line(launch).as_bytes());
     }
 }

@@ -11,7 +11,7 @@ use crate::ops::resample::{
 const VECTOR: usize = 8;
 /// Frames of a run: of the output for `time_average`, of the input for `time_double`.
 const RUN: usize = 4;
-/// Bytes of shared memory that a block of `regroup_frames` takes, at most: several blocks fit a multiprocessor.
+/// The most bytes of shared memory for a block of `regroup_frames`, so that several blocks fit a multiprocessor.
 const TILE_BYTES: usize = 32 << 10;
 
 params! {
@@ -42,7 +42,7 @@ params! {
     }
 }
 
-/// A change of the frame rate: its kernel, frames in and out and those that are cut into runs, and what it costs.
+/// A change of the frame rate. `run_frames` are the frames that are cut into runs, of the input or the output.
 struct Resampling {
     kernel: &'static str,
     frames: usize,
@@ -99,7 +99,8 @@ pub(super) fn time_double(cuda: &Cuda, op: &TimeDouble, args: TimeDoubleArgs<'_,
     resample(cuda, &op, args.x, args.out)
 }
 
-/// Channels of a block of `regroup_frames`, whole vectors; none where a block cannot hold as many.
+/// Channels of a block of `regroup_frames`, a multiple of the vector; `None` if a block cannot hold one vector of every
+/// frame.
 fn stretch(op: &RegroupFrames) -> Option<usize> {
     let room = (TILE_BYTES / (2 * op.frames)).saturating_sub(2).min(op.channels) / VECTOR * VECTOR;
     (room > 0 && op.channels.is_multiple_of(VECTOR)).then_some(room)

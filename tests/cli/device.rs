@@ -43,6 +43,6 @@ fn an_emulator_that_cannot_be_loaded_is_named() {
     let output = osp(folder.path()).env("OSP_EMULATOR", "nothing.so").args(plan).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("OSP_EMULATOR is no library of kernels: nothing.so: "), "{stderr}");
+    assert!(stderr.contains("OSP_EMULATOR does not name a library of kernels: nothing.so: "), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }

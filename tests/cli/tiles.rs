@@ -10,7 +10,8 @@ fn run(args: &[&str], variables: &[(&str, &str)]) -> [String; 2] {
     [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap())
 }
 
-/// Kernels of a profile of the tiny model on `device`, with their calls and choices, and the launches that were printed.
+/// Kernels of a profile of the tiny model on `device`, with their calls and choices, and the launches that were
+/// printed.
 fn profile(device: &str, variables: &[(&str, &str)]) -> (Vec<Value>, Vec<String>) {
     let model = model_argument();
     let size = ["--frames", "5", "--size", "16x16", "--tokens", "7"];
@@ -41,7 +42,7 @@ fn a_tile_that_there_is_not_ends_every_command_that_would_choose() {
             let output = osp(folder.path()).args(args).env("OSP_TILES", tiles).assert().code(2).get_output().clone();
             let stderr = String::from_utf8(output.stderr).unwrap();
             let expected =
-                format!("osp: error: OSP_TILES has {found}, which is no tile; use one of linear=small|large|");
+                format!("osp: error: OSP_TILES has {found}, which is not a tile; use one of linear=small|large|");
             assert!(stderr.starts_with(&expected) && stderr.lines().count() == 1, "{args:?}: {stderr}");
             assert!(output.stdout.is_empty() && !folder.path().join("out.gif").exists());
         }

@@ -54,7 +54,7 @@ fn launches_that_every_gpu_would_refuse_are_refused() {
         (Launch { kernel: "copy_boxes_f16", ..good }, "no such kernel"),
         (Launch { threads: 128, ..good }, "takes 256 threads"),
         (Launch { params: &good.params[1..], ..good }, "parameter bytes"),
-        (Launch { grid: [1, 0, 1], ..good }, "a side of none"),
+        (Launch { grid: [1, 0, 1], ..good }, "must have between 1 and"),
         (Launch { grid: [1 << 31, 1, 1], ..good }, "more than"),
         (Launch { grid: [1, 1, 65_536], ..good }, "more than"),
         (Launch { shared_bytes: (99 << 10) + 1, ..good }, "101376 bytes of shared memory"),
@@ -78,7 +78,7 @@ fn addresses_must_be_null_or_in_a_live_buffer() {
     at(x.address() + 255, nothing.address()).unwrap();
     for (wrong, name) in [(freed, "x"), (x.address() + 256, "x"), (x.address() - 1, "x"), (1, "x")] {
         let text = at(wrong, x.address()).unwrap_err().to_string();
-        assert!(text.contains(&format!("{name} is {wrong:#x}, which is in no buffer")), "{text}");
+        assert!(text.contains(&format!("{name} is {wrong:#x}, which is not in a buffer")), "{text}");
     }
     let text = at(x.address(), freed).unwrap_err().to_string();
     assert!(text.contains("out is "), "{text}");

@@ -49,7 +49,7 @@ fn attention_of_other_heads_scales_and_strides_is_unsupported() {
     };
     let op = heads_of(72);
     assert!(unsupported(&heads_of(520), false).contains("520 features"));
-    assert!(unsupported(&heads_of(136), true).contains("136 features a head and a bias"));
+    assert!(unsupported(&heads_of(136), true).contains("136 features per head and a bias"));
     assert!(unsupported(&heads_of(12), false).contains("12 features"));
     assert!(unsupported(&Attention { scale: 0.0, ..op }, false).contains("scale of 0"));
     assert!(unsupported(&Attention { rope_group: 18, ..op }, true).contains("groups of 18"));

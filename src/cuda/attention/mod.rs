@@ -1,4 +1,4 @@
-//! `attention`: `kernels/attention.cu`, and `kernels/attention_wide.cu` for more than 128 features a head.
+//! `attention`: `kernels/attention.cu`, or `kernels/attention_wide.cu` for more than 128 features per head.
 
 mod params;
 pub(super) mod wide;
@@ -13,19 +13,19 @@ use params::{VECTOR, pack};
 
 /// Threads of a block.
 pub(crate) const THREADS: u32 = 128;
-/// Rows of keys and values that a block holds, whatever its teams.
+/// Rows of keys and values that a block holds, with any number of teams.
 const SHARED_ROWS: usize = 256;
 /// Queries of a team that adds a bias or a mask, and keys of its tiles.
 const MASKED_QUERIES: usize = 64;
-/// The most features a head that its teams have room for.
+/// The most features per head that a team has room for.
 const LARGEST_TEAM: usize = 128;
 
-/// What a kernel adds to the scores.
+/// The terms that a kernel adds to the scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Added {
     Nothing,
     Mask,
-    /// And perhaps a mask.
+    /// A bias, and a mask if there is one.
     Bias,
 }
 
@@ -48,10 +48,10 @@ impl Added {
 }
 
 pub(super) const OPERATION: &str = "attention";
-/// Queries of a team, and what it is called by them.
+/// Names of the teams, and their queries.
 pub(super) const TEAMS: [(&str, usize); 4] = [("q16", 16), ("q32", 32), ("q64", 64), ("q128", 128)];
 
-/// A kernel: queries of a team, the features that it has room for, and what it adds.
+/// A kernel: queries of a team, the features per head that it has room for, and the terms that it adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Team {
     name: &'static str,
@@ -61,8 +61,8 @@ struct Team {
 }
 
 impl Team {
-    /// Those that give a sequence of so many queries the same bits. The keys that a team meets at a time decide the order of
-    /// its sums: 16 and 32 for the small teams, 64 for those of 64 and of 128 queries.
+    /// All teams for a sequence of `queries`; they give the same bits. The number of keys in a team's tile decides the
+    /// order of its sums: 16 and 32 keys for the small teams, 64 for the teams of 64 and of 128 queries.
     fn candidates(queries: usize, head_dim: usize, added: Added) -> impl Iterator<Item = Self> {
         let head_dim = [16, 64, 72].into_iter().find(|&room| head_dim <= room).unwrap_or(LARGEST_TEAM);
         let takes = move |team: usize| match added {
@@ -77,11 +77,11 @@ impl Team {
         teams.map(move |(name, queries)| Self { name, queries, head_dim, added })
     }
 
-    /// What a block makes: queries, and features that they have room for. A step is a key, or its value.
+    /// The tile of a block: its queries, and the features that it has room for. A step is one key, or its value.
     fn tile(self) -> Tile {
         let Self { name, queries, head_dim, .. } = self;
         let (rows, columns) = (queries * self.per_block(), head_dim);
-        // Queries are in registers; each team brings its own keys, and each of the four warps reads its team's.
+        // Queries stay in registers. Each team copies its keys to shared memory, and each of the four warps reads them.
         Tile { name, rows, columns, brought: self.per_block() * columns, read: THREADS as usize / 32 * columns }
     }
 
@@ -102,7 +102,7 @@ impl Team {
         (64 / self.queries).max(1)
     }
 
-    /// Shared memory of a block: rows of an odd number of vectors, and two tiles' masks.
+    /// Shared memory of a block: rows with an odd number of vectors, and the masks of two tiles.
     fn shared_bytes(self) -> usize {
         let pitch = ((self.head_dim * 2 / VECTOR) | 1) * VECTOR;
         let masks = if self.added == Added::Mask { 2 * MASKED_QUERIES * size_of::<f32>() } else { 0 };
@@ -113,11 +113,11 @@ impl Team {
 /// Launches [`Attention`].
 pub(super) fn attention(cuda: &Cuda, op: &Attention, args: AttentionArgs<'_, Buffer>) -> Result<()> {
     if op.scale.is_nan() || op.scale <= 0.0 {
-        return Err(Error::Unsupported(format!("attention with a scale of {}: only positive ones", op.scale)));
+        return Err(Error::Unsupported(format!("attention with a scale of {}: it must be positive", op.scale)));
     }
     if op.head_dim > wide::LARGEST || !op.head_dim.is_multiple_of(VECTOR / 2) {
         return Err(Error::Unsupported(format!(
-            "attention with {} features a head: at most {}, a multiple of {}",
+            "attention with {} features per head: the kernels take at most {}, a multiple of {}",
             op.head_dim,
             wide::LARGEST,
             VECTOR / 2
@@ -127,7 +127,7 @@ pub(super) fn attention(cuda: &Cuda, op: &Attention, args: AttentionArgs<'_, Buf
         return wide::attention(cuda, op, args);
     }
     if args.rope.is_some() && !op.rope_group.is_multiple_of(4) {
-        return Err(Error::Unsupported(format!("RoPE in groups of {}: only multiples of 4", op.rope_group)));
+        return Err(Error::Unsupported(format!("RoPE in groups of {}: it must be a multiple of 4", op.rope_group)));
     }
     let teams: Vec<Team> = Team::candidates(op.queries, op.head_dim, Added::of(&args)).collect();
     let choice = cuda.choose(OPERATION, teams.iter().map(|team| (team.tile(), team.blocks(op))))?;
@@ -151,7 +151,7 @@ mod tests {
     use crate::cuda::Choice;
 
     #[test]
-    fn a_team_is_chosen_among_those_that_add_in_the_same_order() {
+    fn only_teams_that_add_in_the_same_order_are_alternatives() {
         let chosen = |tasks: usize, queries: usize, head_dim, added| {
             let teams = Team::candidates(queries, head_dim, added);
             let blocks = |team: Team| (tasks * queries.div_ceil(team.queries)).div_ceil(team.per_block());
@@ -163,7 +163,7 @@ mod tests {
             (16, 16, 72, none, ("q16", 0)),
             (16, 17, 72, none, ("q32", 0)),
             (16, 56, 72, none, ("q64", 1)),
-            // Frames of a video, and an image's, which has too few of them.
+            // All frames of a video, and an image, whose one frame fills too few blocks.
             (544, 1024, 72, none, ("q128", 1)),
             (16, 1024, 72, none, ("q64", 1)),
             (544, 1024, 128, none, ("q64", 0)),

@@ -1,4 +1,4 @@
-//! The parameters that all kernels of attention take, and what they ask of a layout.
+//! The parameters of all attention kernels, and the layouts that they take.
 
 use crate::cuda::params::{Address, params};
 use crate::cuda::{Buffer, int};
@@ -46,12 +46,15 @@ fn place(buffer: &Buffer, layout: &TokenLayout) -> Result<(Address, [i64; 3])> {
     let &TokenLayout { offset, outer_stride, inner_stride, token_stride } = layout;
     let strides = [outer_stride, inner_stride, token_stride];
     if !strides.iter().chain([&offset]).all(|len| len.is_multiple_of(VECTOR / 2)) {
-        return Err(Error::Unsupported(format!("attention with {layout:?}: only multiples of {}", VECTOR / 2)));
+        return Err(Error::Unsupported(format!(
+            "attention with {layout:?}: each must be a multiple of {}",
+            VECTOR / 2
+        )));
     }
     Ok((Address(buffer.half().0 + 2 * offset as u64), strides.map(|stride| stride as i64)))
 }
 
-/// The parameters of any kernel of attention, for `tasks` tiles of queries.
+/// The parameters of an attention kernel, for `tasks` tiles of queries.
 pub(super) fn pack(op: &Attention, tasks: usize, args: &AttentionArgs<'_, Buffer>) -> Result<AttentionParams> {
     let (q, [q_outer, q_inner, q_token]) = place(args.q, &op.q)?;
     let (k, [k_outer, k_inner, k_token]) = place(args.k, &op.k)?;

@@ -1,5 +1,5 @@
-//! The kernels on an NVIDIA GPU, through the driver's API. The driver is loaded when the device is opened; nothing of
-//! CUDA is linked.
+//! The kernels on an NVIDIA GPU, through the driver's API. Opening the device loads the driver; the program does not
+//! link CUDA.
 
 use super::{Device, Launch, Memory, MemoryInfo};
 use crate::arriving::Arriving;
@@ -25,24 +25,25 @@ mod replaced;
 
 pub use replaced::Replacement;
 
-/// The oldest CUDA whose drivers have all that is called here.
+/// The oldest CUDA version whose drivers have every function that this module calls.
 const OLDEST_CUDA: i32 = 12;
 
-/// The first GPU that the driver offers (`CUDA_VISIBLE_DEVICES` chooses), one stream on it, and one for copies beside it.
+/// The first GPU that the driver offers (`CUDA_VISIBLE_DEVICES` chooses), with one stream for launches and one for
+/// prefetched copies.
 pub struct Driver {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
-    /// Where memory comes from.
+    /// The pool of all allocations.
     pool: sys::CUmemoryPool,
-    /// What is written to memory in the order of launches.
+    /// Copies to the GPU in the order of launches.
     writes: Ring,
-    /// What is read from memory in the order of launches, and nobody waits for at once.
+    /// Copies from the GPU in the order of launches, which the host takes later.
     landings: Landings,
     prefetch: Prefetch,
     kernels: Kernels,
     card: String,
     multiprocessors: usize,
-    /// What is written to where caches must hold nothing else.
+    /// The buffer that replaces all others in the caches.
     swept: Mutex<Option<Box<dyn Memory>>>,
 }
 
@@ -77,14 +78,14 @@ impl Memory for DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        // This thread may not have used the GPU yet. A failure can only repeat that of an earlier call, which was reported.
+        // This thread may not have used the GPU yet. A failure can only repeat a failure that an earlier call reported.
         let _ = self.stream.context().bind_to_thread();
         // SAFETY: it came from this stream, and everything that uses it was put on the stream before.
         let _ = unsafe { result::free_async(self.address, self.stream.cu_stream()) };
     }
 }
 
-/// What `osp doctor` tells of a GPU.
+/// The facts that `osp doctor` prints about a GPU.
 #[derive(Clone, Debug)]
 pub struct Gpu {
     /// Its name.
@@ -97,11 +98,11 @@ pub struct Gpu {
     pub memory: MemoryInfo,
     /// Which of the compiled kernels it runs, e.g. `sm_90a`.
     pub code: String,
-    /// Images that take the place of the program's own.
+    /// Files of kernels that replace the program's own.
     pub replaced: Vec<PathBuf>,
 }
 
-/// What the kernels were compiled for, e.g. `sm_80`; nothing without nvcc.
+/// The architectures that the kernels were compiled for, e.g. `sm_80`; none in a build without nvcc.
 pub fn architectures() -> Vec<String> {
     let all = compiled::ARCHITECTURES.iter().map(|architecture| format!("sm_{architecture}"));
     if compiled::all() { all.collect() } else { Vec::new() }
@@ -124,8 +125,8 @@ pub fn driver_version() -> Option<(i32, i32)> {
     (result == sys::CUresult::CUDA_SUCCESS).then_some((version / 1000, version % 1000 / 10))
 }
 
-/// The code that a GPU of this compute capability runs: machine code of its own generation, else PTX compiled for it.
-/// Machine code of an `a` architecture runs on exactly that capability, any other on later minor ones too.
+/// The code that a GPU of this compute capability runs: machine code of its generation, else PTX. Machine code of an
+/// `a` architecture runs on exactly that capability; other machine code also runs on later minor versions.
 fn code_for((major, minor): (i32, i32)) -> String {
     let runs = |name: &&&str| match name.strip_suffix('a') {
         Some(number) => number.parse() == Ok(10 * major + minor),
@@ -137,10 +138,10 @@ fn code_for((major, minor): (i32, i32)) -> String {
 }
 
 impl Driver {
-    /// What this GPU is.
+    /// The facts about this GPU.
     ///
     /// # Errors
-    /// [`Error::Device`] if it does not answer.
+    /// [`Error::Device`] if the GPU does not answer.
     pub fn gpu(&self) -> Result<Gpu> {
         let failed = |error| device_error("the GPU does not answer", error);
         let capability = self.context.compute_capability().map_err(failed)?;
@@ -154,21 +155,22 @@ impl Driver {
         })
     }
 
-    /// Opens the GPU and loads the kernels, or those of the folder that `OSP_KERNELS` names in their place.
+    /// Opens the GPU and loads the kernels. Files in the folder that `OSP_KERNELS` names replace the program's own.
     ///
     /// # Errors
     /// As for [`Self::open_with`]; [`Error::Usage`] or [`Error::Io`] for a folder or a file that cannot be used.
     pub fn open() -> Result<Self> {
-        // What a folder holds is nobody's business where there is no GPU.
+        // Without a GPU, the missing driver is the error to report, not a damaged file in the folder.
         check_driver()?;
         Self::open_with(replaced::of_environment()?)
     }
 
-    /// Opens the GPU and loads the kernels, or the first of `replacements` for a file in its place.
+    /// Opens the GPU and loads the kernels. For each file of kernels, the first of `replacements` with its stem
+    /// replaces it.
     ///
     /// # Errors
-    /// [`Error::Device`] in one line: built without nvcc, no driver, an old driver, no GPU, or one that the kernels were
-    /// not compiled for.
+    /// [`Error::Device`] if the program was built without nvcc, if there is no driver or no GPU, if the driver is too
+    /// old, or if the kernels were not compiled for the GPU.
     pub fn open_with(replacements: Vec<Replacement>) -> Result<Self> {
         check_driver()?;
         let context = CudaContext::new(0).map_err(|error| match error.0 {
@@ -181,8 +183,9 @@ impl Driver {
                     .into(),
             ));
         }
-        // One stream orders everything but prefetched copies, which `Prefetch` orders; events for each buffer would only cost time.
-        // SAFETY: no buffer of cudarc's own is ever used.
+        // One stream orders everything except prefetched copies, which `Prefetch` orders. Events for each buffer would
+        // only cost time.
+        // SAFETY: this program uses no buffer type of cudarc.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(|error| device_error("no stream", error))?;
         let prefetch = Prefetch::new(&context)?;
@@ -195,12 +198,13 @@ impl Driver {
         Ok(Self { context, stream, pool, writes, landings, prefetch, kernels, card, multiprocessors, swept })
     }
 
-    /// The GPU's own name, whatever kernels it runs.
+    /// The GPU's name, without the list of replaced kernels.
     pub fn card(&self) -> &str {
         &self.card
     }
 
-    /// Gives back what the pool keeps and nobody uses. What was freed counts as unused once the host has seen that.
+    /// Gives the pool's unused memory back to the driver. Freed memory counts as unused once the stream has reached its
+    /// free, so this waits for the stream.
     fn trim(&self) -> std::result::Result<(), DriverError> {
         self.stream.synchronize()?;
         // SAFETY: it is the device's own pool, which always exists.
@@ -212,7 +216,7 @@ impl Driver {
     }
 }
 
-/// Whether there is a driver, new enough for the kernels.
+/// Fails unless there is a driver that is new enough for the kernels.
 fn check_driver() -> Result<()> {
     let Some((major, minor)) = driver_version() else {
         return Err(Error::Device("there is no NVIDIA driver on this machine (libcuda.so.1 is not found)".into()));
@@ -243,7 +247,7 @@ fn multiprocessors(context: &CudaContext) -> Result<usize> {
     })
 }
 
-/// What `allocate` gives; if memory has run out, what it gives after `make_room`.
+/// Calls `allocate`. If memory has run out, calls `make_room` and then `allocate` once more.
 fn or_after<T>(
     mut allocate: impl FnMut() -> std::result::Result<T, DriverError>,
     make_room: impl FnOnce() -> std::result::Result<(), DriverError>,
@@ -254,7 +258,7 @@ fn or_after<T>(
     }
 }
 
-/// The pool that memory comes from. It keeps what is freed, so that a step's buffers cost nothing from the second step on.
+/// The pool of all allocations. It keeps freed memory, so that a step's buffers cost nothing from the second step on.
 fn pool_that_keeps_freed_memory(context: &CudaContext) -> Result<sys::CUmemoryPool> {
     let mut pool = std::ptr::null_mut();
     let mut most = u64::MAX;
@@ -271,7 +275,7 @@ fn pool_that_keeps_freed_memory(context: &CudaContext) -> Result<sys::CUmemoryPo
 }
 
 impl Device for Driver {
-    /// The card, and which kernels are not the program's own: what they compute may differ, and so may its time.
+    /// The card, and the replaced kernels, because their results and times may differ from the program's own.
     fn name(&self) -> String {
         match &self.kernels.replaced[..] {
             [] => self.card.clone(),
@@ -285,9 +289,10 @@ impl Device for Driver {
 
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         self.bind()?;
-        // SAFETY: the stream lives as long as the memory, which is used on it alone. Nothing has no address.
+        // SAFETY: the stream lives as long as the memory, and only this stream uses the memory. An allocation of 0
+        // bytes would have no address.
         let allocate = || unsafe { result::malloc_async(self.stream.cu_stream(), bytes.max(1)) };
-        // What was freed may lie in pieces that are too short.
+        // The pool's free memory may lie in pieces that are too short.
         match or_after(allocate, || self.trim()) {
             Ok(address) => Ok(Box::new(DeviceMemory { address, len: bytes, stream: self.stream.clone() })),
             Err(error) if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Err(Error::OutOfMemory {
@@ -321,7 +326,7 @@ impl Device for Driver {
     fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()> {
         assert!(offset + host.len() <= memory.len(), "the copy lies in the buffer");
         self.bind()?;
-        // SAFETY: the bounds were checked; `host` is not touched before the stream is done.
+        // SAFETY: the bounds were checked; nobody touches `host` before the stream is done.
         unsafe { result::memcpy_dtoh_async(host, memory.address() + offset as u64, self.stream.cu_stream()) }
             .map_err(|error| device_error("copy from the GPU", error))?;
         self.synchronize()
@@ -337,8 +342,8 @@ impl Device for Driver {
         let function = self.kernels.function(launch)?;
         let [x, y, z] = launch.grid;
         let mut params = [launch.params.as_ptr().cast_mut().cast::<c_void>()];
-        // SAFETY: the one parameter has the size of the kernel's struct (a test compares them) and is copied by the call;
-        // the addresses in it are of buffers whose frees come later on the stream.
+        // SAFETY: the one parameter has the size of the kernel's struct (a test compares them), and the call copies it.
+        // The buffers at its addresses are freed later on the same stream.
         unsafe {
             result::launch_kernel(
                 function,
@@ -363,7 +368,7 @@ impl Device for Driver {
         Ok(Duration::from_secs_f64(f64::from(milliseconds) / 1000.0))
     }
 
-    /// By writing twice as much as the second-level cache holds.
+    /// Writes twice as many bytes as the second-level cache holds.
     fn clear_caches(&self) -> Result<()> {
         let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE;
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -376,13 +381,13 @@ impl Device for Driver {
             }
         };
         self.bind()?;
-        // SAFETY: the memory is this long, and used on this stream alone.
+        // SAFETY: the memory has this length, and only this stream uses it.
         unsafe { result::memset_d8_async(memory.address(), 0, memory.len(), self.stream.cu_stream()) }
             .map_err(|error| device_error("clearing the caches", error))
     }
 
     fn synchronize(&self) -> Result<()> {
-        self.stream.synchronize().map_err(|error| device_error("a kernel went wrong", error))
+        self.stream.synchronize().map_err(|error| device_error("a kernel failed", error))
     }
 
     fn memory_info(&self) -> Result<MemoryInfo> {

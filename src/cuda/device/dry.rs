@@ -1,7 +1,8 @@
-//! A device that executes nothing: it checks every call as far as that goes without running a kernel, and keeps a log.
+//! A device that executes nothing. It checks every call as far as that is possible without running a kernel, and keeps
+//! a log.
 //!
-//! Full-size models pass over it in seconds, with neither their memory nor (see [`crate::weights::shapes`]) their weights:
-//! to count what a request costs, and to see what it would allocate.
+//! Full-size models run on it in seconds, without their memory and (see [`crate::weights::shapes`]) without their
+//! weights. It counts the cost of a request, and shows what the request would allocate.
 
 use super::{Device, Emulated, H100_MULTIPROCESSORS, Launch, Memory, MemoryInfo};
 use crate::cuda::params::{Addresses, Fields};
@@ -10,38 +11,39 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Most blocks in x, y and z.
+/// The most blocks in x, y and z.
 const MOST_BLOCKS: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
-/// Most threads of a block.
+/// The most threads of a block.
 const MOST_THREADS: u32 = 1024;
-/// Most shared memory of a block on every GPU that the kernels are compiled for.
+/// The shared memory that a block may have on every GPU that the kernels are compiled for.
 const MOST_SHARED: u32 = 99 << 10;
-/// Allocations start on multiples of this, and as much lies between them, so that a step beyond one is in none.
+/// Allocations start at multiples of this. A gap of at least this size lies behind each, so that an address just beyond
+/// its end is in no allocation.
 const ALIGNMENT: u64 = 256;
 
-/// Who uses memory first that the host writes to.
+/// The first user of memory that the host writes to.
 pub const COPY: &str = "copy";
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Memory was given out.
+    /// Memory was allocated.
     Alloc {
-        /// Its first byte; no two allocations have the same, even if one comes after the other.
+        /// Its first byte. No two allocations have the same address, even if one was freed before the other.
         address: u64,
         /// Its size.
         bytes: usize,
         /// Whether it is a parameter.
         weight: bool,
     },
-    /// Memory that is no parameter is used for the first time.
+    /// Memory of an activation is used for the first time.
     FirstUse {
         /// Its first byte.
         address: u64,
-        /// The kernel that does so; [`COPY`] if the host writes to it.
+        /// The kernel that uses it; [`COPY`] if the host writes to it.
         by: &'static str,
     },
-    /// Memory was given back.
+    /// Memory was freed.
     Free {
         /// Its first byte.
         address: u64,
@@ -54,32 +56,32 @@ pub enum Event {
         grid: [u32; 3],
         /// Floating-point operations.
         flops: u64,
-        /// Bytes of global memory moved at least.
+        /// The least bytes of global memory that it moves.
         bytes: u64,
     },
 }
 
 #[derive(Debug)]
 struct State {
-    /// All that is allocated, by where it starts.
+    /// All allocations, by their first byte.
     live: BTreeMap<u64, Live>,
-    /// Where the next allocation starts.
+    /// First byte of the next allocation.
     next: u64,
     live_bytes: u64,
     peak_bytes: u64,
     log: Vec<Event>,
-    /// Kernels that were launched.
+    /// Kernels that were launched so far.
     known: HashMap<&'static str, Known>,
 }
 
 #[derive(Debug)]
 struct Live {
     bytes: usize,
-    /// Whether the log says who used it first, or need not.
+    /// Whether the log already has its first use, or needs none.
     used: bool,
 }
 
-/// A kernel, and where the addresses in its parameters are.
+/// A kernel, and the addresses in its parameters.
 #[derive(Clone, Debug)]
 struct Known {
     name: &'static str,
@@ -101,7 +103,7 @@ impl Known {
 #[derive(Debug)]
 pub struct Dry {
     state: Arc<Mutex<State>>,
-    /// Knows all kernels.
+    /// The emulator, to look up kernels.
     kernels: Emulated,
     total: u64,
     multiprocessors: usize,
@@ -114,12 +116,12 @@ impl Default for Dry {
 }
 
 impl Dry {
-    /// A device on which everything has room.
+    /// A device with unlimited memory.
     pub fn new() -> Self {
         Self::with_memory(u64::MAX)
     }
 
-    /// A device with so many bytes, and the multiprocessors of an H100.
+    /// A device with `total` bytes of memory, and the multiprocessors of an H100.
     pub fn with_memory(total: u64) -> Self {
         let state = State {
             live: BTreeMap::new(),
@@ -137,7 +139,7 @@ impl Dry {
         }
     }
 
-    /// The same with so many multiprocessors, at least one: the kernels that are launched here are those of such a GPU.
+    /// This device with another number of multiprocessors, at least one. Tiles are then chosen for such a GPU.
     #[must_use]
     pub fn with_multiprocessors(self, multiprocessors: usize) -> Self {
         Self { multiprocessors, ..self }
@@ -148,17 +150,17 @@ impl Dry {
         self.state().log.clone()
     }
 
-    /// The log so far, which starts anew.
+    /// Takes the log so far, and starts a new one.
     pub fn take_log(&self) -> Vec<Event> {
         std::mem::take(&mut self.state().log)
     }
 
-    /// Most bytes that were allocated at once, as they were asked for.
+    /// The most bytes that were allocated at once, without any rounding.
     pub fn peak_bytes(&self) -> u64 {
         self.state().peak_bytes
     }
 
-    /// How often memory was asked for.
+    /// The number of allocations in the log.
     pub fn allocations(&self) -> usize {
         self.state().log.iter().filter(|event| matches!(event, Event::Alloc { .. })).count()
     }
@@ -167,7 +169,7 @@ impl Dry {
         lock(&self.state)
     }
 
-    /// New memory.
+    /// Allocates memory.
     fn give(&self, bytes: usize, weight: bool) -> Result<Box<dyn Memory>> {
         let mut state = self.state();
         let (needed, free) = (bytes as u64, self.total - state.live_bytes);
@@ -197,26 +199,27 @@ impl Dry {
     }
 }
 
-/// What no GPU would take.
+/// Refuses a launch that no GPU would take.
 fn check_limits(launch: &Launch<'_>) -> std::result::Result<(), String> {
     let Launch { grid, threads, shared_bytes, .. } = *launch;
     if grid.iter().zip(MOST_BLOCKS).any(|(&blocks, most)| blocks == 0 || blocks > most) {
-        return Err(format!("the grid has a side of none, or of more than {MOST_BLOCKS:?} blocks"));
+        return Err(format!("the grid must have between 1 and {MOST_BLOCKS:?} blocks in x, y and z"));
     }
     if threads == 0 || threads > MOST_THREADS {
-        return Err(format!("a block has between 1 and {MOST_THREADS} threads"));
+        return Err(format!("a block must have between 1 and {MOST_THREADS} threads"));
     }
     if shared_bytes > MOST_SHARED {
-        return Err(format!("a block may have {MOST_SHARED} bytes of shared memory"));
+        return Err(format!("a block may have at most {MOST_SHARED} bytes of shared memory"));
     }
     Ok(())
 }
 
 impl State {
-    /// Notes that `by` uses the buffer that an address lies in. A null address is none, and any other must lie in one.
+    /// Logs that `by` uses the buffer at `address`, if that is its first use. False if the address is neither null nor
+    /// in a buffer.
     fn touch(&mut self, address: u64, by: &'static str) -> bool {
         let below = self.live.range_mut(..=address).next_back();
-        // A buffer of nothing has an address too.
+        // A buffer of 0 bytes has an address, too.
         match below.filter(|(start, live)| address < **start + live.bytes.max(1) as u64) {
             Some((&start, live)) => {
                 if !std::mem::replace(&mut live.used, true) {
@@ -283,7 +286,7 @@ impl Device for Dry {
         Ok(())
     }
 
-    /// Zeros.
+    /// Fills `host` with zeros.
     fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()> {
         assert!(offset + host.len() <= memory.len(), "the copy lies in the buffer");
         host.fill(0);
@@ -296,14 +299,14 @@ impl Device for Dry {
         check_limits(launch).map_err(|problem| launch.error(problem))?;
         if let Some((name, address)) = addresses.read(launch.params).find(|&(_, address)| !state.touch(address, kernel))
         {
-            return Err(launch.error(format!("{name} is {address:#x}, which is in no buffer")));
+            return Err(launch.error(format!("{name} is {address:#x}, which is not in a buffer")));
         }
         let Launch { grid, flops, bytes, .. } = *launch;
         state.log.push(Event::Launch { kernel, grid, flops, bytes });
         Ok(())
     }
 
-    /// No time at all.
+    /// Always zero.
     fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
         work().map(|()| Duration::ZERO)
     }

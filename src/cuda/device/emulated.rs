@@ -1,10 +1,10 @@
 //! The kernels on the CPU: the same sources, compiled by the host's compiler against `kernels/emulator`.
 //!
-//! Slow, and strict: accesses outside of buffers, diverging barriers, missing lanes and misaligned vectors are errors
-//! that name kernel, block and thread.
+//! The emulator is slow and strict. Accesses outside of buffers, diverging barriers, missing lanes and misaligned
+//! vectors are errors that name kernel, block and thread.
 //!
-//! `OSP_EMULATOR` names a library to take emulator and kernels from in place of the program's own: scripts/emulator-asan
-//! makes one that is checked by AddressSanitizer.
+//! `OSP_EMULATOR` names a library whose emulator and kernels replace the program's own. scripts/emulator-asan builds
+//! such a library with AddressSanitizer.
 
 use super::{Device, H100_MULTIPROCESSORS, Launch, Memory, MemoryInfo};
 use crate::cuda::params::Addresses;
@@ -58,7 +58,7 @@ struct RawLaunch {
     seed: u64,
 }
 
-// SAFETY: it is only read, and what it points to outlives the launch.
+// SAFETY: threads only read it, and everything that it points to outlives the launch.
 unsafe impl Sync for RawLaunch {}
 
 /// `osp_emulator_find` of kernels/emulator/launch.cpp.
@@ -72,7 +72,7 @@ unsafe extern "C" {
 }
 
 mod kept {
-    //! One function for each file of kernels: a program that calls it has the file.
+    //! One function for each file of kernels. A program that calls it keeps the file when it is linked.
     include!(concat!(env!("OUT_DIR"), "/emulated.rs"));
 }
 
@@ -83,16 +83,17 @@ struct Library {
     run_block: RunBlock,
 }
 
-/// This program's, or those of `OSP_EMULATOR`.
+/// This program's functions, or those of the library that `OSP_EMULATOR` names.
 static LIBRARY: LazyLock<std::result::Result<Library, String>> = LazyLock::new(|| {
     let Some(file) = std::env::var_os("OSP_EMULATOR").filter(|file| !file.is_empty()) else {
         return Ok(Library { find: osp_emulator_find, run_block: osp_emulator_run_block });
     };
     let failed = |error: libloading::Error| {
         let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        format!("OSP_EMULATOR is no library of kernels: {reason}")
+        format!("OSP_EMULATOR does not name a library of kernels: {reason}")
     };
-    // SAFETY: whoever sets the variable vouches for what loading the file runs, and for its functions' types.
+    // SAFETY: the user who sets the variable vouches for the code that loading the file runs, and for its functions'
+    // types.
     let library = unsafe {
         libloading::Library::new(&file).and_then(|file| {
             let (find, run_block) = (*file.get(b"osp_emulator_find")?, *file.get(b"osp_emulator_run_block")?);
@@ -104,13 +105,13 @@ static LIBRARY: LazyLock<std::result::Result<Library, String>> = LazyLock::new(|
     library.map_err(failed)
 });
 
-/// What a buffer holds until something is written to it: as 16-bit or 32-bit numbers large and odd, as indices wild.
+/// Every byte of a new buffer. As 16-bit or 32-bit numbers these bytes are large and odd, as indices out of range.
 const POISON: u8 = 0xCB;
 
-/// What was allocated.
+/// All allocations.
 #[derive(Debug, Default)]
 struct Buffers {
-    /// Where kernels may read and write: starts and sizes of buffers, or of the pieces of one that is handed out in pieces.
+    /// Starts and sizes of the memory that kernels may access: buffers, or the ranges of a buffer that were handed out.
     regions: BTreeMap<usize, usize>,
     bytes: usize,
 }
@@ -123,22 +124,22 @@ pub struct Emulated {
 }
 
 impl Emulated {
-    /// An emulator that runs the threads of a block in an order that follows from `seed`: 0 is the plain order, odd seeds
-    /// shuffle, even ones let single warps run ahead of the others.
+    /// An emulator that runs the threads of a block in an order that follows from `seed`. 0 is the plain order, odd
+    /// seeds shuffle the threads, and other even seeds let single warps run ahead of the others.
     ///
-    /// Code that lacks a barrier may give other results under another seed.
+    /// A kernel that lacks a barrier may give other results with another seed.
     pub fn new(seed: u64) -> Self {
         kept::keep_kernels();
         Self { buffers: Arc::default(), seed }
     }
 
-    /// Threads of a block and bytes of parameters of a kernel, if there is one of that name.
+    /// Threads of a block and bytes of parameters of the kernel with this name, if there is one.
     pub fn kernel(&self, name: &str) -> Option<(u32, usize)> {
         let kernel = find(&CString::new(name).ok()?).ok()??;
         Some((kernel.threads, kernel.params_bytes))
     }
 
-    /// The kernel of a launch, which must have its threads and parameters.
+    /// The kernel of a launch. Fails if its threads or the size of its parameters differ from the launch's.
     pub(super) fn find(&self, launch: &Launch<'_>) -> Result<&'static Kernel> {
         let name = CString::new(launch.kernel).expect("names of kernels hold no zeros");
         let kernel = find(&name).map_err(|problem| launch.error(problem))?;
@@ -150,8 +151,8 @@ impl Emulated {
         Ok(kernel)
     }
 
-    /// Where a launch may read and write, by address: the buffers that its parameters point into, or all of them if it
-    /// does not say what its parameters are.
+    /// The memory that a launch may access, by address: the buffers that its parameters point into, or all buffers if
+    /// the launch does not list its fields.
     fn regions(&self, launch: &Launch<'_>) -> Vec<Region> {
         let buffers = lock(&self.buffers);
         let regions = &buffers.regions;
@@ -172,7 +173,7 @@ fn lock(buffers: &Mutex<Buffers>) -> MutexGuard<'_, Buffers> {
     buffers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A stretch of memory with the alignment of every buffer.
+/// Bytes with the alignment of every buffer.
 #[repr(C, align(256))]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 struct Line([u8; 256]);
@@ -187,8 +188,8 @@ struct HostMemory {
     buffers: Arc<Mutex<Buffers>>,
 }
 
-/// What memory of another device is met with.
-const FOREIGN: &str = "a device takes the memory that it gave";
+/// The panic's message for memory of another device.
+const FOREIGN: &str = "a device takes only the memory that it allocated";
 
 impl HostMemory {
     fn of(memory: &dyn Memory) -> &Self {
@@ -238,13 +239,13 @@ impl Device for Emulated {
         format!("emulated GPU ({} threads)", rayon::current_num_threads())
     }
 
-    /// Those of an H100, whatever the host has, so that its choices can be seen.
+    /// The number of an H100, so that tests on the CPU see its choices.
     fn multiprocessors(&self) -> usize {
         H100_MULTIPROCESSORS
     }
 
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {
-        // An address of its own even if it holds nothing.
+        // A buffer of 0 bytes has its own address, too.
         let lines = vec![Line([POISON; 256]); bytes.div_ceil(size_of::<Line>()).max(1)];
         let memory = HostMemory { lines, len: bytes, in_pieces: false, buffers: self.buffers.clone() };
         let mut buffers = lock(&self.buffers);
@@ -280,7 +281,7 @@ impl Device for Emulated {
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {
         let kernel = self.find(launch)?;
-        // In words, for their alignment.
+        // Words of 64 bits have the alignment of every parameter.
         let params: Vec<u64> = launch.params.chunks(8).map(widened).collect();
         let regions = self.regions(launch);
         let raw = RawLaunch {
@@ -335,8 +336,8 @@ fn run_block(raw: &RawLaunch, index: u64) -> std::result::Result<(), String> {
     let block = [(index % x) as u32, (index / x % y) as u32, (index / x / y) as u32];
     let mut message = [0u8; 512];
     let run_block = LIBRARY.as_ref().map_err(String::clone)?.run_block;
-    // SAFETY: the launch and what it points to live until this returns; the message has its bytes. What kernels do with
-    // the addresses in their parameters is checked by the emulator.
+    // SAFETY: the launch and everything that it points to live until this returns; the message has `bytes` bytes. The
+    // emulator checks how kernels use the addresses in their parameters.
     let done = unsafe { run_block(raw, &block, message.as_mut_ptr().cast(), message.len()) };
     if done {
         return Ok(());

@@ -1,7 +1,7 @@
-//! Where kernels run: a device interface of a dozen calls, and what implements it.
+//! Where kernels run: a device interface of a dozen calls, and its implementations.
 //!
-//! Everything goes through one stream in order, but for prefetched copies. A launch says what it costs, so that
-//! whoever counts (benches, profiles) need not know the operation.
+//! One stream executes everything in order, except prefetched copies. A launch says what it costs, so benches and
+//! profiles need not know the operation.
 
 mod driver;
 mod dry;
@@ -25,35 +25,35 @@ pub trait Memory: Any + Debug + Send {
     /// Bytes.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// Whether it has no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What kernels take for its first byte.
+    /// The address of its first byte, for kernels.
     fn address(&self) -> u64;
 }
 
-/// One launch of a kernel: `grid` blocks of the kernel's own number of threads.
+/// One launch of a kernel: `grid` blocks of `threads` threads.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
     /// Entry point.
     pub kernel: &'a str,
     /// Blocks in x, y, z.
     pub grid: [u32; 3],
-    /// Threads of a block.
+    /// Threads of a block. Each kernel takes one number only.
     pub threads: u32,
     /// Dynamic shared memory of a block, in bytes.
     pub shared_bytes: u32,
-    /// The kernel's one parameter, as its bytes.
+    /// The bytes of the kernel's one parameter, a struct.
     pub params: &'a [u8],
-    /// What these bytes are.
+    /// The fields of that struct.
     pub fields: Fields,
     /// Floating-point operations of the whole launch.
     pub flops: u64,
-    /// Bytes of global memory that it must move at least.
+    /// The least bytes of global memory that it must move.
     pub bytes: u64,
-    /// Why this kernel, where there was a choice.
+    /// How its tile was chosen, if the operation has several.
     pub choice: Option<&'a Choice>,
 }
 
@@ -68,32 +68,32 @@ impl Launch<'_> {
 /// Bytes of device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryInfo {
-    /// Not in use by anyone.
+    /// Bytes that nobody uses.
     pub free: u64,
-    /// In all.
+    /// All bytes.
     pub total: u64,
 }
 
-/// Multiprocessors of an H100, for which the kernels are made: devices that are no GPU choose tiles as it would.
+/// Multiprocessors of an H100, for which the kernels are made. The devices that are not GPUs choose tiles as it would.
 pub const H100_MULTIPROCESSORS: usize = 132;
 
 /// A device that kernels run on.
 ///
-/// It takes the memory that it gave, and no other device's.
+/// It takes only the memory that it allocated.
 pub trait Device: Debug + Send + Sync {
-    /// What this is, for messages and records.
+    /// The device's name, for messages and records.
     fn name(&self) -> String;
 
     /// Multiprocessors, which the blocks of a launch share; at least one.
     fn multiprocessors(&self) -> usize;
 
-    /// `bytes` bytes with unspecified contents, aligned to 256.
+    /// Allocates `bytes` bytes with unspecified contents, aligned to 256 bytes.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`]; [`Error::Device`] if it does not answer.
+    /// [`Error::OutOfMemory`]; [`Error::Device`] if the device does not answer.
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>>;
 
-    /// The same for a parameter, for whoever tells parameters from activations.
+    /// As [`Self::alloc`], for a parameter. A device may log parameters and activations separately.
     ///
     /// # Errors
     /// As for [`Self::alloc`].
@@ -103,33 +103,33 @@ pub trait Device: Debug + Send + Sync {
 
     /// Hands out a range of a buffer as if it were a buffer, with unspecified contents, until [`Self::take_back`].
     ///
-    /// From the first range on, kernels have no business with what of the buffer is not handed out. A device that can tell
-    /// refuses such accesses, and makes the range unlike anything sensible, to show what reads it before it is written.
+    /// From the first range on, kernels must not touch the rest of the buffer. The emulator refuses such accesses, and
+    /// fills the range with wild values, which show where a kernel reads it before it is written.
     fn hand_out(&self, memory: &mut dyn Memory, range: Range<usize>) {
         let _ = (memory, range);
     }
 
-    /// Ends what [`Self::hand_out`] began.
+    /// Takes back a range that [`Self::hand_out`] handed out.
     fn take_back(&self, memory: &dyn Memory, range: Range<usize>) {
         let _ = (memory, range);
     }
 
-    /// Copies `host` to `offset` and on.
+    /// Copies `host` to the memory, from byte `offset` on.
     ///
     /// # Errors
     /// [`Error::Device`] if the copy fails.
     fn write(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()>;
 
-    /// Orders the prefetched copies that follow: they wait for everything that was launched before this call, and run beside
-    /// what is launched after it. They may write to memory that was allocated before this call.
+    /// Orders the prefetched copies that follow. They wait for every launch before this call, and run beside the
+    /// launches after it. They may write to memory that was allocated before this call.
     ///
     /// # Errors
-    /// [`Error::Device`] if it does not answer.
+    /// [`Error::Device`] if the device does not answer.
     fn order_prefetch(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Prefetch: as [`Self::write`], but kernels see the bytes only after [`Self::finish_prefetch`].
+    /// Prefetches: as [`Self::write`], but kernels see the bytes only after [`Self::finish_prefetch`].
     ///
     /// # Errors
     /// [`Error::Device`] if the copy fails.
@@ -137,25 +137,25 @@ pub trait Device: Debug + Send + Sync {
         self.write(memory, offset, host)
     }
 
-    /// Kernels that are launched after this call see all prefetched bytes.
+    /// Makes all prefetched bytes visible to the kernels that are launched after this call.
     ///
     /// # Errors
-    /// [`Error::Device`] if it does not answer.
+    /// [`Error::Device`] if the device does not answer.
     fn finish_prefetch(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Copies from `offset` on into `host`, when everything launched before is done.
+    /// Waits for every earlier launch, then copies the memory from byte `offset` on into `host`.
     ///
     /// # Errors
-    /// [`Error::Device`] if the copy fails, or a kernel that was launched before.
+    /// [`Error::Device`] if the copy or an earlier kernel fails.
     fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()>;
 
-    /// Starts a copy of `bytes` bytes from `offset` on, in the order of launches: what is launched from here on may change
-    /// the memory, and the memory may be freed.
+    /// Starts a copy of `bytes` bytes from `offset` on, in the order of launches. Later launches may change the memory,
+    /// and the caller may free it.
     ///
     /// # Errors
-    /// As for [`Self::read`]. [`Arriving::bytes`] tells what goes wrong later.
+    /// As for [`Self::read`]. [`Arriving::bytes`] reports later failures.
     fn read_behind(&self, memory: &dyn Memory, offset: usize, bytes: usize) -> Result<Box<dyn Arriving>> {
         let mut host = vec![0; bytes];
         self.read(memory, offset, &mut host)?;
@@ -165,33 +165,34 @@ pub trait Device: Debug + Send + Sync {
     /// Launches a kernel.
     ///
     /// # Errors
-    /// [`Error::Launch`]; [`Error::Device`] if it does not answer.
+    /// [`Error::Launch`]; [`Error::Device`] if the device does not answer.
     fn launch(&self, launch: &Launch<'_>) -> Result<()>;
 
-    /// How long the device takes for what `work` puts on it, copies and waits of the host left out where the device can
-    /// tell.
+    /// Measures how long the device works on the launches of `work`. A device with its own clock leaves out the host's
+    /// copies and waits.
     ///
     /// # Errors
-    /// Those of `work`; [`Error::Device`] if it does not answer.
+    /// The errors of `work`; [`Error::Device`] if the device does not answer.
     fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration>;
 
-    /// Leaves nothing of any buffer in the device's caches, where a device has some that matter.
+    /// Evicts all buffers from the device's caches, if the device has any.
     ///
     /// # Errors
-    /// [`Error::Device`] if it does not answer, [`Error::OutOfMemory`] if there is no room for what takes their place.
+    /// [`Error::Device`] if the device does not answer, [`Error::OutOfMemory`] if there is no room for the buffer that
+    /// replaces them.
     fn clear_caches(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Waits until everything launched is done.
+    /// Waits until every launch is done.
     ///
     /// # Errors
-    /// [`Error::Device`] if a kernel went wrong.
+    /// [`Error::Device`] if a kernel failed.
     fn synchronize(&self) -> Result<()>;
 
-    /// How much memory there is.
+    /// The free and the total memory.
     ///
     /// # Errors
-    /// [`Error::Device`] if it does not answer.
+    /// [`Error::Device`] if the device does not answer.
     fn memory_info(&self) -> Result<MemoryInfo>;
 }

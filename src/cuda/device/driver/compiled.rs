@@ -1,4 +1,4 @@
-//! The files of kernels, and what build.rs compiled of them: one fat binary for each, none without nvcc.
+//! The files of kernels, and the fat binary that build.rs compiled from each. Without nvcc there are no fat binaries.
 
 mod table {
     include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
@@ -24,7 +24,8 @@ pub(super) fn file(stem: &str) -> Option<&'static File> {
     FILES.iter().find(|file| file.stem == stem)
 }
 
-/// An image as the driver wants it: it reads headers in place, and bytes by themselves may lie at any address.
+/// An image that is aligned for the driver, which reads the headers in place. A plain byte array may lie at any
+/// address.
 #[allow(dead_code, reason = "a build without nvcc has no images")]
 #[repr(C, align(64))]
 struct Aligned<const N: usize>([u8; N]);

@@ -1,18 +1,18 @@
-//! Which kernels a file holds, as far as that shows without a driver: machine code of one architecture (a cubin, which is an
-//! ELF file), a fat binary, or PTX.
+//! Reads the names of a file's kernels without a driver. The file is machine code for one architecture (a cubin, which
+//! is an ELF file), a fat binary, or PTX.
 
 use object::elf::ELFMAG;
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
-/// What a fat binary begins with, and bytes of its head.
+/// The magic number of a fat binary, and the bytes of its header.
 const FAT: [u8; 4] = 0xba55_ed50_u32.to_le_bytes();
 const FAT_HEAD: usize = 16;
 
-/// The entry points of an image that is whole; `None` for a fat binary, where they are compressed.
+/// The entry points of a complete image; `None` for a fat binary, which compresses them.
 ///
 /// # Errors
-/// Why it is no image, or not whole.
+/// A message if the bytes are not an image, or are cut off or damaged.
 pub(super) fn entry_points(image: &[u8]) -> Result<Option<Vec<String>>, String> {
     if image.starts_with(&ELFMAG) {
         return of_cubin(image).map(Some).map_err(|error| format!("the cubin is damaged: {error}; compile it again"));
@@ -26,7 +26,7 @@ pub(super) fn entry_points(image: &[u8]) -> Result<Option<Vec<String>>, String> 
     }
 }
 
-/// Its global functions, once every section was found in the file.
+/// The global functions of a cubin, once every section was found in the file.
 fn of_cubin(image: &[u8]) -> object::Result<Vec<String>> {
     let file = ElfFile64::<object::Endianness>::parse(image)?;
     file.sections().try_for_each(|section| section.data().map(drop))?;
@@ -34,18 +34,18 @@ fn of_cubin(image: &[u8]) -> object::Result<Vec<String>> {
     functions.filter(ObjectSymbol::is_global).map(|symbol| Ok(symbol.name()?.to_owned())).collect()
 }
 
-/// Its head says how many bytes follow.
+/// Checks a fat binary's length: its header says how many bytes follow.
 fn whole_fat_binary(image: &[u8]) -> Result<(), String> {
     let size = image.get(8..FAT_HEAD).and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
     let found = image.len().saturating_sub(FAT_HEAD) as u64;
     match size {
         Some(size) if size <= found => Ok(()),
         Some(size) => Err(format!("the fat binary is cut off: {found} of {size} bytes are there; compile it again")),
-        None => Err("the fat binary is cut off within its head; compile it again".to_owned()),
+        None => Err("the fat binary is cut off within its header; compile it again".to_owned()),
     }
 }
 
-/// What stands behind each `.entry`.
+/// The names behind each `.entry` of PTX.
 fn of_ptx(text: &str) -> Result<Vec<String>, String> {
     let code = || text.lines().map(|line| line.split("//").next().unwrap_or_default());
     let count = |brace: char| code().flat_map(str::chars).filter(|&character| character == brace).count();
@@ -81,22 +81,22 @@ mod tests {
     }
 
     #[test]
-    fn a_fat_binary_is_as_long_as_its_head_says() {
+    fn a_fat_binary_is_as_long_as_its_header_says() {
         let mut image = [FAT.as_slice(), &[1, 0, 16, 0], &8_u64.to_le_bytes(), &[7; 8]].concat();
         assert_eq!(entry_points(&image), Ok(None));
         image.pop();
         assert!(problem(&image).contains("7 of 8 bytes"));
-        assert!(problem(&image[..15]).contains("within its head"));
+        assert!(problem(&image[..15]).contains("within its header"));
         for image in FILES.iter().filter_map(|file| file.image) {
             assert_eq!(entry_points(image), Ok(None));
             assert!(problem(&image[..image.len() / 2]).contains("cut off"));
         }
     }
 
-    /// What a cubin lacks to be one is its machine; every other ELF file does as well.
+    /// Reads the test program, because every ELF file is read as a cubin is.
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_cubin_shows_its_global_functions_or_where_it_is_damaged() {
+    fn a_cubin_shows_its_global_functions_unless_it_is_damaged() {
         let image = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         assert!(entry_points(&image).unwrap().unwrap().contains(&"main".to_owned()));
         for len in [5, 100, image.len() / 2, image.len() - 1] {

@@ -1,4 +1,4 @@
-//! The functions that the driver makes of the compiled kernels.
+//! The functions of the compiled kernels, loaded by the driver.
 
 use super::compiled::{FILES, File};
 use super::device_error;
@@ -10,13 +10,13 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Dynamic shared memory that every launch may ask for, less what its kernel has of its own.
+/// Shared memory that every block may have, the kernel's static shared memory included.
 const SHARED_FOR_ALL: u32 = 48 << 10;
 
 /// Every entry point, by name.
 pub(super) struct Kernels {
     functions: HashMap<String, Function>,
-    /// Files whose images are not this program's own.
+    /// Files that replace the program's own images.
     pub replaced: Vec<Replacement>,
     /// The most shared memory that the GPU gives a block.
     most_shared: u32,
@@ -24,15 +24,16 @@ pub(super) struct Kernels {
 
 struct Function {
     handle: sys::CUfunction,
-    /// Bytes of shared memory that a block has whatever a launch asks for: the kernel's own, and those that its code
-    /// reserves for the system.
+    /// Bytes of shared memory that a block has besides the dynamic ones: the kernel's static shared memory, and the
+    /// bytes that its code reserves for the system.
     own_shared: u32,
-    /// Whether launches may ask for as much as there is.
+    /// Whether launches may ask for all shared memory of the GPU.
     raised: AtomicBool,
 }
 
 impl Kernels {
-    /// Loads all images, or what takes their place, into the context, which is bound to this thread. All files are compiled.
+    /// Loads all images, or their replacements, into the context, which must be bound to this thread. All files must be
+    /// compiled.
     pub fn load(context: &CudaContext, replaced: Vec<Replacement>) -> Result<Self> {
         let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
         let most = context.attribute(attribute).map_err(|error| device_error("the GPU's limits", error))?;
@@ -44,8 +45,8 @@ impl Kernels {
                 || "the kernels were not compiled for this GPU".to_owned(),
                 |other| format!("{} does not load", other.path().display()),
             );
-            // SAFETY: nvcc made the image, or the user says so; it is aligned, and ends as text does if it is text. Modules
-            // are never unloaded.
+            // SAFETY: nvcc made the image, or the user says so. It is aligned, and a zero follows it if it is PTX.
+            // Modules are never unloaded.
             let module = unsafe { result::module::load_data(image.as_ptr().cast()) };
             let module = module.map_err(|error| device_error(&what, error))?;
             for name in *entries {
@@ -55,7 +56,8 @@ impl Kernels {
         Ok(Self { functions, replaced, most_shared: bytes(most) })
     }
 
-    /// The function of a launch, which may ask for its shared memory from now on. The context is bound to this thread.
+    /// The function of a launch, after it was allowed the launch's shared memory. The context must be bound to this
+    /// thread.
     pub fn function(&self, launch: &Launch<'_>) -> Result<sys::CUfunction> {
         let refused = |problem: String| launch.error(problem);
         let function =
@@ -81,25 +83,27 @@ impl Function {
         Ok(Self { handle, own_shared: bytes(own), raised: AtomicBool::new(false) })
     }
 
-    /// Lets launches ask for up to `limit` bytes. Two threads that do so at once ask for the same.
+    /// Lets launches ask for up to `limit` bytes. Two threads that call this at once have the same limit.
     fn raise(&self, limit: u32) -> std::result::Result<(), cudarc::driver::DriverError> {
         let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         let limit = i32::try_from(limit).expect("it is less than the driver's own number");
-        // SAFETY: the function exists, for modules are never unloaded.
+        // SAFETY: the function exists, because modules are never unloaded.
         unsafe { result::function::set_function_attribute(self.handle, attribute, limit) }?;
         self.raised.store(true, Ordering::Release);
         Ok(())
     }
 }
 
-/// A size as the driver gives it.
+/// Converts a size that the driver gives.
 fn bytes(size: i32) -> u32 {
     u32::try_from(size).expect("sizes are not negative")
 }
 
-/// The dynamic shared memory that a kernel must be allowed before a launch asks for `asked` bytes, if that must be said at all,
-/// when its blocks have `own` bytes anyway and the GPU gives a block `most`: the driver counts both against `most`. What a launch
-/// may ask for at most, if it asks for more.
+/// The limit of dynamic shared memory that a kernel needs for a launch of `asked` bytes; `None` if the driver's default
+/// suffices. The kernel's blocks have `own` bytes besides, and the GPU gives a block at most `most` bytes for both.
+///
+/// # Errors
+/// The most bytes that a launch may ask for, if it asks for more.
 fn shared_limit(asked: u32, own: u32, most: u32) -> std::result::Result<Option<u32>, u32> {
     let room = most.saturating_sub(own);
     match asked {
@@ -122,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_gets_no_more_shared_memory_than_there_is() {
+    fn a_block_gets_no_more_shared_memory_than_the_gpu_has() {
         let (hopper, reserved) = (227 << 10, 1 << 10);
         for asked in [0, 16 << 10, 47 << 10] {
             assert_eq!(shared_limit(asked, reserved, hopper), Ok(None));

@@ -1,4 +1,4 @@
-//! Copies from the GPU that the host does not wait for.
+//! Copies from the GPU for which the host does not wait at once.
 
 use super::device_error;
 use super::pinned::Pinned;
@@ -7,7 +7,7 @@ use crate::error::Result;
 use cudarc::driver::{CudaStream, sys};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Pinned memory that copies land in. It is kept for later copies, because making it takes longer than a copy.
+/// Pinned memory for copies from the GPU. It is kept for later copies, because its allocation takes longer than a copy.
 pub(super) struct Landings {
     stream: Arc<CudaStream>,
     kept: Kept,
@@ -15,22 +15,22 @@ pub(super) struct Landings {
 
 type Kept = Arc<Mutex<Vec<Pinned>>>;
 
-/// What a copy brings.
+/// A copy that is in flight or has arrived.
 struct Landing {
-    /// There until it is dropped.
+    /// `Some` until this is dropped.
     pinned: Option<Pinned>,
     bytes: usize,
     kept: Kept,
 }
 
 impl Landings {
-    /// For the copies of `stream`.
+    /// Pinned memory for the copies of `stream`.
     pub fn new(stream: Arc<CudaStream>) -> Self {
         Self { stream, kept: Kept::default() }
     }
 
-    /// Puts a copy of the `bytes` bytes at `address` on the stream. What is launched next waits for it, 2 ms for the frames of
-    /// a window. In return, the memory may be freed at once.
+    /// Puts a copy of the `bytes` bytes at `address` on the stream. The next launch waits for it, 2 ms for the frames
+    /// of a window. In return, the caller may free the memory at once.
     pub fn receive(&self, address: sys::CUdeviceptr, bytes: usize) -> Result<Box<dyn Arriving>> {
         let context = self.stream.context();
         context.bind_to_thread().map_err(|error| device_error("copy from the GPU", error))?;
@@ -42,8 +42,8 @@ impl Landings {
         Ok(Box::new(Landing { pinned: Some(pinned), bytes, kept: self.kept.clone() }))
     }
 
-    /// Of what is kept, which is of a few sizes, the smallest that has room. If none has, the largest is given back for the
-    /// larger one that will be made.
+    /// Takes the smallest kept buffer with room for `bytes`. If none has room, this frees the largest one, because the
+    /// caller allocates a larger one in its place. Buffers have only a few sizes.
     fn kept_for(&self, bytes: usize) -> Option<Pinned> {
         let mut kept = lock(&self.kept);
         kept.sort_by_key(Pinned::len);
@@ -57,13 +57,13 @@ impl Landings {
 
 impl Arriving for Landing {
     fn bytes(&mut self) -> Result<&[u8]> {
-        self.pinned.as_mut().expect("it is there until the drop").arrived(self.bytes)
+        self.pinned.as_mut().expect("it is `Some` until the drop").arrived(self.bytes)
     }
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        // The copy may be under way, if nobody took what it brings: the next one into this memory comes after it.
+        // The copy may still be in flight if nobody took its bytes. The next copy into this memory comes after it.
         lock(&self.kept).extend(self.pinned.take());
     }
 }

@@ -1,9 +1,9 @@
-//! Host memory that the GPU reads and writes by itself: the ring that copies to the GPU pass through, and what copies from
-//! it land in.
+//! Pinned host memory, which the GPU reads and writes directly: a ring of buffers for copies to the GPU, and buffers
+//! for copies from the GPU.
 //!
-//! The driver does not promise that a copy out of ordinary memory has read it when the call returns: it may have, and may
-//! have waited for the stream, too. So bytes are first copied here, where nothing changes them while the GPU reads them, and
-//! the host waits for the GPU only when both buffers of the ring are full.
+//! The driver does not say whether a copy from ordinary memory has read it when the call returns, or whether the call
+//! waits for the stream. So the host first copies the bytes to pinned memory, where nothing changes them while the GPU
+//! reads them. The host waits for the GPU only when both buffers of the ring are full.
 
 use super::device_error;
 use crate::error::Result;
@@ -11,15 +11,15 @@ use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result, sy
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes of a buffer: long enough that waiting for a copy and starting one cost nothing beside it.
+/// Bytes of a buffer. A copy of this size takes much longer than to start it and to wait for it.
 const BUFFER_BYTES: usize = 16 << 20;
-/// What pieces in a buffer start at multiples of.
+/// The alignment of the pieces in a buffer.
 const PIECE_ALIGNMENT: usize = 256;
 
 /// Two buffers that take turns, for the copies of one stream.
 pub(super) struct Ring {
     stream: Arc<CudaStream>,
-    /// Made when something is copied for the first time.
+    /// Allocated by the first copy.
     buffers: Mutex<Option<Buffers>>,
 }
 
@@ -28,11 +28,12 @@ struct Buffers {
     next: Place,
 }
 
-/// Host memory that the GPU reads and writes by itself.
+/// Pinned host memory.
 pub(super) struct Pinned {
     first: *mut u8,
     bytes: usize,
-    /// Behind the last copy out of it, or into it. Waiting for an event that nothing was recorded in returns at once.
+    /// Recorded behind the last copy out of this memory, or into it. A wait for an event that was never recorded
+    /// returns at once.
     copied: CudaEvent,
 }
 
@@ -41,7 +42,7 @@ fn failed(error: DriverError) -> crate::Error {
 }
 
 impl Ring {
-    /// For the copies of `stream`.
+    /// A ring for the copies of `stream`.
     pub fn new(stream: Arc<CudaStream>) -> Self {
         Self { stream, buffers: Mutex::new(None) }
     }
@@ -79,7 +80,7 @@ impl Ring {
     }
 }
 
-/// Where the next bytes go. A buffer is filled from its start to its end, then the other.
+/// The place for the next bytes. The host fills one buffer from its start to its end, then the other.
 #[derive(Clone, Copy)]
 struct Place {
     buffer: usize,
@@ -89,8 +90,8 @@ struct Place {
 impl Place {
     const FIRST: Self = Self { buffer: 0, used: 0 };
 
-    /// Room for `wanted` bytes or as many as the buffer still takes. Whoever writes to a buffer's start has waited for all
-    /// copies out of it.
+    /// Room for `wanted` bytes, or for fewer if the buffer is nearly full. Before the caller writes to a buffer's
+    /// start, it waits for all copies out of that buffer.
     fn room(self, wanted: usize) -> (usize, Range<usize>) {
         let Self { buffer, used } = match self.used < BUFFER_BYTES {
             true => self,
@@ -105,11 +106,11 @@ impl Place {
     }
 }
 
-// SAFETY: the memory is its owner's alone, and may be used and freed on any thread.
+// SAFETY: only its owner uses the memory, and any thread may use and free it.
 unsafe impl Send for Pinned {}
 
 impl Pinned {
-    /// The context is bound to this thread.
+    /// Allocates `bytes` bytes. The context must be bound to this thread.
     pub fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
         let copied = context.new_event(None).map_err(|error| device_error("no event", error))?;
         // SAFETY: the context is bound to this thread. `drop` frees the memory.
@@ -118,17 +119,17 @@ impl Pinned {
         Ok(Self { first, bytes, copied })
     }
 
-    /// Bytes that it holds.
+    /// Bytes of the memory.
     pub fn len(&self) -> usize {
         self.bytes
     }
 
-    /// Puts a copy of the `bytes` bytes at `address` on `stream`. The context is bound to this thread.
+    /// Puts a copy of the `bytes` bytes at `address` on `stream`. The context must be bound to this thread.
     pub fn receive(&mut self, address: sys::CUdeviceptr, bytes: usize, stream: &CudaStream) -> Result<()> {
         assert!(bytes <= self.bytes, "the copy has room");
         let failed = |error| device_error("copy from the GPU", error);
-        // SAFETY: the memory is ours alone and nobody reads it before `copied` is reached; earlier copies into it are earlier
-        // on the same stream.
+        // SAFETY: only this object uses the memory, and nobody reads it before `copied` is reached. Earlier copies into
+        // it are earlier on the same stream.
         unsafe {
             let to = std::slice::from_raw_parts_mut(self.first, bytes);
             result::memcpy_dtoh_async(to, address, stream.cu_stream()).map_err(failed)?;
@@ -136,26 +137,27 @@ impl Pinned {
         self.copied.record(stream).map_err(failed)
     }
 
-    /// The first bytes, when what was received is there.
+    /// Waits for the copy, and returns its first `bytes` bytes.
     pub fn arrived(&mut self, bytes: usize) -> Result<&[u8]> {
         assert!(bytes <= self.bytes, "no more than was received");
         self.copied.synchronize().map_err(|error| device_error("copy from the GPU", error))?;
-        // SAFETY: a copy has written all of them, and the next one needs this object.
+        // SAFETY: a copy has written all of them, and the next copy needs this object mutably.
         Ok(unsafe { std::slice::from_raw_parts(self.first, bytes) })
     }
 
-    /// Takes in `piece` at `start`, and starts its copy on `stream`. No copy reads that part, which the buffer has.
+    /// Stores `piece` at `start`, and starts its copy on `stream`. No copy may be reading that range, which must lie in
+    /// the buffer.
     fn send(&mut self, start: usize, piece: &[u8], address: sys::CUdeviceptr, stream: &CudaStream) -> Result<()> {
         assert!(start + piece.len() <= self.bytes, "the piece lies in the buffer");
-        // SAFETY: that part lies in memory that is ours alone, and no copy reads it; `piece` is nowhere in this memory, which
-        // is never lent.
+        // SAFETY: only this object uses the memory, and no copy reads this range. `piece` does not overlap it, because
+        // the memory is never lent.
         let staged = unsafe {
             let to = self.first.add(start);
             to.copy_from_nonoverlapping(piece.as_ptr(), piece.len());
             std::slice::from_raw_parts(to, piece.len())
         };
-        // SAFETY: the ring's caller gives memory of the GPU that has room, and has bound the context. The copy reads this part
-        // until `copied` is reached, and nobody writes to it or frees it before.
+        // SAFETY: the ring's caller gives an address of the GPU with room for the piece, and has bound the context. The
+        // copy reads this range until `copied` is reached, and nobody writes to it or frees it before.
         unsafe { result::memcpy_htod_async(address, staged, stream.cu_stream()) }.map_err(failed)?;
         self.copied.record(stream).map_err(failed)
     }
@@ -163,10 +165,10 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // The last copy may be under way; waiting also binds the context to this thread. Failures can only repeat those
-        // of earlier calls, which were reported.
+        // The last copy may be in flight; the wait also binds the context to this thread. A failure can only repeat a
+        // failure that an earlier call reported.
         let _ = self.copied.synchronize();
-        // SAFETY: it is from `malloc_host`, and no copy uses it any more.
+        // SAFETY: the memory is from `malloc_host`, and no copy uses it any more.
         let _ = unsafe { result::free_host(self.first.cast()) };
     }
 }
@@ -177,9 +179,9 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Pieces that were put into a buffer since somebody waited for its copies share no byte.
+        /// Pieces in a buffer do not overlap until the host has waited for its copies.
         #[test]
-        fn no_byte_is_written_to_before_its_copy_is_over(
+        fn no_byte_is_overwritten_before_its_copy_is_done(
             sizes in prop::collection::vec(prop_oneof![1..5000_usize, 1..3 * BUFFER_BYTES], 1..100),
         ) {
             let mut in_flight = [0, 0];

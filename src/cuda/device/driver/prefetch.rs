@@ -1,15 +1,15 @@
-//! Copies to the GPU beside what it computes: a stream of their own, and pinned buffers of their own.
+//! Copies to the GPU while it computes, on a second stream with its own pinned buffers.
 //!
-//! Two orders make this right, whatever the host does meanwhile:
+//! Two orders keep the copies correct:
 //!
-//! - Memory is reused. What was freed on the stream of launches may still be read there by kernels that were launched
-//!   before, and memory exists only once that stream has come to its allocation. [`Prefetch::order`] is called after the
-//!   allocation: copies wait for an event behind everything on that stream at that moment. What is launched later does
-//!   not know this memory, and they do not wait for it.
-//! - Kernels must not see memory before it is written: [`Prefetch::finish`] lets the stream of launches wait for an event
-//!   behind all copies. Memory is freed on that stream, after `finish`, so never while it is being written.
+//! - A copy must not write to memory that an earlier kernel still reads, or that is not allocated yet: the pool reuses
+//!   memory, and the stream of launches frees and allocates it. So the host calls [`Prefetch::order`] after the
+//!   allocation, and the copies wait for an event behind everything on that stream at that moment. Later launches do
+//!   not use this memory, so the copies do not wait for them.
+//! - Kernels must not read memory before it is written. So [`Prefetch::finish`] makes the stream of launches wait for
+//!   an event behind all copies. That stream also frees the memory, after `finish`, so never while a copy writes to it.
 //!
-//! A [`Ring`] for both streams would let these copies wait for a buffer whose bytes are behind launches.
+//! If both streams shared one [`Ring`], these copies could wait for a buffer whose own copy waits behind launches.
 
 use super::device_error;
 use super::pinned::Ring;
@@ -17,10 +17,10 @@ use crate::error::Result;
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, sys};
 use std::sync::Arc;
 
-/// The stream of copies, and what orders it with that of launches.
+/// The stream of prefetched copies, and the events that order it with the stream of launches.
 pub(super) struct Prefetch {
     copies: Ring,
-    /// Behind what was launched before copies may start.
+    /// Behind the launches that copies wait for.
     begun: CudaEvent,
     /// Behind all copies.
     done: CudaEvent,
@@ -37,10 +37,10 @@ impl Prefetch {
         Ok(Self { copies: Ring::new(stream), begun: event()?, done: event()? })
     }
 
-    /// Copies from here on wait for what is on `launches` now.
+    /// Makes later copies wait for everything that is on `launches` now.
     pub fn order(&self, launches: &CudaStream) -> Result<()> {
         self.begun.record(launches).map_err(failed)?;
-        // It waits for the event as it was just recorded, also if it is recorded again.
+        // The stream waits for this record of the event, even if the event is recorded again.
         self.copies.stream().wait(&self.begun).map_err(failed)
     }
 
@@ -49,7 +49,7 @@ impl Prefetch {
         self.copies.send(address, host)
     }
 
-    /// What is put on `launches` from here on waits for all copies.
+    /// Makes later work on `launches` wait for all copies.
     pub fn finish(&self, launches: &CudaStream) -> Result<()> {
         self.done.record(self.copies.stream()).map_err(failed)?;
         launches.wait(&self.done).map_err(failed)

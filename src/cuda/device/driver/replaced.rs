@@ -1,5 +1,5 @@
-//! Kernels from files in place of the program's own: `gemm.cubin`, `gemm.fatbin` or `gemm.ptx` for `kernels/gemm.cu`, and
-//! likewise for any other file. `OSP_KERNELS=DIR` names a folder of them; what it lacks stays as it is.
+//! Files that replace the program's own kernels: `gemm.cubin`, `gemm.fatbin` or `gemm.ptx` replaces `kernels/gemm.cu`,
+//! and likewise for any other stem. `OSP_KERNELS=DIR` names a folder of such files.
 
 use super::{compiled, image};
 use crate::error::{Error, Result};
@@ -7,25 +7,25 @@ use crate::weights::synthetic::fnv1a;
 use bytemuck::{Pod, Zeroable};
 use std::path::{Path, PathBuf};
 
-/// The folder of kernels that [`super::Driver::open`] takes.
+/// The environment variable that names the folder for [`super::Driver::open`].
 const VARIABLE: &str = "OSP_KERNELS";
-/// What an image's file may end in, in the order in which it is looked for.
+/// Endings of an image's file, in the order of the search.
 const ENDINGS: [&str; 3] = ["cubin", "fatbin", "ptx"];
 
-/// A file of kernels in place of one of the program's own.
+/// A file that replaces one of the program's files of kernels.
 #[derive(Debug)]
 pub struct Replacement {
     stem: &'static str,
     path: PathBuf,
-    /// Of its bytes.
+    /// Hash of its bytes.
     hash: u64,
-    /// Its bytes, and zeros behind them, which end a text.
+    /// Its bytes, and zeros behind them, because the driver expects a zero after PTX.
     lines: Vec<Line>,
-    /// Whether its entry points could be seen.
+    /// Whether the program could read its entry points.
     seen: bool,
 }
 
-/// Bytes as the driver wants them: aligned as the program's own images are.
+/// Bytes that are aligned for the driver, as the program's own images are.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
@@ -34,10 +34,10 @@ impl Replacement {
     /// Reads the file at `path`, a cubin, fat binary or PTX that holds every kernel of `kernels/STEM.cu`.
     ///
     /// # Errors
-    /// [`Error::Usage`] if there is no such file of kernels, or the file is damaged or lacks one of its entry points;
-    /// [`Error::Io`] if it cannot be read.
+    /// [`Error::Usage`] if no file of kernels has this stem, or if the file is damaged or lacks an entry point;
+    /// [`Error::Io`] if the file cannot be read.
     pub fn read(stem: &str, path: &Path) -> Result<Self> {
-        let unknown = || Error::Usage(format!("kernels/{stem}.cu is no file of kernels; there are: {}", stems()));
+        let unknown = || Error::Usage(format!("kernels/{stem}.cu does not exist; use one of: {}", stems()));
         let file = compiled::file(stem).ok_or_else(unknown)?;
         let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
         let mut lines = vec![Line([0; 64]); bytes.len() / size_of::<Line>() + 1];
@@ -55,36 +55,36 @@ impl Replacement {
         Ok(Self { stem: file.stem, path: path.to_owned(), hash: fnv1a(&bytes), lines, seen: found.is_some() })
     }
 
-    /// The file of kernels whose place it takes.
+    /// The stem of the file of kernels that it replaces.
     pub fn stem(&self) -> &'static str {
         self.stem
     }
 
-    /// Where it was read from.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether its entry points could be seen; those of a fat binary are compressed, and only a driver finds them.
+    /// Whether the program could read its entry points. A fat binary compresses them, and only a driver finds them.
     pub fn shows_entry_points(&self) -> bool {
         self.seen
     }
 
-    /// What the driver loads.
+    /// The bytes that the driver loads.
     pub(super) fn image(&self) -> &[u8] {
         bytemuck::cast_slice(&self.lines)
     }
 }
 
-/// Every stem, for people.
+/// Every stem, for messages.
 fn stems() -> String {
     compiled::FILES.iter().map(|file| file.stem).collect::<Vec<_>>().join(", ")
 }
 
-/// What the environment puts in the place of the program's own files.
+/// The replacements in the folder that the environment names.
 ///
 /// # Errors
-/// [`Error::Usage`] if the folder is none, and as for [`Replacement::read`].
+/// [`Error::Usage`] if it is not a folder, and as for [`Replacement::read`].
 pub(super) fn of_environment() -> Result<Vec<Replacement>> {
     match std::env::var_os(VARIABLE).filter(|folder| !folder.is_empty()) {
         Some(folder) => in_folder(Path::new(&folder)),
@@ -96,7 +96,7 @@ fn in_folder(folder: &Path) -> Result<Vec<Replacement>> {
     if !folder.is_dir() {
         let folder = folder.display();
         return Err(Error::Usage(format!(
-            "{VARIABLE} is {folder}, which is no folder; it should hold .cubin or .ptx files"
+            "{VARIABLE} is {folder}, which is not a folder; name a folder with .cubin, .fatbin or .ptx files"
         )));
     }
     let file = |stem: &'static str| {
@@ -107,7 +107,7 @@ fn in_folder(folder: &Path) -> Result<Vec<Replacement>> {
     files.map(|(stem, path)| Replacement::read(stem, &path)).collect()
 }
 
-/// The files of a folder as a name tells them: stems, each with a hash of its bytes.
+/// The replacements for a device's name: each stem with a hash of the file's bytes.
 pub(super) fn list(replaced: &[Replacement]) -> String {
     let files: Vec<String> = replaced.iter().map(|file| format!("{} {:08x}", file.stem, file.hash as u32)).collect();
     files.join(", ")
@@ -117,7 +117,7 @@ pub(super) fn list(replaced: &[Replacement]) -> String {
 mod tests {
     use super::*;
 
-    /// PTX of a file's kernels, without what they do.
+    /// PTX with a file's kernels, whose bodies are empty.
     fn ptx(stem: &str) -> String {
         let entries = compiled::file(stem).unwrap().entries.iter();
         let entries = entries.map(|entry| format!(".visible .entry {entry}(.param .b64 p)\n{{\n\tret;\n}}\n"));
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_holds_every_kernel_whose_place_it_takes() {
+    fn a_replacement_holds_every_kernel_of_its_stem() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mine.ptx");
         let read = |stem, text: &str| {
