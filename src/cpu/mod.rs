@@ -13,6 +13,7 @@ mod memory;
 mod micro;
 mod norm;
 mod patch;
+mod pixels;
 mod resample;
 mod sampler;
 mod scratch;
@@ -36,6 +37,7 @@ use crate::ops::gemm::{Linear, LinearArgs};
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use crate::ops::pixels::{FromBytes, FromBytesArgs};
 use crate::ops::resample::{
     RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
 };
@@ -221,6 +223,11 @@ impl Backend for Cpu {
 
     fn run_blend_box(&self, op: &BlendBox, args: BlendBoxArgs<'_, Buffer>) -> Result<()> {
         tile::blend_box(op, args);
+        Ok(())
+    }
+
+    fn run_from_bytes(&self, _: &FromBytes, args: FromBytesArgs<'_, Buffer>) -> Result<()> {
+        pixels::from_bytes(args);
         Ok(())
     }
 

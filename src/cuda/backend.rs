@@ -1,7 +1,9 @@
 //! [`Backend`] by kernels: the body of each operation is in its own file.
 
 use super::{Buffer, Cuda, ElementType, Weight, lock};
-use super::{attention, conv3d, depthwise, embed, finite, gemm, groupnorm, norm, patch, resample, sampler, tile};
+use super::{
+    attention, conv3d, depthwise, embed, finite, gemm, groupnorm, norm, patch, pixels, resample, sampler, tile,
+};
 use crate::arriving::Arriving;
 use crate::backend::Backend;
 use crate::error::Result;
@@ -15,6 +17,7 @@ use crate::ops::gemm::{Linear, LinearArgs};
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use crate::ops::pixels::{FromBytes, FromBytesArgs};
 use crate::ops::resample::{
     RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
 };
@@ -198,6 +201,10 @@ impl Backend for Cuda {
 
     fn run_blend_box(&self, op: &BlendBox, args: BlendBoxArgs<'_, Buffer>) -> Result<()> {
         tile::blend_box(self, op, args)
+    }
+
+    fn run_from_bytes(&self, op: &FromBytes, args: FromBytesArgs<'_, Buffer>) -> Result<()> {
+        pixels::from_bytes(self, op, args)
     }
 
     fn run_to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {

@@ -20,6 +20,7 @@ mod groupnorm;
 mod norm;
 pub mod params;
 mod patch;
+mod pixels;
 mod precision;
 mod resample;
 mod sampler;

@@ -99,6 +99,9 @@ tests! {
         patch_embed_agrees_with_the_cpu
         unpatchify_puts_every_kept_channel_in_its_place
     }
+    pixels {
+        from_bytes_gives_the_pixels_of_the_cpu
+    }
     resample {
         time_average_agrees_with_the_cpu
         time_double_agrees_with_the_cpu

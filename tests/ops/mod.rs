@@ -16,6 +16,8 @@ mod groupnorm;
 mod norm;
 /// Patches to tokens and back.
 mod patch;
+/// Pixels of bytes.
+mod pixels;
 /// Wrong operands, on every backend.
 mod refusal;
 /// Temporal resampling.
