@@ -1,4 +1,4 @@
-//! Pixels of a 9×256×256 window made of the host's bytes, in bytes moved on the device; on a GPU of a 65×512×512 window, of which 65
+//! Pixels of a 9×256×256 window made of bytes, in bytes moved on the device; on a GPU of a 65×512×512 window, of which 65
 //! and 221 frames of 512×512 have one and four.
 
 mod common;
