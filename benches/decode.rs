@@ -12,7 +12,7 @@ use osp::cuda::device::Dry;
 use osp::cuda::{Cuda, Half};
 use osp::model::vae::tiling::Tiling;
 use osp::model::vae::{ClipValues, CoderInput, Frames, VaeConfig, VaeDecoder};
-use osp::ops::tile::{ToBytes, ToBytesArgs};
+use osp::ops::pixels::{ToBytes, ToBytesArgs};
 use osp::preset;
 use osp::profile::{Profiled, Recorder};
 use osp::weights::load::Loader;

@@ -1,11 +1,8 @@
-//! `copy_box`, `blend_box`, `to_bytes`: windows of videos, and pixels made bytes.
+//! `copy_box`, `blend_box`: windows of videos.
 
-use super::{Buffer, math};
-use crate::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
+use super::Buffer;
+use crate::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs};
 use rayon::prelude::*;
-
-/// Pixels' values that one task turns into bytes.
-const BLOCK: usize = 16384;
 
 /// Calls `write(frame, row, line)` for every line of a box, in parallel; `line` is the box's part of one row of `video`.
 fn for_each_line(
@@ -68,21 +65,4 @@ pub(super) fn blend_box(op: &BlendBox, BlendBoxArgs { neighbour, tile }: BlendBo
 fn shares(step: usize, steps: usize) -> [f32; 2] {
     let share = step as f64 / steps as f64;
     [(1.0 - share) as f32, share as f32]
-}
-
-pub(super) fn to_bytes(op: &ToBytes, ToBytesArgs { x }: ToBytesArgs<'_, Buffer>) -> Vec<u8> {
-    let x = &x[op.offset..op.offset + op.len];
-    let mut bytes = vec![0; op.len];
-    bytes.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(out, x)| {
-        math::widest(
-            #[inline(always)]
-            || {
-                for (byte, &value) in out.iter_mut().zip(x) {
-                    // The cast truncates and sends NaN, which `clamp` passes on, to 0.
-                    *byte = ((value * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0) as u8;
-                }
-            },
-        );
-    });
-    bytes
 }

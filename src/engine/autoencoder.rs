@@ -10,7 +10,7 @@ use crate::layout::nhwc_from_nchw;
 use crate::memory::MemoryOptions;
 use crate::model::vae::tiling::Tiling;
 use crate::model::vae::{ClipValues, CoderInput, Frames, LATENT_SCALE, VaeConfig, VaeDecoder, VaeEncoder, Windows};
-use crate::ops::tile::{ToBytes, ToBytesArgs};
+use crate::ops::pixels::{ToBytes, ToBytesArgs};
 use crate::sampler::TorchRng;
 use crate::weights::Scope;
 use crate::weights::load::Loader;

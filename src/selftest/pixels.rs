@@ -1,11 +1,13 @@
-//! `kernels/pixels.cu`: pixels of every byte there is, in every place of a vector and ragged.
+//! `kernels/pixels.cu`: pixels of every byte there is, and bytes of every value; in every place of a vector, and ragged.
 
 use super::Work;
 use super::trial::{Body, Trial, host};
+use super::values::half_values;
 use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
-use crate::ops::pixels::{FromBytes, FromBytesArgs};
+use crate::ops::pixels::{FromBytes, FromBytesArgs, ToBytes, ToBytesArgs};
+use half::{bf16, f16};
 
 #[derive(Clone, Copy, Debug)]
 struct Pixels {
@@ -35,11 +37,53 @@ fn from_bytes_gives_the_pixels_of_the_cpu(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
-/// A window of a clip that comes from the host.
+#[derive(Clone, Debug)]
+struct Bytes {
+    ops: Vec<ToBytes>,
+    x: fn(Half) -> Vec<f32>,
+}
+
+impl Body for Bytes {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
+        let x = backend.upload(&(self.x)(half))?;
+        let mut bytes = Vec::new();
+        for op in &self.ops {
+            bytes.extend_from_slice(backend.to_bytes(op, ToBytesArgs { x: &x })?.bytes()?);
+        }
+        Ok(bytes.into_iter().map(f32::from).collect())
+    }
+}
+
+/// Every value of a type, with infinities and all kinds of NaN.
+fn all_values(half: Half) -> Vec<f32> {
+    let value = |bits| match half {
+        Half::F16 => f16::from_bits(bits).to_f32(),
+        Half::Bf16 => bf16::from_bits(bits).to_f32(),
+    };
+    (0..=u16::MAX).map(value).collect()
+}
+
+fn to_bytes_gives_the_bytes_of_the_cpu(trial: &mut Trial) -> Result<()> {
+    let whole = Bytes { ops: vec![ToBytes { offset: 0, len: 1 << 16 }], x: all_values };
+    trial.exactly_the_cpu(&whole)?;
+    // By vectors and ragged, by the length and by the offset; each leaves its bytes where the one before had them.
+    let parts = [(0, 2056), (8, 16), (16, 3000), (3, 8), (8, 7), (24, 0), (16_384, 40)];
+    let ops = parts.map(|(offset, len)| ToBytes { offset, len }).to_vec();
+    let parts = Bytes { ops, x: |half| half_values(1, 20_000, half) };
+    trial.exactly_the_cpu(&parts)
+}
+
+/// A window of a clip that comes from the host, and a window that goes there.
 pub(super) fn work() -> Vec<Work> {
-    vec![Work::of("65x256x256 pixels from bytes", Pixels { first: 0, len: 65 * 256 * 256 * 3 })]
+    const PIXELS: usize = 65 * 256 * 256 * 3;
+    let bytes = Bytes { ops: vec![ToBytes { offset: 0, len: PIXELS }], x: |half| half_values(1, PIXELS, half) };
+    vec![
+        Work::of("65x256x256 pixels from bytes", Pixels { first: 0, len: PIXELS }),
+        Work::of("65x256x256 pixels to bytes", bytes),
+    ]
 }
 
 checks! {
     from_bytes_gives_the_pixels_of_the_cpu,
+    to_bytes_gives_the_bytes_of_the_cpu,
 }

@@ -101,6 +101,7 @@ tests! {
     }
     pixels {
         from_bytes_gives_the_pixels_of_the_cpu
+        to_bytes_gives_the_bytes_of_the_cpu
     }
     resample {
         time_average_agrees_with_the_cpu
@@ -121,7 +122,6 @@ tests! {
         copy_box_moves_single_elements
         an_empty_box_changes_nothing
         blend_box_fades_rows_and_columns
-        to_bytes_gives_the_bytes_of_the_cpu
     }
 }
 

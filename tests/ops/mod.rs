@@ -16,7 +16,7 @@ mod groupnorm;
 mod norm;
 /// Patches to tokens and back.
 mod patch;
-/// Pixels of bytes.
+/// Pixels of bytes, and bytes of pixels.
 mod pixels;
 /// Wrong operands, on every backend.
 mod refusal;
@@ -24,7 +24,7 @@ mod refusal;
 mod resample;
 /// Linear combinations of states.
 mod sampler;
-/// Boxes of videos, and bytes.
+/// Boxes of videos.
 mod tile;
 /// What the others share.
 pub mod values;

@@ -5,10 +5,10 @@ use osp::backend::Backend;
 use osp::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use osp::ops::finite::{Finite, FiniteArgs};
 use osp::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
-use osp::ops::pixels::{FromBytes, FromBytesArgs};
+use osp::ops::pixels::{FromBytes, FromBytesArgs, ToBytes, ToBytesArgs};
 use osp::ops::resample::{RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs};
 use osp::ops::sampler::{Combine, CombineArgs};
-use osp::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
+use osp::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs};
 
 pub fn time_average<B: Backend>(on: &B) -> Answers {
     let call = |frames: usize, x: usize, out: usize| {
