@@ -45,8 +45,9 @@ fn both_ways<B: Backend>(
 
 /// The moments of a clip.
 fn encode<B: Backend>(backend: &B, size: [usize; 3], values: ClipValues<'_>, tiling: Option<Tiling>) -> Vec<u32> {
-    let part = part::<VaeConfig>("vae_v110");
-    let encoder = VaeEncoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, backend))).unwrap();
+    let component = component::<VaeConfig>("vae_v110");
+    let encoder =
+        VaeEncoder::build(&component.config, Scope::root(&mut Loader::new(&*component.source, backend))).unwrap();
     let mut moments = Vec::new();
     let take = &mut |frames: Frames<'_, B>| {
         let start = moments.len();
@@ -78,8 +79,9 @@ fn a_clip_of_bytes_has_the_moments_of_its_pixels() {
 #[test]
 fn a_clip_of_another_size_than_it_says_is_refused() {
     let backend = Cpu::new();
-    let part = part::<VaeConfig>("vae_v110");
-    let encoder = VaeEncoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, &backend))).unwrap();
+    let component = component::<VaeConfig>("vae_v110");
+    let encoder =
+        VaeEncoder::build(&component.config, Scope::root(&mut Loader::new(&*component.source, &backend))).unwrap();
     let (bytes, pixels) = (vec![1; 8 * 8 * 3 - 1], vec![0.5; 8 * 8 * 3 + 1]);
     for (values, found) in [(ClipValues::Bytes(&bytes), 191), (ClipValues::Floats(&pixels), 193)] {
         let video = CoderInput { size: [1, 8, 8], values, tiling: None, frames_at_a_time: None };
