@@ -11,8 +11,8 @@ use osp::cpu::Cpu;
 use osp::cuda::device::Dry;
 use osp::cuda::{Cuda, Half};
 use osp::model::vae::tiling::Tiling;
-use osp::model::vae::{CoderInput, Frames, VaeConfig, VaeDecoder, frames_of};
-use osp::ops::tile::{ToBytes, ToBytesArgs};
+use osp::model::vae::{ClipValues, CoderInput, Frames, VaeConfig, VaeDecoder};
+use osp::ops::pixels::{ToBytes, ToBytesArgs};
 use osp::preset;
 use osp::profile::{Profiled, Recorder};
 use osp::weights::load::Loader;
@@ -31,7 +31,7 @@ fn config() -> VaeConfig {
 
 /// Decodes latents of `size` to bytes that nobody takes.
 fn decode<B: Backend>(backend: &B, decoder: &VaeDecoder<B::Weight>, latent: &[f32], size: [usize; 3]) {
-    let latent = CoderInput { size, frames: &frames_of(latent, size[0]), tiling: Some(TILING), frames_at_a_time: None };
+    let latent = CoderInput { size, values: ClipValues::Floats(latent), tiling: Some(TILING), frames_at_a_time: None };
     let emit = &mut |frames: Frames<'_, B>| {
         let frame = frames.height * frames.width * frames.channels;
         let op = ToBytes { offset: frames.skip * frame, len: (frames.frames - frames.skip) * frame };

@@ -9,7 +9,7 @@ use osp::backend::Backend;
 use osp::checkpoint::ComponentConfig;
 use osp::cpu::Cpu;
 use osp::model::latte::{Latte, Shape};
-use osp::model::vae::{CoderInput, Frames, VaeDecoder, VaeEncoder, frames_of};
+use osp::model::vae::{ClipValues, CoderInput, Frames, VaeDecoder, VaeEncoder};
 use osp::preset;
 use osp::weights::Scope;
 use osp::weights::load::Loader;
@@ -48,7 +48,7 @@ fn decode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
     let source = weights(&config);
     let decoder = VaeDecoder::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
     let latent = values(size.iter().product::<usize>() * config.embed_dim);
-    let latent = CoderInput { size, frames: &frames_of(&latent, size[0]), tiling: None, frames_at_a_time: None };
+    let latent = CoderInput { size, values: ClipValues::Floats(&latent), tiling: None, frames_at_a_time: None };
     time(name, torch_seconds, || {
         let emit = &mut |frames: Frames<'_, Cpu>| {
             black_box(frames.data);
@@ -63,7 +63,7 @@ fn encode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
     let source = weights(&config);
     let encoder = VaeEncoder::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
     let video = values(size.iter().product::<usize>() * 3);
-    let video = CoderInput { size, frames: &frames_of(&video, size[0]), tiling: None, frames_at_a_time: None };
+    let video = CoderInput { size, values: ClipValues::Floats(&video), tiling: None, frames_at_a_time: None };
     time(name, torch_seconds, || {
         let emit = &mut |frames: Frames<'_, Cpu>| {
             black_box(frames.data);

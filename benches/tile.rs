@@ -1,4 +1,4 @@
-//! Boxes of a decoded 9×256×256 window, and its bytes, in bytes moved; on a GPU of a 65×256×256 window, of which 65 and 221
+//! Boxes of a decoded 9×256×256 window, in bytes moved; on a GPU of a 65×256×256 window, of which 65 and 221
 //! frames of 512×512 have 9 and 36.
 
 mod common;
@@ -6,7 +6,7 @@ mod common;
 use common::{Ceiling, Target, Work, bench, values};
 use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
-use osp::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
+use osp::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs};
 
 fn run<B: Target>(criterion: &mut Criterion, backend: &B, frames: usize) {
     let ceiling = Ceiling::measure(backend);
@@ -30,12 +30,6 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, frames: usize) {
             backend.blend_box(&op, BlendBoxArgs { neighbour: &x, tile: &mut out }).unwrap();
         });
     }
-
-    // Its bytes go to the host.
-    let op = ToBytes { offset: 0, len };
-    bench(&mut group, backend, &ceiling, "to_bytes", Work::Bytes(op.bytes(B::ELEMENT)), || {
-        backend.to_bytes(&op, ToBytesArgs { x: &x }).unwrap().bytes().unwrap();
-    });
 }
 
 fn tile(criterion: &mut Criterion) {

@@ -1,19 +1,17 @@
-// Boxes of videos, and their bytes.
+// Boxes of videos.
 //
 //     copy_box    out[to + i] = x[from + i] for i in a box of frames, rows, columns, with all channels
 //     blend_box   tile[i] = neighbour[from + i]·(1 − s/blend) + tile[i]·s/blend for i in a box, s being its row or column
-//     to_bytes    out[i] = clamp(x[i]/2 + 0.5, 0, 1)·255, truncated; NaN becomes 0
 //
 // x, out, neighbour, tile [frames, height, width, channels], T, of different sizes but for the channels; blend_box changes
-// tile in place, and what lies outside of the box stays. to_bytes: x [count], T; out [count], bytes.
+// tile in place, and what lies outside of the box stays.
 //
 // The columns of a row of the box are one run of elements, a line, in either video. A thread handles one vector of a line:
 // eight elements, or one in the ragged instances. The number of the vector gives the line and the place in it; the line
 // gives frame and row, which are strides apart in either video. copy_box moves bits. blend_box's shares are quotients of
-// whole numbers, rounded once; a vector crosses pixels where they have less than eight channels. to_bytes rounds as the
-// CPU does, so that equal pixels give equal bytes.
+// whole numbers, rounded once; a vector crosses pixels where they have less than eight channels.
 //
-// Bytes an element: copy_box 2 read, 2 written; blend_box 4 and 2; to_bytes 2 and 1.
+// Bytes an element: copy_box 2 read, 2 written; blend_box 4 and 2.
 //
 // Block: 256 threads. Grid: vectors / 256. Shared memory: none.
 // Limits: lines, rows and the starts of the box multiples of 8 elements (ragged: any number); fewer than 2^31 vectors.
@@ -65,14 +63,6 @@ struct BlendBoxParams {
     std::int32_t across;
 };
 
-struct ToBytesParams {
-    const void *x;
-    void *out;
-    // vectors
-    std::int32_t count;
-    std::int32_t padding;
-};
-
 __device__ __forceinline__ unsigned vector_index() { return blockIdx.x * BLOCK_THREADS + threadIdx.x; }
 
 // Frame, row and first element of a line of a thread's vector in a box.
@@ -122,22 +112,6 @@ template <typename T, int WIDTH> __device__ __forceinline__ void blend_box(const
     store_floats<T>(to, values);
 }
 
-template <typename T, int WIDTH> __device__ __forceinline__ void to_bytes(const ToBytesParams &p) {
-    if (vector_index() >= static_cast<unsigned>(p.count)) {
-        return;
-    }
-    const std::int64_t at = static_cast<std::int64_t>(vector_index()) * WIDTH;
-    const auto x = load_floats<WIDTH>(static_cast<const T *>(p.x) + at);
-    Vec<std::uint8_t, WIDTH> bytes;
-#pragma unroll
-    for (int j = 0; j < WIDTH; j++) {
-        // fmaxf prefers a number to NaN.
-        const float level = fminf(fmaxf(x[j] * 0.5f + 0.5f, 0.0f), 1.0f);
-        bytes[j] = static_cast<std::uint8_t>(level * 255.0f);
-    }
-    store_global(reinterpret_cast<Vec<std::uint8_t, WIDTH> *>(static_cast<std::uint8_t *>(p.out) + at), bytes);
-}
-
 } // namespace
 
 KERNEL(copy_box_f16, BLOCK_THREADS, CopyBoxParams) { copy_box<f16, 8>(p); }
@@ -148,9 +122,5 @@ KERNEL(blend_box_f16, BLOCK_THREADS, BlendBoxParams) { blend_box<f16, 8>(p); }
 KERNEL(blend_box_bf16, BLOCK_THREADS, BlendBoxParams) { blend_box<bf16, 8>(p); }
 KERNEL(blend_box_ragged_f16, BLOCK_THREADS, BlendBoxParams) { blend_box<f16, 1>(p); }
 KERNEL(blend_box_ragged_bf16, BLOCK_THREADS, BlendBoxParams) { blend_box<bf16, 1>(p); }
-KERNEL(to_bytes_f16, BLOCK_THREADS, ToBytesParams) { to_bytes<f16, 8>(p); }
-KERNEL(to_bytes_bf16, BLOCK_THREADS, ToBytesParams) { to_bytes<bf16, 8>(p); }
-KERNEL(to_bytes_ragged_f16, BLOCK_THREADS, ToBytesParams) { to_bytes<f16, 1>(p); }
-KERNEL(to_bytes_ragged_bf16, BLOCK_THREADS, ToBytesParams) { to_bytes<bf16, 1>(p); }
 
 KERNEL_FILE(tile);

@@ -13,11 +13,12 @@ use crate::ops::gemm::{Linear, LinearArgs};
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use crate::ops::pixels::{FromBytes, FromBytesArgs, ToBytes, ToBytesArgs};
 use crate::ops::resample::{
     RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
 };
 use crate::ops::sampler::{Combine, CombineArgs};
-use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
+use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs};
 use crate::ops::{DeviceBuffer, DeviceWeight};
 use crate::tensor::Tensor;
 
@@ -387,6 +388,19 @@ pub trait Backend {
 
     /// The body of [`Self::blend_box`].
     fn run_blend_box(&self, op: &BlendBox, args: BlendBoxArgs<'_, Self::Buffer>) -> Result<()>;
+
+    /// [`FromBytes`].
+    ///
+    /// # Errors
+    /// Those of [`FromBytes::validate`], of [`Self::alloc`] for the bytes, and of a launch.
+    #[expect(clippy::wrong_self_convention, reason = "what is made of bytes is an operand, not a backend")]
+    fn from_bytes(&self, op: &FromBytes, args: FromBytesArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_from_bytes(op, args)
+    }
+
+    /// The body of [`Self::from_bytes`].
+    fn run_from_bytes(&self, op: &FromBytes, args: FromBytesArgs<'_, Self::Buffer>) -> Result<()>;
 
     /// [`ToBytes`], on their way to the host: what is computed from here on may change `x`, or drop it.
     ///

@@ -150,6 +150,17 @@ fn every_file_of_kernels_is_listed_tested_timed_and_described() {
 }
 
 #[test]
+fn every_stem_of_operations_has_its_test_on_the_cpu() {
+    let tests = fs::read_to_string(Path::new(ROOT).join("tests/ops/mod.rs")).unwrap();
+    for path in files("src/ops", &["rs"]) {
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if !["mod", "operands"].contains(&&*stem) {
+            assert!(tests.contains(&format!("\nmod {stem};")), "tests/ops has no test of {stem}");
+        }
+    }
+}
+
+#[test]
 fn every_environment_variable_is_in_the_table() {
     let table = fs::read_to_string(Path::new(ROOT).join("CONTRIBUTING.md")).unwrap();
     let mut sources: Vec<PathBuf> = ["src", "benches"].iter().flat_map(|folder| files(folder, &["rs"])).collect();

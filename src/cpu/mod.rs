@@ -14,6 +14,7 @@ mod memory;
 mod micro;
 mod norm;
 mod patch;
+mod pixels;
 mod resample;
 mod sampler;
 mod scratch;
@@ -37,11 +38,12 @@ use crate::ops::gemm::{Linear, LinearArgs};
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use crate::ops::pixels::{FromBytes, FromBytesArgs, ToBytes, ToBytesArgs};
 use crate::ops::resample::{
     RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
 };
 use crate::ops::sampler::{Combine, CombineArgs};
-use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
+use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs};
 use crate::tensor::Tensor;
 use memory::Pool;
 use std::sync::Arc;
@@ -225,8 +227,13 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn run_from_bytes(&self, _: &FromBytes, args: FromBytesArgs<'_, Buffer>) -> Result<()> {
+        pixels::from_bytes(args);
+        Ok(())
+    }
+
     fn run_to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
-        Ok(Box::new(tile::to_bytes(op, args)))
+        Ok(Box::new(pixels::to_bytes(op, args)))
     }
 
     fn run_finite(&self, op: &Finite, args: FiniteArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {

@@ -1,11 +1,8 @@
-//! `copy_box`, `blend_box`, `to_bytes`: copies and blends boxes of videos, and converts pixels to bytes.
+//! `copy_box`, `blend_box`: copies and blends boxes of videos.
 
-use super::{Buffer, math};
-use crate::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
+use super::Buffer;
+use crate::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs};
 use rayon::prelude::*;
-
-/// Values that one task converts to bytes.
-const BLOCK: usize = 16384;
 
 /// Calls `write(frame, row, line)` for every line of a box, in parallel; `line` is the box's columns of one row of
 /// `video`.
@@ -69,21 +66,4 @@ pub(super) fn blend_box(op: &BlendBox, BlendBoxArgs { neighbour, tile }: BlendBo
 fn shares(step: usize, steps: usize) -> [f32; 2] {
     let share = step as f64 / steps as f64;
     [(1.0 - share) as f32, share as f32]
-}
-
-pub(super) fn to_bytes(op: &ToBytes, ToBytesArgs { x }: ToBytesArgs<'_, Buffer>) -> Vec<u8> {
-    let x = &x[op.offset..op.offset + op.len];
-    let mut bytes = vec![0; op.len];
-    bytes.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(out, x)| {
-        math::widest(
-            #[inline(always)]
-            || {
-                for (byte, &value) in out.iter_mut().zip(x) {
-                    // The cast truncates. It turns NaN, which `clamp` keeps, into 0.
-                    *byte = ((value * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0) as u8;
-                }
-            },
-        );
-    });
-    bytes
 }

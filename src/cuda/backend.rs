@@ -1,7 +1,9 @@
 //! [`Backend`] by kernels: the body of each operation is in its own file.
 
 use super::{Buffer, Cuda, ElementType, Weight, lock};
-use super::{attention, conv3d, depthwise, embed, finite, gemm, groupnorm, norm, patch, resample, sampler, tile};
+use super::{
+    attention, conv3d, depthwise, embed, finite, gemm, groupnorm, norm, patch, pixels, resample, sampler, tile,
+};
 use crate::arriving::Arriving;
 use crate::backend::Backend;
 use crate::error::Result;
@@ -15,11 +17,12 @@ use crate::ops::gemm::{Linear, LinearArgs};
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use crate::ops::pixels::{FromBytes, FromBytesArgs, ToBytes, ToBytesArgs};
 use crate::ops::resample::{
     RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
 };
 use crate::ops::sampler::{Combine, CombineArgs};
-use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
+use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -200,8 +203,12 @@ impl Backend for Cuda {
         tile::blend_box(self, op, args)
     }
 
+    fn run_from_bytes(&self, op: &FromBytes, args: FromBytesArgs<'_, Buffer>) -> Result<()> {
+        pixels::from_bytes(self, op, args)
+    }
+
     fn run_to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
-        tile::to_bytes(self, op, args)
+        pixels::to_bytes(self, op, args)
     }
 
     fn run_finite(&self, op: &Finite, args: FiniteArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {

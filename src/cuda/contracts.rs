@@ -2,8 +2,8 @@
 
 use super::params::{Fields, Params};
 use super::{
-    FLAT_THREADS, attention, conv3d, depthwise, embed, facts, finite, gemm, groupnorm, norm, patch, resample, sampler,
-    tile,
+    FLAT_THREADS, attention, conv3d, depthwise, embed, facts, finite, gemm, groupnorm, norm, patch, pixels, resample,
+    sampler, tile,
 };
 
 /// A struct of parameters, and what is launched with it.
@@ -42,10 +42,10 @@ pub const CONTRACTS: &[Contract] = &[
     contract::<norm::NormParams>("norm", &[norm::THREADS]),
     contract::<patch::PatchEmbedParams>("patch", &[FLAT_THREADS]),
     contract::<patch::UnpatchifyParams>("patch", &[FLAT_THREADS]),
+    contract::<pixels::PixelsParams>("pixels", &[FLAT_THREADS]),
     contract::<resample::ResampleParams>("resample", &[FLAT_THREADS]),
     contract::<resample::RegroupFramesParams>("resample", &[FLAT_THREADS]),
     contract::<sampler::CombineParams>("sampler", &[FLAT_THREADS]),
     contract::<tile::CopyBoxParams>("tile", &[FLAT_THREADS]),
     contract::<tile::BlendBoxParams>("tile", &[FLAT_THREADS]),
-    contract::<tile::ToBytesParams>("tile", &[FLAT_THREADS]),
 ];

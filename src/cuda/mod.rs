@@ -22,6 +22,7 @@ mod groupnorm;
 mod norm;
 pub mod params;
 mod patch;
+mod pixels;
 mod precision;
 mod printed;
 mod resample;

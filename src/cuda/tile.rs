@@ -1,10 +1,9 @@
-//! `copy_box`, `blend_box`, `to_bytes`: `kernels/tile.cu`.
+//! `copy_box`, `blend_box`: `kernels/tile.cu`.
 
 use super::params::{Address, params};
 use super::{Buffer, Cuda, int};
-use crate::arriving::Arriving;
 use crate::error::Result;
-use crate::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
+use crate::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs};
 
 params! {
     /// See `kernels/tile.cu`.
@@ -40,16 +39,6 @@ params! {
         channels: i32,
         blend: i32,
         across: i32,
-    }
-}
-
-params! {
-    /// See `kernels/tile.cu`.
-    ToBytesParams {
-        x: Address,
-        out: Address,
-        count: i32,
-        padding: i32,
     }
 }
 
@@ -116,23 +105,4 @@ pub(super) fn blend_box(cuda: &Cuda, op: &BlendBox, args: BlendBoxArgs<'_, Buffe
         across: i32::from(op.axis == BlendAxis::Columns),
     };
     cuda.launch(&cuda.flat("blend_box", wide, count, op.flops(), op.bytes(2)), &params)
-}
-
-/// Launches [`ToBytes`], and starts the copy of what comes of it.
-pub(super) fn to_bytes(cuda: &Cuda, op: &ToBytes, args: ToBytesArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
-    let ToBytesArgs { x } = args;
-    if op.len == 0 {
-        return Ok(Box::new(Vec::new()));
-    }
-    let wide = [op.offset, op.len].iter().all(|len| len.is_multiple_of(8));
-    let count = op.len / if wide { 8 } else { 1 };
-    let bytes = cuda.device.alloc(op.len)?;
-    let params = ToBytesParams {
-        x: Address(x.half().0 + 2 * op.offset as u64),
-        out: Address(bytes.address()),
-        count: int(count)?,
-        padding: 0,
-    };
-    cuda.launch(&cuda.flat("to_bytes", wide, count, 4 * op.len as u64, op.bytes(2)), &params)?;
-    cuda.device.read_behind(&*bytes, 0, op.len)
 }

@@ -9,14 +9,13 @@ use crate::error::{Error, Result};
 use crate::layout::nhwc_from_nchw;
 use crate::memory::MemoryOptions;
 use crate::model::vae::tiling::Tiling;
-use crate::model::vae::{CoderInput, Frames, LATENT_SCALE, VaeConfig, VaeDecoder, VaeEncoder, Windows};
-use crate::ops::tile::{ToBytes, ToBytesArgs};
+use crate::model::vae::{ClipValues, CoderInput, Frames, LATENT_SCALE, VaeConfig, VaeDecoder, VaeEncoder, Windows};
+use crate::ops::pixels::{ToBytes, ToBytesArgs};
 use crate::sampler::TorchRng;
 use crate::weights::Scope;
 use crate::weights::load::Loader;
 use std::borrow::Borrow;
 use std::io;
-use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::mpsc;
 use std::thread;
@@ -60,12 +59,7 @@ pub fn encode<B: Backend>(
     let part = model.need_vae()?;
     let encoder = load_encoder(backend, part)?;
     let Windowed { size, tiling } = clip;
-    let frame = size[1] * size[2] * 3;
-    let frames = |range: Range<usize>| {
-        let bytes = &pixels[range.start * frame..range.end * frame];
-        bytes.iter().map(|&byte| byte as f32 / 127.5 - 1.0).collect()
-    };
-    let video = CoderInput { size, frames: &frames, tiling, frames_at_a_time: savings.vae_frames };
+    let video = CoderInput { size, values: ClipValues::Bytes(pixels), tiling, frames_at_a_time: savings.vae_frames };
     let mut moments = Vec::new();
     observer.begin(Stage::Encode, Windows::encoding(&part.config, size, tiling)?.units() as u64);
     let encoded =
@@ -189,12 +183,9 @@ impl<'a, B: Backend, H: Borrow<B>> Decoder<'a, B, H> {
         send: &mut dyn FnMut(Together) -> Result<()>,
     ) -> Result<()> {
         let (backend, Windowed { size, tiling }) = (self.backend.borrow(), clip);
-        let frame_len = latent.len() / size[0];
-        let frames = |range: Range<usize>| {
-            let values = &latent[range.start * frame_len..range.end * frame_len];
-            values.iter().map(|value| value / LATENT_SCALE).collect()
-        };
-        let clip = CoderInput { size, frames: &frames, tiling, frames_at_a_time: self.savings.vae_frames };
+        let values: Vec<f32> = latent.iter().map(|value| value / LATENT_SCALE).collect();
+        let values = ClipValues::Floats(&values);
+        let clip = CoderInput { size, values, tiling, frames_at_a_time: self.savings.vae_frames };
         observer.begin(Stage::Decode, tiles);
         let mut sent = 0;
         self.model.decode(backend, &clip, &mut || tick(observer), &mut |frames| {

@@ -14,6 +14,7 @@ pub mod groupnorm;
 pub mod norm;
 mod operands;
 pub mod patch;
+pub mod pixels;
 pub mod resample;
 pub mod sampler;
 pub mod tile;

@@ -1,6 +1,6 @@
-//! `copy_box`, `blend_box`, `to_bytes`: windows cut out, cross-faded and put together, and pixels made bytes.
+//! `copy_box`, `blend_box`: windows cut out, cross-faded and put together.
 
-use super::{DeviceBuffer, expect_at_least, expect_len, expect_that};
+use super::{DeviceBuffer, expect_len, expect_that};
 use crate::error::Result;
 
 /// A box in a video: `[frames, height, width]` of the whole, and where the box starts.
@@ -144,36 +144,5 @@ impl BlendBox {
     /// Two reads, one write.
     pub fn bytes(&self, element: u64) -> u64 {
         3 * (self.extent().iter().product::<usize>() * self.channels) as u64 * element
-    }
-}
-
-/// Descriptor of `to_bytes`: pixels in [−1, 1] to as many bytes, `clamp(x/2 + 0.5, 0, 1)·255`, truncated. NaN becomes 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ToBytes {
-    /// First element of `x` that is converted.
-    pub offset: usize,
-    /// Elements converted.
-    pub len: usize,
-}
-
-/// Operands of [`ToBytes`].
-#[derive(Debug)]
-pub struct ToBytesArgs<'a, Buffer> {
-    /// At least `offset + len` elements.
-    pub x: &'a Buffer,
-}
-
-impl ToBytes {
-    /// Checks element counts.
-    ///
-    /// # Errors
-    /// [`crate::Error::Shape`] if `x` ends before what is converted.
-    pub fn validate<B: DeviceBuffer>(&self, args: &ToBytesArgs<'_, B>) -> Result<()> {
-        expect_at_least("to_bytes", "x", args.x.len(), self.offset + self.len)
-    }
-
-    /// One read, a byte written.
-    pub fn bytes(&self, element: u64) -> u64 {
-        self.len as u64 * (element + 1)
     }
 }

@@ -12,11 +12,12 @@ use crate::ops::gemm::{Linear, LinearArgs};
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use crate::ops::pixels::{FromBytes, FromBytesArgs, ToBytes, ToBytesArgs};
 use crate::ops::resample::{
     RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
 };
 use crate::ops::sampler::{Combine, CombineArgs};
-use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
+use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs};
 use crate::tensor::Tensor;
 use std::time::Instant;
 
@@ -182,6 +183,10 @@ impl<B: Backend> Backend for Counted<B> {
 
     fn run_blend_box(&self, op: &BlendBox, args: BlendBoxArgs<'_, B::Buffer>) -> Result<()> {
         self.count("blend_box", op.flops(), op.bytes(self.element), |b| b.run_blend_box(op, args))
+    }
+
+    fn run_from_bytes(&self, op: &FromBytes, args: FromBytesArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("from_bytes", op.flops(), op.bytes(self.element), |b| b.run_from_bytes(op, args))
     }
 
     fn run_to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, B::Buffer>) -> Result<Box<dyn Arriving>> {

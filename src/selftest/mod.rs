@@ -24,6 +24,7 @@ mod gemm;
 mod groupnorm;
 mod norm;
 mod patch;
+mod pixels;
 mod policy;
 mod resample;
 mod sampler;
@@ -106,6 +107,7 @@ fn find(stem: &str) -> Option<Stem> {
         "groupnorm" => (groupnorm::checks, groupnorm::work),
         "norm" => (norm::checks, norm::work),
         "patch" => (patch::checks, patch::work),
+        "pixels" => (pixels::checks, pixels::work),
         "resample" => (resample::checks, resample::work),
         "sampler" => (sampler::checks, sampler::work),
         "tile" => (tile::checks, tile::work),

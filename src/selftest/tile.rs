@@ -1,4 +1,4 @@
-//! `kernels/tile.cu`: boxes by vectors and ragged, into videos whose rest must stay; bytes of every value there is.
+//! `kernels/tile.cu`: boxes by vectors and ragged, into videos whose rest must stay.
 
 use super::Work;
 use super::trial::{Body, Trial, host};
@@ -6,8 +6,7 @@ use super::values::half_values;
 use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
-use crate::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
-use half::{bf16, f16};
+use crate::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs};
 
 #[derive(Clone, Copy, Debug)]
 struct Case(CopyBox);
@@ -105,54 +104,15 @@ fn blend_box_fades_rows_and_columns(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
-#[derive(Clone, Debug)]
-struct Bytes {
-    ops: Vec<ToBytes>,
-    x: fn(Half) -> Vec<f32>,
-}
-
-impl Body for Bytes {
-    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
-        let x = backend.upload(&(self.x)(half))?;
-        let mut bytes = Vec::new();
-        for op in &self.ops {
-            bytes.extend_from_slice(backend.to_bytes(op, ToBytesArgs { x: &x })?.bytes()?);
-        }
-        Ok(bytes.into_iter().map(f32::from).collect())
-    }
-}
-
-/// Every value of a type, with infinities and all kinds of NaN.
-fn all_values(half: Half) -> Vec<f32> {
-    let value = |bits| match half {
-        Half::F16 => f16::from_bits(bits).to_f32(),
-        Half::Bf16 => bf16::from_bits(bits).to_f32(),
-    };
-    (0..=u16::MAX).map(value).collect()
-}
-
-fn to_bytes_gives_the_bytes_of_the_cpu(trial: &mut Trial) -> Result<()> {
-    let whole = Bytes { ops: vec![ToBytes { offset: 0, len: 1 << 16 }], x: all_values };
-    trial.exactly_the_cpu(&whole)?;
-    // By vectors and ragged, by the length and by the offset; each leaves its bytes where the one before had them.
-    let parts = [(0, 2056), (8, 16), (16, 3000), (3, 8), (8, 7), (24, 0), (16_384, 40)];
-    let ops = parts.map(|(offset, len)| ToBytes { offset, len }).to_vec();
-    let parts = Bytes { ops, x: |half| half_values(1, 20_000, half) };
-    trial.exactly_the_cpu(&parts)
-}
-
-/// A tile of a window of frames: copied, faded in, and made bytes.
+/// A tile of a window of frames: copied and faded in.
 pub(super) fn work() -> Vec<Work> {
     let corner = BoxAt { size: [17, 256, 256], origin: [0; 3] };
     let copy = CopyBox { extent: [17, 192, 192], channels: 3, from: corner, to: corner };
     let blend =
         BlendBox { neighbour: [17, 256, 256], tile: [17, 256, 256], channels: 3, axis: BlendAxis::Rows, blend: 64 };
-    const PIXELS: usize = 65 * 256 * 256 * 3;
-    let bytes = Bytes { ops: vec![ToBytes { offset: 0, len: PIXELS }], x: |half| half_values(1, PIXELS, half) };
     vec![
         Work::of("17x192x192 pixels copied", Case(copy)),
         Work::of("17 frames of 256x256, 64 rows faded in", Blend(blend)),
-        Work::of("65x256x256 pixels to bytes", bytes),
     ]
 }
 
@@ -161,5 +121,4 @@ checks! {
     copy_box_moves_single_elements,
     an_empty_box_changes_nothing,
     blend_box_fades_rows_and_columns,
-    to_bytes_gives_the_bytes_of_the_cpu,
 }

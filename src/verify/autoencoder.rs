@@ -7,7 +7,7 @@ use crate::checkpoint::is_there;
 use crate::engine::{load_decoder, load_encoder};
 use crate::error::{Error, Result};
 use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
-use crate::model::vae::{CoderInput, Frames, VaeConfig, VaeDecoder, VaeEncoder, frames_of};
+use crate::model::vae::{ClipValues, CoderInput, Frames, VaeConfig, VaeDecoder, VaeEncoder};
 use crate::ops::DeviceBuffer;
 use crate::tensor::Tensor;
 use crate::weights::Files;
@@ -32,8 +32,7 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
             let x = golden.floats(name, input, 5)?;
             let expected = golden.floats(name, output, 5)?;
             let found = each_sample(&x, |values, size| {
-                let frames = frames_of(values, size[0]);
-                let clip = CoderInput { size, frames: &frames, tiling, frames_at_a_time };
+                let clip = CoderInput { size, values: ClipValues::Floats(values), tiling, frames_at_a_time };
                 let mut out = Vec::new();
                 let mut channels = 0;
                 let emit = &mut |frames: Frames<'_, B>| {
@@ -101,12 +100,8 @@ fn trace<B: Backend>(
     };
     let video = golden::find(&source, "video")?.ok_or_else(|| missing("video"))?;
     each_sample(&video, |values, size| {
-        let frames = frames_of(values, size[0]);
-        encoder.encode_probed(
-            backend,
-            &CoderInput { size, frames: &frames, tiling: None, frames_at_a_time },
-            &mut probe,
-        )?;
+        let values = ClipValues::Floats(values);
+        encoder.encode_probed(backend, &CoderInput { size, values, tiling: None, frames_at_a_time }, &mut probe)?;
         Ok(Vec::new())
     })?;
     let (values, size, channels) = moments.take().ok_or_else(|| missing("trace.quant_conv"))?;
@@ -125,12 +120,8 @@ fn trace<B: Backend>(
         };
         failure = failure.take().or_else(|| compare().err());
     };
-    let frames = frames_of(&mean, size[0]);
-    decoder.decode_probed(
-        backend,
-        &CoderInput { size, frames: &frames, tiling: None, frames_at_a_time },
-        &mut probe,
-    )?;
+    let values = ClipValues::Floats(&mean);
+    decoder.decode_probed(backend, &CoderInput { size, values, tiling: None, frames_at_a_time }, &mut probe)?;
     if let Some(failure) = failure {
         return Err(failure);
     }

@@ -166,7 +166,7 @@ impl Engine {
                 run(folder, &Cuda::new(device.clone(), half), precision, savings, report)
             }
             Processor::Dry => {
-                Err(Error::Usage("a device that executes nothing cannot be verified; choose another --device".into()))
+                Err(Error::Usage("a device that executes nothing cannot be verified; choose another device".into()))
             }
         }
     }

@@ -115,7 +115,10 @@ fn check(folder: &Path, words: &[&str], ran: &mut Vec<String>) -> Option<String>
         }
         ["git", args @ ..] => {
             let files = args.iter().skip_while(|word| **word != "--").skip(1);
-            files.map(|file| project(file)).find(|file| !file.exists()).map(|file| format!("{file:?} is not there"))
+            files
+                .map(|file| project(file.trim_end_matches(')')))
+                .find(|file| !file.exists())
+                .map(|file| format!("{file:?} is not there"))
         }
         [script, args @ ..] => script_takes(script, args),
         [] => None,

@@ -102,6 +102,10 @@ tests! {
         patch_embed_agrees_with_the_cpu
         unpatchify_puts_every_kept_channel_in_its_place
     }
+    pixels {
+        from_bytes_gives_the_pixels_of_the_cpu
+        to_bytes_gives_the_bytes_of_the_cpu
+    }
     resample {
         time_average_agrees_with_the_cpu
         time_double_agrees_with_the_cpu
@@ -121,7 +125,6 @@ tests! {
         copy_box_moves_single_elements
         an_empty_box_changes_nothing
         blend_box_fades_rows_and_columns
-        to_bytes_gives_the_bytes_of_the_cpu
     }
 }
 

@@ -7,7 +7,8 @@ use osp::cpu::Cpu;
 use osp::cuda::device::Emulated;
 use osp::cuda::{Cuda, Half};
 use osp::model::vae::tiling::Tiling;
-use osp::model::vae::{CoderInput, Frames, VaeConfig, VaeDecoder, VaeEncoder, frames_of};
+use osp::model::vae::{ClipValues, CoderInput, Frames, VaeConfig, VaeDecoder, VaeEncoder};
+use osp::ops::DeviceBuffer;
 use osp::weights::Scope;
 use osp::weights::load::Loader;
 use std::sync::Arc;
@@ -34,12 +35,59 @@ fn both_ways<B: Backend>(
         backend.download(frames.data, frames.skip * frame_len, &mut to[start..])
     };
     let x = values(latent.iter().product::<usize>() * 4);
-    let x = CoderInput { size: latent, frames: &frames_of(&x, latent[0]), tiling, frames_at_a_time };
+    let x = CoderInput { size: latent, values: ClipValues::Floats(&x), tiling, frames_at_a_time };
     decoder.decode(backend, &x, &mut || Ok(()), &mut |frames| take(&frames, &mut pixels)).unwrap();
     let x = values(clip.iter().product::<usize>() * 3);
-    let x = CoderInput { size: clip, frames: &frames_of(&x, clip[0]), tiling, frames_at_a_time };
+    let x = CoderInput { size: clip, values: ClipValues::Floats(&x), tiling, frames_at_a_time };
     encoder.encode(backend, &x, &mut || Ok(()), &mut |frames| take(&frames, &mut moments)).unwrap();
     [pixels, moments]
+}
+
+/// The moments of a clip.
+fn encode<B: Backend>(backend: &B, size: [usize; 3], values: ClipValues<'_>, tiling: Option<Tiling>) -> Vec<u32> {
+    let component = component::<VaeConfig>("vae_v110");
+    let encoder =
+        VaeEncoder::build(&component.config, Scope::root(&mut Loader::new(&*component.source, backend))).unwrap();
+    let mut moments = Vec::new();
+    let take = &mut |frames: Frames<'_, B>| {
+        let start = moments.len();
+        moments.resize(start + frames.data.len(), f32::NAN);
+        backend.download(frames.data, 0, &mut moments[start..])
+    };
+    encoder
+        .encode(backend, &CoderInput { size, values, tiling, frames_at_a_time: None }, &mut || Ok(()), take)
+        .unwrap();
+    moments.into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn a_clip_of_bytes_has_the_moments_of_its_pixels() {
+    fn check<B: Backend>(backend: &B, size: [usize; 3], tiling: Option<Tiling>) {
+        let bytes: Vec<u8> = (0..size.iter().product::<usize>() * 3).map(|i| (i * 37 % 256) as u8).collect();
+        let pixels: Vec<f32> = bytes.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0).collect();
+        let of_bytes = encode(backend, size, ClipValues::Bytes(&bytes), tiling);
+        assert!(of_bytes == encode(backend, size, ClipValues::Floats(&pixels), tiling), "{}", backend.name());
+    }
+    // Two windows of five frames, which share one.
+    let tiling = Tiling { sample_size: 16, sample_frames: 5, overlap: 0.5 };
+    check(&Cpu::new(), [9, 24, 8], Some(tiling));
+    for half in [Half::F16, Half::Bf16] {
+        check(&Cuda::new(Arc::new(Emulated::new(0)), half), [5, 8, 8], None);
+    }
+}
+
+#[test]
+fn a_clip_of_another_size_than_it_says_is_refused() {
+    let backend = Cpu::new();
+    let component = component::<VaeConfig>("vae_v110");
+    let encoder =
+        VaeEncoder::build(&component.config, Scope::root(&mut Loader::new(&*component.source, &backend))).unwrap();
+    let (bytes, pixels) = (vec![1; 8 * 8 * 3 - 1], vec![0.5; 8 * 8 * 3 + 1]);
+    for (values, found) in [(ClipValues::Bytes(&bytes), 191), (ClipValues::Floats(&pixels), 193)] {
+        let video = CoderInput { size: [1, 8, 8], values, tiling: None, frames_at_a_time: None };
+        let refused = encoder.encode(&backend, &video, &mut || Ok(()), &mut |_| Ok(())).unwrap_err().to_string();
+        assert_eq!(refused, format!("vae: clip has {found} elements, expected 192 elements"));
+    }
 }
 
 fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {

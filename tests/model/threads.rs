@@ -4,7 +4,7 @@ use super::{component, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::model::latte::{Latte, LatteConfig, Shape};
-use osp::model::vae::{CoderInput, Frames, VaeConfig, VaeDecoder, frames_of};
+use osp::model::vae::{ClipValues, CoderInput, Frames, VaeConfig, VaeDecoder};
 use osp::weights::Scope;
 use osp::weights::load::Loader;
 
@@ -29,7 +29,7 @@ fn the_decoder_gives_the_same_bits_with_any_number_of_threads() {
             VaeDecoder::build(&component.config, Scope::root(&mut Loader::new(&*component.source, &backend))).unwrap();
         let latent = values(3 * 4 * 5 * 4);
         let size = [3, 4, 5];
-        let latent = CoderInput { size, frames: &frames_of(&latent, size[0]), tiling: None, frames_at_a_time: None };
+        let latent = CoderInput { size, values: ClipValues::Floats(&latent), tiling: None, frames_at_a_time: None };
         let mut out = Vec::new();
         let emit = &mut |frames: Frames<'_, Cpu>| {
             out.resize(frames.frames * frames.height * frames.width * frames.channels, 0.0);

@@ -3,7 +3,7 @@
 use super::{component, values};
 use osp::cpu::Cpu;
 use osp::model::vae::tiling::Tiling;
-use osp::model::vae::{CoderInput, Frames, VaeConfig, VaeDecoder, frames_of};
+use osp::model::vae::{ClipValues, CoderInput, Frames, VaeConfig, VaeDecoder};
 use osp::ops::DeviceBuffer;
 use osp::weights::Scope;
 use osp::weights::load::Loader;
@@ -17,8 +17,7 @@ fn decode(size: [usize; 3]) -> (usize, usize) {
     let decoder =
         VaeDecoder::build(&component.config, Scope::root(&mut Loader::new(&*component.source, &backend))).unwrap();
     let latent = values(size.iter().product::<usize>() * 4);
-    let latent =
-        CoderInput { size, frames: &frames_of(&latent, size[0]), tiling: Some(TILING), frames_at_a_time: None };
+    let latent = CoderInput { size, values: ClipValues::Floats(&latent), tiling: Some(TILING), frames_at_a_time: None };
     let mut count = 0;
     let emit = &mut |frames: Frames<'_, Cpu>| {
         assert_eq!(frames.data.len(), frames.frames * 8 * size[1] * 8 * size[2] * 3);

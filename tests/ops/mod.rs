@@ -16,13 +16,15 @@ mod groupnorm;
 mod norm;
 /// Patches to tokens and back.
 mod patch;
+/// Pixels of bytes, and bytes of pixels.
+mod pixels;
 /// Wrong operands, on every backend.
 mod refusal;
 /// Temporal resampling.
 mod resample;
 /// Linear combinations of states.
 mod sampler;
-/// Boxes of videos, and bytes.
+/// Boxes of videos.
 mod tile;
 /// Helpers that the other modules share.
 pub mod values;

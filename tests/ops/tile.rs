@@ -1,9 +1,9 @@
-//! Boxes of videos, and bytes.
+//! Boxes of videos.
 
 use super::values::{assert_close, values};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
+use osp::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs};
 use proptest::prelude::*;
 
 fn triple(range: std::ops::Range<usize>) -> impl Strategy<Value = [usize; 3]> {
@@ -78,22 +78,4 @@ proptest! {
         }
         assert_close(&out, &expected, 5e-7);
     }
-
-    #[test]
-    fn to_bytes_is_the_formula(offset in 0..50usize, len in prop_oneof![0..100usize, Just(40_000)]) {
-        let cpu = Cpu::new();
-        let x: Vec<f32> = values(1, offset + len + 3).iter().map(|x| x * 1.25).collect();
-        let mut out = cpu.to_bytes(&ToBytes { offset, len }, ToBytesArgs { x: &cpu.upload(&x).unwrap() }).unwrap();
-        let byte = |x: f32| ((x / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).trunc() as u8;
-        let expected: Vec<u8> = x[offset..offset + len].iter().map(|&x| byte(x)).collect();
-        prop_assert_eq!(out.bytes().unwrap(), expected);
-    }
-}
-
-#[test]
-fn bytes_of_special_values() {
-    let cpu = Cpu::new();
-    let x = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1.0, 1.0, 0.0, 1.0 - f32::EPSILON];
-    let mut out = cpu.to_bytes(&ToBytes { offset: 0, len: 7 }, ToBytesArgs { x: &cpu.upload(&x).unwrap() }).unwrap();
-    assert_eq!(out.bytes().unwrap(), [0, 255, 0, 0, 255, 127, 254]);
 }

@@ -24,8 +24,8 @@ pub use run::Probe;
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::DeviceBuffer;
 use crate::ops::expect_len;
+use crate::ops::pixels::{FromBytes, FromBytesArgs};
 use crate::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs};
 use crate::weights::Scope;
 use crate::weights::manifest::CheckpointManifest;
@@ -77,18 +77,43 @@ pub type Emit<'a, B> = &'a mut dyn FnMut(Frames<'_, B>) -> Result<()>;
 pub struct CoderInput<'a> {
     /// Frames, rows, columns.
     pub size: [usize; 3],
-    /// The values of some frames, `[frames, rows, columns, channels]`.
-    pub frames: &'a dyn Fn(Range<usize>) -> Vec<f32>,
+    /// All its values.
+    pub values: ClipValues<'a>,
     /// Windows; `None` codes everything at once.
     pub tiling: Option<Tiling>,
     /// Frames of full size that a layer takes at a time, see [`crate::memory::MemoryOptions::vae_frames`].
     pub frames_at_a_time: Option<usize>,
 }
 
-/// [`CoderInput::frames`] of a clip of `count` frames whose values are all there.
-pub fn frames_of(values: &[f32], count: usize) -> impl Fn(Range<usize>) -> Vec<f32> {
-    let len = values.len() / count;
-    move |frames| values[frames.start * len..frames.end * len].to_vec()
+/// What a clip holds, `[frames, rows, columns, channels]`, on the host.
+#[derive(Clone, Copy, Debug)]
+pub enum ClipValues<'a> {
+    /// Latents, or pixels in [−1, 1].
+    Floats(&'a [f32]),
+    /// RGB, which becomes pixels in [−1, 1] on the device.
+    Bytes(&'a [u8]),
+}
+
+impl ClipValues<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Floats(values) => values.len(),
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
+
+    /// Brings a range to the device.
+    fn upload<B: Backend>(&self, backend: &B, range: Range<usize>) -> Result<B::Buffer> {
+        match self {
+            Self::Floats(values) => backend.upload(&values[range]),
+            Self::Bytes(bytes) => {
+                let op = FromBytes { len: range.len() };
+                let mut pixels = backend.alloc(op.len)?;
+                backend.from_bytes(&op, FromBytesArgs { bytes: &bytes[range], out: &mut pixels })?;
+                Ok(pixels)
+            }
+        }
+    }
 }
 
 impl<W> VaeDecoder<W> {
@@ -407,9 +432,10 @@ fn upload<B: Backend>(
     frames: Range<usize>,
     channels: usize,
 ) -> Result<Features<B>> {
-    let [_, height, width] = clip.size;
+    let [count, height, width] = clip.size;
+    let frame_len = height * width * channels;
+    expect_len("vae", "clip", clip.values.len(), count * frame_len)?;
     let shape = [frames.len(), height, width, channels];
-    let data = backend.upload(&(clip.frames)(frames))?;
-    expect_len("vae", "clip", data.len(), shape.iter().product())?;
+    let data = clip.values.upload(backend, frames.start * frame_len..frames.end * frame_len)?;
     Ok(Features::of(Piece { data, frames: shape[0], moments: Vec::new() }, shape))
 }

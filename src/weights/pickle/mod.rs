@@ -72,6 +72,8 @@ fn no_tensors(pickle: &Pickle<'_>, items: &[(Id, Id)]) -> String {
     let names: Vec<String> = names.take(SHOWN).collect();
     match names.is_empty() {
         true => "holds no tensors: its dictionary is empty".into(),
-        false => format!("holds a dictionary without tensors and without a state_dict; it has {}", names.join(", ")),
+        false => {
+            format!("holds no tensors: its dictionary has neither tensors nor a state_dict, only {}", names.join(", "))
+        }
     }
 }

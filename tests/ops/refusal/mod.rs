@@ -46,6 +46,7 @@ fn tables<B: Backend>() -> Vec<Table<B>> {
         ("combine", others::combine),
         ("copy_box", others::copy_box),
         ("blend_box", others::blend_box),
+        ("from_bytes", others::from_bytes),
         ("to_bytes", others::to_bytes),
         ("finite", others::finite),
     ]

@@ -5,9 +5,10 @@ use osp::backend::Backend;
 use osp::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use osp::ops::finite::{Finite, FiniteArgs};
 use osp::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+use osp::ops::pixels::{FromBytes, FromBytesArgs, ToBytes, ToBytesArgs};
 use osp::ops::resample::{RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs};
 use osp::ops::sampler::{Combine, CombineArgs};
-use osp::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs, ToBytes, ToBytesArgs};
+use osp::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs};
 
 pub fn time_average<B: Backend>(on: &B) -> Answers {
     let call = |frames: usize, x: usize, out: usize| {
@@ -148,6 +149,18 @@ pub fn blend_box<B: Backend>(on: &B) -> Answers {
         (call(3, 12, 18), "blend has 3, expected at most the side of either tile".into()),
         (call(2, 11, 18), len("neighbour", 11, 12)),
         (call(2, 12, 19), len("tile", 19, 18)),
+    ]
+}
+
+pub fn from_bytes<B: Backend>(on: &B) -> Answers {
+    let call = |bytes: &[u8], out: usize| {
+        let mut out = buffer(on, out);
+        on.from_bytes(&FromBytes { len: 3 }, FromBytesArgs { bytes, out: &mut out })
+    };
+    vec![
+        (call(&[0, 127, 255], 3), String::new()),
+        (call(&[0, 127], 3), len("bytes", 2, 3)),
+        (call(&[0, 127, 255], 4), len("out", 4, 3)),
     ]
 }
 

@@ -153,8 +153,8 @@ mod tests {
             Replacement::read(stem, &path).map_err(|error| error.to_string())
         };
         assert!(read("tile", &ptx("tile")).unwrap().shows_entry_points());
-        let lacks = read("tile", &ptx("tile").replace("to_bytes_f16", "to_bytes_f32")).unwrap_err();
-        assert!(lacks.contains("mine.ptx lacks the kernel to_bytes_f16"), "{lacks}");
+        let lacks = read("tile", &ptx("tile").replace("blend_box_f16", "blend_box_f32")).unwrap_err();
+        assert!(lacks.contains("mine.ptx lacks the kernel blend_box_f16"), "{lacks}");
         let unknown = read("tiles", &ptx("tile")).unwrap_err();
         assert!(unknown.contains("kernels/tiles.cu") && unknown.contains("gemm, attention, "), "{unknown}");
         let absent = Replacement::read("tile", Path::new("absent.cubin")).unwrap_err().to_string();
