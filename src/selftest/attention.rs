@@ -1,5 +1,5 @@
-//! `kernels/attention.cu`: every team and width, in the layouts of the model, with bias, mask and RoPE; and
-//! `kernels/attention_wide.cu`, which has none of these.
+//! `kernels/attention.cu`: every team and width, in the layouts of the model, with bias, mask and RoPE. Also
+//! `kernels/attention_wide.cu`, which takes no bias, mask or RoPE.
 
 use super::Work;
 use super::trial::{Body, Trial, host};
@@ -32,14 +32,14 @@ struct Case {
     amplitude: f32,
     bias: bool,
     mask: bool,
-    /// RoPE in so many groups; none if 0.
+    /// Groups of RoPE; 0 for no RoPE.
     rope_groups: usize,
     /// Whether every key scores higher than those before it, for every query. Spatial only.
     rising: bool,
 }
 
 impl Case {
-    /// Two frames, one head, nothing added.
+    /// Two frames and one head, without bias, mask and RoPE.
     fn spatial(head_dim: usize, tokens: usize) -> Self {
         Self {
             kind: TokenOrder::Spatial,
@@ -129,7 +129,8 @@ impl Body for Case {
     }
 }
 
-/// −∞ for the front two thirds of the keys, whole tiles if there are enough, and for some behind, but never the last.
+/// A mask: −∞ for the first two thirds of the keys, which are whole tiles if there are enough keys, and for some later
+/// keys, but never for the last.
 fn masked(outer: usize, keys: usize) -> Vec<f32> {
     let value = |(i, value): (usize, f32)| {
         let key = i % keys;
@@ -138,7 +139,7 @@ fn masked(outer: usize, keys: usize) -> Vec<f32> {
     values(4, outer * keys).into_iter().enumerate().map(value).collect()
 }
 
-/// Cosines and sines of any angles, another one for each feature.
+/// Cosines and sines of pseudo-random angles, a different one for each feature.
 fn rotations(tokens: usize, head_dim: usize) -> Vec<f32> {
     let angles = values(5, tokens * head_dim);
     let both = |token: &[f32]| {
@@ -164,7 +165,7 @@ fn heads_of_any_width_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
 }
 
 fn temporal_attention_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
-    // Sequences that share a block, and blocks that are not full.
+    // Several sequences share a block, and some blocks are not full.
     check(
         trial,
         [5, 17, 56].map(|tokens| Case {
@@ -199,7 +200,7 @@ fn masks_and_biases_of_any_width_agree_with_the_cpu(trial: &mut Trial) -> Result
 
 fn rope_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     for groups in [1, 2] {
-        // Larger scores would show that turned queries and keys are rounded.
+        // Larger scores would make the rounding of rotated queries and keys visible.
         let case = |head_dim, tokens| Case { amplitude: 1.0, rope_groups: groups, ..Case::spatial(head_dim, tokens) };
         check(trial, [case(72, 5), case(72, 65), case(16, 20), case(64, 40), case(104, 33)])?;
     }
@@ -207,7 +208,7 @@ fn rope_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
 }
 
 fn large_scores_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
-    // The largest score so far grows from tile to tile, and by more than exp's range.
+    // The running maximum grows from tile to tile, and by more than exp's range.
     check(
         trial,
         [
@@ -257,7 +258,7 @@ fn wide_temporal_attention_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> 
 }
 
 fn large_scores_of_wide_heads_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
-    // Scores up to 30 and more, once anywhere and once with the largest last; for 256 features beyond exp's range.
+    // Scores of 30 and more, once in any order and once with the largest last; with 256 features beyond exp's range.
     check(
         trial,
         [
@@ -268,7 +269,7 @@ fn large_scores_of_wide_heads_agree_with_the_cpu(trial: &mut Trial) -> Result<()
     )
 }
 
-/// A frame's tokens, a position's frames, and a caption's tokens, of two samples; and the VAE's, one frame of a tile.
+/// Two samples of spatial, temporal and cross-attention, and the VAE's attention for the frames of a tile.
 pub(super) fn work() -> Vec<Work> {
     let heads = Case { sequences: [2, 17, 16], amplitude: 1.0, ..Case::spatial(72, 1024) };
     vec![

@@ -1,5 +1,5 @@
-//! `kernels/conv3d.cu`: every way of bringing the input with every width of tile, borders of all kinds, what is fused, and
-//! videos that are computed in chunks of time.
+//! `kernels/conv3d.cu`: every way to load the input with every width of tile, all kinds of borders, every fused
+//! operation, and videos that are computed in chunks of time.
 
 use super::Work;
 use super::trial::{Body, Trial, ensure, ensure_same, host};
@@ -13,7 +13,7 @@ use crate::ops::conv3d::{Conv3d, ConvArgs, SpacePadding};
 use crate::ops::groupnorm::Moments;
 use crate::tensor::Tensor;
 
-/// What frames hold that must not be touched.
+/// The value of frames that a kernel must not write to.
 const BEFORE: f32 = 7.0;
 
 #[derive(Clone, Copy, Debug)]
@@ -59,13 +59,13 @@ impl Case {
         Self { op, bias: self.bias, other: true }
     }
 
-    /// The output, and the moments where the backend keeps them, of the convolution in these chunks of time.
+    /// Runs the convolution in these chunks of time. Returns the output, and the moments if the case has them.
     fn chunks<B: Backend>(&self, backend: &B, half: Half, chunks: &[[usize; 2]]) -> Result<[Vec<f32>; 2]> {
         let op = &self.op;
         let [kt, kh, kw] = op.kernel;
         let x = backend.upload(&half_values(1, op.frames * op.height * op.width * op.cin, half))?;
         let depth = kt * kh * kw * op.cin;
-        // Of a size that gives sums about as large as one.
+        // With this factor, sums are about as large as 1.
         let scale = 3.0 / (depth as f32).sqrt();
         let weight: Vec<f32> = half_values(2, op.cout * depth, half).iter().map(|value| value * scale).collect();
         let weight = Tensor::from_f32(&[op.cout, kt, kh, kw, op.cin], &rounded(&weight, half));
@@ -89,7 +89,7 @@ impl Case {
         Ok([host(backend, &out)?, moments])
     }
 
-    /// The moments must be those of the output as it is stored.
+    /// Checks the moments against the output as it is stored.
     fn check_moments(&self, out: &[f32], moments: &[f32]) -> Result<()> {
         let Moments { frames, positions, channels, groups } = self.op.moments(self.op.out_shape()[0]);
         let (slabs, width) = (self.op.moments(self.op.out_shape()[0]).slabs(), channels / groups);
@@ -128,7 +128,7 @@ impl Body for Case {
         let untouched = |values: &[f32]| values.iter().all(|&value| value == BEFORE);
         let others = untouched(&out[..computed.start * frame]) && untouched(&out[computed.end * frame..]);
         ensure(others, || "frames that were not asked for have changed".into())?;
-        // The CPU keeps them in another form.
+        // The CPU keeps moments in another form.
         if !moments.is_empty() && !backend.name().starts_with("cpu") {
             self.check_moments(&out, &moments)?;
         }
@@ -146,7 +146,7 @@ fn windows_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
         [
             plain([2, 5, 9], [8, 64], [3, 3, 3]).groups(32).mixed(),
             plain([1, 16, 16], [64, 32], [3, 3, 3]).groups(32),
-            // The most rows that a window can hold.
+            // As many rows as a window can hold.
             plain([1, 30, 9], [8, 64], [1, 3, 3]).groups(8),
             plain([1, 3, 300], [8, 40], [1, 3, 3]),
             plain([5, 5, 10], [32, 64], [3, 3, 3]).groups(32).mixed().half_rate(),
@@ -247,9 +247,9 @@ fn every_tile_gives_the_same_bits(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
-/// The last frames of a convolution, from no more of the input than they depend on, to the end of another buffer, with the
-/// other summand at the start of one; the CPU and the kernels.
-fn a_stretch_is_the_same_from_its_own_history(trial: &mut Trial) -> Result<()> {
+/// Computes the last frames of a convolution from only the input that they depend on, on the CPU and by the kernels.
+/// The output goes to the end of another buffer, and the other summand is at the start of one.
+fn a_stretch_has_the_bits_of_the_whole(trial: &mut Trial) -> Result<()> {
     for case in [
         plain([7, 6, 10], [8, 64], [3, 3, 3]).groups(32).mixed(),
         plain([6, 3, 4], [4, 8], [3, 3, 3]).groups(4).mixed(),
@@ -287,7 +287,7 @@ fn stretch<B: Backend>(backend: &B, op: Conv3d, half: Half) -> Result<()> {
     ensure_same(&of_stretch, &moments, &"moments of the last frames")
 }
 
-/// Levels of the VAE's decoder, a few frames of a window; its last layer; and a frame made larger.
+/// Levels of the VAE's decoder for a few frames of a window, its last layer, and an upsampling convolution.
 pub(super) fn work() -> Vec<Work> {
     vec![
         Work::of("9x128x128, 128 to 128 channels, with moments", plain([9, 128, 128], [128, 128], [3; 3]).groups(32)),
@@ -305,5 +305,5 @@ checks! {
     odd_input_channels_agree_with_the_cpu,
     chunks_of_time_are_bit_for_bit_the_whole,
     every_tile_gives_the_same_bits,
-    a_stretch_is_the_same_from_its_own_history,
+    a_stretch_has_the_bits_of_the_whole,
 }

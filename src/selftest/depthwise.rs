@@ -1,4 +1,4 @@
-//! `kernels/depthwise.cu`: keys and values made fewer in space and in time.
+//! `kernels/depthwise.cu`: keys and values compressed in space and in time.
 
 use super::Work;
 use super::trial::{Body, Trial, host};
@@ -35,12 +35,12 @@ impl Body for Case {
     }
 }
 
-/// By vectors, and ragged: by the channels and by the factor.
+/// Channels and factors, for the kernel for vectors and, because of the channels or of the factor, for the ragged one.
 const SIZES: [(usize, usize); 7] = [(8, 2), (144, 2), (1152, 2), (7, 2), (8, 3), (7, 3), (8, 1)];
 
 fn depthwise_conv_in_space_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     for (channels, factor) in SIZES {
-        // Whole windows; rows and columns that are dropped.
+        // Sizes that the factor divides, and sizes whose last rows and columns are dropped.
         for [outer, height, width] in [[1, 6, 6], [3, 7, 5], [2, 3, 4]] {
             let case = Case(DepthwiseConv::Space { outer, height, width, channels, factor });
             trial.against_the_cpu(&case)?;

@@ -1,4 +1,4 @@
-//! `kernels/embed.cu`: rows by vectors and ragged; positions, frames and modulations added.
+//! `kernels/embed.cu`: the kernels for vectors and the ragged ones; added positions, frames and modulations.
 
 use super::Work;
 use super::trial::{Body, Trial, host};
@@ -55,7 +55,7 @@ fn embedding_copies_rows(trial: &mut Trial) -> Result<()> {
 
 fn add_rows_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     for channels in [7, 8, 144, 1152] {
-        // Spatial positions, frames, a modulation, all at once.
+        // Spatial positions, frames, a modulation, one row, and all sizes larger than 1.
         for [outer, rows, inner] in [[3, 10, 1], [2, 5, 6], [2, 1, 1], [1, 1, 1], [2, 3, 4]] {
             let case = Addition(AddRows { outer, rows, inner, channels });
             trial.against_the_cpu(&case)?;
@@ -64,7 +64,7 @@ fn add_rows_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
-/// A caption's tokens; positions added to the tokens of 17 frames.
+/// The tokens of a caption, and positions added to the tokens of 17 frames.
 pub(super) fn work() -> Vec<Work> {
     let ids = (0..120).map(|i| i % VOCABULARY as u32).collect();
     vec![

@@ -1,7 +1,7 @@
-//! `kernels/facts.cu`: what the kernels take for granted of a GPU, held against the emulator to the bit.
+//! `kernels/facts.cu`: facts about a GPU that the kernels rely on. The bits are compared with the emulator's.
 //!
-//! A GPU may do otherwise and still be right for the other kernels: the emulator's products are Hopper's, and older ones round
-//! at other places. Then the emulator is no oracle for its bits.
+//! A GPU may differ and still be right for the other kernels: the emulator's products are Hopper's, and older GPUs
+//! round at other places. Then the emulator does not predict the GPU's bits.
 
 use super::trial::Trial;
 use crate::cuda::device::Emulated;
@@ -13,9 +13,9 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Blocks of each depth and type on a GPU: 2²⁰ tiles in all.
+/// Blocks of each depth and type on a GPU. Two depths and two types together have 2²⁰ tiles.
 const BLOCKS: usize = 1 << 15;
-/// Blocks of one launch, and of all where every instruction is emulated anyway.
+/// Blocks of one launch on a GPU, and all blocks on the emulator.
 const LAUNCH: usize = 1 << 12;
 const FEW: usize = 32;
 /// Tiles of a block.
@@ -24,13 +24,13 @@ const TILES: usize = 8;
 /// How operands are chosen, by tile.
 #[derive(Clone, Copy)]
 enum Operands {
-    /// Any in [−1, 1).
+    /// Numbers in [−1, 1).
     Even,
-    /// Of any size that sums stay finite with, so that small ones are cut off.
+    /// Numbers of very different sizes whose sums stay finite, so that small ones are cut off.
     Spread,
-    /// Sums that nearly cancel.
+    /// Numbers whose sums nearly cancel.
     Cancelling,
-    /// Any bits: subnormal numbers, infinities, and what is no number.
+    /// Any bits: also subnormal numbers, infinities and NaN.
     Bits,
 }
 
@@ -71,7 +71,7 @@ impl Operands {
     }
 }
 
-/// Operands of some tiles, `len` bytes each, made of elements of `N` bytes. `which` tells a from b and c.
+/// The operands of some tiles: `len` bytes for each tile, in elements of `N` bytes. `which` makes a, b and c differ.
 fn operands<const N: usize>(
     tiles: Range<usize>,
     len: usize,
@@ -111,11 +111,11 @@ fn copies_of_fewer_bytes_fill_with_zeros(trial: &mut Trial) -> Result<()> {
     trial.each(&Fact::ZeroFill, |kernels, half| same(kernels, half, Fact::ZeroFill, 17, [&bytes, &[], &[]]))
 }
 
-fn halves_of_a_block_have_barriers_of_their_own(trial: &mut Trial) -> Result<()> {
+fn each_half_of_a_block_has_its_own_barrier(trial: &mut Trial) -> Result<()> {
     trial.each(&Fact::Barriers, |kernels, half| same(kernels, half, Fact::Barriers, 40, [&[], &[], &[]]))
 }
 
-/// The device and the emulator must make the same of these inputs.
+/// Fails unless the device and the emulator give the same bits for these inputs.
 fn same(kernels: &Cuda, half: Half, what: Fact, blocks: usize, inputs: [&[u8]; 3]) -> Result<()> {
     let found = fact(kernels, what, blocks, inputs)?;
     let expected = fact(&Cuda::new(Arc::new(Emulated::new(0)), half), what, blocks, inputs)?;
@@ -132,5 +132,5 @@ fn same(kernels: &Cuda, half: Half, what: Fact, blocks: usize, inputs: [&[u8]; 3
 checks! {
     products_have_the_emulators_bits,
     copies_of_fewer_bytes_fill_with_zeros,
-    halves_of_a_block_have_barriers_of_their_own,
+    each_half_of_a_block_has_its_own_barrier,
 }

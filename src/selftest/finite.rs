@@ -1,4 +1,5 @@
-//! `kernels/finite.cu`: NaN and infinities found in every place of a block, in both precisions, and no number taken for one.
+//! `kernels/finite.cu`: it must find NaN and infinities in every place of a block, in both precisions, and must not
+//! report a finite number.
 
 use super::Work;
 use super::trial::{Body, Trial};
@@ -9,7 +10,7 @@ use crate::error::Result;
 use crate::ops::finite::{BLOCK, Finite, FiniteArgs};
 use half::{bf16, f16};
 
-/// Values of which some are replaced.
+/// Values of which NaN or infinities replace some.
 #[derive(Clone, Debug)]
 struct Case {
     op: Finite,
@@ -39,12 +40,12 @@ fn counts<B: Backend>(backend: &B, op: &Finite, x: &B::Buffer) -> Result<Vec<f32
 
 const STRANGE: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 
-fn the_first_that_is_not_finite_is_found(trial: &mut Trial) -> Result<()> {
+fn the_first_value_that_is_not_finite_is_found(trial: &mut Trial) -> Result<()> {
     // By vectors, and ragged by the length or by the offset.
     for (offset, len) in [(0, 3 * BLOCK), (8, 5000), (0, 8), (0, 5001), (3, 2 * BLOCK), (16, 1), (0, 0)] {
         for single in [true, false] {
             let op = Finite { offset, len };
-            // What lies outside is nobody's business.
+            // The kernel must not look at elements outside of its range.
             let outside = [(offset + len, f32::NAN)];
             let inside = [0, 1, 7, 8, 255, 1023, 1024, 2047, 2048, len.saturating_sub(1)];
             let inside = inside.iter().filter(|&&at| at < len).zip(STRANGE.iter().cycle());
@@ -57,7 +58,7 @@ fn the_first_that_is_not_finite_is_found(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
-fn of_several_the_first_counts(trial: &mut Trial) -> Result<()> {
+fn the_first_of_several_is_found(trial: &mut Trial) -> Result<()> {
     for (len, single) in [(2 * BLOCK, true), (2 * BLOCK, false), (2 * BLOCK - 3, true), (2 * BLOCK - 3, false)] {
         let strange = [(1500, f32::NAN), (700, f32::INFINITY), (701, f32::NAN), (2900, f32::NEG_INFINITY)].to_vec();
         trial.exactly_the_cpu(&Case { op: Finite { offset: 0, len }, len, single, strange })?;
@@ -65,7 +66,7 @@ fn of_several_the_first_counts(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
-/// Every value of a type by itself, one a block.
+/// Values of every kind of a type, each in its own block.
 #[derive(Clone, Debug)]
 struct Alone {
     stride: usize,
@@ -85,11 +86,11 @@ impl Body for Alone {
     }
 }
 
-fn no_number_is_taken_for_one_that_is_not(trial: &mut Trial) -> Result<()> {
+fn no_finite_number_is_reported(trial: &mut Trial) -> Result<()> {
     trial.exactly_the_cpu(&Alone { stride: 331 })
 }
 
-/// A step's prediction, and a window of frames.
+/// The prediction of a step, and the frames of a window.
 pub(super) fn work() -> Vec<Work> {
     let case = |len, single| Case { op: Finite { offset: 0, len }, len, single, strange: Vec::new() };
     vec![
@@ -99,7 +100,7 @@ pub(super) fn work() -> Vec<Work> {
 }
 
 checks! {
-    the_first_that_is_not_finite_is_found,
-    of_several_the_first_counts,
-    no_number_is_taken_for_one_that_is_not,
+    the_first_value_that_is_not_finite_is_found,
+    the_first_of_several_is_found,
+    no_finite_number_is_reported,
 }

@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 const ACTIVATIONS: [Activation; 4] =
     [Activation::None, Activation::Silu, Activation::GeluTanh, Activation::GatedGeluTanh];
 
-/// What a case stores. `gap` elements lie before the first sample's gate, and between one sample's and the next.
+/// How a case stores its result. `gap` elements lie before the first sample's gate and between the samples' gates.
 #[derive(Clone, Copy, Debug)]
 enum Storing {
     Overwrite,
@@ -26,12 +26,12 @@ struct Case {
     activation: Activation,
     storing: Storing,
     bias: bool,
-    /// The weight arrives in this many stacked tensors.
+    /// Tensors that are stacked to the weight.
     parts: usize,
 }
 
 impl Case {
-    /// Samples that share out the rows between them.
+    /// Samples, each with the same number of rows.
     fn samples(&self) -> usize {
         [5, 2].into_iter().find(|&samples| self.sizes[0].is_multiple_of(samples)).unwrap_or(1)
     }
@@ -70,7 +70,7 @@ impl Body for Case {
     }
 }
 
-/// A weight of `n` rows in `parts` tensors, of a size that gives sums about as large as one.
+/// A weight of `n` rows in `parts` tensors, scaled so that sums are about as large as 1.
 fn stacked(n: usize, inner: usize, parts: usize, half: Half) -> Vec<Tensor> {
     let scale = 3.0 / (inner as f32).sqrt();
     let values: Vec<f32> = half_values(2, n * inner, half).iter().map(|value| value * scale).collect();
@@ -79,11 +79,11 @@ fn stacked(n: usize, inner: usize, parts: usize, half: Half) -> Vec<Tensor> {
     values.chunks(n.div_ceil(parts) * inner).map(part).collect()
 }
 
-/// Every activation × store × bias or none; `sizes(i)` are those of case i.
+/// Every activation with every store, with and without a bias. `sizes(i)` gives rows, inner and outer size of case i.
 fn check(trial: &mut Trial, sizes: impl Fn(usize) -> [usize; 3]) -> Result<()> {
     let mut count = 0;
     for activation in ACTIVATIONS {
-        // Gates on multiples of sixteen bytes, and not.
+        // A gap of 8 keeps gates at multiples of 16 bytes if the columns do; a gap of 3 never does.
         for storing in [Storing::Overwrite, Storing::Add, Storing::AddGated { gap: 8 }, Storing::AddGated { gap: 3 }] {
             for bias in [true, false] {
                 let case = Case { sizes: sizes(count), activation, storing, bias, parts: 1 };
@@ -95,18 +95,19 @@ fn check(trial: &mut Trial, sizes: impl Fn(usize) -> [usize; 3]) -> Result<()> {
     Ok(())
 }
 
-/// Case i walks through each list at its own pace, so that combinations differ from case to case.
+/// Each case takes the next entry of each list, and the lists differ in length, so that combinations differ from case
+/// to case.
 fn ragged_sizes(rows: &[usize], inner: &[usize], outer: &[usize]) -> impl Fn(usize) -> [usize; 3] {
     move |i| [rows[i % rows.len()], inner[i % inner.len()], outer[(i + i / rows.len()) % outer.len()]]
 }
 
 fn few_rows_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
-    // From one slice to more than all stages; columns that end within sixteen bytes.
+    // One slice, up to more slices than stages; also columns that end within 16 bytes.
     check(trial, ragged_sizes(&[1, 2, 17, 64, 65, 130, 300], &[8, 40, 72, 144, 256], &[8, 24, 96, 144, 256, 130, 7]))
 }
 
 fn many_rows_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
-    // More rows of large tiles than a band has; again from one slice to more than all stages.
+    // More rows of large tiles than a band has; again one slice, up to more slices than stages.
     let sizes = ragged_sizes(&[1025, 1030, 1152], &[8, 40, 72, 32, 136], &[8, 7, 40, 136]);
     trial.forcing("linear=large", |trial| check(trial, sizes))
 }
@@ -115,7 +116,7 @@ fn odd_inner_sizes_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(trial, ragged_sizes(&[1, 17, 130], &[45, 7, 1, 131], &[24, 7, 96, 64, 130]))
 }
 
-fn the_weight_may_come_in_parts(trial: &mut Trial) -> Result<()> {
+fn a_weight_may_be_stacked_from_several_tensors(trial: &mut Trial) -> Result<()> {
     for (parts, activation) in [(3, Activation::None), (2, Activation::GatedGeluTanh)] {
         let case = Case { sizes: [17, 72, 48], activation, storing: Storing::Overwrite, bias: true, parts };
         trial.against_the_cpu(&case)?;
@@ -135,7 +136,7 @@ fn every_tile_gives_the_same_bits(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
-fn a_row_is_the_same_among_few_and_among_many(trial: &mut Trial) -> Result<()> {
+fn a_row_has_the_same_bits_alone_and_among_many(trial: &mut Trial) -> Result<()> {
     let (inner, outer) = (136, 40);
     let case = [1, 300].map(|rows| Case {
         sizes: [rows, inner, outer],
@@ -156,7 +157,7 @@ fn parts_have_the_bits_of_the_whole(trial: &mut Trial) -> Result<()> {
             columns_in_parts(kernels, sizes, half)
         })
     };
-    // Columns with and without whole vectors; inner sizes for both ways of loading.
+    // Columns that are whole vectors and columns that are not; inner sizes for both ways of loading.
     for sizes in [[96, 72, 40], [50, 45, 21]] {
         parts(trial, sizes)?;
     }
@@ -226,8 +227,8 @@ checks! {
     few_rows_agree_with_the_cpu,
     many_rows_agree_with_the_cpu,
     odd_inner_sizes_agree_with_the_cpu,
-    the_weight_may_come_in_parts,
+    a_weight_may_be_stacked_from_several_tensors,
     every_tile_gives_the_same_bits,
-    a_row_is_the_same_among_few_and_among_many,
+    a_row_has_the_same_bits_alone_and_among_many,
     parts_have_the_bits_of_the_whole,
 }

@@ -1,5 +1,5 @@
-//! `kernels/groupnorm.cu`: stretches and ragged, groups of every width in a vector, slabs and frames of any number, means
-//! far from zero, and videos in stretches of time.
+//! `kernels/groupnorm.cu`: the kernels with stretches and the ragged ones, groups of every width in a vector, any
+//! number of slabs and frames, means far from zero, and videos in stretches of time.
 
 use super::Work;
 use super::trial::{Body, Trial, ensure, ensure_same, host};
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, MomentsArgs, Statistics, StatisticsArgs};
 use crate::tensor::Tensor;
 
-/// The norm of a video whose values lie about `mean`.
+/// The norm of a video whose values lie around `mean`.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     whole: Statistics,
@@ -19,7 +19,7 @@ struct Case {
 }
 
 impl Case {
-    /// Values about a mean that differs by channel and frame.
+    /// Values around a mean that differs by channel and frame.
     fn video(&self, half: Half) -> Vec<f32> {
         let Statistics { frames, positions, channels, .. } = self.whole;
         let mut x = half_values(1, frames * positions * channels, half);
@@ -29,8 +29,8 @@ impl Case {
         rounded(&x, half)
     }
 
-    /// The norm of `x` in stretches of so many frames, each with moments of its own; one more frame of room than needed in
-    /// front of each input.
+    /// The norm of `x` in stretches of `lengths` frames, each with its own moments. Each stretch's input has one unused
+    /// frame in front.
     fn norm<B: Backend>(&self, backend: &B, x: &[f32], lengths: &[usize], half: Half) -> Result<Vec<f32>> {
         let Statistics { positions, channels, groups, .. } = self.whole;
         let vector = |seed| {
@@ -83,7 +83,8 @@ fn norm([frames, positions, channels, groups]: [usize; 4]) -> Case {
     }
 }
 
-/// One position, a slab and parts of one, many slabs; groups of 4, 8, 16, 2, 1, 3, 24 and 12 channels; several stretches.
+/// One position, one slab, slabs that are not full, and many slabs; groups of 4, 8, 16, 2, 1, 3, 24 and 12 channels;
+/// several stretches.
 const SIZES: [[usize; 4]; 9] = [
     [1, 1, 128, 32],
     [3, 300, 128, 32],
@@ -99,7 +100,7 @@ const SIZES: [[usize; 4]; 9] = [
 /// More than 32 slabs, more than 32 frames.
 const MANY: [[usize; 4]; 2] = [[1, 33 * 128 + 5, 16, 2], [35, 9, 32, 16]];
 
-/// Channels that are no whole vectors; groups that no stretch holds; more channels than threads.
+/// Channels that are not whole vectors; groups that no stretch holds; more channels than threads.
 const RAGGED: [[usize; 4]; 5] = [[2, 200, 7, 7], [2, 150, 12, 3], [1, 70, 264, 1], [1, 20, 300, 2], [1, 19, 2056, 8]];
 
 fn group_norm_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
@@ -127,14 +128,14 @@ fn a_mean_far_from_zero_does_not_cancel(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
-fn an_even_video_becomes_the_bias(trial: &mut Trial) -> Result<()> {
+fn a_constant_video_becomes_the_bias(trial: &mut Trial) -> Result<()> {
     for sizes in [[2, 200, 128, 32], [2, 200, 12, 3]] {
         let case = Case { silu: false, ..norm(sizes) };
         trial.each(&case, |kernels, half| {
             let found = case.norm(kernels, &vec![100.5; sizes[..3].iter().product()], &[2], half)?;
             let bias = half_values(3, sizes[2], half);
-            let even = found.chunks_exact(sizes[2]).all(|position| position == bias);
-            ensure(even, || "an even video does not become the bias".into())
+            let constant = found.chunks_exact(sizes[2]).all(|position| position == bias);
+            ensure(constant, || "a constant video does not become the bias".into())
         })?;
     }
     Ok(())
@@ -155,7 +156,7 @@ fn stretches_of_time_give_the_bits_of_the_whole(trial: &mut Trial) -> Result<()>
     Ok(())
 }
 
-fn a_frame_by_itself_gets_the_bits_it_gets_among_others(trial: &mut Trial) -> Result<()> {
+fn a_frame_has_the_same_bits_alone_and_among_others(trial: &mut Trial) -> Result<()> {
     for sizes in [[3, 300, 128, 32], [3, 50, 12, 3]] {
         let case = norm(sizes).per_frame();
         let alone = norm([1, sizes[1], sizes[2], sizes[3]]);
@@ -165,13 +166,13 @@ fn a_frame_by_itself_gets_the_bits_it_gets_among_others(trial: &mut Trial) -> Re
             for frame in x.chunks_exact(sizes[1] * sizes[2]) {
                 frames.extend(alone.norm(kernels, frame, &[1], half)?);
             }
-            ensure_same(&case.norm(kernels, &x, &[3], half)?, &frames, &"frames by themselves")
+            ensure_same(&case.norm(kernels, &x, &[3], half)?, &frames, &"single frames")
         })?;
     }
     Ok(())
 }
 
-/// Levels of the VAE's decoder, a few frames of a window.
+/// Levels of the VAE's decoder for a few frames of a window.
 pub(super) fn work() -> Vec<Work> {
     vec![
         Work::of("9x128x128, 128 channels", norm([9, 128 * 128, 128, 32])),
@@ -182,7 +183,7 @@ pub(super) fn work() -> Vec<Work> {
 checks! {
     group_norm_agrees_with_the_cpu,
     a_mean_far_from_zero_does_not_cancel,
-    an_even_video_becomes_the_bias,
+    a_constant_video_becomes_the_bias,
     stretches_of_time_give_the_bits_of_the_whole,
-    a_frame_by_itself_gets_the_bits_it_gets_among_others,
+    a_frame_has_the_same_bits_alone_and_among_others,
 }

@@ -1,13 +1,13 @@
-//! The kernels tested by the program itself, on the device at hand, against the CPU backend.
+//! The self-test: runs the kernels on a device and compares them with the CPU backend.
 //!
-//! A stem's file holds its cases: shapes that fill tiles and shapes that do not, one of everything that there may be one
-//! of, outputs poisoned or followed by what must stay, parts that must have the bits of the whole. cargo's tests run all
-//! of them on the emulator ([`Trial::emulated`]); `osp selftest` runs them wherever it is told.
+//! Each stem's file holds its cases: shapes that fill tiles and shapes that do not, sizes of one, outputs with wild
+//! values or with values behind them that must stay, and parts that must have the bits of the whole. cargo's tests run
+//! all cases on the emulator ([`Trial::emulated`]); `osp selftest` runs them on the device that the user chooses.
 
-/// The checks of a file, as [`checks`] gives them out.
+/// Lists the checks of a file, for [`checks`].
 macro_rules! checks {
     ($($name:ident,)*) => {
-        /// All of them.
+        /// All checks of this file.
         pub(super) fn checks() -> Vec<super::Check> {
             vec![$(super::Check { name: stringify!($name), run: $name }),*]
         }
@@ -38,18 +38,18 @@ pub use values::{half_values, rounded, values};
 use crate::cuda::{Cuda, Half};
 use crate::error::Result;
 
-/// Some cases that belong together.
+/// A group of cases that test one property.
 pub struct Check {
-    /// What they show.
+    /// The property.
     pub name: &'static str,
     run: fn(&mut Trial) -> Result<()>,
 }
 
 impl Check {
-    /// Tries the cases; what is found of kernels is kept there.
+    /// Runs the cases; `trial` keeps the findings.
     ///
     /// # Errors
-    /// What kept the check from going on. A kernel that is wrong is no error but a finding.
+    /// An error that stops the check. A wrong kernel is a finding, not an error.
     pub fn run(&self, trial: &mut Trial) -> Result<()> {
         (self.run)(trial)
     }
@@ -57,15 +57,16 @@ impl Check {
 
 include!(concat!(env!("OUT_DIR"), "/stems.rs"));
 
-/// What the kernels take for granted of a GPU. It is tested on demand alone: where it fails, the kernels may still be right.
+/// The stem of the facts about a GPU that the kernels rely on. It runs only on demand: where it fails, the kernels may
+/// still be right.
 pub const FACTS: &str = "facts";
 
 type CheckBody = dyn Fn(&Cuda, Half) -> Result<()>;
 
-/// Something of the size that it has for the published models. The cases of [`checks`] are small: their times are those of
-/// launches.
+/// An operation at its size in the published models, for timing. The cases of [`checks`] are too small: a launch takes
+/// longer than their work.
 pub struct Work {
-    /// What is done, and its size.
+    /// The operation and its size.
     pub name: &'static str,
     run: Box<CheckBody>,
 }
@@ -75,21 +76,22 @@ impl Work {
         Self { name, run: Box::new(move |kernels, half| body.run(kernels, half).map(drop)) }
     }
 
-    /// Does it once with made-up values, which the host brings, by kernels of the type `half`.
+    /// Runs the operation once by kernels of the type `half`. The host uploads pseudo-random values first.
     ///
     /// # Errors
-    /// Those of the operation and of the device.
+    /// The errors of the operation and of the device.
     pub fn run(&self, kernels: &Cuda, half: Half) -> Result<()> {
         (self.run)(kernels, half)
     }
 }
 
-/// The checks of a file of kernels: of one of [`STEMS`], of [`FACTS`], or of `attention_wide`, which has those of `attention`.
+/// The checks of a file of kernels: one of [`STEMS`], [`FACTS`], or `attention_wide`, which shares the checks of
+/// `attention`.
 pub fn checks(stem: &str) -> Option<Vec<Check>> {
     find(stem).map(|(checks, _)| checks())
 }
 
-/// What the kernels of a file do for the published models, for timing; nothing for [`FACTS`]. Files are those of [`checks`].
+/// The work of a file of kernels for the published models, for timing; none for [`FACTS`]. `stem` as for [`checks`].
 pub fn work(stem: &str) -> Option<Vec<Work>> {
     find(stem).map(|(_, work)| work())
 }

@@ -1,4 +1,4 @@
-//! `kernels/norm.cu`: rows by warps, by blocks and ragged, with means far from zero.
+//! `kernels/norm.cu`: the kernels by warps, by blocks and the ragged ones, with means far from zero.
 
 use super::Work;
 use super::trial::{Body, Trial, host};
@@ -72,7 +72,7 @@ fn check(trial: &mut Trial, norm: Norm, sizes: &[(usize, usize)]) -> Result<()> 
     Ok(())
 }
 
-/// By warp, by block, ragged; fewer rows than a block takes, and more.
+/// Sizes for each kernel; fewer rows than a block takes, and more.
 const SIZES: [(usize, usize); 9] =
     [(1, 8), (9, 144), (17, 1152), (3, 1280), (2, 1288), (3, 4096), (1, 8192), (5, 7), (2, 1153)];
 
@@ -90,7 +90,7 @@ fn ada_layer_norm_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(trial, Norm::Ada { samples: 3, gap: 5 }, &[(9, 1152), (3, 2304)])
 }
 
-/// The tokens of 17 frames, and a caption's.
+/// The tokens of 17 frames, and of a caption.
 pub(super) fn work() -> Vec<Work> {
     vec![
         Work::of(

@@ -1,4 +1,4 @@
-//! `kernels/patch.cu`: the latents' patches and others, whole numbers of tiles and not.
+//! `kernels/patch.cu`: patches of latents and other patches, with and without incomplete tiles.
 
 use super::Work;
 use super::trial::{Body, Trial, host};
@@ -42,7 +42,7 @@ impl Body for Back {
 }
 
 fn patch_embed_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
-    // 1 frame of 1 token, and 3 frames of 15: whole tiles of 8 tokens and a rest.
+    // One frame of 1 token, one of 24, and three of 15: whole tiles of 8 tokens, and incomplete ones.
     for [frames, rows, columns] in [[1, 1, 1], [1, 4, 6], [3, 3, 5]] {
         for (patch, cin, cout) in
             [(2, 4, 4), (2, 4, 8), (2, 4, 144), (2, 4, 1152), (2, 4, 7), (2, 3, 8), (1, 4, 8), (3, 5, 9)]

@@ -1,4 +1,5 @@
-//! `kernels/pixels.cu`: pixels of every byte there is, and bytes of every value; in every place of a vector, and ragged.
+//! `kernels/pixels.cu`: pixels of every byte there is, and bytes of every value; in every place of a vector, and
+//! ragged.
 
 use super::Work;
 use super::trial::{Body, Trial, host};

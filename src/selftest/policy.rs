@@ -1,20 +1,21 @@
-//! How far a kernel may be from the CPU. Its error against the f32 operation on 16-bit-exact inputs may be twice that of
-//! the f32 operation's own result rounded to 16 bits, plus a floor. Movement of data must be bit-equal.
+//! The allowed error of a kernel. Inputs are exact in 16 bits, and the CPU computes the operation in f32. The kernel's
+//! error may be twice the error of rounding the CPU's result to 16 bits, plus a floor. Kernels that only move data must
+//! be bit-equal.
 
 use super::values::rounded;
 use crate::cuda::Half;
 
-/// What one step of rounding may be off where everything cancels, relative to the root of the mean square.
+/// The allowed error of a result that needs no rounding, relative to its norm.
 const FLOOR: f64 = 1e-6;
 
-/// The largest error of a result, as a part of what is allowed, or what is wrong with it.
+/// The largest error of a result divided by the allowed error, or a message that says what is wrong.
 pub(super) type Verdict = Result<f64, String>;
 
 fn distance(found: &[f32], expected: &[f32]) -> f64 {
     found.iter().zip(expected).map(|(&found, &expected)| f64::from(found - expected).powi(2)).sum::<f64>().sqrt()
 }
 
-/// A kernel's result against the f32 result, by the policy above.
+/// Compares a kernel's result with the f32 result, by the policy above.
 pub(super) fn close(found: &[f32], expected: &[f32], half: Half) -> Verdict {
     same_length(found, expected)?;
     let norm = distance(expected, &vec![0.0; expected.len()]);
@@ -26,24 +27,24 @@ pub(super) fn close(found: &[f32], expected: &[f32], half: Half) -> Verdict {
     // The norm above could hide one bad element among many.
     let typical = norm / (expected.len() as f64).sqrt();
     let step = if half == Half::F16 { 1.0 / 1024.0 } else { 1.0 / 128.0 };
-    let mut worst = part(error, allowed);
+    let mut worst = ratio(error, allowed);
     for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
         let error = f64::from(found - expected).abs();
         let allowed = 4.0 * step * (typical + f64::from(expected).abs());
         if !within(error, allowed) {
             return Err(format!("element {i} is {found}, expected {expected}"));
         }
-        worst = worst.max(part(error, allowed));
+        worst = worst.max(ratio(error, allowed));
     }
     Ok(worst)
 }
 
-/// What is no number is within nothing, and nothing is within it.
+/// False if either is NaN.
 fn within(error: f64, allowed: f64) -> bool {
     error <= allowed
 }
 
-/// A result that must have the bits of another.
+/// Compares the bits of two results.
 pub(super) fn same(found: &[f32], expected: &[f32]) -> Verdict {
     same_length(found, expected)?;
     match found.iter().zip(expected).position(|(found, expected)| found.to_bits() != expected.to_bits()) {
@@ -59,7 +60,7 @@ fn same_length(found: &[f32], expected: &[f32]) -> Result<(), String> {
     Err(format!("{} elements, expected {}", found.len(), expected.len()))
 }
 
-fn part(error: f64, allowed: f64) -> f64 {
+fn ratio(error: f64, allowed: f64) -> f64 {
     if error == 0.0 { 0.0 } else { error / allowed }
 }
 
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounding_passes_and_more_does_not() {
+    fn an_error_of_rounding_passes_and_a_larger_one_fails() {
         for half in [Half::F16, Half::Bf16] {
             let expected = values(1, 4000);
             let mut found = rounded(&expected, half);
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_never_passes() {
+    fn nan_and_infinities_never_pass() {
         let expected = half_values(1, 10, Half::F16);
         for wrong in [f32::NAN, f32::INFINITY] {
             let mut found = expected.clone();

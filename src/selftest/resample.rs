@@ -1,4 +1,4 @@
-//! `kernels/resample.cu`: any number of frames, by vectors and ragged.
+//! `kernels/resample.cu`: any number of frames, by the kernels for vectors and the ragged ones.
 
 use super::Work;
 use super::trial::{Body, Trial, host};
@@ -43,7 +43,7 @@ impl Body for Case {
     }
 }
 
-/// Whole vectors, fewer and more than a block's; single elements, fewer and more.
+/// Whole vectors, fewer and more than a block takes; single elements, fewer and more than a block takes.
 const FRAME_LENS: [usize; 4] = [8, 264 * 8, 7, 259];
 
 fn time_average_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
@@ -89,11 +89,11 @@ fn regroup_frames_moves_vectors(trial: &mut Trial) -> Result<()> {
 
 fn regroup_frames_moves_single_elements(trial: &mut Trial) -> Result<()> {
     regroup(trial, &[[1, 3, 7], [5, 3, 12], [17, 2, 9]])?;
-    // More frames than a block's memory holds vectors of.
+    // Too many frames for one vector of each in a block's shared memory.
     regroup(trial, &[[1700, 1, 8]])
 }
 
-/// Levels of the VAE, a few frames of a window.
+/// Levels of the VAE for a few frames of a window.
 pub(super) fn work() -> Vec<Work> {
     let frame_len = 64 * 64 * 512;
     let regroup = RegroupFrames { frames: 17, positions: 1024, channels: 512, inverse: false };

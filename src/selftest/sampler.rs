@@ -1,5 +1,5 @@
-//! `kernels/sampler.cu`: every number of terms, every mix of f32 and 16-bit buffers. The sum is that of the CPU to the
-//! bit, rounded once where the output is 16-bit.
+//! `kernels/sampler.cu`: every number of terms, and every mix of f32 and 16-bit buffers. The sum has the CPU's bits,
+//! rounded once if the output is 16-bit.
 
 use super::Work;
 use super::trial::{Body, Trial, ensure, host};
@@ -24,7 +24,7 @@ impl Case {
     fn input(&self, term: usize, half: Half) -> Vec<f32> {
         let seed = term as u64 + 1;
         let mut x = if self.single(term) { values(seed, self.len) } else { half_values(seed, self.len, half) };
-        // A product of −0, which added to zero is +0.
+        // With a negative coefficient, this product is −0. Added to zero it must give +0.
         if x.len() > 1 {
             x[0] = 0.0;
         }
@@ -35,7 +35,7 @@ impl Case {
         self.singles >> place & 1 == 1
     }
 
-    /// The sum is that of the CPU to the bit, rounded once where the output is 16-bit.
+    /// Compares the bits of the sum with the CPU's, rounded once if the output is 16-bit.
     fn check(&self, trial: &mut Trial) -> Result<()> {
         if self.single(8) { trial.exactly_the_cpu(self) } else { trial.exactly_the_cpu_rounded(self) }
     }
@@ -75,7 +75,7 @@ fn states_are_combined_to_the_bit(trial: &mut Trial) -> Result<()> {
 fn buffers_of_both_precisions_mix(trial: &mut Trial) -> Result<()> {
     for terms in [1, 2, 5, 8] {
         for len in [31, 64] {
-            // None, the output alone, the inputs alone, every other one, the last input and the output.
+            // No buffer is f32; only the output; only the inputs; every other one; the last input and the output.
             for singles in [0, 0x100, 0xFF, 0x155, 0x0AA, 0x180] {
                 Case { len, coefficients: coefficients(terms), clamp: Some(1.5), singles }.check(trial)?;
             }
@@ -102,7 +102,7 @@ fn the_clamp_passes_nan_and_stops_infinities(trial: &mut Trial) -> Result<()> {
     })
 }
 
-fn nothing_is_combined_without_elements(trial: &mut Trial) -> Result<()> {
+fn combine_accepts_zero_elements(trial: &mut Trial) -> Result<()> {
     trial.each(&"no elements", |kernels, _| {
         let op = Combine { len: 0, coefficients: &[1.0], clamp: None };
         kernels.combine(&op, CombineArgs { inputs: &[&kernels.upload_f32(&[])?], out: &mut kernels.alloc_f32(0)? })
@@ -121,5 +121,5 @@ checks! {
     buffers_of_both_precisions_mix,
     a_product_of_minus_zero_becomes_zero,
     the_clamp_passes_nan_and_stops_infinities,
-    nothing_is_combined_without_elements,
+    combine_accepts_zero_elements,
 }

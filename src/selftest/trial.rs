@@ -1,4 +1,4 @@
-//! Cases on every device under test, and what was found of each kernel that they launched.
+//! Runs cases on every device under test, and keeps the findings about each kernel that they launch.
 
 use super::policy::{self, Verdict};
 use super::values::rounded;
@@ -20,43 +20,43 @@ const HALVES: [Half; 2] = [Half::F16, Half::Bf16];
 /// Cases of each kernel in a quick trial.
 const QUICK_CASES: usize = 2;
 
-/// Something that runs on any backend and must give the same on all.
+/// A computation that runs on any backend and must give the same result on all.
 pub(super) trait Body: Debug {
-    /// The result. It may upload only values that `half` holds exactly.
+    /// Runs it and returns its result. It may upload only values that `half` holds exactly.
     fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>>;
 }
 
 /// The kernels of a device under test.
 pub(super) type Kernels = Cuda;
 
-/// How a result is compared with that of the CPU.
+/// How a result is compared with the CPU's.
 #[derive(Clone, Copy)]
 enum Comparison {
-    /// By the policy for sums.
+    /// Within the policy for sums.
     Close,
-    /// The bits of the CPU.
+    /// To the bit.
     Same,
-    /// The bits of the CPU's result rounded once.
+    /// To the bit, with the CPU's result rounded once.
     SameRounded,
 }
 
-/// What was found of one kernel.
+/// The findings about one kernel.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Cases that launched it, on however many orders of threads.
+    /// Cases that launched it. A case counts once, even if it ran with several orders of threads.
     pub cases: usize,
-    /// The largest error as a part of what is allowed; 0 where only bits were compared.
+    /// The largest error divided by the allowed error; 0 if only bits were compared.
     pub worst: f64,
-    /// Results that were wrong.
+    /// The number of wrong results.
     pub failed: usize,
-    /// The first of them: case, type, and what is wrong.
+    /// The first wrong result: case, type, and the problem.
     pub failure: Option<String>,
 }
 
-/// What was found, by entry point.
+/// Findings by entry point.
 pub type Findings = BTreeMap<String, Finding>;
 
-/// Adds what another process found to `all`.
+/// Adds the findings of another process to `all`.
 pub fn merge(all: &mut Findings, more: Findings) {
     for (kernel, Finding { cases, worst, failed, failure }) in more {
         let finding = all.entry(kernel).or_default();
@@ -71,9 +71,9 @@ pub fn merge(all: &mut Findings, more: Findings) {
 pub struct Trial {
     devices: Vec<(Kernels, Half)>,
     recorder: Recorder,
-    /// Where each case runs first in a quick trial, to see whether it launches what has been tried enough.
+    /// In a quick trial: a dry device that runs each case first, to see which kernels it launches.
     scout: Option<Box<Trial>>,
-    /// Whether results mean anything.
+    /// Whether the devices compute, so that results can be compared.
     compares: bool,
     /// Whether there is time for millions of cases.
     thorough: bool,
@@ -81,7 +81,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Of one device, in both types.
+    /// A trial of one device, in both types.
     pub fn new(device: Arc<dyn Device>) -> Self {
         Self { thorough: true, ..Self::of(&[device]) }
     }
@@ -95,14 +95,14 @@ impl Trial {
         Self { devices, recorder, scout: None, compares: true, thorough: false, findings: Findings::new() }
     }
 
-    /// The same with few cases for each kernel.
+    /// This trial, but with few cases for each kernel.
     pub fn quick(mut self) -> Self {
         self.scout = Some(Box::new(Trial::dry()));
         self.thorough = false;
         self
     }
 
-    /// What was found so far.
+    /// The findings so far.
     pub fn findings(&self) -> &Findings {
         &self.findings
     }
@@ -112,17 +112,17 @@ impl Trial {
         self.thorough
     }
 
-    /// The kernel must agree with the CPU as far as the policy asks.
+    /// Compares a kernel with the CPU by the policy.
     pub(super) fn against_the_cpu(&mut self, case: &impl Body) -> Result<()> {
         self.compare(case, Comparison::Close)
     }
 
-    /// What only moves values must give the CPU's bits.
+    /// Compares the bits of a kernel that only moves values with the CPU's.
     pub(super) fn exactly_the_cpu(&mut self, case: &impl Body) -> Result<()> {
         self.compare(case, Comparison::Same)
     }
 
-    /// What computes as the CPU does, and rounds once, must give the CPU's bits, rounded.
+    /// Compares the bits of a kernel that computes as the CPU does and rounds once with the CPU's result, rounded.
     pub(super) fn exactly_the_cpu_rounded(&mut self, case: &impl Body) -> Result<()> {
         self.compare(case, Comparison::SameRounded)
     }
@@ -150,12 +150,12 @@ impl Trial {
         })
     }
 
-    /// A case that knows by itself what is right.
+    /// Runs a case that checks its own result.
     pub(super) fn each(&mut self, case: &dyn Debug, run: impl Fn(&Kernels, Half) -> Result<()>) -> Result<()> {
         self.on_each(case, |kernels, half| run(kernels, half).map(|()| Ok(0.0)))
     }
 
-    /// Tries cases with `tiles`, which are written as in `OSP_TILES`; a case that they do not take fails.
+    /// Runs cases with `tiles`, written as in `OSP_TILES`. A case that a tile cannot compute fails.
     pub(super) fn forcing(&mut self, tiles: &str, cases: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let devices = self.force(tiles)?;
         let of_scout = self.scout.as_mut().map(|scout| scout.force(tiles)).transpose()?;
@@ -167,14 +167,15 @@ impl Trial {
         tried
     }
 
-    /// Puts devices with these tiles in the place of the ones that are returned.
+    /// Replaces the devices by ones with these tiles, and returns the old ones.
     fn force(&mut self, tiles: &str) -> Result<Vec<(Kernels, Half)>> {
         let forced = self.devices.iter().map(|(kernels, half)| Ok((kernels.forcing(tiles)?, *half)));
         let forced = forced.collect::<Result<_>>()?;
         Ok(std::mem::replace(&mut self.devices, forced))
     }
 
-    /// A case must have the same bits in each of an operation's `tiles`, all of which take it, and in the one that is chosen.
+    /// Checks that a case has the same bits with each of an operation's `tiles` as with the chosen tile. All `tiles`
+    /// must be able to compute the case.
     pub(super) fn alike(
         &mut self,
         operation: &str,
@@ -191,16 +192,16 @@ impl Trial {
         })
     }
 
-    /// Runs a case on each device, and notes what came of it with every kernel that it launched.
+    /// Runs a case on each device, and notes the verdict for every kernel that it launched.
     ///
     /// # Errors
-    /// [`Error::Device`] if the device does not answer any more, so that what follows would say nothing; [`Error::Failed`]
-    /// for what failed before any kernel was launched; [`Error::OutOfMemory`].
+    /// [`Error::Device`] if the device no longer answers, because later cases would show nothing; [`Error::Failed`] for
+    /// a failure before any launch; [`Error::OutOfMemory`].
     fn on_each(&mut self, case: &dyn Debug, mut run: impl FnMut(&Kernels, Half) -> Result<Verdict>) -> Result<()> {
         let mut counted = BTreeSet::new();
         for (kernels, half) in &self.devices {
             let verdict = match run(kernels, *half) {
-                // Says nothing of a kernel.
+                // It says nothing about a kernel.
                 Err(error @ Error::OutOfMemory { .. }) => return Err(error),
                 Err(error) if self.compares || matches!(error, Error::Launch { .. }) => Err(error.to_string()),
                 other => other.unwrap_or(Ok(0.0)),
@@ -221,12 +222,12 @@ impl Trial {
         Ok(())
     }
 
-    /// Whether a quick trial has had enough of each kernel that a case launches.
+    /// Whether a quick trial has run enough cases of each kernel that a case launches.
     fn tried_enough(&self, case: &impl Body) -> bool {
         let Some(scout) = &self.scout else { return false };
         let enough = |kernel: &str| self.findings.get(kernel).is_some_and(|finding| finding.cases >= QUICK_CASES);
         for (kernels, half) in &scout.devices {
-            // Zeros, whether it takes them for right or not.
+            // The dry device returns zeros, so the case may fail. Only its launches count.
             let _ = case.run(kernels, *half);
         }
         scout.recorder.take().iter().all(|record| enough(&record.name))
@@ -234,13 +235,14 @@ impl Trial {
 }
 
 impl Trial {
-    /// Of the emulator, once for each order of a block's threads: [`Emulated::new`] says what a seed means.
+    /// A trial of the emulator with several orders of a block's threads: [`Emulated::new`] says what a seed means.
     pub fn emulated(seeds: &[u64]) -> Self {
         let emulated = |&seed: &u64| -> Arc<dyn Device> { Arc::new(Emulated::new(seed)) };
         Self::of(&seeds.iter().map(emulated).collect::<Vec<_>>())
     }
 
-    /// Of no device: it finds what is launched, and that no launch is beyond what every GPU takes.
+    /// A trial on the dry device: it finds which kernels are launched, and checks that every launch is within the
+    /// limits of every GPU.
     pub fn dry() -> Self {
         let mut trial = Self { compares: false, ..Self::of(&[Arc::new(Dry::new())]) };
         trial.devices = trial.devices.into_iter().map(|(kernels, half)| (kernels.silent(), half)).collect();
@@ -251,7 +253,7 @@ impl Trial {
 impl Finding {
     fn note(&mut self, verdict: &Verdict) {
         match verdict {
-            Ok(part) => self.worst = self.worst.max(*part),
+            Ok(ratio) => self.worst = self.worst.max(*ratio),
             Err(problem) => {
                 self.failed += 1;
                 self.failure.get_or_insert_with(|| problem.clone());
@@ -260,14 +262,14 @@ impl Finding {
     }
 }
 
-/// The elements of a buffer.
+/// Downloads the elements of a buffer.
 pub(super) fn host<B: Backend>(backend: &B, buffer: &B::Buffer) -> Result<Vec<f32>> {
     let mut host = vec![f32::NAN; buffer.len()];
     backend.download(buffer, 0, &mut host)?;
     Ok(host)
 }
 
-/// Fails with `what` unless it is `right`.
+/// Fails with the message `what` unless `right`.
 pub(super) fn ensure(right: bool, what: impl FnOnce() -> String) -> Result<()> {
     if right { Ok(()) } else { Err(Error::Failed(what())) }
 }

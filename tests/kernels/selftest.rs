@@ -57,7 +57,7 @@ tests! {
         odd_input_channels_agree_with_the_cpu
         chunks_of_time_are_bit_for_bit_the_whole
         every_tile_gives_the_same_bits
-        a_stretch_is_the_same_from_its_own_history
+        a_stretch_has_the_bits_of_the_whole
     }
     depthwise {
         depthwise_conv_in_space_agrees_with_the_cpu
@@ -70,28 +70,28 @@ tests! {
     facts {
         products_have_the_emulators_bits
         copies_of_fewer_bytes_fill_with_zeros
-        halves_of_a_block_have_barriers_of_their_own
+        each_half_of_a_block_has_its_own_barrier
     }
     finite {
-        the_first_that_is_not_finite_is_found
-        of_several_the_first_counts
-        no_number_is_taken_for_one_that_is_not
+        the_first_value_that_is_not_finite_is_found
+        the_first_of_several_is_found
+        no_finite_number_is_reported
     }
     gemm {
         few_rows_agree_with_the_cpu
         many_rows_agree_with_the_cpu
         odd_inner_sizes_agree_with_the_cpu
-        the_weight_may_come_in_parts
+        a_weight_may_be_stacked_from_several_tensors
         every_tile_gives_the_same_bits
-        a_row_is_the_same_among_few_and_among_many
+        a_row_has_the_same_bits_alone_and_among_many
         parts_have_the_bits_of_the_whole
     }
     groupnorm {
         group_norm_agrees_with_the_cpu
         a_mean_far_from_zero_does_not_cancel
-        an_even_video_becomes_the_bias
+        a_constant_video_becomes_the_bias
         stretches_of_time_give_the_bits_of_the_whole
-        a_frame_by_itself_gets_the_bits_it_gets_among_others
+        a_frame_has_the_same_bits_alone_and_among_others
     }
     norm {
         layer_norm_agrees_with_the_cpu
@@ -118,7 +118,7 @@ tests! {
         buffers_of_both_precisions_mix
         a_product_of_minus_zero_becomes_zero
         the_clamp_passes_nan_and_stops_infinities
-        nothing_is_combined_without_elements
+        combine_accepts_zero_elements
     }
     tile {
         copy_box_moves_vectors
