@@ -1,4 +1,4 @@
-//! [`Backend`] by kernels: the body of each operation is in its own file.
+//! [`Backend`] by kernels. The body of each operation is in its own file.
 
 use super::{Buffer, Cuda, ElementType, Weight, lock};
 use super::{
@@ -88,15 +88,15 @@ impl Backend for Cuda {
 
     fn start_prefetch(&self) -> Result<()> {
         let coming = std::mem::take(&mut *lock(&self.coming));
-        // A run that was ended has dropped its weights, whose values nobody waits for.
+        // A run that was interrupted has dropped its weights, so they need no values.
         let mut wanted = coming.into_iter().filter(|(memory, _)| Arc::strong_count(memory) > 1);
         let sent = wanted.try_for_each(|(memory, parts)| {
             let mut memory = lock(&memory);
             self.stack(parts, &mut |offset, bytes| self.device.write_prefetched(&mut **memory, offset, bytes))
         });
         if sent.is_err() {
-            // The weights are dropped now, and their memory must not be reused while copies write to it. Of two failures
-            // the first says more.
+            // The weights are dropped now, and their memory must not be reused while copies write to it. The first of two
+            // failures says more, so this one is ignored.
             let _ = self.device.finish_prefetch();
         }
         sent

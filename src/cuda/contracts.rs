@@ -1,4 +1,4 @@
-//! What Rust believes of the kernels' parameters, for the test that reads their sources.
+//! The kernels' parameters as Rust declares them, for the test that compares them with the sources.
 
 use super::params::{Fields, Params};
 use super::{
@@ -6,18 +6,18 @@ use super::{
     sampler, tile,
 };
 
-/// A struct of parameters, and what is launched with it.
+/// A struct of parameters, and the threads that are launched with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Contract {
-    /// File of kernels.
+    /// Stem of the file of kernels.
     pub stem: &'static str,
     /// Struct in that file.
     pub params: &'static str,
-    /// Its fields: the spellings that their type may have there, and their names.
+    /// Its fields: the names that their type may have in that file, and their own names.
     pub fields: Fields,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: usize,
-    /// Threads of the blocks that are launched.
+    /// The numbers of threads that its kernels are launched with.
     pub threads: &'static [u32],
 }
 

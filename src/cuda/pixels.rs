@@ -16,7 +16,7 @@ params! {
     }
 }
 
-/// Launches [`FromBytes`] behind the copy of its bytes to the device.
+/// Copies the bytes to the device, and launches [`FromBytes`] behind the copy.
 pub(super) fn from_bytes(cuda: &Cuda, op: &FromBytes, args: FromBytesArgs<'_, Buffer>) -> Result<()> {
     let FromBytesArgs { bytes, out } = args;
     let wide = op.len.is_multiple_of(8);
@@ -27,7 +27,7 @@ pub(super) fn from_bytes(cuda: &Cuda, op: &FromBytes, args: FromBytesArgs<'_, Bu
     cuda.launch(&cuda.flat("from_bytes", wide, count, op.flops(), op.bytes(2)), &params)
 }
 
-/// Launches [`ToBytes`], and starts the copy of what comes of it.
+/// Launches [`ToBytes`], and starts the copy of its bytes to the host.
 pub(super) fn to_bytes(cuda: &Cuda, op: &ToBytes, args: ToBytesArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
     let ToBytesArgs { x } = args;
     if op.len == 0 {

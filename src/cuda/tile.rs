@@ -42,7 +42,7 @@ params! {
     }
 }
 
-/// Where a box starts, and its strides from frame to frame and from row to row, in elements.
+/// The start of a box, and its strides from frame to frame and from row to row, in elements.
 fn places(at: &BoxAt, channels: usize) -> [usize; 3] {
     let [_, height, width] = at.size;
     let [frame, row, column] = at.origin;

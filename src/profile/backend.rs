@@ -1,4 +1,4 @@
-//! A backend in front of another one, which writes down every operation: for backends without launches.
+//! A backend in front of another backend, which records every operation. It is for backends without launches.
 
 use super::{Record, Recorder};
 use crate::arriving::Arriving;
@@ -21,8 +21,8 @@ use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs};
 use crate::tensor::Tensor;
 use std::time::Instant;
 
-/// Hands everything to `B` and records every operation with its wall-clock time. FLOPs and bytes are those of the
-/// descriptor: what the operation must do by its plain formula, not what `B` makes of it.
+/// Passes every call to `B`, and records every operation with its wall-clock time. FLOPs and bytes are the
+/// descriptor's: they follow from the operation's formula, not from the code of `B`.
 #[derive(Debug)]
 pub struct Counted<B> {
     backend: B,
@@ -31,7 +31,7 @@ pub struct Counted<B> {
 }
 
 impl<B: Backend> Counted<B> {
-    /// In front of `backend`, whose activations have `element` bytes.
+    /// A backend in front of `backend`, whose activations have `element` bytes per value.
     pub fn new(backend: B, recorder: Recorder, element: u64) -> Self {
         Self { backend, recorder, element }
     }

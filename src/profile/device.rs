@@ -1,4 +1,4 @@
-//! A device in front of another one, which writes down every launch.
+//! A device in front of another device, which records every launch.
 
 use super::{Record, Recorder, Timing};
 use crate::arriving::Arriving;
@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Hands everything to another device and records every launch.
+/// Passes every call to another device, and records every launch.
 #[derive(Debug)]
 pub struct Profiled {
     device: Arc<dyn Device>,
@@ -16,7 +16,7 @@ pub struct Profiled {
 }
 
 impl Profiled {
-    /// In front of `device`; the recorder says whether launches are timed.
+    /// A device in front of `device`. The recorder says how launches are timed.
     pub fn new(device: Arc<dyn Device>, recorder: Recorder) -> Self {
         Self { device, recorder }
     }
@@ -114,7 +114,7 @@ mod tests {
     use crate::ops::sampler::{Combine, CombineArgs};
 
     #[test]
-    fn every_launch_is_written_down_and_timed_where_asked() {
+    fn every_launch_is_recorded_and_timed_if_the_recorder_says_so() {
         for timing in [Timing::None, Timing::Warm, Timing::Cold] {
             let (dry, recorder) = (Arc::new(Dry::new()), Recorder::default());
             let backend = Cuda::new(Arc::new(Profiled::new(dry.clone(), recorder.clone())), Half::Bf16);

@@ -1,22 +1,22 @@
-//! What data sheets say of some GPUs, for bounds: the work that was counted cannot be done faster there, unless a cache still
-//! holds what it reads.
+//! Peak rates of some GPUs from their data sheets. They bound the time of counted work, unless a cache still holds the
+//! data that the work reads.
 
 use crate::error::{Error, Result};
 
-/// Peaks of one GPU.
+/// Peak rates of one GPU.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gpu {
-    /// As the command line names it.
+    /// Its name on the command line.
     pub key: &'static str,
-    /// The product.
+    /// The product's name.
     pub name: &'static str,
-    /// As the driver names it, after the maker.
+    /// Its name in the driver, without the maker.
     driver_name: &'static str,
-    /// Floating-point operations a second of dense 16-bit matrix products that accumulate in f32.
+    /// Floating-point operations per second of dense 16-bit matrix products that accumulate in f32.
     pub flops: f64,
-    /// Bytes a second of its memory.
+    /// Bytes per second of its memory.
     pub bytes: f64,
-    /// Who says so.
+    /// The document that states these rates.
     pub origin: &'static str,
 }
 
@@ -30,8 +30,8 @@ const fn gpu(
     Gpu { key, name, driver_name, flops: tera_flops * 1e12, bytes: giga_bytes * 1e9, origin }
 }
 
-/// All that are known. Where a data sheet prints the rate of sparse products alone, half of it stands here. GeForce cards do
-/// products that accumulate in f32, as ours do, at half the rate of those that do so in f16.
+/// All known GPUs. If a data sheet prints only the rate of sparse products, this list has half of it. This program's
+/// products accumulate in f32; GeForce cards compute them at half the rate of products that accumulate in f16.
 pub const GPUS: &[Gpu] = &[
     gpu("h100", "H100 SXM", "H100 80GB HBM3", [989.4, 3350.0], "NVIDIA H100 data sheet"),
     gpu("h100-pcie", "H100 PCIe", "H100 PCIe", [756.5, 2000.0], "NVIDIA H100 data sheet"),
@@ -46,24 +46,24 @@ pub const GPUS: &[Gpu] = &[
 ];
 
 impl Gpu {
-    /// The one with this key.
+    /// The GPU with this key.
     ///
     /// # Errors
     /// [`Error::Usage`] lists the keys.
     pub fn named(key: &str) -> Result<&'static Self> {
         GPUS.iter().find(|gpu| gpu.key == key).ok_or_else(|| {
             let keys: Vec<&str> = GPUS.iter().map(|gpu| gpu.key).collect();
-            Error::Usage(format!("no GPU {key:?} is known; these are: {}", keys.join(", ")))
+            Error::Usage(format!("{key:?} is not a known GPU; use one of: {}", keys.join(", ")))
         })
     }
 
-    /// The one that the driver names so, if it is known.
+    /// The GPU with this name in the driver, if it is known.
     pub fn of_driver(name: &str) -> Option<&'static Self> {
-        // The whole name: an L40 is no L4, and a 3090 Ti no 3090.
+        // The whole name must match: an L40 is not an L4, and a 3090 Ti is not a 3090.
         GPUS.iter().find(|gpu| name == gpu.driver_name || name.strip_prefix("NVIDIA ") == Some(gpu.driver_name))
     }
 
-    /// The least seconds for work, its arithmetic or its traffic, whichever takes longer.
+    /// The least seconds for work: its arithmetic or its traffic, whichever takes longer.
     pub fn bound(&self, flops: u64, bytes: u64) -> f64 {
         (flops as f64 / self.flops).max(bytes as f64 / self.bytes)
     }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_drivers_name_says_which() {
+    fn a_gpu_is_found_by_its_whole_name_in_the_driver() {
         let key = |name: &str| Gpu::of_driver(name).map(|gpu| gpu.key);
         assert_eq!(key("NVIDIA H100 80GB HBM3"), Some("h100"));
         assert_eq!(key("NVIDIA H100 PCIe"), Some("h100-pcie"));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn work_is_bound_by_what_takes_longer() {
+    fn work_is_bound_by_its_arithmetic_or_its_traffic() {
         let gpu = Gpu::named("a100").unwrap();
         assert!((gpu.bound(312_000_000_000_000, 1) - 1.0).abs() < 1e-12);
         assert!((gpu.bound(1, 2_039_000_000_000) - 1.0).abs() < 1e-12);

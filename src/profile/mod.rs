@@ -1,9 +1,10 @@
-//! What a request costs, kernel by kernel: counted from what each launch says of itself (on the CPU, each operation), and
-//! timed where the device can tell.
+//! The cost of a request, kernel by kernel. Each launch (on the CPU, each operation) states its FLOPs and bytes; a
+//! device with a clock also times it.
 //!
-//! [`Profiled`] stands between the kernels' backend and its device, [`Counted`] between a model and any other backend;
-//! both write into a [`Recorder`]. [`Profiler`] runs one piece of each stage, [`crate::Engine::profile`] all of them, [`summarize`] adds records up by kernel,
-//! [`gpus`] bounds their time by a data sheet, and [`trace`] draws them.
+//! [`Profiled`] stands between the kernels' backend and its device, [`Counted`] between a model and any other backend.
+//! Both write into a [`Recorder`]. [`Profiler`] runs one piece of one stage, and [`crate::Engine::profile`] one piece
+//! of every stage. [`summarize`] adds records up by kernel, [`gpus`] bounds their time by a data sheet, and [`trace`]
+//! draws them.
 
 mod backend;
 mod device;
@@ -34,27 +35,27 @@ pub struct Record {
     pub grid: Option<[u32; 3]>,
     /// Floating-point operations.
     pub flops: u64,
-    /// Bytes that must be moved at least.
+    /// The least bytes that must be moved.
     pub bytes: u64,
-    /// What it took, where that was measured.
+    /// The measured time, if any.
     pub time: Option<Duration>,
-    /// Why this kernel, where there was a choice.
+    /// How the kernel's tile was chosen, if the operation has several.
     pub choice: Option<Choice>,
 }
 
-/// What a device in front of another does with a launch beside writing it down.
+/// How [`Profiled`] times each launch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Timing {
-    /// Nothing.
+    /// It does not time launches.
     #[default]
     None,
-    /// Times it by itself, so that no launch overlaps with the next.
+    /// It times each launch separately, so that no launch overlaps with the next.
     Warm,
-    /// The same, with nothing of its operands in the device's caches.
+    /// As [`Self::Warm`], and evicts the operands from the device's caches first.
     Cold,
 }
 
-/// Where records are gathered. Clones share them.
+/// Collects records. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder(Arc<Mutex<State>>);
 
@@ -65,17 +66,17 @@ struct State {
 }
 
 impl Recorder {
-    /// Adds one.
+    /// Adds a record.
     pub fn push(&self, record: Record) {
         self.state().records.push(record);
     }
 
-    /// All since the last call, in order.
+    /// Takes all records since the last call, in order.
     pub fn take(&self) -> Vec<Record> {
         std::mem::take(&mut self.state().records)
     }
 
-    /// How launches are timed from here on.
+    /// Sets how later launches are timed.
     pub fn set_timing(&self, timing: Timing) {
         self.state().timing = timing;
     }
@@ -90,26 +91,26 @@ impl Recorder {
     }
 }
 
-/// All records of one name.
+/// The sum of all records of one name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     /// Kernel or operation.
     pub name: String,
-    /// Records.
+    /// Number of records.
     pub calls: usize,
     /// Floating-point operations.
     pub flops: u64,
-    /// Bytes moved at least.
+    /// The least bytes that must be moved.
     pub bytes: u64,
-    /// Seconds measured; `None` if any record has none.
+    /// Measured seconds; `None` if any record has no time.
     pub seconds: Option<f64>,
-    /// Least seconds that a GPU could take, if one was named: of each call, the longer of its arithmetic and its traffic.
+    /// The least seconds on the given GPU, if any: for each call its arithmetic or its traffic, whichever takes longer.
     pub bound_seconds: Option<f64>,
-    /// The closest choice of all calls, where there was any: the one with the cheapest alternative.
+    /// The closest choice of all calls, if the operation has a choice: the one with the cheapest alternative.
     pub choice: Option<Choice>,
 }
 
-/// What the cheapest alternative to a choice costs in units of what was taken.
+/// The cost of a choice's cheapest alternative, divided by the cost of the taken tile.
 fn alternative(choice: &Choice) -> f64 {
     choice.next().map_or(f64::INFINITY, |(_, cost)| cost)
 }
@@ -132,13 +133,13 @@ impl Summary {
         }
     }
 
-    /// What the entries of a table are ordered by, the largest first.
+    /// The key by which a table is sorted, the largest first.
     fn weight(&self) -> f64 {
         self.seconds.or(self.bound_seconds).unwrap_or(self.flops as f64 + 1e-6 * self.bytes as f64)
     }
 }
 
-/// One summary for each name, the most expensive first, and one for all.
+/// Summarizes the records of each name, the most expensive first, and all records together.
 pub fn summarize(records: &[Record], gpu: Option<&Gpu>) -> (Vec<Summary>, Summary) {
     let mut all = Summary::empty("all", gpu);
     let mut places = HashMap::new();
@@ -151,7 +152,7 @@ pub fn summarize(records: &[Record], gpu: Option<&Gpu>) -> (Vec<Summary>, Summar
         summaries[place].add(record, gpu);
         all.add(record, gpu);
     }
-    // One kernel's choice says nothing of another's.
+    // Choices of different kernels have nothing in common.
     all.choice = None;
     summaries.sort_by(|a, b| b.weight().total_cmp(&a.weight()).then_with(|| a.name.cmp(&b.name)));
     (summaries, all)
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_a_name_are_added_up_and_the_longest_come_first() {
+    fn calls_of_a_name_are_added_up_and_the_longest_comes_first() {
         let records = [record("a", 1, 10, Some(1)), record("b", 2, 20, Some(5)), record("a", 4, 40, Some(2))];
         let (summaries, all) = summarize(&records, None);
         let names: Vec<_> = summaries.iter().map(|summary| (summary.name.as_str(), summary.calls)).collect();
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_is_of_each_call_and_not_of_their_sum() {
+    fn each_call_has_its_own_bound() {
         let gpu = &gpus::GPUS[0];
         let second_of_each = [record("a", gpu.flops as u64, 0, None), record("a", 0, gpu.bytes as u64, None)];
         let (summaries, all) = summarize(&second_of_each, Some(gpu));

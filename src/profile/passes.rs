@@ -1,17 +1,18 @@
-//! How often a piece of work is run, what is measured of each run, and what is made of all of them.
+//! Runs a piece of work several times, measures each run, and takes medians.
 
 use super::{Record, Recorder, Timing};
 use crate::error::Result;
 use std::time::{Duration, Instant};
 
-/// What is measured of a piece of work.
+/// The quantities that are measured of a piece of work.
 #[derive(Clone, Copy)]
 pub enum Measure<'a> {
-    /// What it launches.
+    /// Its launches, without times.
     Counts,
     /// The time of each launch, in the second of two runs.
     Once,
-    /// The time of each launch with cold caches, and that of the whole piece by the host's clock: medians of so many runs.
+    /// The time of each launch with cold caches, and the time of the whole piece by the host's clock: medians of
+    /// several runs.
     Medians {
         /// Runs of each kind.
         repeat: usize,
@@ -20,19 +21,19 @@ pub enum Measure<'a> {
     },
 }
 
-/// What was found of a piece of work.
+/// The measurements of a piece of work.
 #[derive(Debug, Default)]
 pub struct Measured {
     /// Its launches in order.
     pub records: Vec<Record>,
-    /// What all of it takes by the host's clock, launches following each other as they do in a run.
+    /// The time of the whole piece by the host's clock, without a wait between launches.
     pub wall: Option<Duration>,
 }
 
 /// One run of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
-    /// What is timed after it finds its code loaded and its memory in the pool.
+    /// A first run without measurements. It loads the code, and leaves its memory in the pool.
     WarmUp,
     Launches(Timing),
     Whole,
@@ -78,12 +79,12 @@ impl<'a> Passes<'a> {
         Self { recorder, measure, passes, done: 0, start, launches, walls }
     }
 
-    /// Whether there is another run to come.
+    /// Whether another run follows.
     pub fn more(&self) -> bool {
         self.done < self.passes.len()
     }
 
-    /// A run begins.
+    /// Begins a run.
     pub fn begin(&mut self) -> Result<()> {
         let timing = match self.passes[self.done] {
             Pass::Launches(timing) => timing,
@@ -96,7 +97,7 @@ impl<'a> Passes<'a> {
         Ok(())
     }
 
-    /// A run ends.
+    /// Ends a run.
     pub fn end(&mut self) -> Result<()> {
         self.measure.synchronize()?;
         let wall = self.start.elapsed();
@@ -109,7 +110,7 @@ impl<'a> Passes<'a> {
         Ok(())
     }
 
-    /// What was found.
+    /// The measurements of all runs.
     pub fn piece(mut self) -> Measured {
         self.recorder.set_timing(Timing::None);
         let mut runs = self.launches.into_iter();
@@ -127,7 +128,7 @@ impl<'a> Passes<'a> {
     }
 }
 
-/// The middle one, the larger of two.
+/// The median; of an even number of times, the larger middle one.
 fn median(times: &mut [Duration]) -> Option<Duration> {
     times.sort();
     times.get(times.len() / 2).copied()
@@ -138,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn medians_are_of_each_launch_and_runs_alternate_as_said() {
+    fn each_launch_has_its_median_and_runs_come_in_order() {
         let recorder = Recorder::default();
         let measure = Measure::Medians { repeat: 3, synchronize: &|| Ok(()) };
         let mut passes = Passes::new(&recorder, measure);
@@ -147,7 +148,7 @@ mod tests {
             passes.begin().unwrap();
             timings.push(recorder.timing());
             for (name, base) in [("a", 10), ("b", 20)] {
-                // 7, 0, 3 beyond the base in the timed runs.
+                // The timed runs take 7, 0 and 3 ms more than the base.
                 let time = [None, Some(base + 7), Some(base), Some(base + 3)].get(run).copied().flatten();
                 let time = time.map(Duration::from_millis);
                 recorder.push(Record { name: name.into(), grid: None, flops: 1, bytes: 1, time, choice: None });
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_runs_once() {
+    fn counted_work_runs_once() {
         let recorder = Recorder::default();
         let mut passes = Passes::new(&recorder, Measure::Counts);
         passes.begin().unwrap();

@@ -11,7 +11,7 @@ use crate::model::vae::Windows;
 use crate::model::vae::tiling::Tiling;
 use std::sync::Arc;
 
-/// What is profiled.
+/// The request to profile.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject {
     /// Frames, rows and columns of pixels.
@@ -20,14 +20,14 @@ pub struct Subject {
     pub tokens: usize,
     /// Windows of the VAE; `None` takes the whole clip at once.
     pub tiling: Option<Tiling>,
-    /// Runs of which times are medians; `None` times each launch once.
+    /// Runs for each median; `None` times each launch once.
     pub repeat: Option<usize>,
 }
 
-/// What the times of a profile are.
+/// The kind of a profile's times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
-    /// There are none.
+    /// The profile has no times.
     None,
     /// Wall-clock times of operations on the CPU.
     Cpu,
@@ -35,45 +35,47 @@ pub enum Times {
     Gpu,
 }
 
-/// What was found.
+/// The profile of a request.
 #[derive(Debug)]
 pub struct Profile {
-    /// What ran.
+    /// The device that ran it.
     pub device: String,
-    /// What was timed.
+    /// The kind of its times.
     pub times: Times,
     /// Text encoder, transformer, VAE decoder.
     pub stages: Vec<StageProfile>,
 }
 
-/// What one stage did.
+/// The profile of one stage.
 #[derive(Debug)]
 pub struct StageProfile {
-    /// Which stage.
+    /// The stage.
     pub stage: Stage,
-    /// Which piece of it was run.
+    /// The piece of the stage that ran, for people.
     pub what: String,
-    /// Its launches, or operations on the CPU.
+    /// Its launches, or its operations on the CPU.
     pub piece: Measured,
-    /// What it would allocate, where that was counted.
+    /// The memory that it would allocate, if that was counted.
     pub memory: Option<Allocated>,
 }
 
 /// Memory of a stage, weights included.
 #[derive(Clone, Copy, Debug)]
 pub struct Allocated {
-    /// Most bytes at a time.
+    /// The most bytes that are allocated at a time.
     pub peak_bytes: u64,
     /// Number of allocations.
     pub allocations: usize,
 }
 
 impl Engine {
-    /// Runs T5 over one caption, one step of the sampler with guidance, and the VAE's decoder over one window, and writes
-    /// down every launch. A GPU times launches, the CPU operations; the emulator and [`Engine::dry`] count.
+    /// Runs T5 over one caption, one step of the sampler with guidance, and the VAE's decoder over one window, and
+    /// records every launch. A GPU times launches, and the CPU times operations. The emulator and [`Engine::dry`] only
+    /// count.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a size that makes no sense, or for repeats where nothing is timed; those of weights and device.
+    /// [`Error::Usage`] for an invalid size, or for repeats on a device that does not time; errors of weights and
+    /// device.
     pub fn profile(&self, model: &Model, subject: &Subject, observer: &mut dyn Observer) -> Result<Profile> {
         let [frames, height, width] = subject.size;
         let factors = model.factors()?;
@@ -104,13 +106,13 @@ impl Engine {
         Ok(Profile { device: self.name(), times, stages })
     }
 
-    /// The backends of text encoder and other models, with a recorder in front of the device.
+    /// The backends of the text encoder and of the other components, with a recorder in front of the device.
     fn recorded(&self, device: &Arc<dyn Device>, recorder: &Recorder) -> [Cuda; 2] {
         let device: Arc<dyn Device> = Arc::new(Profiled::new(device.clone(), recorder.clone()));
         self.dtypes().map(|half| Cuda::new(device.clone(), half))
     }
 
-    /// Runs on devices that only count, one for each stage, as each stage's memory is its own.
+    /// Runs each stage on its own dry device, because each stage has its own memory.
     fn count(&self, run: &ProfileRun<'_>, observer: &mut dyn Observer) -> Result<Vec<StageProfile>> {
         let devices = [(); 3].map(|()| Arc::new(Dry::new()));
         let [text, denoise, decode] = devices.each_ref().map(|dry| {
@@ -126,21 +128,21 @@ impl Engine {
 }
 
 impl Subject {
-    /// What is measured on a device that has times to tell.
+    /// The measurements on a device that times.
     fn measure<'a>(&self, synchronize: &'a dyn Fn() -> Result<()>) -> Measure<'a> {
         self.repeat.map_or(Measure::Once, |repeat| Measure::Medians { repeat, synchronize })
     }
 
-    /// Fails if times are wanted where there are none.
+    /// Fails if the user wants times: the device only counts.
     fn counts(&self) -> Result<()> {
         match self.repeat {
-            Some(_) => Err(Error::Usage("this device has no times to repeat: it only counts".into())),
+            Some(_) => Err(Error::Usage("this device only counts: --repeat needs a GPU or a CPU".into())),
             None => Ok(()),
         }
     }
 }
 
-/// A profile under way.
+/// A profile that is in progress.
 struct ProfileRun<'a> {
     model: &'a Model,
     subject: &'a Subject,

@@ -16,31 +16,31 @@ pub struct Profiler<'a> {
     pub recorder: &'a Recorder,
     /// What is measured.
     pub measure: Measure<'a>,
-    /// Hears of the progress.
+    /// Receives the progress.
     pub observer: &'a mut dyn Observer,
 }
 
 impl Profiler<'_> {
-    /// T5 over one caption of `tokens` tokens.
+    /// Runs T5 over one caption of `tokens` tokens.
     ///
     /// # Errors
-    /// Those of reading weights and of the backend; [`crate::Error::Interrupted`].
+    /// Errors of reading weights and of the backend; [`crate::Error::Interrupted`].
     pub fn text<B: Backend>(&mut self, backend: &B, model: &Model, tokens: usize) -> Result<Measured> {
-        let part = model.need_text_encoder()?;
-        let encoder = T5::load(&part.config, &*part.source, backend, false)?;
-        let ids: Vec<u32> = (0..tokens).map(|i| (i % part.config.vocab_size) as u32).collect();
+        let component = model.need_text_encoder()?;
+        let encoder = T5::load(&component.config, &*component.source, backend, false)?;
+        let ids: Vec<u32> = (0..tokens).map(|i| (i % component.config.vocab_size) as u32).collect();
         let captions = [Caption { ids, mask: vec![true; tokens] }];
-        self.observer.begin(Stage::Text, self.measure.runs() as u64 * t5::units(&part.config, captions.len()));
+        self.observer.begin(Stage::Text, self.measure.runs() as u64 * t5::units(&component.config, captions.len()));
         let piece = self.runs(|observer| encoder.encode(backend, &captions, &mut || tick(observer)).map(drop));
         self.observer.end();
         piece
     }
 
-    /// One step of DDIM with guidance for `[frames, height, width]` pixels: both evaluations, the sampler's arithmetic,
-    /// without what happens once a prompt.
+    /// Runs one step of DDIM with guidance for `[frames, height, width]` pixels: both evaluations and the sampler's
+    /// arithmetic, without the work that is done once for each prompt.
     ///
     /// # Errors
-    /// As for [`Self::text`], and those of [`Request::settle`].
+    /// As for [`Self::text`] and for [`Request::settle`].
     pub fn denoise<B: Backend>(
         &mut self,
         backend: &B,
@@ -48,14 +48,14 @@ impl Profiler<'_> {
         [frames, height, width]: [usize; 3],
         tokens: usize,
     ) -> Result<Measured> {
-        let part = model.need_transformer()?;
+        let component = model.need_transformer()?;
         let request = Request::new("profile").clean_caption(false).frames(frames).size(height, width);
-        // The first step is never looked at: it comes with what a prompt needs once.
+        // The first step is not measured, because it also does the work that is done once for each prompt.
         let request = request.sampler(SamplerKind::Ddim).steps(1 + self.measure.runs()).guidance(7.5);
         let settings = request.settle(&model.defaults)?;
-        let embeddings = vec![0.5; 2 * tokens * part.config.caption_channels];
+        let embeddings = vec![0.5; 2 * tokens * component.config.caption_channels];
         let text = Text { tokens, embeddings, cached: false };
-        let denoiser = Denoiser::load(backend, part, MemoryOptions::NONE)?;
+        let denoiser = Denoiser::load(backend, component, MemoryOptions::NONE)?;
         let schedule = settings.sampler.schedule(settings.steps)?;
         self.observer.begin(Stage::Denoise, schedule.calls.len() as u64);
         let passes = Passes::new(self.recorder, self.measure);
@@ -66,7 +66,7 @@ impl Profiler<'_> {
         failed.map(|()| passes.piece())
     }
 
-    /// The VAE's decoder over one window: a latent of `size`, undivided, to bytes.
+    /// Runs the VAE's decoder over one window: a latent of `size`, undivided, to bytes.
     ///
     /// # Errors
     /// As for [`Self::text`].
@@ -79,7 +79,7 @@ impl Profiler<'_> {
         })
     }
 
-    /// Runs `work` as often as is measured.
+    /// Runs `work` once for each pass of the measurement.
     fn runs(&mut self, mut work: impl FnMut(&mut dyn Observer) -> Result<()>) -> Result<Measured> {
         let mut passes = Passes::new(self.recorder, self.measure);
         while passes.more() {
@@ -91,7 +91,7 @@ impl Profiler<'_> {
     }
 }
 
-/// Makes a run of each step of a sampler but the first.
+/// An observer that measures each step of a sampler, except the first, as one run.
 struct Steps<'a, 'b> {
     observer: &'b mut dyn Observer,
     passes: Passes<'a>,
@@ -100,7 +100,7 @@ struct Steps<'a, 'b> {
 }
 
 impl Steps<'_, '_> {
-    /// The run that is under way ends, and the next one begins.
+    /// Ends the current run, and begins the next.
     fn turn(&mut self) -> Result<()> {
         if std::mem::replace(&mut self.begun, true) {
             self.passes.end()?;
@@ -111,7 +111,7 @@ impl Steps<'_, '_> {
 
 impl Observer for Steps<'_, '_> {
     fn advance(&mut self, units: u64) {
-        // An observer cannot fail: what went wrong is told when the sampler is through.
+        // An observer cannot fail, so the error is returned after the sampler's last step.
         if self.failed.is_ok() {
             self.failed = self.turn();
         }

@@ -1,4 +1,4 @@
-//! Records as a trace that Perfetto (<https://ui.perfetto.dev>) and Chrome show: a track for each stage, in which calls
+//! Writes records as a trace for Perfetto (<https://ui.perfetto.dev>) and Chrome. Each stage is a track, in which calls
 //! follow each other without gaps.
 
 use super::Record;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 /// A stage's name and records.
 pub type Track<'a> = (&'a str, &'a [Record]);
 
-/// The trace as JSON. `seconds` says how long a record is drawn, `kind` what that is: a measurement or a bound.
+/// The trace as JSON. `seconds` gives the length of a record; `kind` says whether lengths are measurements or bounds.
 pub fn trace(tracks: &[Track<'_>], kind: &str, seconds: impl Fn(&Record) -> f64) -> Value {
     let mut events = Vec::new();
     let mut start = 0.0;

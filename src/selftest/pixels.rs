@@ -1,5 +1,5 @@
-//! `kernels/pixels.cu`: pixels of every byte there is, and bytes of every value; in every place of a vector, and
-//! ragged.
+//! `kernels/pixels.cu`: pixels of all 256 bytes, and bytes of all 16-bit values, in every place of a vector and by the
+//! ragged kernels.
 
 use super::Work;
 use super::trial::{Body, Trial, host};
@@ -31,7 +31,7 @@ fn from_bytes_gives_the_pixels_of_the_cpu(trial: &mut Trial) -> Result<()> {
     for first in 0..8 {
         trial.exactly_the_cpu_rounded(&Pixels { first, len: 256 })?;
     }
-    // By vectors and ragged: within a block, across blocks, one element, none.
+    // For both kernels: within a block, across blocks, one element, and none.
     for len in [8, 24, 6152, 257, 2047, 3, 1, 0] {
         trial.exactly_the_cpu_rounded(&Pixels { first: 100, len })?;
     }
@@ -67,14 +67,14 @@ fn all_values(half: Half) -> Vec<f32> {
 fn to_bytes_gives_the_bytes_of_the_cpu(trial: &mut Trial) -> Result<()> {
     let whole = Bytes { ops: vec![ToBytes { offset: 0, len: 1 << 16 }], x: all_values };
     trial.exactly_the_cpu(&whole)?;
-    // By vectors and ragged, by the length and by the offset; each leaves its bytes where the one before had them.
+    // For the kernel for vectors and, because of the length or of the offset, for the ragged one.
     let parts = [(0, 2056), (8, 16), (16, 3000), (3, 8), (8, 7), (24, 0), (16_384, 40)];
     let ops = parts.map(|(offset, len)| ToBytes { offset, len }).to_vec();
     let parts = Bytes { ops, x: |half| half_values(1, 20_000, half) };
     trial.exactly_the_cpu(&parts)
 }
 
-/// A window of a clip that comes from the host, and a window that goes there.
+/// A window of a clip from the host, and a window to the host.
 pub(super) fn work() -> Vec<Work> {
     const PIXELS: usize = 65 * 256 * 256 * 3;
     let bytes = Bytes { ops: vec![ToBytes { offset: 0, len: PIXELS }], x: |half| half_values(1, PIXELS, half) };

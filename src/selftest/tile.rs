@@ -1,4 +1,4 @@
-//! `kernels/tile.cu`: boxes by vectors and ragged, into videos whose rest must stay.
+//! `kernels/tile.cu`: boxes by the kernels for vectors and the ragged ones. The rest of the videos must stay.
 
 use super::Work;
 use super::trial::{Body, Trial, host};
@@ -24,7 +24,7 @@ impl Body for Case {
     }
 }
 
-/// A size of a video, and where in it a box starts.
+/// The size of a video, and the corner where a box starts.
 type Corner = ([usize; 3], [usize; 3]);
 
 fn check(trial: &mut Trial, extent: [usize; 3], channels: usize, from: Corner, to: Corner) -> Result<()> {
@@ -37,7 +37,7 @@ fn copy_box_moves_vectors(trial: &mut Trial) -> Result<()> {
     for channels in [8, 144, 1152] {
         check(trial, [2, 3, 2], channels, ([3, 4, 5], [1, 1, 3]), ([2, 5, 3], [0, 2, 1]))?;
     }
-    // Pixels of less than a vector, but lines that are whole vectors.
+    // Pixels with fewer elements than a vector, but lines that are whole vectors.
     check(trial, [1, 5, 6], 4, ([2, 7, 8], [1, 2, 2]), ([1, 5, 10], [0, 0, 4]))?;
     check(trial, [1; 3], 4096, ([2, 1, 1], [1, 0, 0]), ([1; 3], [0; 3]))
 }
@@ -46,7 +46,7 @@ fn copy_box_moves_single_elements(trial: &mut Trial) -> Result<()> {
     for channels in [1, 7, 1153] {
         check(trial, [2, 3, 2], channels, ([3, 4, 5], [1, 1, 3]), ([2, 5, 3], [0, 2, 1]))?;
     }
-    // One of the lines, the starts and the strides of either video is not whole vectors.
+    // The line, or a start or a stride of either video, is not a multiple of a vector.
     check(trial, [1, 5, 5], 4, ([2, 7, 8], [1, 2, 2]), ([1, 5, 10], [0, 0, 4]))?;
     check(trial, [1, 5, 6], 4, ([2, 7, 8], [1, 2, 1]), ([1, 5, 10], [0, 0, 4]))?;
     check(trial, [1, 5, 6], 4, ([2, 7, 8], [1, 2, 2]), ([1, 5, 10], [0, 0, 3]))?;
@@ -87,13 +87,13 @@ fn blend(
 
 fn blend_box_fades_rows_and_columns(trial: &mut Trial) -> Result<()> {
     for axis in [BlendAxis::Rows, BlendAxis::Columns] {
-        // Vectors that cross pixels, and that do not.
+        // Vectors that cross pixels, and vectors that do not.
         blend(trial, [2, 16, 16], [2, 16, 16], 3, axis, 8)?;
         blend(trial, [2, 9, 8], [1, 12, 16], 4, axis, 6)?;
         blend(trial, [1, 5, 6], [3, 4, 5], 8, axis, 3)?;
         blend(trial, [1, 5, 6], [3, 4, 5], 24, axis, 3)?;
         blend(trial, [2, 64, 64], [2, 64, 64], 1, axis, 64)?;
-        // One of the line, the strides and the start is no whole vectors.
+        // The line, a stride or the start is not a multiple of a vector.
         blend(trial, [2, 7, 9], [2, 8, 6], 3, axis, 5)?;
         blend(trial, [1, 6, 9], [1, 6, 8], 1, axis, 4)?;
         blend(trial, [1, 8, 8], [1, 8, 12], 2, axis, 3)?;
@@ -104,7 +104,7 @@ fn blend_box_fades_rows_and_columns(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
-/// A tile of a window of frames: copied and faded in.
+/// A tile of a window of frames: copied, and faded in.
 pub(super) fn work() -> Vec<Work> {
     let corner = BoxAt { size: [17, 256, 256], origin: [0; 3] };
     let copy = CopyBox { extent: [17, 192, 192], channels: 3, from: corner, to: corner };
