@@ -1,25 +1,25 @@
-// Attention without a matrix of scores.
+// Attention without the matrix of scores in memory.
 //
 //     out = softmax(q·kᵀ·scale + bias + mask)·v        for every head of every sequence
 //
 // q, k, v, out: T. Token t of head h of sequence (o, i) is head_dim neighbours at o·outer + i·inner + t·token +
-// h·head_dim, each tensor with its own three strides. bias [heads, queries, keys], mask [outer, keys] and
-// rope [tokens, 2, head_dim] (cosines, sines): f32, each may be null. RoPE turns q and k on their way to shared memory:
-// within each rope_group of features the halves (a, b) become (a·cos − b·sin, b·cos + a·sin), rounded to T.
+// h·head_dim; each tensor has its own three strides. bias [heads, queries, keys], mask [outer, keys] and
+// rope [tokens, 2, head_dim] (cosines, sines): f32, each may be null. RoPE rotates q and k before they enter shared
+// memory: within each rope_group of features the halves (a, b) become (a·cos − b·sin, b·cos + a·sin), rounded to T.
 //
-// A warp keeps 16 or 32 queries and their sums in registers and meets the keys tile by tile: scores by mma in f32; when
-// a larger one comes, what was summed before fades (online softmax, as in FlashAttention-2); the exponentials, rounded
-// to T, are the left factor of the product with v as they lie in registers. One, two or four warps are a team that
-// shares the tiles of a head, 16 keys per warp: short sequences leave few lanes idle. While a tile is multiplied the
-// next one is copied. A mask alone comes by way of shared memory, in units of log 2; a bias is read where it is added.
-// Sums run in the order of the keys, totals over four lanes by butterfly.
+// A warp keeps 16 or 32 queries and their sums in registers and takes the keys tile by tile. mma computes the scores in
+// f32. A new maximum scales the earlier sums down (online softmax, as in FlashAttention-2). The exponentials, rounded
+// to T, already lie in registers as the left factor of the product with v. One, two or four warps are a team that
+// shares the tiles of a head, 16 keys per warp, so short sequences leave few lanes idle. A team copies the next tile
+// while it multiplies one. A mask alone passes through shared memory, in units of log 2; a bias is read where it is
+// added. Sums run in the order of the keys, and a butterfly adds the totals of four lanes.
 //
-// Block: 128 threads, that is 4 teams of 16 queries, 2 of 32, or 1 of 64 or 128. Grid: tasks / teams; a task is a tile
+// Block: 128 threads, that is 4 teams of 16 queries, 2 of 32, or 1 of 64 or 128. Grid: tasks / teams. A task is a tile
 // of queries of a head of a sequence, tiles fastest, so that neighbours find the same keys in L2. Shared memory: each
-// team's two stages of a tile of keys and one of values, 256 rows in all: 12, 36, 36, 68 KiB for 16, 64, 72, 128
+// team has two stages of a tile of keys and a tile of values, 256 rows for all: 12, 36, 36, 68 KiB for 16, 64, 72, 128
 // features; with a mask alone half a KiB more.
 // Limits: head_dim ≤ HEAD_DIM, it and all strides multiples of 8, addresses of 16 bytes; rope_group a multiple of 4;
-// scale > 0; bias and mask only where the kernel's name has them: `mask` takes no bias, `bias` perhaps a mask.
+// scale > 0. Kernels with `mask` in their name take a mask, `bias` a bias and optionally a mask, others neither.
 
 #include "common/attention.cuh"
 
@@ -28,24 +28,24 @@ namespace {
 constexpr int BLOCK_THREADS = 128;
 constexpr int BLOCK_WARPS = BLOCK_THREADS / static_cast<int>(WARP_SIZE);
 
-// What is added to the scores: nothing, a mask, or a bias and perhaps a mask.
+// The terms added to the scores: none, a mask, or a bias and optionally a mask.
 enum class Extras { NONE, MASK, BIAS };
 
-// WARPS that share the keys of a head of up to HEAD_DIM features, ROW_TILES·16 queries each. What a tile lacks in rows
-// and features is zeros.
+// WARPS that share the keys of a head of up to HEAD_DIM features, with ROW_TILES·16 queries each. Missing rows and
+// features of a tile are zeros.
 template <typename T, int WARPS_, int ROW_TILES_, int HEAD_DIM_, Extras EXTRAS_> struct Team {
     static constexpr int WARPS = WARPS_, ROW_TILES = ROW_TILES_, HEAD_DIM = HEAD_DIM_;
     static constexpr Extras EXTRAS = EXTRAS_;
     static constexpr int THREADS = WARPS * static_cast<int>(WARP_SIZE), TEAMS = BLOCK_WARPS / WARPS;
     static constexpr int WARP_QUERIES = 16 * ROW_TILES, QUERIES = WARPS * WARP_QUERIES;
-    // Of a tile. The queries pass through the place of a tile of keys and one of values.
+    // Keys of a tile. The queries pass through the place of a tile of keys and a tile of values.
     static constexpr int KEYS = 16 * WARPS;
     static_assert(QUERIES <= 2 * KEYS, "queries have the room of a stage");
-    // 16-byte columns of a row. The pitch is an odd number of them: eight rows of a matrix lie in eight different ones
-    // modulo 128 bytes, so ldmatrix meets no bank twice. 72 features need no padding for that.
+    // 16-byte columns of a row. The pitch is an odd number of columns, so eight rows of a matrix start in eight
+    // different columns modulo 128 bytes, and ldmatrix has no bank conflicts. 72 features need no padding for that.
     static constexpr int COLUMNS = HEAD_DIM / 8, PITCH = (COLUMNS | 1) * 8;
     static constexpr int TILE = KEYS * PITCH;
-    // A product over the features is steps of 16, and one of 8 if they are an odd number of columns.
+    // A product over the features has steps of 16, and one step of 8 if the number of columns is odd.
     static constexpr int STEPS = HEAD_DIM / 16, KEY_TILES = KEYS / 8;
     static constexpr bool TAIL = COLUMNS % 2 == 1;
 
@@ -77,7 +77,7 @@ template <typename T, int WARPS_, int ROW_TILES_, int HEAD_DIM_, Extras EXTRAS_>
     }
 };
 
-// copy_tile for q or k, turned by RoPE if there is a table; that cannot be asynchronous.
+// As copy_tile, for q or k. With a table it rotates them by RoPE, and then the copy is not asynchronous.
 template <int ROWS, typename S, typename T>
 __device__ __forceinline__ void copy_turned(const AttentionParams &p, T *to, const T *from, std::int64_t stride,
                                             int first, int tokens) {
@@ -108,7 +108,7 @@ __device__ __forceinline__ void copy_turned(const AttentionParams &p, T *to, con
     }
 }
 
-// 16 queries as left factors.
+// 16 queries as fragments of a left factor.
 template <typename S> struct Queries {
     std::uint32_t steps[S::STEPS][4];
     std::uint32_t tail[2];
@@ -125,10 +125,10 @@ template <typename S> struct Queries {
     }
 };
 
-// Scores of a warp: those of 16 queries m and 8 keys n are scores[m][n]; Softmax says what lies where.
+// Scores of a warp: scores[m][n] are of the m-th 16 queries and the n-th 8 keys, in the layout that Softmax describes.
 template <typename S> using Scores = float[S::ROW_TILES][S::KEY_TILES][4];
 
-// Products of a warp's queries with a tile of keys, whose fragments serve all its queries.
+// Multiplies a warp's queries by a tile of keys. Each fragment of keys serves all queries of the warp.
 template <typename T, typename S>
 __device__ __forceinline__ void multiply_keys(Scores<S> &scores, const Queries<S> (&queries)[S::ROW_TILES],
                                               const T *keys) {
@@ -139,7 +139,7 @@ __device__ __forceinline__ void multiply_keys(Scores<S> &scores, const Queries<S
             scores[m][i / 4][i % 4] = 0.0f;
         }
     }
-    // Two times eight keys, each with its left and its right eight features.
+    // Eight keys with their left and their right eight features, then the next eight keys.
     const T *row = keys + (lane() % 8 + lane() / 16 * 8) * S::PITCH + lane() / 8 % 2 * 8;
 #pragma unroll
     for (int step = 0; step < S::STEPS; step++) {
@@ -168,8 +168,8 @@ __device__ __forceinline__ void multiply_keys(Scores<S> &scores, const Queries<S
     }
 }
 
-// A thread's part of the mask of a tile of keys, in units of log 2: −∞ for keys beyond the last. It is loaded before a tile
-// is multiplied and put into shared memory behind that.
+// A thread's share of the mask of a tile of keys, in units of log 2: −∞ for keys beyond the last. The thread loads it
+// before it multiplies the tile before, and puts it into shared memory afterwards.
 template <typename S> struct MaskPart {
     float value;
 
@@ -190,7 +190,7 @@ template <typename S> struct MaskPart {
     }
 };
 
-// Brings scores to units of log 2 and adds the mask.
+// Converts scores to units of log 2, and adds the mask.
 template <typename S>
 __device__ __forceinline__ void add_mask(const AttentionParams &p, Scores<S> &scores, const float *mask) {
     const float factor = p.scale * LOG2_E;
@@ -205,7 +205,7 @@ __device__ __forceinline__ void add_mask(const AttentionParams &p, Scores<S> &sc
     }
 }
 
-// Brings scores to units of log 2 with the bias and, if there is one, the mask; −∞ for keys beyond the last.
+// Adds the bias and, if there is one, the mask, and converts scores to units of log 2; −∞ for keys beyond the last.
 template <typename S>
 __device__ __forceinline__ void add_bias(const AttentionParams &p, const Task &task, Scores<S> &scores, int first_key) {
     const bool has_mask = p.mask != nullptr;
@@ -228,7 +228,7 @@ __device__ __forceinline__ void add_bias(const AttentionParams &p, const Task &t
     }
 }
 
-// −∞ for keys beyond the last.
+// Sets the scores of keys beyond the last to −∞.
 template <typename S>
 __device__ __forceinline__ void end_keys(const AttentionParams &p, Scores<S> &scores, int first_key) {
     const int keys = p.keys - first_key - lane() % 4 * 2;
@@ -242,7 +242,7 @@ __device__ __forceinline__ void end_keys(const AttentionParams &p, Scores<S> &sc
     }
 }
 
-// What 16 queries have met so far. A lane has its share of two queries, as in the scores.
+// The sums and the softmax of 16 queries over the keys so far. A lane has its share of two queries, as in the scores.
 template <typename S> struct Met {
     float sums[S::COLUMNS][4];
     Softmax softmax;
@@ -258,7 +258,7 @@ template <typename S> struct Met {
         }
     }
 
-    // Makes scores weights, and brings in line what was summed about an earlier largest one.
+    // Turns scores into weights. A new maximum rescales the earlier sums.
     __device__ __forceinline__ void weigh(float (&scores)[S::KEY_TILES][4], float factor) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
@@ -287,7 +287,7 @@ template <typename S> struct Met {
     }
 };
 
-// Adds weights·values to what was met. Two neighbouring tiles of weights are a left factor of 16 columns as they lie.
+// Adds weights·values to the sums. Two neighbouring tiles of weights already lie as a left factor of 16 columns.
 template <typename T, typename S>
 __device__ __forceinline__ void multiply_values(Met<S> (&met)[S::ROW_TILES], const Scores<S> &weights,
                                                 const T *values) {
@@ -331,7 +331,7 @@ __device__ __forceinline__ void attention(const AttentionParams &p) {
     const T *q = task.start(static_cast<const T *>(p.q), p.q_outer, p.q_inner, p.head_dim);
     const T *k = task.start(static_cast<const T *>(p.k), p.k_outer, p.k_inner, p.head_dim);
     const T *v = task.start(static_cast<const T *>(p.v), p.v_outer, p.v_inner, p.head_dim);
-    // Warps whose queries are all beyond the last only help to copy.
+    // A warp whose queries are all beyond the last only helps to copy.
     const int first_query = task.first_query + S::warp_row();
     const bool works = first_query < p.queries;
 
@@ -341,7 +341,7 @@ __device__ __forceinline__ void attention(const AttentionParams &p) {
         copy_tile<S::KEYS, S>(stage + S::TILE, v, p.v_token, tile * S::KEYS, p.keys, p.head_dim);
         cp_async_commit();
     };
-    // The queries pass through the second stage before its first tile comes.
+    // The queries pass through the second stage before its first tile is copied.
     copy_turned<S::QUERIES, S>(p, S::stage(1), q, p.q_token, task.first_query, p.queries);
     copy_keys(0);
     MaskPart<S> mask;
@@ -357,11 +357,11 @@ __device__ __forceinline__ void attention(const AttentionParams &p) {
         met[m].clear();
     }
 
-    // Without bias and mask the factor on q·k waits for the exponential, where it costs nothing.
+    // Without bias and mask, the exponential applies the factor of q·k at no cost.
     const float factor = EXTRAS == Extras::NONE ? p.scale * LOG2_E : 1.0f;
     const int tiles = (p.keys + S::KEYS - 1) / S::KEYS;
     for (int tile = 0; tile < tiles; tile++) {
-        // Behind the barrier this tile is there for all, and nobody reads the other stage any more.
+        // Behind the barrier, all warps see this tile, and none reads the other stage any more.
         cp_async_wait<0>();
         S::sync();
         if (tile + 1 < tiles) {
@@ -385,11 +385,11 @@ __device__ __forceinline__ void attention(const AttentionParams &p) {
             }
             multiply_values<T, S>(met, scores, stage + S::TILE);
         }
-        // Of the last tile nobody reads it.
+        // Behind the last tile, nobody reads the mask.
         mask.put((tile + 1) % 2);
     }
 
-    // Through shared memory, so that whole vectors are stored.
+    // The results pass through shared memory, so that threads store whole vectors.
     S::sync();
     if (works) {
         T *out = task.start(static_cast<T *>(p.out), p.out_outer, p.out_inner, p.head_dim);
@@ -410,13 +410,13 @@ __device__ __forceinline__ void attention(const AttentionParams &p) {
     }
 }
 
-// Three blocks are what its registers suffice for. Left alone, the compiler spills on sm_80, for a fourth.
+// The registers suffice for three blocks. Without this bound the compiler aims at four on sm_80, and spills.
 constexpr Bounds THREE_BLOCKS(BLOCK_THREADS, 3);
 
 } // namespace
 
-// 128 features leave no registers for 128 queries, and 128 queries none for a mask. Short sequences with a bias or a mask are
-// rare: one number of queries serves them all.
+// There is no kernel of 128 queries with 128 features or with a mask, because registers do not suffice. Sequences with
+// a bias or a mask are rarely short, so all of them use teams of 64 queries.
 KERNEL(attention_q16_d16_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 1, 1, 16>(p); }
 KERNEL(attention_q16_d16_bf16, BLOCK_THREADS, AttentionParams) { attention<bf16, 1, 1, 16>(p); }
 KERNEL(attention_q16_d64_f16, BLOCK_THREADS, AttentionParams) { attention<f16, 1, 1, 64>(p); }

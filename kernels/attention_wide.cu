@@ -3,49 +3,49 @@
 //     out = softmax(q·kᵀ·scale)·v        for every head of every sequence
 //
 // q, k, v, out: T. Token t of head h of sequence (o, i) is head_dim neighbours at o·outer + i·inner + t·token +
-// h·head_dim, each tensor with its own three strides. A sequence is a frame or, between frames, a position.
+// h·head_dim; each tensor has its own three strides. A sequence is a frame or, between frames, a position.
 //
-// A block has 64 queries, of which a warp keeps 32 queries × 128 features in registers, 64 of q and 128 of the sums: q
-// is read once and never again. The keys come 16 at a time. A band, the warps with the same queries, shares their
-// scores: each warp multiplies its features, leaves the products in shared memory, adds up its share of the scores, in
-// the order of the features, and finds the sums of all. The softmax, online as in attention.cu, is the same in all
-// warps of a band. A step of the loop adds up the scores of one tile, multiplies the queries by the next one's keys and
-// the weights by this one's values, with one barrier for the block and one for the band. Two tiles of keys, of values
-// and of scores take turns, so that a copy has a step's time.
+// A block has 64 queries. A warp keeps 32 queries × 128 features in registers, 64 registers for q and 128 for the sums,
+// so it reads q only once. A block takes 16 keys at a time. A band, the warps with the same queries, shares their
+// scores: each warp multiplies its features, writes the products to shared memory, adds up its share of the scores in
+// the order of the features, and reads the sums of all warps. The softmax, online as in attention.cu, is the same in
+// all warps of a band. A step of the loop adds up the scores of one tile, multiplies the queries by the keys of the
+// next tile, and the weights by the values of this tile, with one barrier for the block and one for the band. Two tiles
+// of keys, of values and of scores take turns, so that a copy may take as long as a step.
 //
-// What bounds it: a tile of keys and 512 features is 2.1 MFLOP, 148 KiB through shared memory (keys 32, values 32,
-// scores 52, copies 32) and 32 KiB from L2. That is 13.8 FLOP a byte of shared memory, which moves 128 a clock: where
-// mma.sync does more than 1,770 FLOP a clock and multiprocessor (sm_80, 90), shared memory bounds it, elsewhere (sm_86,
-// 89, 120) tensor cores do. 17 frames of 1,024 tokens are 36.5 GFLOP, 71 MB of memory and 0.57 GB from L2.
+// Bound: a tile of keys with 512 features takes 2.1 MFLOP, 148 KiB through shared memory (keys 32, values 32, scores
+// 52, copies 32) and 32 KiB from L2. That is 13.8 FLOP per byte of shared memory, which moves 128 bytes a clock. Shared
+// memory is the bound where mma.sync does more than 1,770 FLOP a clock and multiprocessor (sm_80, 90); elsewhere
+// (sm_86, 89, 120) tensor cores are. 17 frames of 1,024 tokens take 36.5 GFLOP, 71 MB of memory and 0.57 GB from L2.
 //
 // Block: 256 threads for 512 features, 128 for 256. Grid: tiles of queries of the heads of the sequences, tiles
-// fastest, so that neighbours find the same keys in L2. Shared memory: 97 and 49 KiB, for one block and for two on
-// every multiprocessor.
+// fastest, so that neighbours find the same keys in L2. Shared memory: 97 and 49 KiB, so that one block and two blocks
+// fit every multiprocessor.
 // Limits: head_dim ≤ HEAD_DIM, it and all strides multiples of 8, addresses of 16 bytes; scale > 0.
 
 #include "common/attention.cuh"
 
 namespace {
 
-// What a warp keeps: tiles of 16 queries, and steps of 16 features.
+// A warp's tiles of 16 queries, and steps of 16 features.
 constexpr int ROW_TILES = 2, STEPS = 8;
 constexpr int WARP_QUERIES = 16 * ROW_TILES, WARP_FEATURES = 16 * STEPS;
 constexpr int BANDS = 2, QUERIES = BANDS * WARP_QUERIES;
-// Of a tile.
+// Keys of a tile.
 constexpr int KEYS = 16, KEY_TILES = KEYS / 8;
 
-// Products of a warp's queries and a tile of keys; Softmax says what lies where.
+// Products of a warp's queries and a tile of keys, in the layout that Softmax describes.
 using Scores = float[ROW_TILES][KEY_TILES][4];
 constexpr int PRODUCTS = ROW_TILES * KEY_TILES;
-// What a lane has of one product of 16 queries and 8 keys.
+// A lane's share of one product of 16 queries and 8 keys.
 using Product = Vec<float, 4>;
 
-// BAND_WARPS share the features of a head. What a tile lacks in rows and features is zeros.
+// BAND_WARPS share the features of a head. Missing rows and features of a tile are zeros.
 template <typename T, int BAND_WARPS_> struct Block {
     static constexpr int BAND_WARPS = BAND_WARPS_, BAND_THREADS = BAND_WARPS * static_cast<int>(WARP_SIZE);
     static constexpr int THREADS = BANDS * BAND_THREADS, HEAD_DIM = BAND_WARPS * WARP_FEATURES;
     static_assert(PRODUCTS % BAND_WARPS == 0, "every warp of a band adds up as many products");
-    // 16-byte columns of a row. The pitch is an odd number of them, so that ldmatrix meets no bank twice.
+    // 16-byte columns of a row. The pitch is an odd number of columns, so that ldmatrix has no bank conflicts.
     static constexpr int COLUMNS = HEAD_DIM / 8, PITCH = (COLUMNS | 1) * 8;
     static constexpr int TILE = KEYS * PITCH;
 
@@ -59,22 +59,22 @@ template <typename T, int BAND_WARPS_> struct Block {
         barrier_of_two<BAND_THREADS>(threadIdx.x < BAND_THREADS);
     }
 
-    // Places 0 and 1 for tiles of keys and of values, then for those of scores.
+    // Places 0 and 1 for tiles of keys, then for tiles of values, then for scores.
     static __device__ __forceinline__ T *keys(int i) { return reinterpret_cast<T *>(shared_memory()) + i * TILE; }
     static __device__ __forceinline__ T *values(int i) { return keys(2 + i); }
-    // What warp `part` of the band left of product `index`. A warp's lanes touch whole lines of banks.
+    // Product `index` of warp `part` of the band. A warp's lanes touch all banks evenly.
     static __device__ __forceinline__ Product &product(int i, int part, int index) {
         const int before = ((i * BANDS + band()) * BAND_WARPS + part) * PRODUCTS + index;
         return reinterpret_cast<Product *>(keys(4))[before * static_cast<int>(WARP_SIZE) + lane()];
     }
 };
 
-// A warp's part of q, as left factors.
+// A warp's share of q, as fragments of left factors.
 struct Queries {
     std::uint32_t factors[ROW_TILES][STEPS][4];
 
-    // Straight from memory, while the first keys are copied: a register is two neighbouring features. `from` is the
-    // warp's first feature of token 0, `features` how many the head has from there on.
+    // Loads directly from memory, while the first keys are copied. A register holds two neighbouring features. `from`
+    // is the warp's first feature of token 0; the head has `features` features from there on.
     template <typename T>
     __device__ __forceinline__ void load(const T *from, std::int64_t stride, int first, int tokens, int features) {
 #pragma unroll
@@ -91,12 +91,12 @@ struct Queries {
     }
 };
 
-// Multiplies a warp's features, and leaves the products in place `i` for the band. `keys` is the warp's first feature
-// of the tile.
+// Multiplies a warp's features, and writes the products to place `i` for the band. `keys` points to the warp's first
+// feature of the tile.
 template <typename T, typename B>
 __device__ __forceinline__ void multiply_keys(const Queries &queries, const T *keys, int i) {
     Scores scores{};
-    // Two times eight keys, each with its left and its right eight features.
+    // Eight keys with their left and their right eight features, then the next eight keys.
     const T *row = keys + (lane() % 8 + lane() / 16 * 8) * B::PITCH + lane() / 8 % 2 * 8;
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
@@ -115,7 +115,8 @@ __device__ __forceinline__ void multiply_keys(const Queries &queries, const T *k
     }
 }
 
-// Adds up a warp's share of the products; the sums take the place of part 0's. Nobody else reads what is summed here.
+// Adds up a warp's share of the products, and overwrites warp 0's products with the sums. No other warp reads them
+// before.
 template <typename B> __device__ __forceinline__ void add_products(int i) {
     constexpr int SHARE = PRODUCTS / B::BAND_WARPS;
 #pragma unroll
@@ -134,7 +135,7 @@ template <typename B> __device__ __forceinline__ void add_products(int i) {
     }
 }
 
-// The sums; −∞ for keys beyond the first `there` of the tile.
+// Loads the scores, and sets those beyond the tile's first `there` keys to −∞.
 template <typename B> __device__ __forceinline__ void load_scores(Scores &scores, int i, int there) {
 #pragma unroll
     for (int index = 0; index < PRODUCTS; index++) {
@@ -156,12 +157,12 @@ template <typename B> __device__ __forceinline__ void load_scores(Scores &scores
     }
 }
 
-// What a warp's queries have met so far of its features.
+// A warp's sums of its features, and the softmax of its queries, over the keys so far.
 struct Met {
     float sums[ROW_TILES][2 * STEPS][4];
     Softmax softmax[ROW_TILES];
 
-    // Makes scores weights, and brings in line what was summed about an earlier largest one.
+    // Turns scores into weights. A new maximum rescales the earlier sums.
     __device__ __forceinline__ void weigh(Scores &scores, float factor) {
         float fades[ROW_TILES][2];
         bool same = true;
@@ -170,8 +171,7 @@ struct Met {
             fades[half / 2][half % 2] = softmax[half / 2].weigh(scores[half / 2], factor, half % 2);
             same = same && fades[half / 2][half % 2] == 1.0f;
         }
-        // Behind the first tiles a larger score is rare, and bringing the sums in line is a quarter of a step's
-        // instructions.
+        // After the first tiles a new maximum is rare, and rescaling the sums takes a quarter of a step's instructions.
         if (__all_sync(ALL_LANES, same)) {
             return;
         }
@@ -184,7 +184,7 @@ struct Met {
         }
     }
 
-    // Adds weights·values. `values` is the warp's first feature of the tile.
+    // Adds weights·values to the sums. `values` points to the warp's first feature of the tile.
     template <typename T, typename B>
     __device__ __forceinline__ void multiply_values(const Scores &weights, const T *values) {
         std::uint32_t p[ROW_TILES][4];
@@ -205,8 +205,8 @@ struct Met {
         }
     }
 
-    // Stores sums / total, by way of a slab of shared memory for each warp, so that whole vectors are stored. `to` is
-    // the warp's first feature of its first query; `queries` and `features` are how many there are from there on.
+    // Stores sums / total. They pass through a slab of shared memory for each warp, so that threads store whole
+    // vectors. `to` is the warp's first feature of its first query; `queries` and `features` count from there on.
     template <typename T>
     __device__ __forceinline__ void store(T *to, std::int64_t stride, T *slab, int queries, int features) const {
         constexpr int COLUMNS = WARP_FEATURES / 8, PITCH = (COLUMNS | 1) * 8;
@@ -276,8 +276,8 @@ template <typename T, int BAND_WARPS> __device__ __forceinline__ void attention_
     const float factor = p.scale * LOG2_E;
 #pragma unroll 1
     for (int tile = 0; tile < tiles; tile++) {
-        // Behind the barrier this tile's products and values and the next one's keys are there for all, and nobody
-        // reads this tile's keys or the last one's values and scores any more.
+        // Behind the barrier, all warps see this tile's products and values and the next tile's keys. None reads this
+        // tile's keys or the last tile's values and scores any more.
         cp_async_wait<0>();
         __syncthreads();
         copy_values(tile + 1);

@@ -1,25 +1,25 @@
-// Causal 3-D convolution of one video: a product of matrices, of which the left one is never written down.
+// Causal 3-D convolution of one video, as a product of matrices whose left one is never stored (implicit GEMM).
 //
 //     out[t, y, x, n] = conv_scale·(bias[n] + Σ_ijkc weight[n, i, j, k, c]·in[t', y', x', c]) + other_scale·other[…]
 //     t' = max(t·time_stride + i − (kt − 1), 0)    y' = y·stride + j − pad_y    x' = x·stride + k − pad_x
 //
-// in is x, or, enlarged, x at (y'/2, x'/2); outside of a frame it is zero. bias and other may be null.
+// in is x, or, if enlarged, x at (y'/2, x'/2); outside of a frame it is zero. bias and other may be null.
 // x [frames, height, width, cin], weight [cout, kt, kh, kw, cin], bias [cout], out and other [out frames, positions,
 // cout], all T. moments, or null: f32 [out frames, slabs, groups, 2], mean and M2 of each group of channels over each
 // slab of 128 positions of out, as it is stored.
 //
-// A block makes one tile: 128 neighbouring positions of a frame by some channels; so a tile is a slab, and which frames
-// are made together changes nothing. Slices of 32 channels under a tap come into rings in shared memory by asynchronous
-// copies, zeros where there is nothing, and a warp multiplies its part of the tile as in gemm.cu. With windows, one slice
-// of the input serves all taps of a kernel row: it holds a run of the frame as it were with the zeros beside its rows,
-// and a tap is the same run from one place further on, which ldmatrix reads as well as any. Strided kernels bring a slice
-// for every tap. A step of the loop is a tap; for up to 8 channels it is a kernel row. All add up kernel row by kernel
-// row, in it slice by slice, in those tap by tap, and give the same bits. Ragged ones take taps and channels for one
-// long axis, element by element.
-// In the end the tile passes through shared memory: other comes in rows, gives way to the result where the fragments
-// have it, and the result leaves in rows, sixteen bytes at a time; there the moments are taken.
+// A block makes one tile: 128 neighbouring positions of a frame by some channels. So a tile is a slab, and a frame's
+// bits do not depend on the frames beside it. Asynchronous copies load slices of 32 channels under a tap into rings in
+// shared memory, with zeros outside of the frame, and a warp multiplies its share of the tile as in gemm.cu. With
+// windows, one slice of the input serves all taps of a kernel row: it holds a run of the frame with the zeros beside
+// its rows, and the next tap reads the same run one place further, with ldmatrix as well. Strided kernels load a slice
+// for every tap. A step of the loop is a tap, or for up to 8 channels a kernel row. All kernels but the ragged ones sum
+// kernel row by kernel row, in a row slice by slice, in a slice tap by tap, and give the same bits. Ragged kernels
+// treat taps and channels as one long axis, and load element by element.
+// Last, the tile passes through shared memory: other is loaded in rows, fragments replace it by the result, and the
+// result is stored in rows, 16 bytes at a time. The moments are computed from that tile.
 //
-// Block: 128 threads. Grid: tiles. Shared memory: the rings, 23 to 48 KiB, for at least two blocks on a multiprocessor.
+// Block: 128 threads. Grid: tiles. Shared memory: the rings, 23 to 48 KiB, so that two blocks fit a multiprocessor.
 // Limits: cin a multiple of 8, unless ragged. Windows: kw = 3, stride 1, rows of at least 9 positions. Fewer than 2^31
 // elements in a frame of x and in the weight. A tile holds whole groups of moments.
 
@@ -34,7 +34,7 @@ struct CausalConv3dParams {
     const void *other;
     void *out;
     void *moments;
-    // Of x.
+    // Size of x.
     std::int32_t height;
     std::int32_t width;
     std::int32_t cin;
@@ -46,19 +46,19 @@ struct CausalConv3dParams {
     std::int32_t stride;
     std::int32_t pad_y;
     std::int32_t pad_x;
-    // 1 if x is enlarged twofold in height and width, or 0.
+    // 1 if x is enlarged twofold in height and width, else 0.
     std::int32_t enlarged;
-    // Of out: columns and positions of a frame, the frames that are made.
+    // Size of out: columns and positions of a frame; then the frames that this launch makes.
     std::int32_t out_width;
     std::int32_t positions;
     std::int32_t first_frame;
     std::int32_t frames;
-    // Where the first of them is in out and in moments, and in other.
+    // The index of the first of these frames in out and in moments, and in other.
     std::int32_t out_frame;
     std::int32_t other_frame;
     // Channels of a tile.
     std::int32_t columns;
-    // Whether rows of out and columns of tiles start on multiples of sixteen bytes.
+    // Whether rows of out and columns of tiles start at multiples of 16 bytes.
     std::int32_t wide;
     // Channels of a group of moments, and groups.
     std::int32_t group;
@@ -68,12 +68,13 @@ struct CausalConv3dParams {
 };
 
 constexpr int THREADS = 128;
-// Positions of a tile, steps of k of a slice.
+// Positions of a tile, and channels of a slice.
 constexpr int TILE_M = 128, TILE_K = 32;
 constexpr int SLICE_CHUNKS = TILE_K / CHUNK;
-// Rows of a window: a tile's positions, two more, and two for each end of an image row in between.
+// Rows of a window: a tile's positions, two more, and two for each end of an image row within the tile.
 constexpr int WINDOW_ROWS = 160;
-// Slabs of a frame that go through time together: what they read stays in the second-level cache from frame to frame.
+// Slabs of a frame that go through time together, so that their input stays in the second-level cache from frame to
+// frame.
 constexpr int BAND = 64;
 
 enum class Input { WINDOWS, STRIDED, RAGGED };
@@ -82,26 +83,26 @@ using enum Input;
 template <Input INPUT_, int N, int WARP_M_, int WARP_N_> struct Tile {
     static constexpr Input INPUT = INPUT_;
     static constexpr int TILE_N = N, WARP_M = WARP_M_, WARP_N = WARP_N_, WARPS_N = TILE_N / WARP_N;
-    // Few channels are the last of a coder, which no norm follows.
+    // Only the last layer of a coder has few channels, and no norm follows it.
     static constexpr bool FEW = TILE_N == 8, MOMENTS = !FEW;
-    // Taps of a step, and steps' slices at a time: the products of few channels under one tap would be lost among what a
-    // step costs.
+    // Taps of a step, and stages of the ring. With few channels, the products of one tap would take less time than the
+    // rest of a step.
     static constexpr int TAPS = FEW ? 3 : 1, STAGES = FEW ? 2 : 3;
     static_assert(TAPS == 1 || INPUT == Input::WINDOWS, "one slice of the input for all");
     static constexpr int FRAGMENTS_M = WARP_M / MMA_M, FRAGMENTS_N = WARP_N / MMA_N;
-    // Rows of a slice of the input, and slices at a time.
+    // Rows of a slice of the input, and its stages.
     static constexpr int ROWS = INPUT == Input::WINDOWS ? WINDOW_ROWS : TILE_M;
     static constexpr int INPUT_STAGES = INPUT == Input::WINDOWS ? 2 : STAGES;
     static constexpr int WEIGHT_ROWS = TAPS * TILE_N;
     static constexpr int INPUT_SLICE = ROWS * TILE_K, WEIGHT_SLICE = WEIGHT_ROWS * TILE_K;
-    // What src/cuda/conv3d.rs gives to a block.
+    // The shared memory that src/cuda/conv3d.rs gives to a block.
     static constexpr int SHARED_BYTES = 2 * (INPUT_STAGES * INPUT_SLICE + STAGES * WEIGHT_SLICE);
     static constexpr int TILE_BYTES = 2 * TILE_M * TILE_N;
     static_assert(TILE_M / WARP_M * WARPS_N * static_cast<int>(WARP_SIZE) == THREADS);
     static_assert(TILE_BYTES + PARTS<TILE_M> * TILE_N * static_cast<int>(sizeof(Moment)) <= SHARED_BYTES,
                   "they take its place");
 };
-// 128 accumulators a thread: half as many fragments loaded for a product as with 64, and still two blocks.
+// With 128 accumulators a thread, a product loads half the fragments that it loads with 64, and two blocks still fit.
 template <Input INPUT> using Wide = Tile<INPUT, 128, 64, 64>;
 template <Input INPUT> using Medium = Tile<INPUT, 96, 64, 48>;
 template <Input INPUT> using Small = Tile<INPUT, 64, 64, 32>;
@@ -109,11 +110,11 @@ template <Input INPUT> using Narrow = Tile<INPUT, 8, 32, 8>;
 
 // The tile of a block.
 struct Place {
-    // Which of the frames that are made, and its slab.
+    // The frame's index among the frames of the launch, and the slab.
     int made, slab;
-    // Its first position in the frame, and positions that there are.
+    // The first position in the frame, and the number of positions.
     int position, rows;
-    // Its first channel, and channels that there are.
+    // The first channel, and the number of channels.
     int column, columns;
 
     // Neighbouring blocks walk down a band of a frame, then through the columns, then through time.
@@ -132,7 +133,7 @@ struct Place {
     }
 };
 
-// The place of a step in the sum: its first tap, and the first channel. Ragged, all is channels of one tap.
+// The place of a step in the sum: its first tap and its first channel. Ragged kernels count all as channels of one tap.
 struct Step {
     int time = 0, row = 0, tap = 0, channel = 0;
 
@@ -153,21 +154,21 @@ struct Step {
     }
 };
 
-// A thread brings one chunk of every SOURCE_STRIDE-th row of a slice.
+// A thread loads one chunk of every SOURCE_STRIDE-th row of a slice.
 constexpr int SOURCE_STRIDE = THREADS / SLICE_CHUNKS;
 static_assert(SOURCE_STRIDE % 8 == 0, "this keeps the phase of the swizzle");
 __device__ __forceinline__ int source_row() { return static_cast<int>(threadIdx.x) / SLICE_CHUNKS; }
 __device__ __forceinline__ int source_channel() { return static_cast<int>(threadIdx.x) % SLICE_CHUNKS * CHUNK; }
 
-// Brings slices of the input.
+// Loads slices of the input.
 template <typename T, typename Shape> class InputSource {
     static constexpr int COUNT = Shape::ROWS / SOURCE_STRIDE;
     static_assert(Shape::ROWS % SOURCE_STRIDE == 0);
 
-    // Of each row: the (enlarged) input under the kernel's first tap.
+    // For each row: the row and the column of the (enlarged) input under the kernel's first tap.
     int top[COUNT], left[COUNT];
     int made;
-    // What the last step aimed at: a frame, and of each row the element of it, or −1 outside.
+    // The source of the last step: a frame, and for each row its element in the frame, or −1 outside.
     const T *from;
     int at[COUNT];
 
@@ -178,7 +179,7 @@ template <typename T, typename Shape> class InputSource {
         return static_cast<const T *>(p.x) + (at < 0 ? 0 : at) * elements;
     }
 
-    // What row i finds under a tap in space, in elements of the frame, or −1 outside.
+    // The input of row i under a tap in space, as an element of the frame, or −1 outside.
     __device__ __forceinline__ int pixel(const CausalConv3dParams &p, int i, int row, int tap) const {
         const int y = top[i] + row, x = left[i] + tap;
         const bool inside = y >= 0 && x >= 0 && y < p.height << p.enlarged && x < p.width << p.enlarged;
@@ -217,7 +218,7 @@ template <typename T, typename Shape> class InputSource {
 
   public:
     __device__ __forceinline__ InputSource(const CausalConv3dParams &p, const Place &place) : made(place.made) {
-        // A window begins at the tile's first position in rows that are wider by the zeros beside them.
+        // A window begins at the tile's first position, in image rows that include the zeros beside them.
         const int width = Shape::INPUT == Input::WINDOWS ? p.out_width + p.kw - 1 : p.out_width;
         const int first = place.position / p.out_width * width + place.position % p.out_width + source_row();
 #pragma unroll
@@ -228,13 +229,13 @@ template <typename T, typename Shape> class InputSource {
         }
     }
 
-    // Starts to bring the slice of a step; `to` is the thread's place in it. Steps come in order.
+    // Starts to load the slice of a step; `to` is the thread's place in it. Steps must come in order.
     __device__ __forceinline__ void bring(const CausalConv3dParams &p, T *to, const Step &step) {
         const int channel = step.channel + source_channel();
         if constexpr (Shape::INPUT == Input::RAGGED) {
             bring_elements(p, to, channel);
         } else {
-            // A window stays where it is while channels go by.
+            // A window stays at its place while the channels advance.
             if (Shape::INPUT == Input::STRIDED || step.channel == 0) {
                 from = frame(p, step.time);
 #pragma unroll
@@ -253,12 +254,12 @@ template <typename T, typename Shape> class InputSource {
     }
 };
 
-// Brings slices of the weight, whose rows are channels of the output. Columns that there are not get the last one's.
+// Loads slices of the weight, whose rows are channels of the output. Columns beyond the last get the last one's weight.
 template <typename T, typename Shape> class WeightSource {
     static constexpr int COUNT = (Shape::WEIGHT_ROWS + SOURCE_STRIDE - 1) / SOURCE_STRIDE;
     static constexpr bool RAGGED = Shape::INPUT == Input::RAGGED;
 
-    // Elements of a row, and where a thread's rows begin.
+    // Elements of a row, and the starts of a thread's rows.
     int depth, rows[COUNT];
     const T *from;
 
@@ -298,8 +299,8 @@ template <typename T, typename Shape> class WeightSource {
     }
 };
 
-// Goes with all threads over the chunks of a tile in rows: `visit` gets the place in shared memory, the place in out, or
-// in what has frames like it, where the tile lies in `frame`, and how many elements there are.
+// All threads go over the chunks of a tile in rows. `visit` receives a chunk's place in shared memory, its place in out
+// or in other, where the tile lies in `frame`, and its number of elements.
 template <typename Shape, typename Visit>
 __device__ __forceinline__ void each_chunk(const CausalConv3dParams &p, const Place &place, int frame, Visit visit) {
     constexpr int CHUNKS = Shape::TILE_N / CHUNK;
@@ -313,7 +314,7 @@ __device__ __forceinline__ void each_chunk(const CausalConv3dParams &p, const Pl
     }
 }
 
-// Brings `other` into the tile.
+// Loads `other` into the tile.
 template <typename T, typename Shape>
 __device__ __forceinline__ void bring_other(const CausalConv3dParams &p, const Place &place, T *tile) {
     const T *other = static_cast<const T *>(p.other);
@@ -331,7 +332,7 @@ __device__ __forceinline__ void bring_other(const CausalConv3dParams &p, const P
     __syncthreads();
 }
 
-// Makes a warp's sums results in the tile, where they begin at `row` and `column`.
+// Turns a warp's sums into results in the tile, from `row` and `column` on.
 template <typename T, typename Shape>
 __device__ __forceinline__ void finish(const CausalConv3dParams &p, const Place &place,
                                        const Sums<Shape::FRAGMENTS_M, Shape::FRAGMENTS_N> &sums, T *tile, int row,
@@ -393,7 +394,7 @@ template <typename T, typename Shape> __device__ __forceinline__ void causal_con
     const WeightSource<T, Shape> weight_source(p, place);
     T *const inputs = reinterpret_cast<T *>(shared_memory());
     T *const weights = inputs + Shape::INPUT_STAGES * Shape::INPUT_SLICE;
-    // From a slice to the next one of its ring.
+    // The next slice in a ring.
     const auto next_input = [&](T *slice) {
         return slice == inputs + (Shape::INPUT_STAGES - 1) * Shape::INPUT_SLICE ? inputs : slice + Shape::INPUT_SLICE;
     };
@@ -417,7 +418,7 @@ template <typename T, typename Shape> __device__ __forceinline__ void causal_con
             weight_ahead = next_weight(weight_ahead);
             ahead.advance<Shape>(p);
         }
-        // Empty behind the end, so that waiting can go on counting groups.
+        // Behind the end the group is empty, so that the wait can still count groups.
         cp_async_commit();
     };
 #pragma unroll
@@ -427,7 +428,7 @@ template <typename T, typename Shape> __device__ __forceinline__ void causal_con
 
     const int warp = static_cast<int>(threadIdx.x / WARP_SIZE);
     const int row = warp / Shape::WARPS_N * Shape::WARP_M, column = warp % Shape::WARPS_N * Shape::WARP_N;
-    // Beyond the edge a warp has nothing to multiply, only slices to help bring.
+    // A warp beyond the edge multiplies nothing, and only helps to load slices.
     const bool useful = row < place.rows && column < place.columns;
     Sums<Shape::FRAGMENTS_M, Shape::FRAGMENTS_N> sums{};
     int rows[Shape::FRAGMENTS_M];
@@ -435,7 +436,7 @@ template <typename T, typename Shape> __device__ __forceinline__ void causal_con
     for (int i = 0; i < Shape::FRAGMENTS_M; i++) {
         rows[i] = row + i * MMA_M + static_cast<int>(threadIdx.x % MMA_M);
         if (WINDOWS) {
-            // The zeros beside an image row lie between it and the next.
+            // The zeros beside image rows lie between one row and the next.
             rows[i] += (place.position % p.out_width + rows[i]) / p.out_width * (p.kw - 1);
         }
     }
@@ -443,7 +444,8 @@ template <typename T, typename Shape> __device__ __forceinline__ void causal_con
     int tap = 0;
 #pragma unroll 1
     for (int step = 0; step < steps; step++) {
-        // This step's slices are here, and everyone is done with those of the step before: they make room for new ones.
+        // This step's slices have arrived, and all warps are done with the step before, so new slices can replace its
+        // own.
         cp_async_wait<STAGES - 2>();
         __syncthreads();
         bring(step + STAGES - 1);
@@ -464,7 +466,7 @@ template <typename T, typename Shape> __device__ __forceinline__ void causal_con
             tap = 0;
         }
     }
-    // The tile takes the place of the rings.
+    // The tile replaces the rings in shared memory.
     __syncthreads();
     if (p.other != nullptr) {
         bring_other<T, Shape>(p, place, inputs);

@@ -1,16 +1,16 @@
-// The strided convolution of every channel by itself, which shortens keys and values.
+// The strided convolution of each channel separately (depthwise), which compresses keys and values.
 //
 //     depthwise_conv   out[o, y, x, c] = bias[c] + Σ_ij in[o, y·factor + i − front, x·across + j, c] · weight[c, i, j]
 //
 // In space, y and x are row and column, and across = factor; in time, y is the frame, x the position in it, and
-// across = 1. Rows before the first (front > 0: in time, with an odd number of frames) are the first again.
+// across = 1. Rows before the first repeat it (front > 0 only in time, with an odd number of frames).
 //
 // x [outer, tokens, channels], tokens in rows of `width`; weight [channels, factor, across]; bias [channels];
 // out [outer, rows · columns, channels]; T.
 //
-// A thread makes one vector of out: eight channels, or one in the ragged instance. Its weights are one run of memory,
-// loaded 16 bytes at a time and sorted by tap at compile time, for which factor is 2: 4 taps in space, 2 in time. Taps
-// are added in order, in f32.
+// A thread makes one vector of out: eight channels, or one in the ragged instance. Its weights are contiguous; the
+// thread loads 16 bytes at a time. The number of taps is known at compile time, because factor is 2: 4 taps in space, 2
+// in time. Taps are added in order, in f32.
 //
 // Block: 256 threads. Grid: vectors / 256. Shared memory: none.
 // Limits: channels a multiple of 8 and 2 or 4 taps (ragged: any numbers); fewer than 2^31 vectors.
@@ -29,10 +29,10 @@ struct DepthwiseConvParams {
     // vectors of out
     std::int32_t count;
     std::int32_t channels;
-    // of out, in one outer entry
+    // size of out, in one outer entry
     std::int32_t rows;
     std::int32_t columns;
-    // of x, in one outer entry
+    // tokens of x, in one outer entry
     std::int32_t tokens;
     std::int32_t width;
     std::int32_t factor;
@@ -41,7 +41,7 @@ struct DepthwiseConvParams {
     std::int32_t padding;
 };
 
-// The sums of one vector: `weight(i, tap)` is that of its channel i.
+// Computes and stores one vector of out: `weight(i, tap)` is the weight of its channel i.
 template <typename T, int WIDTH, typename Weight>
 __device__ __forceinline__ void convolve(const DepthwiseConvParams &p, unsigned index, int taps, Weight weight) {
     const unsigned vectors = p.channels / WIDTH, token = index / vectors;

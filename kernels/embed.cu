@@ -1,4 +1,4 @@
-// Look-up of rows, and the adding of a table to many rows.
+// Look-up of rows in a table, and addition of a table to many rows.
 //
 //     embedding   out[t, c] = table[ids[t], c]
 //     add_rows    x[o, r, i, c] += table[r, c]
@@ -6,9 +6,9 @@
 // embedding: ids [tokens], u32, each below the vocabulary's size (the host checks); table [vocabulary, channels] and
 // out [tokens, channels], T. add_rows: x [outer, rows, inner, channels], in place, and table [rows, channels], T.
 //
-// A thread handles one vector of out (x): eight channels, or one in the ragged instances. The vector's number gives its
-// row and its channels, and the row gives that of the table. embedding moves bits; add_rows adds in f32. Neighbouring
-// threads touch neighbouring memory, and what is read again stays in the caches.
+// A thread handles one vector of out (x): eight channels, or one in the ragged instances. The vector's index gives its
+// row and its channels, and its row gives the row of the table. embedding moves bits; add_rows adds in f32.
+// Neighbouring threads touch neighbouring memory, and repeated reads hit the caches.
 //
 // Block: 256 threads. Grid: vectors / 256. Shared memory: none.
 // Limits: channels a multiple of 8 (ragged: any number); fewer than 2^31 vectors.

@@ -1,18 +1,18 @@
-// What the other kernels take for granted of a GPU, one fact each, for comparing it with the emulator's bits.
+// Facts about a GPU that the other kernels rely on, one fact per kernel, to compare with the emulator's bits.
 //
-//     products   out = c + a·b by one instruction, on fragments as they come
-//     zero_fill  out = the first i % 17 bytes of 16, then zeros: asynchronous copies of fewer bytes than they are wide
-//     barriers   out = sums of what the neighbouring warp wrote; each half of a block has its own barrier
+//     products   out = c + a·b by one instruction, on fragments
+//     zero_fill  out = the first i % 17 bytes of 16, then zeros: asynchronous copies of fewer than 16 bytes
+//     barriers   out = sums of values from the neighbouring warp; each half of a block has its own barrier
 //
-// products: a [tiles, 32, K / 4] words of two T, b half of that, c and out [tiles, 32, 4] f32: lane by lane as mma takes
-// them. zero_fill: a [count, 4], out [count, 4], words. barriers: out [blocks, 256], f32.
+// products: a [tiles, 32, K / 4] and b [tiles, 32, K / 8] words of two T, c and out [tiles, 32, 4] f32, lane by lane as
+// mma takes them. zero_fill: a [count, 4], out [count, 4], words. barriers: out [blocks, 256], f32.
 //
-// A warp makes a tile, a thread a copy. The halves of a block go through their barriers a different number of times, so that
-// one that served both would mix them up, or never end.
+// A warp makes a tile, and a thread makes a copy. The halves of a block pass their barriers a different number of
+// times, so a barrier that served both would mix them up, or never end.
 //
 // Block: 256 threads. Grid: tiles / 8 (products), copies / 256 (zero_fill), blocks (barriers). Shared memory: 4 KiB
 // (zero_fill), 1 KiB (barriers).
-// Limits: tiles a multiple of 8, copies of 256.
+// Limits: tiles a multiple of 8, copies a multiple of 256.
 
 #include "common/ptx.cuh"
 

@@ -1,13 +1,14 @@
-// Whether values are numbers.
+// Finds NaN and infinities.
 //
-//     finite   out[b] = elements from the first of x[2048·b, 2048·(b+1)) that is NaN or infinite to the end of that range,
-//              0 if all of them are finite
+//     finite   out[b] = elements from the first NaN or infinity in x[2048·b, 2048·(b+1)) to the end of that range,
+//              0 if all are finite
 //
-// x [len], f32 (what a sampler is given) or T (frames), as the parameters say; out [len / 2048, rounded up], u32.
+// x [len], f32 (a sampler's input) or T (frames), as the parameters say; out [len / 2048, rounded up], u32.
 //
-// A block looks at 2,048 elements, eight a thread: two vectors of four f32, one of eight T, or eight single elements in the
-// ragged instance. Counting from the end makes 0 the usual answer, and the first place the largest one: block_reduce finds
-// it exactly, since f32 holds whole numbers up to 2^24. Nothing has to be set to zero before, and no atomic is needed.
+// A block checks 2,048 elements, eight in each thread: two vectors of four f32, one of eight T, or eight single
+// elements in the ragged instance. Counted from the end, the usual result is 0, and the first such element gives the
+// largest count. block_reduce finds that maximum exactly, because f32 holds whole numbers up to 2^24. So out needs no
+// zeros before the launch, and the kernel no atomics.
 //
 // Bytes an element: 4 or 2 read.
 //
@@ -28,12 +29,12 @@ struct FiniteParams {
     const void *x;
     void *out;
     std::int64_t len;
-    // x is f32, not T
+    // 1 if x is f32, 0 if x is T
     std::int32_t single;
     std::int32_t padding;
 };
 
-// Elements from a thread's first value that is not finite to the end of the block's.
+// The elements from a thread's first value that is not finite to the end of the block's range.
 template <typename T, int WIDTH> __device__ __forceinline__ float from_first(const T *x, std::int64_t len) {
     const std::int64_t start = static_cast<std::int64_t>(blockIdx.x) * BLOCK;
     float found = 0.0f;
@@ -44,7 +45,7 @@ template <typename T, int WIDTH> __device__ __forceinline__ float from_first(con
             const auto values = load_floats<WIDTH>(x + start + at);
 #pragma unroll
             for (int i = 0; i < WIDTH; i++) {
-                // Of NaN no comparison is true.
+                // Every comparison with NaN is false.
                 const bool is_finite = fabsf(values[i]) < INFINITY;
                 found = is_finite ? found : fmaxf(found, static_cast<float>(BLOCK - at - i));
             }

@@ -1,20 +1,20 @@
-// Linear layers, with all that follows the product fused.
+// Linear layers, with bias, activation, gate and addition fused.
 //
-//     y = f(x·Wᵀ + bias)    f: nothing, SiLU, GELU; or gated: GELU(u)·v, where W's first half makes u, its second v
+//     y = f(x·Wᵀ + bias)    f: none, SiLU, GELU; or gated: GELU(u)·v, where W's first half gives u, its second half v
 //     out = y,  out += y  or  out += gate·y
 //
-// x [rows, in_features], weight [out_features (gated: twice as many), in_features], bias [rows of the weight] or null,
+// x [rows, in_features], weight [out_features (gated: 2·out_features), in_features], bias [rows of the weight] or null,
 // out [rows, out_features], all T. gate: row r reads its out_features values at
-// ((first_row + r) / rows_per_gate)·gate_stride + gate_offset. A part of a larger product has its addresses moved on.
+// ((first_row + r) / rows_per_gate)·gate_stride + gate_offset. For a part of a layer, the host moves the addresses.
 //
-// A block makes one tile of the product. Slices of x and W, TILE_K deep, come into a ring of STAGES in shared memory by
-// asynchronous copies, zeros where the matrices end. A warp multiplies WARP_M×32 of the tile: fragments by ldmatrix,
-// products by mma.m16n8k16. The sums then pass through shared memory, from fragments to rows, so that bias, gate, old
-// and new values move sixteen bytes at a time; they stay f32 until they are stored. An element sums over ascending k in
-// every kernel, so neither tile nor number of rows changes a bit of it.
+// A block makes one tile of the product. Asynchronous copies load slices of x and W, TILE_K deep, into a ring of STAGES
+// in shared memory, with zeros beyond the matrices' ends. A warp multiplies WARP_M×32 of the tile: ldmatrix loads the
+// fragments, and mma.m16n8k16 multiplies them. The sums then pass through shared memory, from fragments to rows, so
+// that bias, gate, old and new values move 16 bytes at a time; sums stay f32 until they are stored. Every kernel sums
+// an element over ascending k, so neither the tile nor the number of rows changes a bit of it.
 //
-// Block: 256 threads (large), 128 (small, ragged). Grid: tiles of the product. Shared memory: 48 KiB, for two blocks on
-// every multiprocessor. Limits: in_features a multiple of 8, for ragged any number.
+// Block: 256 threads (large), 128 (small, ragged). Grid: tiles of the product. Shared memory: 48 KiB, so that two
+// blocks fit every multiprocessor. Limits: in_features a multiple of 8; ragged: any number.
 
 #include "common/activation.cuh"
 #include "common/fragments.cuh"
@@ -32,7 +32,7 @@ struct GemmParams {
     std::int32_t out_features;
     std::int32_t activation;
     std::int32_t store;
-    // Whether rows of out and gate start on multiples of sixteen bytes.
+    // Whether rows of out and gate start at multiples of 16 bytes.
     std::int32_t wide;
     std::int32_t rows_per_gate;
     std::int32_t gate_stride;
@@ -40,7 +40,7 @@ struct GemmParams {
     std::int32_t first_row;
 };
 
-// Values of `activation` and `store`. All threads take the same way, once per tile: no reason for kernels of their own.
+// Values of `activation` and `store`. All threads branch the same way, once per tile, so one kernel serves all values.
 enum Activation : std::int32_t { ACTIVATION_NONE, ACTIVATION_SILU, ACTIVATION_GELU, ACTIVATION_GATED_GELU };
 enum Store : std::int32_t { STORE_OVERWRITE, STORE_ADD, STORE_ADD_GATED };
 
@@ -61,32 +61,32 @@ template <int M, int N, int K, int WARP_M_, int STAGES_> struct Tile {
     static_assert(STAGES * STAGE * sizeof(f16) == 48 << 10, "what src/cuda/gemm.rs gives every kernel");
     static_assert(WARPS * SLAB_ROWS * WARP_N * sizeof(float) <= 48 << 10, "slabs take the place of the stages");
 };
-// 64 accumulators a thread: few enough registers for two blocks on a multiprocessor, which hide each other's stores.
+// 64 accumulators a thread leave registers for two blocks on a multiprocessor, which hide each other's stores.
 using Large = Tile<128, 128, 32, 64, 3>;
 constexpr Bounds LARGE(Large::THREADS, 2);
-// For few rows, where the weight's way from memory is what counts: small tiles make more blocks, deep slices longer
+// For few rows, where reading the weight takes longest. Small tiles make more blocks, and deep slices make longer
 // reads.
 using Small = Tile<64, 64, 64, 32, 3>;
 
-// Where four neighbouring sums of a slab lie, in floats. A row is a line of the banks. Half a warp writes, by pairs,
-// two such fours of four rows; a quarter reads every other four of two rows (gated: two fours of four rows). For both,
-// the XOR spreads them over the line.
+// The place of four neighbouring sums in a slab, in floats. A row covers all banks once. Half a warp writes two such
+// fours of four rows, in pairs; a quarter of a warp reads every other four of two rows (gated: two fours of four rows).
+// The XOR spreads both over all banks.
 __device__ __forceinline__ int slab_at(int row, int four) {
     return row * WARP_N + (four ^ ((row % 4) * 2 + row % 2)) * 4;
 }
 
-// One thread's part in bringing slices of ROWS rows of x or W: the same chunk of every STRIDE-th row.
+// One thread's share of the loads of slices of ROWS rows of x or W: the same chunk of every STRIDE-th row.
 template <typename T, typename Shape, int ROWS, bool RAGGED> class Source {
     static constexpr int STRIDE = Shape::THREADS / Shape::ROW_CHUNKS, COUNT = ROWS / STRIDE;
     static_assert(ROWS % STRIDE == 0 && STRIDE % 8 == 0, "whole passes, which keep the phase of the swizzle");
 
     const T *rows[COUNT];
-    // Bit i: whether row i is in the matrix; if not, its pointer is to the matrix's first, of which nothing is read.
+    // Bit i: whether row i is in the matrix. If not, its pointer is to the matrix's first row, and nothing is read.
     unsigned inside = 0;
     int in_features, chunk, to;
 
   public:
-    // `place(row)` is a slice's row in the matrix, or −1.
+    // `place(row)` is the row of the matrix for a slice's row, or −1.
     template <typename Place>
     __device__ __forceinline__ Source(const void *matrix, int in_features, Place place) : in_features(in_features) {
         const int row = static_cast<int>(threadIdx.x) / Shape::ROW_CHUNKS;
@@ -103,7 +103,7 @@ template <typename T, typename Shape, int ROWS, bool RAGGED> class Source {
         }
     }
 
-    // Starts to bring the slice that begins at step `k`.
+    // Starts to load the slice that begins at step `k`.
     __device__ __forceinline__ void bring(T *slice, int k) const {
         k += chunk * CHUNK;
         const unsigned here = k < in_features ? inside : 0;
@@ -126,20 +126,20 @@ template <typename T, typename Shape, int ROWS, bool RAGGED> class Source {
     }
 };
 
-// A warp's sums: [rows / 16][columns / 8], as mma_k16 holds them.
+// A warp's sums: [rows / 16][columns / 8] fragments of mma_k16.
 template <typename Shape> using TileSums = Sums<Shape::WARP_M / MMA_M, WARP_N / MMA_N>;
 
-// Where a lane finds its rows of fragments in a stage.
+// The places of a lane's rows of fragments in a stage.
 template <typename Shape> struct FragmentRows {
     static constexpr int STEPS = Shape::TILE_K / MMA_K;
     int x[STEPS], weight[STEPS];
 
-    // For a warp whose rows of x and of W begin at these.
+    // The warp's rows of x and of W begin at `x_start` and `weight_start`.
     __device__ __forceinline__ FragmentRows(int x_start, int weight_start) {
         const int lane = static_cast<int>(threadIdx.x % WARP_SIZE);
 #pragma unroll
         for (int k = 0; k < STEPS; k++) {
-            // Rows 0 to 15 with the first half of k, then with the second.
+            // Rows 0 to 15 with the first half of k, then rows 0 to 15 with the second half.
             x[k] = swizzled<Shape::ROW_CHUNKS>(x_start + lane % 16, 2 * k + lane / 16);
             // Rows 0 to 7 with both halves of k, then rows 8 to 15.
             const int row = Shape::TILE_M + weight_start + lane / 16 * 8 + lane % 8;
@@ -176,7 +176,7 @@ __device__ __forceinline__ void multiply_stage(TileSums<Shape> &sums, const T *s
 
 using Eight = Vec<float, CHUNK>;
 
-// Eight values, or, unless `wide`, as many of them as there are.
+// Eight values; unless `wide`, only the first `count`.
 template <typename T> __device__ __forceinline__ Eight load_eight(const T *from, int count, bool wide) {
     if (wide) {
         return load_floats<CHUNK>(from);
@@ -217,7 +217,7 @@ __device__ __forceinline__ Eight load_sums(const float *slab, int row, int eight
     return sums;
 }
 
-// Stores eight results of a row, which it uses up.
+// Stores eight results of a row. Changes `y`.
 template <typename T> __device__ __forceinline__ void finish(const GemmParams &p, int row, int column, Eight &y) {
     const int count = p.out_features - column;
     T *out = static_cast<T *>(p.out) + static_cast<std::int64_t>(row) * p.out_features + column;
@@ -240,8 +240,8 @@ template <typename T> __device__ __forceinline__ void finish(const GemmParams &p
     store_eight(out, y, count, p.wide);
 }
 
-// A warp's sums, from fragments to rows by way of its own `slab`, then what is fused, then the store. `row` and
-// `column` are the first ones of the warp in `out`.
+// Moves a warp's sums from fragments to rows through its own `slab`, applies the fused operations, and stores the
+// results. `row` and `column` are the warp's first ones in `out`.
 template <typename T, typename Shape, bool GATED>
 __device__ __forceinline__ void store_sums(const GemmParams &p, const TileSums<Shape> &sums, float *slab, int row,
                                            int column) {
@@ -264,11 +264,11 @@ __device__ __forceinline__ void store_sums(const GemmParams &p, const TileSums<S
 #pragma unroll
             for (int j = 0; j < WARP_N / MMA_N; j++) {
                 const float(&held)[4] = sums[start / MMA_M + i][j];
-                // A pair is half of a four.
+                // A pair is half of four neighbours.
                 const int pair = lane % 4;
                 float *to = slab + slab_at(i * MMA_M + lane / 4, 2 * j + pair / 2) + pair % 2 * 2;
                 *reinterpret_cast<Vec<float, 2> *>(to) = {held[0], held[1]};
-                // Eight rows on, the swizzle has the same phase.
+                // Eight rows further, the swizzle has the same phase.
                 *reinterpret_cast<Vec<float, 2> *>(to + 8 * WARP_N) = {held[2], held[3]};
             }
         }
@@ -306,11 +306,11 @@ __device__ __forceinline__ void store_sums(const GemmParams &p, const TileSums<S
 
 template <typename T, typename Shape, bool RAGGED> __device__ __forceinline__ void linear(const GemmParams &p) {
     const bool gated = p.activation == ACTIVATION_GATED_GELU;
-    // Columns of `out` that a tile and a warp make: gated, half of their columns are u's and half are v's.
+    // Columns of `out` that a tile and a warp make. Gated, half of a tile's columns belong to u and half to v.
     const int tile_columns = gated ? Shape::TILE_N / 2 : Shape::TILE_N, warp_columns = gated ? WARP_N / 2 : WARP_N;
 
-    // Down a band of tiles, then to the next column: blocks that run together share rows of x and of W in the
-    // second-level cache, and where x is one band, W is read once.
+    // Blocks go down a band of tiles, then to the next column. So blocks that run together share rows of x and of W in
+    // the second-level cache, and if x is one band, W is read once.
     const int tiles_m = (p.rows + Shape::TILE_M - 1) / Shape::TILE_M;
     const int tiles_n = (p.out_features + tile_columns - 1) / tile_columns;
     const int index = static_cast<int>(blockIdx.x), band_tiles = BAND * tiles_n;
@@ -322,7 +322,7 @@ template <typename T, typename Shape, bool RAGGED> __device__ __forceinline__ vo
     const Source<T, Shape, Shape::TILE_M, RAGGED> x(p.x, p.in_features, [&](int row) {
         return tile_row + row < p.rows ? tile_row + row : -1;
     });
-    // Gated, a warp finds u and v of the same columns in the halves of its own, and a thread in its own fragments.
+    // Gated, a warp has u and v of the same columns in the two halves of its columns, and a thread in its fragments.
     const Source<T, Shape, Shape::TILE_N, RAGGED> weight(p.weight, p.in_features, [&](int row) {
         const int column = tile_column + row / WARP_N * warp_columns + row % warp_columns;
         const bool second = row % WARP_N >= warp_columns;
@@ -335,14 +335,14 @@ template <typename T, typename Shape, bool RAGGED> __device__ __forceinline__ vo
             x.bring(stage, k);
             weight.bring(stage + Shape::TILE_M * Shape::TILE_K, k);
         }
-        // Empty behind the end, so that waiting can go on counting groups.
+        // Behind the end the group is empty, so that the wait can still count groups.
         cp_async_commit();
     };
 
     const int warp = static_cast<int>(threadIdx.x / WARP_SIZE);
     const int warp_m = warp / Shape::WARPS_N, warp_n = warp % Shape::WARPS_N;
     const int row = tile_row + warp_m * Shape::WARP_M, column = tile_column + warp_n * warp_columns;
-    // Beyond the edge a warp has nothing to multiply, only slices to help bring.
+    // A warp beyond the edge multiplies nothing, and only helps to load slices.
     const bool useful = row < p.rows && column < p.out_features;
     const FragmentRows<Shape> fragments(warp_m * Shape::WARP_M, warp_n * WARP_N);
 
@@ -351,11 +351,11 @@ template <typename T, typename Shape, bool RAGGED> __device__ __forceinline__ vo
     for (int step = 0; step < Shape::STAGES - 1; step++) {
         bring(stages + step * Shape::STAGE, step * Shape::TILE_K);
     }
-    // This step's stage, the last one in memory, and the one that the step before used.
+    // This step's stage, the ring's last stage, and the stage of the step before.
     T *stage = stages, *const last = stages + (Shape::STAGES - 1) * Shape::STAGE, *used = last;
 #pragma unroll 1
     for (int k = 0; k < p.in_features; k += Shape::TILE_K) {
-        // This step's slices are here, and everyone is done with those of the step before: their stage is filled anew.
+        // This step's slices have arrived, and all warps are done with the step before, so its stage can be refilled.
         cp_async_wait<Shape::STAGES - 2>();
         __syncthreads();
         bring(used, k + (Shape::STAGES - 1) * Shape::TILE_K);
@@ -365,7 +365,7 @@ template <typename T, typename Shape, bool RAGGED> __device__ __forceinline__ vo
         used = stage;
         stage = stage == last ? stages : stage + Shape::STAGE;
     }
-    // The slabs take the place of the stages.
+    // The slabs replace the stages in shared memory.
     __syncthreads();
     if (useful) {
         float *slab = reinterpret_cast<float *>(shared_memory()) + warp * SLAB_ROWS * WARP_N;

@@ -5,23 +5,25 @@
 //     group_apply     out = (x − mean) / √(variance + eps) · weight + bias; with SiLU out·σ(out)
 //
 // x, out [frames, positions, channels], T; a group is channels / groups neighbours. weight, bias [channels], T.
-// moments [frames, slabs, groups, 2], f32, slabs of 128 positions (a frame's last may have fewer); what they combine to,
-// [frames, groups, 2], f32. A video may come in stretches of time, each with moments of its own.
+// moments [frames, slabs, groups, 2], f32, for slabs of 128 positions (a frame's last may have fewer); statistics
+// [frames, groups, 2], f32. A video may come in stretches of time, each with its own moments.
 //
-// Moments: a block takes a slab and a stretch of whole groups, up to 128 channels. A thread loads its vectors, up to eight
-// positions of one column, before it uses the first, and holds them: x is read once. It sums deviations from its first value
-// of a group, so a mean far from zero costs no digits. Then the threads of a column fold in order of rows, and the columns
-// of a group in order, by Chan's formula for many: mean = Σ count_i · mean_i / Σ count_i, M2 = Σ M2_i + Σ count_i ·
-// (mean_i − mean)². The ragged instance gives a group of a slab to a block, which reads it twice, the second time from
-// the caches. A slab depends on nothing but its own positions, so frames may come in chunks.
-// Combine: 32 threads share the parts (slabs, or frames) of a whole and a group, each in order, eight groups side by side;
-// the threads' sums are added in a tree. The formula is the same; means are summed as differences from the first part's,
-// so that equal ones stay what they are. Frames meet at the very end only.
-// Apply: a thread keeps to its channels over eight positions, all loaded before the first is used. Blocks go from the end
-// to the start: the end of x is what the second-level cache holds of it, and the start of out is what is read next.
+// Moments: a block takes a slab and a stretch of whole groups, up to 128 channels. A thread loads its vectors, up to
+// eight positions of one column, before it uses the first, and holds them, so it reads x once. It sums deviations from
+// its first value of a group, so a mean far from zero costs no digits. Then the threads of a column are combined in
+// order of rows, and the columns of a group in order, by Chan's formula for many: mean = Σ count_i · mean_i / Σ
+// count_i, M2 = Σ M2_i + Σ count_i · (mean_i − mean)². In the ragged instance a block takes one group of a slab and
+// reads it twice, the second time from the caches. A slab's moments depend only on its own positions, so frames may
+// come in chunks.
+// Combine: 32 threads share the parts (slabs or frames) of a whole (a frame or the video) and a group, each in order; a
+// block takes eight groups. A tree adds the threads' sums, by the same formula. Means are summed as differences from
+// the first part's mean, so equal means stay exact. Frames are combined only by the last launch.
+// Apply: a thread keeps its channels for eight positions, and loads all before it uses the first. Blocks go from the
+// end to the start, because the second-level cache still holds the end of x, and the next operation reads the start of
+// out first.
 //
-// Bytes an element: moments 2, apply 4. Moments are 8 bytes for 128 · channels / groups elements, read twice by combine,
-// the second time from the caches.
+// Bytes an element: moments 2, apply 4. Moments are 8 bytes for 128 · channels / groups elements. Combine reads them
+// twice, the second time from the caches.
 //
 // Block: 256 threads. Grid, y: frames; x: moments stretches · slabs (ragged: groups · slabs), apply blocks of eight
 // positions a thread; combine, x alone: wholes · groups / 8. Shared memory: moments 18,432 B, its ragged instance 32 B,
@@ -38,7 +40,7 @@ constexpr int BLOCK_THREADS = 256;
 constexpr int WARPS = BLOCK_THREADS / static_cast<int>(WARP_SIZE);
 // Positions of a slab.
 constexpr int SLAB = 128;
-// Channels of a stretch, at most.
+// The most channels of a stretch.
 constexpr int STRETCH = 128;
 // Positions of a thread.
 constexpr int STEPS = 8;
@@ -55,11 +57,11 @@ struct GroupMomentsParams {
     std::int32_t groups;
     // channels of a group
     std::int32_t width;
-    // of a frame
+    // slabs of a frame
     std::int32_t slabs;
-    // of a position; ragged: groups
+    // stretches of a position; ragged: groups
     std::int32_t stretches;
-    // vectors of a stretch, and rows of so many threads
+    // vectors of a stretch, and rows of `across` threads
     std::int32_t across;
     std::int32_t rows;
 };
@@ -67,12 +69,12 @@ struct GroupMomentsParams {
 struct GroupCombineParams {
     const void *parts;
     void *out;
-    // of a whole
+    // parts of a whole
     std::int32_t part_count;
     std::int32_t groups;
-    // how often out has each whole
+    // copies of each whole in out
     std::int32_t repeats;
-    // mean and 1 / √(variance + eps) in place of mean and M2
+    // out has mean and 1 / √(variance + eps), not mean and M2
     std::int32_t finish;
     // elements of a group in a part, in the last part, in the whole
     float part_elements;
@@ -93,14 +95,14 @@ struct GroupApplyParams {
     std::int32_t groups;
     std::int32_t width;
     std::int32_t silu;
-    // vectors of a position that a block takes, and rows of so many threads
+    // vectors of a position that a block takes, and rows of `across` threads
     std::int32_t across;
     std::int32_t rows;
     // blocks across a position
     std::int32_t columns;
 };
 
-// Where a block of the moments is: how many positions, the first element of them, and where the slab's moments go.
+// The slab of a block: its positions, its first element, and the place of its moments.
 struct Slab {
     int positions;
     std::int64_t first;
@@ -115,7 +117,7 @@ struct Slab {
     }
 };
 
-// PART neighbours of a vector are of one group.
+// PART neighbours of a vector belong to one group.
 template <typename T, int PART> __device__ __forceinline__ void group_moments(const GroupMomentsParams &p) {
     constexpr int WIDTH = VEC_WIDTH<T>, PARTS = WIDTH / PART;
     // Odd and even parts start in different banks.
@@ -240,7 +242,7 @@ template <typename T> __device__ __forceinline__ void group_moments_ragged(const
     }
 }
 
-// Sum over the threads of a group; all of them get it. `scratch` is WARPS · GROUPS floats.
+// The sum over the threads of a group, for all of them. `scratch` has WARPS · GROUPS floats.
 __device__ __forceinline__ float runners_sum(float value, float *scratch) {
 #pragma unroll
     for (int distance = GROUPS; distance < static_cast<int>(WARP_SIZE); distance *= 2) {
@@ -266,7 +268,7 @@ __device__ __forceinline__ void group_combine(const GroupCombineParams &p) {
     const std::int64_t whole = blockIdx.x / blocks;
     const Moments *parts = static_cast<const Moments *>(p.parts) + whole * p.part_count * p.groups + group;
     float *scratch = reinterpret_cast<float *>(shared_memory());
-    // Nobody leaves: all lanes take part in the sums.
+    // No thread returns early, because all lanes take part in the sums.
     const int count = group < p.groups ? p.part_count : 0;
     const auto sum = [&](auto term) {
         float sum = 0.0f;
@@ -286,7 +288,7 @@ __device__ __forceinline__ void group_combine(const GroupCombineParams &p) {
     if (count == 0) {
         return;
     }
-    // The parts may be in the way of out: all threads of their groups have read them.
+    // out may overlap the parts, because all threads of a group have read its parts by now.
     const Moments result{mean, p.finish ? rsqrtf(m2 / p.elements + p.eps) : m2};
     Moments *out = static_cast<Moments *>(p.out) + whole * p.repeats * p.groups + group;
     for (int repeat = runner; repeat < p.repeats; repeat += RUNNERS) {

@@ -4,13 +4,14 @@
 //     layer_norm       out = (x − mean) / √(variance + eps) · weight + bias
 //     rms_norm         out = x / √(mean(x²) + eps) · weight
 //
-// x, out [rows, channels], T. modulation [samples, modulation_stride], T: row r belongs to sample r / rows_per_modulation,
-// whose shift and scale start `shift` and `scale` elements into its stretch. weight, bias [channels], T.
+// x, out [rows, channels], T. modulation [samples, modulation_stride], T: row r belongs to sample r /
+// rows_per_modulation, whose shift and scale start shift_offset and scale_offset elements behind its start. weight,
+// bias [channels], T.
 //
-// A row is read once and held in registers as it came: by a warp if it has at most 1,280 channels, else by a block. A thread's
-// loads are all under way before it uses the first. The mean comes first and the variance from the differences, so a mean far
-// from zero costs no digits. The sums run over a thread's own values, then over lanes by butterfly, then over warps in order:
-// fixed by `channels` alone.
+// A warp (up to 1,280 channels) or a block reads a row once and holds it in registers, unconverted. A thread issues all
+// its loads before it uses the first value. It computes the mean first and the variance from the differences, so a mean
+// far from zero costs no digits. A thread sums its own values, a butterfly adds lanes, and then warps are added in
+// order. So `channels` alone decides the order of a sum.
 //
 // Block: 256 threads. Grid: rows / 8 (warp) or rows (block, ragged). Shared memory: 8 floats for block and ragged.
 // Limits: warp ≤ 1,280 and block ≤ 8,192 channels, multiples of 8; ragged ≤ 4,096, any number.
@@ -41,7 +42,7 @@ struct NormParams {
 
 enum class Norm { AdaLayer, Layer, Rms };
 
-// How a row is shared: GROUP threads hold HELD times WIDTH neighbours each.
+// How threads share a row: each of GROUP threads holds HELD times WIDTH neighbours.
 template <int GROUP_, int WIDTH_, int HELD_> struct Sharing {
     static constexpr int GROUP = GROUP_, WIDTH = WIDTH_, HELD = HELD_;
 };
@@ -65,7 +66,8 @@ template <typename T, Norm NORM, typename S> __device__ __forceinline__ void nor
     const T *x = static_cast<const T *>(p.x) + static_cast<std::int64_t>(row) * p.channels;
     T *out = static_cast<T *>(p.out) + static_cast<std::int64_t>(row) * p.channels;
 
-    // Loads apart from their use: in one loop each would wait for the one before, behind a branch.
+    // The loads have their own loop. In one loop with their use, each load would wait behind a branch for the one
+    // before.
     Packed<T, WIDTH> held[S::HELD];
 #pragma unroll
     for (int i = 0; i < S::HELD; i++) {
@@ -107,7 +109,7 @@ template <typename T, Norm NORM, typename S> __device__ __forceinline__ void nor
         scale = modulation + p.scale_offset;
         shift = modulation + p.shift_offset;
     }
-    // A step's scale and shift come while the step before is worked at.
+    // A step's scale and shift are loaded while the step before computes.
     Packed<T, WIDTH> factor{}, added{}, next_factor{}, next_added{};
     const auto bring = [&](int i) {
         if (column(i) < p.channels) {
@@ -141,7 +143,7 @@ template <typename T, Norm NORM, typename S> __device__ __forceinline__ void nor
 template <typename T, Norm NORM, typename S> __device__ __forceinline__ void norm(const NormParams &p) {
     constexpr int ROWS = BLOCK_THREADS / S::GROUP;
     const int row = static_cast<int>(blockIdx.x) * ROWS + static_cast<int>(threadIdx.x) / S::GROUP;
-    // Whole warps, or the whole block: nobody is missing at a shuffle or a barrier.
+    // Whole warps or the whole block take this branch, so no thread is missing at a shuffle or a barrier.
     if (row < p.rows) {
         norm_row<T, NORM, S>(p, row);
     }

@@ -7,13 +7,14 @@
 //
 // patch_embed: x [frames, height, width, cin], weight [cout, patch, patch, cin], bias [cout], out [frames · tokens of a
 // frame, cout], T. unpatchify: x [frames, rows · columns, patch, patch, channels], out [frames, rows · patch,
-// columns · patch, kept], T. Heights are whole patches, so rows of patches run on from one frame into the next.
+// columns · patch, kept], T. Heights are whole patches, so rows of patches continue from one frame to the next.
 //
-// patch_embed, for 2×2 patches of 4 channels: there are too few products behind a store for tensor cores to matter. A
-// thread holds the 16 weights of each of 4 output channels in f32 and goes through 8 tokens with them, two a pass; a
-// token's pixels are two 16-byte loads, the same for most of the warp. The ragged instance makes one output per thread, for
-// any patch.
-// unpatchify: a thread moves one vector of out, 4 channels (the latents' number, 8 bytes) or one (ragged).
+// patch_embed, for 2×2 patches of 4 channels: each output has too few products for tensor cores to matter. A thread
+// holds the 16 weights of each of 4 output channels in f32, and computes 8 tokens with them, two in a pass. A token's
+// pixels take two 16-byte loads, which are the same for most of the warp. In the ragged instance a thread computes one
+// output, for any patch.
+// unpatchify: a thread moves one vector of out, 4 channels (a latent's, 8 bytes), or one channel in the ragged
+// instance.
 //
 // Block: 256 threads. Grid: (tokens / 8 · cout / 4) / 256; ragged: tokens · cout / 256; unpatchify: vectors / 256.
 // Shared memory: none.
@@ -26,7 +27,7 @@ namespace {
 
 constexpr int BLOCK_THREADS = 256;
 
-// patch_embed, not ragged: a patch, and what a thread makes.
+// patch_embed, not ragged: sizes of a patch, and the channels and tokens of a thread.
 constexpr int PATCH = 2;
 constexpr int LINE = 8;
 constexpr int CHANNELS = 4;
@@ -40,9 +41,9 @@ struct PatchEmbedParams {
     void *out;
     // threads with work
     std::int32_t count;
-    // of all frames
+    // tokens of all frames
     std::int32_t tokens;
-    // patches beside each other
+    // patches of a row
     std::int32_t columns;
     std::int32_t cout;
     std::int32_t patch;
@@ -62,7 +63,7 @@ struct UnpatchifyParams {
     std::int32_t padding;
 };
 
-// Where row `row` of a token's patch begins.
+// The first element of row `row` of a token's patch.
 template <typename T>
 __device__ __forceinline__ const T *patch_row(const PatchEmbedParams &p, int token, int row, int patch, int line) {
     const auto pixels = static_cast<std::int64_t>(token / p.columns * patch + row) * p.columns + token % p.columns;
@@ -91,10 +92,12 @@ template <typename T> __device__ __forceinline__ void patch_embed(const PatchEmb
     const T *pixels = patch_row<T>(p, first, 0, PATCH, LINE);
     T *out = static_cast<T *>(p.out) + static_cast<std::int64_t>(first) * p.cout + channel;
     const std::int64_t next_row = static_cast<std::int64_t>(p.columns) * LINE;
-    // Steps in place of divisions: to the next patch, and over the other rows of pixels at the end of a row of patches.
+    // Pointer steps replace divisions: to the next patch, and at the end of a row of patches over its other rows of
+    // pixels.
     int column = first % p.columns;
     for (int token = first; token < end; token += PASS) {
-        // All loads of a pass first, so that they are under way together. Behind the end, the last token comes again.
+        // All loads of a pass come first, so that they are in flight together. Behind the end, the last token is loaded
+        // again.
         Vec<float, LINE> patches[PASS][PATCH];
 #pragma unroll
         for (int i = 0; i < PASS; i++) {

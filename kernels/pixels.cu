@@ -1,4 +1,4 @@
-// Pixels made of bytes, and bytes of pixels.
+// Conversion of bytes to pixels, and of pixels to bytes.
 //
 //     from_bytes   out[i] = x[i]/127.5 − 1
 //     to_bytes     out[i] = clamp(x[i]/2 + 0.5, 0, 1)·255, truncated; NaN becomes 0
@@ -6,10 +6,10 @@
 // Bytes [count]; pixels [count], T.
 //
 // A thread handles one vector: eight elements, or one in the ragged instances. to_bytes rounds as the CPU does, so that
-// equal pixels give equal bytes. from_bytes is one fused multiply-add by 1/127.5, where the CPU divides and subtracts in
-// f32. The last places of f32 differ, but rounded to T the bits are the same for all 256 bytes in both types, without the
-// 26 instructions of a division. A product that is rounded before the difference does not do: one byte would differ in
-// bf16.
+// equal pixels give equal bytes. from_bytes is one fused multiply-add by 1/127.5, where the CPU divides and subtracts
+// in f32. The last places of f32 differ, but rounded to T the bits are the same for all 256 bytes in both types,
+// without the 26 instructions of a division. A product that is rounded before the difference would not suffice: one
+// byte would differ in bf16.
 //
 // Bytes an element: from_bytes 1 read, 2 written; to_bytes 2 and 1.
 //

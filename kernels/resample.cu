@@ -1,28 +1,28 @@
 // Resampling of a video in time.
 //
-//     time_average     out[j] = (x[2j − 2] + x[2j − 1] + x[2j]) / 3, frames before the first being the first
-//     time_double      out[0] = x[0]; for n > 0: out[2n − 1] = ¾·x[n] + ¼·x[n − 1], out[2n] = ¾·x[n] + ¼·x[n + 1],
-//                      frames before 1 being 1 and frames behind the last being the last
-//     regroup_frames   out[t', i, c'] = x[t, i, c] where c·frames + t = t'·channels + c'; inverse: from (t', c') to (t, c)
+//     time_average     out[j] = (x[2j − 2] + x[2j − 1] + x[2j]) / 3; frames before the first are the first
+//     time_double      out[0] = x[0]; for n > 0: out[2n − 1] = ¾·x[n] + ¼·x[n − 1], out[2n] = ¾·x[n] + ¼·x[n + 1];
+//                      here frame 0 is replaced by frame 1, and the frame behind the last is the last
+//     regroup_frames   out[t', i, c'] = x[t, i, c] where c·frames + t = t'·channels + c'; inverse: (t', c') to (t, c)
 //
 // x [frames, frame_len] → out [ceil(frames / 2), frame_len] or [2·frames − 1, frame_len]; regroup_frames: x, out
-// [frames, positions, channels]; T. Sums are f32; what only moves keeps its bits.
+// [frames, positions, channels]; T. Sums are f32; values that only move keep their bits.
 //
-// time_average, time_double: a thread makes a run of out frames at one vector of the frame (eight elements, or one in the
-// ragged instance) and holds the frames of x that they need, all loaded before the first is used. The runs of a place are
-// neighbouring blocks, which meet in the second-level cache: memory gives each frame once.
-// regroup_frames: at one position, frames × channels are a matrix that is transposed and cut into rows again. A block
-// takes a stretch of channels of one position, whose elements stand together in either order, through shared memory: rows
-// of frames go in or out by vectors and pairs, the other order by vectors gathered from, or scattered to, single elements.
-// Rows in shared memory are an odd number of words apart, so that neighbouring frames fall into different banks. The
-// ragged instance moves an element a thread.
+// time_average, time_double: a thread makes a run of out frames at one vector of the frame (eight elements, or one in
+// the ragged instance). It loads all frames of x that the run needs before it uses the first. The runs of one place are
+// neighbouring blocks, which share frames in the second-level cache, so memory is read once.
+// regroup_frames: at one position, frames × channels are a matrix, which is transposed and cut into rows again. A block
+// moves a stretch of channels of one position through shared memory; its elements are contiguous in either order. Rows
+// of frames move by vectors and pairs. The other order moves by vectors, which are gathered from single elements or
+// scattered to them. Rows in shared memory are an odd number of words apart, so that neighbouring frames are in
+// different banks. In the ragged instance each thread moves one element.
 //
-// Bytes: each element of x read once, each of out written once.
+// Bytes: each element of x is read once, each element of out written once.
 //
-// Block: 256 threads. Grid: runs · vectors of a frame / 256; regroup_frames positions · stretches, ragged: elements / 256.
-// Shared memory: regroup_frames 2 · frames · (stretch + 2) B, else none.
-// Limits: frame_len, channels and stretches multiples of 8 (ragged: any numbers); fewer than 2^31 vectors of a frame, or
-// elements of ragged frames to regroup.
+// Block: 256 threads. Grid: runs · vectors of a frame / 256; regroup_frames positions · stretches, ragged: elements /
+// 256. Shared memory: regroup_frames 2 · frames · (stretch + 2) B, else none.
+// Limits: frame_len, channels and stretches multiples of 8 (ragged: any numbers); fewer than 2^31 vectors of a frame,
+// or elements of ragged frames to regroup.
 
 #include "common/vec.cuh"
 
@@ -117,7 +117,7 @@ template <typename T, int WIDTH> __device__ __forceinline__ void time_double(con
         if (frame == 0) {
             store_global(reinterpret_cast<Packed<T, WIDTH> *>(out), held[i]);
         } else if (frame < p.frames) {
-            // Values: to choose between references takes addresses, and with them `held` to local memory.
+            // These are copies. A choice between references would take addresses, and so move `held` to local memory.
             Packed<T, WIDTH> left = held[i], right = held[i];
             if (frame > 1) {
                 left = held[i - 1];
@@ -131,7 +131,7 @@ template <typename T, int WIDTH> __device__ __forceinline__ void time_double(con
     }
 }
 
-// A block's elements in shared memory, and where they are in global memory in either order.
+// A block's elements in shared memory, and their places in global memory in either order.
 template <typename T> struct Tile {
     static constexpr int WIDTH = VEC_WIDTH<T>;
 
@@ -159,7 +159,7 @@ template <typename T> struct Tile {
         }
     }
 
-    // The same for those of every channel's frames.
+    // Calls `move(place in global memory, vector)` for the vectors of every channel's frames.
     template <typename Move> __device__ __forceinline__ void by_channel(Move move) const {
         for (int i = threadIdx.x; i < p.frames * channels / WIDTH; i += BLOCK_THREADS) {
             const int element = i * WIDTH, flat = first * p.frames + element;
@@ -233,7 +233,7 @@ template <typename T> __device__ __forceinline__ void regroup_frames_ragged(cons
     const unsigned frames = p.frames, channels = p.channels, line = index / channels;
     const auto frame_len = static_cast<unsigned>(p.frame_len);
     const unsigned frame = index / frame_len, channel = index % channels, position = line % (frame_len / channels);
-    // Of the element of x that comes here.
+    // The place of this element in x.
     const unsigned flat = p.inverse ? channel * frames + frame : frame * channels + channel;
     const std::int64_t from_frame = p.inverse ? flat / channels : flat % frames;
     const unsigned from_channel = p.inverse ? flat % channels : flat / frames;

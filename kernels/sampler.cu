@@ -1,13 +1,13 @@
-// The one arithmetic operation of every sampler.
+// The arithmetic of all samplers.
 //
 //     combine   out = clamp(Σ_i coefficients[i] · inputs[i], ±limit)
 //
-// inputs, at most 8, and out: [len], each f32 (the states of samplers) or T (what a model takes and gives), as a mask
-// in the parameters says.
+// At most 8 inputs, and out: [len], each f32 (the states of samplers) or T (a model's input and output). A mask in the
+// parameters says which.
 //
-// A thread makes four neighbours, 16 bytes of every f32, or one in the ragged instance. Terms are added in order to
-// zero, each by a fused multiply-add, so that every device gets the same bits, even the sign of a zero. The clamp
-// passes NaN on. Which terms there are, and of what, is the same for all threads: no branch diverges.
+// A thread makes four neighbours, 16 bytes of f32, or one in the ragged instance. It starts with zero and adds the
+// terms in order, each by a fused multiply-add, so that every device gives the same bits, even the sign of a zero. The
+// clamp passes NaN. The number and the types of the terms are the same for all threads, so no branch diverges.
 //
 // Block: 256 threads. Grid: vectors / 256. Shared memory: none.
 // Limits: len a multiple of 4 (ragged: any number); fewer than 2^31 vectors.
@@ -23,10 +23,10 @@ struct CombineParams {
     const void *inputs[8];
     void *out;
     float coefficients[8];
-    // infinite for none
+    // infinity for no clamp
     float limit;
     std::int32_t terms;
-    // bit i: inputs[i] is f32; bit 8: out is
+    // bit i: inputs[i] is f32; bit 8: out is f32
     std::int32_t single;
     // vectors of out
     std::int32_t count;
@@ -40,7 +40,7 @@ template <typename T, int WIDTH> __device__ __forceinline__ void combine(const C
     const auto at = static_cast<std::int64_t>(index) * WIDTH;
     const auto is_single = [&](int i) { return (p.single >> i & 1) != 0; };
 
-    // All loads are under way before the first sum waits for one.
+    // All loads are in flight before the first sum waits for one.
     Vec<float, WIDTH> values[MAX_TERMS] = {};
 #pragma unroll
     for (int term = 0; term < MAX_TERMS; term++) {
@@ -62,7 +62,7 @@ template <typename T, int WIDTH> __device__ __forceinline__ void combine(const C
     }
 #pragma unroll
     for (int i = 0; i < WIDTH; i++) {
-        // fminf and fmaxf would make a limit of NaN.
+        // fminf and fmaxf would turn NaN into a limit.
         sums[i] = sums[i] < -p.limit ? -p.limit : sums[i] > p.limit ? p.limit : sums[i];
     }
     if (is_single(MAX_TERMS)) {

@@ -1,15 +1,15 @@
 // Boxes of videos.
 //
 //     copy_box    out[to + i] = x[from + i] for i in a box of frames, rows, columns, with all channels
-//     blend_box   tile[i] = neighbour[from + i]·(1 − s/blend) + tile[i]·s/blend for i in a box, s being its row or column
+//     blend_box   tile[i] = neighbour[from + i]·(1 − s/blend) + tile[i]·s/blend for i in a box; s is its row or column
 //
-// x, out, neighbour, tile [frames, height, width, channels], T, of different sizes but for the channels; blend_box changes
-// tile in place, and what lies outside of the box stays.
+// x, out, neighbour, tile [frames, height, width, channels], T; sizes may differ, channels are equal. blend_box changes
+// tile in place. Elements outside of the box stay.
 //
-// The columns of a row of the box are one run of elements, a line, in either video. A thread handles one vector of a line:
-// eight elements, or one in the ragged instances. The number of the vector gives the line and the place in it; the line
-// gives frame and row, which are strides apart in either video. copy_box moves bits. blend_box's shares are quotients of
-// whole numbers, rounded once; a vector crosses pixels where they have less than eight channels.
+// The columns of a row of the box are contiguous, a line, in either video. A thread handles one vector of a line: eight
+// elements, or one in the ragged instances. The vector's index gives the line and the place in it; the line gives frame
+// and row, which have strides in either video. copy_box moves bits. blend_box's factors are quotients of whole numbers,
+// rounded once; a vector crosses pixels that have fewer than eight channels.
 //
 // Bytes an element: copy_box 2 read, 2 written; blend_box 4 and 2.
 //
@@ -25,7 +25,7 @@ constexpr int BLOCK_THREADS = 256;
 struct CopyBoxParams {
     const void *x;
     void *out;
-    // in elements: where the box starts, and from one frame and from one row to the next
+    // in elements: the start of the box, and the strides of frames and of rows
     std::int64_t from_start;
     std::int64_t from_frame;
     std::int64_t from_row;
@@ -44,7 +44,7 @@ struct CopyBoxParams {
 struct BlendBoxParams {
     const void *neighbour;
     void *tile;
-    // in elements: where the neighbour's box starts, and from one frame and from one row to the next; tile's starts at 0
+    // in elements: the start of the neighbour's box, and the strides of frames and of rows; tile's box starts at 0
     std::int64_t from_start;
     std::int64_t from_frame;
     std::int64_t from_row;
@@ -59,13 +59,13 @@ struct BlendBoxParams {
     std::int32_t channels;
     // rows or columns that fade
     std::int32_t blend;
-    // columns fade, not rows
+    // 1 if columns fade, 0 if rows fade
     std::int32_t across;
 };
 
 __device__ __forceinline__ unsigned vector_index() { return blockIdx.x * BLOCK_THREADS + threadIdx.x; }
 
-// Frame, row and first element of a line of a thread's vector in a box.
+// Frame, row and element of the line of a thread's vector in a box.
 template <int WIDTH> struct Place {
     std::int64_t frame, row, at;
 
