@@ -1,4 +1,4 @@
-//! Latents to frames and back.
+//! Decodes latents to frames, and encodes clips to latents.
 
 use super::finite::{Checking, Made, blame};
 use super::{Observer, Stage, TakeFrame, tick};
@@ -20,33 +20,34 @@ use std::panic::resume_unwind;
 use std::sync::mpsc;
 use std::thread;
 
-/// Log variances of the posterior are cut to this range.
+/// The range to which log variances of the posterior are clamped.
 const LOG_VARIANCE: (f32, f32) = (-30.0, 20.0);
 
 /// Loads the VAE's decoder.
-pub(crate) fn load_decoder<B: Backend>(backend: &B, part: &Component<VaeConfig>) -> Result<VaeDecoder<B::Weight>> {
-    VaeDecoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, backend)))
+pub(crate) fn load_decoder<B: Backend>(backend: &B, component: &Component<VaeConfig>) -> Result<VaeDecoder<B::Weight>> {
+    VaeDecoder::build(&component.config, Scope::root(&mut Loader::new(&*component.source, backend)))
 }
 
 /// Loads the VAE's encoder.
-pub(crate) fn load_encoder<B: Backend>(backend: &B, part: &Component<VaeConfig>) -> Result<VaeEncoder<B::Weight>> {
-    VaeEncoder::build(&part.config, Scope::root(&mut Loader::new(&*part.source, backend)))
+pub(crate) fn load_encoder<B: Backend>(backend: &B, component: &Component<VaeConfig>) -> Result<VaeEncoder<B::Weight>> {
+    VaeEncoder::build(&component.config, Scope::root(&mut Loader::new(&*component.source, backend)))
 }
 
-/// How large a clip is that goes into the VAE, and in which windows it goes.
+/// The size of the VAE's input, and the windows that it goes through the VAE in.
 #[derive(Clone, Copy, Debug)]
 pub struct Windowed {
     /// Frames, rows and columns: of pixels for the encoder, of latents for the decoder.
     pub size: [usize; 3],
-    /// Windows; `None` takes everything at once.
+    /// Windows; `None` takes the whole clip at once.
     pub tiling: Option<Tiling>,
 }
 
-/// Encodes a clip: `pixels` RGB bytes `[frames, height, width, 3]`, frames 4k + 1, sides multiples of 8. Gives the latent
-/// `[frames/4 + 1, height/8, width/8, 4]`, times 0.18215: a sample of the posterior with `seed`'s noise, or its mean.
+/// Encodes a clip of RGB bytes, `pixels` `[frames, height, width, 3]`: frames are 4k + 1, sides multiples of 8. Returns
+/// the latent `[frames/4 + 1, height/8, width/8, 4]`, times 0.18215: a sample of the posterior with `seed`'s noise, or
+/// without `seed` its mean.
 ///
 /// # Errors
-/// Those of reading weights and of the backend; [`crate::Error::Interrupted`].
+/// Errors of reading weights and of the backend; [`crate::Error::Interrupted`].
 pub fn encode<B: Backend>(
     backend: &B,
     model: &Model,
@@ -56,26 +57,30 @@ pub fn encode<B: Backend>(
     seed: Option<u64>,
     observer: &mut dyn Observer,
 ) -> Result<Vec<f32>> {
-    let part = model.need_vae()?;
-    let encoder = load_encoder(backend, part)?;
+    let component = model.need_vae()?;
+    let encoder = load_encoder(backend, component)?;
     let Windowed { size, tiling } = clip;
     let video = CoderInput { size, values: ClipValues::Bytes(pixels), tiling, frames_at_a_time: savings.vae_frames };
     let mut moments = Vec::new();
-    observer.begin(Stage::Encode, Windows::encoding(&part.config, size, tiling)?.units() as u64);
+    observer.begin(Stage::Encode, Windows::encoding(&component.config, size, tiling)?.units() as u64);
     let encoded =
         encoder.encode(backend, &video, &mut || tick(observer), &mut |frames| download(backend, &frames, &mut moments));
     encoded.map_err(|error| error.during(Stage::Encode.name()))?;
     observer.end();
-    let latent = posterior(&moments, part.config.embed_dim, seed);
-    let factor = part.config.spatial_factor();
-    let axes =
-        [("frame", 0), ("row", size[1] / factor), ("column", size[2] / factor), ("channel", part.config.embed_dim)];
+    let latent = posterior(&moments, component.config.embed_dim, seed);
+    let factor = component.config.spatial_factor();
+    let axes = [
+        ("frame", 0),
+        ("row", size[1] / factor),
+        ("column", size[2] / factor),
+        ("channel", component.config.embed_dim),
+    ];
     let made = Made { stage: Stage::Encode.name().into(), what: "the latent", axes: &axes };
-    made.check(&latent, f32::MAX).map_err(|error| blame(error, part))?;
+    made.check(&latent, f32::MAX).map_err(|error| blame(error, component))?;
     Ok(latent)
 }
 
-/// Appends a window's frames that count.
+/// Appends a window's frames to `out`, without those that belong to the window before.
 pub(crate) fn download<B: Backend>(backend: &B, frames: &Frames<'_, B>, out: &mut Vec<f32>) -> Result<()> {
     let frame_len = frames.height * frames.width * frames.channels;
     let start = out.len();
@@ -83,7 +88,7 @@ pub(crate) fn download<B: Backend>(backend: &B, frames: &Frames<'_, B>, out: &mu
     backend.download(frames.data, frames.skip * frame_len, &mut out[start..])
 }
 
-/// Mean, or mean + exp(½·log variance)·noise, times [`LATENT_SCALE`]. Noise is drawn in the order (C, T, H, W).
+/// The mean, or mean + exp(½·log variance)·noise, times [`LATENT_SCALE`]. Noise is drawn in the order (C, T, H, W).
 fn posterior(moments: &[f32], channels: usize, seed: Option<u64>) -> Vec<f32> {
     let pixels = moments.chunks_exact(2 * channels);
     let mut latent: Vec<f32> = pixels.clone().flat_map(|pixel| &pixel[..channels]).copied().collect();
@@ -98,7 +103,7 @@ fn posterior(moments: &[f32], channels: usize, seed: Option<u64>) -> Vec<f32> {
     latent
 }
 
-/// Bytes of frames that go to the host together, at most.
+/// The most bytes of frames that go to the host together.
 const TOGETHER_BYTES: usize = 128 << 20;
 
 /// The number of frames that go to the host together: all `frames`, but never more than [`TOGETHER_BYTES`].
@@ -109,16 +114,16 @@ fn frames_together(frames: usize, frame_bytes: usize) -> usize {
 /// The VAE's decoder, loaded. `H` is the backend, or a reference to it.
 pub(crate) struct Decoder<'a, B: Backend, H: Borrow<B>> {
     backend: H,
-    part: &'a Component<VaeConfig>,
+    component: &'a Component<VaeConfig>,
     model: VaeDecoder<B::Weight>,
     savings: MemoryOptions,
 }
 
-/// Decodes a latent `[frames, height, width, 4]` (times 0.18215) to RGB frames, each handed to `frame` in order, on
-/// a thread of its own: the device goes on to the next window while the host encodes.
+/// Decodes a latent `[frames, height, width, 4]` (times 0.18215) to RGB frames. Another thread gives them to `frame` in
+/// order, so the device computes the next window while the host encodes.
 ///
 /// # Errors
-/// Those of reading weights, of the backend and of `frame`; [`crate::Error::Interrupted`].
+/// Errors of reading weights, of the backend and of `frame`; [`crate::Error::Interrupted`].
 pub fn decode<B: Backend>(
     backend: &B,
     model: &Model,
@@ -134,9 +139,9 @@ pub fn decode<B: Backend>(
 impl<'a, B: Backend, H: Borrow<B>> Decoder<'a, B, H> {
     /// Loads the decoder.
     pub fn load(backend: H, model: &'a Model, savings: MemoryOptions) -> Result<Self> {
-        let part = model.need_vae()?;
-        let model = load_decoder(backend.borrow(), part).map_err(during)?;
-        Ok(Self { backend, part, model, savings })
+        let component = model.need_vae()?;
+        let model = load_decoder(backend.borrow(), component).map_err(during)?;
+        Ok(Self { backend, component, model, savings })
     }
 
     /// As [`decode`].
@@ -148,28 +153,28 @@ impl<'a, B: Backend, H: Borrow<B>> Decoder<'a, B, H> {
         frame: &mut TakeFrame<'_>,
     ) -> Result<()> {
         self.check_latent(latent, clip.size)?;
-        let windows = Windows::decoding(&self.part.config, clip.size, clip.tiling)?;
-        // The frames of a window are taken while those of the next wait, so the device waits only for a taker that is a whole
-        // window behind.
+        let windows = Windows::decoding(&self.component.config, clip.size, clip.tiling)?;
+        // The thread takes a window's frames while the next window's frames wait in the channel. So the device waits
+        // only if the thread is a whole window behind.
         let (sender, receiver) = mpsc::sync_channel::<Together>(1);
         thread::scope(|scope| {
             let take = move || receiver.into_iter().try_for_each(|together: Together| together.hand_over(frame));
             let taker = thread::Builder::new().spawn_scoped(scope, take);
-            // The system does not say whether it has no memory for its stack, or too many threads.
+            // The system does not say whether it lacks memory for the stack, or has too many threads.
             let refused = |error| io::Error::new(io::ErrorKind::OutOfMemory, error);
             let taker = taker.map_err(refused).map_err(Error::io("cannot start", "the thread that takes frames"))?;
-            // A taker that gave up has an error of its own, which goes before this one.
+            // If the thread has ended early, its own error is returned instead of this one.
             let mut send = |together| sender.send(together).map_err(|_| Error::Interrupted);
             let decoded = self.decode_frames(latent, clip, windows.units() as u64, observer, &mut send);
             drop(sender);
             let taken = taker.join().unwrap_or_else(|panic| resume_unwind(panic));
-            taken.and(decoded).map_err(|error| blame(during(error), self.part))
+            taken.and(decoded).map_err(|error| blame(during(error), self.component))
         })
     }
 
-    /// What the decoder is given must be numbers of the device.
+    /// Checks that the device's type holds every value of the latent.
     fn check_latent(&self, latent: &[f32], [_, height, width]: [usize; 3]) -> Result<()> {
-        let axes = [("frame", 0), ("row", height), ("column", width), ("channel", self.part.config.embed_dim)];
+        let axes = [("frame", 0), ("row", height), ("column", width), ("channel", self.component.config.embed_dim)];
         let made = Made { stage: Stage::Decode.name().into(), what: "the latent that it is given", axes: &axes };
         made.check(latent, self.backend.borrow().largest() * LATENT_SCALE)
     }
@@ -200,19 +205,19 @@ fn during(error: Error) -> Error {
     error.during(Stage::Decode.name())
 }
 
-/// Some frames on their way to the host.
+/// Frames that are copied to the host together.
 struct Together {
     bytes: Box<dyn Arriving>,
-    /// Of the values that the bytes are made of.
+    /// The check of the values that become these bytes.
     check: Checking,
-    /// The first of these frames.
+    /// The index of the first frame in the video.
     first: usize,
     /// Rows, columns and channels of a frame.
     size: [usize; 3],
 }
 
 impl Together {
-    /// Gives `frame` one after the other, if their values are numbers.
+    /// Gives the frames to `frame` one after the other, if all their values are finite.
     fn hand_over(mut self, frame: &mut TakeFrame<'_>) -> Result<()> {
         let [height, width, channels] = self.size;
         let axes = [("frame", 0), ("row", height), ("column", width), ("channel", channels)];
@@ -223,7 +228,7 @@ impl Together {
     }
 }
 
-/// Sends a window's frames that count, as bytes, and counts them.
+/// Sends a window's frames as bytes, without those that belong to the window before, and adds their number to `sent`.
 fn frames_to_bytes<B: Backend>(
     backend: &B,
     frames: &Frames<'_, B>,

@@ -1,8 +1,8 @@
 //! CausalVideoVAE: videos to latents (4 frames × 8×8 pixels each) and back, window by window.
 //!
-//! A convolutional autoencoder whose convolutions are causal in time: an output frame depends on input frames up to it,
-//! and the first frame is an image of its own. (Open-Sora-Plan report v1.1.0; the autoencoder of latent diffusion,
-//! <https://arxiv.org/abs/2112.10752>, inflated to three dimensions.)
+//! A convolutional autoencoder whose convolutions are causal in time: an output frame depends only on its own and
+//! earlier input frames, and the first frame is coded as an image. (Open-Sora-Plan report v1.1.0; the autoencoder of
+//! latent diffusion, <https://arxiv.org/abs/2112.10752>, inflated to three dimensions.)
 
 mod attention;
 mod coder;
@@ -35,7 +35,7 @@ use run::CoderRun;
 use std::ops::Range;
 use tiling::{Tiling, space_tiles, time_windows};
 
-/// Factor between latents as the transformer sees them and as the VAE does.
+/// The transformer's latents are the VAE's latents times this factor.
 pub const LATENT_SCALE: f32 = 0.18215;
 
 /// The decoder's parameters.
@@ -52,13 +52,13 @@ pub struct VaeEncoder<W> {
     encoder: Encoder<W>,
 }
 
-/// Finished frames of a clip, `[frames, height, width, channels]`, of which the first `skip` belong to the window before.
+/// Finished frames of a window, `[frames, height, width, channels]`. The first `skip` belong to the window before.
 pub struct Frames<'a, B: Backend> {
     /// All frames of the window.
     pub data: &'a B::Buffer,
     /// Frames in `data`.
     pub frames: usize,
-    /// Frames at the front that do not count.
+    /// Frames at the front that the window before has already emitted.
     pub skip: usize,
     /// Rows.
     pub height: usize,
@@ -68,29 +68,29 @@ pub struct Frames<'a, B: Backend> {
     pub channels: usize,
 }
 
-/// Hears of every tile that is done, and may end the run.
+/// Called after every tile; an error ends the run.
 pub type Advance<'a> = &'a mut dyn FnMut() -> Result<()>;
-/// Takes the frames as soon as no later window can change them.
+/// Receives a window's frames once they are final.
 pub type Emit<'a, B> = &'a mut dyn FnMut(Frames<'_, B>) -> Result<()>;
 
-/// A clip on the host, and how it goes through a coder.
+/// A coder's input on the host, and how the coder takes it.
 pub struct CoderInput<'a> {
     /// Frames, rows, columns.
     pub size: [usize; 3],
     /// All its values.
     pub values: ClipValues<'a>,
-    /// Windows; `None` codes everything at once.
+    /// Windows; `None` codes the whole clip at once.
     pub tiling: Option<Tiling>,
-    /// Frames of full size that a layer takes at a time, see [`crate::memory::MemoryOptions::vae_frames`].
+    /// Frames of full size that a layer takes at a time; see [`crate::memory::MemoryOptions::vae_frames`].
     pub frames_at_a_time: Option<usize>,
 }
 
-/// What a clip holds, `[frames, rows, columns, channels]`, on the host.
+/// The values of a coder's input, `[frames, rows, columns, channels]`, on the host.
 #[derive(Clone, Copy, Debug)]
 pub enum ClipValues<'a> {
     /// Latents, or pixels in [−1, 1].
     Floats(&'a [f32]),
-    /// RGB, which becomes pixels in [−1, 1] on the device.
+    /// RGB bytes; the device converts them to pixels in [−1, 1].
     Bytes(&'a [u8]),
 }
 
@@ -102,7 +102,7 @@ impl ClipValues<'_> {
         }
     }
 
-    /// Brings a range to the device.
+    /// Copies a range to the device.
     fn upload<B: Backend>(&self, backend: &B, range: Range<usize>) -> Result<B::Buffer> {
         match self {
             Self::Floats(values) => backend.upload(&values[range]),
@@ -117,10 +117,10 @@ impl ClipValues<'_> {
 }
 
 impl<W> VaeDecoder<W> {
-    /// Asks `scope` for the decoder's parameters.
+    /// Builds the decoder from the parameters that `scope` gives.
     ///
     /// # Errors
-    /// Those of [`Params::get`](crate::weights::Params::get).
+    /// As for [`Params::get`](crate::weights::Params::get).
     pub fn build(config: &VaeConfig, scope: Scope<'_, W>) -> Result<Self> {
         Ok(Self { config: config.clone(), decoder: Decoder::build(config, scope)? })
     }
@@ -128,7 +128,7 @@ impl<W> VaeDecoder<W> {
     /// Decodes a latent of `embed_dim` channels (divided by [`LATENT_SCALE`]) to pixels in [−1, 1], 3 channels.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if the clip has another size than it says; those of [`Windows::decoding`], of the
+    /// [`crate::Error::Shape`] if the number of values does not match the size; errors of [`Windows::decoding`], of the
     /// backend, of `advance` and of `emit`.
     pub fn decode<B: Backend<Weight = W>>(
         &self,
@@ -145,10 +145,10 @@ impl<W> VaeDecoder<W> {
         windows.run(backend, latent, self.config.embed_dim, &code, advance, emit)
     }
 
-    /// Decodes one window, showing every block's output.
+    /// Decodes one window, and gives every block's output to `probe`.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if the clip has another size than it says; those of the backend.
+    /// [`crate::Error::Shape`] if the number of values does not match the size; errors of the backend.
     pub fn decode_probed<B: Backend<Weight = W>>(
         &self,
         backend: &B,
@@ -160,25 +160,25 @@ impl<W> VaeDecoder<W> {
         self.decoder.run(&mut CoderRun { backend, probe: Some(probe), positions }, x).map(drop)
     }
 
-    /// Pixels of a frame that this becomes.
+    /// Pixels of a frame that the decoder makes of `x`.
     fn full_positions<B: Backend>(&self, x: &Features<B>) -> usize {
         x.positions() * self.config.spatial_factor().pow(2)
     }
 }
 
 impl<W> VaeEncoder<W> {
-    /// Asks `scope` for the encoder's parameters.
+    /// Builds the encoder from the parameters that `scope` gives.
     ///
     /// # Errors
-    /// Those of [`Params::get`](crate::weights::Params::get).
+    /// As for [`Params::get`](crate::weights::Params::get).
     pub fn build(config: &VaeConfig, scope: Scope<'_, W>) -> Result<Self> {
         Ok(Self { config: config.clone(), encoder: Encoder::build(config, scope)? })
     }
 
-    /// Encodes a video of 3 channels, in [−1, 1], to moments: `embed_dim` means, then as many log variances.
+    /// Encodes a video of 3 channels, in [−1, 1], to the posterior: `embed_dim` means, then `embed_dim` log variances.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if the clip has another size than it says; those of [`Windows::encoding`], of the
+    /// [`crate::Error::Shape`] if the number of values does not match the size; errors of [`Windows::encoding`], of the
     /// backend, of `advance` and of `emit`.
     pub fn encode<B: Backend<Weight = W>>(
         &self,
@@ -195,10 +195,10 @@ impl<W> VaeEncoder<W> {
         windows.run(backend, video, 3, &code, advance, emit)
     }
 
-    /// Encodes one window, showing every block's output.
+    /// Encodes one window, and gives every block's output to `probe`.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if the clip has another size than it says; those of the backend.
+    /// [`crate::Error::Shape`] if the number of values does not match the size; errors of the backend.
     pub fn encode_probed<B: Backend<Weight = W>>(
         &self,
         backend: &B,
@@ -219,18 +219,18 @@ pub fn plan(config: &VaeConfig) -> CheckpointManifest {
     plan
 }
 
-/// Tensors that may be in a checkpoint and are not read: the discriminator's and the loss's of training, and averages of
-/// the weights over it.
+/// Whether a tensor may be in a checkpoint and is not read: tensors of training's discriminator and loss, and averages
+/// of the weights over training.
 pub fn ignored(name: &str) -> bool {
     ["loss.", "ema.", "model_ema."].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// How one clip is cut: along each axis the ranges of the input, and how wide the output's tiles and blends are.
+/// How a clip is cut: the ranges of the input along each axis, and the widths of the output's tiles and blends.
 pub struct Windows {
     time: Vec<Range<usize>>,
     rows: Vec<Range<usize>>,
     columns: Vec<Range<usize>>,
-    /// Side of an output tile, and how much of it is blended; `None` for a single tile.
+    /// Side of an output tile, and rows or columns of it that are blended; `None` for a single tile.
     out: Option<(usize, usize)>,
 }
 
@@ -243,7 +243,7 @@ impl Windows {
     /// Cuts a latent of `size`.
     ///
     /// # Errors
-    /// Those of [`Tiling::validate`].
+    /// As for [`Tiling::validate`].
     pub fn decoding(config: &VaeConfig, size: [usize; 3], tiling: Option<Tiling>) -> Result<Self> {
         let factors = Factors::of(config);
         let applies = |tiling: &Tiling| tiling.applies(size, factors);
@@ -253,7 +253,7 @@ impl Windows {
     /// Cuts a video of `size`.
     ///
     /// # Errors
-    /// Those of [`Tiling::validate`].
+    /// As for [`Tiling::validate`].
     pub fn encoding(config: &VaeConfig, size: [usize; 3], tiling: Option<Tiling>) -> Result<Self> {
         let applies = |tiling: &Tiling| {
             size[0] > tiling.sample_frames || size[1] > tiling.sample_size || size[2] > tiling.sample_size
@@ -286,12 +286,12 @@ impl Windows {
         })
     }
 
-    /// Frames, rows and columns of the first tile, the largest.
+    /// Frames, rows and columns of the first tile, which is the largest.
     pub fn first(&self) -> [usize; 3] {
         [&self.time, &self.rows, &self.columns].map(|ranges| ranges[0].len())
     }
 
-    /// Tiles of all windows.
+    /// The number of tiles in all windows.
     pub fn units(&self) -> usize {
         self.time.len() * self.rows.len() * self.columns.len()
     }
@@ -306,7 +306,7 @@ impl Windows {
         emit: Emit<'_, B>,
     ) -> Result<()> {
         for (i, frames) in self.time.iter().enumerate() {
-            // No more of the clip than this is on the device.
+            // The device holds only this window of the clip.
             let input = upload(backend, clip, frames.clone(), channels)?;
             let window = match self.out {
                 None => {
@@ -330,8 +330,8 @@ impl Windows {
         Ok(())
     }
 
-    /// One window's tiles, each cross-faded with the finished tile above, then with that to the left, put together.
-    /// Of a finished tile only the strips that later tiles fade into are kept.
+    /// Codes a window's tiles and puts them together. Each tile is cross-faded with the finished tile above, then with
+    /// the one to the left. Only the strips of finished tiles that later tiles fade into are kept.
     fn blended<B: Backend>(
         &self,
         backend: &B,
@@ -376,7 +376,7 @@ impl Windows {
         Ok(window.expect("a clip has at least one tile"))
     }
 
-    /// Shape of the whole window's output, from its first tile and the input that tile covers.
+    /// The shape of the whole window's output, from its first tile and the input that the tile covers.
     fn out_shape<B: Backend>(&self, first: &Features<B>, rows: &Range<usize>, columns: &Range<usize>) -> [usize; 4] {
         let total = |ranges: &[Range<usize>]| ranges.last().map_or(0, |last| last.end);
         let height = total(&self.rows) * first.height / rows.len();
@@ -408,7 +408,7 @@ fn fade<B: Backend>(
     backend.blend_box(&op, BlendBoxArgs { neighbour: neighbour.data(), tile: tile.data_mut() })
 }
 
-/// The last `len` rows (columns) of `x`, or all if there are fewer.
+/// Copies the last `len` rows (columns) of `x`, or all if there are fewer.
 fn strip<B: Backend>(backend: &B, x: &Features<B>, axis: BlendAxis, len: usize) -> Result<Features<B>> {
     let size = [x.frames, x.height, x.width];
     let (mut extent, mut origin) = (size, [0; 3]);
@@ -425,7 +425,7 @@ fn cut_box<B: Backend>(backend: &B, x: &Features<B>, from: BoxAt, extent: [usize
     Ok(out)
 }
 
-/// Some frames of a clip.
+/// Copies some frames of a clip to the device.
 fn upload<B: Backend>(
     backend: &B,
     clip: &CoderInput<'_>,
