@@ -1,5 +1,5 @@
-//! Attention in the shapes of the models, on a GPU in those of 65 and 221 frames of 512×512. Throughput is in operations
-//! (G elements/s are GFLOP/s), of temporal attention in bytes.
+//! Attention in the shapes of the models, on a GPU in the shapes of 65 and 221 frames of 512×512. Throughput is in
+//! operations (G elements/s are GFLOP/s), for temporal attention in bytes.
 
 mod common;
 
@@ -8,7 +8,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use osp::cpu::Cpu;
 use osp::ops::attention::{Attention, AttentionArgs, TokenLayout};
 
-/// A descriptor for q, k and v of their own, tokens in rows: name, inner, heads, head_dim, queries, keys.
+/// Name, inner, heads, head_dim, queries and keys. q, k and v are separate buffers, with tokens in rows.
 type Shape = (&'static str, usize, usize, usize, usize, usize);
 
 /// Two samples of 17 and of 56 latent frames of 64×64, and a window of the VAE.
@@ -33,7 +33,7 @@ const CPU_SHAPES: [Shape; 6] = [
 
 fn describe(&(name, inner, heads, head_dim, queries, keys): &Shape) -> Attention {
     let row = heads * head_dim;
-    // Temporal sequences interleave: one per position, tokens a frame apart.
+    // Temporal sequences interleave: each position has one, and its tokens are a frame apart.
     let temporal = name.starts_with("temporal");
     let layout = |tokens: usize| TokenLayout {
         offset: 0,
@@ -68,7 +68,7 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, shapes: &[Shape]) {
         let mut out = backend.alloc(count(op.queries)).unwrap();
         let scores = op.heads * op.queries * op.keys;
         let bias = shape.0.starts_with("text").then(|| backend.upload_f32(&values(scores)).unwrap());
-        // Sequences of a few dozen tokens do less than their traffic takes.
+        // With a few dozen tokens, the traffic of a sequence takes longer than its arithmetic.
         let temporal = shape.0.starts_with("temporal");
         let work = if temporal { Work::Bytes(op.bytes(B::ELEMENT)) } else { Work::Flops(op.flops()) };
         bench(&mut group, backend, &ceiling, shape.0, work, || {

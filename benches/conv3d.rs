@@ -1,8 +1,9 @@
-//! `conv3d` at sizes of the VAE, in FLOP/s of the plain formula: on a GPU at those of a window of 65×256×256 pixels and of
-//! the encoder's first layer, on the CPU smaller and beside the `gemm` crate at as many FLOPs.
+//! `conv3d` at sizes of the VAE, in FLOP/s of the plain formula. A GPU computes layers of a window of 65×256×256 pixels
+//! and the encoder's first layer. The CPU computes smaller ones, beside a product of the `gemm` crate with the same
+//! FLOPs.
 //!
-//! Copies in front of the first frame, enlargement and borders save FLOPs that the plain formula counts, so on the CPU a
-//! video of one frame can go beyond the processor's peak.
+//! Copies in front of the first frame, enlargement and borders save FLOPs that the plain formula counts, so on the CPU
+//! a video of one frame can exceed the processor's peak.
 
 mod common;
 
@@ -74,7 +75,7 @@ fn gpu_shapes() -> Vec<Conv3d> {
     ]
 }
 
-/// "128-128 3x3x3 65x256x256", and what else there is.
+/// A name such as "128-128 3x3x3 65x256x256", with a word for a change of size.
 fn name(op: &Conv3d) -> String {
     let [kt, kh, kw] = op.kernel;
     let rest = match (op.upsample, op.stride[1]) {
@@ -89,7 +90,7 @@ fn ours<B: Target>(criterion: &mut Criterion, backend: &B, shapes: &[Conv3d]) {
     let ceiling = Ceiling::measure(backend);
     let mut group = common::group(criterion, "conv3d");
     for op in shapes {
-        // As most layers do, with bias and with the statistics of a GroupNorm of 32 groups to follow.
+        // Like most layers, with a bias and with moments for a GroupNorm of 32 groups.
         let op = Conv3d { moment_groups: if op.cout.is_multiple_of(32) { 32 } else { 0 }, ..*op };
         let x = common::video(backend, op.frames, op.height * op.width * op.cin);
         let [kt, kh, kw] = op.kernel;

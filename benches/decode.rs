@@ -1,5 +1,6 @@
-//! Whole videos through the decoder of VAE v1.1.0, with made-up weights and the original's windows, in FLOP/s of the plain
-//! formulas: on a GPU 65 and 221 frames of 512×512, frames to bytes included; on the CPU nine frames of 64×64.
+//! Whole videos through the decoder of VAE v1.1.0, with synthetic weights and the original's windows, in FLOP/s of the
+//! plain formulas: on a GPU 65 and 221 frames of 512×512, with the conversion to bytes; on the CPU nine frames of
+//! 64×64.
 
 mod common;
 
@@ -26,10 +27,10 @@ use std::sync::Arc;
 const TILING: Tiling = Tiling { sample_size: 256, sample_frames: 65, overlap: 0.25 };
 
 fn config() -> VaeConfig {
-    preset::open("v1.1.0", None).unwrap().vae.expect("the preset has all parts").config
+    preset::open("v1.1.0", None).unwrap().vae.expect("the preset has all components").config
 }
 
-/// Decodes latents of `size` to bytes that nobody takes.
+/// Decodes latents of `size` to bytes, and drops them.
 fn decode<B: Backend>(backend: &B, decoder: &VaeDecoder<B::Weight>, latent: &[f32], size: [usize; 3]) {
     let latent = CoderInput { size, values: ClipValues::Floats(latent), tiling: Some(TILING), frames_at_a_time: None };
     let emit = &mut |frames: Frames<'_, B>| {
@@ -44,7 +45,7 @@ fn load<B: Backend>(backend: &B, source: &dyn Source) -> VaeDecoder<B::Weight> {
     VaeDecoder::build(&config(), Scope::root(&mut Loader::new(source, backend))).unwrap()
 }
 
-/// Counted on the device that executes nothing.
+/// FLOPs of a decode, counted on the dry device.
 fn flops(size: [usize; 3]) -> u64 {
     let recorder = Recorder::default();
     let dry = Cuda::new(Arc::new(Profiled::new(Arc::new(Dry::new()), recorder.clone())), Half::F16);

@@ -1,5 +1,5 @@
-//! Compressed keys and values, factor 2, in bytes moved: the tokens of 17×256×256 on the CPU, those of two samples of
-//! 221×512×512 on a GPU.
+//! Compressed keys and values, factor 2, in bytes moved: the tokens of 17×256×256 on the CPU, the tokens of two samples
+//! of 221×512×512 on a GPU.
 
 mod common;
 

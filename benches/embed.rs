@@ -1,5 +1,5 @@
-//! Look-up and adding of tables, in bytes moved: the tokens of a caption, and the positions of a 17×256×256 video; on a GPU
-//! those of two samples of 65 and of 221 frames of 512×512.
+//! Look-up in a table and addition of a table, in bytes moved: the tokens of a caption, and the positions of a
+//! 17×256×256 video; on a GPU the positions of two samples of 65 and of 221 frames of 512×512.
 
 mod common;
 
@@ -36,7 +36,7 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, vocabulary: usize, vid
         let space = AddRows { outer: samples * frames, rows: positions, inner: 1, channels: CHANNELS };
         let time = AddRows { outer: samples, rows: frames, inner: positions, channels: CHANNELS };
         for (axis, op) in [("positions", space), ("frames", time)] {
-            // Zeros: the sum stays what it is, however often it is made.
+            // The table is zeros, so repeated additions do not change the sum.
             let table = backend.upload(&vec![0.0; op.rows * CHANNELS]).unwrap();
             let name = format!("add_rows {axis} {samples}x{frames}x{positions}");
             bench(&mut group, backend, &ceiling, &name, Work::Bytes(op.bytes(B::ELEMENT)), || {

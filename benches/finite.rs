@@ -1,5 +1,5 @@
-//! What it costs to know that values are numbers, in bytes read: of the noise that a step predicts for 65 and for 221 frames
-//! of 512×512, and of a decoded 9×256×256 window; on a GPU of a 65×256×256 window.
+//! The check for NaN and infinities, in bytes read: a step's prediction for 65 and for 221 frames of 512×512, and a
+//! decoded 9×256×256 window; on a GPU a 65×256×256 window.
 
 mod common;
 

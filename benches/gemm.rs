@@ -1,5 +1,5 @@
-//! `linear` at the sizes of the models, in FLOP/s: on a GPU at those of 65 and 221 frames of 512×512, on the CPU smaller and
-//! beside the `gemm` crate.
+//! `linear` at the sizes of the models, in FLOP/s: on a GPU at the sizes of 65 and 221 frames of 512×512, on the CPU at
+//! smaller sizes, beside the `gemm` crate.
 
 mod common;
 
@@ -9,7 +9,7 @@ use osp::cpu::Cpu;
 use osp::ops::gemm::{Activation, Linear, LinearArgs};
 use osp::tensor::Tensor;
 
-/// Rows, in and out: LatteT2V-XL, T5-XXL, the timestep.
+/// Rows, input features and output features: LatteT2V-XL, T5-XXL, the timestep.
 const CPU_SIZES: [[usize; 3]; 6] = [
     [2048, 1152, 4608],
     [1024, 4608, 1152],
@@ -18,7 +18,7 @@ const CPU_SIZES: [[usize; 3]; 6] = [
     [300, 4096, 4096],
     [1, 1152, 6912],
 ];
-/// Two samples of 17 and of 56 latent frames, T5-XXL, the timestep, and the best that products can do.
+/// Two samples of 17 and of 56 latent frames, T5-XXL, the timestep, and a product at the device's best rate.
 const GPU_SIZES: [[usize; 3]; 11] = [
     [34_816, 1152, 3456],
     [34_816, 1152, 1152],
@@ -51,7 +51,7 @@ fn ours<B: Target>(criterion: &mut Criterion, backend: &B, sizes: &[[usize; 3]])
     let ceiling = Ceiling::measure(backend);
     let mut group = common::group(criterion, "linear");
     for &[m, k, n] in sizes {
-        // The wide layer of a feed-forward has its activation fused.
+        // The first layer of a feed-forward has its activation fused.
         let activation = if n == 4 * k { Activation::GeluTanh } else { Activation::None };
         let op = Linear::new(m, k, n).activation(activation);
         let x = backend.upload(&values(m * k)).unwrap();

@@ -1,5 +1,5 @@
-//! `group_norm` with and without SiLU, in bytes moved, at levels of the VAE's decoder; on a GPU at those of a 65×256×256
-//! window, and also with the moments known, as a convolution leaves them.
+//! `group_norm` with and without SiLU, in bytes moved, at levels of the VAE's decoder; on a GPU at the levels of a
+//! 65×256×256 window, and also with known moments, because a convolution writes them.
 
 mod common;
 

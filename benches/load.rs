@@ -1,5 +1,5 @@
-//! What it costs the host to bring parameters and activations to a device and back: rounding to the device's type, and
-//! bringing channels innermost. The device is the one that executes nothing; sizes are those of the published models.
+//! The host's cost of copying parameters and activations to a device and back: rounding to the device's type, and
+//! moving channels innermost. Runs on the dry device, at sizes of the published models.
 
 mod common;
 
@@ -25,12 +25,12 @@ fn backend(half: Half) -> Cuda {
     Cuda::new(Arc::new(Dry::new()), half)
 }
 
-/// A tensor whose stored bits are those of some values, and of no NaN.
+/// A tensor of pseudo-random values without NaN, in the stored type `dtype`.
 fn stored(dtype: DType, shape: &[usize]) -> Tensor {
     let values = common::values(shape.iter().product());
     match dtype {
         DType::F32 => Tensor::from_f32(shape, &values),
-        // Of 16 bits the upper one is 0 or 1 and the next ones make a small exponent in both types.
+        // The upper of 16 bits is the sign, and the mask makes the next ones a small exponent in both types.
         _ => {
             let bits = values.iter().map(|value| (value.to_bits() >> 16) as u16 & 0xbbff);
             let bytes = bits.flat_map(u16::to_le_bytes).collect();
@@ -55,7 +55,7 @@ fn linear(criterion: &mut Criterion) {
     }
 }
 
-/// A checkpoint of one tensor, whatever its name.
+/// A checkpoint that gives the same tensor for every name.
 struct One(Tensor);
 
 impl Source for One {

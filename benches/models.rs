@@ -1,7 +1,7 @@
-//! Five full-size pieces of the model, with synthetic weights, beside what PyTorch takes for them.
+//! Times of five full-size pieces of the model with synthetic weights, beside PyTorch's times.
 //!
-//! `cargo bench --bench models [NAME…]` times each piece twice and prints the better run. PyTorch's column is PyTorch 2.2
-//! (oneDNN, float32, two threads with AVX-512, best of two runs); give the engine two threads to compare
+//! `cargo bench --bench models [NAME…]` times each piece twice and prints the better run. The PyTorch column has the
+//! best of two runs of PyTorch 2.2 (oneDNN, float32, two threads with AVX-512). To compare, give the engine two threads
 //! (`RAYON_NUM_THREADS=2`).
 
 use osp::Model;
@@ -22,12 +22,12 @@ fn published() -> Model {
     preset::open("v1.1.0", Some(65)).expect("the preset is built in")
 }
 
-/// Made-up weights for a config.
+/// Synthetic weights for a config.
 fn weights<C: ComponentConfig>(config: &C) -> Synthetic {
-    Synthetic::new("made up", 1, config.plan(None).tensors)
+    Synthetic::new("synthetic", 1, config.plan(None).tensors)
 }
 
-/// Values of no particular kind in [−1, 1).
+/// Pseudo-random values in [−1, 1).
 fn values(len: usize) -> Vec<f32> {
     (0..len as u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
 }
@@ -44,7 +44,7 @@ fn time(name: &str, torch_seconds: f64, mut piece: impl FnMut()) {
 }
 
 fn decode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
-    let config = published().vae.expect("the preset has all parts").config;
+    let config = published().vae.expect("the preset has all components").config;
     let source = weights(&config);
     let decoder = VaeDecoder::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
     let latent = values(size.iter().product::<usize>() * config.embed_dim);
@@ -59,7 +59,7 @@ fn decode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
 }
 
 fn encode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
-    let config = published().vae.expect("the preset has all parts").config;
+    let config = published().vae.expect("the preset has all components").config;
     let source = weights(&config);
     let encoder = VaeEncoder::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
     let video = values(size.iter().product::<usize>() * 3);
@@ -75,7 +75,7 @@ fn encode(backend: &Cpu, name: &str, size: [usize; 3], torch_seconds: f64) {
 
 fn transform(backend: &Cpu, name: &str, [frames, height, width]: [usize; 3], torch_seconds: f64) {
     const TEXT_TOKENS: usize = 20;
-    let config = published().transformer.expect("the preset has all parts").config;
+    let config = published().transformer.expect("the preset has all components").config;
     let source = weights(&config);
     let model = Latte::build(&config, Scope::root(&mut Loader::new(&source, backend))).expect("the plan fits");
     let shape = Shape { samples: 1, batch: 1, frames, rows: height / 2, columns: width / 2, temporal: frames > 1 };
@@ -101,7 +101,7 @@ fn main() {
         ("transformer 17x256x256, 5x256 tokens", |backend, name| transform(backend, name, [5, 32, 32], 15.1)),
     ];
     for (name, piece) in pieces {
-        if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {
+        if wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str())) {
             piece(&backend, name);
         }
     }

@@ -1,5 +1,5 @@
-//! The norms over channels, in bytes moved, at the tokens of a 17×256×256 video and of a caption; on a GPU at those of two
-//! samples of 65×512×512 and of 221×512×512.
+//! The norms over channels, in bytes moved, for the tokens of a 17×256×256 video and of a caption; on a GPU for the
+//! tokens of two samples of 65×512×512 and of 221×512×512.
 
 mod common;
 

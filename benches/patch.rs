@@ -1,4 +1,5 @@
-//! Patches to tokens and back, in bytes moved: 5×32×32 latents; on a GPU two samples of 17 and of 56 frames of 64×64.
+//! Patches to tokens and back, in bytes moved: 5×32×32 latents; on a GPU two samples of 17 and of 56 latent frames of
+//! 64×64.
 
 mod common;
 
@@ -10,7 +11,7 @@ use osp::tensor::Tensor;
 
 const CHANNELS: usize = 1152;
 
-/// `videos`: frames of all samples, and the latents of a side.
+/// `videos`: frames of all samples, and rows (and columns) of a latent frame.
 fn run<B: Target>(criterion: &mut Criterion, backend: &B, videos: &[[usize; 2]]) {
     let ceiling = Ceiling::measure(backend);
     let mut group = common::group(criterion, "patch");

@@ -1,5 +1,5 @@
-//! Pixels of a 9×256×256 window made of bytes, and bytes of its pixels, in bytes moved on the device; on a GPU of a
-//! 65×512×512 window, of which 65 and 221 frames of 512×512 have one and four.
+//! Conversion of bytes to pixels and of pixels to bytes for a 9×256×256 window, in bytes moved on the device; on a GPU
+//! for a 65×512×512 window. 65 frames of 512×512 have one such window, 221 frames have four.
 
 mod common;
 
@@ -15,13 +15,13 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, [frames, side]: [usize
     let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
     let mut out = backend.alloc(len).unwrap();
 
-    // Its bytes come from the host.
+    // The bytes come from the host.
     let op = FromBytes { len };
     bench(&mut group, backend, &ceiling, "from_bytes", Work::Bytes(op.bytes(B::ELEMENT)), || {
         backend.from_bytes(&op, FromBytesArgs { bytes: &bytes, out: &mut out }).unwrap();
     });
 
-    // Its bytes go to the host.
+    // The bytes go to the host.
     let x = backend.upload(&values(len)).unwrap();
     let op = ToBytes { offset: 0, len };
     bench(&mut group, backend, &ceiling, "to_bytes", Work::Bytes(op.bytes(B::ELEMENT)), || {

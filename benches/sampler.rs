@@ -1,5 +1,5 @@
-//! What a sampler costs besides its model: `combine` over f32 states and over predictions, and drawing noise, which is the
-//! host's. Sizes are the latents of 65 and of 221 frames of 512×512.
+//! The cost of a sampler without its model: `combine` over f32 states and over predictions, and drawing noise on the
+//! host. Sizes are the latents of 65 and of 221 frames of 512×512.
 
 mod common;
 

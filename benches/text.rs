@@ -1,8 +1,9 @@
-//! Host memory of the largest text encoder: T5-XXL with made-up weights, each block made when it is needed, encodes a
-//! prompt on the CPU.
+//! Host memory of the largest text encoder: T5-XXL encodes a prompt on the CPU. Its weights are synthetic, and each
+//! block is generated when it is needed.
 //!
-//! `cargo bench --bench text` prints the time and the peak of anonymous memory, which the system cannot take back, where
-//! it tells (Linux). Weights in files would be mapped and cost none; made-up ones are held as long as their blocks.
+//! `cargo bench --bench text` prints the time and, on Linux, the peak of anonymous memory, which the system cannot
+//! reclaim. Weights in files would be mapped and take no anonymous memory; synthetic weights take it while their block
+//! is held.
 
 use osp::backend::Backend;
 use osp::cpu::Cpu;
@@ -30,27 +31,30 @@ fn gib(bytes: u64) -> f64 {
 
 fn main() {
     use osp::checkpoint::ComponentConfig;
-    let config =
-        preset::open("v1.1.0", None).expect("the preset is built in").text_encoder.expect("it is whole").config;
-    let source = Synthetic::new("made up", 1, config.plan(None).tensors);
+    let config = preset::open("v1.1.0", None)
+        .expect("the preset is built in")
+        .text_encoder
+        .expect("the preset has all components")
+        .config;
+    let source = Synthetic::new("synthetic", 1, config.plan(None).tensors);
     let backend = Cpu::new();
     println!("{}", backend.name());
     let caption = Caption { ids: (0..TOKENS as u32).collect(), mask: vec![true; TOKENS] };
     let model = T5::load(&config, &source, &backend, true).expect("the plan fits");
     let mut anonymous = 0;
     let start = Instant::now();
-    // Asked within the blocks, where two of them are held.
+    // Called within the blocks, while two blocks are held.
     let mut look = || {
         anonymous = anonymous.max(status("RssAnon").unwrap_or(0));
         Ok(())
     };
     black_box(model.encode(&backend, &[caption], &mut look).expect("host memory"));
     let seconds = start.elapsed().as_secs_f64();
-    println!("T5-XXL, {TOKENS} tokens: {seconds:.1} s, weights made on the way");
+    println!("T5-XXL, {TOKENS} tokens: {seconds:.1} s, with the time to generate the weights");
     match status("VmHWM") {
         Some(peak) => {
             println!("anonymous memory {:.2} GiB of {:.2}, peak of all {:.2} GiB", gib(anonymous), gib(GOAL), gib(peak))
         }
-        None => println!("this system does not tell its memory"),
+        None => println!("this system does not report the memory of a process"),
     }
 }

@@ -1,4 +1,4 @@
-//! The product of NVIDIA's cuBLASLt, where its library can be loaded.
+//! The product of NVIDIA's cuBLASLt, if its library can be loaded.
 
 use cudarc::cublaslt::{CudaBlasLT, Matmul, MatmulConfig, sys};
 use cudarc::driver::{CudaContext, DeviceRepr, sys::CUevent_flags};
@@ -11,7 +11,8 @@ const PRODUCTS: u64 = 8;
 /// Runs of which the best counts.
 const RUNS: usize = 5;
 
-/// Operations a second of a product of matrices of `side`×`side` in `half`, summed in f32; none without the library.
+/// Operations per second of a product of matrices of `side`×`side` in `half`, summed in f32; `None` without the
+/// library.
 pub fn product(side: usize, half: Half, values: &[f32]) -> Option<f64> {
     // SAFETY: it only tries to load the library.
     if !unsafe { sys::is_culib_present() } {
@@ -36,7 +37,7 @@ where
     let library = CudaBlasLT::new(stream.clone())?;
     let (size, line) = (side as u64, side as i64);
     let config = MatmulConfig {
-        // As in a linear layer: both with their inner sides together.
+        // As in a linear layer, the inner axis of both matrices is contiguous.
         transa: true,
         transb: false,
         transc: false,
@@ -59,7 +60,7 @@ where
     let event = || context.new_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
     let mut best = f64::INFINITY;
     for _ in 0..RUNS {
-        // The first keeps the GPU busy while the host prepares the others.
+        // The first product keeps the GPU busy while the host prepares the others.
         multiply()?;
         let (start, end) = (event()?, event()?);
         start.record(&stream)?;

@@ -1,5 +1,5 @@
-//! What the benches of single operations share: which device they run on, how it is timed, and what it was seen to do at
-//! best, which is what they are held against.
+//! Shared code of the benches of single operations: the device, its timing, and the ceilings that results are compared
+//! with.
 #![allow(dead_code, reason = "every bench includes this file, and uses what it needs")]
 
 mod cublaslt;
@@ -24,20 +24,21 @@ use std::time::{Duration, Instant};
 pub trait Target: Backend {
     /// Bytes of an activation.
     const ELEMENT: u64;
-    /// Elements of the copy that shows the bandwidth: more than caches hold.
+    /// Elements of the copy that measures the bandwidth. Caches are too small for them.
     const COPIED: usize;
-    /// Rows, inner and columns of the product that shows the arithmetic.
+    /// Rows, inner size and columns of the product that measures the arithmetic.
     const PRODUCT: usize;
 
-    /// The time of `iterations` runs of `work`, each with cold caches where the device's are large.
+    /// The time of `iterations` runs of `work`. A GPU evicts its caches before each run.
     fn time(&self, iterations: u64, work: &mut dyn FnMut()) -> Duration;
 
-    /// What the device's maker promises, if it is known.
+    /// The maker's data sheet of the device, if it is known.
     fn data_sheet(&self) -> Option<&'static gpus::Gpu> {
         None
     }
 
-    /// Operations a second of the maker's own product of [`Self::PRODUCT`]² of `values`, where it is at hand.
+    /// Operations per second of the maker's own product of matrices of [`Self::PRODUCT`]² `values`, if its library is
+    /// installed.
     fn makers_product(&self, values: &[f32]) -> Option<f64> {
         let _ = values;
         None
@@ -69,13 +70,13 @@ fn opened() -> &'static Opened {
     OPENED.get().expect("the GPU is open")
 }
 
-/// Kernels on a GPU, each launch timed by itself.
+/// Kernels on a GPU. Each launch is timed separately.
 impl Target for Cuda {
     const ELEMENT: u64 = 2;
     const COPIED: usize = 128 << 20;
     const PRODUCT: usize = 8192;
 
-    /// The sum of its launches: what the host copies meanwhile is not in it.
+    /// The sum of its launches, without the host's copies.
     fn time(&self, iterations: u64, work: &mut dyn FnMut()) -> Duration {
         let recorder = &opened().launches;
         recorder.set_timing(Timing::Cold);
@@ -94,13 +95,13 @@ impl Target for Cuda {
     }
 }
 
-/// The GPU, where there is one and the kernels were compiled for it. `OSP_BENCH_DTYPE=bf16` chooses the other type,
-/// `OSP_BENCH_DEVICE` a device: with `cuda` there is no bench without a GPU.
+/// The GPU, if there is one and the kernels were compiled for it. `OSP_BENCH_DTYPE=bf16` chooses bf16 instead of f16.
+/// `OSP_BENCH_DEVICE` chooses a device: with `cuda` a bench fails without a GPU, and with `cpu` it runs on the CPU.
 pub fn gpu() -> Option<Cuda> {
     let half = if std::env::var("OSP_BENCH_DTYPE").as_deref() == Ok("bf16") { Half::Bf16 } else { Half::F16 };
     let device = std::env::var("OSP_BENCH_DEVICE").unwrap_or_else(|_| "auto".into());
     if device == "cpu" {
-        println!("on the CPU, as asked");
+        println!("on the CPU, as OSP_BENCH_DEVICE asks");
         return None;
     }
     match Driver::open() {
@@ -127,7 +128,7 @@ pub fn copy<B: Backend>(backend: &B, len: usize, from: &B::Buffer, to: &mut B::B
     backend.copy_box(&op, CopyBoxArgs { x: from, out: to }).unwrap();
 }
 
-/// `frames` times the same frame of `frame_len` values: what is large is put together on the device.
+/// A video of `frames` equal frames of `frame_len` values. The device copies the frame, which is faster than an upload.
 pub fn video<B: Backend>(backend: &B, frames: usize, frame_len: usize) -> B::Buffer {
     use osp::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
     let frame = backend.upload(&values(frame_len)).unwrap();
@@ -140,7 +141,7 @@ pub fn video<B: Backend>(backend: &B, frames: usize, frame_len: usize) -> B::Buf
     video
 }
 
-/// Work, in what bounds it.
+/// The amount of work, in the unit of its bound.
 #[derive(Clone, Copy)]
 pub enum Work {
     /// Bytes moved.
@@ -149,8 +150,9 @@ pub enum Work {
     Flops(u64),
 }
 
-/// The best that the device was seen to do in this run, by our own kernels, in bytes and operations a second, and what its maker's
-/// library and data sheet say. What a CPU's caches hold moves faster than the copy, which is larger than them.
+/// The best rates of the device in this run, in bytes and operations per second: of this program's copy and product, of
+/// the maker's library, and of the data sheet. On a CPU, data in the caches moves faster than the copy, which exceeds
+/// them.
 pub struct Ceiling {
     copy: f64,
     product: f64,
@@ -159,7 +161,7 @@ pub struct Ceiling {
 }
 
 impl Ceiling {
-    /// Measures and prints them.
+    /// Measures and prints the rates.
     pub fn measure<B: Target>(backend: &B) -> Self {
         let from = backend.alloc(B::COPIED).unwrap();
         let mut to = backend.alloc(B::COPIED).unwrap();
@@ -190,7 +192,7 @@ impl Ceiling {
         Self { copy, product, makers_product, data_sheet }
     }
 
-    /// The share of the ceiling that `work` in `seconds` reaches, as a line for people.
+    /// A line with the share of the ceiling that `work` in `seconds` reaches.
     fn share(&self, work: Work, seconds: f64) -> String {
         let (amount, ceiling, name) = match work {
             Work::Bytes(bytes) => (bytes as f64, self.copy, "copy"),
@@ -208,14 +210,14 @@ impl Ceiling {
     }
 }
 
-/// The fastest of some runs in seconds, after one that warms up.
+/// The seconds of the fastest of several runs, after a run to warm up.
 fn best<B: Target>(backend: &B, work: &mut dyn FnMut()) -> f64 {
     const RUNS: usize = 5;
     backend.time(1, work);
     (0..RUNS).map(|_| backend.time(1, work).as_secs_f64()).fold(f64::INFINITY, f64::min)
 }
 
-/// One bench: criterion's lines, then the share of the ceiling that its best sample reached.
+/// Runs one bench. Prints criterion's lines, then the share of the ceiling that the best sample reached.
 pub fn bench<B: Target>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     backend: &B,
@@ -236,20 +238,21 @@ pub fn bench<B: Target>(
             time
         });
     });
-    // Unless the command line left it out.
+    // It is infinite if the command line skipped this bench.
     if best.is_finite() {
         println!("{name}: {}", ceiling.share(work, best));
     }
 }
 
-/// A group of few and short measurements.
+/// A group with few and short measurements.
 pub fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
     let mut group = criterion.benchmark_group(name);
     group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
     group
 }
 
-/// Values in [−1, 1) without a pattern, others at each call: what repeats lets a chip run faster than it does on real data.
+/// Pseudo-random values in [−1, 1), different at each call. On repeated values a chip would run faster than on real
+/// data.
 pub fn values(len: usize) -> Vec<f32> {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let key = CALLS.fetch_add(1, Ordering::Relaxed) << 40;
