@@ -14,7 +14,7 @@ use crate::sampler::SamplerKind;
 pub struct Profiler<'a> {
     /// Where the backend's device records.
     pub recorder: &'a Recorder,
-    /// What is measured.
+    /// The measurements.
     pub measure: Measure<'a>,
     /// Receives the progress.
     pub observer: &'a mut dyn Observer,
