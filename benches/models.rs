@@ -24,7 +24,7 @@ fn published() -> Model {
 
 /// Made-up weights for a config.
 fn weights<C: ComponentConfig>(config: &C) -> Synthetic {
-    Synthetic::new("made up", 1, config.plan(None).tensors)
+    Synthetic::new("made up", 1, config.manifest(None).tensors)
 }
 
 /// Values of no particular kind in [−1, 1).

@@ -32,7 +32,7 @@ fn main() {
     use osp::checkpoint::ComponentConfig;
     let config =
         preset::open("v1.1.0", None).expect("the preset is built in").text_encoder.expect("it is whole").config;
-    let source = Synthetic::new("made up", 1, config.plan(None).tensors);
+    let source = Synthetic::new("made up", 1, config.manifest(None).tensors);
     let backend = Cpu::new();
     println!("{}", backend.name());
     let caption = Caption { ids: (0..TOKENS as u32).collect(), mask: vec![true; TOKENS] };

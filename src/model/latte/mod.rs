@@ -404,10 +404,10 @@ struct Time<B: Backend> {
 }
 
 /// The tensors that a checkpoint of this config holds.
-pub fn plan(config: &LatteConfig) -> CheckpointManifest {
-    let mut plan = CheckpointManifest::default();
-    Latte::build(config, Scope::root(&mut plan)).expect("a plan hands out everything");
-    plan
+pub fn manifest(config: &LatteConfig) -> CheckpointManifest {
+    let mut manifest = CheckpointManifest::default();
+    Latte::build(config, Scope::root(&mut manifest)).expect("a plan hands out everything");
+    manifest
 }
 
 /// Tensors that may be in a checkpoint and are not read: the tables it was trained with, and the caption of no caption.
