@@ -49,7 +49,7 @@ fn load<B: Backend>(backend: &B, source: &dyn Source) -> VaeDecoder<B::Weight> {
 fn flops(size: [usize; 3]) -> u64 {
     let recorder = Recorder::default();
     let dry = Cuda::new(Arc::new(Profiled::new(Arc::new(Dry::new()), recorder.clone())), Half::F16);
-    let source = Shapes::new(Path::new("vae"), config().plan(None).tensors);
+    let source = Shapes::new(Path::new("vae"), config().manifest(None).tensors);
     let decoder = load(&dry, &source);
     decode(&dry, &decoder, &vec![0.0; size.iter().product::<usize>() * 4], size);
     recorder.take().iter().map(|record| record.flops).sum()
@@ -57,7 +57,7 @@ fn flops(size: [usize; 3]) -> u64 {
 
 fn run<B: Target>(criterion: &mut Criterion, backend: &B, sizes: &[[usize; 3]]) {
     let mut group = common::group(criterion, "decode");
-    let decoder = load(backend, &Synthetic::new("vae", 1, config().plan(None).tensors));
+    let decoder = load(backend, &Synthetic::new("vae", 1, config().manifest(None).tensors));
     for &size in sizes {
         let [frames, height, width] = size;
         let latent = common::values(size.iter().product::<usize>() * 4);

@@ -24,7 +24,7 @@ fn published() -> Model {
 
 /// Synthetic weights for a config.
 fn weights<C: ComponentConfig>(config: &C) -> Synthetic {
-    Synthetic::new("synthetic", 1, config.plan(None).tensors)
+    Synthetic::new("synthetic", 1, config.manifest(None).tensors)
 }
 
 /// Pseudo-random values in [−1, 1).

@@ -36,7 +36,7 @@ fn main() {
         .text_encoder
         .expect("the preset has all components")
         .config;
-    let source = Synthetic::new("synthetic", 1, config.plan(None).tensors);
+    let source = Synthetic::new("synthetic", 1, config.manifest(None).tensors);
     let backend = Cpu::new();
     println!("{}", backend.name());
     let caption = Caption { ids: (0..TOKENS as u32).collect(), mask: vec![true; TOKENS] };

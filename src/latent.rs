@@ -55,7 +55,7 @@ impl Latent {
         let bytes: Vec<u8> =
             nchw_from_nhwc(&self.values, channels).iter().flat_map(|value| value.to_le_bytes()).collect();
         let view = TensorView::new(Dtype::F32, vec![1, channels, frames, height, width], &bytes)
-            .expect("there are as many values as the size says");
+            .expect("the number of values was checked");
         let fps = self.fps.map(|fps| HashMap::from([("fps".to_owned(), rate_text(fps))]));
         let file = safetensors::serialize([("latent", view)], fps).map_err(|error| {
             Error::media(path, format!("the latent cannot be put into a safetensors file: {error}"))

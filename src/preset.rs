@@ -98,7 +98,7 @@ fn parse<C: ComponentConfig>(json: &str) -> C {
 }
 
 fn part<C: ComponentConfig>(folder: PathBuf, config: C, seed: Option<u64>) -> Component<C> {
-    let tensors = config.plan(None).tensors;
+    let tensors = config.manifest(None).tensors;
     let source: Box<dyn Source> = match seed {
         Some(seed) => Box::new(Synthetic::new(&folder, seed, tensors)),
         None => Box::new(Shapes::new(&folder, tensors)),
@@ -121,7 +121,7 @@ mod tests {
     fn assert_same<C: ComponentConfig + std::fmt::Debug>(part: Option<Component<C>>, name: &str) {
         let part = part.unwrap();
         assert_eq!(format!("{:?}", part.config), format!("{:?}", published::<C>(name)), "{name}");
-        part.config.plan(Some(&*part.source)).check(&*part.source, C::ignored).unwrap();
+        part.config.manifest(Some(&*part.source)).check(&*part.source, C::ignored).unwrap();
     }
 
     #[test]

@@ -161,7 +161,7 @@ fn clips_go_through_the_vae_and_others_are_refused() {
     }
 }
 
-/// The tiny model with a VAE of another shape: latents of 4×4 pixels, 2 frames and 3 channels. Its weights are made up.
+/// The tiny model with a VAE of another shape: latents of 4×4 pixels, 2 frames and 3 channels. Its weights are generated.
 fn other_factors(folder: &Path) -> Model {
     let config = |part: &str, edits: &[(&str, Value)]| {
         let text = fs::read_to_string(golden("pipeline").join(part).join("config.json")).unwrap();

@@ -37,7 +37,7 @@ fn file_with(tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> (TempDir, PathBuf) 
     (folder, path)
 }
 
-fn plan(tensors: &[(&str, &[usize])]) -> CheckpointManifest {
+fn manifest(tensors: &[(&str, &[usize])]) -> CheckpointManifest {
     let expected = |&(name, shape): &(&str, &[usize])| Expected { name: name.to_owned(), shape: shape.to_vec() };
     CheckpointManifest { tensors: tensors.iter().map(expected).collect() }
 }
@@ -69,8 +69,8 @@ fn a_manifest_names_every_difference() {
         ("ignored", "F32", &[1], vec![0; 4]),
     ]);
     let source = Files::open(&path).unwrap();
-    let plan = plan(&[("right", &[1]), ("misshapen", &[1, 2]), ("integers", &[1]), ("absent", &[3])]);
-    let problems = plan.problems(&source, |name| name == "ignored");
+    let manifest = manifest(&[("right", &[1]), ("misshapen", &[1, 2]), ("integers", &[1]), ("absent", &[3])]);
+    let problems = manifest.problems(&source, |name| name == "ignored");
     let lines: Vec<String> = problems.iter().map(Error::to_string).collect();
     assert_eq!(lines.len(), 4, "{lines:#?}");
     for (line, parts) in lines.iter().zip([
@@ -81,7 +81,7 @@ fn a_manifest_names_every_difference() {
     ]) {
         assert!(parts.iter().all(|part| line.contains(part)), "{line}");
     }
-    let error = plan.check(&source, |name| name == "ignored").unwrap_err();
+    let error = manifest.check(&source, |name| name == "ignored").unwrap_err();
     assert_eq!(error.exit_code(), 5);
     assert!(error.to_string().contains("and 3 more"), "{error}");
 }

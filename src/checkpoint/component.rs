@@ -44,7 +44,7 @@ pub trait ComponentConfig: Config {
     /// The names of its weight files, up to the first dot.
     const STEM: &'static str = "diffusion_pytorch_model";
     /// The tensors of a checkpoint. `source`, if there is one, decides between equivalent names.
-    fn plan(&self, source: Option<&dyn Source>) -> CheckpointManifest;
+    fn manifest(&self, source: Option<&dyn Source>) -> CheckpointManifest;
     /// Whether a checkpoint may hold this tensor although nothing reads it.
     fn ignored(name: &str) -> bool;
     /// Checks the other files of the component, such as its tokenizer.
@@ -61,8 +61,8 @@ impl ComponentConfig for T5Config {
     const NAME: &'static str = "text encoder";
     const STEM: &'static str = "model";
 
-    fn plan(&self, source: Option<&dyn Source>) -> CheckpointManifest {
-        t5::plan(self, source.map_or("shared.weight", t5::embedding_name))
+    fn manifest(&self, source: Option<&dyn Source>) -> CheckpointManifest {
+        t5::manifest(self, source.map_or("shared.weight", t5::embedding_name))
     }
 
     fn ignored(name: &str) -> bool {
@@ -78,8 +78,8 @@ impl ComponentConfig for LatteConfig {
     const CLASS: &'static str = "LatteT2V";
     const NAME: &'static str = "transformer";
 
-    fn plan(&self, _: Option<&dyn Source>) -> CheckpointManifest {
-        latte::plan(self)
+    fn manifest(&self, _: Option<&dyn Source>) -> CheckpointManifest {
+        latte::manifest(self)
     }
 
     fn ignored(name: &str) -> bool {
@@ -91,8 +91,8 @@ impl ComponentConfig for VaeConfig {
     const CLASS: &'static str = "CausalVAEModel";
     const NAME: &'static str = "vae";
 
-    fn plan(&self, _: Option<&dyn Source>) -> CheckpointManifest {
-        vae::plan(self)
+    fn manifest(&self, _: Option<&dyn Source>) -> CheckpointManifest {
+        vae::manifest(self)
     }
 
     fn ignored(name: &str) -> bool {
@@ -122,7 +122,7 @@ impl<C: ComponentConfig> Component<C> {
     /// damaged, or do not fit it.
     pub fn open(folder: &Path, weights: WeightSource) -> Result<Self> {
         let part = Self::open_unchecked(folder, weights)?;
-        part.config.plan(Some(&*part.source)).check(&*part.source, C::ignored)?;
+        part.config.manifest(Some(&*part.source)).check(&*part.source, C::ignored)?;
         Ok(part)
     }
 
@@ -140,8 +140,8 @@ impl<C: ComponentConfig> Component<C> {
         let config: C = config::read(&folder.join("config.json"))?;
         let source = match weights {
             WeightSource::Files => open_weights(folder)?,
-            WeightSource::Synthetic(seed) => Box::new(Synthetic::new(folder, seed, config.plan(None).tensors)),
-            WeightSource::Shapes => Box::new(Shapes::new(folder, config.plan(None).tensors)),
+            WeightSource::Synthetic(seed) => Box::new(Synthetic::new(folder, seed, config.manifest(None).tensors)),
+            WeightSource::Shapes => Box::new(Shapes::new(folder, config.manifest(None).tensors)),
         };
         Ok(Self { folder: folder.to_path_buf(), config, source })
     }
@@ -151,7 +151,7 @@ impl<C: ComponentConfig> Component<C> {
     where
         C: Clone,
     {
-        let source = Box::new(Shapes::new(&self.folder, self.config.plan(Some(&*self.source)).tensors));
+        let source = Box::new(Shapes::new(&self.folder, self.config.manifest(Some(&*self.source)).tensors));
         Self { folder: self.folder.clone(), config: self.config.clone(), source }
     }
 
@@ -163,7 +163,7 @@ impl<C: ComponentConfig> Component<C> {
         let folder = file.parent().unwrap_or(Path::new("."));
         let config: C = config::read(&folder.join("config.json"))?;
         let source = Files::open(file)?;
-        config.plan(Some(&source)).check(&source, C::ignored)?;
+        config.manifest(Some(&source)).check(&source, C::ignored)?;
         Ok(Self { folder: folder.to_path_buf(), config, source: Box::new(source) })
     }
 }

@@ -34,7 +34,7 @@ impl Noise<'_> {
         let values = match self {
             Self::Seeded(rng) => rng.randn(len),
             Self::Absent => return vec![0.0; len],
-            Self::Given(draws) => draws.next().expect("as many draws are given as the schedule makes"),
+            Self::Given(draws) => draws.next().expect("the schedule makes no more draws than are given"),
         };
         nhwc_from_nchw(&values, channels)
     }

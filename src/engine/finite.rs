@@ -82,13 +82,13 @@ impl Checking {
 /// If a weight is not finite, the error names the weight instead of the output.
 pub(crate) fn blame<C: ComponentConfig>(error: Error, part: &Component<C>) -> Error {
     let Error::NotFinite { stage, what, place, largest } = &error else { return error };
-    let tensors = part.config.plan(Some(&*part.source)).tensors;
+    let tensors = part.config.manifest(Some(&*part.source)).tensors;
     match strange::first(&*part.source, &tensors, *largest) {
         Ok(None) => error,
         Ok(Some(found)) => {
             let cure =
                 if found.value.is_finite() { "f16 holds no such value: choose bf16" } else { "download it again" };
-            let problem = format!("{found}; {cure} ({stage}: {what} is no finite number from {place} on)");
+            let problem = format!("{found}; {cure} ({stage}: {what} is NaN or infinite from {place} on)");
             Error::weight(part.source.path(), found.tensor, problem)
         }
         Err(unread) => unread,

@@ -95,7 +95,7 @@ impl TextCache {
     fn put(&self, key: &str, channels: usize, embeddings: &[f32]) -> Result<()> {
         let bytes: Vec<u8> = embeddings.iter().flat_map(|value| value.to_le_bytes()).collect();
         let view = TensorView::new(Dtype::F32, vec![embeddings.len() / channels, channels], &bytes)
-            .expect("as many bytes as the shape says");
+            .expect("the number of bytes fits the shape");
         let metadata = HashMap::from([(KEY.to_owned(), key.to_owned())]);
         let bytes = safetensors::serialize([(TENSOR, view)], Some(metadata)).expect("one whole tensor");
         staged::keep(&self.folder, &name(key), &bytes)

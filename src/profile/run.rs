@@ -136,9 +136,7 @@ impl Subject {
     /// Fails if the user wants times: the device only counts.
     fn counts(&self) -> Result<()> {
         match self.repeat {
-            Some(_) => Err(Error::Usage(
-                "this device only counts, so it has no times to repeat: profile on a GPU or a CPU".into(),
-            )),
+            Some(_) => Err(Error::Usage("this device only counts: measure times on a GPU or a CPU".into())),
             None => Ok(()),
         }
     }

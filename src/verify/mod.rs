@@ -203,7 +203,7 @@ fn open<C: ComponentConfig>(folder: &Path) -> Result<Component<C>> {
 
 /// Fails if a weight is not finite: no check would mean anything.
 fn all_numbers<C: ComponentConfig>(component: &Component<C>) -> Result<()> {
-    strange::check(&*component.source, &component.config.plan(Some(&*component.source)).tensors)
+    strange::check(&*component.source, &component.config.manifest(Some(&*component.source)).tensors)
 }
 
 /// ‖found − expected‖ / ‖expected‖, in f64; infinite if the lengths differ.
@@ -274,7 +274,7 @@ fn differences<C: ComponentConfig>(path: &Path, manifest: PublishedManifest) -> 
     if let Some(problem) = config.problem() {
         return Err(Error::config(path, problem));
     }
-    let CheckpointManifest { tensors } = config.plan(None);
+    let CheckpointManifest { tensors } = config.manifest(None);
     let planned: BTreeMap<String, Vec<usize>> = tensors.into_iter().map(|tensor| (tensor.name, tensor.shape)).collect();
     let absent = planned.iter().filter(|(name, shape)| manifest.tensors.get(*name) != Some(shape)).count();
     let unknown = manifest.tensors.keys().filter(|name| !planned.contains_key(*name) && !C::ignored(name)).count();

@@ -122,7 +122,7 @@ fn published<C: ComponentConfig>(name: &str) -> (C, Shapes) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/manifests").join(format!("{name}.json"));
     let mut manifest: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let config: C = serde_json::from_value(manifest["config"].take()).unwrap();
-    let source = Shapes::new(name, config.plan(None).tensors);
+    let source = Shapes::new(name, config.manifest(None).tensors);
     (config, source)
 }
 
@@ -139,7 +139,7 @@ fn full_size_models_run_without_weights_and_have_the_known_cost() {
     let (config, source) = published::<T5Config>("t5_v1_1_xxl");
     let text = T5::build(&config, "shared.weight", Scope::root(&mut Loader::new(&source, &backend))).unwrap();
     let weights = dry.peak_bytes();
-    assert_eq!(weights, 2 * config.plan(None).parameters());
+    assert_eq!(weights, 2 * config.manifest(None).parameters());
     let caption = Caption { ids: vec![5; 120], mask: vec![true; 120] };
     let hidden = text.encode(&backend, &[caption], &mut || Ok(())).unwrap();
     assert_eq!(hidden[0].len(), 120 * 4096);

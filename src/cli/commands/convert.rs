@@ -63,7 +63,7 @@ struct Opened {
     folder: PathBuf,
     stem: &'static str,
     source: Box<dyn Source>,
-    plan: CheckpointManifest,
+    manifest: CheckpointManifest,
 }
 
 #[derive(Serialize)]
@@ -97,7 +97,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let dtype = args.dtype.into();
     let parts = open(&source)?;
     let writers: Vec<_> =
-        parts.iter().map(|part| Writer::new(&*part.source, &part.plan.tensors, dtype, MOST)).collect();
+        parts.iter().map(|part| Writer::new(&*part.source, &part.manifest.tensors, dtype, MOST)).collect();
 
     let staged = Staged::folder(&args.output, check_ours)?;
     let transfer = Transfer::new(console, "convert", writers.iter().map(Writer::bytes).sum());
@@ -217,9 +217,9 @@ fn opened<C: ComponentConfig>(source: &Path) -> Result<Opened> {
         Component::<C>::open(source, WeightSource::Files)
     }?;
     part.config.check_beside(&part.folder)?;
-    let plan = part.config.plan(Some(&*part.source));
+    let manifest = part.config.manifest(Some(&*part.source));
     let Component { folder, source, .. } = part;
-    Ok(Opened { part: C::NAME, name: PathBuf::new(), folder, stem: C::STEM, source, plan })
+    Ok(Opened { part: C::NAME, name: PathBuf::new(), folder, stem: C::STEM, source, manifest })
 }
 
 impl Opened {

@@ -241,13 +241,13 @@ fn inspect<C: Describe>(folder: &Path, args: &Args) -> ComponentReport {
     match Component::<C>::open_unchecked(folder, args.weights) {
         Err(error) => report.problems.push(error.to_string()),
         Ok(part) => {
-            let plan = part.config.plan(Some(&*part.source));
+            let manifest = part.config.manifest(Some(&*part.source));
             report.sizes = part.config.sizes();
-            report.weights = Some(Weights::new(&plan, &*part.source));
-            let mut problems = plan.problems(&*part.source, C::ignored);
+            report.weights = Some(Weights::new(&manifest, &*part.source));
+            let mut problems = manifest.problems(&*part.source, C::ignored);
             problems.extend(part.config.check_beside(folder).err());
             if args.values && problems.is_empty() {
-                problems.extend(strange::check(&*part.source, &plan.tensors).err());
+                problems.extend(strange::check(&*part.source, &manifest.tensors).err());
             }
             report.problems = problems.iter().map(Error::to_string).collect();
         }
@@ -256,7 +256,7 @@ fn inspect<C: Describe>(folder: &Path, args: &Args) -> ComponentReport {
 }
 
 impl Weights {
-    fn new(plan: &CheckpointManifest, source: &dyn Source) -> Self {
+    fn new(manifest: &CheckpointManifest, source: &dyn Source) -> Self {
         let entries = source.entries();
         let mut stored = BTreeMap::new();
         for entry in &entries {
@@ -264,11 +264,11 @@ impl Weights {
         }
         let size = |entry: &Entry| (entry.shape.iter().product::<usize>() * entry.dtype.size()) as u64;
         let bytes = entries.iter().map(size).sum();
-        let read: HashSet<&str> = plan.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        let read: HashSet<&str> = manifest.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
         let unread = entries.into_iter().map(|entry| entry.name).filter(|name| !read.contains(name.as_str()));
         Self {
-            parameters: plan.parameters(),
-            tensors: plan.tensors.len(),
+            parameters: manifest.parameters(),
+            tensors: manifest.tensors.len(),
             stored,
             bytes,
             fingerprint: source.fingerprint(),

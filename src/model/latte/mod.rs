@@ -321,7 +321,7 @@ impl<'a, W> Latte<'a, W> {
         let mut modulation = backend.alloc(samples * 6 * d)?;
         self.timestep_1.run(backend, rows, &features, Activation::Silu, &mut hidden)?;
         self.timestep_2.run(backend, rows, &hidden, Activation::None, &mut embedding)?;
-        // Again with SiLU behind it: a product of one row, cheaper than an operation of its own.
+        // The product again, with SiLU: one row, cheaper than a separate operation.
         self.timestep_2.run(backend, rows, &hidden, Activation::Silu, &mut activated)?;
         self.timestep_modulation.run(backend, rows, &activated, Activation::None, &mut modulation)?;
         Ok(Time { embedding, modulation })
@@ -404,10 +404,10 @@ struct Time<B: Backend> {
 }
 
 /// The tensors that a checkpoint of this config holds.
-pub fn plan(config: &LatteConfig) -> CheckpointManifest {
-    let mut plan = CheckpointManifest::default();
-    Latte::build(config, Scope::root(&mut plan)).expect("a plan hands out everything");
-    plan
+pub fn manifest(config: &LatteConfig) -> CheckpointManifest {
+    let mut manifest = CheckpointManifest::default();
+    Latte::build(config, Scope::root(&mut manifest)).expect("a plan hands out everything");
+    manifest
 }
 
 /// Tensors that may be in a checkpoint and are not read: the tables it was trained with, and the caption of no caption.

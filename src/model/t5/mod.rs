@@ -267,10 +267,10 @@ pub fn embedding_name(source: &dyn Source) -> &'static str {
 }
 
 /// The tensors that a checkpoint of this config holds.
-pub fn plan(config: &T5Config, embedding: &str) -> CheckpointManifest {
-    let mut plan = CheckpointManifest::default();
-    T5::build(config, embedding, Scope::root(&mut plan)).expect("a plan hands out everything");
-    plan
+pub fn manifest(config: &T5Config, embedding: &str) -> CheckpointManifest {
+    let mut manifest = CheckpointManifest::default();
+    T5::build(config, embedding, Scope::root(&mut manifest)).expect("a plan hands out everything");
+    manifest
 }
 
 /// Whether a checkpoint may hold this tensor although nothing reads it: the embedding's other name.

@@ -212,11 +212,11 @@ impl<W> VaeEncoder<W> {
 }
 
 /// The tensors that a checkpoint of this config holds.
-pub fn plan(config: &VaeConfig) -> CheckpointManifest {
-    let mut plan = CheckpointManifest::default();
-    Encoder::build(config, Scope::root(&mut plan)).expect("a plan hands out everything");
-    Decoder::build(config, Scope::root(&mut plan)).expect("a plan hands out everything");
-    plan
+pub fn manifest(config: &VaeConfig) -> CheckpointManifest {
+    let mut manifest = CheckpointManifest::default();
+    Encoder::build(config, Scope::root(&mut manifest)).expect("a plan hands out everything");
+    Decoder::build(config, Scope::root(&mut manifest)).expect("a plan hands out everything");
+    manifest
 }
 
 /// Whether a tensor may be in a checkpoint and is not read: tensors of training's discriminator and loss, and averages
