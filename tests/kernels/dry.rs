@@ -55,9 +55,9 @@ fn launches_that_every_gpu_would_refuse_are_refused() {
         (Launch { threads: 128, ..good }, "takes 256 threads"),
         (Launch { params: &good.params[1..], ..good }, "parameter bytes"),
         (Launch { grid: [1, 0, 1], ..good }, "must have between 1 and"),
-        (Launch { grid: [1 << 31, 1, 1], ..good }, "more than"),
-        (Launch { grid: [1, 1, 65_536], ..good }, "more than"),
-        (Launch { shared_bytes: (99 << 10) + 1, ..good }, "101376 bytes of shared memory"),
+        (Launch { grid: [1 << 31, 1, 1], ..good }, "must have between 1 and"),
+        (Launch { grid: [1, 1, 65_536], ..good }, "must have between 1 and"),
+        (Launch { shared_bytes: (99 << 10) + 1, ..good }, "at most 101376 bytes of shared memory"),
     ];
     for (bad, words) in cases {
         let error = dry.launch(&bad).expect_err(words);

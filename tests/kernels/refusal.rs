@@ -54,5 +54,5 @@ fn attention_of_other_heads_scales_and_strides_is_unsupported() {
     assert!(unsupported(&Attention { scale: 0.0, ..op }, false).contains("scale of 0"));
     assert!(unsupported(&Attention { rope_group: 18, ..op }, true).contains("groups of 18"));
     let odd = TokenLayout { token_stride: op.q.token_stride + 4, ..op.q };
-    assert!(unsupported(&Attention { q: odd, ..op }, false).contains("multiples of 8"));
+    assert!(unsupported(&Attention { q: odd, ..op }, false).contains("a multiple of 8"));
 }
