@@ -42,8 +42,8 @@ pub struct Windowed {
     pub tiling: Option<Tiling>,
 }
 
-/// Encodes a clip of RGB bytes, `pixels` `[frames, height, width, 3]`: frames are 4k + 1, sides multiples of 8. Returns
-/// the latent `[frames/4 + 1, height/8, width/8, 4]`, times 0.18215: a sample of the posterior with `seed`'s noise, or
+/// Encodes a clip of RGB bytes, `pixels` `[frames, height, width, 3]`, whose size is whole latents
+/// ([`crate::model::vae::Factors`]). Returns the latent `[T, H, W, C]`, times 0.18215: a sample of the posterior with `seed`'s noise, or
 /// without `seed` its mean.
 ///
 /// # Errors
@@ -119,7 +119,7 @@ pub(crate) struct Decoder<'a, B: Backend, H: Borrow<B>> {
     savings: MemoryOptions,
 }
 
-/// Decodes a latent `[frames, height, width, 4]` (times 0.18215) to RGB frames. Another thread gives them to `frame` in
+/// Decodes a latent `[T, H, W, C]` (times 0.18215) to RGB frames. Another thread gives them to `frame` in
 /// order, so the device computes the next window while the host encodes.
 ///
 /// # Errors
