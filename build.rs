@@ -103,7 +103,7 @@ fn shared(out: &Path) -> PathBuf {
 
 /// Builds the emulator and the kernels as one library of host code, unless it exists for the same sources.
 fn emulator(stems: &[Stem], kernels: &Path, out: &Path) {
-    let sources = ["fiber", "block", "warp", "launch"];
+    let sources = ["fiber", "block", "product", "warp", "launch"];
     let sources = sources.iter().map(|stem| kernels.join("emulator").join(stem).with_extension("cpp"));
     let stems =
         stems.iter().map(|stem| &*stem.name).chain([FAULTS]).map(|stem| kernels.join(stem).with_extension("cu"));

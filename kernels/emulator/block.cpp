@@ -64,6 +64,7 @@ void Block::start(const Launch &new_launch, Index new_block) {
     stacks.reserve(launch->threads);
     threads.assign(launch->threads, Thread{});
     warps.assign((launch->threads + WARP - 1) / WARP, {});
+    alive.assign(warps.size(), 0);
     shared_memory.assign(SHARED_ALIGNMENT + 2 * GUARD + launch->shared_bytes, POISON);
     unsigned char *first = shared_memory.data() + GUARD;
     shared_start = first + (SHARED_ALIGNMENT - reinterpret_cast<std::uintptr_t>(first) % SHARED_ALIGNMENT);
@@ -72,6 +73,7 @@ void Block::start(const Launch &new_launch, Index new_block) {
         threads[id].id = id;
         stacks.prepare(id, threads[id].fiber, Block::enter);
         ready.push_back(&threads[id]);
+        alive[id / WARP] |= std::uint32_t(1) << id % WARP;
     }
 }
 
@@ -81,6 +83,7 @@ void Block::enter() {
     entered_fiber(self.fiber, block.scheduler);
     block.launch->entry(block.launch->params);
     self.done = true;
+    block.alive[self.id / WARP] &= ~(std::uint32_t(1) << self.id % WARP);
     switch_fiber(self.fiber, block.scheduler, true);
 }
 
@@ -258,11 +261,9 @@ void Block::gather(WarpOp op, std::uint32_t mask, LaneArgs &args) {
     }
     found->lanes[lane] = &args;
     found->arrived |= std::uint32_t(1) << lane;
-    for (unsigned other = 0; other < WARP; other++) {
-        const unsigned id = warp * WARP + other;
-        if ((mask >> other & 1) != 0 && (id >= threads.size() || threads[id].done)) {
-            fail(std::string(name(op)) + ": lane " + std::to_string(other) + " of its mask has ended or does not exist");
-        }
+    if (const std::uint32_t missing = mask & ~alive[warp]; missing != 0) {
+        const std::string first = std::to_string(std::countr_zero(missing));
+        fail(std::string(name(op)) + ": lane " + first + " of its mask has ended or does not exist");
     }
     if (found->arrived != mask) {
         wait(name(op));

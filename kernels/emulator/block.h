@@ -169,6 +169,8 @@ class Block {
     Thread *running = nullptr;
     std::array<NamedBarrier, NAMED_BARRIERS> barriers;
     std::vector<std::vector<Gathering>> warps;
+    // The lanes of each warp that exist and have not ended.
+    std::vector<std::uint32_t> alive;
     std::vector<unsigned char> shared_memory;
     unsigned char *shared_start = nullptr;
     std::string failure;

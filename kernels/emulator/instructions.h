@@ -2,6 +2,7 @@
 #pragma once
 
 #include "block.h"
+#include "product.h"
 
 namespace emulator {
 

@@ -8,17 +8,12 @@
 namespace emulator {
 
 struct f16 {
-    static constexpr int FRACTION_BITS = 10;
     std::uint16_t bits;
 };
 
 struct bf16 {
-    static constexpr int FRACTION_BITS = 7;
     std::uint16_t bits;
 };
-
-// The matrix products, by type of the elements and steps of k.
-enum : unsigned { MMA_F16_K16, MMA_BF16_K16, MMA_F16_K8, MMA_BF16_K8 };
 
 inline float to_float(bf16 value) { return std::bit_cast<float>(std::uint32_t(value.bits) << 16); }
 

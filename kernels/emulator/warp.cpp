@@ -1,148 +1,44 @@
 // Operations that the lanes of a warp do together: shuffles, votes, matrix loads and stores, and matrix products.
 //
 // The PTX ISA defines the fragment layouts: sections "Matrix Fragments for mma.m16n8k16 / m16n8k8" and "ldmatrix".
-// The arithmetic of a product follows the model of Hopper's tensor cores in MMA-Sim (arXiv 2511.10909): products are
-// exact, all terms of a chunk of k are aligned to the largest exponent, truncated, added exactly, and truncated again.
 
 #include "block.h"
-#include "numbers.h"
-
-#include <bit>
-#include <cmath>
-#include <cstring>
+#include "product.h"
 
 namespace emulator {
 
 namespace {
 
-// Fraction bits that an aligned term keeps.
-constexpr int FRACTION_BITS = 25;
-
-// mantissa · 2^exponent, an integer mantissa; for zero and subnormals the smallest exponent of the type.
-struct Term {
-    std::int32_t mantissa;
-    std::int32_t exponent;
-    bool finite;
-};
-
-// The term of a number with EXPONENT_BITS bits of exponent, in a type of BITS bits.
-template <int EXPONENT_BITS, int BITS> Term split(std::uint32_t bits) {
-    constexpr int LARGEST = (1 << EXPONENT_BITS) - 1, BIAS = LARGEST / 2;
-    const int exponent = bits >> BITS & LARGEST;
-    const std::int32_t fraction = bits & ((1 << BITS) - 1);
-    const std::int32_t mantissa = exponent == 0 ? fraction : fraction | 1 << BITS;
-    const bool negative = (bits >> (EXPONENT_BITS + BITS) & 1) != 0;
-    return {negative ? -mantissa : mantissa, (exponent == 0 ? 1 : exponent) - BIAS, exponent != LARGEST};
+std::uint16_t half(const std::uint32_t *registers, int e) {
+    return static_cast<std::uint16_t>(registers[e / 2] >> (e % 2 * 16));
 }
 
-Term split(f16 value) { return split<5, 10>(value.bits); }
-Term split(bf16 value) { return split<8, 7>(value.bits); }
-Term split(float value) { return split<8, 23>(std::bit_cast<std::uint32_t>(value)); }
-
-// value · 2^exponent as f32, truncated toward zero; infinite beyond the range of f32.
-float truncated(std::int64_t value, int exponent) {
-    auto magnitude = static_cast<std::uint64_t>(std::abs(value));
-    const int width = 64 - std::countl_zero(magnitude);
-    // The exponent of the result's lowest bit: it has 24 significant bits, or fewer if it is subnormal.
-    const int lowest = std::max(exponent + width - 24, -149), right = lowest - exponent;
-    magnitude = right <= 0 ? magnitude << -right : right > 63 ? 0 : magnitude >> right;
-    if (magnitude < 1u << 23) {
-        // Zero or subnormal: in units of 2^-149.
-    } else if (lowest + 150 >= 255) {
-        magnitude = 0x7F800000;
-    } else {
-        magnitude = static_cast<std::uint64_t>(lowest + 150) << 23 | (magnitude & 0x7FFFFF);
-    }
-    const std::uint32_t sign = value < 0 && magnitude != 0 ? 0x80000000u : 0;
-    return std::bit_cast<float>(static_cast<std::uint32_t>(magnitude) | sign);
-}
-
-// The elements of one operand along k, split once for all products that use them.
-template <typename T, int K> struct Line {
-    T values[K];
-    std::int32_t mantissas[K], exponents[K];
-    bool finite = true;
-
-    void take_apart() {
-        for (int k = 0; k < K; k++) {
-            const Term term = split(values[k]);
-            mantissas[k] = term.mantissa;
-            exponents[k] = term.exponent;
-            finite &= term.finite;
-        }
-    }
-};
-
-// A mantissa with BITS fraction bits, in units of the last kept bit at the largest exponent. Its magnitude fits into 32
-// bits.
-template <int BITS> std::int64_t aligned(std::int32_t mantissa, int below_largest) {
-    const std::uint32_t magnitude = static_cast<std::uint32_t>(std::abs(mantissa)) << (FRACTION_BITS - BITS);
-    const auto kept = static_cast<std::int32_t>(magnitude >> std::min(below_largest, 31));
-    return mantissa < 0 ? -kept : kept;
-}
-
-// One element: c plus the products of a chunk of k.
-template <typename T, int K> float dot(const Line<T, K> &a, const Line<T, K> &b, float c) {
-    const Term sum = split(c);
-    if (!a.finite || !b.finite || !sum.finite) {
-        double real = c;
-        for (int k = 0; k < K; k++) {
-            real += static_cast<double>(to_float(a.values[k])) * to_float(b.values[k]);
-        }
-        return std::isnan(real) ? std::bit_cast<float>(0x7FFFFFFFu) : static_cast<float>(real);
-    }
-    int largest = sum.exponent;
-    for (int k = 0; k < K; k++) {
-        largest = std::max(largest, a.exponents[k] + b.exponents[k]);
-    }
-    std::int64_t total = aligned<23>(sum.mantissa, largest - sum.exponent);
-    for (int k = 0; k < K; k++) {
-        const int below_largest = largest - (a.exponents[k] + b.exponents[k]);
-        total += aligned<2 * T::FRACTION_BITS>(a.mantissas[k] * b.mantissas[k], below_largest);
-    }
-    return truncated(total, largest - FRACTION_BITS);
-}
-
-template <typename T> T element(const std::uint32_t *registers, int e) {
-    return T{static_cast<std::uint16_t>(registers[e / 2] >> (e % 2 * 16))};
-}
-
-// D = A·B + C for a 16×8 tile and K steps: gathers the fragments of all lanes, multiplies, and distributes the results.
-template <typename T, int K> void mma(Gathering &gathering) {
-    Line<T, K> a[16], b[8];
-    for (unsigned lane = 0; lane < WARP; lane++) {
+// Gathers the fragments of all lanes, multiplies, and distributes the sums.
+bool mma(Gathering &gathering, unsigned variant) {
+    const int depth = variant == MMA_F16_K16 || variant == MMA_BF16_K16 ? 16 : 8;
+    Tile tile;
+    for (int lane = 0; lane < static_cast<int>(WARP); lane++) {
         const LaneArgs &args = *gathering.lanes[lane];
-        const int h = static_cast<int>(lane) / 4, t = static_cast<int>(lane) % 4;
-        for (int e = 0; e < K / 2; e++) {
-            a[h + 8 * (e / 2 % 2)].values[2 * t + e % 2 + 8 * (e / 4)] = element<T>(args.a, e);
+        const int h = lane / 4, t = lane % 4;
+        for (int e = 0; e < depth / 2; e++) {
+            tile.a[h + 8 * (e / 2 % 2)][2 * t + e % 2 + 8 * (e / 4)] = half(args.a, e);
         }
-        for (int e = 0; e < K / 4; e++) {
-            b[h].values[2 * t + e % 2 + 8 * (e / 2)] = element<T>(args.b, e);
+        for (int e = 0; e < depth / 4; e++) {
+            tile.b[2 * t + e % 2 + 8 * (e / 2)][h] = half(args.b, e);
         }
-    }
-    for (auto &line : a) {
-        line.take_apart();
-    }
-    for (auto &line : b) {
-        line.take_apart();
-    }
-    for (unsigned lane = 0; lane < WARP; lane++) {
-        LaneArgs &args = *gathering.lanes[lane];
-        const int h = static_cast<int>(lane) / 4, t = static_cast<int>(lane) % 4;
         for (int i = 0; i < 4; i++) {
-            args.d[i] = dot(a[h + 8 * (i / 2)], b[2 * t + i % 2], args.c[i]);
+            tile.c[h + 8 * (i / 2)][2 * t + i % 2] = args.c[i];
         }
     }
-}
-
-bool mma_any(Gathering &gathering, unsigned variant) {
-    switch (variant) {
-    case MMA_F16_K16: mma<f16, 16>(gathering); return true;
-    case MMA_BF16_K16: mma<bf16, 16>(gathering); return true;
-    case MMA_F16_K8: mma<f16, 8>(gathering); return true;
-    case MMA_BF16_K8: mma<bf16, 8>(gathering); return true;
-    default: return false;
+    if (!multiply(tile, variant)) {
+        return false;
     }
+    for (int lane = 0; lane < static_cast<int>(WARP); lane++) {
+        for (int i = 0; i < 4; i++) {
+            gathering.lanes[lane]->d[i] = tile.c[lane / 4 + 8 * (i / 2)][2 * (lane % 4) + i % 2];
+        }
+    }
+    return true;
 }
 
 // ldmatrix of `variant & 7` matrices, transposed if bit 3 is set. Row i of matrix j is at the address of
@@ -225,7 +121,7 @@ bool perform(Block &block, Gathering &gathering, std::string &problem) {
     case WarpOp::ShuffleXor: return shuffle(gathering, problem);
     case WarpOp::Ballot: ballot(gathering); return true;
     case WarpOp::LoadMatrix: return whole_warp(gathering, problem) && matrices(block, gathering, problem);
-    case WarpOp::Mma: return whole_warp(gathering, problem) && mma_any(gathering, gathering.lanes[0]->variant);
+    case WarpOp::Mma: return whole_warp(gathering, problem) && mma(gathering, gathering.lanes[0]->variant);
     }
     return false;
 }
