@@ -6,7 +6,8 @@ mod architecture;
 /// The command line: every command, and every bad input with its error line.
 mod cli;
 
-/// The GPU device, on a stub of NVIDIA's driver.
+/// The GPU device and the whole program, on a stand-in for NVIDIA's driver.
+#[cfg(target_os = "linux")]
 mod driver;
 
 /// Kernels on the emulator against the CPU backend.

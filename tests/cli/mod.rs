@@ -39,16 +39,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The tiny model of the golden data.
-fn model() -> PathBuf {
+pub fn model() -> PathBuf {
     golden("pipeline")
 }
 
-fn golden(name: &str) -> PathBuf {
+pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 /// The program in `folder`, without the environment variables that it reads.
-fn osp(folder: &Path) -> Command {
+pub fn osp(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_osp"));
     command.current_dir(folder);
     let own = ["OSP_MODEL", "OSP_TILES", "OSP_PRINT_LAUNCHES"];
@@ -86,7 +86,7 @@ fn fails(folder: &Path, args: &[&str], code: i32, words: &[&str]) {
 }
 
 /// The bytes of every file below `folder`.
-fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     for path in paths(folder) {
         if path.is_dir() {
@@ -115,7 +115,7 @@ fn write(path: &Path, frames: usize, height: usize, width: usize) {
 }
 
 /// Files directly in `folder`, in name order.
-fn names(folder: &Path) -> Vec<String> {
+pub fn names(folder: &Path) -> Vec<String> {
     let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
     let mut names: Vec<String> = paths(folder).map(name).collect();
     names.sort();
@@ -128,6 +128,6 @@ fn paths(folder: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 /// The model's path as an argument.
-fn model_argument() -> String {
+pub fn model_argument() -> String {
     model().to_str().unwrap().to_owned()
 }

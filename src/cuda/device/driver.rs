@@ -235,8 +235,27 @@ fn no_gpu() -> Error {
     Error::Device("the NVIDIA driver sees no GPU (is CUDA_VISIBLE_DEVICES set?)".into())
 }
 
+/// The error of a call that does `what`, or of earlier work, which any call may report.
 fn device_error(what: &str, error: DriverError) -> Error {
+    let what = if of_earlier_work(error) { "a kernel failed" } else { what };
     Error::Device(format!("{what}: the NVIDIA driver says {:?}", error.0))
+}
+
+/// Whether work failed on the GPU. NVIDIA's documentation says of these errors that all later calls return them.
+fn of_earlier_work(error: DriverError) -> bool {
+    use sys::CUresult::*;
+    matches!(
+        error.0,
+        CUDA_ERROR_ILLEGAL_ADDRESS
+            | CUDA_ERROR_LAUNCH_TIMEOUT
+            | CUDA_ERROR_ASSERT
+            | CUDA_ERROR_HARDWARE_STACK_ERROR
+            | CUDA_ERROR_ILLEGAL_INSTRUCTION
+            | CUDA_ERROR_MISALIGNED_ADDRESS
+            | CUDA_ERROR_INVALID_ADDRESS_SPACE
+            | CUDA_ERROR_INVALID_PC
+            | CUDA_ERROR_LAUNCH_FAILED
+    )
 }
 
 fn multiprocessors(context: &CudaContext) -> Result<usize> {
@@ -354,7 +373,10 @@ impl Device for Driver {
                 &mut params,
             )
         }
-        .map_err(|error| launch.error(format!("the NVIDIA driver says {:?}", error.0)))
+        .map_err(|error| match of_earlier_work(error) {
+            true => device_error("launch", error),
+            false => launch.error(format!("the NVIDIA driver says {:?}", error.0)),
+        })
     }
 
     fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
@@ -398,8 +420,15 @@ impl Device for Driver {
 
 #[cfg(test)]
 mod tests {
-    use super::{DriverError, code_for, or_after, sys};
+    use super::{DriverError, code_for, device_error, or_after, sys};
     use std::cell::Cell;
+
+    #[test]
+    fn no_later_call_is_blamed_for_a_kernel_that_failed() {
+        let said = |code| device_error("allocation", DriverError(code)).to_string();
+        assert!(said(sys::CUresult::CUDA_ERROR_LAUNCH_FAILED).starts_with("a kernel failed: the NVIDIA driver says "));
+        assert!(said(sys::CUresult::CUDA_ERROR_INVALID_VALUE).starts_with("allocation: the NVIDIA driver says "));
+    }
 
     #[test]
     fn an_allocation_without_room_is_tried_once_more() {
