@@ -9,6 +9,9 @@ mod cli;
 /// The GPU device, on a stub of NVIDIA's driver.
 mod driver;
 
+/// Hashes of the bits of each layer on the emulator.
+mod fingerprints;
+
 /// Kernels on the emulator against the CPU backend.
 mod kernels;
 
