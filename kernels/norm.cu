@@ -132,8 +132,9 @@ template <typename T, Norm NORM, typename S> __device__ __forceinline__ void nor
 #pragma unroll
             for (int j = 0; j < WIDTH; j++) {
                 const float whole = NORM == Norm::AdaLayer ? 1.0f + factor[j] : factor[j];
-                const float shifted = NORM == Norm::Rms ? 0.0f : added[j];
-                y[j] = (held[i][j] - mean) * inverse * whole + shifted;
+                const float scaled = (held[i][j] - mean) * inverse * whole;
+                // Without a shift nothing is added: −0 + 0 would be +0.
+                y[j] = NORM == Norm::Rms ? scaled : scaled + added[j];
             }
             store_floats<T>(out + column(i), y);
         }

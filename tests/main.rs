@@ -10,6 +10,9 @@ mod cli;
 #[cfg(target_os = "linux")]
 mod driver;
 
+/// Hashes of the bits of each layer on the emulator.
+mod fingerprints;
+
 /// Kernels on the emulator against the CPU backend.
 mod kernels;
 

@@ -1,10 +1,14 @@
 //! The engine against the golden folders of the PyTorch original: every case, every tolerance.
 
+use super::fingerprints::{self, Names, Printing};
 use osp::backend::Backend;
+use osp::checkpoint::{Component, ComponentConfig, WeightSource};
 use osp::cpu::Cpu;
 use osp::cuda::device::Emulated;
 use osp::cuda::{Cuda, Half};
 use osp::memory::MemoryOptions;
+use osp::model::latte::LatteConfig;
+use osp::model::t5::T5Config;
 use osp::verify::{Precision, find, run};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,10 +29,20 @@ fn check_emulated(name: &str, cases: usize) {
     }
 }
 
-/// As [`check_emulated`], in bf16 also with all savings.
-fn check_emulated_saving(name: &str, cases: usize) {
-    check_on(&emulated(Half::F16), Precision::F16, MemoryOptions::NONE, name, cases);
-    check_saving(&emulated(Half::Bf16), Precision::Bf16, name, cases);
+/// As [`check_emulated`] for the golden folder of a model, in bf16 also with all savings. The layers must have the bits
+/// of their fingerprints.
+fn check_emulated_saving<C: ComponentConfig>(name: &str, cases: usize) {
+    let component: Component<C> = Component::open(&golden(name), WeightSource::Files).unwrap();
+    let printed = |half, precision| {
+        let backend = Printing::new(emulated(half), Names::of(&*component.source));
+        let errors = check_on(&backend, precision, MemoryOptions::NONE, name, cases);
+        (errors, backend.layers())
+    };
+    let (_, f16) = printed(Half::F16, Precision::F16);
+    let (errors, bf16) = printed(Half::Bf16, Precision::Bf16);
+    let saving = check_on(&emulated(Half::Bf16), Precision::Bf16, MemoryOptions::MOST, name, cases);
+    assert_eq!(errors, saving, "{name} with all savings");
+    fingerprints::check(name, [f16, bf16]);
 }
 
 fn emulated(half: Half) -> Cuda {
@@ -109,7 +123,7 @@ fn transformer_with_every_option() {
 
 #[test]
 fn transformer_with_every_option_on_the_emulated_gpu() {
-    TRANSFORMERS.into_iter().for_each(|(name, cases)| check_emulated_saving(name, cases));
+    TRANSFORMERS.into_iter().for_each(|(name, cases)| check_emulated_saving::<LatteConfig>(name, cases));
 }
 
 #[test]
@@ -120,7 +134,7 @@ fn models_with_all_savings() {
 
 #[test]
 fn text_encoder_on_the_emulated_gpu() {
-    check_emulated_saving("pipeline/text_encoder", 4);
+    check_emulated_saving::<T5Config>("pipeline/text_encoder", 4);
 }
 
 #[test]

@@ -4,6 +4,11 @@
 #include "kernel.h"
 
 #include <cstring>
+#include <string>
+
+#ifdef __GLIBC__
+#include <gnu/libc-version.h>
+#endif
 
 namespace emulator {
 
@@ -39,4 +44,26 @@ extern "C" bool osp_emulator_run_block(const emulator::Launch *launch, const emu
     std::strncpy(message, problem.c_str(), bytes - 1);
     message[bytes - 1] = '\0';
     return problem.empty();
+}
+
+// What the bits of the kernels' results may depend on: the compiler and, because of exp2, the C library and the
+// instructions that it chooses by the processor.
+extern "C" const char *osp_emulator_toolchain() {
+    static const std::string toolchain = [] {
+#ifdef __clang__
+        std::string text = "Clang " __clang_version__;
+#else
+        std::string text = "GCC " __VERSION__;
+#endif
+#ifdef __GLIBC__
+        text += std::string(", glibc ") + gnu_get_libc_version();
+#endif
+#ifdef __x86_64__
+        text += __builtin_cpu_supports("fma") ? ", x86-64 with FMA" : ", x86-64 without FMA";
+#else
+        text += ", another processor than x86-64";
+#endif
+        return text;
+    }();
+    return toolchain.c_str();
 }

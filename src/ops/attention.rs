@@ -5,6 +5,10 @@ use crate::error::Result;
 
 const OP: &str = "attention";
 
+/// The lowest finite value of a mask. In units of log 2, in which kernels take the exponential, it is still a number of
+/// f32; the lowest f32 would count as −∞.
+pub const LOWEST_MASK: f32 = -2e38;
+
 /// The layout of the tokens of many sequences in a buffer, in elements.
 ///
 /// Sequence (o, i), token t, head h, feature f is at
@@ -91,6 +95,7 @@ pub struct AttentionArgs<'a, Buffer> {
     /// Added to the scores of every sequence: `[heads, queries, keys]` (T5's relative positions).
     pub bias: Option<&'a Buffer>,
     /// Added to the scores of every query and head: `[outer, keys]` (masks; −∞ allowed, but not for all keys of a row).
+    /// A finite mask is at least [`LOWEST_MASK`].
     pub mask: Option<&'a Buffer>,
     /// `[tokens, 2, head_dim]`: cosines, then sines, of token t's rotation; requires queries = keys.
     /// Within each group of `rope_group` features the halves (a, b) become (a·cos − b·sin, b·cos + a·sin), cosine and

@@ -23,6 +23,7 @@ mod finite;
 mod gemm;
 mod groupnorm;
 mod norm;
+mod oracle;
 mod patch;
 mod pixels;
 mod policy;
@@ -32,6 +33,7 @@ mod tile;
 mod trial;
 mod values;
 
+pub use oracle::chosen_cases;
 pub use trial::{Finding, Findings, Trial, merge};
 pub use values::{half_values, rounded, values};
 
@@ -88,7 +90,7 @@ impl Work {
 /// The checks of a file of kernels: one of [`STEMS`], [`FACTS`], or `attention_wide`, which shares the checks of
 /// `attention`.
 pub fn checks(stem: &str) -> Option<Vec<Check>> {
-    find(stem).map(|(checks, _)| checks())
+    find(stem).map(|(checks, _)| checks().into_iter().chain(oracle::check_of(stem)).collect())
 }
 
 /// The work of a file of kernels for the published models, for timing; none for [`FACTS`]. `stem` as for [`checks`].

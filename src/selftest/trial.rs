@@ -1,5 +1,7 @@
 //! Runs cases on every device under test, and keeps the findings about each kernel that they launch.
 
+use super::oracle::bounded::Exact;
+use super::oracle::{Known, Numbered};
 use super::policy::{self, Verdict};
 use super::values::rounded;
 use crate::backend::Backend;
@@ -110,6 +112,25 @@ impl Trial {
     /// Whether there is time for millions of cases.
     pub(super) fn is_thorough(&self) -> bool {
         self.thorough
+    }
+
+    /// Whether each kernel has few cases.
+    pub(super) fn is_quick(&self) -> bool {
+        self.scout.is_some()
+    }
+
+    /// Compares a kernel with the exact result.
+    pub(super) fn against_the_oracle<C: Known>(&mut self, case: &Numbered<C>) -> Result<()> {
+        let mut exact: BTreeMap<&str, Exact> = BTreeMap::new();
+        let compares = self.compares;
+        self.on_each(case, |kernels, half| {
+            let found = case.run(kernels, half)?;
+            if !compares {
+                return Ok(Ok(0.0));
+            }
+            let exact = exact.entry(half.suffix()).or_insert_with(|| case.case.exact(half, half.into()));
+            Ok(exact.judge(&found))
+        })
     }
 
     /// Compares a kernel with the CPU by the policy.

@@ -48,6 +48,21 @@ fn without_a_gpu_the_selftest_never_passes() {
 }
 
 #[test]
+fn one_hostile_case_runs_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |cases: &str| {
+        osp(folder.path()).args(["selftest", "--device", "emulated", "depthwise"]).env("OSP_ORACLE", cases).assert()
+    };
+    let passed = run("417..418").success().get_output().clone();
+    assert!(String::from_utf8(passed.stdout).unwrap().contains("all passed"));
+    let refused = run("417..").code(2).get_output().clone();
+    assert_eq!(
+        String::from_utf8(refused.stderr).unwrap(),
+        "osp: error: OSP_ORACLE is \"417..\", expected a number of cases or a range such as 417..418\n"
+    );
+}
+
+#[test]
 fn wrong_arguments_are_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     fails(folder.path(), &["selftest", "gemv"], 2, &["gemv", "gemm"]);

@@ -48,6 +48,7 @@ tests! {
         wide_heads_agree_with_the_cpu
         wide_temporal_attention_agrees_with_the_cpu
         large_scores_of_wide_heads_agree_with_the_cpu
+        hostile_inputs_stay_within_the_bounds
     }
     conv3d {
         windows_agree_with_the_cpu
@@ -58,14 +59,17 @@ tests! {
         chunks_of_time_are_bit_for_bit_the_whole
         every_tile_gives_the_same_bits
         a_stretch_has_the_bits_of_the_whole
+        hostile_inputs_stay_within_the_bounds
     }
     depthwise {
         depthwise_conv_in_space_agrees_with_the_cpu
         depthwise_conv_in_time_agrees_with_the_cpu
+        hostile_inputs_stay_within_the_bounds
     }
     embed {
         embedding_copies_rows
         add_rows_agrees_with_the_cpu
+        hostile_inputs_stay_within_the_bounds
     }
     facts {
         products_have_the_emulators_bits
@@ -76,6 +80,7 @@ tests! {
         the_first_value_that_is_not_finite_is_found
         the_first_of_several_is_found
         no_finite_number_is_reported
+        hostile_inputs_stay_within_the_bounds
     }
     gemm {
         few_rows_agree_with_the_cpu
@@ -85,6 +90,7 @@ tests! {
         every_tile_gives_the_same_bits
         a_row_has_the_same_bits_alone_and_among_many
         parts_have_the_bits_of_the_whole
+        hostile_inputs_stay_within_the_bounds
     }
     groupnorm {
         group_norm_agrees_with_the_cpu
@@ -92,19 +98,23 @@ tests! {
         a_constant_video_becomes_the_bias
         stretches_of_time_give_the_bits_of_the_whole
         a_frame_has_the_same_bits_alone_and_among_others
+        hostile_inputs_stay_within_the_bounds
     }
     norm {
         layer_norm_agrees_with_the_cpu
         rms_norm_agrees_with_the_cpu
         ada_layer_norm_agrees_with_the_cpu
+        hostile_inputs_stay_within_the_bounds
     }
     patch {
         patch_embed_agrees_with_the_cpu
         unpatchify_puts_every_kept_channel_in_its_place
+        hostile_inputs_stay_within_the_bounds
     }
     pixels {
         from_bytes_gives_the_pixels_of_the_cpu
         to_bytes_gives_the_bytes_of_the_cpu
+        hostile_inputs_stay_within_the_bounds
     }
     resample {
         time_average_agrees_with_the_cpu
@@ -112,6 +122,7 @@ tests! {
         the_first_frame_keeps_its_bits
         regroup_frames_moves_vectors
         regroup_frames_moves_single_elements
+        hostile_inputs_stay_within_the_bounds
     }
     sampler {
         states_are_combined_to_the_bit
@@ -119,12 +130,14 @@ tests! {
         a_product_of_minus_zero_becomes_zero
         the_clamp_passes_nan_and_stops_infinities
         combine_accepts_zero_elements
+        hostile_inputs_stay_within_the_bounds
     }
     tile {
         copy_box_moves_vectors
         copy_box_moves_single_elements
         an_empty_box_changes_nothing
         blend_box_fades_rows_and_columns
+        hostile_inputs_stay_within_the_bounds
     }
 }
 

@@ -2,6 +2,7 @@
 //! windows. `osp verify --device emulated` checks the golden folders, which takes many minutes.
 
 use super::{component, values};
+use crate::fingerprints::{self, Layers, Names, Printing};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
 use osp::cuda::device::Emulated;
@@ -100,37 +101,50 @@ fn relative_l2(found: &[f32], expected: &[f32]) -> f64 {
 /// Tolerances for some hundred roundings in a row; one rounding differs eightfold between the types.
 const ALLOWED: [(Half, f64); 2] = [(Half::F16, 0.01), (Half::Bf16, 0.08)];
 
-fn kernels_agree(name: &str, latent: [usize; 3], tiling: Option<Tiling>, types: &[(Half, f64)]) {
+/// Compares the kernels with the CPU, and returns the fingerprints of the layers in each of the types.
+fn kernels_agree<const N: usize>(
+    name: &str,
+    latent: [usize; 3],
+    tiling: Option<Tiling>,
+    types: [(Half, f64); N],
+) -> [Layers; N] {
     let expected = both_ways(&Cpu::new(), name, latent, tiling, None);
-    for &(half, allowed) in types {
-        let found = both_ways(&Cuda::new(Arc::new(Emulated::new(0)), half), name, latent, tiling, None);
+    types.map(|(half, allowed)| {
+        let names = Names::of(&*component::<VaeConfig>(name).source);
+        let backend = Printing::new(Cuda::new(Arc::new(Emulated::new(0)), half), names);
+        let found = both_ways(&backend, name, latent, tiling, None);
         for (what, (found, expected)) in ["pixels", "moments"].iter().zip(found.iter().zip(&expected)) {
             let error = relative_l2(found, expected);
             println!("{name} {half:?} {what}: {error:.2e}");
             assert!(error <= allowed, "{name}, {half:?}, {what}: relative error {error:.2e}");
         }
-    }
+        backend.layers()
+    })
+}
+
+fn kernels_run_the_vae(name: &str) {
+    fingerprints::check(name, kernels_agree(name, [2, 2, 2], None, ALLOWED));
 }
 
 #[test]
 fn kernels_run_the_vae_of_v110() {
-    kernels_agree("vae_v110", [2, 2, 2], None, &ALLOWED);
+    kernels_run_the_vae("vae_v110");
 }
 
 #[test]
 fn kernels_run_the_vae_of_v100() {
-    kernels_agree("vae_v100", [2, 2, 2], None, &ALLOWED);
+    kernels_run_the_vae("vae_v100");
 }
 
 #[test]
-fn kernels_run_every_other_block_of_a_vae() {
-    kernels_agree("vae_mixed", [2, 2, 2], None, &ALLOWED);
+fn kernels_run_the_vae_of_every_other_block() {
+    kernels_run_the_vae("vae_mixed");
 }
 
 #[test]
 fn kernels_run_windows_that_are_cross_faded() {
     let tiling = Tiling { sample_size: 16, sample_frames: 5, overlap: 0.5 };
-    kernels_agree("vae_v110", [3, 3, 1], Some(tiling), &ALLOWED[..1]);
+    kernels_agree("vae_v110", [3, 3, 1], Some(tiling), [ALLOWED[0]]);
 }
 
 /// Checks that layers that run over stretches give the same bits as layers that take all frames together.

@@ -8,7 +8,7 @@
 
 use super::{Device, H100_MULTIPROCESSORS, Launch, Memory, MemoryInfo};
 use crate::cuda::params::Addresses;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -65,10 +65,13 @@ unsafe impl Sync for RawLaunch {}
 type Find = unsafe extern "C" fn(name: *const c_char) -> *const Kernel;
 /// `osp_emulator_run_block` of kernels/emulator/launch.cpp.
 type RunBlock = unsafe extern "C" fn(*const RawLaunch, *const [u32; 3], message: *mut c_char, bytes: usize) -> bool;
+/// `osp_emulator_toolchain` of kernels/emulator/launch.cpp.
+type Toolchain = unsafe extern "C" fn() -> *const c_char;
 
 unsafe extern "C" {
     fn osp_emulator_find(name: *const c_char) -> *const Kernel;
     fn osp_emulator_run_block(_: *const RawLaunch, _: *const [u32; 3], message: *mut c_char, bytes: usize) -> bool;
+    fn osp_emulator_toolchain() -> *const c_char;
 }
 
 mod kept {
@@ -81,12 +84,14 @@ mod kept {
 struct Library {
     find: Find,
     run_block: RunBlock,
+    toolchain: Toolchain,
 }
 
 /// This program's functions, or those of the library that `OSP_EMULATOR` names.
 static LIBRARY: LazyLock<std::result::Result<Library, String>> = LazyLock::new(|| {
     let Some(file) = std::env::var_os("OSP_EMULATOR").filter(|file| !file.is_empty()) else {
-        return Ok(Library { find: osp_emulator_find, run_block: osp_emulator_run_block });
+        let (find, run_block, toolchain) = (osp_emulator_find, osp_emulator_run_block, osp_emulator_toolchain);
+        return Ok(Library { find, run_block, toolchain });
     };
     let failed = |error: libloading::Error| {
         let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
@@ -97,9 +102,10 @@ static LIBRARY: LazyLock<std::result::Result<Library, String>> = LazyLock::new(|
     let library = unsafe {
         libloading::Library::new(&file).and_then(|file| {
             let (find, run_block) = (*file.get(b"osp_emulator_find")?, *file.get(b"osp_emulator_run_block")?);
+            let toolchain = *file.get(b"osp_emulator_toolchain")?;
             // Its kernels are used as long as the program runs.
             std::mem::forget(file);
-            Ok(Library { find, run_block })
+            Ok(Library { find, run_block, toolchain })
         })
     };
     library.map_err(failed)
@@ -131,6 +137,17 @@ impl Emulated {
     pub fn new(seed: u64) -> Self {
         kept::keep_kernels();
         Self { buffers: Arc::default(), seed }
+    }
+
+    /// What the bits of results may depend on besides the kernels, such as `GCC 12.2.0, glibc 2.36, x86-64 with FMA`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if `OSP_EMULATOR` does not name a library of kernels.
+    pub fn toolchain() -> Result<String> {
+        let library = LIBRARY.as_ref().map_err(|problem| Error::Usage(problem.clone()))?;
+        // SAFETY: the text ends in a zero and lives as long as the program.
+        let toolchain = unsafe { CStr::from_ptr((library.toolchain)()) };
+        Ok(toolchain.to_string_lossy().into_owned())
     }
 
     /// Threads of a block and bytes of parameters of the kernel with this name, if there is one.

@@ -2,7 +2,7 @@
 
 use super::Where;
 use crate::cli::interrupt;
-use osp::selftest::{Findings, merge};
+use osp::selftest::{Findings, chosen_cases, merge};
 use osp::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -65,19 +65,21 @@ enum End {
 const BESIDE: usize = 4;
 /// The longest time of a check on a GPU, where a check takes a second.
 const LONGEST: Duration = Duration::from_secs(60);
-/// The longest time of a check on the emulator, where a check takes minutes on a slow machine.
+/// The longest time of a check on the emulator, where a check takes minutes on a slow machine, and of checks with as
+/// many cases as the user asks for.
 const LONGEST_EMULATED: Duration = Duration::from_secs(3600);
 
 impl Runner {
     /// A runner of this program.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the path of this program is unknown.
+    /// [`Error::Failed`] if the path of this program is unknown, [`Error::Usage`] if `OSP_ORACLE` chooses no cases.
     pub fn new(device: Where, quick: bool) -> Result<Self> {
         let program = std::env::current_exe();
         let program =
             program.map_err(|error| Error::Failed(format!("cannot find the path of this program: {error}")))?;
-        let longest = if device == Where::Cuda { LONGEST } else { LONGEST_EMULATED };
+        let many_cases = chosen_cases()?.is_some();
+        let longest = if device == Where::Cuda && !many_cases { LONGEST } else { LONGEST_EMULATED };
         Ok(Self { program, device, quick, longest })
     }
 
