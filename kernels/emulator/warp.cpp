@@ -103,15 +103,23 @@ template <typename T, int K> float dot(const Line<T, K> &a, const Line<T, K> &b,
     return truncated(total, largest - FRACTION_BITS);
 }
 
+// The registers of a lane.
+struct Fragment {
+    const std::uint32_t *a, *b;
+    const float *c;
+    float *d;
+};
+using Fragments = std::array<Fragment, WARP>;
+
 template <typename T> T element(const std::uint32_t *registers, int e) {
     return T{static_cast<std::uint16_t>(registers[e / 2] >> (e % 2 * 16))};
 }
 
 // D = A·B + C for a 16×8 tile and K steps: gathers the fragments of all lanes, multiplies, and distributes the results.
-template <typename T, int K> void mma(Gathering &gathering) {
+template <typename T, int K> void mma(const Fragments &fragments) {
     Line<T, K> a[16], b[8];
     for (unsigned lane = 0; lane < WARP; lane++) {
-        const LaneArgs &args = *gathering.lanes[lane];
+        const Fragment &args = fragments[lane];
         const int h = static_cast<int>(lane) / 4, t = static_cast<int>(lane) % 4;
         for (int e = 0; e < K / 2; e++) {
             a[h + 8 * (e / 2 % 2)].values[2 * t + e % 2 + 8 * (e / 4)] = element<T>(args.a, e);
@@ -127,7 +135,7 @@ template <typename T, int K> void mma(Gathering &gathering) {
         line.take_apart();
     }
     for (unsigned lane = 0; lane < WARP; lane++) {
-        LaneArgs &args = *gathering.lanes[lane];
+        const Fragment &args = fragments[lane];
         const int h = static_cast<int>(lane) / 4, t = static_cast<int>(lane) % 4;
         for (int i = 0; i < 4; i++) {
             args.d[i] = dot(a[h + 8 * (i / 2)], b[2 * t + i % 2], args.c[i]);
@@ -135,14 +143,23 @@ template <typename T, int K> void mma(Gathering &gathering) {
     }
 }
 
-bool mma_any(Gathering &gathering, unsigned variant) {
+bool mma_any(const Fragments &fragments, unsigned variant) {
     switch (variant) {
-    case MMA_F16_K16: mma<f16, 16>(gathering); return true;
-    case MMA_BF16_K16: mma<bf16, 16>(gathering); return true;
-    case MMA_F16_K8: mma<f16, 8>(gathering); return true;
-    case MMA_BF16_K8: mma<bf16, 8>(gathering); return true;
+    case MMA_F16_K16: mma<f16, 16>(fragments); return true;
+    case MMA_BF16_K16: mma<bf16, 16>(fragments); return true;
+    case MMA_F16_K8: mma<f16, 8>(fragments); return true;
+    case MMA_BF16_K8: mma<bf16, 8>(fragments); return true;
     default: return false;
     }
+}
+
+bool mma_gathered(const Gathering &gathering) {
+    Fragments fragments;
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        const LaneArgs &args = *gathering.lanes[lane];
+        fragments[lane] = {args.a, args.b, args.c, args.d};
+    }
+    return mma_any(fragments, gathering.lanes[0]->variant);
 }
 
 // ldmatrix of `variant & 7` matrices, transposed if bit 3 is set. Row i of matrix j is at the address of
@@ -225,9 +242,19 @@ bool perform(Block &block, Gathering &gathering, std::string &problem) {
     case WarpOp::ShuffleXor: return shuffle(gathering, problem);
     case WarpOp::Ballot: ballot(gathering); return true;
     case WarpOp::LoadMatrix: return whole_warp(gathering, problem) && matrices(block, gathering, problem);
-    case WarpOp::Mma: return whole_warp(gathering, problem) && mma_any(gathering, gathering.lanes[0]->variant);
+    case WarpOp::Mma: return whole_warp(gathering, problem) && mma_gathered(gathering);
     }
     return false;
 }
 
 } // namespace emulator
+
+// A matrix product of a warp, for the PTX machine (src/cuda/device/ptx): the registers of each lane.
+extern "C" bool osp_emulator_mma(unsigned variant, const std::uint32_t (*a)[4], const std::uint32_t (*b)[2],
+                                 const float (*c)[4], float (*d)[4]) {
+    emulator::Fragments fragments;
+    for (unsigned lane = 0; lane < emulator::WARP; lane++) {
+        fragments[lane] = {a[lane], b[lane], c[lane], d[lane]};
+    }
+    return emulator::mma_any(fragments, variant);
+}
