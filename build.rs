@@ -22,6 +22,8 @@ const FAULTS: &str = "emulator/faults";
 const ARCHITECTURES: [(&str, &[&str]); 2] = [("80", &["80", "86", "89", "90a"]), ("100", &["100", "120"])];
 /// Compute capability of the PTX that a driver compiles for all other GPUs.
 const PTX: &str = "80";
+/// Set if the PTX machine is built, which runs the PTX of the kernels.
+const PTX_MACHINE: &str = "CARGO_FEATURE_PTX";
 /// Variables that can name nvcc; the first that is set counts.
 const NVCC_VARIABLES: [&str; 2] = ["OSP_NVCC", "NVCC"];
 /// Variables that can name the folder of a toolkit.
@@ -131,24 +133,36 @@ fn emulator(stems: &[Stem], kernels: &Path, out: &Path) {
     println!("cargo:rustc-link-lib=stdc++");
 }
 
-/// Makes a fat binary of each file of kernels, if nvcc is found, and a table of them in `kernels.rs`.
+/// Makes a fat binary of each file of kernels, if nvcc is found, and a table of them in `kernels.rs`. For the PTX
+/// machine, also a table of texts in `ptx.rs`, and the path of nvcc for its tests.
 fn gpu(stems: &[Stem], nvcc: Option<PathBuf>, out: &Path) {
+    if let Some(nvcc) = &nvcc {
+        println!("cargo:rustc-env=OSP_BUILD_NVCC={}", nvcc.display());
+    }
     let major = nvcc.as_deref().map_or(0, major_version);
     let compile = |stem: &Stem| {
         let (nvcc, name, out) = (nvcc.clone()?, stem.name.clone(), out.to_path_buf());
-        Some(std::thread::spawn(move || fatbin(&nvcc, &name, &out)))
+        Some(std::thread::spawn(move || Compiled::of(&nvcc, &name, &out)))
     };
     let threads: Vec<_> = stems.iter().map(compile).collect();
     let mut table = String::from("/// Every file.\npub static FILES: &[super::File] = &[\n");
+    let mut ptx = String::from("/// Every file; none without nvcc.\npub(super) static FILES: &[super::File] = &[\n");
     for (thread, Stem { name: stem, .. }) in threads.into_iter().zip(stems) {
-        let path = thread.map(|thread| thread.join().expect("the compiler's message is above"));
-        let image = path.map(|path| format!("&super::Aligned(*include_bytes!({path:?})).0"));
+        let compiled = thread.map(|thread| thread.join().expect("the compiler's message is above"));
+        if let Some(Compiled { ptx: [shipped, newer], separate: Some(separate), .. }) = &compiled {
+            let texts = [("shipped", shipped), ("newer", newer), ("separate", separate)];
+            let texts = texts.map(|(name, path)| format!("{name}: include_str!({path:?})")).join(", ");
+            writeln!(ptx, "    super::File {{ stem: {stem:?}, {texts} }},").expect("strings grow");
+        }
+        let image = compiled.map(|compiled| format!("&super::Aligned(*include_bytes!({:?})).0", compiled.fatbin));
         let image = image.map_or_else(|| "None".to_owned(), |image| format!("Some({image})"));
         let entries = entries(stem);
         writeln!(table, "    super::File {{ stem: {stem:?}, image: {image}, entries: &{entries:?} }},")
             .expect("strings grow");
     }
     table.push_str("];\n");
+    ptx.push_str("];\n");
+    std::fs::write(out.join("ptx.rs"), ptx).expect("OUT_DIR can be written");
     writeln!(table, "/// Major version of the CUDA toolkit that compiled them.\npub const NVCC_MAJOR: i32 = {major};")
         .expect("strings grow");
     let architectures = ARCHITECTURES.map(|(_, architectures)| architectures).concat();
@@ -205,40 +219,78 @@ fn entries(stem: &str) -> Vec<String> {
     lines.filter_map(|line| Some(line.split_once(',')?.0.to_owned())).collect()
 }
 
-/// Compiles one file of kernels for all architectures, unless the result exists for the same sources.
-fn fatbin(nvcc: &Path, stem: &str, out: &Path) -> PathBuf {
-    let source = Path::new("kernels").join(stem).with_extension("cu");
-    let mut command = Command::new(nvcc);
-    command.args([
-        "-std=c++20",
-        "-O3",
-        "-fatbin",
-        "-Wno-deprecated-gpu-targets",
-        "--compress-mode=size",
-        "-Xptxas=-warn-spills",
-        // Compiles for as many architectures in parallel as there are cores.
-        "--threads=0",
-    ]);
-    for (ptx, architectures) in ARCHITECTURES {
-        let mut code: Vec<String> = architectures.iter().map(|architecture| format!("sm_{architecture}")).collect();
-        code.extend((ptx == PTX).then(|| format!("compute_{PTX}")));
-        command.arg(format!("-gencode=arch=compute_{ptx},code=[{}]", code.join(",")));
+/// What nvcc made of a file of kernels.
+struct Compiled {
+    fatbin: PathBuf,
+    /// The PTX on the way to the fat binary, one for each of [`ARCHITECTURES`].
+    ptx: [PathBuf; ARCHITECTURES.len()],
+    /// For the PTX machine: PTX for [`PTX`] in which a product and a sum are rounded separately, as on the emulator.
+    separate: Option<PathBuf>,
+}
+
+impl Compiled {
+    /// Compiles one file of kernels for all architectures, unless the results exist for the same sources.
+    fn of(nvcc: &Path, stem: &str, out: &Path) -> Self {
+        let mut command = compiler(nvcc);
+        command.args([
+            "-fatbin",
+            "-Wno-deprecated-gpu-targets",
+            "--compress-mode=size",
+            "-Xptxas=-warn-spills",
+            // Compiles for as many architectures in parallel as there are cores.
+            "--threads=0",
+            "--keep",
+        ]);
+        for (ptx, architectures) in ARCHITECTURES {
+            let mut code: Vec<String> = architectures.iter().map(|architecture| format!("sm_{architecture}")).collect();
+            code.extend((ptx == PTX).then(|| format!("compute_{PTX}")));
+            command.arg(format!("-gencode=arch=compute_{ptx},code=[{}]", code.join(",")));
+        }
+        let kept = |ptx: &str| format!("compute_{ptx}.ptx");
+        let [fatbin, ptx @ ..] =
+            results(command, stem, ["fatbin".to_owned(), kept(ARCHITECTURES[0].0), kept(ARCHITECTURES[1].0)], out);
+        let separate = env::var_os(PTX_MACHINE).map(|_| {
+            let mut command = compiler(nvcc);
+            command.args([&format!("-arch=compute_{PTX}"), "-fmad=false", "-ptx"]);
+            let [separate] = results(command, stem, ["ptx".to_owned()], out);
+            separate
+        });
+        Self { fatbin, ptx, separate }
     }
+}
+
+fn compiler(nvcc: &Path) -> Command {
+    let mut command = Command::new(nvcc);
+    command.args(["-std=c++20", "-O3"]);
+    command
+}
+
+/// Runs a command on a file of kernels, unless its results exist for the same sources. `endings`: of the result, then of
+/// intermediate files to keep.
+fn results<const N: usize>(mut command: Command, stem: &str, endings: [String; N], out: &Path) -> [PathBuf; N] {
+    let source = Path::new("kernels").join(stem).with_extension("cu");
     command.arg(&source);
     let read = listed(Path::new("kernels/common")).chain([source.clone()]).collect();
-    let path = shared(out).join(format!("{stem}-{:016x}.fatbin", hash(&command, read)));
-    if path.is_file() {
-        return path;
+    let (shared, hash) = (shared(out), hash(&command, read));
+    let paths = endings.clone().map(|ending| shared.join(format!("{stem}-{hash:016x}.{ending}")));
+    if paths.iter().all(|path| path.is_file()) {
+        return paths;
     }
-    let partial = out.join(stem).with_extension("fatbin");
-    let output = command.arg("-o").arg(&partial).output().unwrap_or_else(|error| panic!("{}: {error}", nvcc.display()));
+    let folder = out.join(format!("{stem}-{hash:016x}"));
+    std::fs::create_dir_all(&folder).expect("OUT_DIR can be written");
+    let partial = |ending: &String| folder.join(format!("{stem}.{ending}"));
+    command.arg("--keep-dir").arg(&folder).arg("-o").arg(partial(&endings[0]));
+    let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "nvcc refuses {}:\n{said}", source.display());
     for line in said.lines().filter(|line| line.contains("warning")) {
         println!("cargo:warning={line}");
     }
-    std::fs::rename(partial, &path).expect("both are in the target folder");
-    path
+    for (ending, path) in endings.iter().zip(&paths) {
+        std::fs::rename(partial(ending), path).expect("nvcc made it, and both are in the target folder");
+    }
+    std::fs::remove_dir_all(&folder).expect("OUT_DIR can be written");
+    paths
 }
 
 /// The files of a folder.

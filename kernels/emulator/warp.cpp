@@ -13,12 +13,20 @@ std::uint16_t half(const std::uint32_t *registers, int e) {
     return static_cast<std::uint16_t>(registers[e / 2] >> (e % 2 * 16));
 }
 
+// The registers of a lane.
+struct Fragment {
+    const std::uint32_t *a, *b;
+    const float *c;
+    float *d;
+};
+using Fragments = std::array<Fragment, WARP>;
+
 // Gathers the fragments of all lanes, multiplies, and distributes the sums.
-bool mma(Gathering &gathering, unsigned variant) {
+bool mma(const Fragments &fragments, unsigned variant) {
     const int depth = variant == MMA_F16_K16 || variant == MMA_BF16_K16 ? 16 : 8;
     Tile tile;
     for (int lane = 0; lane < static_cast<int>(WARP); lane++) {
-        const LaneArgs &args = *gathering.lanes[lane];
+        const Fragment &args = fragments[lane];
         const int h = lane / 4, t = lane % 4;
         for (int e = 0; e < depth / 2; e++) {
             tile.a[h + 8 * (e / 2 % 2)][2 * t + e % 2 + 8 * (e / 4)] = half(args.a, e);
@@ -35,10 +43,19 @@ bool mma(Gathering &gathering, unsigned variant) {
     }
     for (int lane = 0; lane < static_cast<int>(WARP); lane++) {
         for (int i = 0; i < 4; i++) {
-            gathering.lanes[lane]->d[i] = tile.c[lane / 4 + 8 * (i / 2)][2 * (lane % 4) + i % 2];
+            fragments[lane].d[i] = tile.c[lane / 4 + 8 * (i / 2)][2 * (lane % 4) + i % 2];
         }
     }
     return true;
+}
+
+bool mma(const Gathering &gathering) {
+    Fragments fragments;
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        const LaneArgs &args = *gathering.lanes[lane];
+        fragments[lane] = {args.a, args.b, args.c, args.d};
+    }
+    return mma(fragments, gathering.lanes[0]->variant);
 }
 
 // ldmatrix of `variant & 7` matrices, transposed if bit 3 is set. Row i of matrix j is at the address of
@@ -121,9 +138,19 @@ bool perform(Block &block, Gathering &gathering, std::string &problem) {
     case WarpOp::ShuffleXor: return shuffle(gathering, problem);
     case WarpOp::Ballot: ballot(gathering); return true;
     case WarpOp::LoadMatrix: return whole_warp(gathering, problem) && matrices(block, gathering, problem);
-    case WarpOp::Mma: return whole_warp(gathering, problem) && mma(gathering, gathering.lanes[0]->variant);
+    case WarpOp::Mma: return whole_warp(gathering, problem) && mma(gathering);
     }
     return false;
 }
 
 } // namespace emulator
+
+// A matrix product of a warp, for the PTX machine (src/cuda/device/ptx): the registers of each lane.
+extern "C" bool osp_emulator_mma(unsigned variant, const std::uint32_t (*a)[4], const std::uint32_t (*b)[2],
+                                 const float (*c)[4], float (*d)[4]) {
+    emulator::Fragments fragments;
+    for (unsigned lane = 0; lane < emulator::WARP; lane++) {
+        fragments[lane] = {a[lane], b[lane], c[lane], d[lane]};
+    }
+    return emulator::mma(fragments, variant);
+}

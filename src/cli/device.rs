@@ -11,6 +11,10 @@ use osp::{Engine, Error, Result};
 pub struct DeviceArgs {
     /// Device to run on: `auto` (a GPU if there is one, else the CPU), `cpu`, `cuda`, or `emulated`: the GPU's kernels
     /// on the CPU, which is slow and strict
+    #[cfg_attr(
+        feature = "ptx",
+        doc = "[or `ptx`: their PTX on the CPU, or `ptx-bits`: also compared with the emulator]"
+    )]
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: String,
     /// Precision of a GPU's activations and weights [default: f16, and bf16 for the text encoder, whose feed-forward
@@ -36,6 +40,9 @@ pub enum Limit {
     /// This number of bytes.
     Bytes(u64),
 }
+
+/// The devices of every build.
+const KNOWN: &str = "auto, cpu, cuda, emulated";
 
 /// Units of memory, and their bytes.
 const UNITS: [(&str, f64); 8] = [
@@ -106,8 +113,12 @@ impl DeviceArgs {
             "cpu" => Engine::cpu(),
             "cuda" => Engine::cuda().map_err(|error| error.instead("use --device cpu"))?,
             "emulated" => Engine::emulated(),
+            #[cfg(feature = "ptx")]
+            "ptx" => Engine::ptx(false)?,
+            #[cfg(feature = "ptx")]
+            "ptx-bits" => Engine::ptx(true)?,
             other => {
-                let known = "auto, cpu, cuda, emulated";
+                let known = if cfg!(feature = "ptx") { "auto, cpu, cuda, emulated, ptx, ptx-bits" } else { KNOWN };
                 return Err(Error::Device(format!("there is no device {other:?}: the devices are {known}")));
             }
         };
@@ -136,6 +147,11 @@ impl DeviceArgs {
     /// Those of [`asked`].
     pub fn dry(&self) -> Result<Engine> {
         asked(Engine::dry(), self.dtype)
+    }
+
+    /// Whether the user named a device that runs kernels on the CPU, whose times say nothing.
+    pub fn emulates(&self) -> bool {
+        ["emulated", "ptx", "ptx-bits"].iter().any(|name| self.is(name))
     }
 
     /// Whether the user named this device.

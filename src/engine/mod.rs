@@ -107,6 +107,16 @@ impl Engine {
         Self::on(Processor::emulated(), None)
     }
 
+    /// An engine on the PTX machine, which runs the kernels' PTX on the CPU: even slower, and with more checks. With
+    /// `compares`, it runs PTX that rounds as the emulator does, and each launch must leave the bits of the emulator.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if osp was built without nvcc; [`Error::Usage`] if a file of `OSP_KERNELS` is not PTX.
+    #[cfg(feature = "ptx")]
+    pub fn ptx(compares: bool) -> Result<Self> {
+        Ok(Self::on(Processor::ptx(compares)?, None))
+    }
+
     /// An engine on a device that executes nothing, for [`Self::plan`] and [`Self::profile`]; neither needs weights then.
     /// Calls that would give a result fail with [`Error::Usage`].
     pub fn dry() -> Self {

@@ -2,6 +2,8 @@
 
 use crate::backend::Backend;
 use crate::cpu::Cpu;
+#[cfg(feature = "ptx")]
+use crate::cuda::device::{Compiled, PtxMachine};
 use crate::cuda::device::{Device, Driver, Dry, Emulated};
 use crate::cuda::{Cuda, Half};
 use crate::error::{Error, Result};
@@ -18,6 +20,7 @@ pub(crate) enum Processor {
         /// The driver's name for the card, without the names of replaced kernels.
         card: String,
     },
+    /// The CPU runs the kernels.
     Emulated(Arc<dyn Device>),
     /// None: launches are only counted.
     Dry,
@@ -39,6 +42,16 @@ impl Processor {
     /// The emulator, its threads in the plain order.
     pub fn emulated() -> Self {
         Self::Emulated(Arc::new(Emulated::new(0)))
+    }
+
+    /// The PTX machine, its warps in the plain order. If it `compares`, each launch also runs on the emulator.
+    #[cfg(feature = "ptx")]
+    pub fn ptx(compares: bool) -> Result<Self> {
+        let machine = match compares {
+            true => PtxMachine::new(Compiled::Separate, 0)?.comparing(),
+            false => PtxMachine::new(Compiled::Shipped, 0)?,
+        };
+        Ok(Self::Emulated(Arc::new(machine)))
     }
 
     /// Bytes that a stage may take by default.

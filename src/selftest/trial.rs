@@ -88,7 +88,8 @@ impl Trial {
         Self { thorough: true, ..Self::of(&[device]) }
     }
 
-    fn of(devices: &[Arc<dyn Device>]) -> Self {
+    /// A trial of several devices, each in both types. A kernel must be right on all of them.
+    pub fn of(devices: &[Arc<dyn Device>]) -> Self {
         let recorder = Recorder::default();
         let kernels = |half: Half, device: &Arc<dyn Device>| {
             (Cuda::new(Arc::new(Profiled::new(device.clone(), recorder.clone())), half), half)

@@ -20,6 +20,21 @@ fn every_kernel_of_a_file_has_a_line_and_the_total_is_last() {
 }
 
 #[test]
+fn the_kernels_ptx_is_tested_without_a_gpu() {
+    let folder = tempfile::tempdir().unwrap();
+    for (device, name) in [("ptx", "PTX machine ("), ("ptx-bits", "compared with the emulator")] {
+        let args = ["selftest", "--device", device, "--quick", "sampler", "finite", "--json"];
+        if osp::cuda::device::architectures().is_empty() {
+            fails(folder.path(), &args, 3, &["scripts/get-nvcc"]);
+            continue;
+        }
+        let report: Value = serde_json::from_str(&succeeds(folder.path(), &args)).unwrap();
+        assert_eq!((report["passed"].as_u64(), report["failed"].as_u64()), (Some(8), Some(0)), "{report}");
+        assert!(report["device"].as_str().unwrap().contains(name), "{report}");
+    }
+}
+
+#[test]
 fn json_has_the_same_results() {
     let folder = tempfile::tempdir().unwrap();
     let report = succeeds(folder.path(), &[&EMULATED[..], &["sampler", "--json"]].concat());

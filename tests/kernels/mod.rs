@@ -6,6 +6,8 @@ mod contract;
 mod dry;
 /// The emulator: faults that it must detect.
 mod emulator;
+/// The PTX machine, and the kernels' PTX on it.
+mod ptx;
 /// Operations that kernels do not support, and their errors.
 mod refusal;
 /// The checks of `osp selftest`.

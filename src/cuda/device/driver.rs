@@ -24,6 +24,8 @@ mod prefetch;
 mod replaced;
 
 pub use replaced::Replacement;
+#[cfg(feature = "ptx")]
+pub(super) use replaced::{list, of_environment};
 
 /// The oldest CUDA version whose drivers have every function that this module calls.
 const OLDEST_CUDA: i32 = 12;

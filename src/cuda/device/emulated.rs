@@ -39,9 +39,9 @@ impl Kernel {
 
 /// `emulator::Region` of kernels/emulator/block.h.
 #[repr(C)]
-struct Region {
-    start: usize,
-    bytes: u64,
+pub(super) struct Region {
+    pub(super) start: usize,
+    pub(super) bytes: u64,
 }
 
 /// `emulator::Launch` of kernels/emulator/block.h.
@@ -112,7 +112,7 @@ static LIBRARY: LazyLock<std::result::Result<Library, String>> = LazyLock::new(|
 });
 
 /// Every byte of a new buffer. As 16-bit or 32-bit numbers these bytes are large and odd, as indices out of range.
-const POISON: u8 = 0xCB;
+pub(super) const POISON: u8 = 0xCB;
 
 /// All allocations.
 #[derive(Debug, Default)]
@@ -170,7 +170,7 @@ impl Emulated {
 
     /// The memory that a launch may access, by address: the buffers that its parameters point into, or all buffers if
     /// the launch does not list its fields.
-    fn regions(&self, launch: &Launch<'_>) -> Vec<Region> {
+    pub(super) fn regions(&self, launch: &Launch<'_>) -> Vec<Region> {
         let buffers = lock(&self.buffers);
         let regions = &buffers.regions;
         let region = |(&start, &bytes): (&usize, &usize)| Region { start, bytes: bytes as u64 };

@@ -6,10 +6,14 @@
 mod driver;
 mod dry;
 mod emulated;
+#[cfg(feature = "ptx")]
+mod ptx;
 
 pub use driver::{Driver, Gpu, Replacement, architectures, driver_version, entry_points};
 pub use dry::{COPY, Dry, Event};
 pub use emulated::Emulated;
+#[cfg(feature = "ptx")]
+pub use ptx::{Compiled, PtxMachine};
 
 use super::choice::Choice;
 use super::params::Fields;

@@ -92,14 +92,14 @@ impl Args {
     fn check(&self, gpu: Option<&Gpu>) -> Result<()> {
         let usage = |text: &str| Err(Error::Usage(text.into()));
         let dry = self.device.is("dry");
-        if self.repeat.is_some() && (dry || self.device.is("emulated")) {
+        if self.repeat.is_some() && (dry || self.device.emulates()) {
             return usage("there is nothing to time: --repeat needs a GPU or a CPU");
         }
         if gpu.is_some() && self.device.is("cpu") {
             return usage("--gpu bounds kernels, and --device cpu runs none; use --device dry");
         }
         if let Some(path) = &self.trace {
-            if dry && gpu.is_none() || self.device.is("emulated") && gpu.is_none() {
+            if dry && gpu.is_none() || self.device.emulates() && gpu.is_none() {
                 return usage(
                     "there are no times to draw: --trace needs a GPU or a CPU to measure, or --gpu for bounds",
                 );

@@ -8,6 +8,8 @@ pub use first_use::tried;
 use crate::cli::console::{Colour, Console, duration};
 use clap::ValueEnum;
 use osp::cuda::check_environment;
+#[cfg(feature = "ptx")]
+use osp::cuda::device::{Compiled, PtxMachine};
 use osp::cuda::device::{Device, Driver, Emulated};
 use osp::selftest::{FACTS, Findings, STEMS, Trial, checks};
 use osp::{Error, Result};
@@ -39,6 +41,7 @@ pub struct Args {
     #[arg(long)]
     quick: bool,
     /// Where the kernels run: on a GPU, or on the emulator, which is slow and strict
+    #[cfg_attr(feature = "ptx", doc = "[or as PTX on the CPU, by the error policy or bit for bit as on the emulator]")]
     #[arg(long, value_name = "DEVICE", default_value = "cuda")]
     device: Where,
     /// For this program and for tools that inspect a process: test in this process, from the check of this number on
@@ -58,6 +61,19 @@ impl Args {
 pub enum Where {
     Cuda,
     Emulated,
+    /// The PTX that is shipped, on the CPU.
+    #[cfg(feature = "ptx")]
+    Ptx,
+    /// PTX that rounds as the emulator does, on the CPU, with the bits of both compared after each launch.
+    #[cfg(feature = "ptx")]
+    PtxBits,
+}
+
+impl Where {
+    /// The name on the command line.
+    fn name(self) -> String {
+        self.to_possible_value().expect("no device is hidden").get_name().to_owned()
+    }
 }
 
 /// All results, as JSON.
@@ -198,7 +214,24 @@ fn here(args: &Args, first: usize, console: &Console) -> Result<()> {
             console.json_result(&Event::Device(Emulated::new(0).name()))?;
             tell_all(args, first, || Trial::emulated(seeds), console)
         }
+        #[cfg(feature = "ptx")]
+        Where::Ptx | Where::PtxBits => here_as_ptx(args, first, console),
     }
+}
+
+/// Tests the PTX of the kernels in this process.
+#[cfg(feature = "ptx")]
+fn here_as_ptx(args: &Args, first: usize, console: &Console) -> Result<()> {
+    // Races show under every order.
+    let seeds: &[u64] = if args.quick { &[1] } else { &[0, 1] };
+    let machine = |&seed: &u64| match args.device {
+        Where::PtxBits => PtxMachine::new(Compiled::Separate, seed).map(PtxMachine::comparing),
+        _ => PtxMachine::new(Compiled::Shipped, seed),
+    };
+    let machines = seeds.iter().map(|seed| Ok(Arc::new(machine(seed)?) as Arc<dyn Device>));
+    let machines = machines.collect::<Result<Vec<_>>>()?;
+    console.json_result(&Event::Device(machines[0].name()))?;
+    tell_all(args, first, || Trial::of(&machines), console)
 }
 
 fn tell_all(args: &Args, first: usize, trial: impl Fn() -> Trial, console: &Console) -> Result<()> {

@@ -61,7 +61,8 @@ enum End {
     During(usize),
 }
 
-/// Processes that share a GPU: most of the time of a quick test is their start.
+/// Processes that share a GPU, because most of the time of a quick test is their start, or the processors, because many
+/// launches on the PTX machine have one block.
 const BESIDE: usize = 4;
 /// The longest time of a check on a GPU, where a check takes a second.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -83,13 +84,13 @@ impl Runner {
         Ok(Self { program, device, quick, longest })
     }
 
-    /// Tests files and hands over the results of each, in order. On a GPU several files are tested in parallel; on the
-    /// emulator one process already uses all processors.
+    /// Tests files and hands over the results of each, in order. Several files are tested in parallel, except on the
+    /// emulator, where one process already uses all processors.
     ///
     /// # Errors
     /// As for [`Self::test`]; those of `each`.
     pub fn test_all(&self, stems: &[String], each: &mut dyn FnMut(&str, Tested) -> Result<()>) -> Result<()> {
-        let beside = if self.device == Where::Cuda { BESIDE } else { 1 };
+        let beside = if self.device == Where::Emulated { 1 } else { BESIDE };
         for stems in stems.chunks(beside) {
             let tested: Vec<Result<Tested>> = std::thread::scope(|scope| {
                 let threads: Vec<_> = stems.iter().map(|stem| scope.spawn(|| self.test(stem))).collect();
@@ -162,8 +163,8 @@ impl Runner {
     fn start(&self, stem: &str, first: usize, said: &File) -> Result<Child> {
         let failed = |error| Error::Failed(format!("cannot start {}: {error}", self.program.display()));
         let mut command = Command::new(&self.program);
-        let device = if self.device == Where::Cuda { "cuda" } else { "emulated" };
-        command.args(["selftest", stem, "--device", device, "--here", &first.to_string()]);
+        let device = self.device.name();
+        command.args(["selftest", stem, "--device", &device, "--here", &first.to_string()]);
         if self.quick {
             command.arg("--quick");
         }

@@ -70,6 +70,13 @@ impl Replacement {
         self.seen
     }
 
+    /// Its text, if it is PTX.
+    #[cfg(feature = "ptx")]
+    pub fn text(&self) -> Option<&str> {
+        let text = std::str::from_utf8(self.image()).ok()?;
+        self.path.extension().is_some_and(|ending| ending == "ptx").then(|| text.trim_end_matches('\0'))
+    }
+
     /// The bytes that the driver loads.
     pub(super) fn image(&self) -> &[u8] {
         bytemuck::cast_slice(&self.lines)
@@ -85,7 +92,7 @@ fn stems() -> String {
 ///
 /// # Errors
 /// [`Error::Usage`] if it is not a folder, and as for [`Replacement::read`].
-pub(super) fn of_environment() -> Result<Vec<Replacement>> {
+pub fn of_environment() -> Result<Vec<Replacement>> {
     match std::env::var_os(VARIABLE).filter(|folder| !folder.is_empty()) {
         Some(folder) => in_folder(Path::new(&folder)),
         None => Ok(Vec::new()),
@@ -108,7 +115,7 @@ fn in_folder(folder: &Path) -> Result<Vec<Replacement>> {
 }
 
 /// The replacements for a device's name: each stem with a hash of the file's bytes.
-pub(super) fn list(replaced: &[Replacement]) -> String {
+pub fn list(replaced: &[Replacement]) -> String {
     let files: Vec<String> = replaced.iter().map(|file| format!("{} {:08x}", file.stem, file.hash as u32)).collect();
     files.join(", ")
 }
