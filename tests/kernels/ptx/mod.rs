@@ -6,6 +6,8 @@ mod faults;
 mod floats;
 /// Integers, predicates and moves.
 mod integers;
+/// The kernels' own PTX.
+mod kernels;
 /// Faults that are planted in the sources of kernels.
 mod planted;
 /// Branches, and instructions of several lanes.
@@ -14,6 +16,9 @@ mod warps;
 use osp::Result;
 use osp::cuda::device::{Device, Launch, PtxMachine};
 use osp::cuda::params::{Address, Field, Fields};
+
+/// The compiler that the build found.
+const NVCC: Option<&str> = option_env!("OSP_BUILD_NVCC");
 
 /// The parameters of the kernels in these tests: an input and an output.
 const FIELDS: Fields = &[(Address::NAMES, "x"), (Address::NAMES, "out")];
