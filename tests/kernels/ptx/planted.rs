@@ -152,8 +152,8 @@ fn other_bits_than_on_the_emulator() {
     );
 }
 
-/// With `volatile`, nvcc keeps the order of accesses to memory whether or not "memory" is in the list: no PTX of ours
-/// changes without it. It matters where a value is read by a statement that is not volatile, as here.
+/// The statements of ptx.cuh are volatile. The PTX of `facts` stays the same without "memory" in their lists. The
+/// clobber matters where a statement that is not volatile reads memory, as here.
 #[test]
 fn a_lost_clobber_of_memory() {
     let source = |clobber: &str| {

@@ -34,7 +34,7 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// Issues a copy in each lane: of so many bytes, and whether a source says how many to read.
+    /// Issues a copy in each lane. The pair holds its bytes, and whether a source says how many of them to read.
     pub fn issue(
         &mut self,
         (bytes, partial): (u8, bool),

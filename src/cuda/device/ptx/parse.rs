@@ -237,7 +237,7 @@ impl<'a> Parser<'a> {
         loop {
             let name = self.word()?;
             let count = if self.take("<") {
-                let count = u32::try_from(self.number()?).map_err(|_| "so many registers do not exist")?;
+                let count = u32::try_from(self.number()?).map_err(|_| "expected a number of registers below 2^32")?;
                 self.expect(">")?;
                 Some(count)
             } else {
