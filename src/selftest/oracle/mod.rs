@@ -75,7 +75,7 @@ impl<C: Body> Body for Numbered<C> {
     }
 }
 
-/// The numbers that [`VARIABLE`] chooses; `None` if it is not set.
+/// The numbers of cases that `OSP_ORACLE` chooses; `None` if it is not set.
 ///
 /// # Errors
 /// [`Error::Usage`] if it holds neither a number nor a range.
