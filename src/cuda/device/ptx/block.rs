@@ -63,7 +63,10 @@ impl<'a> Worker<'a> {
     pub fn run(&mut self, number: u64, position: Position) -> Result<(), String> {
         // A block never needs half of all times.
         if self.clocks.now > Stamp::FLYING / 2 {
-            return Err("the launch has too many blocks and barriers for the clocks of the PTX machine; launch fewer blocks".to_owned());
+            return Err(
+                "the launch has too many blocks and barriers for the clocks of the PTX machine; launch fewer blocks"
+                    .to_owned(),
+            );
         }
         self.random = Random::new(self.seed, number);
         self.clocks.begin(self.warps.len());
