@@ -64,12 +64,15 @@ fn a_stream_waits_for_what_was_recorded() {
         let (first, second, event) = (raw::stream(), raw::stream(), raw::event(2));
         let (from, to) = (raw::alloc(1, first).unwrap(), raw::pinned(1));
         for turn in 0..100 {
-            assert_eq!(raw::write(from, &[turn], first), SUCCESS);
+            // The copy may read it until both streams are done.
+            let source = [turn];
+            assert_eq!(raw::write(from, &source, first), SUCCESS);
             raw::record(event, first);
             raw::wait(second, event);
             assert_eq!(raw::read(to, from, second), SUCCESS);
             assert_eq!(raw::synchronize(second), SUCCESS);
             assert_eq!(to[0], turn);
+            std::hint::black_box(&source);
             // The next turn overwrites what the second stream has read.
             raw::record(event, second);
             raw::wait(first, event);

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 pub struct Pool {
     pub emulated: Emulated,
     blocks: BTreeMap<u64, Block>,
+    /// Memory that was lost, which keeps its address.
+    lost: Vec<Box<dyn Memory>>,
     total: usize,
     /// Bytes that the pool keeps when the host synchronises.
     pub threshold: u64,
@@ -31,7 +33,7 @@ struct Block {
 
 impl Pool {
     pub fn new(total: usize) -> Self {
-        Self { emulated: Emulated::new(0), blocks: BTreeMap::new(), total, threshold: 0 }
+        Self { emulated: Emulated::new(0), blocks: BTreeMap::new(), lost: Vec::new(), total, threshold: 0 }
     }
 
     /// Free and total bytes. Memory that the pool keeps is not free.
@@ -91,9 +93,14 @@ impl Pool {
         Ok(())
     }
 
-    /// Gives the memory at `address` back to the GPU, whatever uses it.
+    /// Gives the memory at `address` back to the GPU, whatever uses it. Nobody gets this address again, so every later
+    /// use of it is an error.
     pub fn lose(&mut self, address: u64) {
-        self.blocks.remove(&address);
+        let Some(Block { memory, live, .. }) = self.blocks.remove(&address) else { return };
+        if let Some(bytes) = live {
+            self.emulated.take_back(&*memory, 0..bytes);
+        }
+        self.lost.push(memory);
     }
 
     /// Gives memory back to the GPU that nobody uses, until the pool keeps at most `kept` bytes.
