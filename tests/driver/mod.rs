@@ -64,8 +64,8 @@ fn osp(folder: &Path, settings: &str) -> Command {
     command
 }
 
-/// Runs `body` on the stand-in in a process of its own, because a process loads one driver only: `test`, which calls
-/// this function, starts itself again. Returns the output, and nothing within that process.
+/// Runs `body` on the stand-in in a new process, because a process loads only one driver. The new process runs `test`,
+/// the test that calls this function. Returns the new process's output; within that process, returns nothing.
 fn alone(test: &str, settings: &str, body: fn()) -> Option<String> {
     if std::env::var(ALONE).is_ok_and(|name| name == test) {
         body();

@@ -16,7 +16,7 @@ fn newest((major, minor): (i32, i32)) -> u32 {
     }
 }
 
-/// Words of PTX, without comments; punctuation that this code reads is a word of its own.
+/// The words of PTX, without comments. Each mark of punctuation that `entries` reads is one word.
 fn words(text: &str) -> Vec<String> {
     let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     let apart = |line: &str| {
@@ -54,7 +54,7 @@ pub fn kernels(text: &[u8], target: Target) -> Result<Kernels, Refusal> {
     entries(&words, card::reserved_shared(target.capability))
 }
 
-/// The entry points. Each has the static shared memory of its own body and that of the whole module.
+/// The entry points, each with its static shared memory: that of its body plus that of the module.
 fn entries(words: &[String], reserved: u32) -> Result<Kernels, Refusal> {
     let (mut kernels, mut common) = (Kernels::new(), reserved);
     let (mut depth, mut current) = (0_u32, None);
