@@ -20,6 +20,34 @@ impl Field for Address {
     const NAMES: &'static [&'static str] = &["const void *", "void *"];
 }
 
+/// A tensor in device memory, and the box of it that one copy moves. It stands at the head of a kernel's parameters, where
+/// the driver puts its own form of it; the emulator and the PTX machine read this one (kernels/emulator/hopper.h).
+///
+/// The rules are those of `cuTensorMapEncodeTiled`; [`TensorMap::check`] names the one that is broken.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct TensorMap {
+    /// Its first element, a multiple of 16.
+    pub address: Address,
+    /// Bytes between neighbours in dimensions 1 to 4, multiples of 16; dimension 0 is dense.
+    pub strides: [u64; 4],
+    /// Elements in dimensions 0 (innermost) to 4.
+    pub sizes: [u32; 5],
+    /// Elements of the box in each dimension.
+    pub box_sizes: [u32; 5],
+    /// Dimensions: 2 to 5.
+    pub rank: u32,
+    /// Bytes of a row that the swizzle mixes with its neighbours: 0 (no swizzle), 32, 64 or 128.
+    pub swizzle: u32,
+    /// Bytes of an element: 2 or 4.
+    pub element_bytes: u32,
+    unused: [u32; 9],
+}
+
+impl Field for TensorMap {
+    const NAMES: &'static [&'static str] = &["TensorMap "];
+}
+
 impl Field for i32 {
     const NAMES: &'static [&'static str] = &["std::int32_t "];
 }
