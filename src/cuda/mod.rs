@@ -30,12 +30,14 @@ mod resample;
 mod sampler;
 mod tensor_map;
 mod tile;
+mod variant;
 
 pub use choice::{Candidate, Choice};
 pub use contracts::{CONTRACTS, Contract};
 pub(crate) use facts::{Fact, fact};
 pub(crate) use facts_sm90::{HopperFact, has_facts, hopper_fact};
 pub use precision::{ElementType, Half};
+pub use variant::Variant;
 
 use crate::error::{Error, Result};
 use crate::ops::{DeviceBuffer, DeviceWeight};
@@ -104,6 +106,8 @@ impl Weight {
 pub struct Cuda {
     device: Arc<dyn Device>,
     half: Half,
+    /// Which variant of a kernel runs, where there are several.
+    variant: Variant,
     /// Prefetched parameters: memory is allocated, and the values are not copied yet.
     coming: Mutex<Vec<Coming>>,
     /// Tiles that every launch with a choice must take; they overrule the environment.
@@ -131,7 +135,8 @@ struct LaunchPlan {
 impl Cuda {
     /// A backend that keeps activations and parameters in `half` on `device`.
     pub fn new(device: Arc<dyn Device>, half: Half) -> Self {
-        Self { device, half, coming: Mutex::new(Vec::new()), forced: None, aloud: true }
+        let variant = device.variant();
+        Self { device, half, variant, coming: Mutex::new(Vec::new()), forced: None, aloud: true }
     }
 
     /// This backend for a rehearsal, whose launches `OSP_PRINT_LAUNCHES` does not print.
@@ -147,7 +152,13 @@ impl Cuda {
     /// [`Error::Usage`] for an unknown tile.
     pub(crate) fn forcing(&self, tiles: &str) -> Result<Self> {
         let forced = Some(Asked::parse(tiles)?);
-        Ok(Self { forced, aloud: self.aloud, ..Self::new(self.device.clone(), self.half) })
+        let Self { aloud, variant, .. } = *self;
+        Ok(Self { forced, aloud, variant, ..Self::new(self.device.clone(), self.half) })
+    }
+
+    /// A backend on the same device that takes this variant of each kernel.
+    pub(crate) fn taking(&self, variant: Variant) -> Self {
+        Self { variant, aloud: self.aloud, forced: self.forced.clone(), ..Self::new(self.device.clone(), self.half) }
     }
 
     /// The device.

@@ -2,6 +2,7 @@
 
 use super::plan::{ALIGNMENT, MemoryPlan};
 use crate::arriving::Arriving;
+use crate::cuda::Variant;
 use crate::cuda::device::{Device, Launch, Memory, MemoryInfo};
 use crate::cuda::params::Addresses;
 use crate::error::Result;
@@ -121,6 +122,10 @@ impl Device for Arena {
 
     fn multiprocessors(&self) -> usize {
         self.block.device.multiprocessors()
+    }
+
+    fn variant(&self) -> Variant {
+        self.block.device.variant()
     }
 
     fn has(&self, kernel: &str) -> bool {

@@ -7,7 +7,7 @@ use super::values::rounded;
 use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::cuda::device::{Device, Dry, Emulated};
-use crate::cuda::{Cuda, Half};
+use crate::cuda::{Cuda, Half, Variant};
 use crate::error::{Error, Result};
 use crate::ops::DeviceBuffer;
 use crate::profile::{Profiled, Recorder};
@@ -175,6 +175,32 @@ impl Trial {
     /// Runs a case that checks its own result.
     pub(super) fn each(&mut self, case: &dyn Debug, run: impl Fn(&Kernels, Half) -> Result<()>) -> Result<()> {
         self.on_each(case, |kernels, half| run(kernels, half).map(|()| Ok(0.0)))
+    }
+
+    /// Runs cases with each variant of the kernels that a device has. `kernel` is one that only the newer variant has.
+    pub(super) fn with_each_variant(
+        &mut self,
+        kernel: &str,
+        mut cases: impl FnMut(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        cases(self)?;
+        let newer = |trial: &Self| -> Vec<(Kernels, Half)> {
+            let having = trial.devices.iter().filter(|(kernels, _)| kernels.device().has(kernel));
+            having.map(|(kernels, half)| (kernels.taking(Variant::Sm90), *half)).collect()
+        };
+        let devices = newer(self);
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let of_scout = self.scout.as_ref().map(|scout| newer(scout));
+        let devices = std::mem::replace(&mut self.devices, devices);
+        let of_scout = self.scout.as_mut().zip(of_scout).map(|(scout, of)| std::mem::replace(&mut scout.devices, of));
+        let tried = cases(self);
+        self.devices = devices;
+        if let (Some(scout), Some(devices)) = (&mut self.scout, of_scout) {
+            scout.devices = devices;
+        }
+        tried
     }
 
     /// Runs cases with `tiles`, written as in `OSP_TILES`. A case that a tile cannot compute fails.

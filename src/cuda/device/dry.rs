@@ -6,6 +6,7 @@
 
 use super::driver::shared_on_all;
 use super::{Device, Emulated, H100_MULTIPROCESSORS, Launch, Memory, MemoryInfo};
+use crate::cuda::Variant;
 use crate::cuda::params::{Addresses, Fields};
 use crate::error::{Error, Relief, Result};
 use std::collections::{BTreeMap, HashMap};
@@ -108,6 +109,7 @@ pub struct Dry {
     kernels: Emulated,
     total: u64,
     multiprocessors: usize,
+    variant: Variant,
 }
 
 impl Default for Dry {
@@ -137,6 +139,7 @@ impl Dry {
             kernels: Emulated::new(0),
             total,
             multiprocessors: H100_MULTIPROCESSORS,
+            variant: Variant::default(),
         }
     }
 
@@ -144,6 +147,18 @@ impl Dry {
     #[must_use]
     pub fn with_multiprocessors(self, multiprocessors: usize) -> Self {
         Self { multiprocessors, ..self }
+    }
+
+    /// This device with another variant of its kernels.
+    #[must_use]
+    pub fn with_variant(self, variant: Variant) -> Self {
+        Self { variant, ..self }
+    }
+
+    /// This device, launching what `device` launches.
+    #[must_use]
+    pub fn like(self, device: &dyn Device) -> Self {
+        self.with_multiprocessors(device.multiprocessors()).with_variant(device.variant())
     }
 
     /// All allocations, frees and launches, in order.
@@ -275,6 +290,10 @@ impl Device for Dry {
 
     fn multiprocessors(&self) -> usize {
         self.multiprocessors
+    }
+
+    fn variant(&self) -> Variant {
+        self.variant
     }
 
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {

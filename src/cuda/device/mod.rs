@@ -17,6 +17,7 @@ pub use ptx::{Compiled, PtxMachine};
 
 use super::choice::Choice;
 use super::params::{Fields, TensorMap, tensor_maps};
+use super::variant::Variant;
 use crate::arriving::Arriving;
 use crate::error::{Error, Result};
 use std::any::Any;
@@ -96,6 +97,11 @@ pub trait Device: Debug + Send + Sync {
 
     /// Multiprocessors, which the blocks of a launch share; at least one.
     fn multiprocessors(&self) -> usize;
+
+    /// Which variant of a kernel it runs, where there are several.
+    fn variant(&self) -> Variant {
+        Variant::default()
+    }
 
     /// Whether it can run this kernel: a file of kernels may be for one architecture only.
     fn has(&self, kernel: &str) -> bool {
