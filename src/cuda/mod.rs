@@ -108,6 +108,8 @@ pub struct Cuda {
     half: Half,
     /// Which variant of a kernel runs, where there are several.
     variant: Variant,
+    /// The multiprocessors for which launches are made.
+    multiprocessors: usize,
     /// Prefetched parameters: memory is allocated, and the values are not copied yet.
     coming: Mutex<Vec<Coming>>,
     /// Tiles that every launch with a choice must take; they overrule the environment.
@@ -135,8 +137,8 @@ struct LaunchPlan {
 impl Cuda {
     /// A backend that keeps activations and parameters in `half` on `device`.
     pub fn new(device: Arc<dyn Device>, half: Half) -> Self {
-        let variant = device.variant();
-        Self { device, half, variant, coming: Mutex::new(Vec::new()), forced: None, aloud: true }
+        let (variant, multiprocessors) = (device.variant(), device.multiprocessors());
+        Self { device, half, variant, multiprocessors, coming: Mutex::new(Vec::new()), forced: None, aloud: true }
     }
 
     /// This backend for a rehearsal, whose launches `OSP_PRINT_LAUNCHES` does not print.
@@ -151,14 +153,25 @@ impl Cuda {
     /// # Errors
     /// [`Error::Usage`] for an unknown tile.
     pub(crate) fn forcing(&self, tiles: &str) -> Result<Self> {
-        let forced = Some(Asked::parse(tiles)?);
-        let Self { aloud, variant, .. } = *self;
-        Ok(Self { forced, aloud, variant, ..Self::new(self.device.clone(), self.half) })
+        Ok(Self { forced: Some(Asked::parse(tiles)?), ..self.again() })
     }
 
     /// A backend on the same device that takes this variant of each kernel.
     pub(crate) fn taking(&self, variant: Variant) -> Self {
-        Self { variant, aloud: self.aloud, forced: self.forced.clone(), ..Self::new(self.device.clone(), self.half) }
+        Self { variant, ..self.again() }
+    }
+
+    /// A backend on the same device whose launches are made for this many multiprocessors. Blocks that stay on their
+    /// multiprocessor then have more to do.
+    pub(crate) fn on_multiprocessors(&self, multiprocessors: usize) -> Self {
+        Self { multiprocessors, ..self.again() }
+    }
+
+    /// This backend, without prefetched parameters.
+    fn again(&self) -> Self {
+        let Self { half, variant, multiprocessors, aloud, .. } = *self;
+        let (device, forced) = (self.device.clone(), self.forced.clone());
+        Self { device, half, variant, multiprocessors, coming: Mutex::new(Vec::new()), forced, aloud }
     }
 
     /// The device.
@@ -214,7 +227,7 @@ impl Cuda {
             Some(forced) => forced.tile(operation),
             None => Asked::of_environment()?.tile(operation),
         };
-        let choice = Choice::of(operation, candidates, self.device.multiprocessors(), asked);
+        let choice = Choice::of(operation, candidates, self.multiprocessors, asked);
         match asked {
             Some(tile) if self.forced.is_some() && !choice.obeys() => {
                 Err(Error::Unsupported(format!("{operation}: the tile {tile} does not take this shape")))

@@ -95,6 +95,7 @@ tests! {
         a_weight_may_be_stacked_from_several_tensors
         every_tile_gives_the_same_bits
         a_row_has_the_same_bits_alone_and_among_many
+        a_block_makes_many_tiles_with_the_same_bits
         parts_have_the_bits_of_the_whole
         hostile_inputs_stay_within_the_bounds
     }

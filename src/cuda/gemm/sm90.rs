@@ -93,7 +93,7 @@ pub(super) fn linear(cuda: &Cuda, op: &Linear, args: LinearArgs<'_, Buffer, Weig
         first_row: fused.first_row,
     };
     // Blocks stay on their multiprocessors and make one tile after another.
-    let together = cuda.device.multiprocessors() / kernel.cluster * kernel.cluster;
+    let together = cuda.multiprocessors / kernel.cluster * kernel.cluster;
     let plan = LaunchPlan {
         kernel: format!("linear_sm90_{}_{}", kernel.tile.name, cuda.half.suffix()),
         grid: [choice.taken.blocks.min(together.max(kernel.cluster)), 1, 1],
