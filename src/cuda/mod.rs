@@ -37,7 +37,7 @@ pub use contracts::{CONTRACTS, Contract};
 pub(crate) use facts::{Fact, fact};
 pub(crate) use facts_sm90::{HopperFact, has_facts, hopper_fact};
 pub use precision::{ElementType, Half};
-pub use variant::Variant;
+pub use variant::{VARIANTS, Variant};
 
 use crate::error::{Error, Result};
 use crate::ops::{DeviceBuffer, DeviceWeight};

@@ -25,11 +25,23 @@ impl Variant {
         }
     }
 
+    /// A kernel that only this variant has.
+    pub fn kernel(self) -> &'static str {
+        match self {
+            Self::Sm80 => "linear_large_f16",
+            Self::Sm90 => "linear_sm90_large_f16",
+        }
+    }
+
     /// The variant of a kernel: those of `sm90` have it in their names.
     pub fn of_kernel(kernel: &str) -> Self {
         if kernel.contains("_sm90_") { Self::Sm90 } else { Self::Sm80 }
     }
 }
+
+/// Which operations have kernels beside those for every GPU: the operation, the variant, and what it can compute. Neither
+/// the number of rows nor of frames decides, because a part of the work must have the bits of the whole.
+pub const VARIANTS: [(&str, Variant, &str); 1] = [("linear", Variant::Sm90, "in_features a multiple of 8")];
 
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

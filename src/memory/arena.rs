@@ -128,6 +128,10 @@ impl Device for Arena {
         self.block.device.variant()
     }
 
+    fn set_variant(&mut self, _: Variant) -> Result<()> {
+        unreachable!("a variant is chosen before the device is shared")
+    }
+
     fn has(&self, kernel: &str) -> bool {
         self.block.device.has(kernel)
     }

@@ -36,6 +36,10 @@ impl Device for Profiled {
         self.device.variant()
     }
 
+    fn set_variant(&mut self, _: Variant) -> Result<()> {
+        unreachable!("a variant is chosen before the device is shared")
+    }
+
     fn has(&self, kernel: &str) -> bool {
         self.device.has(kernel)
     }

@@ -3,6 +3,7 @@
 
 use super::{Device, Launch, Memory, MemoryInfo};
 use crate::arriving::Arriving;
+use crate::cuda::Variant;
 use crate::error::{Error, Relief, Result};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use kernels::Kernels;
@@ -47,6 +48,7 @@ pub struct Driver {
     kernels: Kernels,
     card: String,
     multiprocessors: usize,
+    variant: Variant,
     /// The buffer that replaces all others in the caches.
     swept: Mutex<Option<Box<dyn Memory>>>,
 }
@@ -195,7 +197,8 @@ impl Driver {
         let multiprocessors = multiprocessors(&context)?;
         let (writes, landings) = (Ring::new(stream.clone()), Landings::new(stream.clone()));
         let swept = Mutex::new(None);
-        Ok(Self { context, stream, pool, writes, landings, prefetch, kernels, card, multiprocessors, swept })
+        let variant = Variant::default();
+        Ok(Self { context, stream, pool, writes, landings, prefetch, kernels, card, multiprocessors, variant, swept })
     }
 
     /// The GPU's name, without the list of replaced kernels.
@@ -304,6 +307,18 @@ impl Device for Driver {
 
     fn multiprocessors(&self) -> usize {
         self.multiprocessors
+    }
+
+    fn variant(&self) -> Variant {
+        self.variant
+    }
+
+    fn set_variant(&mut self, variant: Variant) -> Result<()> {
+        if !self.has(variant.kernel()) {
+            return Err(Error::Device(format!("{} has no {variant} kernels: they need another GPU", self.card)));
+        }
+        self.variant = variant;
+        Ok(())
     }
 
     fn has(&self, kernel: &str) -> bool {

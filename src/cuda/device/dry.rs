@@ -158,7 +158,7 @@ impl Dry {
     /// This device, launching what `device` launches.
     #[must_use]
     pub fn like(self, device: &dyn Device) -> Self {
-        self.with_multiprocessors(device.multiprocessors()).with_variant(device.variant())
+        Self { multiprocessors: device.multiprocessors(), variant: device.variant(), ..self }
     }
 
     /// All allocations, frees and launches, in order.
@@ -294,6 +294,11 @@ impl Device for Dry {
 
     fn variant(&self) -> Variant {
         self.variant
+    }
+
+    fn set_variant(&mut self, variant: Variant) -> Result<()> {
+        self.variant = variant;
+        Ok(())
     }
 
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {

@@ -7,6 +7,7 @@
 //! such a library with AddressSanitizer.
 
 use super::{Device, H100_MULTIPROCESSORS, Launch, Memory, MemoryInfo};
+use crate::cuda::Variant;
 use crate::cuda::params::Addresses;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
@@ -127,6 +128,7 @@ struct Buffers {
 pub struct Emulated {
     buffers: Arc<Mutex<Buffers>>,
     seed: u64,
+    variant: Variant,
 }
 
 impl Emulated {
@@ -136,7 +138,7 @@ impl Emulated {
     /// A kernel that lacks a barrier may give other results with another seed.
     pub fn new(seed: u64) -> Self {
         kept::keep_kernels();
-        Self { buffers: Arc::default(), seed }
+        Self { buffers: Arc::default(), seed, variant: Variant::default() }
     }
 
     /// What the bits of results may depend on besides the kernels, such as `GCC 12.2.0, glibc 2.36, x86-64 with FMA`.
@@ -259,6 +261,15 @@ impl Device for Emulated {
     /// The number of an H100, so that tests on the CPU see its choices.
     fn multiprocessors(&self) -> usize {
         H100_MULTIPROCESSORS
+    }
+
+    fn variant(&self) -> Variant {
+        self.variant
+    }
+
+    fn set_variant(&mut self, variant: Variant) -> Result<()> {
+        self.variant = variant;
+        Ok(())
     }
 
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {

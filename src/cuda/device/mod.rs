@@ -99,9 +99,13 @@ pub trait Device: Debug + Send + Sync {
     fn multiprocessors(&self) -> usize;
 
     /// Which variant of a kernel it runs, where there are several.
-    fn variant(&self) -> Variant {
-        Variant::default()
-    }
+    fn variant(&self) -> Variant;
+
+    /// Makes the device run `variant` of each kernel that has it.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device cannot run it.
+    fn set_variant(&mut self, variant: Variant) -> Result<()>;
 
     /// Whether it can run this kernel: a file of kernels may be for one architecture only.
     fn has(&self, kernel: &str) -> bool {
