@@ -304,6 +304,10 @@ fn results(mut command: Command, stem: &str, endings: Vec<String>, out: &Path) -
     let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "nvcc refuses {}:\n{said}", source.display());
+    // Such a kernel would be right, but as slow as if it waited for each product (C7508 to C7520).
+    if let Some(line) = said.lines().find(|line| line.contains("(C75")) {
+        panic!("ptxas compiles {} without its Hopper instructions at full speed:\n{line}", source.display());
+    }
     for line in said.lines().filter(|line| line.contains("warning")) {
         println!("cargo:warning={line}");
     }

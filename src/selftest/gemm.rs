@@ -13,9 +13,6 @@ use crate::tensor::Tensor;
 const ACTIVATIONS: [Activation; 4] =
     [Activation::None, Activation::Silu, Activation::GeluTanh, Activation::GatedGeluTanh];
 
-/// A kernel that shows whether a device has those of Hopper.
-const OF_HOPPER: &str = "linear_sm90_large_f16";
-
 /// How a case stores its result. `gap` elements lie before the first sample's gate and between the samples' gates.
 #[derive(Clone, Copy, Debug)]
 enum Storing {
@@ -108,13 +105,13 @@ fn ragged_sizes(rows: &[usize], inner: &[usize], outer: &[usize]) -> impl Fn(usi
 fn few_rows_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     // One slice, up to more slices than stages; also columns that end within 16 bytes.
     let sizes = ragged_sizes(&[1, 2, 17, 64, 65, 130, 300], &[8, 40, 72, 144, 256], &[8, 24, 96, 144, 256, 130, 7]);
-    trial.with_each_variant(OF_HOPPER, |trial| check(trial, &sizes))
+    trial.with_each_variant(|trial| check(trial, &sizes))
 }
 
 fn many_rows_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     // More rows of large tiles than a band has; again one slice, up to more slices than stages.
     let sizes = ragged_sizes(&[1025, 1030, 1152], &[8, 40, 72, 32, 136], &[8, 7, 40, 136]);
-    trial.with_each_variant(OF_HOPPER, |trial| trial.forcing("linear=large", |trial| check(trial, &sizes)))
+    trial.with_each_variant(|trial| trial.forcing("linear=large", |trial| check(trial, &sizes)))
 }
 
 fn odd_inner_sizes_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
@@ -124,7 +121,7 @@ fn odd_inner_sizes_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
 fn a_weight_may_be_stacked_from_several_tensors(trial: &mut Trial) -> Result<()> {
     for (parts, activation) in [(3, Activation::None), (2, Activation::GatedGeluTanh)] {
         let case = Case { sizes: [17, 72, 48], activation, storing: Storing::Overwrite, bias: true, parts };
-        trial.with_each_variant(OF_HOPPER, |trial| trial.against_the_cpu(&case))?;
+        trial.with_each_variant(|trial| trial.against_the_cpu(&case))?;
     }
     Ok(())
 }
@@ -136,7 +133,7 @@ fn every_tile_gives_the_same_bits(trial: &mut Trial) -> Result<()> {
         case([1, 40, 136], Activation::GeluTanh, Storing::Add),
         case([65, 72, 40], Activation::GatedGeluTanh, Storing::AddGated { gap: 3 }),
     ] {
-        trial.with_each_variant(OF_HOPPER, |trial| {
+        trial.with_each_variant(|trial| {
             trial.alike("linear", &["small", "large"], &case, |kernels, half| case.run(kernels, half))
         })?;
     }
@@ -152,7 +149,7 @@ fn a_row_has_the_same_bits_alone_and_among_many(trial: &mut Trial) -> Result<()>
         bias: true,
         parts: 1,
     });
-    trial.with_each_variant(OF_HOPPER, |trial| {
+    trial.with_each_variant(|trial| {
         trial.each(&case, |kernels, half| {
             ensure_same(&case[0].run(kernels, half)?, &case[1].run(kernels, half)?[..outer], &"the first row")
         })
@@ -167,7 +164,7 @@ fn a_block_makes_many_tiles_with_the_same_bits(trial: &mut Trial) -> Result<()> 
         case([300, 200, 200], Activation::None, Storing::AddGated { gap: 8 }),
         case([130, 72, 330], Activation::GatedGeluTanh, Storing::Overwrite),
     ] {
-        trial.with_each_variant(OF_HOPPER, |trial| {
+        trial.with_each_variant(|trial| {
             trial.each(&case, |kernels, half| {
                 let whole = case.run(kernels, half)?;
                 [1, 2, 5].into_iter().try_for_each(|multiprocessors| {
@@ -190,7 +187,7 @@ fn parts_have_the_bits_of_the_whole(trial: &mut Trial) -> Result<()> {
         })
     };
     // Columns that are whole vectors and columns that are not; inner sizes for both ways of loading.
-    trial.with_each_variant(OF_HOPPER, |trial| {
+    trial.with_each_variant(|trial| {
         parts(trial, [96, 72, 40])?;
         parts(trial, [50, 45, 21])?;
         trial.forcing("linear=large", |trial| parts(trial, [300, 40, 48]))

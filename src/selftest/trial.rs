@@ -177,15 +177,12 @@ impl Trial {
         self.on_each(case, |kernels, half| run(kernels, half).map(|()| Ok(0.0)))
     }
 
-    /// Runs cases with each variant of the kernels that a device has. `kernel` is one that only the newer variant has.
-    pub(super) fn with_each_variant(
-        &mut self,
-        kernel: &str,
-        mut cases: impl FnMut(&mut Self) -> Result<()>,
-    ) -> Result<()> {
+    /// Runs cases with each variant of the kernels that a device has.
+    pub(super) fn with_each_variant(&mut self, mut cases: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
         cases(self)?;
         let newer = |trial: &Self| -> Vec<(Kernels, Half)> {
-            let having = trial.devices.iter().filter(|(kernels, _)| kernels.device().has(kernel));
+            let has = |kernels: &Kernels| kernels.device().has(Variant::Sm90.kernel());
+            let having = trial.devices.iter().filter(|(kernels, _)| has(kernels));
             having.map(|(kernels, half)| (kernels.taking(Variant::Sm90), *half)).collect()
         };
         let devices = newer(self);
