@@ -29,7 +29,7 @@ impl Variant {
     pub fn kernel(self) -> &'static str {
         match self {
             Self::Sm80 => "linear_large_f16",
-            Self::Sm90 => "linear_sm90_large_f16",
+            Self::Sm90 => "linear_sm90_small_f16",
         }
     }
 
