@@ -101,7 +101,7 @@ fn check<C: Known>(trial: &mut Trial) -> Result<()> {
     }
     let [few, many] = CASES;
     let numbers = chosen_cases()?.unwrap_or(0..if trial.is_thorough() { many } else { few });
-    let mut compare = |trial: &mut Trial| {
+    let compare = |trial: &mut Trial| {
         numbers.clone().try_for_each(|number| trial.against_the_oracle(&Numbered::<C>::new(number)))
     };
     if C::HAS_VARIANTS { trial.with_each_variant(compare) } else { compare(trial) }
