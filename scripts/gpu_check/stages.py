@@ -30,7 +30,7 @@ BENCHES = ["decode", *STEMS]
 # Golden folders without 16-bit computation: one run is enough.
 HOST_ONLY = ["captions", "manifests", "noise", "samplers"]
 # Golden folders whose models have linear layers.
-OF_LINEAR_LAYERS = ["latte", "pipeline", "text"]
+OF_LINEAR_LAYERS = ["latte", "pipeline"]
 # Checks that the emulator, which runs thread by thread, finishes in seconds.
 EMULATED_STEMS, EMULATED_FOLDERS = ["sampler", "tile"], ["latte_d64"]
 # Each launch ends before the next begins: so an error names the kernel that caused it.
