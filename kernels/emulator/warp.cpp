@@ -24,26 +24,27 @@ using Fragments = std::array<Fragment, WARP>;
 // Gathers the fragments of all lanes, multiplies, and distributes the sums.
 bool mma(const Fragments &fragments, unsigned variant) {
     const int depth = variant == MMA_F16_K16 || variant == MMA_BF16_K16 ? 16 : 8;
-    Tile tile;
+    std::uint16_t a[TILE_ROWS][TILE_DEPTH], b[TILE_COLUMNS][TILE_DEPTH];
+    float c[TILE_ROWS][TILE_COLUMNS];
     for (int lane = 0; lane < static_cast<int>(WARP); lane++) {
         const Fragment &args = fragments[lane];
         const int h = lane / 4, t = lane % 4;
         for (int e = 0; e < depth / 2; e++) {
-            tile.a[h + 8 * (e / 2 % 2)][2 * t + e % 2 + 8 * (e / 4)] = half(args.a, e);
+            a[h + 8 * (e / 2 % 2)][2 * t + e % 2 + 8 * (e / 4)] = half(args.a, e);
         }
         for (int e = 0; e < depth / 4; e++) {
-            tile.b[2 * t + e % 2 + 8 * (e / 2)][h] = half(args.b, e);
+            b[h][2 * t + e % 2 + 8 * (e / 2)] = half(args.b, e);
         }
         for (int i = 0; i < 4; i++) {
-            tile.c[h + 8 * (i / 2)][2 * t + i % 2] = args.c[i];
+            c[h + 8 * (i / 2)][2 * t + i % 2] = args.c[i];
         }
     }
-    if (!multiply(tile, variant)) {
+    if (!multiply(variant, TILE_ROWS, TILE_COLUMNS, a, b, c[0])) {
         return false;
     }
     for (int lane = 0; lane < static_cast<int>(WARP); lane++) {
         for (int i = 0; i < 4; i++) {
-            fragments[lane].d[i] = tile.c[lane / 4 + 8 * (i / 2)][2 * (lane % 4) + i % 2];
+            fragments[lane].d[i] = c[lane / 4 + 8 * (i / 2)][2 * (lane % 4) + i % 2];
         }
     }
     return true;
