@@ -16,8 +16,7 @@
 // Block: 256 threads (large), 128 (small, ragged). Grid: tiles of the product. Shared memory: 48 KiB, so that two
 // blocks fit every multiprocessor. Limits: in_features a multiple of 8; ragged: any number.
 
-#include "common/activation.cuh"
-#include "common/fragments.cuh"
+#include "common/epilogue.cuh"
 
 namespace {
 
@@ -40,12 +39,8 @@ struct GemmParams {
     std::int32_t first_row;
 };
 
-// Values of `activation` and `store`. All threads branch the same way, once per tile, so one kernel serves all values.
-enum Activation : std::int32_t { ACTIVATION_NONE, ACTIVATION_SILU, ACTIVATION_GELU, ACTIVATION_GATED_GELU };
-enum Store : std::int32_t { STORE_OVERWRITE, STORE_ADD, STORE_ADD_GATED };
-
 // A warp's columns of the tile.
-constexpr int WARP_N = 32;
+constexpr int WARP_N = SLAB_N;
 // Rows of a warp that pass through shared memory together.
 constexpr int SLAB_ROWS = 32;
 // Rows of tiles that neighbouring blocks walk through together.
@@ -67,13 +62,6 @@ constexpr Bounds LARGE(Large::THREADS, 2);
 // For few rows, where reading the weight takes longest. Small tiles make more blocks, and deep slices make longer
 // reads.
 using Small = Tile<64, 64, 64, 32, 3>;
-
-// The place of four neighbouring sums in a slab, in floats. A row covers all banks once. Half a warp writes two such
-// fours of four rows, in pairs; a quarter of a warp reads every other four of two rows (gated: two fours of four rows).
-// The XOR spreads both over all banks.
-__device__ __forceinline__ int slab_at(int row, int four) {
-    return row * WARP_N + (four ^ ((row % 4) * 2 + row % 2)) * 4;
-}
 
 // One thread's share of the loads of slices of ROWS rows of x or W: the same chunk of every STRIDE-th row.
 template <typename T, typename Shape, int ROWS, bool RAGGED> class Source {
@@ -174,131 +162,24 @@ __device__ __forceinline__ void multiply_stage(TileSums<Shape> &sums, const T *s
     }
 }
 
-using Eight = Vec<float, CHUNK>;
-
-// Eight values; unless `wide`, only the first `count`.
-template <typename T> __device__ __forceinline__ Eight load_eight(const T *from, int count, bool wide) {
-    if (wide) {
-        return load_floats<CHUNK>(from);
-    }
-    Eight values{};
-#pragma unroll
-    for (int i = 0; i < CHUNK; i++) {
-        if (i < count) {
-            values[i] = to_float(load_global(from + i));
-        }
-    }
-    return values;
-}
-
-template <typename T> __device__ __forceinline__ void store_eight(T *to, const Eight &values, int count, bool wide) {
-    if (wide) {
-        store_floats<T>(to, values);
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < CHUNK; i++) {
-        if (i < count) {
-            store_global(to + i, from_float<T>(values[i]));
-        }
-    }
-}
-
-__device__ __forceinline__ Eight load_sums(const float *slab, int row, int eight) {
-    Eight sums;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const auto four = *reinterpret_cast<const Vec<float, 4> *>(slab + slab_at(row, 2 * eight + half));
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            sums[4 * half + i] = four[i];
-        }
-    }
-    return sums;
-}
-
-// Stores eight results of a row. Changes `y`.
-template <typename T> __device__ __forceinline__ void finish(const GemmParams &p, int row, int column, Eight &y) {
-    const int count = p.out_features - column;
-    T *out = static_cast<T *>(p.out) + static_cast<std::int64_t>(row) * p.out_features + column;
-    if (p.store != STORE_OVERWRITE) {
-        if (p.store == STORE_ADD_GATED) {
-            const std::int64_t sample = (row + p.first_row) / p.rows_per_gate;
-            const T *gate = static_cast<const T *>(p.gate) + sample * p.gate_stride + p.gate_offset + column;
-            const Eight factors = load_eight(gate, count, p.wide);
-#pragma unroll
-            for (int i = 0; i < CHUNK; i++) {
-                y[i] *= factors[i];
-            }
-        }
-        const Eight before = load_eight(out, count, p.wide);
-#pragma unroll
-        for (int i = 0; i < CHUNK; i++) {
-            y[i] += before[i];
-        }
-    }
-    store_eight(out, y, count, p.wide);
-}
-
 // Moves a warp's sums from fragments to rows through its own `slab`, applies the fused operations, and stores the
 // results. `row` and `column` are the warp's first ones in `out`.
 template <typename T, typename Shape, bool GATED>
 __device__ __forceinline__ void store_sums(const GemmParams &p, const TileSums<Shape> &sums, float *slab, int row,
                                            int column) {
-    constexpr int ROW_LANES = (GATED ? WARP_N / 2 : WARP_N) / CHUNK, PASS = static_cast<int>(WARP_SIZE) / ROW_LANES;
-    const int lane = static_cast<int>(threadIdx.x % WARP_SIZE), eight = lane % ROW_LANES;
-    column += eight * CHUNK;
-
-    Eight bias{}, gated_bias{};
-    if (p.bias != nullptr && column < p.out_features) {
-        const T *from = static_cast<const T *>(p.bias) + column;
-        bias = load_eight(from, p.out_features - column, p.wide);
-        if constexpr (GATED) {
-            gated_bias = load_eight(from + p.out_features, p.out_features - column, p.wide);
-        }
-    }
+    using Columns = SlabColumns<T, GATED>;
+    const Columns columns(p, column);
 #pragma unroll
     for (int start = 0; start < Shape::WARP_M; start += SLAB_ROWS) {
 #pragma unroll
-        for (int i = 0; i < SLAB_ROWS / MMA_M; i++) {
-#pragma unroll
-            for (int j = 0; j < WARP_N / MMA_N; j++) {
-                const float(&held)[4] = sums[start / MMA_M + i][j];
-                // A pair is half of four neighbours.
-                const int pair = lane % 4;
-                float *to = slab + slab_at(i * MMA_M + lane / 4, 2 * j + pair / 2) + pair % 2 * 2;
-                *reinterpret_cast<Vec<float, 2> *>(to) = {held[0], held[1]};
-                // Eight rows further, the swizzle has the same phase.
-                *reinterpret_cast<Vec<float, 2> *>(to + 8 * WARP_N) = {held[2], held[3]};
-            }
+        for (int i = 0; i < SLAB_ROWS; i += MMA_M) {
+            write_fragments(slab + i * SLAB_N, sums[(start + i) / MMA_M]);
         }
         __syncwarp();
-        const int left = column < p.out_features ? p.rows - row - start : 0;
+        const int left = columns.column < p.out_features ? p.rows - row - start : 0;
 #pragma unroll 1
-        for (int at = lane / ROW_LANES; at < SLAB_ROWS && at < left; at += PASS) {
-            Eight y = load_sums(slab, at, eight);
-#pragma unroll
-            for (int i = 0; i < CHUNK; i++) {
-                y[i] += bias[i];
-            }
-            if constexpr (GATED) {
-                const Eight v = load_sums(slab, at, ROW_LANES + eight);
-#pragma unroll
-                for (int i = 0; i < CHUNK; i++) {
-                    y[i] = gelu_tanh(y[i]) * (v[i] + gated_bias[i]);
-                }
-            } else if (p.activation == ACTIVATION_SILU) {
-#pragma unroll
-                for (int i = 0; i < CHUNK; i++) {
-                    y[i] = silu(y[i]);
-                }
-            } else if (p.activation == ACTIVATION_GELU) {
-#pragma unroll
-                for (int i = 0; i < CHUNK; i++) {
-                    y[i] = gelu_tanh(y[i]);
-                }
-            }
-            finish<T>(p, row + start + at, column, y);
+        for (int at = columns.row; at < SLAB_ROWS && at < left; at += Columns::PASS) {
+            columns.finish_row(p, slab, at, row + start + at);
         }
         __syncwarp();
     }

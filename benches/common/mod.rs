@@ -8,7 +8,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::cuda::device::Driver;
+use osp::cuda::device::{Device, Driver};
 use osp::cuda::{Cuda, Half};
 use osp::ops::gemm::{Linear, LinearArgs};
 use osp::profile::gpus;
@@ -96,7 +96,7 @@ impl Target for Cuda {
 }
 
 /// The GPU, if there is one and the kernels were compiled for it. `OSP_BENCH_DTYPE=bf16` chooses bf16 instead of f16.
-/// `OSP_BENCH_DEVICE` chooses a device: with `cuda` a bench fails without a GPU, and with `cpu` it runs on the CPU.
+/// `OSP_BENCH_KERNELS=sm90` chooses the kernels for compute capability 9.0. `OSP_BENCH_DEVICE` chooses a device: with `cuda` a bench fails without a GPU, and with `cpu` it runs on the CPU.
 pub fn gpu() -> Option<Cuda> {
     let half = if std::env::var("OSP_BENCH_DTYPE").as_deref() == Ok("bf16") { Half::Bf16 } else { Half::F16 };
     let device = std::env::var("OSP_BENCH_DEVICE").unwrap_or_else(|_| "auto".into());
@@ -105,7 +105,11 @@ pub fn gpu() -> Option<Cuda> {
         return None;
     }
     match Driver::open() {
-        Ok(driver) => {
+        Ok(mut driver) => {
+            if let Ok(name) = std::env::var("OSP_BENCH_KERNELS") {
+                let variant = name.parse().unwrap_or_else(|error| panic!("OSP_BENCH_KERNELS is {name}: {error}"));
+                driver.set_variant(variant).unwrap_or_else(|error| panic!("{error}"));
+            }
             let card = driver.card().to_owned();
             let opened = OPENED.get_or_init(|| Opened { launches: Recorder::default(), card, half });
             let gpu = Cuda::new(Arc::new(Profiled::new(Arc::new(driver), opened.launches.clone())), half);

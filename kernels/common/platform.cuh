@@ -19,14 +19,21 @@ using bf16 = __nv_bfloat16;
     extern "C" __global__ void __launch_bounds__(Bounds(bounds).threads, Bounds(bounds).blocks)                        \
         kernel(const __grid_constant__ Params p)
 
+// As KERNEL, in clusters of `cluster` blocks along x; the grid is a multiple of it. (sm_90)
+#define CLUSTER_KERNEL(kernel, bounds, cluster, Params)                                                                \
+    extern "C" __global__ void __cluster_dims__(cluster, 1, 1)                                                         \
+        __launch_bounds__(Bounds(bounds).threads, Bounds(bounds).blocks) kernel(const __grid_constant__ Params p)
+
 // Ends a file of kernels, named by its stem.
 #define KERNEL_FILE(stem) static_assert(true, #stem)
 
 // The place of a call, for functions in which the lanes of a warp work together: `f(…, last CALL_SITE)` receives it,
 // `g(…, last SAME_SITE)` passes it on. The emulator refuses lanes from different places. A function without this
-// parameter counts as one place for all its callers.
+// parameter counts as one place for all its callers. The names with ONLY are for functions without other parameters.
 #define CALL_SITE
 #define SAME_SITE
+#define CALL_SITE_ONLY
+#define SAME_SITE_ONLY
 
 // The block's dynamic shared memory.
 __device__ __forceinline__ unsigned char *shared_memory() {

@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional
+from typing import Dict, Iterable, Iterator, List, Optional
 
 from . import driver, process, read
 from .cases import CASES, Case, own_time
@@ -29,6 +29,8 @@ STEMS = [line for line in LIST.read_text().splitlines() if line and " " not in l
 BENCHES = ["decode", *STEMS]
 # Golden folders without 16-bit computation: one run is enough.
 HOST_ONLY = ["captions", "manifests", "noise", "samplers"]
+# Golden folders whose models have linear layers.
+OF_LINEAR_LAYERS = ["latte", "pipeline"]
 # Checks that the emulator, which runs thread by thread, finishes in seconds.
 EMULATED_STEMS, EMULATED_FOLDERS = ["sampler", "tile"], ["latte_d64"]
 # Each launch ends before the next begins: so an error names the kernel that caused it.
@@ -101,8 +103,15 @@ def verifications(s: Session) -> List[Step]:
     folders = golden(s)
     steps = [verify(s, folder, dtype) for dtype in ("f16", "bf16") for folder in folders if folder not in HOST_ONLY]
     steps += [verify(s, folder, "f16") for folder in HOST_ONLY if folder in folders]
+    if hopper(s):
+        steps += [verify(s, folder, "f16", "--kernels", "sm90") for folder in OF_LINEAR_LAYERS if folder in folders]
     # Copies run beside kernels on a separate stream: their order matters only if launches do not block.
     return steps + [verify(s, "pipeline", "f16", "--least-memory", env={})]
+
+
+def hopper(s: Session) -> bool:
+    """Whether the GPU has kernels for Hopper, which doctor names."""
+    return "sm90" in s.data("doctor").get("runs", "")
 
 
 def golden(s: Session) -> List[str]:
@@ -121,9 +130,9 @@ def full_size(s: Session) -> bool:
     return "--repeat" in s.help("profile")
 
 
-def profile(s: Session, name: str, frames: int, env: Optional[Dict[str, str]] = None) -> Step:
-    trace = s.work / f"{name.replace(' ', '-')}.trace.json"
-    command = [*profile_command(s, frames, 5), "--json", "--trace", str(trace)]
+def profile(s: Session, name: str, frames: int, env: Optional[Dict[str, str]] = None, more: Iterable[str] = ()) -> Step:
+    trace = s.work / f"{re.sub('[ ,]+', '-', name)}.trace.json"
+    command = [*profile_command(s, frames, 5), *more, "--json", "--trace", str(trace)]
     return Step(name, 3 if s.emulated else 25, 75, command, read.profile(trace), env or {}, watch=True, keep=[trace])
 
 
@@ -296,6 +305,10 @@ def costliest(s: Session) -> List[str]:
 def speed(s: Session) -> Iterator[Group]:
     if s.variants:
         yield from compare_variants(s)
+    if hopper(s):
+        for number in range(1, ROUNDS + 1):
+            yield from (profile(s, f"kernels {kernels}, {number}", SHORT, more=("--kernels", kernels))
+                        for kernels in ("sm80", "sm90"))
     yield from whole_runs(s)
     yield from beside_torch(s, [case for case in CASES if not case.handful], LONG)
     yield from benches(s)

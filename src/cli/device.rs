@@ -3,7 +3,7 @@
 use super::commands::selftest;
 use super::console::Console;
 use clap::{Args, ValueEnum};
-use osp::cuda::{Half, check_environment};
+use osp::cuda::{Half, Variant, check_environment};
 use osp::{Engine, Error, Result};
 
 /// Options that choose the device.
@@ -17,10 +17,21 @@ pub struct DeviceArgs {
     )]
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: String,
+    #[command(flatten)]
+    kernels: KernelArgs,
+}
+
+/// Options that choose the kernels of a GPU.
+#[derive(Args)]
+pub struct KernelArgs {
     /// Precision of a GPU's activations and weights [default: f16, and bf16 for the text encoder, whose feed-forward
     /// overflows f16]
     #[arg(long, value_name = "TYPE")]
     dtype: Option<HalfType>,
+    /// Kernels to run where there are several: `sm80`, for every GPU, or `sm90`, for compute capability 9.0 only
+    /// [default: sm90 on a GPU where they have passed `osp selftest`, else sm80]
+    #[arg(long, value_name = "VARIANT")]
+    kernels: Option<Variant>,
 }
 
 /// Options that limit memory.
@@ -77,17 +88,37 @@ pub enum HalfType {
     Bf16,
 }
 
-/// The engine with the precision that the user asks for, or unchanged. Checks the tiles that the environment asks for.
-///
-/// # Errors
-/// [`Error::Usage`] if one of these tiles does not exist.
-pub fn asked(engine: Engine, dtype: Option<HalfType>) -> Result<Engine> {
-    check_environment()?;
-    Ok(match dtype {
-        None => engine,
-        Some(HalfType::F16) => engine.dtype(Half::F16),
-        Some(HalfType::Bf16) => engine.dtype(Half::Bf16),
-    })
+impl KernelArgs {
+    /// The engine with the precision and the kernels that the user asks for, or unchanged. Checks the tiles that the
+    /// environment asks for.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if one of these tiles does not exist, or for kernels of a CPU; [`Error::Device`] for kernels that
+    /// the GPU cannot run.
+    pub fn asked(&self, engine: Engine) -> Result<Engine> {
+        check_environment()?;
+        let engine = match self.dtype {
+            None => engine,
+            Some(HalfType::F16) => engine.dtype(Half::F16),
+            Some(HalfType::Bf16) => engine.dtype(Half::Bf16),
+        };
+        match self.kernels {
+            None => Ok(engine),
+            Some(variant) => engine.kernels(variant),
+        }
+    }
+}
+
+/// The engine with the kernels for its GPU's generation, if they have passed the self-test there; else a note says why not.
+fn newest(engine: Engine, console: &Console) -> Result<Engine> {
+    let Some(device) = engine.card().and(engine.device()).filter(|device| device.has(Variant::Sm90.kernel())) else {
+        return Ok(engine);
+    };
+    if selftest::passed(&device.name(), Variant::Sm90) {
+        return engine.kernels(Variant::Sm90);
+    }
+    console.note("kernels: sm80, because those for sm90 have not passed osp selftest on this GPU");
+    Ok(engine)
 }
 
 impl MemoryArgs {
@@ -108,6 +139,15 @@ impl MemoryArgs {
 impl DeviceArgs {
     /// Opens the device. Done before anything is read: a wrong name should not cost a minute of loading.
     pub fn open(&self, console: &Console) -> Result<Engine> {
+        self.chosen(self.named(console)?, console)
+    }
+
+    /// The engine with the newest kernels that can be trusted, unless the user chose.
+    fn chosen(&self, engine: Engine, console: &Console) -> Result<Engine> {
+        if self.kernels.kernels.is_some() { Ok(engine) } else { newest(engine, console) }
+    }
+
+    fn named(&self, console: &Console) -> Result<Engine> {
         let engine = match self.device.as_str() {
             "auto" => Engine::auto()?,
             "cpu" => Engine::cpu(),
@@ -122,7 +162,7 @@ impl DeviceArgs {
                 return Err(Error::Device(format!("there is no device {other:?}: the devices are {known}")));
             }
         };
-        let engine = asked(engine, self.dtype)?;
+        let engine = self.kernels.asked(engine)?;
         let name = engine.name();
         console.note(&match engine.no_gpu() {
             Some(reason) => format!("device: auto chose {name} ({reason})"),
@@ -134,19 +174,19 @@ impl DeviceArgs {
     /// As [`Self::open`], for results that users keep, with the limit `memory`. A GPU that this program has never used
     /// is tested first.
     pub fn open_tried(&self, memory: &MemoryArgs, console: &Console) -> Result<Engine> {
-        let engine = self.open(console)?;
+        let engine = self.named(console)?;
         if let (Some(_), Some(device)) = (engine.card(), engine.device()) {
             selftest::tried(&device.name(), console)?;
         }
-        memory.limited(engine)
+        memory.limited(self.chosen(engine, console)?)
     }
 
     /// The device that only counts, in the requested precision.
     ///
     /// # Errors
-    /// Those of [`asked`].
+    /// Those of [`KernelArgs::asked`].
     pub fn dry(&self) -> Result<Engine> {
-        asked(Engine::dry(), self.dtype)
+        self.kernels.asked(Engine::dry())
     }
 
     /// Whether the user named a device that runs kernels on the CPU, whose times say nothing.

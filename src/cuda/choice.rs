@@ -9,8 +9,11 @@ use std::fmt;
 /// Every kernel with an alternative leaves room for two.
 const BUSY: usize = 2;
 /// Products that a multiprocessor makes while a 16-bit element passes through its shared memory. In a clock, an H100
-/// makes some 1,270 products (`mma.sync` reaches no more) and moves 128 bytes.
+/// moves 128 bytes, and makes some 1,270 products of warps (`mma.sync` reaches no more) or 2,048 of warpgroups.
 const PRODUCTS_AN_ELEMENT: usize = 20;
+const GROUP_PRODUCTS_AN_ELEMENT: usize = 32;
+/// Rows of a warpgroup's product.
+const GROUP_ROWS: usize = 64;
 
 /// The rows and columns of an output that one block makes. A step adds one summand to each of the tile's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,19 +26,33 @@ pub(super) struct Tile {
     pub brought: usize,
     /// Elements that the warps read from shared memory in a step.
     pub read: usize,
+    /// Products that a multiprocessor makes while an element passes through shared memory.
+    pub products_an_element: usize,
+    /// Tiles that keep a multiprocessor busy.
+    pub busy: usize,
 }
 
 impl Tile {
     /// A tile of a product. `beneath` × `beside` warps share it equally. Each warp reads its rows of one operand and
     /// its columns of the other.
     pub const fn new(name: &'static str, [rows, columns]: [usize; 2], [beneath, beside]: [usize; 2]) -> Self {
-        Self { name, rows, columns, brought: rows + columns, read: rows * beside + columns * beneath }
+        let read = rows * beside + columns * beneath;
+        let brought = rows + columns;
+        Self { name, rows, columns, brought, read, products_an_element: PRODUCTS_AN_ELEMENT, busy: BUSY }
+    }
+
+    /// A tile of products of a warpgroup. Each product reads its 64 rows and all columns. Copies run ahead, so that one
+    /// tile keeps a multiprocessor busy.
+    pub const fn of_warpgroup(name: &'static str, [rows, columns]: [usize; 2]) -> Self {
+        let read = rows + columns * rows.div_ceil(GROUP_ROWS);
+        let (brought, products_an_element) = (rows + columns, GROUP_PRODUCTS_AN_ELEMENT);
+        Self { name, rows, columns, brought, read, products_an_element, busy: 1 }
     }
 
     /// The time of a step, in products: its products or the elements that pass through shared memory, whichever takes
     /// longer.
     fn step(&self) -> usize {
-        (self.rows * self.columns).max(PRODUCTS_AN_ELEMENT * (self.brought + self.read))
+        (self.rows * self.columns).max(self.products_an_element * (self.brought + self.read))
     }
 }
 
@@ -56,7 +73,7 @@ pub struct Candidate {
 impl Candidate {
     fn new(tile: &Tile, blocks: usize, multiprocessors: usize) -> Self {
         // Blocks that run at the same time share their multiprocessor, so their number does not count.
-        let cost = blocks.div_ceil(multiprocessors).max(BUSY) * tile.step();
+        let cost = blocks.div_ceil(multiprocessors).max(tile.busy) * tile.step();
         Self { name: tile.name, size: [tile.rows, tile.columns], blocks, cost }
     }
 }

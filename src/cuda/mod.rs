@@ -16,6 +16,7 @@ pub mod device;
 mod documented;
 mod embed;
 mod facts;
+mod facts_sm90;
 mod finite;
 mod gemm;
 mod groupnorm;
@@ -27,12 +28,16 @@ mod precision;
 mod printed;
 mod resample;
 mod sampler;
+mod tensor_map;
 mod tile;
+mod variant;
 
 pub use choice::{Candidate, Choice};
 pub use contracts::{CONTRACTS, Contract};
 pub(crate) use facts::{Fact, fact};
+pub(crate) use facts_sm90::{HopperFact, has_facts, hopper_fact};
 pub use precision::{ElementType, Half};
+pub use variant::{VARIANTS, Variant};
 
 use crate::error::{Error, Result};
 use crate::ops::{DeviceBuffer, DeviceWeight};
@@ -101,6 +106,10 @@ impl Weight {
 pub struct Cuda {
     device: Arc<dyn Device>,
     half: Half,
+    /// Which variant of a kernel runs, where there are several.
+    variant: Variant,
+    /// The multiprocessors for which launches are made.
+    multiprocessors: usize,
     /// Prefetched parameters: memory is allocated, and the values are not copied yet.
     coming: Mutex<Vec<Coming>>,
     /// Tiles that every launch with a choice must take; they overrule the environment.
@@ -128,7 +137,8 @@ struct LaunchPlan {
 impl Cuda {
     /// A backend that keeps activations and parameters in `half` on `device`.
     pub fn new(device: Arc<dyn Device>, half: Half) -> Self {
-        Self { device, half, coming: Mutex::new(Vec::new()), forced: None, aloud: true }
+        let (variant, multiprocessors) = (device.variant(), device.multiprocessors());
+        Self { device, half, variant, multiprocessors, coming: Mutex::new(Vec::new()), forced: None, aloud: true }
     }
 
     /// This backend for a rehearsal, whose launches `OSP_PRINT_LAUNCHES` does not print.
@@ -143,8 +153,25 @@ impl Cuda {
     /// # Errors
     /// [`Error::Usage`] for an unknown tile.
     pub(crate) fn forcing(&self, tiles: &str) -> Result<Self> {
-        let forced = Some(Asked::parse(tiles)?);
-        Ok(Self { forced, aloud: self.aloud, ..Self::new(self.device.clone(), self.half) })
+        Ok(Self { forced: Some(Asked::parse(tiles)?), ..self.again() })
+    }
+
+    /// A backend on the same device that takes this variant of each kernel.
+    pub(crate) fn taking(&self, variant: Variant) -> Self {
+        Self { variant, ..self.again() }
+    }
+
+    /// A backend on the same device whose launches are made for this many multiprocessors. Blocks that stay on their
+    /// multiprocessor then have more to do.
+    pub(crate) fn on_multiprocessors(&self, multiprocessors: usize) -> Self {
+        Self { multiprocessors, ..self.again() }
+    }
+
+    /// This backend, without prefetched parameters.
+    fn again(&self) -> Self {
+        let Self { half, variant, multiprocessors, aloud, .. } = *self;
+        let (device, forced) = (self.device.clone(), self.forced.clone());
+        Self { device, half, variant, multiprocessors, coming: Mutex::new(Vec::new()), forced, aloud }
     }
 
     /// The device.
@@ -200,7 +227,7 @@ impl Cuda {
             Some(forced) => forced.tile(operation),
             None => Asked::of_environment()?.tile(operation),
         };
-        let choice = Choice::of(operation, candidates, self.device.multiprocessors(), asked);
+        let choice = Choice::of(operation, candidates, self.multiprocessors, asked);
         match asked {
             Some(tile) if self.forced.is_some() && !choice.obeys() => {
                 Err(Error::Unsupported(format!("{operation}: the tile {tile} does not take this shape")))
@@ -226,7 +253,7 @@ impl Cuda {
             grid: plan.grid.map(side),
             threads: plan.threads,
             shared_bytes: side(plan.shared_bytes),
-            params: bytemuck::bytes_of(params),
+            params: &params::launched(params),
             fields: P::FIELDS,
             flops: plan.flops,
             bytes: plan.bytes,

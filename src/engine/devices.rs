@@ -126,7 +126,7 @@ impl Devices for PlannedDevice {
             (None, Stage::Decode | Stage::Encode) => choose::of_vae(),
         };
         let rehearsed = choose(&candidates, self.limit, &|savings, extent, memory| {
-            let dry = Dry::with_memory(memory).with_multiprocessors(self.device.multiprocessors());
+            let dry = Dry::with_memory(memory).like(&*self.device);
             let dry = Arc::new(dry);
             let mut observer = Rehearsing { units: (extent == Extent::Start).then_some(UNITS) };
             match rehearsal(&Cuda::new(dry.clone(), self.half(stage)).silent(), savings, &mut observer) {

@@ -34,8 +34,8 @@ pub(crate) use stage::tick;
 pub(crate) use text::{Texts, embed};
 
 use crate::checkpoint::Model;
-use crate::cuda::Half;
 use crate::cuda::device::Device;
+use crate::cuda::{Half, Variant};
 use crate::error::{Error, Result};
 use crate::latent::Latent;
 use crate::video::metrics::{psnr, ssim};
@@ -120,7 +120,7 @@ impl Engine {
     /// An engine on a device that executes nothing, for [`Self::plan`] and [`Self::profile`]; neither needs weights then.
     /// Calls that would give a result fail with [`Error::Usage`].
     pub fn dry() -> Self {
-        Self::on(Processor::Dry, None)
+        Self::on(Processor::Dry(Variant::default()), None)
     }
 
     fn on(processor: Processor, limit: Option<u64>) -> Self {
@@ -132,6 +132,15 @@ impl Engine {
     #[must_use]
     pub fn dtype(self, half: Half) -> Self {
         Self { dtypes: [half; 2], ..self }
+    }
+
+    /// Chooses which variant of its kernels the device runs. Must be called before the engine computes.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] on the CPU, [`Error::Device`] if the GPU cannot run the variant.
+    pub fn kernels(mut self, variant: Variant) -> Result<Self> {
+        self.processor.set_variant(variant)?;
+        Ok(self)
     }
 
     /// Limits the device memory of a stage to `bytes`. Less memory takes more time and gives the same result.

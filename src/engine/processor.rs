@@ -5,7 +5,7 @@ use crate::cpu::Cpu;
 #[cfg(feature = "ptx")]
 use crate::cuda::device::{Compiled, PtxMachine};
 use crate::cuda::device::{Device, Driver, Dry, Emulated};
-use crate::cuda::{Cuda, Half};
+use crate::cuda::{Cuda, Half, Variant};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ pub(crate) enum Processor {
     },
     /// The CPU runs the kernels.
     Emulated(Arc<dyn Device>),
-    /// None: launches are only counted.
-    Dry,
+    /// None: launches of this variant of the kernels are only counted.
+    Dry(Variant),
 }
 
 impl Processor {
@@ -54,6 +54,20 @@ impl Processor {
         Ok(Self::Emulated(Arc::new(machine)))
     }
 
+    /// Chooses the variant of the kernels.
+    pub fn set_variant(&mut self, variant: Variant) -> Result<()> {
+        match self {
+            Self::Cpu(_) => Err(Error::Usage("the CPU runs no kernels, so it has no variants of them".into())),
+            Self::Dry(chosen) => {
+                *chosen = variant;
+                Ok(())
+            }
+            Self::Gpu { device, .. } | Self::Emulated(device) => {
+                Arc::get_mut(device).expect("nobody shares the device yet").set_variant(variant)
+            }
+        }
+    }
+
     /// Bytes that a stage may take by default.
     pub fn free_bytes(&self) -> Result<Option<u64>> {
         match self {
@@ -66,7 +80,7 @@ impl Processor {
     pub fn device(&self) -> Option<&Arc<dyn Device>> {
         match self {
             Self::Gpu { device, .. } | Self::Emulated(device) => Some(device),
-            Self::Cpu(_) | Self::Dry => None,
+            Self::Cpu(_) | Self::Dry(_) => None,
         }
     }
 
@@ -74,7 +88,7 @@ impl Processor {
     pub fn kernels(&self) -> Result<Arc<dyn Device>> {
         match self {
             Self::Gpu { device, .. } | Self::Emulated(device) => Ok(device.clone()),
-            Self::Dry => Ok(Arc::new(Dry::new())),
+            Self::Dry(variant) => Ok(Arc::new(Dry::new().with_variant(*variant))),
             Self::Cpu(_) => Err(Error::Device("the CPU runs no kernels".into())),
         }
     }
@@ -82,7 +96,7 @@ impl Processor {
     /// Refuses a device that executes nothing: its results would be zeros.
     pub fn check_executes(&self) -> Result<()> {
         match self {
-            Self::Dry => Err(Error::Usage("this device executes nothing; choose another to get a result".into())),
+            Self::Dry(_) => Err(Error::Usage("this device executes nothing; choose another to get a result".into())),
             _ => Ok(()),
         }
     }
@@ -97,7 +111,7 @@ impl Processor {
         match self {
             Self::Cpu(cpu) => cpu.name(),
             Self::Gpu { device, .. } | Self::Emulated(device) => Cuda::new(device.clone(), half).name(),
-            Self::Dry => Dry::new().name(),
+            Self::Dry(_) => Dry::new().name(),
         }
     }
 }

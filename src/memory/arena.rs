@@ -2,6 +2,7 @@
 
 use super::plan::{ALIGNMENT, MemoryPlan};
 use crate::arriving::Arriving;
+use crate::cuda::Variant;
 use crate::cuda::device::{Device, Launch, Memory, MemoryInfo};
 use crate::cuda::params::Addresses;
 use crate::error::Result;
@@ -121,6 +122,18 @@ impl Device for Arena {
 
     fn multiprocessors(&self) -> usize {
         self.block.device.multiprocessors()
+    }
+
+    fn variant(&self) -> Variant {
+        self.block.device.variant()
+    }
+
+    fn set_variant(&mut self, _: Variant) -> Result<()> {
+        unreachable!("a variant is chosen before the device is shared")
+    }
+
+    fn has(&self, kernel: &str) -> bool {
+        self.block.device.has(kernel)
     }
 
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {

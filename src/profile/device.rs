@@ -2,6 +2,7 @@
 
 use super::{Record, Recorder, Timing};
 use crate::arriving::Arriving;
+use crate::cuda::Variant;
 use crate::cuda::device::{Device, Launch, Memory, MemoryInfo};
 use crate::error::Result;
 use std::ops::Range;
@@ -29,6 +30,18 @@ impl Device for Profiled {
 
     fn multiprocessors(&self) -> usize {
         self.device.multiprocessors()
+    }
+
+    fn variant(&self) -> Variant {
+        self.device.variant()
+    }
+
+    fn set_variant(&mut self, _: Variant) -> Result<()> {
+        unreachable!("a variant is chosen before the device is shared")
+    }
+
+    fn has(&self, kernel: &str) -> bool {
+        self.device.has(kernel)
     }
 
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {

@@ -3,8 +3,8 @@
 use super::{Counted, Measure, Measured, Profiled, Profiler, Recorder};
 use crate::backend::Backend;
 use crate::checkpoint::Model;
-use crate::cuda::Cuda;
 use crate::cuda::device::{Device, Dry};
+use crate::cuda::{Cuda, Variant};
 use crate::engine::{Engine, Observer, Processor, Stage, validate_frames, validate_size};
 use crate::error::{Error, Result};
 use crate::model::vae::Windows;
@@ -98,9 +98,9 @@ impl Engine {
                 let [text, video] = self.recorded(device, &recorder);
                 (Times::None, run.stages([&text, &video, &video], Measure::Counts, observer)?)
             }
-            Processor::Dry => {
+            Processor::Dry(variant) => {
                 subject.counts()?;
-                (Times::None, self.count(&run, observer)?)
+                (Times::None, self.count(*variant, &run, observer)?)
             }
         };
         Ok(Profile { device: self.name(), times, stages })
@@ -113,8 +113,8 @@ impl Engine {
     }
 
     /// Runs each stage on its own dry device, because each stage has its own memory.
-    fn count(&self, run: &ProfileRun<'_>, observer: &mut dyn Observer) -> Result<Vec<StageProfile>> {
-        let devices = [(); 3].map(|()| Arc::new(Dry::new()));
+    fn count(&self, variant: Variant, run: &ProfileRun<'_>, observer: &mut dyn Observer) -> Result<Vec<StageProfile>> {
+        let devices = [(); 3].map(|()| Arc::new(Dry::new().with_variant(variant)));
         let [text, denoise, decode] = devices.each_ref().map(|dry| {
             let device: Arc<dyn Device> = dry.clone();
             self.recorded(&device, run.recorder)

@@ -1,4 +1,5 @@
-//! `kernels/gemm.cu`: every activation with every store, tiles that the matrices fill and tiles that they do not.
+//! `kernels/gemm.cu` and `kernels/gemm_sm90.cu`: every activation with every store, tiles that the matrices fill and
+//! tiles that they do not.
 
 use super::Work;
 use super::trial::{Body, Kernels, Trial, ensure_same, host};
@@ -80,7 +81,7 @@ fn stacked(n: usize, inner: usize, parts: usize, half: Half) -> Vec<Tensor> {
 }
 
 /// Every activation with every store, with and without a bias. `sizes(i)` gives rows, inner and outer size of case i.
-fn check(trial: &mut Trial, sizes: impl Fn(usize) -> [usize; 3]) -> Result<()> {
+fn check(trial: &mut Trial, sizes: &impl Fn(usize) -> [usize; 3]) -> Result<()> {
     let mut count = 0;
     for activation in ACTIVATIONS {
         // A gap of 8 keeps gates at multiples of 16 bytes if the columns do; a gap of 3 never does.
@@ -103,23 +104,24 @@ fn ragged_sizes(rows: &[usize], inner: &[usize], outer: &[usize]) -> impl Fn(usi
 
 fn few_rows_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     // One slice, up to more slices than stages; also columns that end within 16 bytes.
-    check(trial, ragged_sizes(&[1, 2, 17, 64, 65, 130, 300], &[8, 40, 72, 144, 256], &[8, 24, 96, 144, 256, 130, 7]))
+    let sizes = ragged_sizes(&[1, 2, 17, 64, 65, 130, 300], &[8, 40, 72, 144, 256], &[8, 24, 96, 144, 256, 130, 7]);
+    trial.with_each_variant(|trial| check(trial, &sizes))
 }
 
 fn many_rows_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     // More rows of large tiles than a band has; again one slice, up to more slices than stages.
     let sizes = ragged_sizes(&[1025, 1030, 1152], &[8, 40, 72, 32, 136], &[8, 7, 40, 136]);
-    trial.forcing("linear=large", |trial| check(trial, sizes))
+    trial.with_each_variant(|trial| trial.forcing("linear=large", |trial| check(trial, &sizes)))
 }
 
 fn odd_inner_sizes_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
-    check(trial, ragged_sizes(&[1, 17, 130], &[45, 7, 1, 131], &[24, 7, 96, 64, 130]))
+    check(trial, &ragged_sizes(&[1, 17, 130], &[45, 7, 1, 131], &[24, 7, 96, 64, 130]))
 }
 
 fn a_weight_may_be_stacked_from_several_tensors(trial: &mut Trial) -> Result<()> {
     for (parts, activation) in [(3, Activation::None), (2, Activation::GatedGeluTanh)] {
         let case = Case { sizes: [17, 72, 48], activation, storing: Storing::Overwrite, bias: true, parts };
-        trial.against_the_cpu(&case)?;
+        trial.with_each_variant(|trial| trial.against_the_cpu(&case))?;
     }
     Ok(())
 }
@@ -131,7 +133,9 @@ fn every_tile_gives_the_same_bits(trial: &mut Trial) -> Result<()> {
         case([1, 40, 136], Activation::GeluTanh, Storing::Add),
         case([65, 72, 40], Activation::GatedGeluTanh, Storing::AddGated { gap: 3 }),
     ] {
-        trial.alike("linear", &["small", "large"], &case, |kernels, half| case.run(kernels, half))?;
+        trial.with_each_variant(|trial| {
+            trial.alike("linear", &["small", "large"], &case, |kernels, half| case.run(kernels, half))
+        })?;
     }
     Ok(())
 }
@@ -145,9 +149,34 @@ fn a_row_has_the_same_bits_alone_and_among_many(trial: &mut Trial) -> Result<()>
         bias: true,
         parts: 1,
     });
-    trial.each(&case, |kernels, half| {
-        ensure_same(&case[0].run(kernels, half)?, &case[1].run(kernels, half)?[..outer], &"the first row")
+    trial.with_each_variant(|trial| {
+        trial.each(&case, |kernels, half| {
+            ensure_same(&case[0].run(kernels, half)?, &case[1].run(kernels, half)?[..outer], &"the first row")
+        })
     })
+}
+
+/// Blocks of Hopper's kernels stay on their multiprocessors. With few of these, a block makes many tiles, and its
+/// warpgroups take many turns.
+fn a_block_makes_many_tiles_with_the_same_bits(trial: &mut Trial) -> Result<()> {
+    let case = |sizes, activation, storing| Case { sizes, activation, storing, bias: true, parts: 1 };
+    for case in [
+        case([300, 200, 200], Activation::None, Storing::AddGated { gap: 8 }),
+        case([130, 72, 330], Activation::GatedGeluTanh, Storing::Overwrite),
+    ] {
+        trial.with_each_variant(|trial| {
+            trial.each(&case, |kernels, half| {
+                let whole = case.run(kernels, half)?;
+                [1, 2, 5].into_iter().try_for_each(|multiprocessors| {
+                    ["small", "large"].into_iter().try_for_each(|tile| {
+                        let few = kernels.on_multiprocessors(multiprocessors).forcing(&format!("linear={tile}"))?;
+                        ensure_same(&case.run(&few, half)?, &whole, &(multiprocessors, tile))
+                    })
+                })
+            })
+        })?;
+    }
+    Ok(())
 }
 
 fn parts_have_the_bits_of_the_whole(trial: &mut Trial) -> Result<()> {
@@ -158,10 +187,11 @@ fn parts_have_the_bits_of_the_whole(trial: &mut Trial) -> Result<()> {
         })
     };
     // Columns that are whole vectors and columns that are not; inner sizes for both ways of loading.
-    for sizes in [[96, 72, 40], [50, 45, 21]] {
-        parts(trial, sizes)?;
-    }
-    trial.forcing("linear=large", |trial| parts(trial, [300, 40, 48]))
+    trial.with_each_variant(|trial| {
+        parts(trial, [96, 72, 40])?;
+        parts(trial, [50, 45, 21])?;
+        trial.forcing("linear=large", |trial| parts(trial, [300, 40, 48]))
+    })
 }
 
 fn bias(kernels: &Kernels, outer: usize, half: Half) -> Result<Weight> {
@@ -230,5 +260,6 @@ checks! {
     a_weight_may_be_stacked_from_several_tensors,
     every_tile_gives_the_same_bits,
     a_row_has_the_same_bits_alone_and_among_many,
+    a_block_makes_many_tiles_with_the_same_bits,
     parts_have_the_bits_of_the_whole,
 }

@@ -7,7 +7,7 @@ use super::values::rounded;
 use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::cuda::device::{Device, Dry, Emulated};
-use crate::cuda::{Cuda, Half};
+use crate::cuda::{Cuda, Half, Variant};
 use crate::error::{Error, Result};
 use crate::ops::DeviceBuffer;
 use crate::profile::{Profiled, Recorder};
@@ -177,10 +177,32 @@ impl Trial {
         self.on_each(case, |kernels, half| run(kernels, half).map(|()| Ok(0.0)))
     }
 
-    /// Runs cases with `tiles`, written as in `OSP_TILES`. A case that a tile cannot compute fails.
-    pub(super) fn forcing(&mut self, tiles: &str, cases: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
-        let devices = self.force(tiles)?;
-        let of_scout = self.scout.as_mut().map(|scout| scout.force(tiles)).transpose()?;
+    /// Runs cases with each variant of the kernels, on the devices that have it.
+    pub(super) fn with_each_variant(&mut self, mut cases: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        Variant::ALL.into_iter().try_for_each(|variant| {
+            let taking = |trial: &Self| -> Vec<(Kernels, Half)> {
+                let having = trial.devices.iter().filter(|(kernels, _)| kernels.device().has(variant.kernel()));
+                having.map(|(kernels, half)| (kernels.taking(variant), *half)).collect()
+            };
+            let devices = taking(self);
+            if devices.is_empty() {
+                return Ok(());
+            }
+            let of_scout = self.scout.as_deref().map(taking);
+            self.on(devices, of_scout, &mut cases)
+        })
+    }
+
+    /// Runs cases with other devices, and another scout's devices.
+    fn on(
+        &mut self,
+        devices: Vec<(Kernels, Half)>,
+        of_scout: Option<Vec<(Kernels, Half)>>,
+        cases: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let swap = |trial: &mut Self, devices| std::mem::replace(&mut trial.devices, devices);
+        let devices = swap(self, devices);
+        let of_scout = self.scout.as_deref_mut().zip(of_scout).map(|(scout, devices)| swap(scout, devices));
         let tried = cases(self);
         self.devices = devices;
         if let (Some(scout), Some(devices)) = (&mut self.scout, of_scout) {
@@ -189,11 +211,13 @@ impl Trial {
         tried
     }
 
-    /// Replaces the devices by ones with these tiles, and returns the old ones.
-    fn force(&mut self, tiles: &str) -> Result<Vec<(Kernels, Half)>> {
-        let forced = self.devices.iter().map(|(kernels, half)| Ok((kernels.forcing(tiles)?, *half)));
-        let forced = forced.collect::<Result<_>>()?;
-        Ok(std::mem::replace(&mut self.devices, forced))
+    /// Runs cases with `tiles`, written as in `OSP_TILES`. A case that a tile cannot compute fails.
+    pub(super) fn forcing(&mut self, tiles: &str, cases: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let forced = |trial: &Self| -> Result<Vec<(Kernels, Half)>> {
+            trial.devices.iter().map(|(kernels, half)| Ok((kernels.forcing(tiles)?, *half))).collect()
+        };
+        let of_scout = self.scout.as_deref().map(forced).transpose()?;
+        self.on(forced(self)?, of_scout, cases)
     }
 
     /// Checks that a case has the same bits with each of an operation's `tiles` as with the chosen tile. All `tiles`

@@ -15,18 +15,20 @@ pub use tolerance::Precision;
 
 use crate::backend::Backend;
 use crate::checkpoint::{Component, ComponentConfig, WeightSource, class_of, has_weights, is_there, list, subfolders};
-use crate::cuda::{Cuda, Half};
+use crate::cuda::{Cuda, Half, Variant};
 use crate::engine::{Engine, Processor};
 use crate::error::{Error, Result};
 use crate::memory::MemoryOptions;
 use crate::model::latte::LatteConfig;
 use crate::model::t5::T5Config;
 use crate::model::vae::VaeConfig;
+use crate::profile::{Profiled, Recorder};
 use crate::weights::manifest::CheckpointManifest;
 use crate::weights::strange;
 use golden::Golden;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// One comparison.
 #[derive(Clone, Debug)]
@@ -150,25 +152,40 @@ pub fn run<B: Backend>(
 }
 
 impl Engine {
-    /// Runs every case of one golden folder on this engine's device, and hands over each result at once.
+    /// Runs every case of one golden folder on this engine's device, and hands over each result at once. Returns the
+    /// number of launches of each variant of the kernels.
     ///
     /// # Errors
     /// Those of [`run`]; [`Error::Usage`] on a device that executes nothing.
-    pub fn verify(&self, folder: &Path, savings: MemoryOptions, report: &mut dyn FnMut(CaseResult)) -> Result<()> {
+    pub fn verify(
+        &self,
+        folder: &Path,
+        savings: MemoryOptions,
+        report: &mut dyn FnMut(CaseResult),
+    ) -> Result<BTreeMap<Variant, usize>> {
+        let mut launches = BTreeMap::new();
         let [_, half] = self.dtypes();
         let precision = match half {
             Half::F16 => Precision::F16,
             Half::Bf16 => Precision::Bf16,
         };
         match self.processor() {
-            Processor::Cpu(cpu) => run(folder, cpu, Precision::F32, savings, report),
+            Processor::Cpu(cpu) => run(folder, cpu, Precision::F32, savings, report)?,
             Processor::Gpu { device, .. } | Processor::Emulated(device) => {
-                run(folder, &Cuda::new(device.clone(), half), precision, savings, report)
+                let recorder = Recorder::default();
+                let device = Arc::new(Profiled::new(device.clone(), recorder.clone()));
+                run(folder, &Cuda::new(device, half), precision, savings, report)?;
+                for record in recorder.take() {
+                    *launches.entry(Variant::of_kernel(&record.name)).or_default() += 1;
+                }
             }
-            Processor::Dry => {
-                Err(Error::Usage("a device that executes nothing cannot be verified; choose another device".into()))
+            Processor::Dry(_) => {
+                return Err(Error::Usage(
+                    "a device that executes nothing cannot be verified; choose another device".into(),
+                ));
             }
         }
+        Ok(launches)
     }
 }
 

@@ -101,3 +101,26 @@ fn a_folder_without_golden_data_is_an_error() {
     fails(folder.path(), &["verify", "."], 2, &["golden"]);
     fails(folder.path(), &["verify", "absent"], 1, &["absent"]);
 }
+
+#[test]
+fn the_launches_of_each_variant_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = golden("latte_d64");
+    let verify = ["verify", path.to_str().unwrap(), "--device", "emulated"];
+    let launches = |kernels: &str| {
+        let text = succeeds(folder.path(), &[&verify[..], &["--json", "--kernels", kernels]].concat());
+        let report: Value = serde_json::from_str(&text).unwrap();
+        ["sm80", "sm90"].map(|name| report["launches"][name].as_u64().unwrap_or(0))
+    };
+    let ([old, none], [others, new]) = (launches("sm80"), launches("sm90"));
+    assert_eq!((none, others + new), (0, old));
+    // All but a few layers of this folder have in_features that are multiples of 8.
+    assert!(new > 20, "{new}");
+    fails(
+        folder.path(),
+        &["verify", path.to_str().unwrap(), "--device", "cpu", "--kernels", "sm90"],
+        2,
+        &["the CPU runs no kernels"],
+    );
+    fails(folder.path(), &[&verify[..], &["--kernels", "sm100"]].concat(), 2, &["sm100", "expected sm80 or sm90"]);
+}

@@ -75,6 +75,12 @@ tests! {
         products_have_the_emulators_bits
         copies_of_fewer_bytes_fill_with_zeros
         each_half_of_a_block_has_its_own_barrier
+        boxes_have_their_swizzle_and_zeros_outside
+        products_of_a_warpgroup_have_the_emulators_bits
+        an_operand_may_begin_at_any_row
+        a_product_reads_part_of_a_panel
+        blocks_of_a_cluster_load_for_each_other
+        warpgroups_exchange_registers
     }
     finite {
         the_first_value_that_is_not_finite_is_found
@@ -89,6 +95,7 @@ tests! {
         a_weight_may_be_stacked_from_several_tensors
         every_tile_gives_the_same_bits
         a_row_has_the_same_bits_alone_and_among_many
+        a_block_makes_many_tiles_with_the_same_bits
         parts_have_the_bits_of_the_whole
         hostile_inputs_stay_within_the_bounds
     }

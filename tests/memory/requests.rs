@@ -2,7 +2,7 @@ use super::run;
 use osp::backend::Backend;
 use osp::checkpoint::{Opening, WeightSource};
 use osp::cuda::device::{Device, Dry, Emulated, Event};
-use osp::cuda::{Cuda, Half};
+use osp::cuda::{Cuda, Half, Variant};
 use osp::engine::{Captions, Devices, PlannedDevice, Quiet, Rehearsal, Settings, Stage, StagePlan, Windowed, tokenize};
 use osp::memory::MemoryOptions;
 use osp::memory::arena::Arena;
@@ -239,14 +239,15 @@ fn a_limit_is_kept_or_refused_before_any_work() {
 }
 
 #[test]
-fn a_rehearsal_has_the_multiprocessors_of_the_device() {
-    let device = Arc::new(Dry::new().with_multiprocessors(30));
+fn a_rehearsal_launches_what_the_device_launches() {
+    let device = Arc::new(Dry::new().with_multiprocessors(30).with_variant(Variant::Sm90));
     let devices = PlannedDevice::saving(device, HALVES, MemoryOptions::NONE);
     let plan = devices.plan(Stage::Text, &|cuda, _, _| {
-        assert_eq!(cuda.device().multiprocessors(), 30);
+        assert_eq!((cuda.device().multiprocessors(), cuda.device().variant()), (30, Variant::Sm90));
         cuda.upload(&[1.0]).map(drop)
     });
-    assert_eq!(devices.open(Stage::Text, &plan.unwrap()).unwrap().device().multiprocessors(), 30);
+    let opened = devices.open(Stage::Text, &plan.unwrap()).unwrap();
+    assert_eq!((opened.device().multiprocessors(), opened.device().variant()), (30, Variant::Sm90));
 }
 
 const GIB: f64 = (1u64 << 30) as f64;

@@ -302,3 +302,20 @@ fn wrong_usage_gives_one_line() {
     let output = output.unwrap();
     assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("scripts/gpu-pack"));
 }
+
+#[test]
+fn kernels_for_hopper_are_verified_and_timed_where_they_run() {
+    let doctor = "doctor) printf 'driver       CUDA 13.0\\ngpu          Stand-in\\nruns         sm_90a; linear: sm80, until sm90 passes\\n' ;;\n";
+    let rehearsal = Rehearsal::new(doctor);
+    let run = rehearsal.run("light,speed", &[]);
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    run.says("verify latte f16 --kernels sm90", "pass", "2 checks");
+    let calls = rehearsal.calls();
+    let profiles: Vec<&String> =
+        calls.iter().filter(|call| call.starts_with("profile") && call.contains("--kernels")).collect();
+    let order: Vec<bool> = profiles.iter().map(|call| call.contains("--kernels sm90")).collect();
+    assert_eq!(order, [false, true, false, true], "arms alternate: {profiles:?}");
+    // Elsewhere there is nothing to choose.
+    let run = Rehearsal::new("").run("light,speed", &[]);
+    assert!(!run.has("verify latte f16 --kernels sm90") && !run.has("kernels sm90, 1"));
+}

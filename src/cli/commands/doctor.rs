@@ -1,10 +1,12 @@
 //! `osp doctor`: reports the devices of this machine, and what prevents their use.
 
+use crate::cli::commands::selftest;
 use crate::cli::console::Console;
 use osp::Result;
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::cuda::device::{Driver, architectures, driver_version};
+use osp::cuda::device::{Device, Driver, architectures, driver_version};
+use osp::cuda::{VARIANTS, Variant};
 use serde::Serialize;
 
 /// Reports the devices of this machine, and what prevents their use
@@ -31,13 +33,15 @@ struct Gpu {
     memory_bytes: u64,
     free_bytes: u64,
     code: String,
+    /// Which kernels run where there are several.
+    variants: Vec<String>,
     /// Kernel files of OSP_KERNELS that replace the program's own.
     replaced: Vec<String>,
 }
 
 /// Runs the command.
 pub fn run(_: &Args, console: &Console) -> Result<()> {
-    let (gpu, problem) = match Driver::open().and_then(|driver| driver.gpu()) {
+    let (gpu, problem) = match Driver::open().and_then(|driver| Ok((driver.gpu()?, variants(&driver)))) {
         Ok(gpu) => (Some(gpu), None),
         Err(error) => (None, Some(error.to_string())),
     };
@@ -45,13 +49,14 @@ pub fn run(_: &Args, console: &Console) -> Result<()> {
         cpu: Cpu::new().name(),
         kernels: architectures(),
         driver: driver_version().map(|(major, minor)| format!("CUDA {major}.{minor}")),
-        gpu: gpu.map(|gpu| Gpu {
+        gpu: gpu.map(|(gpu, variants)| Gpu {
             name: gpu.name,
             compute_capability: format!("{}.{}", gpu.capability.0, gpu.capability.1),
             multiprocessors: gpu.multiprocessors,
             memory_bytes: gpu.memory.total,
             free_bytes: gpu.memory.free,
             code: gpu.code,
+            variants,
             replaced: gpu.replaced.iter().map(|path| path.display().to_string()).collect(),
         }),
         problem,
@@ -59,13 +64,26 @@ pub fn run(_: &Args, console: &Console) -> Result<()> {
     if console.json() { console.json_result(&report) } else { console.result(table(&report)) }
 }
 
+/// A line for each operation that has several kernels.
+fn variants(driver: &Driver) -> Vec<String> {
+    let line = |(operation, variant, limits): (&str, Variant, &str)| match driver.has(variant.kernel()) {
+        false => format!("{operation}: sm80"),
+        true if selftest::passed(&driver.name(), variant) => {
+            format!("{operation}: {variant} for {limits}, else sm80")
+        }
+        true => format!("{operation}: sm80, until {variant} passes osp selftest here"),
+    };
+    VARIANTS.map(line).to_vec()
+}
+
 fn table(report: &Report) -> String {
     let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
     let gpu = report.gpu.as_ref().map(|gpu| {
-        let Gpu { name, compute_capability, multiprocessors, memory_bytes, free_bytes, code, .. } = gpu;
+        let Gpu { name, compute_capability, multiprocessors, memory_bytes, free_bytes, code, variants, .. } = gpu;
         let (total, free) = (gib(*memory_bytes), gib(*free_bytes));
         format!(
-            "{name}, compute capability {compute_capability}, {multiprocessors} multiprocessors, {free:.1} of {total:.1} GiB free\nruns         {code}"
+            "{name}, compute capability {compute_capability}, {multiprocessors} multiprocessors, {free:.1} of {total:.1} GiB free\nruns         {code}; {}",
+            variants.join("; ")
         )
     });
     let replaced: Vec<&str> = report.gpu.iter().flat_map(|gpu| &gpu.replaced).map(String::as_str).collect();

@@ -4,10 +4,12 @@ use crate::cli::console::{Colour, Console, duration};
 use crate::cli::device::DeviceArgs;
 use crate::cli::record::lossy;
 use crate::cli::{hints, interrupt};
+use osp::cuda::Variant;
 use osp::memory::MemoryOptions;
 use osp::verify::{self, CaseResult};
 use osp::{Engine, Error, Result};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -38,6 +40,8 @@ pub struct Args {
 #[derive(Serialize)]
 struct Report<'a> {
     device: String,
+    /// Launches of each variant of the kernels.
+    launches: BTreeMap<&'static str, usize>,
     cases: Vec<Case<'a>>,
     errors: Vec<Problem<'a>>,
     passed: usize,
@@ -73,13 +77,17 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let engine = args.device.open(console)?;
     let savings = if args.least_memory { MemoryOptions::MOST } else { MemoryOptions::NONE };
     let start = Instant::now();
-    let (mut results, mut errors) = (Vec::new(), Vec::new());
+    let (mut results, mut errors, mut launches) = (Vec::new(), Vec::new(), BTreeMap::new());
     for folder in &folders {
         interrupt::check()?;
-        let checked = check_folder(folder, &engine, savings, console, &mut results)?;
-        if let Err(error) = checked {
-            console.error(&problem(folder, &error));
-            errors.push((folder, error));
+        match check_folder(folder, &engine, savings, console, &mut results)? {
+            Ok(more) => {
+                more.into_iter().for_each(|(variant, count)| *launches.entry(variant.name()).or_default() += count)
+            }
+            Err(error) => {
+                console.error(&problem(folder, &error));
+                errors.push((folder, error));
+            }
         }
     }
     let failed = results.iter().filter(|result| !result.passed).count();
@@ -87,8 +95,13 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         let cases = results.iter().map(Case::from).collect();
         let (passed, seconds) = (results.len() - failed, start.elapsed().as_secs_f64());
         let errors = errors.iter().map(|(folder, error)| Problem { folder, error: error.to_string() }).collect();
-        console.json_result(&Report { device: engine.name(), cases, errors, passed, failed, seconds })?;
+        let device = engine.name();
+        console.json_result(&Report { device, launches, cases, errors, passed, failed, seconds })?;
     } else {
+        if !launches.is_empty() && !console.quiet() {
+            let counts: Vec<String> = launches.iter().map(|(name, count)| format!("{count} of {name}")).collect();
+            console.result(format!("launches: {}", counts.join(", ")))?;
+        }
         console.result(total(results.len(), failed, errors.len(), start.elapsed()))?;
     }
     let checks = format!("{failed} of {} checks failed", results.len());
@@ -127,7 +140,7 @@ fn check_folder(
     savings: MemoryOptions,
     console: &Console,
     results: &mut Vec<CaseResult>,
-) -> Result<Result<()>> {
+) -> Result<Result<BTreeMap<Variant, usize>>> {
     let mut printed = Ok(());
     let checked = engine.verify(folder, savings, &mut |result| {
         let silent = console.json() || (console.quiet() && result.passed);

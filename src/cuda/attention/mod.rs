@@ -82,7 +82,11 @@ impl Team {
         let Self { name, queries, head_dim, .. } = self;
         let (rows, columns) = (queries * self.per_block(), head_dim);
         // Queries stay in registers. Each team copies its keys to shared memory, and each of the four warps reads them.
-        Tile { name, rows, columns, brought: self.per_block() * columns, read: THREADS as usize / 32 * columns }
+        Tile {
+            brought: self.per_block() * columns,
+            read: THREADS as usize / 32 * columns,
+            ..Tile::new(name, [rows, columns], [1, 1])
+        }
     }
 
     fn tasks(self, op: &Attention) -> usize {

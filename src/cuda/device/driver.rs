@@ -3,6 +3,7 @@
 
 use super::{Device, Launch, Memory, MemoryInfo};
 use crate::arriving::Arriving;
+use crate::cuda::Variant;
 use crate::error::{Error, Relief, Result};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use kernels::Kernels;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 mod compiled;
+mod encoded;
 mod image;
 mod kernels;
 mod landing;
@@ -23,6 +25,7 @@ mod pinned;
 mod prefetch;
 mod replaced;
 
+pub(super) use compiled::shared_on_all;
 pub use replaced::Replacement;
 #[cfg(feature = "ptx")]
 pub(super) use replaced::{list, of_environment};
@@ -45,6 +48,7 @@ pub struct Driver {
     kernels: Kernels,
     card: String,
     multiprocessors: usize,
+    variant: Variant,
     /// The buffer that replaces all others in the caches.
     swept: Mutex<Option<Box<dyn Memory>>>,
 }
@@ -127,13 +131,9 @@ pub fn driver_version() -> Option<(i32, i32)> {
     (result == sys::CUresult::CUDA_SUCCESS).then_some((version / 1000, version % 1000 / 10))
 }
 
-/// The code that a GPU of this compute capability runs: machine code of its generation, else PTX. Machine code of an
-/// `a` architecture runs on exactly that capability; other machine code also runs on later minor versions.
-fn code_for((major, minor): (i32, i32)) -> String {
-    let runs = |name: &&&str| match name.strip_suffix('a') {
-        Some(number) => number.parse() == Ok(10 * major + minor),
-        None => name.parse().is_ok_and(|number: i32| number / 10 == major && number % 10 <= minor),
-    };
+/// The code that a GPU of this compute capability runs: machine code of its generation, else PTX.
+fn code_for(capability: (i32, i32)) -> String {
+    let runs = |name: &&&str| compiled::runs(name, capability);
     let best =
         compiled::ARCHITECTURES.iter().filter(runs).max_by_key(|name| name.trim_end_matches('a').parse::<i32>().ok());
     best.map_or_else(|| "PTX, compiled by the driver at the first start".to_owned(), |name| format!("sm_{name}"))
@@ -197,7 +197,8 @@ impl Driver {
         let multiprocessors = multiprocessors(&context)?;
         let (writes, landings) = (Ring::new(stream.clone()), Landings::new(stream.clone()));
         let swept = Mutex::new(None);
-        Ok(Self { context, stream, pool, writes, landings, prefetch, kernels, card, multiprocessors, swept })
+        let variant = Variant::default();
+        Ok(Self { context, stream, pool, writes, landings, prefetch, kernels, card, multiprocessors, variant, swept })
     }
 
     /// The GPU's name, without the list of replaced kernels.
@@ -308,6 +309,22 @@ impl Device for Driver {
         self.multiprocessors
     }
 
+    fn variant(&self) -> Variant {
+        self.variant
+    }
+
+    fn set_variant(&mut self, variant: Variant) -> Result<()> {
+        if !self.has(variant.kernel()) {
+            return Err(Error::Device(format!("{} has no {variant} kernels: they need another GPU", self.card)));
+        }
+        self.variant = variant;
+        Ok(())
+    }
+
+    fn has(&self, kernel: &str) -> bool {
+        self.kernels.has(kernel)
+    }
+
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         self.bind()?;
         // SAFETY: the stream lives as long as the memory, and only this stream uses the memory. An allocation of 0
@@ -362,7 +379,8 @@ impl Device for Driver {
         self.bind()?;
         let function = self.kernels.function(launch)?;
         let [x, y, z] = launch.grid;
-        let mut params = [launch.params.as_ptr().cast_mut().cast::<c_void>()];
+        let bytes = encoded::params(launch)?;
+        let mut params = [bytes.as_ptr().cast_mut().cast::<c_void>()];
         // SAFETY: the one parameter has the size of the kernel's struct (a test compares them), and the call copies it.
         // The buffers at its addresses are freed later on the same stream.
         unsafe {

@@ -88,6 +88,8 @@ impl Body for Case {
 }
 
 impl Known for Case {
+    const HAS_VARIANTS: bool = true;
+
     fn draw(draw: &mut Draw) -> Self {
         let kind = draw.turn(&OF_SUMS);
         let activations = [Activation::None, Activation::GatedGeluTanh, Activation::Silu, Activation::GeluTanh];

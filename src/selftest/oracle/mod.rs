@@ -41,6 +41,9 @@ const CASES: [u64; 2] = [21, 210];
 
 /// A case whose exact result is known.
 pub(super) trait Known: Body + Sized {
+    /// Whether the stem has kernels of several variants.
+    const HAS_VARIANTS: bool = false;
+
     /// Draws a case.
     fn draw(draw: &mut Draw) -> Self;
 
@@ -98,7 +101,10 @@ fn check<C: Known>(trial: &mut Trial) -> Result<()> {
     }
     let [few, many] = CASES;
     let numbers = chosen_cases()?.unwrap_or(0..if trial.is_thorough() { many } else { few });
-    numbers.into_iter().try_for_each(|number| trial.against_the_oracle(&Numbered::<C>::new(number)))
+    let compare = |trial: &mut Trial| {
+        numbers.clone().try_for_each(|number| trial.against_the_oracle(&Numbered::<C>::new(number)))
+    };
+    if C::HAS_VARIANTS { trial.with_each_variant(compare) } else { compare(trial) }
 }
 
 /// The check of a stem's cases, for each stem that has some.

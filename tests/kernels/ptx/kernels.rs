@@ -2,7 +2,7 @@
 
 use super::NVCC;
 use osp::cuda::device::{Compiled, Device, PtxMachine};
-use osp::selftest::{STEMS, Trial, checks};
+use osp::selftest::{FACTS, STEMS, Trial, checks};
 use std::sync::Arc;
 
 /// The machine with the program's own PTX; none without nvcc.
@@ -34,6 +34,18 @@ fn the_ptx_of_newer_gpus_is_right() {
     }
     let failures: Vec<_> = trial.findings().values().filter_map(|finding| finding.failure.as_ref()).collect();
     assert!(failures.is_empty() && trial.findings().len() > 100, "{failures:#?}");
+}
+
+/// What the kernels for Hopper rely on, to the bit as on the emulator.
+#[test]
+fn the_facts_are_true() {
+    let Some(machine) = machine(Compiled::Separate) else { return };
+    let mut trial = Trial::of(&[Arc::new(machine.comparing())]).quick();
+    for check in checks(FACTS).unwrap() {
+        check.run(&mut trial).unwrap();
+    }
+    let failures: Vec<_> = trial.findings().values().filter_map(|finding| finding.failure.as_ref()).collect();
+    assert!(failures.is_empty() && trial.findings().len() > 10, "{failures:#?}");
 }
 
 #[test]

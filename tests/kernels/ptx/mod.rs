@@ -10,6 +10,8 @@ mod integers;
 mod kernels;
 /// Faults that are planted in the sources of kernels.
 mod planted;
+/// Faults that are planted in the product for Hopper.
+mod planted_hopper;
 /// Branches, and instructions of several lanes.
 mod warps;
 

@@ -6,7 +6,7 @@ mod svg;
 use crate::cli::args::{SamplerArgs, TilingArgs};
 use crate::cli::claims::Claims;
 use crate::cli::console::Console;
-use crate::cli::device::{HalfType, MemoryArgs, asked};
+use crate::cli::device::{KernelArgs, MemoryArgs};
 use crate::cli::output::check_file;
 use crate::cli::subject::SubjectArgs;
 use osp::engine::{Settings, Stage, Windowed};
@@ -36,9 +36,8 @@ pub struct Args {
     /// Plan the encoding of a clip of this size instead
     #[arg(long, conflicts_with_all = ["tokens", "steps", "guidance", "sampler"])]
     encode: bool,
-    /// Precision of activations and weights [default: f16, and bf16 for the text encoder]
-    #[arg(long, value_name = "TYPE")]
-    dtype: Option<HalfType>,
+    #[command(flatten)]
+    kernels: KernelArgs,
     #[command(flatten)]
     memory: MemoryArgs,
     /// GPU whose data sheet gives a bound on the time, such as h100, a100 or rtx4090
@@ -57,7 +56,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     args.check()?;
     let model = args.subject.without_weights(console)?;
     let settings = args.settings(&model)?;
-    let engine = args.memory.limited(asked(Engine::dry(), args.dtype)?)?;
+    let engine = args.memory.limited(args.kernels.asked(Engine::dry())?)?;
     let (tokens, stages) = if args.encode {
         let size = [settings.frames, settings.height, settings.width];
         let plan = engine.plan_encode(&model, Windowed { size, tiling: settings.tiling })?;

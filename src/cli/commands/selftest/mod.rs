@@ -3,7 +3,7 @@
 mod first_use;
 mod process;
 
-pub use first_use::tried;
+pub use first_use::{passed, tried};
 
 use crate::cli::console::{Colour, Console, duration};
 use clap::ValueEnum;
@@ -126,7 +126,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let (passed, time) = (kernels.len() - failed, start.elapsed());
     let verdict = verdict(kernels.len(), failed, &problems);
     if args.device == Where::Cuda && args.stems.is_empty() && problems.is_empty() {
-        let wrong = kernels.iter().find(|line| line.failure.is_some()).map(|line| line.kernel.clone());
+        let wrong = kernels.iter().filter(|line| line.failure.is_some()).map(|line| line.kernel.clone()).collect();
         first_use::remember(device.as_deref().unwrap_or_default(), wrong);
     }
     if console.json() {

@@ -29,6 +29,7 @@ pub use kernels::Compiled;
 use super::driver::list;
 use super::emulated::Region;
 use super::{Device, Emulated, Launch, Memory as DeviceMemory, MemoryInfo};
+use crate::cuda::Variant;
 use crate::error::Result;
 use block::Worker;
 use kernels::Kernels;
@@ -162,6 +163,18 @@ impl Device for PtxMachine {
 
     fn multiprocessors(&self) -> usize {
         self.memory.multiprocessors()
+    }
+
+    fn variant(&self) -> Variant {
+        self.memory.variant()
+    }
+
+    fn set_variant(&mut self, variant: Variant) -> Result<()> {
+        self.memory.set_variant(variant)
+    }
+
+    fn has(&self, kernel: &str) -> bool {
+        self.kernels.has(kernel)
     }
 
     fn alloc(&self, bytes: usize) -> Result<Box<dyn DeviceMemory>> {

@@ -1,8 +1,10 @@
-//! `linear`: `kernels/gemm.cu`.
+//! `linear`: `kernels/gemm.cu`, and `kernels/gemm_sm90.cu` on Hopper.
+
+pub(super) mod sm90;
 
 use super::choice::Tile;
 use super::params::{Address, params};
-use super::{Buffer, Cuda, LaunchPlan, Weight, int};
+use super::{Buffer, Cuda, LaunchPlan, Variant, Weight, int};
 use crate::error::Result;
 use crate::ops::gemm::{Activation, Linear, LinearArgs, Store};
 
@@ -64,35 +66,75 @@ fn activation(activation: Activation) -> i32 {
     }
 }
 
+/// What a layer does with its sums, as the kernels take it.
+struct Fused {
+    bias: Address,
+    gate: Address,
+    out: Address,
+    activation: i32,
+    store: i32,
+    wide: i32,
+    rows_per_gate: i32,
+    gate_stride: i32,
+    gate_offset: i32,
+    first_row: i32,
+}
+
+/// The address of an element of a 16-bit buffer.
+fn behind(address: Address, elements: usize) -> Address {
+    Address(address.0 + 2 * elements as u64)
+}
+
+impl Fused {
+    fn of(op: &Linear, args: &LinearArgs<'_, Buffer, Weight>) -> Result<Self> {
+        // Only a gated store reads the gate's sizes.
+        let (store, rows_per_gate, gate_stride, gate_offset) = match op.store {
+            Store::Overwrite => (0, 1, 0, 0),
+            Store::Add => (1, 1, 0, 0),
+            Store::AddGated { rows_per_gate, gate_stride, gate_offset } => (2, rows_per_gate, gate_stride, gate_offset),
+        };
+        let place = op.place();
+        let wide =
+            [op.out_features, gate_stride, gate_offset, place.weight_row].iter().all(|len| len.is_multiple_of(8));
+        Ok(Self {
+            bias: args.bias.map_or(Address::NULL, |bias| behind(bias.address(), place.weight_row)),
+            gate: args.gate.map_or(Address::NULL, Buffer::half),
+            out: behind(args.out.half(), place.out_row * op.out_features),
+            activation: activation(op.activation),
+            store,
+            wide: i32::from(wide),
+            rows_per_gate: int(rows_per_gate)?,
+            gate_stride: int(gate_stride)?,
+            gate_offset: int(gate_offset)?,
+            first_row: int(place.out_row)?,
+        })
+    }
+}
+
 /// Launches [`Linear`].
 pub(super) fn linear(cuda: &Cuda, op: &Linear, args: LinearArgs<'_, Buffer, Weight>) -> Result<()> {
-    let LinearArgs { x, weight, bias, gate, out } = args;
-    // Only a gated store reads the gate's sizes.
-    let (store, rows_per_gate, gate_stride, gate_offset) = match op.store {
-        Store::Overwrite => (0, 1, 0, 0),
-        Store::Add => (1, 1, 0, 0),
-        Store::AddGated { rows_per_gate, gate_stride, gate_offset } => (2, rows_per_gate, gate_stride, gate_offset),
-    };
+    let fused = Fused::of(op, &args)?;
+    if cuda.variant == Variant::Sm90 && sm90::takes(op) {
+        return sm90::linear(cuda, op, args, &fused);
+    }
     let place = op.place();
-    let wide = [op.out_features, gate_stride, gate_offset, place.weight_row].iter().all(|len| len.is_multiple_of(8));
     // Where the kernel needs it, all rows of x and of the weight begin at multiples of 16 bytes, and so do a part's.
-    let behind = |address: Address, elements: usize| Address(address.0 + 2 * elements as u64);
     let params = GemmParams {
-        x: behind(x.half(), place.x_row * op.in_features),
-        weight: behind(weight.address(), place.weight_row * op.in_features),
-        bias: bias.map_or(Address::NULL, |bias| behind(bias.address(), place.weight_row)),
-        gate: gate.map_or(Address::NULL, Buffer::half),
-        out: behind(out.half(), place.out_row * op.out_features),
+        x: behind(args.x.half(), place.x_row * op.in_features),
+        weight: behind(args.weight.address(), place.weight_row * op.in_features),
+        bias: fused.bias,
+        gate: fused.gate,
+        out: fused.out,
         rows: int(op.rows)?,
         in_features: int(op.in_features)?,
         out_features: int(op.out_features)?,
-        activation: activation(op.activation),
-        store,
-        wide: i32::from(wide),
-        rows_per_gate: int(rows_per_gate)?,
-        gate_stride: int(gate_stride)?,
-        gate_offset: int(gate_offset)?,
-        first_row: int(place.out_row)?,
+        activation: fused.activation,
+        store: fused.store,
+        wide: fused.wide,
+        rows_per_gate: fused.rows_per_gate,
+        gate_stride: fused.gate_stride,
+        gate_offset: fused.gate_offset,
+        first_row: fused.first_row,
     };
     let choice = cuda.choose(OPERATION, candidates(op))?;
     let plan = LaunchPlan {
