@@ -55,10 +55,13 @@ fn main() {
 }
 
 /// A file of kernels.
+#[derive(Clone)]
 struct Stem {
     name: String,
     /// Whether a self-test and a bench have its name.
     tested: bool,
+    /// The only architecture that has its instructions.
+    only: Option<String>,
 }
 
 impl Stem {
@@ -67,10 +70,19 @@ impl Stem {
         let text = std::fs::read_to_string(STEMS).unwrap_or_else(|error| panic!("{STEMS}: {error}"));
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let stem = |line: &str| {
+            let (line, only) = line.split_once(" for ").map_or((line, None), |(line, only)| (line, Some(only.into())));
             let (name, tests) = line.split_once(' ').unwrap_or((line, ""));
-            Self { name: name.to_owned(), tested: tests.is_empty() }
+            Self { name: name.to_owned(), tested: tests.trim().is_empty(), only }
         };
         lines.map(stem).collect()
+    }
+
+    /// The architectures that it is compiled for, as [`ARCHITECTURES`] has them.
+    fn architectures(&self) -> Vec<(&str, Vec<&str>)> {
+        match &self.only {
+            Some(only) => vec![(only, vec![only])],
+            None => ARCHITECTURES.map(|(ptx, machine)| (ptx, machine.to_vec())).into(),
+        }
     }
 }
 
@@ -118,7 +130,8 @@ fn emulator(stems: &[Stem], kernels: &Path, out: &Path) {
     build.flag("-x").flag("c++").cargo_metadata(false);
     let command = build.get_compiler().to_command();
     let variant = format!("osp_emulator-{:016x}", hash(&command, Vec::new()));
-    let read = ["", "common", "emulator"].iter().flat_map(|folder| listed(&kernels.join(folder))).collect();
+    let read =
+        ["", "common", "common/hopper", "emulator"].iter().flat_map(|folder| listed(&kernels.join(folder))).collect();
     let name = format!("{variant}-{:016x}", hash(&command, read));
     let (archive, shared) = (format!("lib{name}.a"), shared(out));
     if !shared.join(&archive).is_file() {
@@ -141,23 +154,26 @@ fn gpu(stems: &[Stem], nvcc: Option<PathBuf>, out: &Path) {
     }
     let major = nvcc.as_deref().map_or(0, major_version);
     let compile = |stem: &Stem| {
-        let (nvcc, name, out) = (nvcc.clone()?, stem.name.clone(), out.to_path_buf());
-        Some(std::thread::spawn(move || Compiled::of(&nvcc, &name, &out)))
+        let (nvcc, stem, out) = (nvcc.clone()?, stem.clone(), out.to_path_buf());
+        Some(std::thread::spawn(move || Compiled::of(&nvcc, &stem, &out)))
     };
     let threads: Vec<_> = stems.iter().map(compile).collect();
     let mut table = String::from("/// Every file.\npub static FILES: &[super::File] = &[\n");
     let mut ptx = String::from("/// Every file; none without nvcc.\npub(super) static FILES: &[super::File] = &[\n");
-    for (thread, Stem { name: stem, .. }) in threads.into_iter().zip(stems) {
+    for (thread, stem) in threads.into_iter().zip(stems) {
         let compiled = thread.map(|thread| thread.join().expect("the compiler's message is above"));
-        if let Some(Compiled { ptx: [shipped, newer], separate: Some(separate), .. }) = &compiled {
-            let texts = [("shipped", shipped), ("newer", newer), ("separate", separate)];
-            let texts = texts.map(|(name, path)| format!("{name}: include_str!({path:?})")).join(", ");
-            writeln!(ptx, "    super::File {{ stem: {stem:?}, {texts} }},").expect("strings grow");
+        let name = &stem.name;
+        if let Some(Compiled { ptx: texts, separate: Some(separate), .. }) = &compiled {
+            let include = |path: &PathBuf| format!("include_str!({path:?})");
+            let newer = texts.get(1).map_or_else(|| "None".to_owned(), |path| format!("Some({})", include(path)));
+            let (shipped, separate) = (include(&texts[0]), include(separate));
+            let texts = format!("shipped: {shipped}, newer: {newer}, separate: {separate}");
+            writeln!(ptx, "    super::File {{ stem: {name:?}, {texts} }},").expect("strings grow");
         }
         let image = compiled.map(|compiled| format!("&super::Aligned(*include_bytes!({:?})).0", compiled.fatbin));
         let image = image.map_or_else(|| "None".to_owned(), |image| format!("Some({image})"));
-        let entries = entries(stem);
-        writeln!(table, "    super::File {{ stem: {stem:?}, image: {image}, entries: &{entries:?} }},")
+        let (entries, only) = (entries(name), &stem.only);
+        writeln!(table, "    super::File {{ stem: {name:?}, image: {image}, entries: &{entries:?}, only: {only:?} }},")
             .expect("strings grow");
     }
     table.push_str("];\n");
@@ -168,7 +184,7 @@ fn gpu(stems: &[Stem], nvcc: Option<PathBuf>, out: &Path) {
     let architectures = ARCHITECTURES.map(|(_, architectures)| architectures).concat();
     writeln!(
         table,
-        "/// The architectures that they were compiled for.\npub const ARCHITECTURES: &[&str] = &{architectures:?};"
+        "/// The architectures that they were compiled for, unless a file says otherwise.\npub const ARCHITECTURES: &[&str] = &{architectures:?};"
     )
     .expect("strings grow");
     std::fs::write(out.join("kernels.rs"), table).expect("OUT_DIR can be written");
@@ -211,26 +227,29 @@ fn major_version(nvcc: &Path) -> u32 {
     release.unwrap_or_else(|| panic!("{} --version says:\n{text}", nvcc.display()))
 }
 
-/// The names of the kernels in a file.
+/// The names of the kernels in a file, behind `KERNEL(` or `CLUSTER_KERNEL(`.
 fn entries(stem: &str) -> Vec<String> {
     let source = std::fs::read_to_string(Path::new("kernels").join(stem).with_extension("cu"));
     let source = source.unwrap_or_else(|error| panic!("kernels/{stem}.cu: {error}"));
-    let lines = source.lines().filter_map(|line| line.strip_prefix("KERNEL("));
-    lines.filter_map(|line| Some(line.split_once(',')?.0.to_owned())).collect()
+    let name = |line: &str| {
+        let arguments = line.strip_prefix("CLUSTER_").unwrap_or(line).strip_prefix("KERNEL(")?;
+        Some(arguments.split_once(',')?.0.to_owned())
+    };
+    source.lines().filter_map(name).collect()
 }
 
 /// What nvcc made of a file of kernels.
 struct Compiled {
     fatbin: PathBuf,
-    /// The PTX on the way to the fat binary, one for each of [`ARCHITECTURES`].
-    ptx: [PathBuf; ARCHITECTURES.len()],
-    /// For the PTX machine: PTX for [`PTX`] in which a product and a sum are rounded separately, as on the emulator.
+    /// The PTX on the way to the fat binary, one for each of the stem's architectures.
+    ptx: Vec<PathBuf>,
+    /// For the PTX machine: the first PTX, with products and sums rounded separately, as on the emulator.
     separate: Option<PathBuf>,
 }
 
 impl Compiled {
-    /// Compiles one file of kernels for all architectures, unless the results exist for the same sources.
-    fn of(nvcc: &Path, stem: &str, out: &Path) -> Self {
+    /// Compiles one file of kernels for all its architectures, unless the results exist for the same sources.
+    fn of(nvcc: &Path, stem: &Stem, out: &Path) -> Self {
         let mut command = compiler(nvcc);
         command.args([
             "-fatbin",
@@ -241,19 +260,19 @@ impl Compiled {
             "--threads=0",
             "--keep",
         ]);
-        for (ptx, architectures) in ARCHITECTURES {
+        let all = stem.architectures();
+        for (ptx, architectures) in &all {
             let mut code: Vec<String> = architectures.iter().map(|architecture| format!("sm_{architecture}")).collect();
-            code.extend((ptx == PTX).then(|| format!("compute_{PTX}")));
+            code.extend((*ptx == PTX).then(|| format!("compute_{PTX}")));
             command.arg(format!("-gencode=arch=compute_{ptx},code=[{}]", code.join(",")));
         }
-        let kept = |ptx: &str| format!("compute_{ptx}.ptx");
-        let [fatbin, ptx @ ..] =
-            results(command, stem, ["fatbin".to_owned(), kept(ARCHITECTURES[0].0), kept(ARCHITECTURES[1].0)], out);
+        let kept = all.iter().map(|(ptx, _)| format!("compute_{ptx}.ptx"));
+        let mut ptx = results(command, &stem.name, ["fatbin".to_owned()].into_iter().chain(kept).collect(), out);
+        let fatbin = ptx.remove(0);
         let separate = env::var_os(PTX_MACHINE).map(|_| {
             let mut command = compiler(nvcc);
-            command.args([&format!("-arch=compute_{PTX}"), "-fmad=false", "-ptx"]);
-            let [separate] = results(command, stem, ["ptx".to_owned()], out);
-            separate
+            command.args([&format!("-arch=compute_{}", all[0].0), "-fmad=false", "-ptx"]);
+            results(command, &stem.name, vec!["ptx".to_owned()], out).remove(0)
         });
         Self { fatbin, ptx, separate }
     }
@@ -267,12 +286,14 @@ fn compiler(nvcc: &Path) -> Command {
 
 /// Runs a command on a file of kernels, unless its results exist for the same sources. `endings`: of the result, then of
 /// intermediate files to keep.
-fn results<const N: usize>(mut command: Command, stem: &str, endings: [String; N], out: &Path) -> [PathBuf; N] {
+fn results(mut command: Command, stem: &str, endings: Vec<String>, out: &Path) -> Vec<PathBuf> {
     let source = Path::new("kernels").join(stem).with_extension("cu");
     command.arg(&source);
-    let read = listed(Path::new("kernels/common")).chain([source.clone()]).collect();
+    let headers = ["kernels/common", "kernels/common/hopper"].into_iter().flat_map(|folder| listed(Path::new(folder)));
+    let read = headers.chain([source.clone()]).collect();
     let (shared, hash) = (shared(out), hash(&command, read));
-    let paths = endings.clone().map(|ending| shared.join(format!("{stem}-{hash:016x}.{ending}")));
+    let path = |ending| shared.join(format!("{stem}-{hash:016x}.{ending}"));
+    let paths: Vec<PathBuf> = endings.iter().map(path).collect();
     if paths.iter().all(|path| path.is_file()) {
         return paths;
     }

@@ -1,9 +1,9 @@
 //! The kernels' parameters as Rust declares them, for the test that compares them with the sources.
 
-use super::params::{Fields, Params};
+use super::params::{Fields, Params, padded};
 use super::{
-    FLAT_THREADS, attention, conv3d, depthwise, embed, facts, finite, gemm, groupnorm, norm, patch, pixels, resample,
-    sampler, tile,
+    FLAT_THREADS, attention, conv3d, depthwise, embed, facts, facts_sm90, finite, gemm, groupnorm, norm, patch, pixels,
+    resample, sampler, tile,
 };
 
 /// A struct of parameters, and the threads that are launched with it.
@@ -15,10 +15,17 @@ pub struct Contract {
     pub params: &'static str,
     /// Its fields: the names that their type may have in that file, and their own names.
     pub fields: Fields,
-    /// Its size in bytes.
+    /// Its size in Rust, in bytes.
     pub bytes: usize,
     /// The numbers of threads that its kernels are launched with.
     pub threads: &'static [u32],
+}
+
+impl Contract {
+    /// The bytes that a kernel takes: its struct's size in the file.
+    pub fn launched_bytes(&self) -> usize {
+        padded(self.fields, self.bytes)
+    }
 }
 
 const fn contract<P: Params>(stem: &'static str, threads: &'static [u32]) -> Contract {
@@ -34,6 +41,10 @@ pub const CONTRACTS: &[Contract] = &[
     contract::<embed::EmbeddingParams>("embed", &[FLAT_THREADS]),
     contract::<embed::AddRowsParams>("embed", &[FLAT_THREADS]),
     contract::<facts::FactParams>("facts", &[FLAT_THREADS]),
+    contract::<facts_sm90::BoxFactParams>("facts_sm90", &[facts_sm90::THREADS[0]]),
+    contract::<facts_sm90::GroupFactParams>("facts_sm90", &[facts_sm90::THREADS[0]]),
+    contract::<facts_sm90::MulticastFactParams>("facts_sm90", &[facts_sm90::THREADS[0]]),
+    contract::<facts_sm90::RegistersFactParams>("facts_sm90", &[facts_sm90::THREADS[1], facts_sm90::THREADS[2]]),
     contract::<finite::FiniteParams>("finite", &[FLAT_THREADS]),
     contract::<gemm::GemmParams>("gemm", &gemm::THREADS),
     contract::<groupnorm::GroupMomentsParams>("groupnorm", &[groupnorm::THREADS]),

@@ -1,6 +1,6 @@
 //! `kernels/facts.cu`: facts about a GPU that the kernels rely on, for the self-test.
 
-use super::params::{Address, params};
+use super::params::{Address, Params, params};
 use super::{Cuda, FLAT_THREADS, Half, LaunchPlan};
 use crate::error::Result;
 
@@ -61,21 +61,7 @@ impl Fact {
 /// # Errors
 /// As for [`Device::launch`](super::device::Device::launch).
 pub(crate) fn fact(cuda: &Cuda, fact: Fact, blocks: usize, inputs: [&[u8]; 3]) -> Result<Vec<u8>> {
-    let device = cuda.device();
     let [.., out_bytes] = fact.bytes();
-    let mut memory = Vec::new();
-    for input in inputs {
-        let mut buffer = device.alloc(input.len())?;
-        device.write(&mut *buffer, 0, input)?;
-        memory.push(buffer);
-    }
-    let out = device.alloc(blocks * out_bytes)?;
-    let params = FactParams {
-        a: Address(memory[0].address()),
-        b: Address(memory[1].address()),
-        c: Address(memory[2].address()),
-        out: Address(out.address()),
-    };
     let plan = LaunchPlan {
         kernel: fact.kernel(cuda.half),
         grid: [blocks, 1, 1],
@@ -84,8 +70,31 @@ pub(crate) fn fact(cuda: &Cuda, fact: Fact, blocks: usize, inputs: [&[u8]; 3]) -
         flops: 0,
         bytes: (blocks * fact.bytes().iter().sum::<usize>()) as u64,
     };
-    cuda.launch(&plan, &params)?;
-    let mut found = vec![0; blocks * out_bytes];
+    run(cuda, &plan, inputs, blocks * out_bytes, |[a, b, c], out| Ok(FactParams { a, b, c, out }))
+}
+
+/// Launches a kernel on copies of `inputs`, and returns its output of `out_bytes` bytes. `params` gets the addresses.
+///
+/// # Errors
+/// Those of `params`, and as for [`Device::launch`](super::device::Device::launch).
+pub(super) fn run<const N: usize, P: Params>(
+    cuda: &Cuda,
+    plan: &LaunchPlan,
+    inputs: [&[u8]; N],
+    out_bytes: usize,
+    params: impl FnOnce([Address; N], Address) -> Result<P>,
+) -> Result<Vec<u8>> {
+    let device = cuda.device();
+    let mut memory = Vec::new();
+    for input in inputs {
+        let mut buffer = device.alloc(input.len())?;
+        device.write(&mut *buffer, 0, input)?;
+        memory.push(buffer);
+    }
+    let out = device.alloc(out_bytes)?;
+    let addresses = std::array::from_fn(|i| Address(memory[i].address()));
+    cuda.launch(plan, &params(addresses, Address(out.address()))?)?;
+    let mut found = vec![0; out_bytes];
     device.read(&*out, 0, &mut found)?;
     Ok(found)
 }

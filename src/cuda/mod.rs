@@ -16,6 +16,7 @@ pub mod device;
 mod documented;
 mod embed;
 mod facts;
+mod facts_sm90;
 mod finite;
 mod gemm;
 mod groupnorm;
@@ -27,11 +28,13 @@ mod precision;
 mod printed;
 mod resample;
 mod sampler;
+mod tensor_map;
 mod tile;
 
 pub use choice::{Candidate, Choice};
 pub use contracts::{CONTRACTS, Contract};
 pub(crate) use facts::{Fact, fact};
+pub(crate) use facts_sm90::{HopperFact, has_facts, hopper_fact};
 pub use precision::{ElementType, Half};
 
 use crate::error::{Error, Result};
@@ -226,7 +229,7 @@ impl Cuda {
             grid: plan.grid.map(side),
             threads: plan.threads,
             shared_bytes: side(plan.shared_bytes),
-            params: bytemuck::bytes_of(params),
+            params: &params::launched(params),
             fields: P::FIELDS,
             flops: plan.flops,
             bytes: plan.bytes,

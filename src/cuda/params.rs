@@ -1,5 +1,9 @@
 //! Parameters of kernels: one struct for each kernel, with the same fields in Rust and in the `.cu` file.
 
+use std::borrow::Cow;
+
+pub use super::tensor_map::TensorMap;
+
 /// A type that a field of a kernel's parameters may have.
 pub trait Field: Copy {
     /// The names of the type in the `.cu` file.
@@ -18,34 +22,6 @@ impl Address {
 
 impl Field for Address {
     const NAMES: &'static [&'static str] = &["const void *", "void *"];
-}
-
-/// A tensor in device memory, and the box of it that one copy moves. It stands at the head of a kernel's parameters, where
-/// the driver puts its own form of it; the emulator and the PTX machine read this one (kernels/emulator/hopper.h).
-///
-/// The rules are those of `cuTensorMapEncodeTiled`; [`TensorMap::check`] names the one that is broken.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct TensorMap {
-    /// Its first element, a multiple of 16.
-    pub address: Address,
-    /// Bytes between neighbours in dimensions 1 to 4, multiples of 16; dimension 0 is dense.
-    pub strides: [u64; 4],
-    /// Elements in dimensions 0 (innermost) to 4.
-    pub sizes: [u32; 5],
-    /// Elements of the box in each dimension.
-    pub box_sizes: [u32; 5],
-    /// Dimensions: 2 to 5.
-    pub rank: u32,
-    /// Bytes of a row that the swizzle mixes with its neighbours: 0 (no swizzle), 32, 64 or 128.
-    pub swizzle: u32,
-    /// Bytes of an element: 2 or 4.
-    pub element_bytes: u32,
-    unused: [u32; 9],
-}
-
-impl Field for TensorMap {
-    const NAMES: &'static [&'static str] = &["TensorMap "];
 }
 
 impl Field for i32 {
@@ -74,9 +50,32 @@ pub trait Params: bytemuck::Pod {
 
 /// Bytes of a field, and how many values of its type it holds.
 fn extent((types, name): (&[&str], &str)) -> (usize, usize) {
-    let bytes = if types == Address::NAMES || types == i64::NAMES { 8 } else { 4 };
+    let bytes = match types {
+        _ if types == TensorMap::NAMES => size_of::<TensorMap>(),
+        _ if types == Address::NAMES || types == i64::NAMES => 8,
+        _ => 4,
+    };
     let length = name.split_once('[').and_then(|(_, rest)| rest.strip_suffix(']')?.parse().ok());
     (bytes, length.unwrap_or(1))
+}
+
+/// The tensor maps among fields; they are the first.
+pub(crate) fn tensor_maps(fields: Fields) -> usize {
+    fields.iter().take_while(|(types, _)| *types == TensorMap::NAMES).count()
+}
+
+/// Bytes of a struct in the `.cu` file, where a tensor map is aligned.
+pub(crate) fn padded(fields: Fields, bytes: usize) -> usize {
+    if tensor_maps(fields) == 0 { bytes } else { bytes.next_multiple_of(TensorMap::ALIGNMENT) }
+}
+
+/// The bytes of a struct as a kernel takes them.
+pub(crate) fn launched<P: Params>(params: &P) -> Cow<'_, [u8]> {
+    let bytes = bytemuck::bytes_of(params);
+    match padded(P::FIELDS, bytes.len()) {
+        len if len == bytes.len() => Cow::Borrowed(bytes),
+        len => Cow::Owned([bytes, &vec![0; len - bytes.len()]].concat()),
+    }
 }
 
 /// The addresses among a kernel's parameters: the name of each field, and its offset in bytes.
@@ -90,7 +89,8 @@ impl Addresses {
         let mut offset = 0;
         for &(types, name) in fields {
             let (bytes, length) = extent((types, name));
-            if types == Address::NAMES {
+            // A tensor map begins with its address.
+            if types == Address::NAMES || types == TensorMap::NAMES {
                 places.extend((0..length).map(|i| (name, offset + i * bytes)));
             }
             offset += bytes * length;
@@ -151,6 +151,8 @@ mod tests {
             let bytes: usize =
                 contract.fields.iter().map(|&field| extent(field)).map(|(one, length)| one * length).sum();
             assert_eq!(bytes, contract.bytes, "{}", contract.params);
+            let maps = contract.fields.iter().filter(|(types, _)| *types == TensorMap::NAMES).count();
+            assert_eq!(tensor_maps(contract.fields), maps, "{}: tensor maps are the first fields", contract.params);
         }
     }
 

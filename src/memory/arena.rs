@@ -123,6 +123,10 @@ impl Device for Arena {
         self.block.device.multiprocessors()
     }
 
+    fn has(&self, kernel: &str) -> bool {
+        self.block.device.has(kernel)
+    }
+
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         let block = &self.block;
         let mut state = lock(&block.state);

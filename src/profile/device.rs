@@ -31,6 +31,10 @@ impl Device for Profiled {
         self.device.multiprocessors()
     }
 
+    fn has(&self, kernel: &str) -> bool {
+        self.device.has(kernel)
+    }
+
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         self.device.alloc(bytes)
     }

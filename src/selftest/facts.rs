@@ -23,7 +23,7 @@ const TILES: usize = 8;
 
 /// How operands are chosen, by tile.
 #[derive(Clone, Copy)]
-enum Operands {
+pub(super) enum Operands {
     /// Numbers in [−1, 1).
     Even,
     /// Numbers of very different sizes whose sums stay finite, so that small ones are cut off.
@@ -45,7 +45,7 @@ impl Operands {
     }
 
     /// Element `i` of a tile's a or b.
-    fn half(self, key: u64, half: Half) -> [u8; 2] {
+    pub(super) fn half(self, key: u64, half: Half) -> [u8; 2] {
         let bits = splitmix64(0, key);
         let value = match self {
             Self::Even => unit(bits),
@@ -61,7 +61,7 @@ impl Operands {
     }
 
     /// Element `i` of a tile's c.
-    fn single(self, key: u64) -> [u8; 4] {
+    pub(super) fn single(self, key: u64) -> [u8; 4] {
         let bits = splitmix64(0, key);
         match self {
             Self::Bits => (bits as u32).to_le_bytes(),
@@ -72,7 +72,7 @@ impl Operands {
 }
 
 /// The operands of some tiles: `len` bytes for each tile, in elements of `N` bytes. `which` makes a, b and c differ.
-fn operands<const N: usize>(
+pub(super) fn operands<const N: usize>(
     tiles: Range<usize>,
     len: usize,
     which: u64,
@@ -117,8 +117,13 @@ fn each_half_of_a_block_has_its_own_barrier(trial: &mut Trial) -> Result<()> {
 
 /// Fails unless the device and the emulator give the same bits for these inputs.
 fn same(kernels: &Cuda, half: Half, what: Fact, blocks: usize, inputs: [&[u8]; 3]) -> Result<()> {
-    let found = fact(kernels, what, blocks, inputs)?;
-    let expected = fact(&Cuda::new(Arc::new(Emulated::new(0)), half), what, blocks, inputs)?;
+    ensure_emulated(kernels, half, |kernels| fact(kernels, what, blocks, inputs))
+}
+
+/// Fails unless a fact has the same bits on the device as on the emulator.
+pub(super) fn ensure_emulated(kernels: &Cuda, half: Half, run: impl Fn(&Cuda) -> Result<Vec<u8>>) -> Result<()> {
+    let found = run(kernels)?;
+    let expected = run(&Cuda::new(Arc::new(Emulated::new(0)), half))?;
     let [found, expected] = [found, expected].map(|bytes| bytemuck::pod_collect_to_vec::<u8, u32>(&bytes));
     let differs = |i: &usize| found[*i] != expected[*i];
     let Some(first) = (0..found.len()).find(differs) else { return Ok(()) };

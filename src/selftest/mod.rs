@@ -19,6 +19,7 @@ mod conv3d;
 mod depthwise;
 mod embed;
 mod facts;
+mod facts_sm90;
 mod finite;
 mod gemm;
 mod groupnorm;
@@ -115,7 +116,7 @@ fn find(stem: &str) -> Option<Stem> {
         "resample" => (resample::checks, resample::work),
         "sampler" => (sampler::checks, sampler::work),
         "tile" => (tile::checks, tile::work),
-        FACTS => (facts::checks, Vec::new),
+        FACTS => (|| [facts::checks(), facts_sm90::checks()].into_iter().flatten().collect(), Vec::new),
         _ => return None,
     })
 }

@@ -3,6 +3,7 @@
 
 mod calls;
 mod card;
+mod hopper;
 mod images;
 mod interrupts;
 mod launches;

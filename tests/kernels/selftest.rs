@@ -75,6 +75,12 @@ tests! {
         products_have_the_emulators_bits
         copies_of_fewer_bytes_fill_with_zeros
         each_half_of_a_block_has_its_own_barrier
+        boxes_have_their_swizzle_and_zeros_outside
+        products_of_a_warpgroup_have_the_emulators_bits
+        an_operand_may_begin_at_any_row
+        a_product_reads_part_of_a_panel
+        blocks_of_a_cluster_load_for_each_other
+        warpgroups_exchange_registers
     }
     finite {
         the_first_value_that_is_not_finite_is_found

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 mod compiled;
+mod encoded;
 mod image;
 mod kernels;
 mod landing;
@@ -23,6 +24,7 @@ mod pinned;
 mod prefetch;
 mod replaced;
 
+pub(super) use compiled::shared_on_all;
 pub use replaced::Replacement;
 #[cfg(feature = "ptx")]
 pub(super) use replaced::{list, of_environment};
@@ -127,13 +129,9 @@ pub fn driver_version() -> Option<(i32, i32)> {
     (result == sys::CUresult::CUDA_SUCCESS).then_some((version / 1000, version % 1000 / 10))
 }
 
-/// The code that a GPU of this compute capability runs: machine code of its generation, else PTX. Machine code of an
-/// `a` architecture runs on exactly that capability; other machine code also runs on later minor versions.
-fn code_for((major, minor): (i32, i32)) -> String {
-    let runs = |name: &&&str| match name.strip_suffix('a') {
-        Some(number) => number.parse() == Ok(10 * major + minor),
-        None => name.parse().is_ok_and(|number: i32| number / 10 == major && number % 10 <= minor),
-    };
+/// The code that a GPU of this compute capability runs: machine code of its generation, else PTX.
+fn code_for(capability: (i32, i32)) -> String {
+    let runs = |name: &&&str| compiled::runs(name, capability);
     let best =
         compiled::ARCHITECTURES.iter().filter(runs).max_by_key(|name| name.trim_end_matches('a').parse::<i32>().ok());
     best.map_or_else(|| "PTX, compiled by the driver at the first start".to_owned(), |name| format!("sm_{name}"))
@@ -308,6 +306,10 @@ impl Device for Driver {
         self.multiprocessors
     }
 
+    fn has(&self, kernel: &str) -> bool {
+        self.kernels.has(kernel)
+    }
+
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         self.bind()?;
         // SAFETY: the stream lives as long as the memory, and only this stream uses the memory. An allocation of 0
@@ -362,7 +364,8 @@ impl Device for Driver {
         self.bind()?;
         let function = self.kernels.function(launch)?;
         let [x, y, z] = launch.grid;
-        let mut params = [launch.params.as_ptr().cast_mut().cast::<c_void>()];
+        let bytes = encoded::params(launch)?;
+        let mut params = [bytes.as_ptr().cast_mut().cast::<c_void>()];
         // SAFETY: the one parameter has the size of the kernel's struct (a test compares them), and the call copies it.
         // The buffers at its addresses are freed later on the same stream.
         unsafe {

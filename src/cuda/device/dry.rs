@@ -4,6 +4,7 @@
 //! Full-size models run on it in seconds, without their memory and (see [`crate::weights::shapes`]) without their
 //! weights. It counts the cost of a request, and shows what the request would allocate.
 
+use super::driver::shared_on_all;
 use super::{Device, Emulated, H100_MULTIPROCESSORS, Launch, Memory, MemoryInfo};
 use crate::cuda::params::{Addresses, Fields};
 use crate::error::{Error, Relief, Result};
@@ -15,8 +16,6 @@ use std::time::Duration;
 const MOST_BLOCKS: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
 /// The most threads of a block.
 const MOST_THREADS: u32 = 1024;
-/// The shared memory that a block may have on every GPU that the kernels are compiled for.
-const MOST_SHARED: u32 = 99 << 10;
 /// Allocations start at multiples of this. A gap of at least this size lies behind each, so that an address just beyond
 /// its end is in no allocation.
 const ALIGNMENT: u64 = 256;
@@ -89,6 +88,8 @@ struct Known {
     fields: Fields,
     params_bytes: usize,
     addresses: Arc<Addresses>,
+    /// The shared memory that a block may have on every GPU that the kernel is compiled for.
+    most_shared: u32,
 }
 
 impl Known {
@@ -193,14 +194,15 @@ impl Dry {
         let name = self.kernels.find(launch)?.name();
         let Launch { threads, fields, params, .. } = *launch;
         let addresses = Arc::new(Addresses::among(fields));
-        let known = Known { name, threads, fields, params_bytes: params.len(), addresses };
+        let (params_bytes, most_shared) = (params.len(), shared_on_all(name));
+        let known = Known { name, threads, fields, params_bytes, addresses, most_shared };
         state.known.insert(name, known.clone());
         Ok(known)
     }
 }
 
 /// Refuses a launch that no GPU would take.
-fn check_limits(launch: &Launch<'_>) -> std::result::Result<(), String> {
+fn check_limits(launch: &Launch<'_>, most_shared: u32) -> std::result::Result<(), String> {
     let Launch { grid, threads, shared_bytes, .. } = *launch;
     if grid.iter().zip(MOST_BLOCKS).any(|(&blocks, most)| blocks == 0 || blocks > most) {
         return Err(format!("the grid must have between 1 and {MOST_BLOCKS:?} blocks in x, y and z"));
@@ -208,8 +210,11 @@ fn check_limits(launch: &Launch<'_>) -> std::result::Result<(), String> {
     if threads == 0 || threads > MOST_THREADS {
         return Err(format!("a block must have between 1 and {MOST_THREADS} threads"));
     }
-    if shared_bytes > MOST_SHARED {
-        return Err(format!("a block may have at most {MOST_SHARED} bytes of shared memory"));
+    if shared_bytes > most_shared {
+        return Err(format!("a block may have at most {most_shared} bytes of shared memory"));
+    }
+    for (map, (_, name)) in launch.tensor_maps().zip(launch.fields) {
+        map.check().map_err(|problem| format!("the tensor map {name}: {problem}"))?;
     }
     Ok(())
 }
@@ -295,8 +300,8 @@ impl Device for Dry {
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {
         let state = &mut *self.state();
-        let Known { name: kernel, addresses, .. } = self.known(state, launch)?;
-        check_limits(launch).map_err(|problem| launch.error(problem))?;
+        let Known { name: kernel, addresses, most_shared, .. } = self.known(state, launch)?;
+        check_limits(launch, most_shared).map_err(|problem| launch.error(problem))?;
         if let Some((name, address)) = addresses.read(launch.params).find(|&(_, address)| !state.touch(address, kernel))
         {
             return Err(launch.error(format!("{name} is {address:#x}, which is not in a buffer")));

@@ -16,7 +16,7 @@ pub use emulated::Emulated;
 pub use ptx::{Compiled, PtxMachine};
 
 use super::choice::Choice;
-use super::params::Fields;
+use super::params::{Fields, TensorMap, tensor_maps};
 use crate::arriving::Arriving;
 use crate::error::{Error, Result};
 use std::any::Any;
@@ -62,6 +62,12 @@ pub struct Launch<'a> {
 }
 
 impl Launch<'_> {
+    /// The tensor maps at the head of the parameters, in this program's form.
+    pub(crate) fn tensor_maps(&self) -> impl Iterator<Item = TensorMap> {
+        let maps = self.params.chunks_exact(size_of::<TensorMap>()).map(bytemuck::pod_read_unaligned);
+        maps.take(tensor_maps(self.fields))
+    }
+
     /// An [`Error::Launch`] for this launch.
     pub(crate) fn error(&self, problem: impl Into<String>) -> Error {
         let Self { grid, threads, shared_bytes, .. } = *self;
@@ -90,6 +96,12 @@ pub trait Device: Debug + Send + Sync {
 
     /// Multiprocessors, which the blocks of a launch share; at least one.
     fn multiprocessors(&self) -> usize;
+
+    /// Whether it can run this kernel: a file of kernels may be for one architecture only.
+    fn has(&self, kernel: &str) -> bool {
+        let _ = kernel;
+        true
+    }
 
     /// Allocates `bytes` bytes with unspecified contents, aligned to 256 bytes.
     ///

@@ -7,6 +7,7 @@ mod launch;
 mod memory;
 mod module;
 mod stream;
+mod tensor;
 
 use crate::Outcome;
 use cudarc::driver::sys::CUresult;

@@ -1,6 +1,6 @@
 //! The functions of the compiled kernels, loaded by the driver.
 
-use super::compiled::{FILES, File};
+use super::compiled::{FILES, File, holder};
 use super::device_error;
 use super::replaced::Replacement;
 use crate::cuda::device::Launch;
@@ -32,13 +32,14 @@ struct Function {
 }
 
 impl Kernels {
-    /// Loads all images, or their replacements, into the context, which must be bound to this thread. All files must be
-    /// compiled.
+    /// Loads all images that have code for the GPU, or their replacements, into the context, which must be bound to this
+    /// thread. All files must be compiled.
     pub fn load(context: &CudaContext, replaced: Vec<Replacement>) -> Result<Self> {
         let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
         let most = context.attribute(attribute).map_err(|error| device_error("the GPU's limits", error))?;
+        let capability = context.compute_capability().map_err(|error| device_error("the GPU's limits", error))?;
         let mut functions = HashMap::new();
-        for File { stem, image, entries } in FILES {
+        for File { stem, image, entries, .. } in FILES.iter().filter(|file| file.runs_on(capability)) {
             let other = replaced.iter().find(|other| other.stem() == *stem);
             let image = other.map(Replacement::image).or(*image).expect("all files are compiled");
             let what = other.map_or_else(
@@ -56,12 +57,20 @@ impl Kernels {
         Ok(Self { functions, replaced, most_shared: bytes(most) })
     }
 
+    /// Whether the GPU runs this kernel.
+    pub fn has(&self, kernel: &str) -> bool {
+        self.functions.contains_key(kernel)
+    }
+
     /// The function of a launch, after it was allowed the launch's shared memory. The context must be bound to this
     /// thread.
     pub fn function(&self, launch: &Launch<'_>) -> Result<sys::CUfunction> {
         let refused = |problem: String| launch.error(problem);
-        let function =
-            self.functions.get(launch.kernel).ok_or_else(|| refused("there is no such kernel".to_owned()))?;
+        let absent = || match holder(launch.kernel) {
+            Some(file) => refused(format!("kernels/{}.cu has no code for this GPU", file.stem)),
+            None => refused("there is no such kernel".to_owned()),
+        };
+        let function = self.functions.get(launch.kernel).ok_or_else(absent)?;
         let limit = shared_limit(launch.shared_bytes, function.own_shared, self.most_shared);
         let limit = limit.map_err(|room| refused(format!("this GPU has {room} bytes of shared memory for a block")))?;
         if let Some(limit) = limit.filter(|_| !function.raised.load(Ordering::Acquire)) {

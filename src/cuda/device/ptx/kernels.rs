@@ -16,10 +16,10 @@ mod table {
 /// The PTX of a file of kernels.
 struct File {
     stem: &'static str,
-    /// The PTX for sm_80 and newer, from which the program's machine code was made.
+    /// The PTX from which the program's machine code for sm_80, or for the file's only architecture, was made.
     shipped: &'static str,
-    /// The PTX for sm_100 and newer.
-    newer: &'static str,
+    /// The PTX for sm_100 and newer, unless the file is for one architecture only.
+    newer: Option<&'static str>,
     /// As `shipped`, but a product and a sum are rounded separately, as on the emulator.
     separate: &'static str,
 }
@@ -64,11 +64,11 @@ impl Kernels {
         for file in table::FILES {
             if !replaced.iter().any(|replacement| replacement.stem() == file.stem) {
                 let text = match compiled {
-                    Compiled::Shipped => file.shipped,
+                    Compiled::Shipped => Some(file.shipped),
                     Compiled::Newer => file.newer,
-                    Compiled::Separate => file.separate,
+                    Compiled::Separate => Some(file.separate),
                 };
-                texts.push(Text::new(format!("{}.ptx", file.stem), text));
+                texts.extend(text.map(|text| Text::new(format!("{}.ptx", file.stem), text)));
             }
         }
         for replacement in &replaced {
