@@ -1,5 +1,8 @@
 //! Makes a program of an entry point as written.
 
+mod hopper;
+
+use super::clocks::Stamp;
 use super::forms::{self, Shape};
 use super::parse::{self, Class, Operand, Registers, Written, type_bytes};
 use super::program::{
@@ -29,6 +32,9 @@ fn decode<'a>(text: &'a Text, name: &str) -> Result<(Decoder<'a>, Vec<String>), 
     let entry = parse::entry(text, name)?;
     let mut decoder = Decoder::new(text, &entry)?;
     let mut problems = Vec::new();
+    if entry.code.last().is_some_and(|last| last.line >= Stamp::LINES) {
+        return Err(format!("{} has more than {} lines", text.name(), Stamp::LINES));
+    }
     for written in &entry.code {
         match decoder.instruction(written) {
             Ok(instruction) => decoder.program.code.push(instruction),
@@ -70,12 +76,15 @@ impl<'a> Decoder<'a> {
         let program = Program {
             code: Vec::with_capacity(entry.code.len()),
             threads: entry.threads,
+            cluster: entry.cluster.unwrap_or(1) as u32,
+            entry_registers: entry_registers(entry),
             parameter_bytes: 0,
             words: 0,
             doubles: 0,
             predicates: 0,
             fixed: Vec::new(),
             names: Vec::new(),
+            multiplications: Vec::new(),
         };
         let (families, fixed, addresses) = (HashMap::new(), HashMap::new(), HashMap::new());
         let mut decoder = Self { program, families, fixed, addresses, labels: entry.labels.clone() };
@@ -211,6 +220,13 @@ impl<'a> Decoder<'a> {
     }
 }
 
+/// Registers of a thread at the start: those of a multiprocessor, divided among its blocks.
+fn entry_registers(entry: &parse::Entry<'_>) -> Option<u32> {
+    let threads = entry.threads? * entry.resident?;
+    let share = (1 << 16) / threads.max(1) / 8 * 8;
+    Some(share.min(256) as u32)
+}
+
 fn special(name: &str) -> Option<Special> {
     let axis = |name: &str| ["x", "y", "z"].iter().position(|&axis| axis == name).map(|axis| axis as u8);
     let (register, part) = name.strip_prefix('%')?.split_once('.').unwrap_or((&name[1..], ""));
@@ -221,6 +237,13 @@ fn special(name: &str) -> Option<Special> {
         "nctaid" => Special::Blocks(axis(part)?),
         "laneid" if part.is_empty() => Special::Lane,
         "warpid" if part.is_empty() => Special::Warp,
+        "cluster_ctarank" if part.is_empty() => Special::Rank,
+        "cluster_nctarank" if part.is_empty() => Special::Ranks,
+        // Clusters lie along x.
+        "cluster_ctaid" if part == "x" => Special::Rank,
+        "cluster_nctaid" if part == "x" => Special::Ranks,
+        "clusterid" => Special::Cluster(axis(part)?),
+        "nclusterid" => Special::Clusters(axis(part)?),
         _ => return None,
     })
 }
@@ -262,7 +285,13 @@ impl<'a> Operands<'_, 'a> {
             (["ret"] | ["exit"], []) => Ok(Action::Return),
             (["ld", ..], [values, Operand::Address(base, offset)]) => self.access(&parts[1..], values, base, *offset),
             (["st", ..], [Operand::Address(base, offset), values]) => self.access(&parts[1..], values, base, *offset),
+            (["cp", "async", "bulk", rest @ ..], operands) => self.bulk(rest, operands),
+            (["fence" | "prefetch", ..], operands) => self.bulk(&parts, operands),
             (["cp", "async", rest @ ..], operands) => self.copies(rest, operands),
+            (["mbarrier", rest @ ..], operands) => self.barriers(rest, operands),
+            (["barrier" | "elect" | "stmatrix" | "wgmma" | "setmaxnreg", ..], operands) => {
+                self.together(&parts, operands)
+            }
             (["bar" | "shfl" | "vote" | "ldmatrix" | "mma", ..], operands) => self.gather(&parts, operands),
             (_, operands) => self.compute(written.opcode, operands),
         }
@@ -380,7 +409,12 @@ impl<'a> Operands<'_, 'a> {
             (["bar", "sync"], [id, count @ ..]) if count.len() <= 1 => {
                 self.source(id, Class::Word)?;
                 count.iter().try_for_each(|count| self.source(count, Class::Word))?;
-                Gather::Barrier { counted: !count.is_empty() }
+                Gather::Barrier { counted: !count.is_empty(), waits: true }
+            }
+            (["bar", "arrive"], [id, count]) => {
+                self.source(id, Class::Word)?;
+                self.source(count, Class::Word)?;
+                Gather::Barrier { counted: true, waits: false }
             }
             (["bar", "warp", "sync"], [mask]) => {
                 self.source(mask, Class::Word)?;
