@@ -118,6 +118,9 @@ impl<'a> Worker<'a> {
             while let Some(warp) = self.pick() {
                 self.turn(warp, threads)?;
             }
+            if self.states.iter().all(|&state| state == State::Ended) {
+                return Ok(());
+            }
             if self.cluster.events != events {
                 (fruitless, events) = (0, self.cluster.events);
             }
@@ -125,16 +128,17 @@ impl<'a> Worker<'a> {
             if self.cluster.land_next(&mut Around { memory, clocks, random })? {
                 continue;
             }
-            let yielded = |state: &&mut State| matches!(state, State::Yielded(_));
             fruitless += 1;
-            if fruitless > FRUITLESS || self.states.iter_mut().filter(yielded).map(|state| *state = State::Ready).count() == 0 {
-                break;
+            if fruitless > FRUITLESS || !self.wake() {
+                return Err(self.stuck());
             }
         }
-        match self.states.iter().position(|&state| state != State::Ended) {
-            None => Ok(()),
-            Some(waiting) => Err(self.stuck(waiting)),
-        }
+    }
+
+    /// Lets the warps go on that have looked at a barrier; false if there are none.
+    fn wake(&mut self) -> bool {
+        let yielded = |state: &&mut State| matches!(state, State::Yielded(_));
+        self.states.iter_mut().filter(yielded).map(|state| *state = State::Ready).count() > 0
     }
 
     /// Runs a warp until it stops.
@@ -222,7 +226,8 @@ impl<'a> Worker<'a> {
     }
 
     /// The block cannot go on: some warps wait for what never happens.
-    fn stuck(&self, waiting: usize) -> Fault {
+    fn stuck(&self) -> Fault {
+        let waiting = self.states.iter().position(|&state| state != State::Ended).unwrap_or(0);
         let blocked = self.warps.iter().zip(&self.states).position(|(_, state)| matches!(state, State::Blocked(_)));
         if let Some(warp) = blocked {
             if let Some((lane, line, what)) = self.warps[warp].awaited(self.program, &self.cluster) {

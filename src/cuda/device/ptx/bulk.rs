@@ -75,8 +75,7 @@ impl Working<'_, '_> {
     fn boxed(&self, running: Running<'_>, first: usize, rank: u8, lane: usize) -> Result<Boxed, String> {
         let map = self.double(running, first, lane);
         let map = self.around.memory.parameter(map, MAP_BYTES, MAP_ALIGNMENT, "the tensor map")?;
-        let at: Vec<i32> =
-            (1..=usize::from(rank)).map(|i| self.word(running, first + i, lane).cast_signed()).collect();
+        let at: Vec<i32> = (1..=usize::from(rank)).map(|i| self.word(running, first + i, lane).cast_signed()).collect();
         Boxed::new(map, &at)
     }
 
@@ -85,13 +84,13 @@ impl Working<'_, '_> {
         let (who, line) = (Who { warp: running.warp, lane }, running.i.line);
         let failed = |problem| (who, line, problem);
         match bulk {
-            Bulk::Begin | Bulk::End | Bulk::Expect => {
-                self.change(bulk, running, lane).map_err(failed)
-            }
+            Bulk::Begin | Bulk::End | Bulk::Expect => self.change(bulk, running, lane).map_err(failed),
             Bulk::LoadBytes => {
                 let (from, bytes) = (self.double(running, 1, lane), self.word(running, 2, lane) as usize);
                 if !from.is_multiple_of(16) || !bytes.is_multiple_of(16) || bytes == 0 {
-                    return Err(failed(format!("cp.async.bulk of {bytes} bytes, expected multiples of 16 in number and address")));
+                    return Err(failed(format!(
+                        "cp.async.bulk of {bytes} bytes, expected multiples of 16 in number and address"
+                    )));
                 }
                 let to = (self.word(running, 0, lane), 16);
                 self.load(running, lane, to, bytes, 3, Source::Bytes(from), None)
@@ -172,9 +171,9 @@ impl Working<'_, '_> {
             let lane = left.trailing_zeros() as usize;
             let operands = |lane| (0..running.i.read().len()).map(move |source| (source, lane));
             let equal = |other: usize| {
-                operands(lane).zip(operands(other)).all(|((source, a), (_, b))| {
-                    self.word(running, source, a) == self.word(running, source, b)
-                })
+                operands(lane)
+                    .zip(operands(other))
+                    .all(|((source, a), (_, b))| self.word(running, source, a) == self.word(running, source, b))
             };
             let mask = (0..LANES).filter(|&other| left >> other & 1 != 0 && equal(other)).fold(0, |m, l| m | 1 << l);
             left &= !mask;

@@ -196,7 +196,8 @@ impl Clocks {
     pub fn of(&mut self, other: Other) -> Result<Clock, String> {
         let next = self.others.len();
         let clock = self.others.get(&other).copied().or_else(|| (next < Stamp::THREADS).then_some(Clock(next as u16)));
-        let clock = clock.ok_or("the cluster has more barriers and asynchronous operations than the PTX machine's clocks")?;
+        let clock =
+            clock.ok_or("the cluster has more barriers and asynchronous operations than the PTX machine's clocks")?;
         self.others.insert(other, clock);
         Ok(clock)
     }

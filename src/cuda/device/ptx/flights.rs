@@ -145,7 +145,9 @@ impl Flights {
     pub fn finish(&self) -> Result<(), Failure> {
         match self.flying.first() {
             None => Ok(()),
-            Some(Flight { by, .. }) => Err((by.who, by.line, "the block ends while this copy is on its way".to_owned())),
+            Some(Flight { by, .. }) => {
+                Err((by.who, by.line, "the block ends while this copy is on its way".to_owned()))
+            }
         }
     }
 }

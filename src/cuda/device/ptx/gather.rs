@@ -60,10 +60,7 @@ pub fn execute(
 ) -> Result<(), Failed> {
     let Running { i, mask, warp } = running;
     match gather {
-        Gather::Barrier { .. }
-        | Gather::ClusterArrive { .. }
-        | Gather::ClusterWait { .. }
-        | Gather::Warpgroup(_) => {}
+        Gather::Barrier { .. } | Gather::ClusterArrive { .. } | Gather::ClusterWait { .. } | Gather::Warpgroup(_) => {}
         Gather::Elect { named } => {
             // The ISA does not say which lane.
             let elected = first(mask);

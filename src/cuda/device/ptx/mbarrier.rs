@@ -112,9 +112,12 @@ impl Barriers {
 
     /// The barrier that a thread uses, maybe for others than its block's threads.
     fn used(&mut self, by: By, by_others: bool, clocks: &Clocks) -> Result<&mut Barrier, String> {
-        let barrier = self.by_place.get_mut(&by.at).ok_or("there is no mbarrier at this address: mbarrier.init is missing")?;
+        let barrier =
+            self.by_place.get_mut(&by.at).ok_or("there is no mbarrier at this address: mbarrier.init is missing")?;
         if !clocks.ordered(barrier.begun, by.who) {
-            return Err("race: the mbarrier is used without a barrier of the threads after its mbarrier.init".to_owned());
+            return Err(
+                "race: the mbarrier is used without a barrier of the threads after its mbarrier.init".to_owned()
+            );
         }
         if by_others && !barrier.published {
             return Err("the mbarrier is used by a copy or another block without fence.mbarrier_init".to_owned());
@@ -140,7 +143,9 @@ impl Barriers {
         let Barrier { count, missing, phase, seen, .. } = *barrier;
         if !seen {
             let before = phase - 1;
-            return Err(failed(format!("arrives for phase {phase} of an mbarrier, but nobody saw the end of phase {before}")));
+            return Err(failed(format!(
+                "arrives for phase {phase} of an mbarrier, but nobody saw the end of phase {before}"
+            )));
         }
         if arrival.count == 0 || arrival.count > MOST {
             return Err(failed(format!("{} arrivals, expected 1 to {MOST}", arrival.count)));
@@ -149,7 +154,9 @@ impl Barriers {
         barrier.add(i64::from(arrival.bytes) * i64::from(lanes)).map_err(failed)?;
         let arrivals = u64::from(arrival.count) * u64::from(lanes);
         if arrivals > missing.into() {
-            return Err(failed(format!("{arrivals} arrivals at an mbarrier whose phase {phase} lacks {missing} of {count}")));
+            return Err(failed(format!(
+                "{arrivals} arrivals at an mbarrier whose phase {phase} lacks {missing} of {count}"
+            )));
         }
         barrier.missing -= arrivals as u32;
         clocks.release(by.who.warp, arrival.mask, &mut barrier.released).map_err(failed)?;
@@ -197,12 +204,17 @@ impl Barriers {
         for (&at, barrier) in &self.by_place {
             let (rank, offset) = memory.home(at);
             let place = |problem: String| {
-                (Who { warp: rank * warps, lane: 0 }, barrier.begun.line(), format!("{problem} (mbarrier at byte {offset})"))
+                (
+                    Who { warp: rank * warps, lane: 0 },
+                    barrier.begun.line(),
+                    format!("{problem} (mbarrier at byte {offset})"),
+                )
             };
             if barrier.bytes != 0 {
                 return Err(place(format!("the block ends while an mbarrier expects {} bytes", barrier.bytes)));
             }
-            let waited = (rank * warps..(rank + 1) * warps).any(|warp| clocks.knows(warp, barrier.clock, barrier.copied));
+            let waited =
+                (rank * warps..(rank + 1) * warps).any(|warp| clocks.knows(warp, barrier.clock, barrier.copied));
             if barrier.copied != 0 && !waited {
                 return Err(place("the block ends without a wait for a copy to its shared memory".to_owned()));
             }

@@ -112,7 +112,14 @@ impl<'a> Memory<'a> {
     ///
     /// # Errors
     /// A message if the bytes are outside of shared memory, or the address is not a multiple of `alignment`.
-    pub fn shared(&self, address: u32, bytes: usize, alignment: usize, warp: usize, what: &str) -> Result<usize, String> {
+    pub fn shared(
+        &self,
+        address: u32,
+        bytes: usize,
+        alignment: usize,
+        warp: usize,
+        what: &str,
+    ) -> Result<usize, String> {
         let (far, near) = ((address >> FAR_BITS) as usize, address & ((1 << FAR_BITS) - 1));
         let rank = far.checked_sub(1).unwrap_or(self.rank(warp));
         if !near.is_multiple_of(alignment as u32) {
@@ -248,7 +255,11 @@ impl<'a> Memory<'a> {
     fn thread(&self, stamp: Stamp) -> String {
         let threads = self.cluster.warps * LANES;
         let (rank, thread) = (stamp.thread() / threads, stamp.thread() % threads);
-        if self.cluster.blocks == 1 { format!("thread {thread}") } else { format!("thread {thread} of block {rank} of its cluster") }
+        if self.cluster.blocks == 1 {
+            format!("thread {thread}")
+        } else {
+            format!("thread {thread} of block {rank} of its cluster")
+        }
     }
 
     fn race(&self, place: Place, conflict: Conflict, what: &str, clocks: &Clocks) -> String {
@@ -263,9 +274,7 @@ impl<'a> Memory<'a> {
             return format!("race: {what} of {byte}, which {thread} wrote without fence.proxy.async after it, {line}");
         }
         if earlier.time() == Stamp::FLYING {
-            return format!(
-                "race: {what} of {byte}, to which an asynchronous copy of {thread} is on its way, {line}"
-            );
+            return format!("race: {what} of {byte}, to which an asynchronous copy of {thread} is on its way, {line}");
         }
         if matches!(place, Place::Global(..)) && (earlier.time() < clocks.base || earlier.was_elsewhere()) {
             let block = self.block_at(earlier);

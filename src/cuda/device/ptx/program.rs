@@ -151,7 +151,10 @@ pub enum Warpgroup {
     /// Waits for all but this many groups of products.
     Wait(u32),
     /// `setmaxnreg`.
-    Registers { count: u16, takes: bool },
+    Registers {
+        count: u16,
+        takes: bool,
+    },
 }
 
 /// The form of a `wgmma.mma_async`: a 64×16 matrix A times a 16×N matrix B.

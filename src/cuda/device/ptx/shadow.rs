@@ -267,7 +267,8 @@ mod tests {
         let clock = clocks.of(Other::Stores(who(1))).unwrap();
         shadow.note(Use::Write, 1008, 16, who(0), 1, &clocks).unwrap();
         clocks.meet(&[0, 1], &Known::default());
-        let read = |shadow: &mut Shadow, clocks: &Clocks| shadow.note(Use::BulkRead(clock), 1000, 24, who(1), 2, clocks);
+        let read =
+            |shadow: &mut Shadow, clocks: &Clocks| shadow.note(Use::BulkRead(clock), 1000, 24, who(1), 2, clocks);
         let conflict = read(&mut shadow, &clocks).unwrap_err();
         assert!(conflict.hidden && conflict.at == 1008);
         clocks.show(0, 1).unwrap();

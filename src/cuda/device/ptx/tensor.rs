@@ -129,7 +129,8 @@ mod tests {
         assert!(problem.contains("3 coordinates in a tensor map of 2 dimensions"), "{problem}");
         let found = Boxed::new(bytes, &[0, 0]).unwrap();
         assert_eq!((found.bytes(), found.alignment()), (1024, 1024));
-        let wrong = TensorMap { swizzle: 64, ..map };
+        let mut wrong = map;
+        wrong.swizzle = 64;
         assert!(Boxed::new(bytemuck::bytes_of(&wrong), &[0, 0]).unwrap_err().contains("swizzle"));
     }
 }

@@ -103,7 +103,12 @@ impl Products {
     }
 
     /// Issues a product.
-    pub fn multiply(&mut self, number: u32, Running { i, warp, .. }: Running<'_>, with: &mut Multiplying<'_, '_>) -> Done {
+    pub fn multiply(
+        &mut self,
+        number: u32,
+        Running { i, warp, .. }: Running<'_>,
+        with: &mut Multiplying<'_, '_>,
+    ) -> Done {
         let form = &with.program.multiplications[number as usize];
         let (a, rest) = if form.from_registers { i.read().split_at(4) } else { i.read().split_at(1) };
         let b = same(with.registers, rest[0])?;
@@ -120,7 +125,8 @@ impl Products {
             self.check_sums(form, with)?;
         }
         let clock = with.clocks.of(Other::Products(warp))?;
-        let reading = Accessing { what: "wgmma.mma_async", of: Use::BulkRead(clock), who: Who { warp, lane: 0 }, line: i.line };
+        let reading =
+            Accessing { what: "wgmma.mma_async", of: Use::BulkRead(clock), who: Who { warp, lane: 0 }, line: i.line };
         let mut elements_a = if form.from_registers {
             fragments(a, with.registers)
         } else {
@@ -139,7 +145,11 @@ impl Products {
         if form.from_registers {
             registers.copy_from_slice(a);
         }
-        self.fly(Flying { group: self.groups, multiplication: number, a: registers, number: count, time }, form, with.registers);
+        self.fly(
+            Flying { group: self.groups, multiplication: number, a: registers, number: count, time },
+            form,
+            with.registers,
+        );
         Ok(())
     }
 
@@ -167,7 +177,9 @@ impl Products {
                 return Err(format!("{name} is part of a product of another shape in flight"));
             }
             if self.used[usize::from(slot.id)] == self.fences {
-                return Err(format!("wgmma.mma_async of {name}, used by another instruction after the last wgmma.fence"));
+                return Err(format!(
+                    "wgmma.mma_async of {name}, used by another instruction after the last wgmma.fence"
+                ));
             }
         }
         Ok(())
@@ -180,7 +192,9 @@ impl Products {
         };
         match form.sums.iter().find(missing) {
             None => Ok(()),
-            Some(sum) => Err(format!("adds to {}, which nothing was written to", with.program.names[usize::from(sum.id)])),
+            Some(sum) => {
+                Err(format!("adds to {}, which nothing was written to", with.program.names[usize::from(sum.id)]))
+            }
         }
     }
 
@@ -239,14 +253,14 @@ fn fragments(a: &[Slot], registers: &Registers) -> Vec<u16> {
 fn product(form: &Multiplication, a: &[u16], b: &[u16], add: bool, registers: &mut Registers) {
     let columns = form.columns;
     let mut c = vec![0f32; ROWS * columns];
-    let places = |e: usize| (0..LANES).map(move |lane| (lane, place(lane, e))).map(move |(l, (r, k))| (l, r * columns + k));
+    let places =
+        |e: usize| (0..LANES).map(move |lane| (lane, place(lane, e))).map(move |(l, (r, k))| (l, r * columns + k));
     for (e, sum) in form.sums.iter().enumerate().filter(|_| add) {
         places(e).for_each(|(lane, at)| c[at] = f32::from_bits(registers.words[sum.row as usize][lane]));
     }
     let (rows, columns) = (ROWS as u32, columns as u32);
     // SAFETY: the slices have the sizes that these numbers say.
-    let known =
-        unsafe { osp_emulator_product(form.f16.into(), rows, columns, a.as_ptr(), b.as_ptr(), c.as_mut_ptr()) };
+    let known = unsafe { osp_emulator_product(form.f16.into(), rows, columns, a.as_ptr(), b.as_ptr(), c.as_mut_ptr()) };
     assert!(known, "the decoder lets only these shapes pass");
     for (e, sum) in form.sums.iter().enumerate() {
         places(e).for_each(|(lane, at)| registers.words[sum.row as usize][lane] = c[at].to_bits());

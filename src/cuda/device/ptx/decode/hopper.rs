@@ -129,9 +129,10 @@ impl<'a> Operands<'_, 'a> {
     /// `barrier.cluster`, `elect`, `stmatrix`, `wgmma` and `setmaxnreg`.
     pub(super) fn together(&mut self, parts: &[&str], operands: &[Operand<'a>]) -> Decoded<Action> {
         let gather = match (parts, operands) {
-            (["barrier", "cluster", "arrive", "aligned"] | ["barrier", "cluster", "arrive", "release", "aligned"], []) => {
-                Gather::ClusterArrive { releases: true }
-            }
+            (
+                ["barrier", "cluster", "arrive", "aligned"] | ["barrier", "cluster", "arrive", "release", "aligned"],
+                [],
+            ) => Gather::ClusterArrive { releases: true },
             (["barrier", "cluster", "arrive", "relaxed", "aligned"], []) => Gather::ClusterArrive { releases: false },
             (["barrier", "cluster", "wait", "aligned"] | ["barrier", "cluster", "wait", "acquire", "aligned"], []) => {
                 Gather::ClusterWait { acquires: true }
@@ -210,7 +211,11 @@ impl<'a> Operands<'_, 'a> {
         if sums.len() != columns / 2 {
             return Err(format!("{} sums, expected {}", sums.len(), columns / 2));
         }
-        if from_registers { self.vector(a, 4, false)? } else { self.source(a, Class::Double)? }
+        if from_registers {
+            self.vector(a, 4, false)?
+        } else {
+            self.source(a, Class::Double)?
+        }
         self.source(b, Class::Double)?;
         self.source(add, Class::Predicate)?;
         let slot = |sum| self.decoder.slot(sum, Class::Word, &self.written.scopes);

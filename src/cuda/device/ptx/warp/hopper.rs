@@ -61,9 +61,7 @@ impl Warp {
     ) -> Result<Step, Fault> {
         let (warp, line) = (self.number, running.i.line);
         let done = match kind {
-            Gather::ClusterArrive { releases } => {
-                with.cluster.arrive(warp, releases, with.clocks).map(|()| true)
-            }
+            Gather::ClusterArrive { releases } => with.cluster.arrive(warp, releases, with.clocks).map(|()| true),
             Gather::ClusterWait { acquires } => with.cluster.wait(warp, acquires, with.clocks),
             Gather::Warpgroup(kind) => self.warpgroup(kind, running, with),
             _ => Ok(true),
