@@ -266,7 +266,9 @@ impl Compiled {
             code.extend((*ptx == PTX).then(|| format!("compute_{PTX}")));
             command.arg(format!("-gencode=arch=compute_{ptx},code=[{}]", code.join(",")));
         }
-        let kept = all.iter().map(|(ptx, _)| format!("compute_{ptx}.ptx"));
+        // With one architecture, nvcc does not name it.
+        let kept = |(ptx, _): &(&str, _)| if all.len() == 1 { "ptx".into() } else { format!("compute_{ptx}.ptx") };
+        let kept = all.iter().map(kept);
         let mut ptx = results(command, &stem.name, ["fatbin".to_owned()].into_iter().chain(kept).collect(), out);
         let fatbin = ptx.remove(0);
         let separate = env::var_os(PTX_MACHINE).map(|_| {
