@@ -9,7 +9,7 @@ use super::program::{Bulk, Running};
 use super::registers::{LANES, Registers};
 use super::shadow::Use;
 use super::stores::Stores;
-use super::tensor::Boxed;
+use super::tensor::{self, Boxed};
 
 /// The alignment of a tensor map.
 const MAP_ALIGNMENT: u64 = 64;
@@ -106,7 +106,7 @@ impl Working<'_, '_> {
             Bulk::CheckMap => {
                 let map = self.double(running, 0, lane);
                 let map = self.around.memory.parameter(map, MAP_BYTES, MAP_ALIGNMENT, "the tensor map");
-                map.map(drop).map_err(failed)
+                map.and_then(tensor::map).map(drop).map_err(failed)
             }
             _ => Ok(()),
         }
@@ -169,12 +169,9 @@ impl Working<'_, '_> {
         let (mut left, mut blocked) = (running.mask, 0);
         while left != 0 {
             let lane = left.trailing_zeros() as usize;
-            let operands = |lane| (0..running.i.read().len()).map(move |source| (source, lane));
-            let equal = |other: usize| {
-                operands(lane)
-                    .zip(operands(other))
-                    .all(|((source, a), (_, b))| self.word(running, source, a) == self.word(running, source, b))
-            };
+            let sources = || 0..running.i.read().len();
+            let equal =
+                |other| sources().all(|source| self.word(running, source, lane) == self.word(running, source, other));
             let mask = (0..LANES).filter(|&other| left >> other & 1 != 0 && equal(other)).fold(0, |m, l| m | 1 << l);
             left &= !mask;
             if self.one_barrier(bulk, running, mask)? {

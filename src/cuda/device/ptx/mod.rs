@@ -190,6 +190,10 @@ impl Device for PtxMachine {
         self.memory.multiprocessors()
     }
 
+    fn has(&self, kernel: &str) -> bool {
+        self.kernels.has(kernel)
+    }
+
     fn alloc(&self, bytes: usize) -> Result<Box<dyn DeviceMemory>> {
         self.memory.alloc(bytes)
     }

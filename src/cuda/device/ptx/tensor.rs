@@ -9,6 +9,15 @@ pub struct Boxed {
     at: [i64; 5],
 }
 
+/// The map with these bytes.
+///
+/// # Errors
+/// A message if no copy can use it.
+pub fn map(bytes: &[u8]) -> Result<TensorMap, String> {
+    let map: TensorMap = bytemuck::pod_read_unaligned(bytes);
+    map.check().map(|()| map).map_err(|problem| format!("the tensor map: {problem}"))
+}
+
 /// The part of a row of a box that lies in the tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -25,8 +34,7 @@ impl Boxed {
     /// # Errors
     /// A message if no copy can use the map, or if it has another number of dimensions.
     pub fn new(map: &[u8], at: &[i32]) -> Result<Self, String> {
-        let map: TensorMap = bytemuck::pod_read_unaligned(map);
-        map.check().map_err(|problem| format!("the tensor map: {problem}"))?;
+        let map = self::map(map)?;
         if map.rank as usize != at.len() {
             return Err(format!("{} coordinates in a tensor map of {} dimensions", at.len(), map.rank));
         }

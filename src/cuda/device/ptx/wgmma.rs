@@ -82,11 +82,14 @@ impl Products {
     }
 
     fn touch_all(&mut self, i: &Instruction, program: &Program) -> Done {
-        for slot in i.written() {
-            if self.parts[usize::from(slot.id)].group != 0 {
-                let name = &program.names[usize::from(slot.id)];
-                return Err(format!("writes {name}, which a product in flight uses"));
-            }
+        let part = |slot: &&Slot| self.parts[usize::from(slot.id)];
+        let name = |slot: &Slot| &program.names[usize::from(slot.id)];
+        if let Some(slot) = i.written().iter().find(|slot| part(slot).group != 0) {
+            return Err(format!("writes {}, which a product in flight uses", name(slot)));
+        }
+        // A sum counts as not written.
+        if let Some(slot) = i.read().iter().find(|slot| part(slot).group != 0 && part(slot).columns == 0) {
+            return Err(format!("reads {}, which a product in flight uses", name(slot)));
         }
         for slot in i.written().iter().chain(i.read()) {
             self.used[usize::from(slot.id)] = self.fences;

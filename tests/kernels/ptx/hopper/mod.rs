@@ -3,6 +3,8 @@
 
 /// Barriers, clusters and registers.
 mod barriers;
+/// A kernel as nvcc compiles it.
+mod compiled;
 /// Bulk copies.
 mod copies;
 /// Faults of barriers, copies and clusters.

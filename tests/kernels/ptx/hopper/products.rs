@@ -242,6 +242,7 @@ fn sums_need_fences_and_waits() {
     let registers = Product { from_registers: true, ..PLAIN }.case();
     let written = "mov.u32 %r62, 0;\nwgmma.commit_group.sync.aligned;\n";
     registers.refuses("wgmma.commit_group.sync.aligned;\n", written, "writes %r62, which a product in flight uses");
+    registers.refuses("wgmma.commit_group.sync.aligned;\n", &written.replace("%r62, 0", "%r70, %r62"), "reads %r62");
     // A register of A changes between the products.
     let between = Product { from_registers: true, ..PLAIN };
     let again = format!(
