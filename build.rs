@@ -106,21 +106,33 @@ fn shared(out: &Path) -> PathBuf {
 /// Builds the emulator and the kernels as one library of host code, unless it exists for the same sources.
 fn emulator(stems: &[Stem], kernels: &Path, out: &Path) {
     let sources = [
-        "fiber", "block", "cluster", "product", "warp", "launch", "barrier", "views", "transfer", "warpgroup", "wgmma",
+        "fiber",
+        "block",
+        "cluster",
+        "product",
+        "warp",
+        "launch",
+        "barrier",
+        "views",
+        "transfer",
+        "warpgroup",
+        "wgmma",
     ];
     let sources = sources.iter().map(|stem| kernels.join("emulator").join(stem).with_extension("cpp"));
-    let stems =
-        stems.iter().map(|stem| &*stem.name).chain(FAULTS).map(|stem| kernels.join(stem).with_extension("cu"));
+    let stems = stems.iter().map(|stem| &*stem.name).chain(FAULTS).map(|stem| kernels.join(stem).with_extension("cu"));
     let files: Vec<PathBuf> = sources.chain(stems).collect();
     let mut build = cc::Build::new();
     // Optimised in every profile, because the tests run the kernels thread by thread.
     build.cpp(true).std("c++20").opt_level(2).warnings_into_errors(true).flag("-Wno-unknown-pragmas");
+    // Lets the compiler inline functions although a library could replace them.
+    build.flag("-fno-semantic-interposition");
     // The emulator defines the functions of this sanitizer, so no library is linked for it.
     build.flag("-fsanitize=alignment").flag("-fsanitize-recover=alignment");
     build.flag("-x").flag("c++").cargo_metadata(false);
     let command = build.get_compiler().to_command();
     let variant = format!("osp_emulator-{:016x}", hash(&command, Vec::new()));
-    let read = ["", "common", "common/hopper", "emulator"].iter().flat_map(|folder| listed(&kernels.join(folder))).collect();
+    let read =
+        ["", "common", "common/hopper", "emulator"].iter().flat_map(|folder| listed(&kernels.join(folder))).collect();
     let name = format!("{variant}-{:016x}", hash(&command, read));
     let (archive, shared) = (format!("lib{name}.a"), shared(out));
     if !shared.join(&archive).is_file() {

@@ -70,7 +70,8 @@ CountingBarrier &Asynchronous::barrier(std::uint32_t offset, bool copy, bool rem
     if (!found->published && (!own || copy)) {
         user.fail("use of " + place(offset) + " before publish_barriers");
     }
-    const bool met = remote ? block.cluster->meetings > found->cluster_meetings : block.meetings > found->block_meetings;
+    const bool met =
+        remote ? block.cluster->meetings > found->cluster_meetings : block.meetings > found->block_meetings;
     if (!own && !met) {
         user.fail("use of " + place(offset) + " before the threads met after publish_barriers");
     }

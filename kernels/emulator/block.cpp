@@ -9,12 +9,6 @@ namespace emulator {
 
 std::string text(const Site &site) { return std::string(site.file_name()) + ":" + std::to_string(site.line()); }
 
-bool same(const Site &a, const Site &b) {
-    // For the same file, both are mostly the same string.
-    const bool same_file = a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0;
-    return a.line() == b.line() && a.column() == b.column() && same_file;
-}
-
 const char *name(WarpOp op) {
     switch (op) {
     case WarpOp::SyncWarp: return "syncwarp";
@@ -31,8 +25,6 @@ const char *name(WarpOp op) {
 Block::Block() = default;
 
 Block::~Block() = default;
-
-Thread &Block::thread() const { return *cluster->running; }
 
 void Block::fail(const std::string &problem) { cluster->fail(cluster->running, *this, problem); }
 
@@ -70,6 +62,7 @@ void Block::end_thread(Thread &thread) {
 Asynchronous &Block::asynchronous() {
     if (hopper == nullptr) {
         hopper = std::make_unique<Asynchronous>(*this);
+        cluster->is_asynchronous = true;
     }
     return *hopper;
 }

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <source_location>
 #include <string>
@@ -50,7 +51,12 @@ const char *name(WarpOp op);
 // The place of an operation in the source.
 using Site = std::source_location;
 
-bool same(const Site &a, const Site &b);
+inline bool same(const Site &a, const Site &b) {
+    // For the same file, both are mostly the same string.
+    const bool same_file = a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0;
+    return a.line() == b.line() && a.column() == b.column() && same_file;
+}
+
 std::string text(const Site &site);
 
 // A lane's arguments to an operation of its warp, and its results.
@@ -122,8 +128,8 @@ class Block {
 
     // The block of the running fiber, for the code of kernels.
     static Block &current();
-    Thread &thread() const;
-    Index thread_index() const { return {thread().id, 0, 0}; }
+    Thread &thread() const { return *running; }
+    Index thread_index() const { return {running->id, 0, 0}; }
     Index block_index() const { return index; }
     const Launch &get_launch() const { return *launch; }
     unsigned char *shared() { return shared_start; }
@@ -162,6 +168,8 @@ class Block {
     bool is_overrun() const;
 
     Cluster *cluster = nullptr;
+    // The thread that runs, or ran last.
+    Thread *running = nullptr;
     // The threads, launch.threads of them.
     Thread *threads = nullptr;
     // How often all threads have met.

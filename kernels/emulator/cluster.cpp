@@ -43,6 +43,7 @@ void Cluster::start(const Launch &new_launch, Index first) {
     random = launch->seed ^ (std::uint64_t(first.x) << 40 | std::uint64_t(first.y) << 20 | first.z);
     turn = 0;
     drifting = 0;
+    is_asynchronous = false;
     arrived = 0;
     meetings = 0;
     at_sync.clear();
@@ -77,7 +78,7 @@ void Cluster::enter() {
     switch_fiber(self.fiber, cluster.scheduler, true);
 }
 
-Thread *Cluster::pick() {
+inline Thread *Cluster::pick() {
     if (launch->seed == 0) {
         // The thread that became ready first runs first.
         return turn < ready.size() ? ready[turn++] : nullptr;
@@ -95,13 +96,14 @@ Thread *Cluster::pick() {
     return thread;
 }
 
-void Cluster::run_thread(Thread &thread) {
+inline void Cluster::run_thread(Thread &thread) {
     if (launch->seed == 0 && turn > 4096) {
         ready.erase(ready.begin(), ready.begin() + static_cast<std::ptrdiff_t>(turn));
         turn = 0;
     }
     running = &thread;
-    current_block = thread.block;
+    *current = thread.block;
+    thread.block->running = &thread;
     thread.waits_for = "";
     thread.waits_at = nullptr;
     switch_fiber(scheduler, thread.fiber);
@@ -110,6 +112,7 @@ void Cluster::run_thread(Thread &thread) {
 
 std::string Cluster::run(const Launch &new_launch, Index first) {
     current_cluster = this;
+    current = &current_block;
     start(new_launch, first);
     try {
         for (;;) {
@@ -122,7 +125,14 @@ std::string Cluster::run(const Launch &new_launch, Index first) {
             if (failed) {
                 return failure;
             }
-            let_arrive();
+            // What arrives at a switch of threads.
+            if (drifting != 0) {
+                arrive_copy();
+            }
+            if (is_asynchronous && launch->seed != 0) {
+                transfers.maybe_arrive();
+                arrive_product();
+            }
         }
     } catch (const Failed &) {
         return failure;
@@ -145,8 +155,6 @@ void Cluster::wait(const char *what, const CountingBarrier *at) {
     self.waits_at = at;
     switch_fiber(self.fiber, scheduler);
 }
-
-void Cluster::wake(Thread &thread) { ready.push_back(&thread); }
 
 void Cluster::maybe_switch() {
     if (launch->seed != 0 && random_below(2) == 0) {
@@ -216,17 +224,6 @@ void Cluster::end_sync() {
     at_sync.clear();
 }
 
-// Lets a copy or a product arrive that arrives at a switch of threads.
-void Cluster::let_arrive() {
-    if (drifting != 0) {
-        arrive_copy();
-    }
-    transfers.maybe_arrive();
-    if (launch->seed != 0) {
-        arrive_product();
-    }
-}
-
 // Lets a random copy of a random thread arrive, if it is one that arrives at a switch.
 void Cluster::arrive_copy() {
     Thread &thread = threads[random_below(threads.size())];
@@ -245,12 +242,9 @@ void Cluster::arrive_copy() {
 
 // Lets products of a random block arrive.
 void Cluster::arrive_product() {
-    const auto works = [](const Block &block) { return block.is_asynchronous(); };
-    if (std::any_of(blocks.begin(), blocks.end(), works)) {
-        Block &block = blocks[random_below(blocks.size())];
-        if (block.is_asynchronous()) {
-            block.asynchronous().maybe_multiply();
-        }
+    Block &block = blocks[random_below(blocks.size())];
+    if (block.is_asynchronous()) {
+        block.asynchronous().maybe_multiply();
     }
 }
 

@@ -20,7 +20,7 @@ class Cluster {
 
     // Lets other threads run until somebody wakes this one. `what` and `at` are for messages.
     void wait(const char *what, const CountingBarrier *at = nullptr);
-    void wake(Thread &thread);
+    void wake(Thread &thread) { ready.push_back(&thread); }
     // Lets other threads run now, if the seed says so.
     void maybe_switch();
     // The time at which the next copy or product arrives. With seed 0 as late as possible; otherwise each chooses
@@ -39,6 +39,8 @@ class Cluster {
     std::deque<Block> blocks;
     // Copies of one thread (cp.async) that arrive at a switch of threads, unless the thread waits for them before.
     unsigned drifting = 0;
+    // Whether a block has executed an instruction of Hopper.
+    bool is_asynchronous = false;
     // Copies of Hopper in flight.
     Transfers transfers{*this};
     // How often all threads of the cluster have met.
@@ -49,7 +51,6 @@ class Cluster {
     void start(const Launch &launch, Index first);
     Thread *pick();
     void run_thread(Thread &thread);
-    void let_arrive();
     void arrive_copy();
     void arrive_product();
     void end_sync();
@@ -59,6 +60,8 @@ class Cluster {
 
     Stacks stacks;
     Fiber scheduler;
+    // Where Block::current finds the block of the running fiber.
+    Block **current = nullptr;
     std::vector<Thread> threads;
     std::vector<Thread *> ready;
     std::size_t turn = 0;

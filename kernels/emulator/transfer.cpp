@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <utility>
 
 namespace emulator {
 
@@ -16,19 +18,23 @@ namespace {
 
 // The rules of cuTensorMapEncodeTiled, and of the instruction's rank.
 const char *broken_rule(const TensorMap &map, unsigned rank) {
-    const auto stride_is_bad = [](std::uint64_t stride) { return stride % PIECE != 0 || stride >> 40 != 0; };
-    const auto box_is_bad = [](std::uint32_t size) { return size == 0 || size > 256; };
-    const unsigned row = map.box[0] * map.element_bytes;
-    return map.rank != rank                                                            ? "its rank is not the instruction's"
-           : map.element_bytes != 2 && map.element_bytes != 4                          ? "its elements have not 2 or 4 bytes"
-           : map.address == 0 || map.address % PIECE != 0                              ? "its address is no multiple of 16"
-           : std::any_of(map.strides, map.strides + rank - 1, stride_is_bad)           ? "a stride is no multiple of 16"
-           : std::any_of(map.sizes, map.sizes + rank, [](auto size) { return !size; }) ? "a dimension is empty"
-           : std::any_of(map.box, map.box + rank, box_is_bad)                          ? "the box has not 1 to 256 elements"
-           : row % PIECE != 0                                          ? "a row of the box is no multiple of 16 bytes"
-           : map.swizzle != 0 && map.swizzle != 32 && map.swizzle != 64 && map.swizzle != 128 ? "its swizzle is unknown"
-           : map.swizzle != 0 && map.swizzle != row ? "a row of the box has not the swizzle's bytes"
-                                                    : nullptr;
+    const auto bad_stride = [](std::uint64_t stride) { return stride % PIECE != 0 || stride >> 40 != 0; };
+    const auto bad_box = [](std::uint32_t size) { return size == 0 || size > 256; };
+    const auto empty = [](std::uint32_t size) { return size == 0; };
+    const unsigned row = map.box[0] * map.element_bytes, swizzle = map.swizzle;
+    const std::pair<bool, const char *> rules[] = {
+        {map.rank != rank, "its rank is not the instruction's"},
+        {map.element_bytes != 2 && map.element_bytes != 4, "its elements have not 2 or 4 bytes"},
+        {map.address == 0 || map.address % PIECE != 0, "its address is no multiple of 16"},
+        {std::any_of(map.strides, map.strides + rank - 1, bad_stride), "a stride is no multiple of 16"},
+        {std::any_of(map.sizes, map.sizes + rank, empty), "a dimension is empty"},
+        {std::any_of(map.box, map.box + rank, bad_box), "the box has not 1 to 256 elements"},
+        {row % PIECE != 0, "a row of the box is no multiple of 16 bytes"},
+        {swizzle != 0 && swizzle != 32 && swizzle != 64 && swizzle != 128, "its swizzle is unknown"},
+        {swizzle != 0 && swizzle != row, "a row of the box has not the swizzle's bytes"},
+    };
+    const auto broken = std::find_if(std::begin(rules), std::end(rules), [](const auto &rule) { return rule.first; });
+    return broken == std::end(rules) ? nullptr : broken->second;
 }
 
 void check_map(const TensorMap &map, unsigned rank, const char *what) {
@@ -189,9 +195,6 @@ bool Transfers::arrive_last() {
 }
 
 void Transfers::maybe_arrive() {
-    if (cluster.launch->seed == 0) {
-        return;
-    }
     if (!loads.empty()) {
         const std::size_t index = cluster.random_below(loads.size());
         if (loads[index].arrival == Arrival::AtSwitch) {
@@ -230,7 +233,7 @@ bool Transfers::has_load_into(const Block &block) const {
     return std::any_of(loads.begin(), loads.end(), [&](const Load &load) { return load.block == &block; });
 }
 
-void check_map(const TensorMap &map) { check_map(map, map.rank, "prefetch_map"); }
+void check_map(const TensorMap &map) { check_map(map, std::clamp(map.rank, 2u, 5u), "prefetch_map"); }
 
 void load_bytes(void *to, const void *from, unsigned bytes, void *barrier) {
     Block &block = Block::current();
@@ -254,20 +257,20 @@ void load_box(void *to, const TensorMap &map, const int *at, unsigned rank, void
     check_box(map, all, to, "load_box");
     const std::uint32_t counter = barrier_offset(barrier), place = block.asynchronous().offset(to, 0, "load_box");
     const unsigned bytes = box_rows(map) * row_bytes(map), size = block.get_launch().cluster;
-    if (blocks >> size != 0) {
+    const unsigned receivers = blocks == 0 ? 1u << cluster_rank() : blocks;
+    if (receivers >> size != 0) {
         block.fail("load_box to blocks that the cluster has not");
     }
-    for (unsigned rank_of_block = 0; rank_of_block < size; rank_of_block++) {
-        Block &receiver = blocks == 0 ? block : block.cluster->blocks[rank_of_block];
-        const bool receives = blocks == 0 ? rank_of_block == 0 : (blocks >> rank_of_block & 1) != 0;
-        if (receives && receiver.has_ended()) {
-            block.fail("load_box: block " + std::to_string(rank_of_block) + " of the cluster has ended");
+    for (unsigned number = 0; number < size; number++) {
+        if ((receivers >> number & 1) == 0) {
+            continue;
         }
-        if (receives) {
-            receiver.asynchronous().barrier(counter, true, &receiver != &block);
-            block.cluster->transfers.start(
-                Load{&block.thread(), &receiver, place, counter, bytes, nullptr, &map, all});
+        Block &receiver = block.cluster->blocks[number];
+        if (receiver.has_ended()) {
+            block.fail("load_box: block " + std::to_string(number) + " of the cluster has ended");
         }
+        receiver.asynchronous().barrier(counter, true, &receiver != &block);
+        block.cluster->transfers.start(Load{&block.thread(), &receiver, place, counter, bytes, nullptr, &map, all});
     }
 }
 

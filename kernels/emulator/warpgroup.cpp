@@ -12,12 +12,13 @@ namespace emulator {
 namespace {
 
 const char *name(const Call &call) {
+    using enum Call::Kind;
     switch (call.kind) {
-    case Call::Kind::Open: return "open_products (wgmma.fence)";
-    case Call::Kind::Multiply: return "a product (wgmma)";
-    case Call::Kind::Close: return "close_products (wgmma.commit_group)";
-    case Call::Kind::Wait: return "wait_for_products (wgmma.wait_group)";
-    case Call::Kind::SetRegisters: return call.take ? "take_registers (setmaxnreg.inc)" : "keep_registers (setmaxnreg.dec)";
+    case Open: return "open_products (wgmma.fence)";
+    case Multiply: return "a product (wgmma)";
+    case Close: return "close_products (wgmma.commit_group)";
+    case Wait: return "wait_for_products (wgmma.wait_group)";
+    case SetRegisters: return call.take ? "take_registers (setmaxnreg.inc)" : "keep_registers (setmaxnreg.dec)";
     }
     return "?";
 }
@@ -58,7 +59,7 @@ void Asynchronous::record(const Call &call) {
     }
     Call &common = group.calls[number - group.performed];
     if (!same_calls(common, call)) {
-        block.fail(full_name(call) + ": another thread of the same warpgroup makes another call or gives other values, " +
+        block.fail(full_name(call) + ": another thread of the same warpgroup makes another call, or with other values: " +
                    full_name(common));
     }
     if (common.sums != call.sums || common.fresh != call.fresh) {

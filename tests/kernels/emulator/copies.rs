@@ -139,7 +139,8 @@ fn maps_and_places_that_break_a_rule_are_errors() {
         let error = copied(&[0; 4096], 2, place, 0, &[0, 0], 512, &made).unwrap_err().to_string();
         assert!(error.contains("hopper_copy_2") && error.contains(text), "{error}");
     };
-    refused(&|map| map.rank = 3, PLACE, "its rank is not the instruction's");
+    let third = |map: &mut TensorMap| (map.rank, map.sizes[2], map.box_sizes[2]) = (3, 1, 1);
+    refused(&third, PLACE, "its rank is not the instruction's");
     refused(&|map| map.element_bytes = 1, PLACE, "its elements have not 2 or 4 bytes");
     refused(&|map| map.address.0 += 8, PLACE, "its address is no multiple of 16");
     refused(&|map| map.strides[0] += 8, PLACE, "a stride is no multiple of 16");

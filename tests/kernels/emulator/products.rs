@@ -16,8 +16,7 @@ fn product(is_f16: bool, a: &[u16], b: &[u16], c: &mut [f32]) {
     assert_eq!(c.len(), a.len() / 16 * (b.len() / 16));
     let (rows, columns) = (a.len() as u32 / 16, b.len() as u32 / 16);
     // SAFETY: the slices have as many elements as the function reads and writes.
-    let done =
-        unsafe { osp_emulator_product(is_f16.into(), rows, columns, a.as_ptr(), b.as_ptr(), c.as_mut_ptr()) };
+    let done = unsafe { osp_emulator_product(is_f16.into(), rows, columns, a.as_ptr(), b.as_ptr(), c.as_mut_ptr()) };
     assert!(done);
 }
 
@@ -39,10 +38,7 @@ fn model(is_f16: bool, a: &[u16], b: &[u16], c: f32) -> f32 {
     let (exponent_bits, fraction_bits) = if is_f16 { (5, 10) } else { (8, 7) };
     let number = |bits: u16| if is_f16 { f16::from_bits(bits).to_f64() } else { bf16::from_bits(bits).to_f64() };
     let term = |(&a, &b): (&u16, &u16)| {
-        let (a, b) = (
-            parts(a.into(), exponent_bits, fraction_bits)?,
-            parts(b.into(), exponent_bits, fraction_bits)?,
-        );
+        let (a, b) = (parts(a.into(), exponent_bits, fraction_bits)?, parts(b.into(), exponent_bits, fraction_bits)?);
         Some((a.0 * b.0, a.1 + b.1, 2 * fraction_bits))
     };
     let start = parts(c.to_bits(), 8, 23).map(|(mantissa, exponent)| (mantissa, exponent, 23));
