@@ -66,7 +66,7 @@ struct AsynchronousThread {
 struct Asynchronous {
     explicit Asynchronous(Block &block);
 
-    // --- barrier.cpp
+    // --- barrier.cpp: barriers that count arrivals and bytes.
     void init(std::uint32_t offset, unsigned count);
     // Publishes the barriers that the running thread prepared.
     void publish_barriers();
@@ -89,7 +89,7 @@ struct Asynchronous {
     // Reads for a copy or product of `thread`.
     void read(std::uint32_t offset, void *to, std::size_t bytes, const Thread &thread);
 
-    // --- warpgroup.cpp, product of wgmma.cpp
+    // --- warpgroup.cpp, wgmma.cpp: calls of a warpgroup, and its products.
     AsynchronousThread &own();
     Warpgroup &warpgroup();
     // Notes that the running thread makes a call, which is the same as those of the others.
