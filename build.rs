@@ -15,7 +15,7 @@ use std::process::Command;
 /// The list of all `kernels/*.cu`.
 const STEMS: &str = "kernels/stems.txt";
 /// Kernels that only the tests of the emulator use.
-const FAULTS: &str = "emulator/faults";
+const FAULTS: [&str; 2] = ["emulator/faults", "emulator/hopper_faults"];
 /// (compute capability of a PTX, compute capabilities of the machine code that is made from it); `90a` extends 90. The
 /// kernels use no instruction that 80 lacks, and compiling to PTX takes longer than PTX to machine code. But machine
 /// code for 100 and 120 from the PTX for 80 would spill registers.
@@ -117,14 +117,27 @@ fn shared(out: &Path) -> PathBuf {
 
 /// Builds the emulator and the kernels as one library of host code, unless it exists for the same sources.
 fn emulator(stems: &[Stem], kernels: &Path, out: &Path) {
-    let sources = ["fiber", "block", "product", "warp", "launch"];
+    let sources = [
+        "fiber",
+        "block",
+        "cluster",
+        "product",
+        "warp",
+        "launch",
+        "barrier",
+        "views",
+        "transfer",
+        "warpgroup",
+        "wgmma",
+    ];
     let sources = sources.iter().map(|stem| kernels.join("emulator").join(stem).with_extension("cpp"));
-    let stems =
-        stems.iter().map(|stem| &*stem.name).chain([FAULTS]).map(|stem| kernels.join(stem).with_extension("cu"));
+    let stems = stems.iter().map(|stem| &*stem.name).chain(FAULTS).map(|stem| kernels.join(stem).with_extension("cu"));
     let files: Vec<PathBuf> = sources.chain(stems).collect();
     let mut build = cc::Build::new();
     // Optimised in every profile, because the tests run the kernels thread by thread.
     build.cpp(true).std("c++20").opt_level(2).warnings_into_errors(true).flag("-Wno-unknown-pragmas");
+    // Lets the compiler inline functions although a library could replace them.
+    build.flag("-fno-semantic-interposition");
     // The emulator defines the functions of this sanitizer, so no library is linked for it.
     build.flag("-fsanitize=alignment").flag("-fsanitize-recover=alignment");
     build.flag("-x").flag("c++").cargo_metadata(false);

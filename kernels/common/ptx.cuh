@@ -180,3 +180,13 @@ template <unsigned THREADS> __device__ __forceinline__ void barrier_of_two(bool 
     emulator::Block::current().barrier(first ? 1 : 2, THREADS, true);
 #endif
 }
+
+// Waits for THREADS threads, in whole warps, at named barrier ID, 1 to 15.
+template <unsigned ID, unsigned THREADS> __device__ __forceinline__ void named_barrier() {
+    static_assert(ID >= 1 && ID < 16 && THREADS % WARP_SIZE == 0);
+#ifdef __CUDACC__
+    asm volatile("bar.sync %0, %1;" ::"n"(ID), "n"(THREADS) : "memory");
+#else
+    emulator::Block::current().barrier(ID, THREADS, true);
+#endif
+}

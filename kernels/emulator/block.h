@@ -1,15 +1,12 @@
-// One emulated block: its threads as fibers, their states of waiting, and their shared memory.
-//
-// A thread runs until it waits: at a block barrier, at a named barrier, or for the other lanes of its warp. The
-// scheduler then runs another thread, in an order that a seed decides, so that code without a necessary barrier gives
-// different results under different seeds. The seed also decides when asynchronous copies arrive. If no thread can
-// continue and not all are done, the block is stuck, and the error says where.
+// One emulated block: its threads, their meetings, and their shared memory. cluster.h runs the threads.
 #pragma once
 
 #include "fiber.h"
 
 #include <array>
 #include <cstdint>
+#include <cstring>
+#include <memory>
 #include <source_location>
 #include <string>
 #include <vector>
@@ -31,8 +28,11 @@ struct Launch {
     const char *kernel;
     void (*entry)(const void *params);
     const void *params;
+    std::uint64_t params_bytes;
     Index grid;
     unsigned threads;
+    // Blocks for which a multiprocessor has registers (0: unknown), and blocks of a cluster.
+    unsigned blocks, cluster;
     unsigned shared_bytes;
     const Region *regions;
     std::uint64_t region_count;
@@ -44,12 +44,20 @@ constexpr unsigned WARP = 32;
 constexpr unsigned NAMED_BARRIERS = 16;
 
 // Operations that the lanes of a warp do together.
-enum class WarpOp { SyncWarp, ShuffleXor, Ballot, LoadMatrix, Mma };
+enum class WarpOp { SyncWarp, ShuffleXor, Ballot, LoadMatrix, StoreMatrix, Mma, Elect };
 
 const char *name(WarpOp op);
 
 // The place of an operation in the source.
 using Site = std::source_location;
+
+inline bool same(const Site &a, const Site &b) {
+    // For the same file, both are mostly the same string.
+    const bool same_file = a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0;
+    return a.line() == b.line() && a.column() == b.column() && same_file;
+}
+
+std::string text(const Site &site);
 
 // A lane's arguments to an operation of its warp, and its results.
 struct LaneArgs {
@@ -81,12 +89,19 @@ struct AsyncCopy {
     Arrival arrival = Arrival::AtWait;
 };
 
+class Block;
+class Cluster;
+struct Asynchronous;
+struct CountingBarrier;
+
 struct Thread {
     Fiber fiber;
+    Block *block = nullptr;
     unsigned id = 0;
     bool done = false;
-    // What it waits for, for messages.
-    const char *waits_for = nullptr;
+    // What it waits for, or the barrier in shared memory, for messages.
+    const char *waits_for = "";
+    const CountingBarrier *waits_at = nullptr;
     // Asynchronous copies in flight, and the number of committed groups.
     std::vector<AsyncCopy> copies;
     unsigned groups = 0;
@@ -108,14 +123,14 @@ struct NamedBarrier {
 
 class Block {
   public:
-    // Runs one block; returns what went wrong, or nothing.
-    std::string run(const Launch &launch, Index block);
+    Block();
+    ~Block();
 
     // The block of the running fiber, for the code of kernels.
     static Block &current();
-    Thread &thread() { return *running; }
+    Thread &thread() const { return *running; }
     Index thread_index() const { return {running->id, 0, 0}; }
-    Index block_index() const { return block; }
+    Index block_index() const { return index; }
     const Launch &get_launch() const { return *launch; }
     unsigned char *shared() { return shared_start; }
     bool in_shared(const void *address, std::size_t bytes) const;
@@ -129,7 +144,7 @@ class Block {
     void start_copy(AsyncCopy copy);
     // Lets all copies arrive, except those of the thread's `pending` newest groups and those without a group.
     void wait_for_copies(unsigned pending);
-    // Ends the block with a message that names kernel, block and thread.
+    // Ends the launch with a message that names kernel, block and thread.
     [[noreturn]] void fail(const std::string &problem);
     // Checks the alignment of an access.
     void check_aligned(const void *address, std::size_t alignment, const char *what);
@@ -138,43 +153,48 @@ class Block {
     // Checks that an access stays in shared memory.
     void check_shared(const void *address, std::size_t bytes, const char *what);
 
-  private:
+    // The state of Hopper's instructions, made at the first of them.
+    Asynchronous &asynchronous();
+    bool is_asynchronous() const { return hopper != nullptr; }
+
+    // For the scheduler. Prepares block `index` of a launch, whose first thread is `first`.
+    void start(Cluster &cluster, const Launch &launch, Index index, Thread *first);
+    // Notes that a thread has ended.
+    void end_thread(Thread &thread);
+    // Lets a copy move its bytes.
+    void arrive(const Thread &thread, const AsyncCopy &copy);
+    bool has_ended() const { return running_threads == 0; }
+    // Whether a byte beside shared memory has changed.
+    bool is_overrun() const;
+
+    Cluster *cluster = nullptr;
+    // The thread that runs, or ran last.
+    Thread *running = nullptr;
+    // The threads, launch.threads of them.
+    Thread *threads = nullptr;
+    // How often all threads have met.
+    std::uint64_t meetings = 0;
+
     // The initial value of all bytes of shared memory. The bytes before and after it keep this value.
     static constexpr unsigned char POISON = 0xCB;
+
+  private:
     static constexpr std::size_t GUARD = 256;
     // The alignment of shared memory that a kernel may rely on.
     static constexpr std::size_t SHARED_ALIGNMENT = 1024;
 
-    static void enter();
-    void start(const Launch &launch, Index block);
-    Thread *pick();
-    void wait(const char *what);
-    void wake(Thread &thread);
-    void maybe_arrive();
-    std::string stuck() const;
-    void check_guards();
     void check_meeting(const Gathering &met, WarpOp op, std::uint32_t mask, const Site &site);
-    std::string where(const Thread *thread) const;
 
     const Launch *launch = nullptr;
-    Index block{};
-    Stacks stacks;
-    Fiber scheduler;
-    std::vector<Thread> threads;
-    std::vector<Thread *> ready;
-    std::size_t turn = 0;
-    std::uint64_t random = 0;
-    // Copies in flight that arrive at a switch of threads, unless a thread waits for them before.
-    unsigned drifting = 0;
-    Thread *running = nullptr;
+    Index index{};
+    unsigned running_threads = 0;
     std::array<NamedBarrier, NAMED_BARRIERS> barriers;
     std::vector<std::vector<Gathering>> warps;
     // The lanes of each warp that exist and have not ended.
     std::vector<std::uint32_t> alive;
     std::vector<unsigned char> shared_memory;
     unsigned char *shared_start = nullptr;
-    std::string failure;
-    bool failed = false;
+    std::unique_ptr<Asynchronous> hopper;
 };
 
 // Does the operation of the gathered lanes; false if their arguments do not fit together, with the reason in `problem`.

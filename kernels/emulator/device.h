@@ -2,6 +2,7 @@
 #pragma once
 
 #include "block.h"
+#include "hopper.h"
 #include "instructions.h"
 #include "kernel.h"
 #include "numbers.h"
@@ -22,10 +23,11 @@ using emulator::f16;
 #define gridDim (::emulator::Block::current().get_launch().grid)
 
 // Defines an entry point, which the launcher finds by its name.
-#define KERNEL(kernel, bounds, Params)                                                                                 \
+#define KERNEL(kernel, bounds, Params) CLUSTER_KERNEL(kernel, bounds, 1, Params)
+#define CLUSTER_KERNEL(kernel, bounds, cluster, Params)                                                                \
     static void kernel(const Params &p);                                                                               \
     static const ::emulator::Kernel kernel##_registration{                                                             \
-        #kernel, static_cast<unsigned>(Bounds(bounds).threads), sizeof(Params),                                        \
+        #kernel, {Bounds(bounds).threads, Bounds(bounds).blocks, cluster}, sizeof(Params),                             \
         [](const void *params) { kernel(*static_cast<const Params *>(params)); }};                                     \
     static void kernel(const Params &p)
 
@@ -36,6 +38,8 @@ using emulator::f16;
 // The place of a call (platform.cuh): the last parameter of a function, and the argument that it passes on.
 #define CALL_SITE , ::emulator::Site site = ::emulator::Site::current()
 #define SAME_SITE , site
+#define CALL_SITE_ONLY [[maybe_unused]] ::emulator::Site site = ::emulator::Site::current()
+#define SAME_SITE_ONLY site
 
 inline unsigned char *shared_memory() { return ::emulator::Block::current().shared(); }
 

@@ -3,6 +3,8 @@
 
 #include "block.h"
 
+#include <initializer_list>
+
 namespace emulator {
 
 // A tensor, and the box of it that a copy moves, as the host describes them. Shared with src/cuda/params.rs.
@@ -44,12 +46,15 @@ struct Product {
 std::uint32_t shared_offset(const void *address);
 void open_products(const Site &site);
 void close_products(const Site &site);
-void wait_for_products(unsigned pending);
+// `named`: the sums that the caller may read then, if their groups have ended.
+void wait_for_products(unsigned pending, std::initializer_list<const float *> named);
 // d: this thread's columns / 2 sums.
 void multiply_shared(float *d, unsigned columns, std::uint64_t a, std::uint64_t b, Product product, const Site &site);
 
 // warpgroup.cuh
 bool is_elected(const Site &site);
+// Registers of a thread when a launch starts; 0 if the compiler does not know them.
+unsigned launch_registers(const Launch &launch);
 void set_registers(unsigned count, bool take, const Site &site);
 unsigned cluster_rank();
 void cluster_sync(const Site &site);

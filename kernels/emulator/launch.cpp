@@ -1,6 +1,6 @@
-// The emulator's interface to the runtime: finds a kernel, and runs a block of it.
+// The emulator's interface to the runtime: finds a kernel, and runs a cluster of its blocks.
 
-#include "block.h"
+#include "cluster.h"
 #include "kernel.h"
 
 #include <cstring>
@@ -18,8 +18,8 @@ const Kernel *first = nullptr;
 
 } // namespace
 
-Kernel::Kernel(const char *name, unsigned threads, std::size_t params_bytes, void (*entry)(const void *params))
-    : name(name), threads(threads), params_bytes(params_bytes), entry(entry), next(first) {
+Kernel::Kernel(const char *name, Shape shape, std::size_t params_bytes, void (*entry)(const void *params))
+    : name(name), shape(shape), params_bytes(params_bytes), entry(entry), next(first) {
     first = this;
 }
 
@@ -34,12 +34,12 @@ extern "C" const emulator::Kernel *osp_emulator_find(const char *name) {
     return kernel;
 }
 
-// Runs one block on the calling thread. Blocks of a launch may run in parallel. Returns false after an error, and
-// writes it to `message`, which has `bytes` bytes.
-extern "C" bool osp_emulator_run_block(const emulator::Launch *launch, const emulator::Index *block, char *message,
-                                       std::size_t bytes) {
+// Runs one cluster on the calling thread, `block` being its first. Clusters of a launch may run in parallel. Returns false
+// after an error, and writes it to `message`, which has `bytes` bytes.
+extern "C" bool osp_emulator_run_cluster(const emulator::Launch *launch, const emulator::Index *block, char *message,
+                                         std::size_t bytes) {
     // Kept between launches: mapping the stacks again would cost more than a small block.
-    thread_local emulator::Block runner;
+    thread_local emulator::Cluster runner;
     const std::string problem = runner.run(*launch, *block);
     std::strncpy(message, problem.c_str(), bytes - 1);
     message[bytes - 1] = '\0';

@@ -2,6 +2,7 @@
 //
 // The PTX ISA defines the fragment layouts: sections "Matrix Fragments for mma.m16n8k16 / m16n8k8" and "ldmatrix".
 
+#include "asynchronous.h"
 #include "block.h"
 #include "product.h"
 
@@ -59,28 +60,51 @@ bool mma(const Gathering &gathering) {
     return mma(fragments, gathering.lanes[0]->variant);
 }
 
-// ldmatrix of `variant & 7` matrices, transposed if bit 3 is set. Row i of matrix j is at the address of
-// lane 8j + i; lane l holds two neighbours of row l/4 (or, transposed, of column l/4).
+// Finds the rows of matrix j: row i is at the address of lane 8j + i. False if one is not in shared memory.
+bool find_rows(const Block &block, const Gathering &gathering, unsigned j, std::uint16_t *(&rows)[8], std::string &problem) {
+    for (unsigned i = 0; i < 8; i++) {
+        void *row = gathering.lanes[8 * j + i]->row;
+        if (reinterpret_cast<std::uintptr_t>(row) % 16 != 0 || !block.in_shared(row, 16)) {
+            problem = std::string(name(gathering.op)) + ": row " + std::to_string(i) + " of matrix " + std::to_string(j) +
+                      " is not 16 aligned bytes of shared memory";
+            return false;
+        }
+        rows[i] = static_cast<std::uint16_t *>(row);
+    }
+    return true;
+}
+
+// The elements of a matrix that a lane holds: two neighbours of row lane/4 or, transposed, of column lane/4.
+struct Pair {
+    std::uint16_t *low, *high;
+};
+
+Pair pair(std::uint16_t *(&rows)[8], unsigned lane, bool transposed) {
+    const unsigned h = lane / 4, t = lane % 4;
+    return transposed ? Pair{rows[2 * t] + h, rows[2 * t + 1] + h} : Pair{rows[h] + 2 * t, rows[h] + 2 * t + 1};
+}
+
+// ldmatrix or stmatrix of `variant & 7` matrices, transposed if bit 3 is set.
 bool matrices(Block &block, Gathering &gathering, std::string &problem) {
     const unsigned count = gathering.lanes[0]->variant & 7;
     const bool transposed = (gathering.lanes[0]->variant & 8) != 0;
     for (unsigned j = 0; j < count; j++) {
         std::uint16_t *rows[8];
-        for (unsigned i = 0; i < 8; i++) {
-            void *row = gathering.lanes[8 * j + i]->row;
-            if (reinterpret_cast<std::uintptr_t>(row) % 16 != 0 || !block.in_shared(row, 16)) {
-                problem = std::string(name(gathering.op)) + ": row " + std::to_string(i) + " of matrix " + std::to_string(j) +
-                          " is not 16 aligned bytes of shared memory";
-                return false;
-            }
-            rows[i] = static_cast<std::uint16_t *>(row);
+        if (!find_rows(block, gathering, j, rows, problem)) {
+            return false;
         }
         for (unsigned lane = 0; lane < WARP; lane++) {
             std::uint32_t &held = gathering.lanes[lane]->registers[j];
-            const unsigned h = lane / 4, t = lane % 4;
-            const std::uint16_t low = transposed ? rows[2 * t][h] : rows[h][2 * t];
-            const std::uint16_t high = transposed ? rows[2 * t + 1][h] : rows[h][2 * t + 1];
-            held = low | std::uint32_t(high) << 16;
+            const auto [low, high] = pair(rows, lane, transposed);
+            if (gathering.op == WarpOp::LoadMatrix) {
+                held = *low | std::uint32_t(*high) << 16;
+                continue;
+            }
+            *low = static_cast<std::uint16_t>(held);
+            *high = static_cast<std::uint16_t>(held >> 16);
+            const Thread &thread = block.threads[block.thread().id / WARP * WARP + lane];
+            block.asynchronous().note_store(thread, low, sizeof *low);
+            block.asynchronous().note_store(thread, high, sizeof *high);
         }
     }
     return true;
@@ -138,7 +162,9 @@ bool perform(Block &block, Gathering &gathering, std::string &problem) {
     case WarpOp::SyncWarp: return true;
     case WarpOp::ShuffleXor: return shuffle(gathering, problem);
     case WarpOp::Ballot: ballot(gathering); return true;
-    case WarpOp::LoadMatrix: return whole_warp(gathering, problem) && matrices(block, gathering, problem);
+    case WarpOp::Elect: return true;
+    case WarpOp::LoadMatrix:
+    case WarpOp::StoreMatrix: return whole_warp(gathering, problem) && matrices(block, gathering, problem);
     case WarpOp::Mma: return whole_warp(gathering, problem) && mma(gathering);
     }
     return false;

@@ -1,6 +1,13 @@
 //! The emulator must detect faults that a GPU would not report. Each kernel of `kernels/emulator/faults.cu` has one
 //! fault, which can be switched off.
 
+/// Copies of boxes and bytes, and their maps.
+mod copies;
+/// Hopper's instructions: helpers, and whole pipelines with one fault each.
+mod hopper;
+/// Products of warpgroups against the published model.
+mod products;
+
 use half::f16;
 use osp::cuda::device::{Device, Emulated, Event, Launch};
 use osp::cuda::params::{Address, Field, Fields};

@@ -57,7 +57,7 @@ __device__ __forceinline__ void close_products(CALL_SITE_ONLY) {
 }
 
 // Waits until at most the PENDING newest groups are in flight. `sums` are the results of earlier groups: the compiler
-// must not read them before.
+// must not read them before. Others stay unreadable until a wait names them.
 template <int PENDING, int... COUNTS>
 __device__ __forceinline__ void wait_for_products(float (&...sums)[COUNTS]) {
 #ifdef __CUDACC__
@@ -70,7 +70,7 @@ __device__ __forceinline__ void wait_for_products(float (&...sums)[COUNTS]) {
     };
     (changed(sums, COUNTS), ...);
 #else
-    emulator::wait_for_products(PENDING);
+    emulator::wait_for_products(PENDING, {sums...});
 #endif
 }
 

@@ -23,6 +23,10 @@ use std::time::{Duration, Instant};
 pub(super) struct Kernel {
     name: *const c_char,
     threads: u32,
+    /// Blocks for which a multiprocessor has registers; 0 if the compiler decides.
+    blocks: u32,
+    /// Blocks of a cluster.
+    cluster: u32,
     params_bytes: usize,
     entry: unsafe extern "C" fn(*const c_void),
     next: *const Kernel,
@@ -50,8 +54,11 @@ struct RawLaunch {
     kernel: *const c_char,
     entry: unsafe extern "C" fn(*const c_void),
     params: *const c_void,
+    params_bytes: u64,
     grid: [u32; 3],
     threads: u32,
+    blocks: u32,
+    cluster: u32,
     shared_bytes: u32,
     regions: *const Region,
     region_count: u64,
@@ -63,14 +70,14 @@ unsafe impl Sync for RawLaunch {}
 
 /// `osp_emulator_find` of kernels/emulator/launch.cpp.
 type Find = unsafe extern "C" fn(name: *const c_char) -> *const Kernel;
-/// `osp_emulator_run_block` of kernels/emulator/launch.cpp.
-type RunBlock = unsafe extern "C" fn(*const RawLaunch, *const [u32; 3], message: *mut c_char, bytes: usize) -> bool;
+/// `osp_emulator_run_cluster` of kernels/emulator/launch.cpp.
+type RunCluster = unsafe extern "C" fn(*const RawLaunch, *const [u32; 3], message: *mut c_char, bytes: usize) -> bool;
 /// `osp_emulator_toolchain` of kernels/emulator/launch.cpp.
 type Toolchain = unsafe extern "C" fn() -> *const c_char;
 
 unsafe extern "C" {
     fn osp_emulator_find(name: *const c_char) -> *const Kernel;
-    fn osp_emulator_run_block(_: *const RawLaunch, _: *const [u32; 3], message: *mut c_char, bytes: usize) -> bool;
+    fn osp_emulator_run_cluster(_: *const RawLaunch, _: *const [u32; 3], message: *mut c_char, bytes: usize) -> bool;
     fn osp_emulator_toolchain() -> *const c_char;
 }
 
@@ -83,15 +90,15 @@ mod kept {
 #[derive(Debug)]
 struct Library {
     find: Find,
-    run_block: RunBlock,
+    run_cluster: RunCluster,
     toolchain: Toolchain,
 }
 
 /// This program's functions, or those of the library that `OSP_EMULATOR` names.
 static LIBRARY: LazyLock<std::result::Result<Library, String>> = LazyLock::new(|| {
     let Some(file) = std::env::var_os("OSP_EMULATOR").filter(|file| !file.is_empty()) else {
-        let (find, run_block, toolchain) = (osp_emulator_find, osp_emulator_run_block, osp_emulator_toolchain);
-        return Ok(Library { find, run_block, toolchain });
+        let (find, run_cluster, toolchain) = (osp_emulator_find, osp_emulator_run_cluster, osp_emulator_toolchain);
+        return Ok(Library { find, run_cluster, toolchain });
     };
     let failed = |error: libloading::Error| {
         let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
@@ -101,11 +108,11 @@ static LIBRARY: LazyLock<std::result::Result<Library, String>> = LazyLock::new(|
     // types.
     let library = unsafe {
         libloading::Library::new(&file).and_then(|file| {
-            let (find, run_block) = (*file.get(b"osp_emulator_find")?, *file.get(b"osp_emulator_run_block")?);
+            let (find, run_cluster) = (*file.get(b"osp_emulator_find")?, *file.get(b"osp_emulator_run_cluster")?);
             let toolchain = *file.get(b"osp_emulator_toolchain")?;
             // Its kernels are used as long as the program runs.
             std::mem::forget(file);
-            Ok(Library { find, run_block, toolchain })
+            Ok(Library { find, run_cluster, toolchain })
         })
     };
     library.map_err(failed)
@@ -122,7 +129,7 @@ struct Buffers {
     bytes: usize,
 }
 
-/// A CPU that runs kernels block by block, on all threads of rayon's pool.
+/// A CPU that runs kernels block by block, or cluster by cluster, on all threads of rayon's pool.
 #[derive(Clone, Debug, Default)]
 pub struct Emulated {
     buffers: Arc<Mutex<Buffers>>,
@@ -164,6 +171,10 @@ impl Emulated {
         if kernel.threads != launch.threads || kernel.params_bytes != launch.params.len() {
             let (threads, bytes) = (kernel.threads, kernel.params_bytes);
             return Err(launch.error(format!("the kernel takes {threads} threads and {bytes} parameter bytes")));
+        }
+        if !launch.grid[0].is_multiple_of(kernel.cluster) {
+            let (blocks, cluster) = (launch.grid[0], kernel.cluster);
+            return Err(launch.error(format!("{blocks} blocks along x are no whole number of clusters of {cluster}")));
         }
         Ok(kernel)
     }
@@ -298,24 +309,28 @@ impl Device for Emulated {
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {
         let kernel = self.find(launch)?;
-        // Words of 64 bits have the alignment of every parameter.
-        let params: Vec<u64> = launch.params.chunks(8).map(widened).collect();
+        // Lines have the alignment of every parameter.
+        let mut params = vec![Line([0; 256]); launch.params.len().div_ceil(size_of::<Line>())];
+        bytemuck::cast_slice_mut(&mut params)[..launch.params.len()].copy_from_slice(launch.params);
         let regions = self.regions(launch);
         let raw = RawLaunch {
             kernel: kernel.name,
             entry: kernel.entry,
             params: params.as_ptr().cast(),
+            params_bytes: launch.params.len() as u64,
             grid: launch.grid,
             threads: launch.threads,
+            blocks: kernel.blocks,
+            cluster: kernel.cluster,
             shared_bytes: launch.shared_bytes,
             regions: regions.as_ptr(),
             region_count: regions.len() as u64,
             seed: self.seed,
         };
         let blocks = launch.grid.iter().map(|&blocks| u64::from(blocks)).product::<u64>();
-        (0..blocks)
+        (0..blocks / u64::from(kernel.cluster))
             .into_par_iter()
-            .try_for_each(|index| run_block(&raw, index).map_err(|problem| launch.error(problem)))
+            .try_for_each(|index| run_cluster(&raw, index).map_err(|problem| launch.error(problem)))
     }
 
     fn timed(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Duration> {
@@ -340,22 +355,16 @@ fn find(name: &CStr) -> std::result::Result<Option<&'static Kernel>, &'static st
     Ok(unsafe { (library.find)(name.as_ptr()).as_ref() })
 }
 
-/// Up to eight bytes as a word.
-fn widened(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(word)
-}
-
-/// Runs block number `index` of a launch, x fastest.
-fn run_block(raw: &RawLaunch, index: u64) -> std::result::Result<(), String> {
+/// Runs cluster number `index` of a launch, x fastest.
+fn run_cluster(raw: &RawLaunch, index: u64) -> std::result::Result<(), String> {
     let [x, y, _] = raw.grid.map(u64::from);
+    let index = index * u64::from(raw.cluster);
     let block = [(index % x) as u32, (index / x % y) as u32, (index / x / y) as u32];
     let mut message = [0u8; 512];
-    let run_block = LIBRARY.as_ref().map_err(String::clone)?.run_block;
+    let run_cluster = LIBRARY.as_ref().map_err(String::clone)?.run_cluster;
     // SAFETY: the launch and everything that it points to live until this returns; the message has `bytes` bytes. The
     // emulator checks how kernels use the addresses in their parameters.
-    let done = unsafe { run_block(raw, &block, message.as_mut_ptr().cast(), message.len()) };
+    let done = unsafe { run_cluster(raw, &block, message.as_mut_ptr().cast(), message.len()) };
     if done {
         return Ok(());
     }
