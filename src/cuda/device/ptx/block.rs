@@ -9,7 +9,7 @@ use super::program::Program;
 use super::random::Random;
 use super::registers::LANES;
 use super::text::Text;
-use super::warp::{Fault, Position, Stop, Surroundings, Warp};
+use super::warp::{Awaited, Fault, Position, Stop, Surroundings, Warp};
 
 /// The barriers of a block.
 const BARRIERS: usize = 16;
@@ -228,13 +228,12 @@ impl<'a> Worker<'a> {
     /// The block cannot go on: some warps wait for what never happens.
     fn stuck(&self) -> Fault {
         let waiting = self.states.iter().position(|&state| state != State::Ended).unwrap_or(0);
-        let blocked = self.warps.iter().zip(&self.states).position(|(_, state)| matches!(state, State::Blocked(_)));
-        if let Some(warp) = blocked {
-            if let Some((lane, line, what)) = self.warps[warp].awaited(self.program, &self.cluster) {
-                let ended = self.states.iter().filter(|&&state| state == State::Ended).count();
-                let problem = format!("stuck: waits for {what}; {ended} warps have ended");
-                return Fault { warp, lane, line, problem };
-            }
+        let blocked = (0..self.warps.len()).filter(|&warp| matches!(self.states[warp], State::Blocked(_)));
+        let awaited = blocked.filter_map(|warp| Some((warp, self.warps[warp].awaited(self.program, &self.cluster)?)));
+        if let Some((warp, Awaited { lane, line, what, .. })) = awaited.min_by_key(|(_, awaited)| awaited.depth) {
+            let ended = self.states.iter().filter(|&&state| state == State::Ended).count();
+            let problem = format!("stuck: waits for {what}; {ended} warps have ended");
+            return Fault { warp, lane, line, problem };
         }
         let count = |state| self.states.iter().filter(|&&other| other == state).count();
         let (waits, ended) = (count(State::Waits), count(State::Ended));

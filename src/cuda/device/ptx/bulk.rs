@@ -193,7 +193,7 @@ impl Working<'_, '_> {
         let barriers = &mut self.cluster.barriers;
         match bulk {
             Bulk::Wait { suspends } => {
-                let over = barriers.is_over(by, value, suspends, clocks).map_err(failed)?;
+                let over = barriers.is_over(by, mask, value, suspends, clocks).map_err(failed)?;
                 self.registers.set_predicate(running.i.d[0], mask, if over { u32::MAX } else { 0 });
                 Ok(suspends && !over)
             }

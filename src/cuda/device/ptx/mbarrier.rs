@@ -172,8 +172,16 @@ impl Barriers {
         barrier.turn(clocks)
     }
 
-    /// Whether the phase of this parity is over. A thread that is to wait is remembered.
-    pub fn is_over(&mut self, by: By, parity: u32, suspends: bool, clocks: &mut Clocks) -> Result<bool, String> {
+    /// Whether the phase of this parity is over, for the lanes of `mask`, of which `by` is the first. One that is to wait
+    /// is remembered.
+    pub fn is_over(
+        &mut self,
+        by: By,
+        mask: u32,
+        parity: u32,
+        suspends: bool,
+        clocks: &mut Clocks,
+    ) -> Result<bool, String> {
         if parity > 1 {
             return Err(format!("a parity of {parity}, expected 0 or 1"));
         }
@@ -185,7 +193,8 @@ impl Barriers {
             }
             return Ok(false);
         }
-        barrier.waiters.retain(|other| other.who != by.who);
+        // Lanes that began to wait separately may go on together.
+        barrier.waiters.retain(|other| other.who.warp != by.who.warp || mask >> other.who.lane & 1 == 0);
         barrier.seen = true;
         clocks.acquire(by.who.warp, &barrier.over);
         Ok(true)

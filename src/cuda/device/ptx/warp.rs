@@ -6,6 +6,8 @@
 
 mod hopper;
 
+pub use hopper::Awaited;
+
 use super::clocks::Clocks;
 use super::cluster::Cluster;
 use super::copies::Copies;

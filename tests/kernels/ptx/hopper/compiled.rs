@@ -72,36 +72,48 @@ fn a_pipeline_of_two_blocks_multiplies() {
     }
 }
 
-#[test]
-fn planted_faults_are_found_under_every_order() {
-    let released = "        wait_for_products<0>(d);\n        if (lane < 2) {\n            arrive_at_block(empty + stage, lane);\n        }\n";
-    let early = "        if (lane < 2) {\n            arrive_at_block(empty + stage, lane);\n        }\n        wait_for_products<0>(d);\n";
-    let end = "    // The other block may still arrive here, or send its half.\n    cluster_sync();\n";
-    for (from, to, what) in [
-        (released, early, "race"),
-        ("wait_for_products<0>(d)", "wait_for_products<1>(d)", "race|nothing was written"),
-        ("init_barrier(empty + i, 16)", "init_barrier(empty + i, 15)", "race|arrivals at|nobody saw"),
-        ("init_barrier(empty + i, 16)", "init_barrier(empty + i, 17)", "stuck"),
-        ("(k / STAGES + 1) % 2", "k / STAGES % 2", "stuck"),
-        ("wait_for_phase(full + stage, k / STAGES % 2)", "wait_for_phase(full + stage, (k / STAGES + 1) % 2)", "race"),
-        (
-            "arrive_expecting(full + stage, STAGE_BYTES)",
-            "arrive_expecting(full + stage, STAGE_BYTES - 16)",
-            "stuck|nobody saw",
-        ),
-        ("        open_products();\n", "", "without a wgmma.fence"),
-        ("    publish_shared();\n", "", "wrote without fence.proxy.async"),
-        ("    __syncwarp();\n", "", "race"),
-        ("        publish_barriers();\n", "", "without fence.mbarrier_init"),
-        ("        wait_for_stores<0>();\n", "        wait_for_reads<0>();\n", "without cp.async.bulk.wait_group"),
-        ("keep_registers<24>", "keep_registers<32>", "stuck: waits for registers"),
-        (end, "", "may end before this reaches it"),
-    ] {
-        let Some(text) = compiled(from, to) else { return };
-        for seed in SEEDS {
-            let found = run(&text, seed).err();
-            let Some(Error::Launch { problem, .. }) = &found else { panic!("{to:?}, seed {seed}: {found:?}") };
-            assert!(what.split('|').any(|what| problem.contains(what)), "{to:?}, seed {seed}: {problem}");
-        }
+/// Fails unless the PTX is an error under every seed, with one of the words in `what`, each divided by `|`.
+#[track_caller]
+fn fails(text: &str, fault: &str, what: &str) {
+    for seed in SEEDS {
+        let found = run(text, seed).err();
+        let Some(Error::Launch { problem, .. }) = &found else { panic!("{fault:?}, seed {seed}: {found:?}") };
+        assert!(what.split('|').any(|what| problem.contains(what)), "{fault:?}, seed {seed}: {problem}");
     }
+}
+
+#[test]
+fn faults_in_the_source_are_found_under_every_order() {
+    let wait = "        wait_for_products<0>(d);\n";
+    let arrive = "        if (lane < 2) {\n            arrive_at_block(empty + stage, lane);\n        }\n";
+    for (from, to, what) in [
+        (format!("{wait}{arrive}"), format!("{arrive}{wait}"), "race"),
+        ("init_barrier(empty + i, 16)".into(), "init_barrier(empty + i, 15)".into(), "race|arrivals at|nobody saw"),
+        ("k / STAGES % 2".into(), "(k / STAGES + 1) % 2".into(), "race"),
+        ("STAGE_BYTES);".into(), "STAGE_BYTES - 16);".into(), "stuck|nobody saw"),
+    ] {
+        let Some(text) = compiled(&from, &to) else { return };
+        fails(&text, &to, what);
+    }
+}
+
+#[test]
+fn faults_in_the_ptx_are_found_under_every_order() {
+    let Some(right) = compiled("", "") else { return };
+    for (from, to, what) in [
+        ("wgmma.fence.sync.aligned;", "", "without a wgmma.fence"),
+        ("wgmma.wait_group.sync.aligned 0;", "wgmma.wait_group.sync.aligned 1;", "race|nothing was written"),
+        ("fence.proxy.async.shared::cta;", "", "wrote without fence.proxy.async"),
+        ("bar.warp.sync", "//", "race"),
+        ("fence.mbarrier_init.release.cluster;", "", "without fence.mbarrier_init"),
+        ("cp.async.bulk.wait_group 0;", "cp.async.bulk.wait_group.read 0;", "without cp.async.bulk.wait_group"),
+        ("setmaxnreg.dec.sync.aligned.u32 24;", "setmaxnreg.dec.sync.aligned.u32 32;", "stuck: waits for registers"),
+    ] {
+        assert!(right.contains(from), "{from}");
+        fails(&right.replace(from, to), to, what);
+    }
+    // The last barrier of the cluster.
+    let (before, after) = right.rsplit_once("barrier.cluster.arrive").unwrap();
+    let (_, after) = after.split_once("barrier.cluster.wait.acquire.aligned;").unwrap();
+    fails(&format!("{before}{after}"), "no barrier at the end", "may end before this reaches it");
 }

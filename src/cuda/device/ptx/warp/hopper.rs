@@ -96,18 +96,29 @@ impl Warp {
         Ok(true)
     }
 
-    /// What a lane of the warp waits for that may never happen, if it waits for an event: the lane, the line, and what.
-    pub fn awaited(&self, program: &Program, cluster: &Cluster) -> Option<(usize, u32, String)> {
+    /// What a lane of the warp waits for, if it waits for an event.
+    pub fn awaited(&self, program: &Program, cluster: &Cluster) -> Option<Awaited> {
         let group = self.groups.iter().find(|group| matches!(group.waits, Waits::Event(_)))?;
         let i = &program.code[group.at];
-        let lanes = || (0..LANES).filter(|lane| group.mask >> lane & 1 != 0);
-        let phase = lanes().find_map(|lane| cluster.barriers.awaited(Who { warp: self.number, lane }));
-        let what = match (i.action, phase) {
-            (_, Some(phase)) => phase,
-            (Action::Gather(Gather::Warpgroup(Warpgroup::Registers { .. })), _) => cluster.groups.lacking(self.number),
-            (Action::Gather(Gather::Warpgroup(_)), _) => "the other warps of its warpgroup".to_owned(),
-            _ => "the other warps of its cluster".to_owned(),
+        let mut lanes = (0..LANES).filter(|lane| group.mask >> lane & 1 != 0);
+        let phase = lanes.find_map(|lane| cluster.barriers.awaited(Who { warp: self.number, lane }));
+        let (depth, what) = match (i.action, phase) {
+            (_, Some(phase)) => (2, phase),
+            (Action::Gather(Gather::Warpgroup(Warpgroup::Registers { .. })), _) => {
+                (0, cluster.groups.lacking(self.number))
+            }
+            (Action::Gather(Gather::Warpgroup(_)), _) => (1, "the other warps of its warpgroup".to_owned()),
+            _ => (3, "the other warps of its cluster".to_owned()),
         };
-        Some((first(group.mask), i.line, what))
+        Some(Awaited { lane: first(group.mask), line: i.line, what, depth })
     }
+}
+
+/// What a lane waits for, and at which line.
+pub struct Awaited {
+    pub lane: usize,
+    pub line: u32,
+    pub what: String,
+    /// Where several lanes wait, one with a smaller number is more likely the cause.
+    pub depth: u8,
 }
