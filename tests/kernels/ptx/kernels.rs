@@ -7,7 +7,12 @@ use std::sync::Arc;
 
 /// The machine with the program's own PTX; none without nvcc.
 fn machine(compiled: Compiled) -> Option<PtxMachine> {
-    match PtxMachine::new(compiled, 1) {
+    machine_of(compiled, 1)
+}
+
+/// As [`machine`], under a seed.
+fn machine_of(compiled: Compiled, seed: u64) -> Option<PtxMachine> {
+    match PtxMachine::new(compiled, seed) {
         Ok(machine) => Some(machine),
         Err(error) if NVCC.is_none() => {
             eprintln!("skipped: {error}");
@@ -36,16 +41,18 @@ fn the_ptx_of_newer_gpus_is_right() {
     assert!(failures.is_empty() && trial.findings().len() > 100, "{failures:#?}");
 }
 
-/// What the kernels for Hopper rely on, to the bit as on the emulator.
+/// Facts about Hopper, among others: clusters, boxes, products of warpgroups and registers.
 #[test]
-fn the_facts_are_true() {
-    let Some(machine) = machine(Compiled::Separate) else { return };
-    let mut trial = Trial::of(&[Arc::new(machine.comparing())]).quick();
-    for check in checks(FACTS).unwrap() {
-        check.run(&mut trial).unwrap();
+fn facts_have_the_emulators_bits_under_every_order() {
+    for seed in [0, 1] {
+        let Some(machine) = machine_of(Compiled::Shipped, seed) else { return };
+        let mut trial = Trial::of(&[Arc::new(machine)]).quick();
+        for check in checks(FACTS).unwrap() {
+            check.run(&mut trial).unwrap();
+        }
+        let failures: Vec<_> = trial.findings().values().filter_map(|finding| finding.failure.as_ref()).collect();
+        assert!(failures.is_empty() && !trial.findings().is_empty(), "seed {seed}: {failures:#?}");
     }
-    let failures: Vec<_> = trial.findings().values().filter_map(|finding| finding.failure.as_ref()).collect();
-    assert!(failures.is_empty() && trial.findings().len() > 10, "{failures:#?}");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 mod faults;
 /// Floats and conversions.
 mod floats;
+/// Barriers in shared memory, bulk copies, clusters and warpgroups.
+mod hopper;
 /// Integers, predicates and moves.
 mod integers;
 /// The kernels' own PTX.

@@ -11,9 +11,15 @@ use std::sync::Arc;
 /// An exact replacement in a file of kernels/: the file, the text, and what replaces it everywhere.
 pub(super) type Edit<'a> = (&'a str, &'a str, &'a str);
 
-/// The PTX of a file of kernels for the oldest GPU that runs it, with edits to a copy of kernels/; none without nvcc.
+/// The PTX of a file of kernels, with edits to a copy of kernels/; none without nvcc.
 #[track_caller]
-pub(super) fn compile(stem: &str, edits: &[Edit<'_>]) -> Option<String> {
+fn compile(stem: &str, edits: &[Edit<'_>]) -> Option<String> {
+    compile_for("80", stem, edits)
+}
+
+/// As [`compile`], for an architecture.
+#[track_caller]
+pub(super) fn compile_for(architecture: &str, stem: &str, edits: &[Edit<'_>]) -> Option<String> {
     let Some(nvcc) = NVCC else {
         eprintln!("skipped: the build found no nvcc");
         return None;
@@ -31,8 +37,11 @@ pub(super) fn compile(stem: &str, edits: &[Edit<'_>]) -> Option<String> {
     let (source, out) = (folder.path().join(stem).with_extension("cu"), folder.path().join("out.ptx"));
     // The path may be relative to the project.
     let mut command = Command::new(project.join(nvcc));
-    let architecture = if stem.ends_with("_sm90") { "-arch=compute_90a" } else { "-arch=compute_80" };
-    command.args(["-std=c++20", "-O3", architecture, "-ptx"]).arg(source).arg("-o").arg(&out);
+    command
+        .args(["-std=c++20", "-O3", "-ptx", &format!("-arch=compute_{architecture}")])
+        .arg(source)
+        .arg("-o")
+        .arg(&out);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(std::fs::read_to_string(out).unwrap())

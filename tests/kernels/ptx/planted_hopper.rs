@@ -1,7 +1,7 @@
 //! Faults that are planted in the product for Hopper: the checks of linear layers must find each of them on the PTX
 //! machine.
 
-use super::planted::{Edit, compile, findings};
+use super::planted::{Edit, compile_for, findings};
 
 /// The kernels that these tests leave out, because nvcc takes seconds for each.
 const OTHERS: [Edit<'_>; 3] = [
@@ -21,7 +21,7 @@ const OTHERS: [Edit<'_>; 3] = [
 /// What the checks of linear layers find after an edit; none without nvcc.
 #[track_caller]
 fn found(edits: &[Edit<'_>]) -> Option<Vec<String>> {
-    let ptx = compile("gemm_sm90", &[&OTHERS[..], edits].concat())?;
+    let ptx = compile_for("90a", "gemm_sm90", &[&OTHERS[..], edits].concat())?;
     // The kernels that were left out have no place in this test.
     let of_others = |found: &String| found.contains("there is no such kernel");
     Some(findings("gemm", &ptx).into_iter().filter(|found| !of_others(found)).collect())

@@ -3,7 +3,7 @@
 //! From its issue until its thread waits for it, a copy conflicts with every other access to its bytes in shared memory.
 //! The seed decides when its bytes move.
 
-use super::clocks::{Clocks, Who};
+use super::clocks::{Clocks, Stamp, Who};
 use super::memory::{Accessing, Failed, Memory, Place};
 use super::program::{Running, Space};
 use super::random::Random;
@@ -88,7 +88,7 @@ impl Copies {
                 return true;
             }
             copy.arrive(memory);
-            memory.land(copy.to, copy.bytes, Who { warp, lane: copy.lane }, copy.line, clocks);
+            memory.land(copy.to, copy.bytes, Stamp::new(clocks.now, Who { warp, lane: copy.lane }, copy.line));
             false
         });
     }
@@ -104,7 +104,7 @@ impl Copies {
     /// Ends all copies, because the block ends.
     pub fn end(&mut self, warp: usize, memory: &mut Memory<'_>, clocks: &Clocks) {
         for copy in self.flying.drain(..) {
-            memory.land(copy.to, copy.bytes, Who { warp, lane: copy.lane }, copy.line, clocks);
+            memory.land(copy.to, copy.bytes, Stamp::new(clocks.now, Who { warp, lane: copy.lane }, copy.line));
         }
         self.groups = [0; LANES];
     }

@@ -1,10 +1,12 @@
 //! Makes a program of an entry point as written.
 
+mod ampere;
+mod hopper;
+
+use super::clocks::Stamp;
 use super::forms::{self, Shape};
 use super::parse::{self, Class, Operand, Registers, Written, type_bytes};
-use super::program::{
-    Access, Action, Fixed, Gather, Instruction, PARAMETERS, Program, SHARED, Shuffle, Slot, Space, Special, Vote,
-};
+use super::program::{Access, Action, Fixed, Instruction, PARAMETERS, Program, SHARED, Slot, Space, Special};
 use super::text::Text;
 use std::collections::HashMap;
 
@@ -29,6 +31,9 @@ fn decode<'a>(text: &'a Text, name: &str) -> Result<(Decoder<'a>, Vec<String>), 
     let entry = parse::entry(text, name)?;
     let mut decoder = Decoder::new(text, &entry)?;
     let mut problems = Vec::new();
+    if entry.code.last().is_some_and(|last| last.line >= Stamp::LINES) {
+        return Err(format!("{} has more than {} lines", text.name(), Stamp::LINES));
+    }
     for written in &entry.code {
         match decoder.instruction(written) {
             Ok(instruction) => decoder.program.code.push(instruction),
@@ -70,12 +75,15 @@ impl<'a> Decoder<'a> {
         let program = Program {
             code: Vec::with_capacity(entry.code.len()),
             threads: entry.threads,
+            cluster: entry.cluster.unwrap_or(1) as u32,
+            entry_registers: entry_registers(entry),
             parameter_bytes: 0,
             words: 0,
             doubles: 0,
             predicates: 0,
             fixed: Vec::new(),
             names: Vec::new(),
+            multiplications: Vec::new(),
         };
         let (families, fixed, addresses) = (HashMap::new(), HashMap::new(), HashMap::new());
         let mut decoder = Self { program, families, fixed, addresses, labels: entry.labels.clone() };
@@ -211,6 +219,13 @@ impl<'a> Decoder<'a> {
     }
 }
 
+/// Registers of a thread at the start: those of a multiprocessor, divided among its blocks.
+fn entry_registers(entry: &parse::Entry<'_>) -> Option<u32> {
+    let threads = entry.threads? * entry.resident?;
+    let share = (1 << 16) / threads.max(1) / 8 * 8;
+    Some(share.min(256) as u32)
+}
+
 fn special(name: &str) -> Option<Special> {
     let axis = |name: &str| ["x", "y", "z"].iter().position(|&axis| axis == name).map(|axis| axis as u8);
     let (register, part) = name.strip_prefix('%')?.split_once('.').unwrap_or((&name[1..], ""));
@@ -221,6 +236,13 @@ fn special(name: &str) -> Option<Special> {
         "nctaid" => Special::Blocks(axis(part)?),
         "laneid" if part.is_empty() => Special::Lane,
         "warpid" if part.is_empty() => Special::Warp,
+        "cluster_ctarank" if part.is_empty() => Special::Rank,
+        "cluster_nctarank" if part.is_empty() => Special::Ranks,
+        // Clusters lie along x.
+        "cluster_ctaid" if part == "x" => Special::Rank,
+        "cluster_nctaid" if part == "x" => Special::Ranks,
+        "clusterid" => Special::Cluster(axis(part)?),
+        "nclusterid" => Special::Clusters(axis(part)?),
         _ => return None,
     })
 }
@@ -262,7 +284,13 @@ impl<'a> Operands<'_, 'a> {
             (["ret"] | ["exit"], []) => Ok(Action::Return),
             (["ld", ..], [values, Operand::Address(base, offset)]) => self.access(&parts[1..], values, base, *offset),
             (["st", ..], [Operand::Address(base, offset), values]) => self.access(&parts[1..], values, base, *offset),
+            (["cp", "async", "bulk", rest @ ..], operands) => self.bulk(rest, operands),
+            (["fence" | "prefetch", ..], operands) => self.bulk(&parts, operands),
             (["cp", "async", rest @ ..], operands) => self.copies(rest, operands),
+            (["mbarrier", rest @ ..], operands) => self.barriers(rest, operands),
+            (["barrier" | "elect" | "stmatrix" | "wgmma" | "setmaxnreg", ..], operands) => {
+                self.together(&parts, operands)
+            }
             (["bar" | "shfl" | "vote" | "ldmatrix" | "mma", ..], operands) => self.gather(&parts, operands),
             (_, operands) => self.compute(written.opcode, operands),
         }
@@ -351,108 +379,6 @@ impl<'a> Operands<'_, 'a> {
             offset: i32::try_from(offset).map_err(|_| "the offset has more than 32 bits")?,
         };
         Ok(if load { Action::Load(access) } else { Action::Store(access) })
-    }
-
-    fn copies(&mut self, parts: &[&str], operands: &[Operand<'a>]) -> Decoded<Action> {
-        match (parts, operands) {
-            (["commit_group"], []) => Ok(Action::Commit),
-            (["wait_group"], [Operand::Constant(pending)]) => Ok(Action::Wait(*pending as u32)),
-            (
-                ["ca" | "cg", "shared" | "shared::cta", "global", hints @ ..],
-                [to, from, Operand::Constant(bytes), rest @ ..],
-            ) if hints.iter().all(|hint| hint.starts_with("L2::") && hint.ends_with('B')) => {
-                let (Operand::Address(to, 0), Operand::Address(from, 0)) = (to, from) else { return unknown_form() };
-                let sizes: &[u64] = if parts[0] == "cg" { &[16] } else { &[4, 8, 16] };
-                if !sizes.contains(bytes) || rest.len() > 1 {
-                    return unknown_form();
-                }
-                self.source(to, Class::Word)?;
-                self.source(from, Class::Double)?;
-                rest.iter().try_for_each(|size| self.source(size, Class::Word))?;
-                Ok(Action::Copy { bytes: *bytes as u8, partial: !rest.is_empty() })
-            }
-            _ => unknown_form(),
-        }
-    }
-
-    fn gather(&mut self, parts: &[&str], operands: &[Operand<'a>]) -> Decoded<Action> {
-        let gather = match (parts, operands) {
-            (["bar", "sync"], [id, count @ ..]) if count.len() <= 1 => {
-                self.source(id, Class::Word)?;
-                count.iter().try_for_each(|count| self.source(count, Class::Word))?;
-                Gather::Barrier { counted: !count.is_empty() }
-            }
-            (["bar", "warp", "sync"], [mask]) => {
-                self.source(mask, Class::Word)?;
-                Gather::SyncWarp
-            }
-            (["shfl", "sync", mode, "b32"], [result, value, from, clamp, mask]) => {
-                let shuffle = match *mode {
-                    "up" => Shuffle::Up,
-                    "down" => Shuffle::Down,
-                    "bfly" => Shuffle::Butterfly,
-                    "idx" => Shuffle::Index,
-                    _ => return unknown_form(),
-                };
-                match result {
-                    Operand::Pair(result, found) => {
-                        self.result(&Operand::Name(result), Class::Word)?;
-                        self.result(&Operand::Name(found), Class::Predicate)?;
-                    }
-                    one => self.result(one, Class::Word)?,
-                }
-                [value, from, clamp, mask].into_iter().try_for_each(|source| self.source(source, Class::Word))?;
-                Gather::Shuffle(shuffle)
-            }
-            (["vote", "sync", mode, kind], [result, vote, mask]) => {
-                let (mode, class) = match (*mode, *kind) {
-                    ("all", "pred") => (Vote::All, Class::Predicate),
-                    ("any", "pred") => (Vote::Any, Class::Predicate),
-                    ("ballot", "b32") => (Vote::Ballot, Class::Word),
-                    _ => return unknown_form(),
-                };
-                self.result(result, class)?;
-                self.source(vote, Class::Predicate)?;
-                self.source(mask, Class::Word)?;
-                Gather::Vote(mode)
-            }
-            (
-                ["ldmatrix", "sync", "aligned", "m8n8", number, layout @ .., "b16"],
-                [result, Operand::Address(row, 0)],
-            ) => {
-                let count = match *number {
-                    "x1" => 1,
-                    "x2" => 2,
-                    "x4" => 4,
-                    _ => return unknown_form(),
-                };
-                let transposed = match layout {
-                    ["shared"] => false,
-                    ["trans", "shared"] => true,
-                    _ => return unknown_form(),
-                };
-                self.vector(result, count, true)?;
-                self.source(row, Class::Word)?;
-                Gather::Matrices { count: count as u8, transposed }
-            }
-            (["mma", "sync", "aligned", size, "row", "col", "f32", a, b, "f32"], [d, of_a, of_b, c]) if a == b => {
-                let (variant, deep) = match (*size, *a) {
-                    ("m16n8k16", "f16") => (0, true),
-                    ("m16n8k16", "bf16") => (1, true),
-                    ("m16n8k8", "f16") => (2, false),
-                    ("m16n8k8", "bf16") => (3, false),
-                    _ => return unknown_form(),
-                };
-                let depth = if deep { 2 } else { 1 };
-                self.vector(d, 4, true)?;
-                self.vector(of_a, 2 * depth, false)?;
-                self.vector(of_b, depth, false)?;
-                self.vector(c, 4, false)?;
-                Gather::Product { variant, deep }
-            }
-            _ => return unknown_form(),
-        };
-        Ok(Action::Gather(gather))
     }
 
     /// A vector of 32-bit registers.

@@ -3,7 +3,7 @@
 //! A form's signature names the registers of its operands: `p` a predicate, `h` 16 bits, `r` 32 bits, `d` 64 bits,
 //! results before the `=`. Braces in the text of an instruction count as their elements.
 
-use super::program::Instruction;
+use super::program::{FAR_BITS, Instruction};
 use super::registers::{Registers, bits, float};
 use half::{bf16, f16};
 
@@ -93,6 +93,10 @@ fn words(opcode: &str) -> Option<Form> {
         "bfe.u32" => of("r=rrr", |x, i, m| x.three(i, m, extract)),
         "bfi.b32" => of("r=rrrr", |x, i, m| x.four(i, m, insert)),
         "prmt.b32" => of("r=rrr", |x, i, m| x.three(i, m, permute)),
+        // The same place in the shared memory of the block with this rank.
+        "mapa.shared::cluster.u32" => of("r=rr", |x, i, m| {
+            x.two(i, m, |a, rank| a & ((1 << FAR_BITS) - 1) | left(rank.wrapping_add(1), FAR_BITS));
+        }),
         _ => None,
     }
 }
@@ -260,8 +264,8 @@ fn conversions(opcode: &str) -> Option<Form> {
         "cvt.sat.f32.f32" => {
             of("r=r", |x, i, m| x.one(i, m, |a| if float(a) > 0.0 { float(a).min(1.0).to_bits() } else { 0 }))
         }
-        // Global addresses are generic addresses.
-        "cvta.to.global.u64" => of("d=d", |x, i, m| x.wide_one(i, m, |a| a)),
+        // Addresses of global memory and of parameters are generic addresses.
+        "cvta.to.global.u64" | "cvta.param.u64" => of("d=d", |x, i, m| x.wide_one(i, m, |a| a)),
         _ => None,
     }
 }

@@ -23,8 +23,8 @@ unsafe extern "C" {
 /// A lane of `mask`, and what is wrong with its mask.
 pub fn needed(gather: Gather, i: &Instruction, registers: &Registers, mask: u32) -> Result<u32, Failed> {
     let slot = match gather {
-        Gather::SyncWarp | Gather::Shuffle(_) | Gather::Vote(_) => i.read()[i.read().len() - 1],
-        Gather::Barrier { .. } | Gather::Matrices { .. } | Gather::Product { .. } => return Ok(ALL),
+        Gather::SyncWarp | Gather::Shuffle(_) | Gather::Vote(_) | Gather::Elect { .. } => i.read()[i.read().len() - 1],
+        _ => return Ok(ALL),
     };
     let needed =
         same(registers, slot, mask).ok_or_else(|| (first(mask), "the lanes name different masks".to_owned()))?;
@@ -50,7 +50,7 @@ pub fn same(registers: &Registers, slot: Slot, mask: u32) -> Option<u32> {
     lanes(mask).all(|lane| row[lane] == value).then_some(value)
 }
 
-/// Executes an instruction that is not a barrier of the block, for the lanes of `mask`.
+/// Executes an instruction for the lanes of `mask`, except for barriers and instructions of a warpgroup.
 pub fn execute(
     gather: Gather,
     running: Running<'_>,
@@ -60,7 +60,15 @@ pub fn execute(
 ) -> Result<(), Failed> {
     let Running { i, mask, warp } = running;
     match gather {
-        Gather::Barrier { .. } => {}
+        Gather::Barrier { .. } | Gather::ClusterArrive { .. } | Gather::ClusterWait { .. } | Gather::Warpgroup(_) => {}
+        Gather::Elect { named } => {
+            // The ISA does not say which lane.
+            let elected = first(mask);
+            registers.set_predicate(i.d[0], mask, 1 << elected);
+            if named {
+                lanes(mask).for_each(|lane| registers.words[i.d[1].row as usize][lane] = elected as u32);
+            }
+        }
         Gather::SyncWarp => clocks.meet_lanes(warp, mask),
         Gather::Shuffle(how) => shuffle(how, i, registers, mask)?,
         Gather::Vote(vote) => {
@@ -73,6 +81,9 @@ pub fn execute(
         }
         Gather::Matrices { count, transposed } => {
             matrices((count.into(), transposed), running, registers, memory, clocks)?;
+        }
+        Gather::StoreMatrices { count, transposed } => {
+            store_matrices((count.into(), transposed), running, registers, memory, clocks)?;
         }
         Gather::Product { variant, deep } => product(variant, deep, i, registers),
     }
@@ -134,6 +145,32 @@ fn matrices(
             let (h, t) = (lane / 4, lane % 4);
             let [low, high] = [2 * t, 2 * t + 1].map(|e| if transposed { rows[e][h] } else { rows[h][e] });
             *out = u32::from(low) | u32::from(high) << 16;
+        }
+    }
+    Ok(())
+}
+
+/// `stmatrix`, the inverse of `ldmatrix`. Each row is a store of the lane that has its address.
+fn store_matrices(
+    (count, transposed): (usize, bool),
+    Running { i, warp, .. }: Running<'_>,
+    registers: &Registers,
+    memory: &mut Memory<'_>,
+    clocks: &Clocks,
+) -> Result<(), Failed> {
+    let addresses = registers.words[i.s[0].row as usize];
+    for matrix in 0..count {
+        let values = &registers.words[i.s[1 + matrix].row as usize];
+        for r in 0..8 {
+            let lane = 8 * matrix + r;
+            let mut bytes = [0; 16];
+            for (e, bytes) in bytes.chunks_exact_mut(2).enumerate() {
+                let (h, t) = if transposed { (e, r) } else { (r, e) };
+                bytes.copy_from_slice(&((values[4 * h + t / 2] >> (16 * (t % 2))) as u16).to_le_bytes());
+            }
+            let accessing = Accessing { what: "stmatrix", of: Use::Write, who: Who { warp, lane }, line: i.line };
+            let place = memory.check(Space::Shared, addresses[lane].into(), 16, accessing, clocks);
+            memory.write(place.map_err(|problem| (lane, problem))?, &bytes);
         }
     }
     Ok(())

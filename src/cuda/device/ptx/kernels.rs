@@ -90,8 +90,7 @@ impl Kernels {
     /// # Errors
     /// A message if there is no such kernel, or if the machine does not know one of its instructions.
     pub fn find(&self, name: &str) -> std::result::Result<(&Text, Arc<Program>), String> {
-        let holds = |text: &&Text| text.entries().any(|entry| entry == name);
-        let text = self.texts.iter().find(holds).ok_or("there is no such kernel")?;
+        let text = self.text(name).ok_or("there is no such kernel")?;
         let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(program) = programs.get(name) {
             return Ok((text, program.clone()));
@@ -99,6 +98,15 @@ impl Kernels {
         let program = Arc::new(decode::program(text, name)?);
         programs.insert(name.to_owned(), program.clone());
         Ok((text, program))
+    }
+
+    /// Whether there is a kernel of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.text(name).is_some()
+    }
+
+    fn text(&self, name: &str) -> Option<&Text> {
+        self.texts.iter().find(|text| text.entries().any(|entry| entry == name))
     }
 
     /// A message for each instruction of each kernel that the machine does not know.

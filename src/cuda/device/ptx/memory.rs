@@ -1,11 +1,12 @@
-//! The memory of a block: parameters, the launch's buffers, and shared memory, with every access checked.
+//! The memory of a cluster's blocks: parameters, the launch's buffers, and shared memory, with every access checked.
 
 use super::clocks::{Clocks, Stamp, Who};
-use super::program::{Access, Instruction, PARAMETERS, Running, SHARED, Space};
-use super::registers::Registers;
-use super::shadow::{Conflict, Shadow, Use};
+use super::program::{Access, FAR_BITS, Instruction, PARAMETERS, Running, SHARED, Space};
+use super::registers::{LANES, Registers};
+use super::shadow::{Conflict, PAGE, Shadow, Use, pieces};
 use super::text::Text;
 use crate::cuda::device::emulated::{POISON, Region};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Bytes of the largest access.
@@ -20,10 +21,23 @@ pub struct Memory<'a> {
     pub histories: Vec<Shadow>,
     /// The region of the last access: the next access is mostly to the same.
     last: usize,
+    cluster: Shape,
+    /// Bytes from the shared memory of a block to that of the next in its cluster.
+    stride: usize,
     shared: Vec<u8>,
     shared_history: Shadow,
-    /// When each block began, and its number.
+    /// Where barriers begin in shared memory, each of 8 bytes.
+    pub reserved: BTreeSet<usize>,
+    /// When each cluster began, and the number of its first block.
     pub blocks: Vec<(u64, u64)>,
+}
+
+/// Blocks that run together, and what each of them has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub blocks: usize,
+    pub warps: usize,
+    pub shared_bytes: usize,
 }
 
 /// Where an access goes: to a byte of the parameters, of a region, or of shared memory.
@@ -47,40 +61,108 @@ pub struct Accessing {
 pub type Failed = (usize, String);
 
 impl<'a> Memory<'a> {
-    pub fn new(text: &'a Text, parameters: &'a [u8], regions: &'a [Region], shared_bytes: usize) -> Self {
+    pub fn new(text: &'a Text, parameters: &'a [u8], regions: &'a [Region], cluster: Shape) -> Self {
+        let stride = cluster.shared_bytes.next_multiple_of(PAGE);
         Self {
             text,
             parameters,
             regions,
             histories: regions.iter().map(|region| Shadow::new(region.bytes as usize, true)).collect(),
             last: 0,
-            shared: vec![POISON; shared_bytes],
-            shared_history: Shadow::new(shared_bytes, false),
+            cluster,
+            stride,
+            shared: vec![POISON; cluster.blocks * stride],
+            shared_history: Shadow::new(cluster.blocks * stride, false),
+            reserved: BTreeSet::new(),
             blocks: Vec::new(),
         }
     }
 
-    /// Begins the block of this number.
+    /// Begins the cluster whose first block has this number.
     pub fn begin(&mut self, block: u64, clocks: &Clocks) {
         self.shared.fill(POISON);
+        self.reserved.clear();
         self.blocks.push((clocks.base, block));
     }
 
-    /// The number of the block that accessed something at this stamp.
+    /// The number of the block that accessed something at this stamp; of an asynchronous operation, the first block of
+    /// its cluster.
     pub fn block_at(&self, stamp: Stamp) -> u64 {
         let after = self.blocks.partition_point(|&(begin, _)| begin <= stamp.time());
-        self.blocks.get(after.saturating_sub(1)).map_or(0, |&(_, block)| block)
+        let first = self.blocks.get(after.saturating_sub(1)).map_or(0, |&(_, block)| block);
+        first + stamp.clock().map_or(stamp.thread() / LANES / self.cluster.warps, |_| 0) as u64
     }
 
-    /// Finds the place of an aligned access.
-    fn place(&mut self, space: Space, address: u64, bytes: usize, what: &str) -> Result<Place, String> {
+    /// The rank of a warp's block in its cluster.
+    pub fn rank(&self, warp: usize) -> usize {
+        warp / self.cluster.warps
+    }
+
+    /// The rank of the block that this byte of shared memory belongs to, and its offset there.
+    pub fn home(&self, at: usize) -> (usize, usize) {
+        (at / self.stride, at % self.stride)
+    }
+
+    /// The place in another block's memory of what is at `at` in a block's.
+    pub fn in_block(&self, at: usize, rank: usize) -> usize {
+        rank * self.stride + at % self.stride
+    }
+
+    /// The byte of shared memory at an address that a warp's block uses, which may be another block's.
+    ///
+    /// # Errors
+    /// A message if the bytes are outside of shared memory, or the address is not a multiple of `alignment`.
+    pub fn shared(
+        &self,
+        address: u32,
+        bytes: usize,
+        alignment: usize,
+        warp: usize,
+        what: &str,
+    ) -> Result<usize, String> {
+        let (far, near) = ((address >> FAR_BITS) as usize, address & ((1 << FAR_BITS) - 1));
+        let rank = far.checked_sub(1).unwrap_or(self.rank(warp));
+        if !near.is_multiple_of(alignment as u32) {
+            return Err(format!("{what} at a shared address that is not a multiple of {alignment} bytes"));
+        }
+        match near.checked_sub(SHARED) {
+            Some(at) if at as usize + bytes <= self.cluster.shared_bytes && rank < self.cluster.blocks => {
+                Ok(rank * self.stride + at as usize)
+            }
+            _ => Err(format!(
+                "{what} of {bytes} bytes outside of shared memory, at offset {} of block {rank} of its cluster",
+                i64::from(near) - i64::from(SHARED)
+            )),
+        }
+    }
+
+    /// Bytes of the parameters, at a generic address.
+    ///
+    /// # Errors
+    /// A message if they are not in the parameters.
+    pub fn parameter(&self, address: u64, bytes: usize, alignment: u64, what: &str) -> Result<&[u8], String> {
+        let at = address.checked_sub(PARAMETERS).filter(|at| at.is_multiple_of(alignment)).map(|at| at as usize);
+        let found = at.and_then(|at| self.parameters.get(at..at.checked_add(bytes)?));
+        found.ok_or_else(|| format!("{what} is not in the parameters, at a multiple of {alignment} bytes"))
+    }
+
+    /// Finds the place of an aligned access of a warp.
+    fn place(
+        &mut self,
+        space: Space,
+        address: u64,
+        bytes: usize,
+        Accessing { what, who, .. }: Accessing,
+    ) -> Result<Place, String> {
         if !address.is_multiple_of(bytes as u64) {
             return Err(format!("{what} at an address that is not a multiple of {bytes} bytes"));
         }
         match space {
             Space::Global => self.global(address, bytes, what),
             Space::Shared => match address.checked_sub(SHARED.into()) {
-                Some(at) if at as usize + bytes <= self.shared.len() => Ok(Place::Shared(at as usize)),
+                Some(at) if at as usize + bytes <= self.cluster.shared_bytes => {
+                    Ok(Place::Shared(self.rank(who.warp) * self.stride + at as usize))
+                }
                 _ => Err(format!(
                     "{what} of {bytes} bytes outside of shared memory, at offset {}",
                     address as i64 - i64::from(SHARED)
@@ -124,35 +206,87 @@ impl<'a> Memory<'a> {
         accessing: Accessing,
         clocks: &Clocks,
     ) -> Result<Place, String> {
-        let place = self.place(space, address, bytes, accessing.what)?;
-        let Accessing { of, who, line, .. } = accessing;
+        let place = self.place(space, address, bytes, accessing)?;
+        self.note(place, bytes, accessing, clocks).map(|()| place)
+    }
+
+    /// Checks the access of an asynchronous operation to any bytes of a buffer.
+    ///
+    /// # Errors
+    /// As for [`Self::check`].
+    pub fn check_global(&mut self, address: u64, bytes: usize, by: Accessing, clocks: &Clocks) -> Result<(), String> {
+        let Place::Global(region, at) = self.global(address, bytes, by.what)? else { return Ok(()) };
+        pieces(at, bytes).try_for_each(|(at, bytes)| self.note(Place::Global(region, at), bytes, by, clocks))
+    }
+
+    /// Checks the access of an asynchronous operation to bytes of shared memory that [`Self::shared`] found.
+    ///
+    /// # Errors
+    /// As for [`Self::check`].
+    pub fn check_shared(&mut self, at: usize, bytes: usize, by: Accessing, clocks: &Clocks) -> Result<(), String> {
+        pieces(at, bytes).try_for_each(|(at, bytes)| self.note(Place::Shared(at), bytes, by, clocks))
+    }
+
+    fn note(&mut self, place: Place, bytes: usize, by: Accessing, clocks: &Clocks) -> Result<(), String> {
+        let Accessing { what, of, who, line } = by;
         let noted = match place {
             Place::Parameter(_) => Ok(()),
             Place::Global(region, at) => self.histories[region].note(of, at, bytes, who, line, clocks),
-            Place::Shared(at) => self.shared_history.note(of, at, bytes, who, line, clocks),
+            Place::Shared(at) => {
+                if !self.reserved.is_empty() {
+                    self.check_reserved(at, bytes, what)?;
+                }
+                self.shared_history.note(of, at, bytes, who, line, clocks)
+            }
         };
-        noted.map_err(|conflict| self.race(place, conflict, accessing.what, clocks)).map(|()| place)
+        noted.map_err(|conflict| self.race(place, conflict, what, clocks))
     }
 
-    fn race(&self, place: Place, Conflict { earlier, wrote, at }: Conflict, what: &str, clocks: &Clocks) -> String {
+    fn check_reserved(&self, at: usize, bytes: usize, what: &str) -> Result<(), String> {
+        match self.reserved.range((at + 1).saturating_sub(8)..at + bytes).next() {
+            None => Ok(()),
+            Some(&barrier) => {
+                Err(format!("{what} of byte {} of shared memory, which is part of an mbarrier", self.home(barrier).1))
+            }
+        }
+    }
+
+    /// A thread, for messages.
+    fn thread(&self, stamp: Stamp) -> String {
+        let threads = self.cluster.warps * LANES;
+        let (rank, thread) = (stamp.thread() / threads, stamp.thread() % threads);
+        if self.cluster.blocks == 1 {
+            format!("thread {thread}")
+        } else {
+            format!("thread {thread} of block {rank} of its cluster")
+        }
+    }
+
+    fn race(&self, place: Place, conflict: Conflict, what: &str, clocks: &Clocks) -> String {
+        let Conflict { earlier, wrote, hidden, at } = conflict;
         let byte = match place {
             Place::Global(region, _) => format!("byte {at} of the launch's buffer {region}"),
-            _ => format!("byte {at} of shared memory"),
+            _ => format!("byte {} of shared memory", self.home(at).1),
         };
-        let (thread, line) = (earlier.thread(), self.text.place(earlier.line()));
+        let (thread, line) = (self.thread(earlier), self.text.place(earlier.line()));
         let verb = if wrote { "wrote" } else { "read" };
+        if hidden {
+            return format!("race: {what} of {byte}, which {thread} wrote without fence.proxy.async after it, {line}");
+        }
         if earlier.time() == Stamp::FLYING {
-            return format!(
-                "race: {what} of {byte}, to which an asynchronous copy of thread {thread} is on its way, {line}"
-            );
+            return format!("race: {what} of {byte}, to which an asynchronous copy of {thread} is on its way, {line}");
         }
         if matches!(place, Place::Global(..)) && (earlier.time() < clocks.base || earlier.was_elsewhere()) {
             let block = self.block_at(earlier);
+            return format!("race: {what} of {byte}, which another block {verb} (block number {block}), {line}");
+        }
+        if earlier.clock().is_some() {
+            let verb = if wrote { "wrote" } else { "reads" };
             return format!(
-                "race: {what} of {byte}, which another block {verb} (block number {block}, thread {thread}), {line}"
+                "race: {what} of {byte}, which an asynchronous operation {verb} that was not waited for, {line}"
             );
         }
-        format!("race: {what} of {byte}, which thread {thread} {verb} without a barrier between, {line}")
+        format!("race: {what} of {byte}, which {thread} {verb} without a barrier between, {line}")
     }
 
     /// Reads the bytes of a checked access.
@@ -175,9 +309,21 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Ends an asynchronous copy to shared memory.
-    pub fn land(&mut self, at: usize, bytes: usize, who: Who, line: u32, clocks: &Clocks) {
-        self.shared_history.land(at, bytes, who, line, clocks);
+    /// Ends an asynchronous copy to shared memory, which is a write with this stamp from now on.
+    pub fn land(&mut self, at: usize, bytes: usize, stamp: Stamp) {
+        self.shared_history.land(at, bytes, stamp);
+    }
+
+    /// Ends an asynchronous copy to bytes of a buffer that were checked before.
+    pub fn land_global(&mut self, address: u64, bytes: usize, stamp: Stamp) {
+        if let Place::Global(region, at) = self.found(address) {
+            self.histories[region].land(at, bytes, stamp);
+        }
+    }
+
+    /// Bytes of shared memory that were checked before.
+    pub fn shared_bytes(&self, at: usize, bytes: usize) -> &[u8] {
+        &self.shared[at..at + bytes]
     }
 
     /// The address that a lane accesses.
@@ -251,6 +397,27 @@ impl<'a> Memory<'a> {
         }
         Ok(())
     }
+}
+
+/// Reads any bytes of a buffer that were checked before.
+pub fn read_bytes(address: u64, out: &mut [u8]) {
+    parts(address, out.len()).for_each(|(at, bytes)| read_global(address as usize + at, &mut out[at..at + bytes]));
+}
+
+/// Writes any bytes of a buffer that were checked before.
+pub fn write_bytes(address: u64, bytes: &[u8]) {
+    parts(address, bytes.len()).for_each(|(at, part)| write_global(address as usize + at, &bytes[at..at + part]));
+}
+
+/// Cuts bytes into parts of at most [`LARGEST`] bytes that are aligned to their size: offset and size of each.
+fn parts(address: u64, bytes: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let left = (bytes - at).checked_ilog2()?;
+        let part = 1 << (address + at as u64).trailing_zeros().min(left).min(LARGEST.ilog2());
+        at += part;
+        Some((at - part, part))
+    })
 }
 
 /// Reads bytes of a buffer. Blocks run in parallel, and a kernel with a race must not be undefined behaviour here, so

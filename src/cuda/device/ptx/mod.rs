@@ -8,21 +8,29 @@
 //! contains an emulator, and only launches differ.
 
 mod block;
+mod bulk;
 mod clocks;
+mod cluster;
 mod compare;
 mod copies;
 mod decode;
+mod flights;
 mod forms;
 mod gather;
 mod kernels;
+mod mbarrier;
 mod memory;
 mod parse;
 mod program;
 mod random;
 mod registers;
 mod shadow;
+mod stores;
+mod tensor;
 mod text;
 mod warp;
+mod warpgroup;
+mod wgmma;
 
 pub use kernels::Compiled;
 
@@ -32,10 +40,12 @@ use super::{Device, Emulated, Launch, Memory as DeviceMemory, MemoryInfo};
 use crate::cuda::Variant;
 use crate::error::Result;
 use block::Worker;
+use clocks::Stamp;
 use kernels::Kernels;
-use memory::Memory;
+use memory::{Memory, Shape};
 use program::Program;
 use rayon::prelude::*;
+use registers::LANES;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,16 +98,24 @@ impl PtxMachine {
         let (text, program) = self.kernels.find(launch.kernel)?;
         check_declaration(launch, &program)?;
         let blocks = launch.grid.iter().map(|&blocks| u64::from(blocks)).product::<u64>();
-        let (next, workers) = (AtomicU64::new(0), blocks.min(rayon::current_num_threads() as u64));
+        let cluster = u64::from(program.cluster);
+        let (next, workers) = (AtomicU64::new(0), (blocks / cluster).min(rayon::current_num_threads() as u64));
+        let shape = Shape {
+            blocks: program.cluster as usize,
+            warps: (launch.threads as usize).div_ceil(LANES),
+            shared_bytes: launch.shared_bytes as usize,
+        };
         let work = |_| {
-            let memory = Memory::new(text, launch.params, regions, launch.shared_bytes as usize);
-            let mut worker = Worker::new(text, &program, memory, launch.threads, self.seed);
+            let memory = Memory::new(text, launch.params, regions, shape);
+            let mut worker = Worker::new(text, &program, memory, shape, self.seed);
             loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= blocks {
+                let first = next.fetch_add(cluster, Ordering::Relaxed);
+                if first >= blocks {
                     return Ok(worker.memory);
                 }
-                if let Err(problem) = worker.run(number, position(launch, number)) {
+                let positions: Vec<_> =
+                    (first..first + cluster).map(|number| position(launch, number, program.cluster)).collect();
+                if let Err(problem) = worker.run(first, &positions) {
                     // The other workers stop, too.
                     next.store(blocks, Ordering::Relaxed);
                     return Err(format!("{}, {problem}", launch.kernel));
@@ -110,10 +128,10 @@ impl PtxMachine {
 }
 
 /// Block number `number`, x fastest.
-fn position(launch: &Launch<'_>, number: u64) -> Position {
+fn position(launch: &Launch<'_>, number: u64, cluster: u32) -> Position {
     let [x, y, _] = launch.grid.map(u64::from);
     let block = [(number % x) as u32, (number / x % y) as u32, (number / x / y) as u32];
-    Position { threads: launch.threads, grid: launch.grid, block }
+    Position { threads: launch.threads, grid: launch.grid, block, cluster }
 }
 
 /// Fails if the launch differs from what the kernel declares.
@@ -121,6 +139,14 @@ fn check_declaration(launch: &Launch<'_>, program: &Program) -> std::result::Res
     let (bytes, found) = (program.parameter_bytes, launch.params.len());
     if bytes != found {
         return Err(format!("the kernel declares {bytes} parameter bytes, the launch has {found}"));
+    }
+    if !launch.grid[0].is_multiple_of(program.cluster) {
+        let (cluster, grid) = (program.cluster, launch.grid[0]);
+        return Err(format!("the kernel declares clusters of {cluster} blocks, the launch has {grid} blocks along x"));
+    }
+    let warps = launch.threads.div_ceil(LANES as u32) * program.cluster;
+    if warps as usize * LANES > Stamp::THREADS {
+        return Err(format!("a cluster of {warps} warps, the PTX machine has clocks for {}", Stamp::THREADS / LANES));
     }
     match program.threads {
         Some(threads) if threads != u64::from(launch.threads) => {

@@ -32,6 +32,8 @@ pub enum Operand<'a> {
     Constant(u64),
     /// `[base + offset]`.
     Address(Box<Operand<'a>>, i64),
+    /// `[map, {coordinates}]`.
+    Place(Box<Operand<'a>>, Vec<Operand<'a>>),
     /// `{a, b}`.
     Vector(Vec<Operand<'a>>),
     /// `a|b`.
@@ -63,6 +65,10 @@ pub struct Entry<'a> {
     pub parameters: Vec<Parameter<'a>>,
     /// Threads of a block, as `.maxntid` or `.reqntid` says.
     pub threads: Option<u64>,
+    /// The least blocks of a multiprocessor, as `.minnctapersm` says.
+    pub resident: Option<u64>,
+    /// Blocks of a cluster along x, as `.reqnctapercluster` says.
+    pub cluster: Option<u64>,
     pub registers: Vec<Registers<'a>>,
     /// The instruction behind each label.
     pub labels: HashMap<&'a str, usize>,
@@ -159,11 +165,27 @@ impl<'a> Parser<'a> {
         while !self.take("{") {
             match self.word()? {
                 ".maxntid" | ".reqntid" => self.entry.threads = Some(self.product()?),
-                ".minnctapersm" | ".maxnreg" => drop(self.number()?),
+                ".minnctapersm" => self.entry.resident = Some(self.number()?),
+                ".maxnreg" => drop(self.number()?),
+                // .reqnctapercluster says how many blocks.
+                ".explicitcluster" => {}
+                ".reqnctapercluster" => self.entry.cluster = Some(self.cluster()?),
                 other => return Err(format!("the PTX machine does not know the directive {other}")),
             }
         }
         self.body()
+    }
+
+    /// The blocks of a cluster along x: `2, 1, 1`.
+    fn cluster(&mut self) -> Parsed<u64> {
+        let (along_x, mut others) = (self.number()?, 1);
+        while self.take(",") {
+            others *= self.number()?;
+        }
+        match (along_x, others) {
+            (1..=16, 1) => Ok(along_x),
+            _ => Err("the PTX machine knows only clusters of 1 to 16 blocks along x".to_owned()),
+        }
     }
 
     /// The product of up to three numbers.
@@ -275,6 +297,13 @@ impl<'a> Parser<'a> {
         match self.word()? {
             "[" => {
                 let base = self.operand()?;
+                if self.take(",") {
+                    let Operand::Vector(at) = self.operand()? else {
+                        return Err("coordinates in braces were expected".to_owned());
+                    };
+                    self.expect("]")?;
+                    return Ok(Operand::Place(Box::new(base), at));
+                }
                 let offset = if self.take("+") { self.offset()? } else { 0 };
                 self.expect("]")?;
                 Ok(Operand::Address(Box::new(base), offset))
@@ -332,19 +361,21 @@ mod tests {
     fn statements_are_read() {
         let text = text(
             ".reg .b32 %r<3>;\n{.reg .pred q;\n@!q add.s32 %r1, %r2, -1;}\n$L: ld.shared.v2.u16 {%a, _}, [memory+-8];\n\
-             shfl.sync %r1|%p1, 0f3F800000, 0x1F; .pragma \"nounroll\"; ret;",
+             shfl.sync %r1|%p1, 0f3F800000, 0x1F; .pragma \"nounroll\"; copy [%rd1, {%r1, 2}]; ret;",
         );
         let entry = entry(&text, "k").unwrap();
         assert_eq!(entry.parameters, [Parameter { name: "k_0", bytes: 24 }]);
-        assert_eq!((entry.threads, entry.labels["$L"], entry.code.len()), (Some(128), 1, 4));
+        assert_eq!((entry.threads, entry.labels["$L"], entry.code.len()), (Some(128), 1, 5));
         assert_eq!((entry.registers[0].count, entry.registers[1].name), (Some(3), "q"));
-        let [add, load, shuffle, ret] = &entry.code[..] else { panic!("{:?}", entry.code) };
+        let [add, load, shuffle, copy, ret] = &entry.code[..] else { panic!("{:?}", entry.code) };
         assert_eq!((add.guard, add.opcode, &add.scopes[..]), (Some(("q", true)), "add.s32", &[0, 1][..]));
         assert_eq!(add.operands[2], Operand::Constant(u64::MAX));
         let vector = Operand::Vector(vec![Operand::Name("%a"), Operand::Name("_")]);
         assert_eq!(load.operands, [vector, Operand::Address(Box::new(Operand::Name("memory")), -8)]);
         let pair = Operand::Pair("%r1", "%p1");
         assert_eq!(shuffle.operands, [pair, Operand::Constant(0x3F80_0000), Operand::Constant(31)]);
+        let at = vec![Operand::Name("%r1"), Operand::Constant(2)];
+        assert_eq!(copy.operands, [Operand::Place(Box::new(Operand::Name("%rd1")), at)]);
         assert_eq!((ret.line, ret.operands.len()), (12, 0));
     }
 

@@ -3,11 +3,11 @@
 //! Memory is divided into pages, and a page into cells. All cells of a page have the size of the smallest access to it;
 //! accesses are aligned, so a cell has one history.
 
-use super::clocks::{Clocks, Stamp, Who};
+use super::clocks::{Clock, Clocks, Stamp, Who};
 
 /// Bytes of a page.
 pub const PAGE: usize = 1024;
-/// Bytes of the first cells, the largest access.
+/// log₂ of the bytes of the first cells, the largest access.
 const LARGEST: u32 = 4;
 
 /// An access that is not ordered with an earlier one.
@@ -16,6 +16,8 @@ pub struct Conflict {
     pub earlier: Stamp,
     /// Whether the earlier access wrote.
     pub wrote: bool,
+    /// Whether it happened before, but its thread did not show it to asynchronous operations.
+    pub hidden: bool,
     /// The first byte that both touch.
     pub at: usize,
 }
@@ -27,6 +29,21 @@ pub enum Use {
     Write,
     /// An asynchronous copy begins to write.
     Fly,
+    /// A bulk copy begins to write.
+    BulkFly,
+    /// A bulk copy or a product begins to read, and ends when a warp learns it from this clock.
+    BulkRead(Clock),
+}
+
+impl Use {
+    fn reads(self) -> bool {
+        matches!(self, Self::Read | Self::BulkRead(_))
+    }
+
+    /// Whether it sees only stores that were shown to it.
+    fn is_bulk(self) -> bool {
+        matches!(self, Self::BulkFly | Self::BulkRead(_))
+    }
 }
 
 /// The histories of a page's cells.
@@ -35,7 +52,7 @@ pub struct Page {
     /// log₂ of a cell's bytes.
     size: u32,
     writes: Vec<Stamp>,
-    /// For each warp that read, its last reads.
+    /// For each warp that read, its last reads; behind the warps, the other clocks.
     reads: Vec<Vec<Stamp>>,
 }
 
@@ -71,10 +88,10 @@ impl Shadow {
         Self { pages: (0..bytes.div_ceil(PAGE)).map(|_| None).collect(), shared_by_blocks }
     }
 
-    /// Notes an aligned access of `bytes` bytes, a power of two up to 16.
+    /// Notes an access of `bytes` bytes: a power of two up to 16, aligned to their number, or any bytes of one page.
     ///
     /// # Errors
-    /// The earlier access, if it is not ordered with this one and one of them writes.
+    /// The earlier access, if it is not ordered with this one and one of them writes, or if it is hidden from it.
     pub fn note(
         &mut self,
         what: Use,
@@ -85,13 +102,12 @@ impl Shadow {
         clocks: &Clocks,
     ) -> Result<(), Conflict> {
         let page = self.pages[at / PAGE].get_or_insert_with(|| Box::new(Page::new()));
-        page.refine(bytes.trailing_zeros());
+        page.refine((at | bytes).trailing_zeros());
         let first = (at % PAGE) >> page.size;
         let cells = first..first + (bytes >> page.size);
-        let conflict = |cell: usize, earlier: Stamp, wrote: bool, size: u32| Conflict {
-            earlier,
-            wrote,
-            at: at / PAGE * PAGE + (cell << size),
+        let conflict = |cell: usize, earlier: Stamp, wrote: bool, size: u32| {
+            let at = at / PAGE * PAGE + (cell << size);
+            Conflict { earlier, wrote, hidden: false, at }
         };
         let elsewhere = |stamp: Stamp| self.shared_by_blocks && stamp.time() < clocks.base;
         for cell in cells.clone() {
@@ -99,16 +115,22 @@ impl Shadow {
             if !wrote.is_never() && (elsewhere(wrote) || !clocks.ordered(wrote, who)) {
                 return Err(conflict(cell, wrote, true, page.size));
             }
-        }
-        if what == Use::Read {
-            if page.reads.len() <= who.warp {
-                page.reads.resize(who.warp + 1, Vec::new());
+            if what.is_bulk() && !self.shared_by_blocks && !wrote.is_never() && !clocks.shown(wrote, who.warp) {
+                return Err(Conflict { hidden: true, ..conflict(cell, wrote, true, page.size) });
             }
-            let reads = &mut page.reads[who.warp];
+        }
+        if what.reads() {
+            let (reader, now) = match what {
+                Use::BulkRead(clock) => (clocks.warps() + clock.number(), Stamp::of(clocks.now, clock, line)),
+                _ => (who.warp, Stamp::new(clocks.now, who, line)),
+            };
+            if page.reads.len() <= reader {
+                page.reads.resize(reader + 1, Vec::new());
+            }
+            let reads = &mut page.reads[reader];
             if reads.is_empty() {
                 reads.resize(PAGE >> page.size, Stamp::default());
             }
-            let now = Stamp::new(clocks.now, who, line);
             reads[cells].iter_mut().for_each(|read| *read = now.after(*read, clocks.base));
             return Ok(());
         }
@@ -121,16 +143,18 @@ impl Shadow {
                 }
             }
         }
-        let time = if what == Use::Fly { Stamp::FLYING } else { clocks.now };
+        let time = if what == Use::Write { clocks.now } else { Stamp::FLYING };
         page.writes[cells].fill(Stamp::new(time, who, line));
         Ok(())
     }
 
-    /// Ends an asynchronous copy: from now on it is a write of the thread that waited for it.
-    pub fn land(&mut self, at: usize, bytes: usize, who: Who, line: u32, clocks: &Clocks) {
-        let Some(page) = &mut self.pages[at / PAGE] else { return };
-        let first = (at % PAGE) >> page.size;
-        page.writes[first..first + (bytes >> page.size)].fill(Stamp::new(clocks.now, who, line));
+    /// Ends an asynchronous copy of any bytes: from now on it is a write with this stamp.
+    pub fn land(&mut self, at: usize, bytes: usize, stamp: Stamp) {
+        for (at, bytes) in pieces(at, bytes) {
+            let Some(page) = &mut self.pages[at / PAGE] else { continue };
+            let first = (at % PAGE) >> page.size;
+            page.writes[first..first + (bytes >> page.size)].fill(stamp);
+        }
     }
 
     /// A byte that different blocks touched, at least one of them with a write: one of them noted here, and the other in
@@ -156,8 +180,19 @@ impl Shadow {
     }
 }
 
+/// Cuts bytes at the ends of pages: offset and number of each piece.
+pub fn pieces(at: usize, bytes: usize) -> impl Iterator<Item = (usize, usize)> {
+    let (mut start, end) = (at, at + bytes);
+    std::iter::from_fn(move || {
+        let piece = (start, (PAGE - start % PAGE).min(end - start));
+        start += piece.1;
+        (piece.1 > 0).then_some(piece)
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::clocks::{Known, Other};
     use super::*;
 
     fn who(warp: usize) -> Who {
@@ -177,7 +212,7 @@ mod tests {
         shadow.note(Use::Write, 1044, 2, who(1), 2, &clocks).unwrap();
         let conflict = shadow.note(Use::Read, 1040, 16, who(1), 3, &clocks).unwrap_err();
         assert_eq!((conflict.earlier.line(), conflict.wrote, conflict.at), (1, true, 1040));
-        clocks.meet(&[0, 1]);
+        clocks.meet(&[0, 1], &Known::default());
         shadow.note(Use::Read, 1040, 16, who(1), 4, &clocks).unwrap();
         shadow.note(Use::Read, 1040, 16, who(0), 5, &clocks).unwrap();
         let conflict = shadow.note(Use::Write, 1054, 2, who(0), 6, &clocks).unwrap_err();
@@ -188,11 +223,11 @@ mod tests {
     fn a_copy_in_flight_conflicts_with_everyone() {
         let (mut clocks, mut shadow) = (begun(), Shadow::new(100, false));
         shadow.note(Use::Fly, 16, 16, who(0), 1, &clocks).unwrap();
-        clocks.meet(&[0, 1]);
+        clocks.meet(&[0, 1], &Known::default());
         for (what, warp) in [(Use::Read, 0), (Use::Write, 1), (Use::Fly, 0)] {
             assert!(shadow.note(what, 20, 4, who(warp), 2, &clocks).is_err());
         }
-        shadow.land(16, 16, who(0), 1, &clocks);
+        shadow.land(16, 16, Stamp::new(clocks.now, who(0), 1));
         shadow.note(Use::Read, 20, 4, who(0), 3, &clocks).unwrap();
         assert!(shadow.note(Use::Read, 20, 4, who(1), 3, &clocks).is_err());
     }
@@ -224,5 +259,37 @@ mod tests {
         assert_eq!(meets(history(Use::Read, 2048, 16), history(Use::Write, 2060, 4)), Some(2060));
         assert_eq!(meets(history(Use::Read, 2048, 16), history(Use::Read, 2060, 4)), None);
         assert_eq!(meets(history(Use::Write, 2048, 8), history(Use::Write, 2056, 8)), None);
+    }
+
+    #[test]
+    fn bulk_copies_see_what_was_shown_and_end_by_their_clock() {
+        let (mut clocks, mut shadow) = (begun(), Shadow::new(4096, false));
+        let clock = clocks.of(Other::Stores(who(1))).unwrap();
+        shadow.note(Use::Write, 1008, 16, who(0), 1, &clocks).unwrap();
+        clocks.meet(&[0, 1], &Known::default());
+        let read =
+            |shadow: &mut Shadow, clocks: &Clocks| shadow.note(Use::BulkRead(clock), 1000, 24, who(1), 2, clocks);
+        let conflict = read(&mut shadow, &clocks).unwrap_err();
+        assert!(conflict.hidden && conflict.at == 1008);
+        clocks.show(0, 1).unwrap();
+        assert!(read(&mut shadow, &clocks).unwrap_err().hidden);
+        clocks.meet(&[0, 1], &Known::default());
+        read(&mut shadow, &clocks).unwrap();
+        // A barrier does not end it, and its wait does.
+        let time = clocks.advance();
+        clocks.meet(&[0, 1], &Known::default());
+        let conflict = shadow.note(Use::BulkFly, 1000, 8, who(1), 3, &clocks).unwrap_err();
+        assert!(!conflict.hidden && !conflict.wrote && conflict.earlier.line() == 2);
+        clocks.learn(1, clock, time);
+        shadow.note(Use::BulkFly, 1000, 8, who(1), 3, &clocks).unwrap();
+        assert!(shadow.note(Use::Read, 1000, 4, who(1), 4, &clocks).is_err());
+    }
+
+    #[test]
+    fn pieces_end_with_their_pages() {
+        let cut = |at, bytes| pieces(at, bytes).collect::<Vec<_>>();
+        assert_eq!(cut(1000, 2000), [(1000, 24), (1024, 1024), (2048, 952)]);
+        assert_eq!(cut(1024, 16), [(1024, 16)]);
+        assert_eq!(cut(7, 0), []);
     }
 }

@@ -4,7 +4,12 @@
 //! behind runs first, so groups meet as early as possible. Other seeds let any group run. Instructions that need several
 //! lanes wait until these lanes have arrived at the same instruction.
 
+mod hopper;
+
+pub use hopper::Awaited;
+
 use super::clocks::Clocks;
+use super::cluster::Cluster;
 use super::copies::Copies;
 use super::gather::{self, first};
 use super::memory::Memory;
@@ -12,12 +17,18 @@ use super::parse::Class;
 use super::program::{Action, Fixed, Gather, Instruction, Program, Running, Slot, Special};
 use super::random::Random;
 use super::registers::{ALL, LANES, Registers};
+use super::stores::Stores;
+use super::wgmma::Products;
 
 /// Why a warp stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// It waits at a barrier of the block, for this many threads.
-    Barrier { id: u32, threads: Option<u32> },
+    /// It waits at a barrier of the block for this many threads, or only arrives there.
+    Barrier { id: u32, threads: Option<u32>, waits: bool },
+    /// It goes on only after an event of the cluster.
+    Blocked,
+    /// It has looked at a barrier whose phase is not over, and others may run now.
+    Yielded,
     /// All lanes have ended.
     Ended,
     /// It has executed enough instructions.
@@ -38,16 +49,29 @@ pub struct Fault {
 struct Group {
     at: usize,
     mask: u32,
-    /// Whether it waits for other lanes.
-    waits: bool,
+    waits: Waits,
+}
+
+/// What a group waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    No,
+    /// Other lanes of the warp.
+    Lanes,
+    /// An event of the cluster, the one after so many.
+    Event(u64),
 }
 
 /// A warp of a block.
 #[derive(Debug)]
 pub struct Warp {
+    /// Its number in the cluster, and in its block.
     number: usize,
+    in_block: usize,
     registers: Registers,
     pub copies: Copies,
+    pub stores: Stores,
+    products: Products,
     groups: Vec<Group>,
     ended: u32,
 }
@@ -58,6 +82,7 @@ pub struct Surroundings<'a, 'm> {
     pub memory: &'a mut Memory<'m>,
     pub clocks: &'a mut Clocks,
     pub random: &'a mut Random,
+    pub cluster: &'a mut Cluster,
 }
 
 /// Threads and blocks of a launch, and the block's place among them.
@@ -66,20 +91,32 @@ pub struct Position {
     pub threads: u32,
     pub grid: [u32; 3],
     pub block: [u32; 3],
+    /// Blocks of a cluster.
+    pub cluster: u32,
 }
 
 impl Warp {
-    pub fn new(number: usize, program: &Program) -> Self {
+    pub fn new(number: usize, in_block: usize, program: &Program) -> Self {
         let registers = Registers::new(program.words, program.doubles, program.predicates);
-        Self { number, registers, copies: Copies::default(), groups: Vec::new(), ended: 0 }
+        Self {
+            number,
+            in_block,
+            registers,
+            copies: Copies::default(),
+            stores: Stores::default(),
+            products: Products::default(),
+            groups: Vec::new(),
+            ended: 0,
+        }
     }
 
     /// Begins a block: only the registers of constants have values.
     pub fn begin(&mut self, program: &Program, position: Position) {
-        let first_thread = (self.number * LANES) as u32;
+        let first_thread = (self.in_block * LANES) as u32;
         let mask =
             if position.threads - first_thread < 32 { (1 << (position.threads - first_thread)) - 1 } else { ALL };
-        self.groups = vec![Group { at: 0, mask, waits: false }];
+        self.groups = vec![Group { at: 0, mask, waits: Waits::No }];
+        self.products.begin(program);
         // Lanes that the block does not have count as ended.
         self.ended = !mask;
         self.registers.defined.fill(0);
@@ -104,14 +141,20 @@ impl Warp {
     fn special(&self, special: Special, position: Position, lane: usize) -> u32 {
         let of = |values: [u32; 3], axis: u8| values[usize::from(axis)];
         match special {
-            Special::Thread(0) => (self.number * LANES + lane) as u32,
+            Special::Thread(0) => (self.in_block * LANES + lane) as u32,
             Special::Thread(_) => 0,
             Special::Threads(0) => position.threads,
             Special::Threads(_) => 1,
             Special::Block(axis) => of(position.block, axis),
             Special::Blocks(axis) => of(position.grid, axis),
             Special::Lane => lane as u32,
-            Special::Warp => self.number as u32,
+            Special::Warp => self.in_block as u32,
+            Special::Rank => position.block[0] % position.cluster,
+            Special::Ranks => position.cluster,
+            Special::Cluster(0) => position.block[0] / position.cluster,
+            Special::Cluster(axis) => of(position.block, axis),
+            Special::Clusters(0) => position.grid[0] / position.cluster,
+            Special::Clusters(axis) => of(position.grid, axis),
         }
     }
 
@@ -120,8 +163,9 @@ impl Warp {
     }
 
     /// The group that runs next. In the plain order it is the one that is behind.
-    fn next(&mut self, random: &mut Random) -> Option<Group> {
-        let ready = || self.groups.iter().enumerate().filter(|(_, group)| !group.waits);
+    fn next(&mut self, random: &mut Random, events: u64) -> Option<Group> {
+        let can_run = |waits: Waits| waits != Waits::Lanes && waits != Waits::Event(events);
+        let ready = || self.groups.iter().enumerate().filter(|(_, group)| can_run(group.waits));
         let chosen = if random.shuffles() {
             let count = ready().count();
             ready().nth(if count > 1 { random.below(count) } else { 0 })
@@ -129,13 +173,13 @@ impl Warp {
             ready().min_by_key(|(_, group)| group.at)
         };
         let chosen = chosen?.0;
-        Some(self.groups.swap_remove(chosen))
+        Some(Group { waits: Waits::No, ..self.groups.swap_remove(chosen) })
     }
 
     /// Lets the lanes after a branch join those that are at the same place.
     fn join(&mut self, group: &mut Group) {
         self.groups.retain(|other| {
-            let meets = !other.waits && other.at == group.at;
+            let meets = other.waits == Waits::No && other.at == group.at;
             if meets {
                 group.mask |= other.mask;
             }
@@ -146,11 +190,11 @@ impl Warp {
     /// Runs at most `most` instructions.
     pub fn run(&mut self, with: &mut Surroundings<'_, '_>, most: usize) -> Result<Stop, Fault> {
         let mut left = most;
-        while let Some(mut group) = self.next(with.random) {
+        while let Some(mut group) = self.next(with.random, with.cluster.events) {
             loop {
                 if !self.groups.is_empty() {
                     self.join(&mut group);
-                    let behind = |other: &Group| !other.waits && other.at < group.at;
+                    let behind = |other: &Group| other.waits == Waits::No && other.at < group.at;
                     if !with.random.shuffles() && self.groups.iter().any(behind) {
                         self.groups.push(group);
                         break;
@@ -165,19 +209,29 @@ impl Warp {
                     Step::Continue => {}
                     Step::Separate(other) => self.groups.push(other),
                     Step::Wait => {
-                        self.groups.push(Group { waits: true, ..group });
+                        self.groups.push(Group { waits: Waits::Lanes, ..group });
                         break;
                     }
-                    Step::Barrier { id, threads } => {
+                    Step::Block => {
+                        self.groups.push(Group { waits: Waits::Event(with.cluster.events), ..group });
+                        break;
+                    }
+                    Step::Yield => {
                         self.groups.push(Group { at: group.at + 1, ..group });
-                        return Ok(Stop::Barrier { id, threads });
+                        return Ok(Stop::Yielded);
+                    }
+                    Step::Barrier { id, threads, waits } => {
+                        self.groups.push(Group { at: group.at + 1, ..group });
+                        return Ok(Stop::Barrier { id, threads, waits });
                     }
                     Step::End => break,
                 }
             }
         }
+        let blocked = |group: &Group| group.waits != Waits::Lanes;
         match self.groups.first() {
             None => Ok(Stop::Ended),
+            Some(_) if self.groups.iter().any(blocked) => Ok(Stop::Blocked),
             Some(group) => {
                 let line = with.program.code[group.at].line;
                 Err(self.fault(first(group.mask), line, "waits for lanes that wait elsewhere"))
@@ -194,7 +248,7 @@ impl Warp {
             let value = self.registers.predicate(slot);
             active &= if negated { !value } else { value };
         }
-        let others = Group { at: group.at + 1, mask: group.mask & !active, waits: false };
+        let others = Group { at: group.at + 1, mask: group.mask & !active, waits: Waits::No };
         match i.action {
             Action::Branch(target) => {
                 if active != 0 {
@@ -212,6 +266,7 @@ impl Warp {
                 return Ok(if group.mask == 0 { Step::End } else { Step::Continue });
             }
             _ if active == 0 => {}
+            Action::Bulk(bulk) => return self.bulk(bulk, Running { i, mask: active, warp: self.number }, group, with),
             Action::Gather(kind) => {
                 group.mask = active;
                 if others.mask != 0 {
@@ -219,7 +274,10 @@ impl Warp {
                 }
                 return self.meet(kind, i, group, with);
             }
-            _ => self.execute(i, active, with)?,
+            _ => {
+                self.touch(i, active, with.program)?;
+                self.execute(i, active, with)?;
+            }
         }
         group.at += 1;
         Ok(Step::Continue)
@@ -303,7 +361,7 @@ impl Warp {
             self.check_defined(source.id, i, group.mask, with.program)?;
         }
         self.groups.retain(|other| {
-            let meets = other.waits && other.at == group.at;
+            let meets = other.waits == Waits::Lanes && other.at == group.at;
             if meets {
                 group.mask |= other.mask;
             }
@@ -315,10 +373,14 @@ impl Warp {
         if needed != group.mask {
             return Ok(Step::Wait);
         }
-        if let Gather::Barrier { counted } = kind {
-            return self.barrier(counted, i);
-        }
         let running = Running { i, mask: needed, warp: self.number };
+        match kind {
+            Gather::Barrier { counted, waits } => return self.barrier(counted, waits, i),
+            Gather::ClusterArrive { .. } | Gather::ClusterWait { .. } | Gather::Warpgroup(_) => {
+                return self.together(kind, running, group, with);
+            }
+            _ => self.touch(i, needed, with.program)?,
+        }
         let done = gather::execute(kind, running, &mut self.registers, with.memory, with.clocks);
         done.map_err(|(lane, problem)| self.fault(lane, i.line, problem))?;
         for result in i.written() {
@@ -336,7 +398,7 @@ impl Warp {
             let problem = format!("lane {} of its mask has ended or does not exist", first(ended));
             return Err(self.fault(lane, i.line, problem));
         }
-        match self.groups.iter().find(|other| other.waits && other.mask & needed != 0) {
+        match self.groups.iter().find(|other| other.waits == Waits::Lanes && other.mask & needed != 0) {
             None => Ok(()),
             Some(other) => {
                 let (thread, line) = (self.number * LANES + first(other.mask), program.code[other.at].line);
@@ -347,7 +409,7 @@ impl Warp {
 
     /// Fails if a group waits for a lane that has ended.
     fn check_waiting(&self, program: &Program) -> Result<(), Fault> {
-        for group in self.groups.iter().filter(|group| group.waits) {
+        for group in self.groups.iter().filter(|group| group.waits == Waits::Lanes) {
             let i = &program.code[group.at];
             if let Action::Gather(kind) = i.action {
                 let failed = |(lane, problem)| self.fault(lane, i.line, problem);
@@ -358,17 +420,21 @@ impl Warp {
         Ok(())
     }
 
-    fn barrier(&self, counted: bool, i: &Instruction) -> Result<Step, Fault> {
+    fn barrier(&self, counted: bool, waits: bool, i: &Instruction) -> Result<Step, Fault> {
         let value = |number: usize| gather::same(&self.registers, i.s[number], ALL);
         let differs = || self.fault(0, i.line, "the lanes name different barriers");
         let id = value(0).ok_or_else(differs)?;
         let threads = if counted { Some(value(1).ok_or_else(differs)?) } else { None };
-        Ok(Step::Barrier { id, threads })
+        Ok(Step::Barrier { id, threads, waits })
     }
 
     /// The line at which a lane of the warp is.
     pub fn line(&self, program: &Program) -> u32 {
-        self.groups.first().map_or(0, |group| program.code[group.at.saturating_sub(1)].line)
+        let of = |group: &Group| match group.waits {
+            Waits::No => program.code[group.at.saturating_sub(1)].line,
+            _ => program.code[group.at].line,
+        };
+        self.groups.first().map_or(0, of)
     }
 }
 
@@ -378,9 +444,13 @@ enum Step {
     /// These lanes go on by themselves.
     Separate(Group),
     Wait,
+    /// It tries the instruction again after an event of the cluster.
+    Block,
+    Yield,
     Barrier {
         id: u32,
         threads: Option<u32>,
+        waits: bool,
     },
     End,
 }
