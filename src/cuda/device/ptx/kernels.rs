@@ -80,11 +80,6 @@ impl Kernels {
         Ok(Self { texts, programs: Mutex::default(), replaced })
     }
 
-    /// Whether a text holds the kernel of this name.
-    pub fn has(&self, name: &str) -> bool {
-        self.texts.iter().any(|text| text.entries().any(|entry| entry == name))
-    }
-
     /// The kernel of this name, and the text that holds it.
     ///
     /// # Errors

@@ -63,17 +63,18 @@ impl Boxed {
         let Self { map, at } = self;
         let (element, side) = (i64::from(map.element_bytes), i64::from(map.box_sizes[0]));
         let (start, end) = (at[0].max(0), (at[0] + side).min(map.sizes[0].into()));
-        let sides = move |dimension: usize| if dimension < map.rank as usize { map.box_sizes[dimension] } else { 1 };
-        let count = (1..5).map(sides).product::<u32>();
+        let rank = map.rank as usize;
+        let count = map.box_sizes[1..rank].iter().product::<u32>();
         (0..count).filter(move |_| start < end).filter_map(move |number| {
             let (mut rest, mut address) = (number, map.address.0.wrapping_add_signed(start * element));
-            for dimension in 1..map.rank as usize {
-                let place = at[dimension] + i64::from(rest % sides(dimension));
-                rest /= sides(dimension);
-                if !(0..i64::from(map.sizes[dimension])).contains(&place) {
+            let sizes = map.sizes.iter().zip(&map.box_sizes).zip(at).take(rank).skip(1);
+            for (((&size, &sides), &at), stride) in sizes.zip(&map.strides) {
+                let place = at + i64::from(rest % sides);
+                rest /= sides;
+                if !(0..i64::from(size)).contains(&place) {
                     return None;
                 }
-                address += place as u64 * map.strides[dimension - 1];
+                address += place as u64 * stride;
             }
             let offset = (i64::from(number) * side + start - at[0]) * element;
             Some(Row { offset: offset as usize, address, bytes: ((end - start) * element) as usize })

@@ -10,8 +10,7 @@ pub(super) fn ring(rounds: u32) -> String {
     for round in 0..rounds {
         let (full, empty) = (format!("%r1{}", round % 2), format!("%r1{}", 2 + round % 2));
         body += &wait(&format!("P{round}"), &empty, (round / 2 + 1) % 2);
-        body +=
-            &format!("add.s32 %r6, %r3, {};\nst.shared.u32 [%r4], %r6;\n", 100 * round).replace("[%r4]", &stage(round));
+        body += &format!("add.s32 %r6, %r3, {};\nst.shared.u32 {}, %r6;\n", 100 * round, stage("%r4", round));
         body += &format!("mbarrier.arrive.shared::cta.b64 _, [{full}];\n");
     }
     body += "bra $END;\n$READ:\nsetp.eq.u32 %p2, %r3, 0;\n";
@@ -19,16 +18,16 @@ pub(super) fn ring(rounds: u32) -> String {
         let (full, empty) = (format!("%r1{}", round % 2), format!("%r1{}", 2 + round % 2));
         body += &wait(&format!("C{round}"), &full, round / 2 % 2);
         body += &format!(
-            "xor.b32 %r7, %r4, 4;\nld.shared.u32 %r6, [%r7];\nmad.lo.s32 %r5, %r5, 3, %r6;\nbar.warp.sync -1;\n"
-        )
-        .replace("[%r7]", &stage(round).replace("%r4", "%r7"));
+            "xor.b32 %r7, %r4, 4;\nld.shared.u32 %r6, {};\nmad.lo.s32 %r5, %r5, 3, %r6;\nbar.warp.sync -1;\n",
+            stage("%r7", round)
+        );
         body += &format!("@%p2 mbarrier.arrive.shared::cta.b64 _, [{empty}];\n");
     }
     body + "$END:\n" + &store("%r5")
 }
 
-fn stage(round: u32) -> String {
-    format!("[%r4+{}]", 128 * (round % 2))
+fn stage(register: &str, round: u32) -> String {
+    format!("[{register}+{}]", 128 * (round % 2))
 }
 
 #[test]
@@ -50,13 +49,13 @@ fn a_look_at_a_barrier_does_not_wait() {
     let arrive = "mbarrier.arrive.shared::cta.b64 _, [%r10];\n";
     let looks = [look(0), look(1)].concat();
     let body = format!(
-        "{}mov.u32 %r5, 0;\n{looks}bar.warp.sync -1;\n{}{looks}bar.warp.sync -1;\n{}{looks}{}",
+        "{}mov.u32 %r5, 1;\n{looks}bar.warp.sync -1;\n{}{looks}bar.warp.sync -1;\n{}{looks}{}",
         prepare(&[("%r10", 2)]),
         alone(arrive),
         alone(arrive),
         store("%r5")
     );
-    assert_eq!(case(32, body).words()[..32], [010110; 32]);
+    assert_eq!(case(32, body).words()[..32], [1_010_110; 32]);
     // A loop of looks ends, because others go on.
     let spin = "$S:\nmbarrier.test_wait.parity.shared::cta.b64 %p1, [%r10], 0;\n@!%p1 bra $S;\n";
     let body = format!(

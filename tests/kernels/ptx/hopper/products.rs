@@ -318,10 +318,11 @@ fn a_stage_is_released_after_the_wait() {
     let arrive = "and.b32 %r75, %r0, 31;\nsetp.eq.u32 %p3, %r75, 0;\n@%p3 mbarrier.arrive.shared::cta.b64 _, [%r11];\n";
     let right = PLAIN.case();
     let refill = format!(
-        "bra $END;\n$REFILL:\nsetp.ne.u32 %p4, %r0, 128;\n@%p4 bra $END;\n{}\
+        "bra $END;\n$REFILL:\nsetp.ne.u32 %p4, %r0, 128;\n@%p4 bra $END;\n{}{}\
          mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r10], 8192;\n\
          cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r1], [%rd1], 8192, [%r10];\n{}$END:\n",
-        format!("{}{}", wait("1", "%r10", 0), wait("2", "%r11", 0)),
+        wait("1", "%r10", 0),
+        wait("2", "%r11", 0),
         wait("3", "%r10", 1)
     );
     let released = format!("wgmma.wait_group.sync.aligned 0;\n{arrive}");
