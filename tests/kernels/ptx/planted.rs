@@ -60,7 +60,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// What the first `most` checks of a stem find.
-fn findings_of(stem: &str, mut trial: Trial, most: usize) -> Vec<String> {
+pub(super) fn findings_of(stem: &str, mut trial: Trial, most: usize) -> Vec<String> {
     let mut found = Vec::new();
     for check in checks(stem).unwrap().iter().take(most) {
         found.extend(check.run(&mut trial).err().map(|error| error.to_string()));
@@ -70,7 +70,7 @@ fn findings_of(stem: &str, mut trial: Trial, most: usize) -> Vec<String> {
 }
 
 /// A trial of the PTX of a stem.
-fn trial(stem: &str, ptx: &str) -> Trial {
+pub(super) fn trial(stem: &str, ptx: &str) -> Trial {
     let machine = PtxMachine::with_texts(vec![(format!("{stem}.ptx"), ptx.to_owned())], 1);
     Trial::of(&[Arc::new(machine)])
 }

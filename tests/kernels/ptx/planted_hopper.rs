@@ -1,7 +1,7 @@
 //! Faults that are planted in the product for Hopper: the checks of linear layers must find each of them on the PTX
 //! machine.
 
-use super::planted::{Edit, compile_for, findings};
+use super::planted::{Edit, compile_for, findings, findings_of, trial};
 
 /// The kernels that these tests leave out, because nvcc takes seconds for each.
 const OTHERS: [Edit<'_>; 3] = [
@@ -58,7 +58,12 @@ fn a_stride_of_half_a_matrix() {
     finds("describe_matrix(stage, 16, EIGHT_ROWS,", "describe_matrix(stage, 16, EIGHT_ROWS / 2,", "error");
 }
 
+/// Only more slices than stages fill a stage again, so there are three stages, and all cases of the first check run.
 #[test]
 fn a_stage_that_is_released_before_its_products() {
-    finds("            wait_for_products<1>();\n", "            wait_for_products<2>();\n", "race");
+    let few = ("gemm_sm90.cu", "Tile<1, 64, 8, 1, 2>", "Tile<1, 64, 3, 1, 2>");
+    let early = ("gemm_sm90.cu", "            wait_for_products<1>();\n", "            wait_for_products<2>();\n");
+    let Some(ptx) = compile_for("90a", "gemm_sm90", &[&OTHERS[..], &[few, early]].concat()) else { return };
+    let found = findings_of("gemm", trial("gemm_sm90", &ptx), 1);
+    assert!(found.iter().any(|found| found.contains("race")), "{found:#?}");
 }

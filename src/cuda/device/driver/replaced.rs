@@ -163,7 +163,7 @@ mod tests {
         let lacks = read("tile", &ptx("tile").replace("blend_box_f16", "blend_box_f32")).unwrap_err();
         assert!(lacks.contains("mine.ptx lacks the kernel blend_box_f16"), "{lacks}");
         let unknown = read("tiles", &ptx("tile")).unwrap_err();
-        assert!(unknown.contains("kernels/tiles.cu") && unknown.contains("gemm, attention, "), "{unknown}");
+        assert!(unknown.contains("kernels/tiles.cu") && unknown.contains("gemm, gemm_sm90, attention, "), "{unknown}");
         let absent = Replacement::read("tile", Path::new("absent.cubin")).unwrap_err().to_string();
         assert!(absent.contains("absent.cubin"), "{absent}");
     }
