@@ -95,10 +95,12 @@ fn every_call_that_opens_the_gpu_has_its_error() {
         ("cuEventCreate@2", "no event"),
         ("cuDeviceGetDefaultMemPool@1", "the GPU has no pool of memory"),
         ("cuMemPoolSetAttribute@1", "the pool of memory"),
-        // Whether there are pools, the most shared memory, the multiprocessors, and the capability.
+        // Whether there are pools, the most shared memory, the capability, the multiprocessors, and again the capability.
         ("cuDeviceGetAttribute@2", "the GPU's limits"),
         ("cuDeviceGetAttribute@3", "the GPU's limits"),
-        ("cuDeviceGetAttribute@4", "the GPU does not answer"),
+        ("cuDeviceGetAttribute@4", "the GPU's limits"),
+        ("cuDeviceGetAttribute@5", "the GPU's limits"),
+        ("cuDeviceGetAttribute@6", "the GPU does not answer"),
         ("cuModuleGetFunction@1", "kernel "),
         ("cuFuncGetAttribute@1", "kernel "),
         ("cuDeviceGetName@1", "the GPU has no name"),
