@@ -33,7 +33,7 @@ struct Barrier {
 enum State {
     Ready,
     Waits,
-    /// Until there is another event of the cluster than so many.
+    /// Until the cluster has had more events than this number.
     Blocked(u64),
     /// As `Blocked`, or until no other warp can run.
     Yielded(u64),

@@ -58,7 +58,7 @@ enum Waits {
     No,
     /// Other lanes of the warp.
     Lanes,
-    /// An event of the cluster, the one after so many.
+    /// The next event of the cluster; the number counts those before it.
     Event(u64),
 }
 

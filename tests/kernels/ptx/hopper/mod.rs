@@ -165,7 +165,7 @@ fn store(register: &str) -> String {
     )
 }
 
-/// Thread 0 prepares the barriers in these registers for so many arrivals; then the block meets.
+/// Thread 0 prepares barriers, each given by its register and its number of arrivals. Then the block meets.
 fn prepare(barriers: &[(&str, u32)]) -> String {
     let begin = |(barrier, count): &(&str, u32)| format!("@!%p9 mbarrier.init.shared::cta.b64 [{barrier}], {count};\n");
     let begin: String = barriers.iter().map(begin).collect();
