@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::fmt;
 
 /// Blocks that keep a multiprocessor busy. A single block leaves it idle while it waits, and takes as long as two.
-/// Every kernel with an alternative leaves room for two.
+/// Every kernel with an alternative leaves room for two, unless it copies ahead ([`Tile::of_warpgroup`]).
 const BUSY: usize = 2;
 /// Products that a multiprocessor makes while a 16-bit element passes through its shared memory. In a clock, an H100
 /// moves 128 bytes, and makes some 1,270 products of warps (`mma.sync` reaches no more) or 2,048 of warpgroups.
