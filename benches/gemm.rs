@@ -58,7 +58,7 @@ fn ours<B: Target>(criterion: &mut Criterion, backend: &B, sizes: &[[usize; 3]])
         let weight = backend.weight(vec![Tensor::from_f32(&[n, k], &values(n * k))]).unwrap();
         let mut out = backend.alloc(m * n).unwrap();
         bench(&mut group, backend, &ceiling, &format!("{m}x{k}x{n}/osp"), Work::Flops(op.flops()), || {
-            backend.linear(&op, LinearArgs { x: &x, weight: &weight, bias: None, gate: None, out: &mut out }).unwrap();
+            backend.linear(&op, LinearArgs::new(&x, &weight, &mut out)).unwrap();
         });
     }
 }

@@ -7,6 +7,10 @@
 // out [rows, out_features], all T. gate: row r reads its out_features values at
 // ((first_row + r) / rows_per_gate)·gate_stride + gate_offset. For a part of a layer, the host moves the addresses.
 //
+// If a norm of x is folded into the weight (folded.cu), statistics [rows, 2] and columns [out_features, 2] apply it to
+// the product, in place of the bias; else they are null. moments [rows, out_features / 32, 2], if not null, receives the
+// moments of the result. All three are f32; neither goes with a gated activation.
+//
 // A block makes one tile of the product. Asynchronous copies load slices of x and W, TILE_K deep, into a ring of STAGES
 // in shared memory, with zeros beyond the matrices' ends. A warp multiplies WARP_M×32 of the tile: ldmatrix loads the
 // fragments, and mma.m16n8k16 multiplies them. The sums then pass through shared memory, from fragments to rows, so
@@ -25,6 +29,9 @@ struct GemmParams {
     const void *weight;
     const void *bias;
     const void *gate;
+    const void *statistics;
+    const void *columns;
+    void *moments;
     void *out;
     std::int32_t rows;
     std::int32_t in_features;
@@ -62,6 +69,8 @@ constexpr Bounds LARGE(Large::THREADS, 2);
 // For few rows, where reading the weight takes longest. Small tiles make more blocks, and deep slices make longer
 // reads.
 using Small = Tile<64, 64, 64, 32, 3>;
+// Without this, the compiler spills a register on sm_120 for a fifth block, which shared memory has no room for.
+constexpr Bounds RAGGED(Small::THREADS, 3);
 
 // One thread's share of the loads of slices of ROWS rows of x or W: the same chunk of every STRIDE-th row.
 template <typename T, typename Shape, int ROWS, bool RAGGED> class Source {
@@ -176,10 +185,9 @@ __device__ __forceinline__ void store_sums(const GemmParams &p, const TileSums<S
             write_fragments(slab + i * SLAB_N, sums[(start + i) / MMA_M]);
         }
         __syncwarp();
-        const int left = columns.column < p.out_features ? p.rows - row - start : 0;
 #pragma unroll 1
-        for (int at = columns.row; at < SLAB_ROWS && at < left; at += Columns::PASS) {
-            columns.finish_row(p, slab, at, row + start + at);
+        for (int at = 0; at < SLAB_ROWS; at += Columns::PASS) {
+            columns.finish_rows(p, slab, at, row + start + at);
         }
         __syncwarp();
     }
@@ -264,7 +272,7 @@ KERNEL(linear_large_f16, LARGE, GemmParams) { linear<f16, Large, false>(p); }
 KERNEL(linear_large_bf16, LARGE, GemmParams) { linear<bf16, Large, false>(p); }
 KERNEL(linear_small_f16, Small::THREADS, GemmParams) { linear<f16, Small, false>(p); }
 KERNEL(linear_small_bf16, Small::THREADS, GemmParams) { linear<bf16, Small, false>(p); }
-KERNEL(linear_ragged_f16, Small::THREADS, GemmParams) { linear<f16, Small, true>(p); }
-KERNEL(linear_ragged_bf16, Small::THREADS, GemmParams) { linear<bf16, Small, true>(p); }
+KERNEL(linear_ragged_f16, RAGGED, GemmParams) { linear<f16, Small, true>(p); }
+KERNEL(linear_ragged_bf16, RAGGED, GemmParams) { linear<bf16, Small, true>(p); }
 
 KERNEL_FILE(gemm);

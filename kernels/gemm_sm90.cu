@@ -29,6 +29,9 @@ struct GemmSm90Params {
     TensorMap weight_map;
     const void *bias;
     const void *gate;
+    const void *statistics;
+    const void *columns;
+    void *moments;
     void *out;
     std::int32_t rows;
     std::int32_t in_features;
@@ -153,7 +156,7 @@ template <typename Shape> __device__ __forceinline__ void release(Shared<Shape> 
     }
 }
 
-// sums = the products of a tile. Gives the turn to the other warpgroup when all its products are under way.
+// sums += the products of a tile. Gives the turn to the other warpgroup when all its products are under way.
 template <typename T, typename Shape>
 __device__ __forceinline__ void multiply_tile(GroupSums<Shape> &sums, int in_features, Shared<Shape> *shared,
                                               RingStep<Shape::STAGES> &step, CopyBarrier *turn_of_other) {
@@ -169,7 +172,7 @@ __device__ __forceinline__ void multiply_tile(GroupSums<Shape> &sums, int in_fea
 #pragma unroll
             for (int i = 0; i < Shape::PRODUCTS; i++) {
                 multiply_shared<T, Shape::TILE_N>(sums[i], advance(x, i * PRODUCT_M * ROW_BYTES + part * 2),
-                                                  advance(weight, part * 2), k + part > 0);
+                                                  advance(weight, part * 2), true);
             }
         }
         close_products();
@@ -218,10 +221,9 @@ __device__ __forceinline__ void store_product(const GemmSm90Params &p, const flo
 #pragma unroll 1
         for (int slab = 0; slab < Shape::SLABS; slab++) {
             const Columns columns(p, column + (pass * Shape::SLABS + slab) * Columns::COLUMNS);
-            const int left = columns.column < p.out_features ? p.rows - row : 0;
 #pragma unroll 1
-            for (int at = columns.row; at < WARP_ROWS && at < left; at += Columns::PASS) {
-                columns.finish_row(p, slabs + slab * SLAB_FLOATS, at, row + at);
+            for (int at = 0; at < WARP_ROWS; at += Columns::PASS) {
+                columns.finish_rows(p, slabs + slab * SLAB_FLOATS, at, row + at);
             }
         }
         __syncwarp();
@@ -241,7 +243,9 @@ __device__ __forceinline__ void make_tiles(const GemmSm90Params &p, Shared<Shape
     unsigned turn = consumer == 0 ? 1 : 0;
 #pragma unroll 1
     for (int tile = tiles.first + consumer * tiles.stride; tile < tiles.count(); tile += CONSUMERS * tiles.stride) {
-        GroupSums<Shape> sums;
+        // Zeroed while the other warpgroup multiplies. Were the first product to overwrite them instead, the compiler
+        // would keep registers for the sums of the tile before while it stores them.
+        GroupSums<Shape> sums{};
         wait_for_phase(shared->turn + consumer, turn);
         turn ^= 1;
         multiply_tile<T, Shape>(sums, p.in_features, shared, step, shared->turn + (1 - consumer));

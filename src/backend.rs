@@ -9,6 +9,7 @@ use crate::ops::attention::{Attention, AttentionArgs};
 use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::folded::{FoldNorm, FoldNormArgs, RowMoments, RowMomentsArgs, RowStatistics, RowStatisticsArgs};
 use crate::ops::gemm::{Linear, LinearArgs};
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
@@ -107,6 +108,12 @@ pub trait Backend {
         Ok(())
     }
 
+    /// A parameter of this shape with unspecified values, in the device's precision, for an operation that makes it.
+    ///
+    /// # Errors
+    /// As for [`Self::alloc`].
+    fn alloc_weight(&self, shape: &[usize]) -> Result<Self::Weight>;
+
     /// A small parameter's values (mix factors, modulation tables) on the host.
     ///
     /// # Errors
@@ -177,6 +184,42 @@ pub trait Backend {
 
     /// The body of [`Self::rms_norm`].
     fn run_rms_norm(&self, op: &RmsNorm, args: RmsNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
+
+    /// [`RowMoments`].
+    ///
+    /// # Errors
+    /// Those of [`RowMoments::validate`] and of a launch.
+    fn row_moments(&self, op: &RowMoments, args: RowMomentsArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_row_moments(op, args)
+    }
+
+    /// The body of [`Self::row_moments`].
+    fn run_row_moments(&self, op: &RowMoments, args: RowMomentsArgs<'_, Self::Buffer>) -> Result<()>;
+
+    /// [`RowStatistics`].
+    ///
+    /// # Errors
+    /// Those of [`RowStatistics::validate`] and of a launch.
+    fn row_statistics(&self, op: &RowStatistics, args: RowStatisticsArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_row_statistics(op, args)
+    }
+
+    /// The body of [`Self::row_statistics`].
+    fn run_row_statistics(&self, op: &RowStatistics, args: RowStatisticsArgs<'_, Self::Buffer>) -> Result<()>;
+
+    /// [`FoldNorm`].
+    ///
+    /// # Errors
+    /// Those of [`FoldNorm::validate`] and of a launch.
+    fn fold_norm(&self, op: &FoldNorm, args: FoldNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_fold_norm(op, args)
+    }
+
+    /// The body of [`Self::fold_norm`].
+    fn run_fold_norm(&self, op: &FoldNorm, args: FoldNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
 
     /// [`Conv3d`].
     ///

@@ -181,7 +181,7 @@ impl Ceiling {
         let mut out = backend.alloc(side * side).unwrap();
         let op = Linear::new(side, side, side);
         let product = best(backend, &mut || {
-            let args = LinearArgs { x: &x, weight: &weight, bias: None, gate: None, out: &mut out };
+            let args = LinearArgs::new(&x, &weight, &mut out);
             backend.linear(&op, args).unwrap();
         });
         let product = op.flops() as f64 / product;

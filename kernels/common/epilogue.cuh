@@ -1,13 +1,14 @@
-// What a linear layer does with its sums: bias, activation, gate, addition. Sums pass through shared memory, from the
-// fragments of products to rows, so that bias, gate, old and new values move 16 bytes at a time. They stay f32 until they
-// are stored.
+// What a linear layer does with its sums: norm or bias, activation, gate, addition, moments. Sums pass through shared
+// memory, from the fragments of products to rows, so that bias, gate, old and new values move 16 bytes at a time. They
+// stay f32 until they are stored.
 //
-// `Params` is a kernel's struct with the fields bias, gate, out, rows, out_features, activation, store, wide,
-// rows_per_gate, gate_stride, gate_offset and first_row (kernels/gemm.cu).
+// `Params` is a kernel's struct with the fields bias, gate, statistics, columns, moments, out, rows, out_features,
+// activation, store, wide, rows_per_gate, gate_stride, gate_offset and first_row (kernels/gemm.cu).
 #pragma once
 
 #include "activation.cuh"
 #include "fragments.cuh"
+#include "row_moments.cuh"
 
 // Values of `activation` and `store`. All threads branch the same way, so one kernel serves all values.
 enum Activation : std::int32_t { ACTIVATION_NONE, ACTIVATION_SILU, ACTIVATION_GELU, ACTIVATION_GATED_GELU };
@@ -38,6 +39,7 @@ __device__ __forceinline__ void write_fragments(float *slab, const float (&sums)
 }
 
 using Eight = Vec<float, CHUNK>;
+using Pair = Vec<float, 2>;
 
 // Eight values; unless `wide`, only the first `count`.
 template <typename T> __device__ __forceinline__ Eight load_eight(const T *from, int count, bool wide) {
@@ -80,7 +82,7 @@ __device__ __forceinline__ Eight load_sums(const float *slab, int row, int eight
     return sums;
 }
 
-// Adds, as the layer asks, and stores eight results of a row. Changes `y`.
+// Adds, as the layer asks, and stores eight results of a row, or as many as there are. Leaves what was stored in `y`.
 template <typename T, typename Params>
 __device__ __forceinline__ void finish(const Params &p, int row, int column, Eight &y) {
     const int count = p.out_features - column;
@@ -109,30 +111,68 @@ template <typename T, bool GATED> struct SlabColumns {
     static constexpr int COLUMNS = GATED ? SLAB_N / 2 : SLAB_N, ROW_LANES = COLUMNS / CHUNK;
     // Rows that a warp takes at a time.
     static constexpr int PASS = static_cast<int>(WARP_SIZE) / ROW_LANES;
+    static_assert(GATED || (COLUMNS == MOMENT_COLUMNS && CHUNK == LANE_COLUMNS), "a row of a slab has one moment");
 
-    int eight, row, column;
-    Eight bias{}, gated_bias{};
+    int first, eight, row, column;
+    // What is added to sums, for v, and what a folded norm multiplies with the row's mean.
+    Eight bias{}, gated_bias{}, sums{};
 
     // `first` is the slab's first column in `out`.
-    template <typename Params> __device__ __forceinline__ SlabColumns(const Params &p, int first) {
+    template <typename Params> __device__ __forceinline__ SlabColumns(const Params &p, int first) : first(first) {
         const int lane = static_cast<int>(threadIdx.x % WARP_SIZE);
         eight = lane % ROW_LANES, row = lane / ROW_LANES, column = first + eight * CHUNK;
-        if (p.bias != nullptr && column < p.out_features) {
+        const int count = p.out_features - column;
+        if (!GATED && p.columns != nullptr) {
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++) {
+                if (i < count) {
+                    const Pair pair = load_global(static_cast<const Pair *>(p.columns) + column + i);
+                    sums[i] = pair[0], bias[i] = pair[1];
+                }
+            }
+        } else if (p.bias != nullptr && count > 0) {
             const T *from = static_cast<const T *>(p.bias) + column;
-            bias = load_eight(from, p.out_features - column, p.wide);
+            bias = load_eight(from, count, p.wide);
             if constexpr (GATED) {
-                gated_bias = load_eight(from + p.out_features, p.out_features - column, p.wide);
+                gated_bias = load_eight(from + p.out_features, count, p.wide);
             }
         }
     }
 
-    // Finishes row `at` of the slab, which is `to` in `out`.
+    // Finishes PASS rows of the slab from row `at` on, which is `to` in `out`. Whole warps call this, also for rows
+    // behind the last.
     template <typename Params>
-    __device__ __forceinline__ void finish_row(const Params &p, const float *slab, int at, int to) const {
+    __device__ __forceinline__ void finish_rows(const Params &p, const float *slab, int at, int to) const {
+        at += row, to += row;
+        const bool held = to < p.rows && column < p.out_features;
+        Eight y{};
+        if (held) {
+            y = activated(p, slab, at, to);
+            finish<T>(p, to, column, y);
+        }
+        if constexpr (!GATED) {
+            if (p.moments != nullptr) {
+                store_moment(p, y, held, to);
+            }
+        }
+    }
+
+  private:
+    // Eight results before gate and addition.
+    template <typename Params>
+    __device__ __forceinline__ Eight activated(const Params &p, const float *slab, int at, int to) const {
         Eight y = load_sums(slab, at, eight);
+        if (!GATED && p.statistics != nullptr) {
+            const Pair statistics = load_global(static_cast<const Pair *>(p.statistics) + to);
 #pragma unroll
-        for (int i = 0; i < CHUNK; i++) {
-            y[i] += bias[i];
+            for (int i = 0; i < CHUNK; i++) {
+                y[i] = (y[i] - statistics[0] * sums[i]) * statistics[1] + bias[i];
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++) {
+                y[i] += bias[i];
+            }
         }
         if constexpr (GATED) {
             const Eight v = load_sums(slab, at, ROW_LANES + eight);
@@ -151,6 +191,22 @@ template <typename T, bool GATED> struct SlabColumns {
                 y[i] = gelu_tanh(y[i]);
             }
         }
-        finish<T>(p, to, column, y);
+        return y;
+    }
+
+    // Stores the moments of a row of the slab, for the norm behind this layer. They are those of the stored values.
+    template <typename Params>
+    __device__ __forceinline__ void store_moment(const Params &p, const Eight &y, bool held, int to) const {
+        Eight stored;
+#pragma unroll
+        for (int i = 0; i < CHUNK; i++) {
+            stored[i] = to_float(from_float<T>(y[i]));
+        }
+        const RowMoment moment = row_moment(stored, held, first, p.out_features);
+        if (held && eight == 0) {
+            const int groups = (p.out_features + MOMENT_COLUMNS - 1) / MOMENT_COLUMNS;
+            const auto index = static_cast<std::int64_t>(to) * groups + first / MOMENT_COLUMNS;
+            store_global(static_cast<Pair *>(p.moments) + index, {moment.mean, moment.m2});
+        }
     }
 };

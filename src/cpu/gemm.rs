@@ -1,12 +1,12 @@
 //! `linear` on the CPU: the weight is packed once, block by block, and shared by all tasks. A task computes one block
 //! of the result: the sums, then the epilogue.
 
-use super::Buffer;
 use super::math;
 use super::micro::{self, DOT_COLUMNS, Micro, Panel, Rows, RowsMut, Segment, cuts};
 use super::scratch::Scratch;
 use super::shared::SharedMut;
-use super::weight::Weight;
+use super::{Buffer, Weight, folded};
+use crate::ops::folded::RowMoments;
 use crate::ops::gemm::{Activation, Linear, LinearArgs, Store};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -29,7 +29,7 @@ const FEW_COLUMNS: usize = 64;
 
 /// Computes [`Linear`].
 pub(super) fn linear(op: &Linear, args: LinearArgs<'_, Buffer, Weight>) {
-    let LinearArgs { x, weight, bias, gate, out } = args;
+    let LinearArgs { x, weight, bias, gate, norm, moments, out } = args;
     if op.rows == 0 || op.out_features == 0 {
         return;
     }
@@ -45,6 +45,10 @@ pub(super) fn linear(op: &Linear, args: LinearArgs<'_, Buffer, Weight>) {
         weight,
         bias: bias.as_deref().map(|bias| &bias[place.weight_row..]),
         gate: gate.map(|gate| &**gate),
+        norm: norm.map(|norm| Norm {
+            statistics: &norm.statistics[2 * place.x_row..],
+            columns: &norm.columns[2 * place.weight_row..],
+        }),
         out: SharedMut::new(&mut out[place.out_row * op.out_features..][..op.rows * op.out_features]),
         first_gate: place.out_row,
         first_weight: place.weight_row,
@@ -56,6 +60,11 @@ pub(super) fn linear(op: &Linear, args: LinearArgs<'_, Buffer, Weight>) {
         ..=FEW_ROWS => call.few(),
         _ => call.wide(),
     }
+    if let Some(moments) = moments {
+        let pairs = 2 * RowMoments { rows: 1, channels: op.out_features }.groups();
+        let stored = &out[place.out_row * op.out_features..][..op.rows * op.out_features];
+        folded::moments_of(stored, op.out_features, &mut moments[place.out_row * pairs..][..op.rows * pairs]);
+    }
 }
 
 /// The arguments of one call. A gated product has two `projections`, u and v; others have one.
@@ -65,6 +74,7 @@ struct Call<'a> {
     weight: &'a Weight,
     bias: Option<&'a [f32]>,
     gate: Option<&'a [f32]>,
+    norm: Option<Norm<'a>>,
     out: SharedMut<'a>,
     /// Index of the first row among the rows of the gate.
     first_gate: usize,
@@ -72,6 +82,24 @@ struct Call<'a> {
     first_weight: usize,
     projections: usize,
     micro: &'static Micro,
+}
+
+/// A norm that is folded into the weight, from the call's first row and first column on.
+struct Norm<'a> {
+    /// Mean and inverse deviation of each row.
+    statistics: &'a [f32],
+    /// Sum and offset of each column.
+    columns: &'a [f32],
+}
+
+impl Norm<'_> {
+    /// Norms the sums of a row's `columns`.
+    #[inline(always)]
+    fn apply(&self, row: usize, columns: Range<usize>, sums: &mut [f32]) {
+        let [mean, inverse] = [0, 1].map(|i| self.statistics[2 * row + i]);
+        let pairs = self.columns[2 * columns.start..2 * columns.end].chunks_exact(2);
+        sums.iter_mut().zip(pairs).for_each(|(sum, pair)| *sum = (*sum - mean * pair[0]) * inverse + pair[1]);
+    }
 }
 
 /// A block of the result.
@@ -246,6 +274,9 @@ impl Call<'_> {
                     let at = row * n + block.columns.start;
                     // SAFETY: blocks are disjoint.
                     let out = unsafe { self.out.slice(at..at + width) };
+                    if let Some(norm) = &self.norm {
+                        norm.apply(row, block.columns.clone(), u);
+                    }
                     if let Some(bias) = self.bias {
                         add(u, &bias[block.columns.clone()]);
                     }

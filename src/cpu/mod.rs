@@ -7,6 +7,7 @@ mod attention;
 mod conv3d;
 mod embed;
 mod finite;
+mod folded;
 mod gemm;
 mod groupnorm;
 mod math;
@@ -34,6 +35,7 @@ use crate::ops::attention::{Attention, AttentionArgs};
 use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::folded::{FoldNorm, FoldNormArgs, RowMoments, RowMomentsArgs, RowStatistics, RowStatisticsArgs};
 use crate::ops::gemm::{Linear, LinearArgs};
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
@@ -115,6 +117,10 @@ impl Backend for Cpu {
         Ok(Weight::new(parts))
     }
 
+    fn alloc_weight(&self, shape: &[usize]) -> Result<Weight> {
+        Ok(Weight::unmade(shape))
+    }
+
     fn weight_values(&self, weight: &Weight) -> Result<Vec<f32>> {
         Ok(weight.to_f32())
     }
@@ -141,6 +147,21 @@ impl Backend for Cpu {
 
     fn run_rms_norm(&self, op: &RmsNorm, args: RmsNormArgs<'_, Buffer, Weight>) -> Result<()> {
         norm::rms_norm(op, args);
+        Ok(())
+    }
+
+    fn run_row_moments(&self, op: &RowMoments, args: RowMomentsArgs<'_, Buffer>) -> Result<()> {
+        folded::row_moments(op, args);
+        Ok(())
+    }
+
+    fn run_row_statistics(&self, op: &RowStatistics, args: RowStatisticsArgs<'_, Buffer>) -> Result<()> {
+        folded::row_statistics(op, args);
+        Ok(())
+    }
+
+    fn run_fold_norm(&self, op: &FoldNorm, args: FoldNormArgs<'_, Buffer, Weight>) -> Result<()> {
+        folded::fold_norm(op, args);
         Ok(())
     }
 

@@ -26,16 +26,22 @@ fn for_each_row(x: &[f32], channels: usize, out: &mut [f32], normalise: impl Fn(
     });
 }
 
-/// Mean of `term` over a row.
+/// Sum of `term` over a row.
 #[inline(always)]
-fn mean(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn sum(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let mut chunks = row.chunks_exact(LANES);
     for chunk in &mut chunks {
         lanes.iter_mut().zip(chunk).for_each(|(lane, &value)| *lane += term(value));
     }
     lanes.iter_mut().zip(chunks.remainder()).for_each(|(lane, &value)| *lane += term(value));
-    lanes.iter().sum::<f32>() / row.len() as f32
+    lanes.iter().sum()
+}
+
+/// Mean of `term` over a row.
+#[inline(always)]
+fn mean(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    sum(row, term) / row.len() as f32
 }
 
 /// Mean and 1/√(variance + eps) of a row.

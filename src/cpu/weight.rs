@@ -1,7 +1,7 @@
 //! Parameters on the CPU: kept in their stored type, and widened to f32 block by block when used.
 
 use crate::ops::DeviceWeight;
-use crate::tensor::Tensor;
+use crate::tensor::{Bytes, DType, Tensor};
 
 /// One tensor, or several stacked along the first axis. Mapped tensors stay in the file.
 #[derive(Clone, Debug)]
@@ -17,6 +17,11 @@ impl Weight {
         assert!(parts.iter().all(|part| part.shape[1..] == shape[1..]), "stacked tensors have the same trailing shape");
         shape[0] = parts.iter().map(|part| part.shape[0]).sum();
         Self { shape, parts }
+    }
+
+    /// A parameter that an operation makes later.
+    pub(super) fn unmade(shape: &[usize]) -> Self {
+        Self::new(vec![Tensor { shape: shape.to_vec(), dtype: DType::F32, bytes: Bytes::Absent }])
     }
 
     /// Elements of one entry of the first axis.

@@ -2,7 +2,7 @@
 
 use super::{Buffer, Cuda, ElementType, Weight, lock};
 use super::{
-    attention, conv3d, depthwise, embed, finite, gemm, groupnorm, norm, patch, pixels, resample, sampler, tile,
+    attention, conv3d, depthwise, embed, finite, folded, gemm, groupnorm, norm, patch, pixels, resample, sampler, tile,
 };
 use crate::arriving::Arriving;
 use crate::backend::Backend;
@@ -13,6 +13,7 @@ use crate::ops::attention::{Attention, AttentionArgs};
 use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::folded::{FoldNorm, FoldNormArgs, RowMoments, RowMomentsArgs, RowStatistics, RowStatisticsArgs};
 use crate::ops::gemm::{Linear, LinearArgs};
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
@@ -107,6 +108,11 @@ impl Backend for Cuda {
         self.device.finish_prefetch()
     }
 
+    fn alloc_weight(&self, shape: &[usize]) -> Result<Self::Weight> {
+        // With the activations: it is made again in each step, and freed as they are.
+        Ok(Weight::new(self.device.alloc(2 * shape.iter().product::<usize>())?, shape.to_vec()))
+    }
+
     fn weight_values(&self, weight: &Self::Weight) -> Result<Vec<f32>> {
         let mut bits = vec![0; weight.len()];
         self.device.read(&**lock(&weight.memory), 0, bytemuck::cast_slice_mut(&mut bits))?;
@@ -133,6 +139,18 @@ impl Backend for Cuda {
 
     fn run_rms_norm(&self, op: &RmsNorm, args: RmsNormArgs<'_, Buffer, Weight>) -> Result<()> {
         norm::rms_norm(self, op, args)
+    }
+
+    fn run_row_moments(&self, op: &RowMoments, args: RowMomentsArgs<'_, Buffer>) -> Result<()> {
+        folded::row_moments(self, op, args)
+    }
+
+    fn run_row_statistics(&self, op: &RowStatistics, args: RowStatisticsArgs<'_, Buffer>) -> Result<()> {
+        folded::row_statistics(self, op, args)
+    }
+
+    fn run_fold_norm(&self, op: &FoldNorm, args: FoldNormArgs<'_, Buffer, Weight>) -> Result<()> {
+        folded::fold_norm(self, op, args)
     }
 
     fn run_conv3d(&self, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight>) -> Result<()> {

@@ -2,8 +2,8 @@
 
 use super::params::{Fields, Params, padded};
 use super::{
-    FLAT_THREADS, attention, conv3d, depthwise, embed, facts, facts_sm90, finite, gemm, groupnorm, norm, patch, pixels,
-    resample, sampler, tile,
+    FLAT_THREADS, attention, conv3d, depthwise, embed, facts, facts_sm90, finite, folded, gemm, groupnorm, norm, patch,
+    pixels, resample, sampler, tile,
 };
 
 /// A struct of parameters, and the threads that are launched with it.
@@ -46,6 +46,9 @@ pub const CONTRACTS: &[Contract] = &[
     contract::<facts_sm90::MulticastFactParams>("facts_sm90", &[facts_sm90::THREADS[0]]),
     contract::<facts_sm90::RegistersFactParams>("facts_sm90", &[facts_sm90::THREADS[1], facts_sm90::THREADS[2]]),
     contract::<finite::FiniteParams>("finite", &[FLAT_THREADS]),
+    contract::<folded::RowMomentsParams>("folded", &[folded::THREADS]),
+    contract::<folded::RowStatisticsParams>("folded", &[folded::THREADS]),
+    contract::<folded::FoldNormParams>("folded", &[folded::THREADS]),
     contract::<gemm::GemmParams>("gemm", &gemm::THREADS),
     contract::<gemm::sm90::GemmSm90Params>("gemm_sm90", &[gemm::sm90::THREADS]),
     contract::<groupnorm::GroupMomentsParams>("groupnorm", &[groupnorm::THREADS]),

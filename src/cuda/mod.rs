@@ -18,6 +18,7 @@ mod embed;
 mod facts;
 mod facts_sm90;
 mod finite;
+mod folded;
 mod gemm;
 mod groupnorm;
 mod norm;
@@ -96,6 +97,11 @@ impl DeviceWeight for Weight {
 }
 
 impl Weight {
+    fn new(memory: Box<dyn Memory>, shape: Vec<usize>) -> Self {
+        let address = memory.address();
+        Self { memory: Arc::new(Mutex::new(memory)), address, shape }
+    }
+
     fn address(&self) -> Address {
         Address(self.address)
     }
@@ -187,9 +193,7 @@ impl Cuda {
     fn room(&self, parts: &[Tensor]) -> Result<Weight> {
         let mut shape = parts[0].shape.clone();
         shape[0] = parts.iter().map(|part| part.shape[0]).sum();
-        let memory = self.device.alloc_weight(2 * shape.iter().product::<usize>())?;
-        let address = memory.address();
-        Ok(Weight { memory: Arc::new(Mutex::new(memory)), address, shape })
+        Ok(Weight::new(self.device.alloc_weight(2 * shape.iter().product::<usize>())?, shape))
     }
 
     /// Converts the values of `parts` to this backend's type, and gives them to `write` with the byte offset of each.

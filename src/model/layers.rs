@@ -2,6 +2,7 @@
 
 use crate::backend::Backend;
 use crate::error::Result;
+use crate::ops::folded::FoldedNorm;
 use crate::ops::gemm::{Activation, Linear, LinearArgs, LinearPart, Store};
 use crate::weights::Scope;
 use std::fmt;
@@ -36,6 +37,46 @@ impl Rows {
     /// The product of these rows.
     fn place(self, op: Linear) -> Linear {
         if self == Self::from(self.count) { op } else { op.part(self.part(0)) }
+    }
+}
+
+/// What a linear layer multiplies.
+#[derive(Debug)]
+pub(super) struct Input<'a, Buffer> {
+    pub x: &'a Buffer,
+    /// A norm of x that is folded into the layer.
+    pub norm: Option<FoldedNorm<'a, Buffer>>,
+}
+
+impl<Buffer> Clone for Input<'_, Buffer> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Buffer> Copy for Input<'_, Buffer> {}
+
+impl<'a, Buffer> From<&'a Buffer> for Input<'a, Buffer> {
+    fn from(x: &'a Buffer) -> Self {
+        Self { x, norm: None }
+    }
+}
+
+/// How a linear layer adds its result.
+#[derive(Debug)]
+pub(super) struct Adding<'a, Buffer> {
+    /// [`Store::Add`] or [`Store::AddGated`].
+    pub store: Store,
+    /// The gates, if the store is gated.
+    pub gate: Option<&'a Buffer>,
+    /// Receives the moments of the sums.
+    pub moments: Option<&'a mut Buffer>,
+}
+
+impl<Buffer> Adding<'_, Buffer> {
+    /// `out += y`
+    pub fn plain() -> Self {
+        Self { store: Store::Add, gate: None, moments: None }
     }
 }
 
@@ -84,46 +125,61 @@ impl<W> Projection<W> {
     }
 
     /// `out = activation(x·Wᵀ + b)`.
-    pub fn run<B: Backend<Weight = W>>(
+    pub fn run<'x, B: Backend<Weight = W>>(
         &self,
         backend: &B,
         rows: impl Into<Rows>,
-        x: &B::Buffer,
+        x: impl Into<Input<'x, B::Buffer>>,
         activation: Activation,
         out: &mut B::Buffer,
-    ) -> Result<()> {
+    ) -> Result<()>
+    where
+        B::Buffer: 'x,
+    {
         let outputs = if activation == Activation::GatedGeluTanh { self.outputs / 2 } else { self.outputs };
         let rows = rows.into();
         let op = rows.place(Linear::new(rows.count, self.inputs, outputs).activation(activation));
-        backend.linear(&op, LinearArgs { x, weight: &self.weight, bias: self.bias.as_ref(), gate: None, out })
+        backend.linear(&op, self.args(x.into(), out))
     }
 
-    /// `out += x·Wᵀ + b`, or `out += gate·(x·Wᵀ + b)` with a gate buffer and a gated `store`.
+    /// The operands of a product without gate and moments.
+    fn args<'a, Buffer>(
+        &'a self,
+        Input { x, norm }: Input<'a, Buffer>,
+        out: &'a mut Buffer,
+    ) -> LinearArgs<'a, Buffer, W> {
+        LinearArgs { bias: self.bias.as_ref(), norm, ..LinearArgs::new(x, &self.weight, out) }
+    }
+
+    /// `out += x·Wᵀ + b`, or `out += gate·(x·Wᵀ + b)`.
     pub fn add<B: Backend<Weight = W>>(
         &self,
         backend: &B,
         rows: impl Into<Rows>,
         x: &B::Buffer,
-        store: Store,
-        gate: Option<&B::Buffer>,
+        Adding { store, gate, moments }: Adding<'_, B::Buffer>,
         out: &mut B::Buffer,
     ) -> Result<()> {
         let rows = rows.into();
         let op = rows.place(Linear::new(rows.count, self.inputs, self.outputs).store(store));
-        backend.linear(&op, LinearArgs { x, weight: &self.weight, bias: self.bias.as_ref(), gate, out })
+        backend.linear(&op, LinearArgs { gate, moments, ..self.args(x.into(), out) })
     }
 
     /// Computes the outputs `columns` of each of `layers` stacked layers. All outputs stand side by side, as after
     /// [`Self::run`]; some outputs stand layer after layer.
-    pub fn columns<B: Backend<Weight = W>>(
+    pub fn columns<'x, B: Backend<Weight = W>>(
         &self,
         backend: &B,
         rows: Rows,
-        x: &B::Buffer,
+        x: impl Into<Input<'x, B::Buffer>>,
         layers: usize,
         columns: &Range<usize>,
         out: &mut B::Buffer,
-    ) -> Result<Columns> {
+    ) -> Result<Columns>
+    where
+        B::Buffer: 'x,
+    {
+        let x = x.into();
         let (outputs, width) = (self.outputs / layers, columns.len());
         if width == outputs {
             self.run(backend, rows, x, Activation::None, out)?;
@@ -133,7 +189,7 @@ impl<W> Projection<W> {
             let rows = Rows { out: rows.out + layer * rows.count, ..rows };
             let part = rows.part(layer * outputs + columns.start);
             let op = Linear::new(rows.count, self.inputs, width).part(part);
-            backend.linear(&op, LinearArgs { x, weight: &self.weight, bias: self.bias.as_ref(), gate: None, out })?;
+            backend.linear(&op, self.args(x, out))?;
         }
         Ok(Columns { layer: rows.count * width, row: width })
     }

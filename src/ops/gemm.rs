@@ -1,5 +1,6 @@
 //! `linear`: y = f(x·Wᵀ + b), the matrix product of every linear layer, fused with its activation and its store.
 
+use super::folded::{FoldedNorm, RowMoments};
 use super::{DeviceBuffer, DeviceWeight, expect_at_least, expect_len, expect_shape, expect_that};
 use crate::error::Result;
 
@@ -83,8 +84,29 @@ pub struct LinearArgs<'a, Buffer, Weight> {
     pub bias: Option<&'a Weight>,
     /// The gates of [`Store::AddGated`], at the places that it names; `None` for any other store.
     pub gate: Option<&'a Buffer>,
+    /// A norm of x that is folded into the weight. The bias is in its offsets, so there is no other, and no gated
+    /// activation.
+    pub norm: Option<FoldedNorm<'a, Buffer>>,
+    /// Receives the moments of `out`, as [`RowMoments`] makes them. `out_features` is then a multiple of 8, and the
+    /// activation is not gated.
+    pub moments: Option<&'a mut Buffer>,
     /// `[rows, out_features]`
     pub out: &'a mut Buffer,
+}
+
+impl<'a, Buffer, Weight> LinearArgs<'a, Buffer, Weight> {
+    /// Operands without bias, gate, norm and moments.
+    pub fn new(x: &'a Buffer, weight: &'a Weight, out: &'a mut Buffer) -> Self {
+        Self { x, weight, bias: None, gate: None, norm: None, moments: None, out }
+    }
+
+    /// Bytes moved at `element` bytes an activation and parameter.
+    pub fn bytes(&self, op: &Linear, element: u64) -> u64 {
+        let pairs = |count: usize| 8 * count as u64;
+        let norm = self.norm.as_ref().map_or(0, |_| pairs(op.rows + op.out_features));
+        let moments = self.moments.as_ref().map_or(0, |_| pairs(op.rows * op.moments().groups()));
+        op.bytes(element) + norm + moments
+    }
 }
 
 impl Linear {
@@ -121,11 +143,16 @@ impl Linear {
         }
     }
 
+    /// The moments of the result.
+    pub fn moments(&self) -> RowMoments {
+        RowMoments { rows: self.rows, channels: self.out_features }
+    }
+
     /// Checks element counts and the weight's shape.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. There must be features, and a gate if and only if
-    /// the store is gated; a part must lie in the whole.
+    /// the store is gated; a part must lie in the whole. Norm and moments must fit the layer.
     pub fn validate<B: DeviceBuffer, W: DeviceWeight>(&self, args: &LinearArgs<'_, B, W>) -> Result<()> {
         expect_that(OP, "in_features", self.in_features > 0, "at least one", self.in_features)?;
         let place = self.place();
@@ -153,7 +180,25 @@ impl Linear {
                 expect_that(OP, "gate", gated == gate.is_some(), "given if and only if the store is gated", gate)?;
             }
         }
+        self.check_norm(args, weight_rows)?;
         expect_rows(OP, "out", args.out.len(), (place.out_row + self.rows) * self.out_features)
+    }
+
+    /// Checks a folded norm, and the moments of the result.
+    fn check_norm<B: DeviceBuffer, W>(&self, args: &LinearArgs<'_, B, W>, weight_rows: usize) -> Result<()> {
+        let (place, gated) = (self.place(), self.activation == Activation::GatedGeluTanh);
+        if let Some(norm) = &args.norm {
+            expect_that(OP, "norm", !gated && args.bias.is_none(), "neither a gated activation nor a bias", gated)?;
+            expect_at_least(OP, "norm.statistics", norm.statistics.len(), 2 * (place.x_row + self.rows))?;
+            expect_len(OP, "norm.columns", norm.columns.len(), 2 * weight_rows)?;
+        }
+        if let Some(moments) = &args.moments {
+            let fits = !gated && self.out_features.is_multiple_of(8);
+            expect_that(OP, "moments", fits, "a multiple of 8 columns, not gated", self.out_features)?;
+            let rows = RowMoments { rows: place.out_row + self.rows, ..self.moments() };
+            expect_at_least(OP, "moments", moments.len(), rows.elements())?;
+        }
+        Ok(())
     }
 
     /// Checks the weight's shape; returns its rows.

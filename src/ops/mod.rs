@@ -9,6 +9,7 @@ pub mod attention;
 pub mod conv3d;
 pub mod embed;
 pub mod finite;
+pub mod folded;
 pub mod gemm;
 pub mod groupnorm;
 pub mod norm;

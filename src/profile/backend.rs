@@ -8,6 +8,7 @@ use crate::ops::attention::{Attention, AttentionArgs};
 use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
+use crate::ops::folded::{FoldNorm, FoldNormArgs, RowMoments, RowMomentsArgs, RowStatistics, RowStatisticsArgs};
 use crate::ops::gemm::{Linear, LinearArgs};
 use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
@@ -93,12 +94,16 @@ impl<B: Backend> Backend for Counted<B> {
         self.backend.finish_prefetch()
     }
 
+    fn alloc_weight(&self, shape: &[usize]) -> Result<B::Weight> {
+        self.backend.alloc_weight(shape)
+    }
+
     fn weight_values(&self, weight: &B::Weight) -> Result<Vec<f32>> {
         self.backend.weight_values(weight)
     }
 
     fn run_linear(&self, op: &Linear, args: LinearArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
-        self.count("linear", op.flops(), op.bytes(self.element), |b| b.run_linear(op, args))
+        self.count("linear", op.flops(), args.bytes(op, self.element), |b| b.run_linear(op, args))
     }
 
     fn run_attention(&self, op: &Attention, args: AttentionArgs<'_, B::Buffer>) -> Result<()> {
@@ -115,6 +120,18 @@ impl<B: Backend> Backend for Counted<B> {
 
     fn run_rms_norm(&self, op: &RmsNorm, args: RmsNormArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
         self.count("rms_norm", op.flops(), op.bytes(self.element), |b| b.run_rms_norm(op, args))
+    }
+
+    fn run_row_moments(&self, op: &RowMoments, args: RowMomentsArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("row_moments", op.flops(), op.bytes(self.element), |b| b.run_row_moments(op, args))
+    }
+
+    fn run_row_statistics(&self, op: &RowStatistics, args: RowStatisticsArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("row_statistics", op.flops(), op.bytes(), |b| b.run_row_statistics(op, args))
+    }
+
+    fn run_fold_norm(&self, op: &FoldNorm, args: FoldNormArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
+        self.count("fold_norm", op.flops(), op.bytes(self.element), |b| b.run_fold_norm(op, args))
     }
 
     fn run_conv3d(&self, op: &Conv3d, args: ConvArgs<'_, B::Buffer, B::Weight>) -> Result<()> {

@@ -66,7 +66,7 @@ impl Body for Case {
             Storing::Add | Storing::AddGated { .. } => backend.upload(&half_values(5, rows * outer, half))?,
         };
         let (bias, gate) = (bias.as_ref(), gate.as_ref());
-        backend.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate, out: &mut out })?;
+        backend.linear(&op, LinearArgs { bias, gate, ..LinearArgs::new(&x, &weight, &mut out) })?;
         host(backend, &out)
     }
 }
@@ -207,13 +207,13 @@ fn rows_in_parts(kernels: &Kernels, [rows, inner, outer]: [usize; 3], half: Half
     let before = half_values(5, rows * outer, half);
     let mut whole = kernels.upload(&before)?;
     let (bias, gate) = (Some(&bias), Some(&gate));
-    kernels.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate, out: &mut whole })?;
+    kernels.linear(&op, LinearArgs { bias, gate, ..LinearArgs::new(&x, &weight, &mut whole) })?;
 
     let mut parts = kernels.upload(&before)?;
     for part in [0..7, 7..rows / 2 + 3, rows / 2 + 3..rows] {
         let op = Linear { rows: part.len(), ..op };
         let op = op.part(LinearPart { whole_rows: rows, x_row: part.start, out_row: part.start, weight_row: 0 });
-        kernels.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate, out: &mut parts })?;
+        kernels.linear(&op, LinearArgs { bias, gate, ..LinearArgs::new(&x, &weight, &mut parts) })?;
     }
     ensure_same(&host(kernels, &parts)?, &host(kernels, &whole)?, &"rows")
 }
@@ -223,7 +223,7 @@ fn columns_in_parts(kernels: &Kernels, [rows, inner, outer]: [usize; 3], half: H
     let (weight, bias) = (kernels.weight(stacked(outer, inner, 1, half))?, bias(kernels, outer, half)?);
     let mut whole = kernels.alloc(rows * outer)?;
     let (op, bias) = (Linear::new(rows, inner, outer), Some(&bias));
-    kernels.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate: None, out: &mut whole })?;
+    kernels.linear(&op, LinearArgs { bias, ..LinearArgs::new(&x, &weight, &mut whole) })?;
 
     let first = outer / 3;
     let columns = Linear::new(rows, inner, outer - first).part(LinearPart {
@@ -233,7 +233,7 @@ fn columns_in_parts(kernels: &Kernels, [rows, inner, outer]: [usize; 3], half: H
         weight_row: first,
     });
     let mut some = kernels.alloc(rows * (outer - first))?;
-    kernels.linear(&columns, LinearArgs { x: &x, weight: &weight, bias, gate: None, out: &mut some })?;
+    kernels.linear(&columns, LinearArgs { bias, ..LinearArgs::new(&x, &weight, &mut some) })?;
     let whole = host(kernels, &whole)?;
     let expected: Vec<f32> = whole.chunks_exact(outer).flat_map(|row| row[first..].to_vec()).collect();
     ensure_same(&host(kernels, &some)?, &expected, &"columns")

@@ -21,6 +21,7 @@ mod embed;
 mod facts;
 mod facts_sm90;
 mod finite;
+mod folded;
 mod gemm;
 mod groupnorm;
 mod norm;
@@ -108,6 +109,7 @@ fn find(stem: &str) -> Option<Stem> {
         "depthwise" => (depthwise::checks, depthwise::work),
         "embed" => (embed::checks, embed::work),
         "finite" => (finite::checks, finite::work),
+        "folded" => (folded::checks, folded::work),
         "gemm" => (gemm::checks, gemm::work),
         "groupnorm" => (groupnorm::checks, groupnorm::work),
         "norm" => (norm::checks, norm::work),

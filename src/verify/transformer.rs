@@ -1,11 +1,12 @@
-//! Golden folders of the transformer: each case is one evaluation.
+//! Golden folders of the transformer: each case is evaluated with its norms computed separately, then with them folded,
+//! as they are in large videos.
 
 use super::golden::{Bf16Error, Golden};
 use super::{Check, open, relative_l2, tolerance};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
-use crate::model::latte::{Latte, LatteConfig, Shape};
+use crate::model::latte::{Latte, LatteConfig, Norms, Shape};
 use crate::ops::DeviceBuffer;
 use serde::Deserialize;
 
@@ -17,16 +18,22 @@ struct Case {
     torch_bf16_rel_error: Bf16Error,
 }
 
+/// The ways to compute norms, with their names in a report. `OSP_NORMS` asks for one of them.
+const WAYS: [(Norms, &str); 2] = [(Norms::Separate, ""), (Norms::Folded, ", norms folded")];
+
 pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> {
     let component = open::<LatteConfig>(check.folder)?;
-    let model = Latte::load(&component.config, &*component.source, backend, check.savings)?;
-    let golden = Golden::open(check.folder)?;
+    let mut model = Latte::load(&component.config, &*component.source, backend, check.savings)?;
+    let (golden, asked) = (Golden::open(check.folder)?, Norms::of_environment()?);
     for (name, case) in golden.cases() {
         let case: Case = golden.read(name, case)?;
-        let found = evaluate(backend, &model, &golden, name, &case, check.savings.branches_in_turn)?;
         let expected = golden.floats(name, "output", 5)?.to_f32();
         let allowed = check.precision.relative(tolerance::TRANSFORMER, case.torch_bf16_rel_error.of("output"));
-        check.at_most(format!("{name}.output"), "relative L2", relative_l2(&found, &expected), allowed);
+        for (norms, said) in WAYS.into_iter().filter(|(norms, _)| [Norms::Cheapest, *norms].contains(&asked)) {
+            model = model.with_norms(norms);
+            let found = evaluate(backend, &model, &golden, name, &case, check.savings.branches_in_turn)?;
+            check.at_most(format!("{name}.output{said}"), "relative L2", relative_l2(&found, &expected), allowed);
+        }
     }
     Ok(())
 }

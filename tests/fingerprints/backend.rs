@@ -8,6 +8,7 @@ use osp::ops::attention::{Attention, AttentionArgs};
 use osp::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use osp::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use osp::ops::finite::{Finite, FiniteArgs};
+use osp::ops::folded::{FoldNorm, FoldNormArgs, RowMoments, RowMomentsArgs, RowStatistics, RowStatisticsArgs};
 use osp::ops::gemm::{Linear, LinearArgs};
 use osp::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use osp::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
@@ -153,15 +154,22 @@ impl<B: Backend> Backend for Printing<B> {
         self.backend.finish_prefetch()
     }
 
+    /// It belongs to the layer of the weight that it is made of.
+    fn alloc_weight(&self, shape: &[usize]) -> Result<Self::Weight> {
+        Ok(Named { weight: self.backend.alloc_weight(shape)?, layer: String::new() })
+    }
+
     fn weight_values(&self, weight: &Self::Weight) -> Result<Vec<f32>> {
         self.backend.weight_values(&weight.weight)
     }
 
     fn run_linear(&self, op: &Linear, args: LinearArgs<'_, B::Buffer, Self::Weight>) -> Result<()> {
-        let LinearArgs { x, weight: Named { weight, layer }, bias, gate, out } = args;
+        let LinearArgs { x, weight: Named { weight, layer }, bias, gate, norm, mut moments, out } = args;
         let bias = bias.map(|bias| &bias.weight);
-        self.backend.run_linear(op, LinearArgs { x, weight, bias, gate, out: &mut *out })?;
-        self.print(Some(layer), out)
+        let args = LinearArgs { x, weight, bias, gate, norm, moments: moments.as_deref_mut(), out: &mut *out };
+        self.backend.run_linear(op, args)?;
+        self.print(Some(layer), out)?;
+        moments.map_or(Ok(()), |moments| self.print(Some(layer), moments))
     }
 
     fn run_attention(&self, op: &Attention, args: AttentionArgs<'_, B::Buffer>) -> Result<()> {
@@ -186,6 +194,27 @@ impl<B: Backend> Backend for Printing<B> {
         let RmsNormArgs { x, weight: Named { weight, layer }, out } = args;
         self.backend.run_rms_norm(op, RmsNormArgs { x, weight, out: &mut *out })?;
         self.print(Some(layer), out)
+    }
+
+    fn run_row_moments(&self, op: &RowMoments, args: RowMomentsArgs<'_, B::Buffer>) -> Result<()> {
+        let moments = &mut *args.moments;
+        self.backend.run_row_moments(op, RowMomentsArgs { moments: &mut *moments, ..args })?;
+        self.print(None, moments)
+    }
+
+    fn run_row_statistics(&self, op: &RowStatistics, args: RowStatisticsArgs<'_, B::Buffer>) -> Result<()> {
+        let statistics = &mut *args.statistics;
+        self.backend.run_row_statistics(op, RowStatisticsArgs { statistics: &mut *statistics, ..args })?;
+        self.print(None, statistics)
+    }
+
+    fn run_fold_norm(&self, op: &FoldNorm, args: FoldNormArgs<'_, B::Buffer, Self::Weight>) -> Result<()> {
+        let FoldNormArgs { weight: Named { weight, layer }, bias, modulation, folded, columns } = args;
+        let bias = bias.map(|bias| &bias.weight);
+        folded.layer.clone_from(layer);
+        let args = FoldNormArgs { weight, bias, modulation, folded: &mut folded.weight, columns: &mut *columns };
+        self.backend.run_fold_norm(op, args)?;
+        self.print(Some(layer), columns)
     }
 
     fn run_conv3d(&self, op: &Conv3d, args: ConvArgs<'_, B::Buffer, Self::Weight>) -> Result<()> {

@@ -88,6 +88,14 @@ tests! {
         no_finite_number_is_reported
         hostile_inputs_stay_within_the_bounds
     }
+    folded {
+        moments_agree_with_the_cpu
+        folding_agrees_with_the_cpu
+        layers_with_a_folded_norm_agree_with_the_cpu
+        parts_of_a_layer_with_a_folded_norm_have_the_bits_of_the_whole
+        layers_leave_the_bits_of_the_moments_of_their_results
+        hostile_inputs_stay_within_the_bounds
+    }
     gemm {
         few_rows_agree_with_the_cpu
         many_rows_agree_with_the_cpu

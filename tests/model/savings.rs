@@ -6,7 +6,7 @@ use osp::cpu::Cpu;
 use osp::cuda::device::Emulated;
 use osp::cuda::{Cuda, Half};
 use osp::memory::MemoryOptions;
-use osp::model::latte::{Latte, LatteConfig, Shape};
+use osp::model::latte::{Latte, LatteConfig, Norms, Shape};
 use osp::model::t5::{Caption, T5, T5Config};
 use osp::ops::DeviceBuffer;
 use std::sync::Arc;
@@ -30,10 +30,11 @@ fn predict<B: Backend>(
     name: &str,
     [frames, rows, columns, tokens]: Size,
     savings: MemoryOptions,
+    norms: Norms,
 ) -> Vec<u32> {
     let component = component::<LatteConfig>(name);
     let c = &component.config;
-    let model = Latte::load(c, &*component.source, backend, savings).unwrap();
+    let model = Latte::load(c, &*component.source, backend, savings).unwrap().with_norms(norms);
     let samples = if savings.branches_in_turn { 1 } else { 2 };
     let shape = Shape { samples, batch: 2, frames, rows, columns, temporal: frames > 1 };
     let latent_len = shape.rows_per_sample() * c.patch_size * c.patch_size * c.in_channels;
@@ -57,10 +58,12 @@ fn predict<B: Backend>(
 }
 
 fn transformer_keeps_its_bits<B: Backend>(backend: &B, name: &str, size: Size, all: &[MemoryOptions]) {
-    let expected = predict(backend, name, size, MemoryOptions::NONE);
-    for &savings in all {
-        let found = predict(backend, name, size, savings);
-        assert!(found == expected, "{name}, {size:?}, {savings:?} on {}", backend.name());
+    for norms in [Norms::Separate, Norms::Folded] {
+        let expected = predict(backend, name, size, MemoryOptions::NONE, norms);
+        for &savings in all {
+            let found = predict(backend, name, size, savings, norms);
+            assert!(found == expected, "{name}, {size:?}, {savings:?}, {norms:?} on {}", backend.name());
+        }
     }
 }
 

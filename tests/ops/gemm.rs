@@ -54,7 +54,7 @@ fn run(Case { op, bias, dtype, parts }: &Case) -> (Vec<f32>, Vec<f64>) {
     let device_bias = bias.as_ref().map(|(tensor, _)| cpu.weight(vec![tensor.clone()]).unwrap());
     let (device_x, device_gate) = (upload(&x), gate.as_deref().map(upload));
     let weights = cpu.weight(tensors).unwrap();
-    let args = LinearArgs { x: &device_x, weight: &weights, bias: None, gate: None, out: &mut out };
+    let args = LinearArgs::new(&device_x, &weights, &mut out);
     cpu.linear(op, LinearArgs { bias: device_bias.as_ref(), gate: device_gate.as_ref(), ..args }).unwrap();
     let mut found = vec![0.0; before.len()];
     cpu.download(&out, 0, &mut found).unwrap();
@@ -158,21 +158,21 @@ fn parts_have_the_bits_of_the_whole() {
         let op = Linear::new(rows, inner, outer).store(store);
         let mut whole = cpu.upload(&before).unwrap();
         let (bias, gate) = (Some(&bias), Some(&gate));
-        cpu.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate, out: &mut whole }).unwrap();
+        cpu.linear(&op, LinearArgs { bias, gate, ..LinearArgs::new(&x, &weight, &mut whole) }).unwrap();
 
         let mut parts = cpu.upload(&before).unwrap();
         for part in [0..1, 1..rows / 2 + 2, rows / 2 + 2..rows] {
             let op = in_place(Linear { rows: part.len(), ..op }, rows, [part.start, part.start, 0]);
-            cpu.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate, out: &mut parts }).unwrap();
+            cpu.linear(&op, LinearArgs { bias, gate, ..LinearArgs::new(&x, &weight, &mut parts) }).unwrap();
         }
         assert!(host(&parts) == host(&whole), "rows of {rows}×{inner}×{outer}");
 
         let op = Linear::new(rows, inner, outer);
-        cpu.linear(&op, LinearArgs { x: &x, weight: &weight, bias, gate: None, out: &mut whole }).unwrap();
+        cpu.linear(&op, LinearArgs { bias, ..LinearArgs::new(&x, &weight, &mut whole) }).unwrap();
         let first = outer / 3;
         let columns = in_place(Linear::new(rows, inner, outer - first), rows, [0, 1, first]);
         let mut some = cpu.alloc((rows + 1) * (outer - first)).unwrap();
-        cpu.linear(&columns, LinearArgs { x: &x, weight: &weight, bias, gate: None, out: &mut some }).unwrap();
+        cpu.linear(&columns, LinearArgs { bias, ..LinearArgs::new(&x, &weight, &mut some) }).unwrap();
         let expected: Vec<f32> = host(&whole).chunks_exact(outer).flat_map(|row| row[first..].to_vec()).collect();
         assert!(host(&some)[outer - first..] == expected, "columns of {rows}×{inner}×{outer}");
     }

@@ -8,6 +8,8 @@ mod conv3d;
 mod embed;
 /// NaN and infinities.
 mod finite;
+/// Norms that are folded into the linear layer behind them.
+mod folded;
 /// Linear layers.
 mod gemm;
 /// GroupNorm with and without SiLU.

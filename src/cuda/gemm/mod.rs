@@ -18,6 +18,9 @@ params! {
         weight: Address,
         bias: Address,
         gate: Address,
+        statistics: Address,
+        columns: Address,
+        moments: Address,
         out: Address,
         rows: i32,
         in_features: i32,
@@ -70,6 +73,9 @@ fn activation(activation: Activation) -> i32 {
 struct Fused {
     bias: Address,
     gate: Address,
+    statistics: Address,
+    columns: Address,
+    moments: Address,
     out: Address,
     activation: i32,
     store: i32,
@@ -85,6 +91,11 @@ fn behind(address: Address, elements: usize) -> Address {
     Address(address.0 + 2 * elements as u64)
 }
 
+/// The address of a pair of f32.
+fn pair(buffer: &Buffer, index: usize) -> Address {
+    Address(buffer.single().0 + (index * 2 * size_of::<f32>()) as u64)
+}
+
 impl Fused {
     fn of(op: &Linear, args: &LinearArgs<'_, Buffer, Weight>) -> Result<Self> {
         // Only a gated store reads the gate's sizes.
@@ -93,12 +104,15 @@ impl Fused {
             Store::Add => (1, 1, 0, 0),
             Store::AddGated { rows_per_gate, gate_stride, gate_offset } => (2, rows_per_gate, gate_stride, gate_offset),
         };
-        let place = op.place();
+        let (place, groups) = (op.place(), op.moments().groups());
         let wide =
             [op.out_features, gate_stride, gate_offset, place.weight_row].iter().all(|len| len.is_multiple_of(8));
         Ok(Self {
             bias: args.bias.map_or(Address::NULL, |bias| behind(bias.address(), place.weight_row)),
             gate: args.gate.map_or(Address::NULL, Buffer::half),
+            statistics: args.norm.as_ref().map_or(Address::NULL, |norm| pair(norm.statistics, place.x_row)),
+            columns: args.norm.as_ref().map_or(Address::NULL, |norm| pair(norm.columns, place.weight_row)),
+            moments: args.moments.as_deref().map_or(Address::NULL, |moments| pair(moments, place.out_row * groups)),
             out: behind(args.out.half(), place.out_row * op.out_features),
             activation: activation(op.activation),
             store,
@@ -124,6 +138,9 @@ pub(super) fn linear(cuda: &Cuda, op: &Linear, args: LinearArgs<'_, Buffer, Weig
         weight: behind(args.weight.address(), place.weight_row * op.in_features),
         bias: fused.bias,
         gate: fused.gate,
+        statistics: fused.statistics,
+        columns: fused.columns,
+        moments: fused.moments,
         out: fused.out,
         rows: int(op.rows)?,
         in_features: int(op.in_features)?,
@@ -143,7 +160,7 @@ pub(super) fn linear(cuda: &Cuda, op: &Linear, args: LinearArgs<'_, Buffer, Weig
         threads: THREADS[usize::from(choice.taken.name != LARGE)],
         shared_bytes: SHARED_BYTES,
         flops: op.flops(),
-        bytes: op.bytes(2),
+        bytes: args.bytes(op, 2),
     };
     cuda.launch_chosen(&plan, Some(&choice), &params)
 }

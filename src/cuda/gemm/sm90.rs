@@ -17,6 +17,9 @@ params! {
         weight_map: TensorMap,
         bias: Address,
         gate: Address,
+        statistics: Address,
+        columns: Address,
+        moments: Address,
         out: Address,
         rows: i32,
         in_features: i32,
@@ -80,6 +83,9 @@ pub(super) fn linear(cuda: &Cuda, op: &Linear, args: LinearArgs<'_, Buffer, Weig
         weight_map: map(args.weight.address(), place.weight_row, op.weight_rows(), kernel.tile.columns / 2)?,
         bias: fused.bias,
         gate: fused.gate,
+        statistics: fused.statistics,
+        columns: fused.columns,
+        moments: fused.moments,
         out: fused.out,
         rows: int(op.rows)?,
         in_features: int(op.in_features)?,
@@ -100,7 +106,7 @@ pub(super) fn linear(cuda: &Cuda, op: &Linear, args: LinearArgs<'_, Buffer, Weig
         threads: THREADS,
         shared_bytes: kernel.shared_bytes,
         flops: op.flops(),
-        bytes: op.bytes(2),
+        bytes: args.bytes(op, 2),
     };
     cuda.launch_chosen(&plan, Some(&choice), &params)
 }

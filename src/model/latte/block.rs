@@ -3,14 +3,15 @@
 //! To save memory, attention can take some of its heads at a time, which do not depend on each other, and the feed-forward some
 //! of the tokens. Buffers live only while they are needed.
 
+use super::norm::{Normed, Tokens, separate};
 use super::{LatteConfig, Shape};
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::model::layers::{Projection, Rows, ranges};
+use crate::model::layers::{Adding, Projection, Rows, ranges};
 use crate::ops::attention::{Attention, AttentionArgs, TokenLayout};
 use crate::ops::conv3d::{DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::gemm::{Activation, Store};
-use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs};
+use crate::ops::norm::{LayerNorm, LayerNormArgs};
 use crate::weights::{Role, Scope};
 
 /// Which tokens attend to each other.
@@ -21,6 +22,9 @@ pub(super) enum Axis {
     /// The tokens of a position.
     Time,
 }
+
+/// Vectors of the modulation for the norm in front of self-attention: shift and scale.
+const NORM: [usize; 2] = [0, 1];
 
 /// Epsilon of the norm behind the key-value convolution.
 const COMPRESSED_NORM_EPS: f32 = 1e-5;
@@ -112,12 +116,12 @@ pub(super) struct Modulation<'a, Buffer> {
 
 impl<Buffer> Modulation<'_, Buffer> {
     /// Distance between the vectors of two samples.
-    fn stride(&self, channels: usize) -> usize {
+    pub fn stride(&self, channels: usize) -> usize {
         self.blocks * 6 * channels
     }
 
     /// Offset of a vector within a sample.
-    fn at(&self, vector: usize, channels: usize) -> usize {
+    pub fn at(&self, vector: usize, channels: usize) -> usize {
         (self.block * 6 + vector) * channels
     }
 }
@@ -150,23 +154,26 @@ impl<W> Block<W> {
         Ok(Self { axis, attention, cross, ff_in, ff_out })
     }
 
-    /// `h [N, T, S, D]` in place.
+    /// The tokens in place.
     pub fn run<B: Backend<Weight = W>>(
         &self,
         backend: &B,
         c: &LatteConfig,
         inputs: &Inputs<'_, B::Buffer>,
-        h: &mut B::Buffer,
+        tokens: &mut Tokens<B>,
     ) -> Result<()> {
-        let normed = modulated_norm(backend, c, inputs, [0, 1], h)?;
-        let (attended, to_out) = self.attention.run(backend, c, self.axis, inputs, normed)?;
-        let rows = inputs.shape.all_rows();
-        to_out.add(backend, rows, &attended, gate(c, inputs, 2), Some(inputs.modulation.vectors), h)?;
+        let (attended, to_out) = self.attention.run(backend, c, self.axis, inputs, tokens)?;
+        let (rows, adding) = (inputs.shape.all_rows(), gated(c, inputs, 2));
+        let Some(cross) = &self.cross else {
+            let (h, moments) = tokens.change_before_norm();
+            to_out.add(backend, rows, &attended, Adding { moments, ..adding }, h)?;
+            drop(attended);
+            return self.feed_forward(backend, c, inputs, tokens);
+        };
+        to_out.add(backend, rows, &attended, adding, tokens.change())?;
         drop(attended);
-        if let Some(cross) = &self.cross {
-            cross.run(backend, c, inputs, h)?;
-        }
-        self.feed_forward(backend, c, inputs, h)
+        cross.run(backend, c, inputs, tokens)?;
+        self.feed_forward(backend, c, inputs, tokens)
     }
 
     /// `h += gate·ff_out(gelu(ff_in(norm(h))))`, some of the tokens at a time.
@@ -175,57 +182,36 @@ impl<W> Block<W> {
         backend: &B,
         c: &LatteConfig,
         inputs: &Inputs<'_, B::Buffer>,
-        h: &mut B::Buffer,
+        tokens: &mut Tokens<B>,
     ) -> Result<()> {
         let all = inputs.shape.all_rows();
-        let mut normed = Some(modulated_norm(backend, c, inputs, [3, 4], h)?);
+        let mut normed = Some(Normed::before(&self.ff_in, backend, c, inputs, [3, 4], tokens)?);
         let parts = ranges(all.count, inputs.parts);
         let mut hidden = backend.alloc(all.count.div_ceil(parts.len()) * 4 * c.channels())?;
         for part in parts {
             let rows = Rows { count: part.len(), ..all };
-            let x = normed.as_ref().expect("kept up to the last part");
-            self.ff_in.run(backend, Rows { x: part.start, ..rows }, x, Activation::GeluTanh, &mut hidden)?;
+            let (layer, x) = normed.as_ref().expect("kept up to the last part").then(&self.ff_in, &tokens.h);
+            layer.run(backend, Rows { x: part.start, ..rows }, x, Activation::GeluTanh, &mut hidden)?;
             if part.end == all.count {
                 normed = None;
             }
-            let (rows, gate) = (Rows { out: part.start, ..rows }, gate(c, inputs, 5));
-            self.ff_out.add(backend, rows, &hidden, gate, Some(inputs.modulation.vectors), h)?;
+            let (rows, adding) = (Rows { out: part.start, ..rows }, gated(c, inputs, 5));
+            let (h, moments) = tokens.change_before_norm();
+            self.ff_out.add(backend, rows, &hidden, Adding { moments, ..adding }, h)?;
         }
         Ok(())
     }
 }
 
-/// LayerNorm of the tokens, with shift and scale from these vectors of the modulation.
-fn modulated_norm<B: Backend>(
-    backend: &B,
-    c: &LatteConfig,
-    inputs: &Inputs<'_, B::Buffer>,
-    [shift, scale]: [usize; 2],
-    h: &B::Buffer,
-) -> Result<B::Buffer> {
-    let (d, rows, modulation) = (c.channels(), inputs.shape.rows(), &inputs.modulation);
-    let norm = AdaLayerNorm {
-        rows,
-        channels: d,
-        eps: c.norm_eps,
-        rows_per_modulation: inputs.shape.rows_per_sample(),
-        modulation_stride: modulation.stride(d),
-        shift: modulation.at(shift, d),
-        scale: modulation.at(scale, d),
-    };
-    let mut normed = backend.alloc(rows * d)?;
-    backend.ada_layer_norm(&norm, AdaLayerNormArgs { x: h, modulation: modulation.vectors, out: &mut normed })?;
-    Ok(normed)
-}
-
 /// Addition through a vector of the modulation.
-fn gate<Buffer>(c: &LatteConfig, inputs: &Inputs<'_, Buffer>, vector: usize) -> Store {
+fn gated<'a, Buffer>(c: &LatteConfig, inputs: &Inputs<'a, Buffer>, vector: usize) -> Adding<'a, Buffer> {
     let (d, modulation) = (c.channels(), &inputs.modulation);
-    Store::AddGated {
+    let store = Store::AddGated {
         rows_per_gate: inputs.shape.rows_per_sample(),
         gate_stride: modulation.stride(d),
         gate_offset: modulation.at(vector, d),
-    }
+    };
+    Adding { store, gate: Some(modulation.vectors), moments: None }
 }
 
 impl<W> SelfAttention<W> {
@@ -252,18 +238,20 @@ impl<W> SelfAttention<W> {
         })
     }
 
-    /// Attention of `normed`; also returns the output layer, which the caller fuses with its gate.
+    /// Attention of the normed tokens; also returns the output layer, which the caller fuses with its gate.
     fn run<B: Backend<Weight = W>>(
         &self,
         backend: &B,
         c: &LatteConfig,
         axis: Axis,
         inputs: &Inputs<'_, B::Buffer>,
-        normed: B::Buffer,
+        tokens: &mut Tokens<B>,
     ) -> Result<(B::Buffer, &Projection<W>)> {
         match self {
-            Self::Plain { qkv, to_out } => Ok((plain_attention(backend, c, axis, inputs, qkv, normed)?, to_out)),
+            Self::Plain { qkv, to_out } => Ok((plain_attention(backend, c, axis, inputs, qkv, tokens)?, to_out)),
             Self::Compressed { sr_weight, sr_bias, norm_weight, norm_bias, factor, to_q, kv, to_out } => {
+                // The convolution, too, reads the normed tokens.
+                let normed = separate(backend, c, inputs, NORM, &tokens.h)?;
                 let conv = compression(axis, inputs.shape, c.channels(), *factor);
                 let rows = compressed_rows(axis, inputs.shape, &conv);
                 let elements = rows.count * c.channels();
@@ -291,19 +279,20 @@ fn plain_attention<B: Backend>(
     axis: Axis,
     inputs: &Inputs<'_, B::Buffer>,
     qkv: &Projection<B::Weight>,
-    normed: B::Buffer,
+    tokens: &mut Tokens<B>,
 ) -> Result<B::Buffer> {
     let (shape, rows) = (inputs.shape, inputs.shape.all_rows());
     let (d, features) = (c.channels(), c.attention_head_dim);
-    let tokens = |offset: usize, row: usize| layout(axis, shape.frames, shape.positions(), offset, row);
+    let mut normed = Some(Normed::before(qkv, backend, c, inputs, NORM, tokens)?);
+    let layout_of = |offset: usize, row: usize| layout(axis, shape.frames, shape.positions(), offset, row);
     let parts = ranges(c.num_attention_heads, inputs.parts);
     let most = c.num_attention_heads.div_ceil(parts.len());
-    let (mut normed, mut attended) = (Some(normed), None);
+    let mut attended = None;
     let mut projected = backend.alloc(rows.count * 3 * most * features)?;
     for heads in parts {
         let columns = heads.start * features..heads.end * features;
-        let x = normed.as_ref().expect("kept up to the last part");
-        let placed = qkv.columns(backend, rows, x, 3, &columns, &mut projected)?;
+        let (layer, x) = normed.as_ref().expect("kept up to the last part").then(qkv, &tokens.h);
+        let placed = layer.columns(backend, rows, x, 3, &columns, &mut projected)?;
         if heads.end == c.num_attention_heads {
             normed = None;
         }
@@ -313,10 +302,10 @@ fn plain_attention<B: Backend>(
         };
         let op = Attention {
             heads: heads.len(),
-            q: tokens(0, placed.row),
-            k: tokens(placed.layer, placed.row),
-            v: tokens(2 * placed.layer, placed.row),
-            out: tokens(columns.start, d),
+            q: layout_of(0, placed.row),
+            k: layout_of(placed.layer, placed.row),
+            v: layout_of(2 * placed.layer, placed.row),
+            out: layout_of(columns.start, d),
             ..attention_along(axis, c, shape)
         };
         let args = AttentionArgs::new([&projected; 3], attended);
@@ -430,17 +419,17 @@ impl<W> CrossAttention<W> {
         })
     }
 
-    /// `h += attention(h, text)`: no norm before it, no gate behind it. All frames share the text's keys.
+    /// `h += attention(h, text)`: no norm before it, no gate behind it, but a norm next. All frames share the text's keys.
     fn run<B: Backend<Weight = W>>(
         &self,
         backend: &B,
         c: &LatteConfig,
         inputs: &Inputs<'_, B::Buffer>,
-        h: &mut B::Buffer,
+        tokens: &mut Tokens<B>,
     ) -> Result<()> {
         let (shape, text, rows) = (inputs.shape, &inputs.text, inputs.shape.all_rows());
         let (d, features) = (c.channels(), c.attention_head_dim);
-        let tokens = |offset: usize, row: usize| layout(Axis::Space, shape.frames, shape.positions(), offset, row);
+        let queries = |offset: usize, row: usize| layout(Axis::Space, shape.frames, shape.positions(), offset, row);
         let keys = |offset: usize| TokenLayout {
             offset,
             outer_stride: text.tokens * 2 * d,
@@ -452,14 +441,14 @@ impl<W> CrossAttention<W> {
         let mut attended = backend.alloc(rows.count * d)?;
         for heads in parts {
             let columns = heads.start * features..heads.end * features;
-            let placed = self.to_q.columns(backend, rows, h, 1, &columns, &mut query)?;
+            let placed = self.to_q.columns(backend, rows, &tokens.h, 1, &columns, &mut query)?;
             let op = Attention {
                 heads: heads.len(),
                 keys: text.tokens,
-                q: tokens(0, placed.row),
+                q: queries(0, placed.row),
                 k: keys(columns.start),
                 v: keys(d + columns.start),
-                out: tokens(columns.start, d),
+                out: queries(columns.start, d),
                 rope_group: features,
                 ..attention_along(Axis::Space, c, shape)
             };
@@ -467,6 +456,7 @@ impl<W> CrossAttention<W> {
             backend.attention(&op, AttentionArgs { mask: text.mask, ..args })?;
         }
         drop(query);
-        self.to_out.add(backend, rows, &attended, Store::Add, None, h)
+        let (h, moments) = tokens.change_before_norm();
+        self.to_out.add(backend, rows, &attended, Adding { moments, ..Adding::plain() }, h)
     }
 }

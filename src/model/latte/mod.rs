@@ -5,9 +5,11 @@
 
 mod block;
 mod config;
+mod norm;
 mod positions;
 
 pub use config::LatteConfig;
+pub use norm::Norms;
 
 use super::layers::{Blocks, Projection, Rows};
 use crate::backend::Backend;
@@ -22,6 +24,7 @@ use crate::weights::load::Loader;
 use crate::weights::manifest::CheckpointManifest;
 use crate::weights::{Role, Scope, Source};
 use block::{Block, Inputs, Modulation, OncePerPrompt, TextKv};
+use norm::Tokens;
 
 /// Added to the scores of masked text tokens.
 const MASKED: f32 = -10000.0;
@@ -95,6 +98,7 @@ pub struct Latte<'a, W> {
     blocks: Blocks<'a, Block<W>>,
     /// Number of parts of a block's heads and tokens.
     parts: usize,
+    norms: Norms,
     /// `[2, D]`: shift and scale of the output
     scale_shift_table: W,
     /// D → patch²·out_channels
@@ -175,6 +179,7 @@ impl<'a, W> Latte<'a, W> {
             once_per_prompt,
             blocks,
             parts: 1,
+            norms: Norms::of_environment()?,
             proj_out: Projection::build(scope.at("proj_out"), d, c.patch_size * c.patch_size * c.out_channels, true)?,
             timestep_1: Projection::build(scope.at("adaln_single.emb.timestep_embedder.linear_1"), 256, d, true)?,
             timestep_2: Projection::build(scope.at("adaln_single.emb.timestep_embedder.linear_2"), d, d, true)?,
@@ -183,6 +188,12 @@ impl<'a, W> Latte<'a, W> {
             caption_2: Projection::build(scope.at("caption_projection.linear_2"), d, d, true)?,
             config: c,
         })
+    }
+
+    /// This transformer, with its norms computed in this way. The default is what `OSP_NORMS` asks for.
+    #[must_use]
+    pub fn with_norms(self, norms: Norms) -> Self {
+        Self { norms, ..self }
     }
 
     /// The config it was built for.
@@ -262,14 +273,15 @@ impl<'a, W> Latte<'a, W> {
         let (c, shape) = (&self.config, prepared.shape);
         let d = c.channels();
         let time = self.embed_timestep(backend, &shape, timestep)?;
-        let mut h = self.embed_latent(backend, prepared, latent)?;
+        let h = self.embed_latent(backend, prepared, latent)?;
+        let mut tokens = Tokens::new(backend, h, shape.rows(), d, self.norms.fold(c, &shape))?;
         let modulation = self.modulate(backend, prepared, &time.modulation)?;
         let indices = (0..2 * c.num_layers).filter(|index| shape.temporal || index % 2 == 0);
         self.blocks.each(backend, indices, |index, block| {
             let (pair, axis) = (index / 2, index % 2);
             if index == 1 {
                 let op = AddRows { outer: shape.samples, rows: shape.frames, inner: shape.positions(), channels: d };
-                backend.add_rows(&op, AddRowsArgs { table: &prepared.temporal_positions, x: &mut h })?;
+                backend.add_rows(&op, AddRowsArgs { table: &prepared.temporal_positions, x: tokens.change() })?;
             }
             let inputs = Inputs {
                 shape: &shape,
@@ -282,9 +294,9 @@ impl<'a, W> Latte<'a, W> {
                     mask: prepared.text_mask.as_ref(),
                 },
             };
-            block.run(backend, c, &inputs, &mut h)
+            block.run(backend, c, &inputs, &mut tokens)
         })?;
-        self.output(backend, prepared, &time.embedding, &h, kept, out)
+        self.output(backend, prepared, &time.embedding, &tokens.h, kept, out)
     }
 
     /// Tokens `[N, T, S, D]` with their spatial positions.

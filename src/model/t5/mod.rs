@@ -9,13 +9,13 @@ mod relative;
 
 pub use config::T5Config;
 
-use super::layers::{Blocks, Projection};
+use super::layers::{Adding, Blocks, Projection};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::DeviceBuffer;
 use crate::ops::attention::{Attention, AttentionArgs, TokenLayout};
 use crate::ops::embed::{Embedding, EmbeddingArgs};
-use crate::ops::gemm::{Activation, Store};
+use crate::ops::gemm::Activation;
 use crate::ops::norm::{RmsNorm, RmsNormArgs};
 use crate::weights::load::Loader;
 use crate::weights::manifest::CheckpointManifest;
@@ -185,12 +185,12 @@ impl<'a, W> T5<'a, W> {
         let args = AttentionArgs { bias: Some(&inputs.bias), mask: Some(&inputs.mask), ..args };
         backend.attention(&self.attention(tokens), args)?;
         drop(qkv);
-        block.o.add(backend, tokens, &attended, Store::Add, None, h)?;
+        block.o.add(backend, tokens, &attended, Adding::plain(), h)?;
         drop(attended);
         backend.rms_norm(&norm, RmsNormArgs { x: h, weight: &block.feed_forward_norm, out: &mut normed })?;
         let mut hidden = backend.alloc(tokens * c.d_ff)?;
         block.wi.run(backend, tokens, &normed, Activation::GatedGeluTanh, &mut hidden)?;
-        block.wo.add(backend, tokens, &hidden, Store::Add, None, h)
+        block.wo.add(backend, tokens, &hidden, Adding::plain(), h)
     }
 
     fn norm(&self, rows: usize) -> RmsNorm {

@@ -49,6 +49,6 @@ impl<W> Pointwise<W> {
     }
 
     fn args<'a, Buffer>(&'a self, x: &'a Buffer, out: &'a mut Buffer) -> LinearArgs<'a, Buffer, W> {
-        LinearArgs { x, weight: &self.weight, bias: Some(&self.bias), gate: None, out }
+        LinearArgs { bias: Some(&self.bias), ..LinearArgs::new(x, &self.weight, out) }
     }
 }

@@ -8,6 +8,7 @@ use super::hostile::{Draw, Kind, OF_SUMS, fill, weights};
 use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
+use crate::ops::folded::FoldedNorm;
 use crate::ops::gemm::{Activation, Linear, LinearArgs, Store};
 use crate::tensor::Tensor;
 
@@ -15,6 +16,8 @@ use crate::tensor::Tensor;
 pub(super) struct Case {
     op: Linear,
     bias: bool,
+    /// Whether a norm is folded into the weight.
+    norm: bool,
     kind: Kind,
     seed: u64,
 }
@@ -26,6 +29,9 @@ pub(super) struct Inputs {
     pub bias: Vec<f32>,
     gate: Vec<f32>,
     before: Vec<f32>,
+    /// Mean and inverse deviation of each row, sum and offset of each column. Any numbers are good.
+    statistics: Vec<f32>,
+    columns: Vec<f32>,
 }
 
 /// The most products of a case, so that the emulator takes milliseconds.
@@ -44,6 +50,8 @@ impl Case {
             weight: scaled(weights(kind, seed + 1, outer * inner, inner, half)),
             bias: fill(if kind == Kind::Denormal { kind } else { Kind::Plain }, seed + 2, outer, outer, half),
             gate: fill(Kind::Plain, seed + 3, self.gates(), 1, half),
+            statistics: fill(Kind::Plain, seed + 5, 2 * op.rows, 1, half),
+            columns: fill(Kind::Plain, seed + 6, 2 * outer, 1, half),
             before: fill(if kind == Kind::Edge { Kind::Zeros } else { kind }, seed + 4, len, op.out_features, half),
         }
     }
@@ -58,13 +66,18 @@ impl Case {
         }
     }
 
-    /// Row `row` of x times row `column` of the weight, plus the bias.
+    /// Row `row` of x times row `column` of the weight, plus the bias, or normed.
     fn product(&self, inputs: &Inputs, row: usize, column: usize) -> Bounded {
         let inner = self.op.in_features;
         let (x, weight) = (&inputs.x[row * inner..][..inner], &inputs.weight[column * inner..][..inner]);
         let terms: Vec<_> =
             x.iter().zip(weight).map(|(&x, &w)| Bounded::exactly(f64::from(x) * f64::from(w))).collect();
         let product = Bounded::product(&terms);
+        if self.norm {
+            let pair = |values: &[f32], i: usize| [0, 1].map(|half| Bounded::exactly(values[2 * i + half]));
+            let ([mean, inverse], [sum, offset]) = (pair(&inputs.statistics, row), pair(&inputs.columns, column));
+            return product.minus(mean.times(sum)).times(inverse).plus(offset);
+        }
         if self.bias { product.plus(Bounded::exactly(inputs.bias[column])) } else { product }
     }
 }
@@ -82,7 +95,9 @@ impl Body for Case {
             Store::Add | Store::AddGated { .. } => backend.upload(&inputs.before)?,
         };
         let (x, bias, gate) = (backend.upload(&inputs.x)?, bias.as_ref(), gate.as_ref());
-        backend.linear(op, LinearArgs { x: &x, weight: &weight, bias, gate, out: &mut out })?;
+        let (statistics, columns) = (backend.upload_f32(&inputs.statistics)?, backend.upload_f32(&inputs.columns)?);
+        let norm = self.norm.then_some(FoldedNorm { statistics: &statistics, columns: &columns });
+        backend.linear(op, LinearArgs { bias, gate, norm, ..LinearArgs::new(&x, &weight, &mut out) })?;
         host(backend, &out)
     }
 }
@@ -100,7 +115,9 @@ impl Known for Case {
         let gated = Store::AddGated { rows_per_gate: rows / samples, gate_stride: out + gap, gate_offset: gap };
         let store = draw.pick(&[Store::Overwrite, Store::Add, gated]);
         let op = Linear::new(rows, inner, out).activation(activation).store(store);
-        Self { op, bias: draw.coin(), kind, seed: draw.next() >> 1 }
+        let (bias, seed) = (draw.coin(), draw.next() >> 1);
+        let norm = activation != Activation::GatedGeluTanh && draw.pick(&[true, false, false]);
+        Self { op, bias: bias && !norm, norm, kind, seed }
     }
 
     fn exact(&self, half: Half, precision: Precision) -> Exact {
@@ -138,7 +155,7 @@ mod tests {
     /// and a row of the weight, and `store` stores the sum.
     fn refused_sums(kind: Kind, add: impl Fn(&[f32], &[f32]) -> f32, store: impl Fn(f32) -> f32) -> [usize; 2] {
         let plain = |case: &Case| {
-            let plain = case.op.activation == Activation::None && case.op.store == Store::Overwrite;
+            let plain = case.op.activation == Activation::None && case.op.store == Store::Overwrite && !case.norm;
             plain && case.kind == kind && case.op.in_features > 1
         };
         refused(plain, |case| {

@@ -13,6 +13,7 @@ mod conv3d;
 mod depthwise;
 mod embed;
 mod finite;
+mod folded;
 mod gemm;
 mod groupnorm;
 mod hostile;
@@ -131,7 +132,7 @@ macro_rules! stems {
 }
 
 stems! {
-    attention conv3d depthwise embed finite gemm groupnorm norm patch pixels resample sampler tile
+    attention conv3d depthwise embed finite folded gemm groupnorm norm patch pixels resample sampler tile
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Wrong operands of norms.
 
-use super::{Answers, buffer, groups, len, short, single, weight};
+use super::{Answers, buffer, groups, len, shape, short, single, weight};
 use osp::backend::Backend;
+use osp::ops::folded::{FoldNorm, FoldNormArgs, RowMoments, RowMomentsArgs, RowStatistics, RowStatisticsArgs};
 use osp::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
 use osp::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
 
@@ -114,5 +115,60 @@ pub fn group_norm<B: Backend>(on: &B) -> Answers {
         (call(op, [72, 8, 9, 96], kept), len("bias", 9, 8)),
         (call(op, [72, 8, 8, 95], kept), short("out", 95, 96)),
         (call(op, right, of_two), short("statistics", of_two, kept)),
+    ]
+}
+
+fn eights(argument: &str, found: usize) -> String {
+    format!("{argument} has {found}, expected a multiple of 8, at least 8")
+}
+
+pub fn row_moments<B: Backend>(on: &B) -> Answers {
+    let call = |channels: usize, [x, moments]: [usize; 2]| {
+        let (x, mut moments) = (buffer(on, x), single(on, moments));
+        on.row_moments(&RowMoments { rows: 3, channels }, RowMomentsArgs { x: &x, moments: &mut moments })
+    };
+    vec![
+        (call(40, [120, 12]), String::new()),
+        (call(0, [0, 0]), eights("channels", 0)),
+        (call(36, [108, 12]), eights("channels", 36)),
+        (call(40, [119, 12]), len("x", 119, 120)),
+        (call(40, [120, 6]), len("moments", 6, 12)),
+    ]
+}
+
+pub fn row_statistics<B: Backend>(on: &B) -> Answers {
+    let call = |channels: usize, [moments, statistics]: [usize; 2]| {
+        let op = RowStatistics { rows: 3, channels, eps: 1e-6 };
+        let (moments, mut statistics) = (single(on, moments), single(on, statistics));
+        on.row_statistics(&op, RowStatisticsArgs { moments: &moments, statistics: &mut statistics })
+    };
+    vec![
+        (call(40, [12, 6]), String::new()),
+        (call(41, [12, 6]), eights("channels", 41)),
+        (call(40, [6, 6]), len("moments", 6, 12)),
+        (call(40, [12, 3]), len("statistics", 3, 6)),
+    ]
+}
+
+pub fn fold_norm<B: Backend>(on: &B) -> Answers {
+    let op = FoldNorm { in_features: 16, out_features: 3, shift: 8, scale: 24 };
+    let call = |op: FoldNorm, weights: &[usize], folded: &[usize], [bias, modulation, columns]: [usize; 3]| {
+        let (weight, bias, modulation) = (weight(on, weights), weight(on, &[bias]), buffer(on, modulation));
+        let (mut folded, mut columns) = (on.alloc_weight(folded).unwrap(), single(on, columns));
+        let (bias, folded, columns) = (Some(&bias), &mut folded, &mut columns);
+        on.fold_norm(&op, FoldNormArgs { weight: &weight, bias, modulation: &modulation, folded, columns })
+    };
+    let (right, sizes) = ([3, 16], [3, 40, 6]);
+    let odd = |argument: &str, found: usize| format!("{argument} has {found}, expected a multiple of 8");
+    vec![
+        (call(op, &right, &right, sizes), String::new()),
+        (call(FoldNorm { in_features: 12, ..op }, &[3, 12], &[3, 12], sizes), eights("in_features", 12)),
+        (call(FoldNorm { shift: 4, ..op }, &right, &right, sizes), odd("shift", 4)),
+        (call(FoldNorm { scale: 25, ..op }, &right, &right, sizes), odd("scale", 25)),
+        (call(op, &[4, 16], &right, sizes), shape("weight", &[4, 16], &right)),
+        (call(op, &right, &[16, 3], sizes), shape("folded", &[16, 3], &right)),
+        (call(op, &right, &right, [2, 40, 6]), len("bias", 2, 3)),
+        (call(op, &right, &right, [3, 39, 6]), short("modulation", 39, 40)),
+        (call(op, &right, &right, [3, 40, 3]), len("columns", 3, 6)),
     ]
 }

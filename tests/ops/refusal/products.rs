@@ -4,6 +4,7 @@ use super::{Answers, buffer, groups, len, shape, short, single, weight};
 use osp::backend::Backend;
 use osp::ops::attention::{Attention, AttentionArgs, TokenLayout};
 use osp::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
+use osp::ops::folded::FoldedNorm;
 use osp::ops::gemm::{Activation, Linear, LinearArgs, LinearPart, Store};
 
 #[derive(Clone)]
@@ -20,9 +21,19 @@ pub fn linear<B: Backend>(on: &B) -> Answers {
         let (x, weights, bias) = (buffer(on, sizes.x), weight(on, &sizes.weight), weight(on, &[sizes.bias]));
         let (gate, mut out) = (sizes.gate.map(|len| buffer(on, len)), buffer(on, sizes.out));
         let (bias, gate) = (Some(&bias), gate.as_ref());
-        on.linear(&op, LinearArgs { x: &x, weight: &weights, bias, gate, out: &mut out })
+        on.linear(&op, LinearArgs { bias, gate, ..LinearArgs::new(&x, &weights, &mut out) })
+    };
+    // Statistics, columns, and the moments of the result.
+    let fused = |op: Linear, out: usize, bias: Option<usize>, [statistics, columns, moments]: [usize; 3]| {
+        let (x, weights, mut out) = (buffer(on, 32), weight(on, &[out, 8]), buffer(on, 4 * out));
+        let bias = bias.map(|len| weight(on, &[len]));
+        let (statistics, columns, mut moments) = (single(on, statistics), single(on, columns), single(on, moments));
+        let norm = Some(FoldedNorm { statistics: &statistics, columns: &columns });
+        let args = LinearArgs { bias: bias.as_ref(), norm, ..LinearArgs::new(&x, &weights, &mut out) };
+        on.linear(&op, LinearArgs { moments: Some(&mut moments), ..args })
     };
     let op = Linear::new(4, 8, 6);
+    let forty = Linear::new(4, 8, 40);
     let right = || LinearSizes { x: 32, weight: vec![6, 8], bias: 6, gate: None, out: 24 };
     let gate = |len| LinearSizes { gate: Some(len), ..right() };
     let store = |rows_per_gate| op.store(Store::AddGated { rows_per_gate, gate_stride: 6, gate_offset: 0 });
@@ -58,6 +69,15 @@ pub fn linear<B: Backend>(on: &B) -> Answers {
         ),
         (call(behind, of_behind(18)), String::new()),
         (call(behind, of_behind(17)), short("gate", 17, 18)),
+        (fused(forty, 40, None, [8, 80, 16]), String::new()),
+        (
+            fused(forty, 40, Some(40), [8, 80, 16]),
+            "norm has false, expected neither a gated activation nor a bias".into(),
+        ),
+        (fused(forty, 40, None, [7, 80, 16]), short("norm.statistics", 7, 8)),
+        (fused(forty, 40, None, [8, 40, 16]), len("norm.columns", 40, 80)),
+        (fused(forty, 40, None, [8, 80, 15]), short("moments", 15, 16)),
+        (fused(op, 6, None, [8, 12, 16]), "moments has 6, expected a multiple of 8 columns, not gated".into()),
         (call(gated, double()), String::new()),
         (call(gated, right()), shape("weight", &[6, 8], &[12, 8])),
         (

@@ -32,7 +32,7 @@ const CATEGORIES: [Category; 7] = [
     (&["linear"], "linear layers", "#3b7dd8"),
     (&["attention"], "attention", "#e07b39"),
     (&["causal", "depthwise"], "convolutions", "#2e9e6b"),
-    (&["group", "rms", "layer", "ada"], "norms", "#b05cc6"),
+    (&["group", "rms", "layer", "ada", "row", "fold"], "norms", "#b05cc6"),
     (&["copy"], "from the host, and copies", "#d9b310"),
     (&[""], "other", "#c94f4f"),
 ];
