@@ -2,6 +2,7 @@
 //! not run on a GPU. python3 runs the script, as on the machine with the GPU.
 
 mod faults;
+mod kernel_report;
 mod stages;
 
 use std::fs;
