@@ -1,4 +1,5 @@
-"""PyTorch's side of the comparison: a worker process times one arm of one case for each request, and is ended if it hangs."""
+"""The other side of the comparison, PyTorch and cuBLASLt: a worker times one arm of one case for each request. It is a process,
+which is ended if it hangs."""
 
 from __future__ import annotations
 
@@ -68,7 +69,7 @@ class Torch:
             self.stop()
             return failed(answer["error"])
         if "error" in answer:
-            # PyTorch does not support every shape in every arm: not a failure of ours.
+            # Neither side supports every shape in every arm, and cuBLASLt may be missing: not a failure of ours.
             return Reading(answer["error"], verdict=SKIP)
         rate = f"{case.rate(answer['ms']):.4g} {case.unit}"
         return Reading(f"{answer['ms']:.4g} ms ({answer['low']:.4g} to {answer['high']:.4g}), {rate}", answer)

@@ -1,4 +1,4 @@
-"""The cases that are timed beside PyTorch: the shapes of benches/*.rs, and the launches of the model with these shapes.
+"""The cases that are timed beside PyTorch and cuBLASLt: the shapes of benches/*.rs, and the model's launches of these shapes.
 
 A test compares the shapes with the sources of the benches, and the launches with the model's: it reads the output of
 `python3 cases.py TRACE…`.
@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any, List, NamedTuple, Optional, Tuple
 
+# The arms of linear layers that are NVIDIA's library alone.
+LIBRARY, LIBRARY_BF16 = "cuBLASLt", "cuBLASLt bf16"
 # The most elements of a tensor that PyTorch's kernels address safely.
 MOST_ELEMENTS = 2**31 - 1
 
@@ -51,6 +53,7 @@ class Case(NamedTuple):
 
 def linear(m: int, k: int, n: int, residual: bool = False, handful: bool = False) -> Case:
     arms = ("bias+GELU", "fused GELU") if n == 4 * k else ("bias",)
+    arms += (LIBRARY, LIBRARY_BF16) if handful else (LIBRARY,)
     # A layer that adds also leaves the moments of its result: eight bytes for 32 columns.
     moved = 2 * (m * k + k * n + m * n) + (2 * m * n + m * n // 4 if residual else 0) + 2 * n
     launch = Launch("linear", 2 * m * k * n, moved) if m in (34_816, 114_688) else None

@@ -30,7 +30,7 @@ ABOUT = """\
 Runs all checks that need a GPU within a budget of seconds, on a machine without cargo and network.
   light   240 s: checks all results, and measures the times of kernels
   deep    200 s: memcheck and racecheck of kernels that failed in light, Nsight Compute, equal bytes of two runs
-  speed   300 s: variants of kernels, whole runs, and all operations timed beside PyTorch
+  speed   300 s: variants of kernels, whole runs, and all operations timed beside PyTorch and cuBLASLt
 Several stages can run in one call: --stage light,deep. Prints a line for each step, then a table,
 at most ten seconds or so after the budget. Never changes the settings of a card."""
 AFTER = """\

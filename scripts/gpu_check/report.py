@@ -8,9 +8,9 @@ import json
 import re
 import tarfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Sequence
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
-from .cases import CASES
+from .cases import CASES, LIBRARY, Case
 from .session import Session
 from .steps import FAIL, PASS, SKIP, Result
 
@@ -18,6 +18,8 @@ from .steps import FAIL, PASS, SKIP, Result
 TABLE, ARCHIVE, MEMBER = 9_000, 15 << 20, 8 << 20
 # Kernels of a stage in the table.
 KERNELS = 6
+# The share of cuBLASLt's rate that a linear layer must reach.
+GOAL = 0.95
 
 Row = Sequence[str]
 
@@ -108,19 +110,50 @@ def profiled(result: Result, stage: Dict[str, Any], most: int) -> Section:
     return Section(title, header, rows, note, max(0, len(stage["kernels"]) - most))
 
 
+def best(arms: Optional[Dict[str, List[float]]]) -> Optional[Tuple[float, str]]:
+    """The least mean of an arm's milliseconds, and the arm."""
+    return min(((mean(times), arm) for arm, times in (arms or {}).items()), default=None)
+
+
+def of_torch(s: Session, case: Case) -> Dict[str, List[float]]:
+    return {arm: times for arm, times in s.theirs.get(case.name, {}).items() if not arm.startswith(LIBRARY)}
+
+
+def rounds(arms: Dict[str, List[float]]) -> str:
+    return "; ".join(f"{arm} {' '.join(number(ms) for ms in times)}".strip() for arm, times in arms.items())
+
+
+def linear_layers(s: Session) -> Section:
+    """The rates of every linear layer: osp's variants, PyTorch, and cuBLASLt with bias and GELU in its epilogue."""
+    timed = [case for case in CASES if case.kind == "linear" and LIBRARY in s.theirs.get(case.name, {})]
+    every = [case.rate(mean(times)) for case in timed
+             for times in (*s.own.get(case.name, {}).values(), *s.theirs[case.name].values())]
+    rows, shares = [], []
+    for case in timed:
+        rate = lambda ms: number(case.rate(ms))
+        own, torch, library = best(s.own.get(case.name)), best(of_torch(s, case)), mean(s.theirs[case.name][LIBRARY])
+        variants = "; ".join(f"{variant} {rate(mean(times))}".strip() for variant, times in s.own.get(case.name, {}).items())
+        shares += [library / own[0]] if own else []
+        rows.append((case.name, variants or "-", rate(torch[0]) if torch else "-", rate(library),
+                     f"{shares[-1]:.2f}" if own else "-",
+                     f"{100 * case.rate(own[0]) / max(every):.0f}" if own else "-"))
+    reached = sum(share >= GOAL for share in shares)
+    note = (f"TFLOP/s in f16, with bias, and with GELU where the layer has one; the best: the highest rate of any arm here. "
+            f"Goal: {GOAL} of cuBLASLt, reached in {reached} of {len(shares)} cases.")
+    header = ("case", "osp", "PyTorch", "cuBLASLt", "osp / cuBLASLt", "% of the best")
+    return Section("Linear layers", header, rows, note)
+
+
 def comparison(s: Session) -> Section:
     """The time of osp in each case, beside PyTorch's best arm."""
     rows = []
     for case in CASES:
-        own, arms = s.own.get(case.name), s.theirs.get(case.name)
+        own, arms, torch = best(s.own.get(case.name)), s.theirs.get(case.name, {}), best(of_torch(s, case))
         if not own and not arms:
             continue
-        best = min(((mean(times), arm) for arm, times in (arms or {}).items()), default=None)
-        ours = mean(own) if own else None
-        rows.append((case.name, number(ours), f"{case.rate(ours):.4g} {case.unit}" if ours else "-",
-                     number(best[0] if best else None), best[1] if best else "-",
-                     f"{best[0] / ours:.2f}×" if best and ours else "-",
-                     "; ".join(f"{arm} {' '.join(number(ms) for ms in times)}" for arm, times in (arms or {}).items())))
+        rows.append((case.name, number(own and own[0]), f"{case.rate(own[0]):.4g} {case.unit}" if own else "-",
+                     number(torch and torch[0]), torch[1] if torch else "-",
+                     f"{torch[0] / own[0]:.2f}×" if own and torch else "-", rounds(arms)))
     note = ("f16, means of medians; both sides take turns in rounds; PyTorch on random values with cold caches. If benches are not "
             "packed, osp's times are of launches in the model: products with their residual, group_norm without its statistics, "
             "which the convolution before computes.") if rows else ""
@@ -141,7 +174,7 @@ def notable(s: Session) -> Section:
 
 
 def sections(s: Session, most: int) -> List[Section]:
-    found = [outcomes(s, FAIL, "Failed"), checks(s), comparison(s), *profiles(s, most), notable(s), benches(s),
+    found = [outcomes(s, FAIL, "Failed"), checks(s), linear_layers(s), comparison(s), *profiles(s, most), notable(s), benches(s),
              outcomes(s, SKIP, "Skipped")]
     return [section for section in found if section.rows]
 

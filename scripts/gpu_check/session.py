@@ -31,10 +31,10 @@ class Session:
         self.variants: Optional[Path] = None
         self.results: List[Result] = []
         self.earlier: List[Result] = []
-        self.own: Dict[str, List[float]] = {}
-        """Milliseconds of osp in each case, by the case's name."""
+        self.own: Dict[str, Dict[str, List[float]]] = {}
+        """Milliseconds of osp, by the case's name and the variant of its kernels; "" is the default."""
         self.theirs: Dict[str, Dict[str, List[float]]] = {}
-        """Milliseconds of PyTorch, by the case's name and the arm."""
+        """Milliseconds of PyTorch and cuBLASLt, by the case's name and the arm."""
         self.kept: List[Path] = []
         self.planned: List[Group] = []
         self.stopped = ""

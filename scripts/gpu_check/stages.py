@@ -11,10 +11,10 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Optional
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence
 
 from . import driver, process, read
-from .cases import CASES, Case, own_time
+from .cases import CASES, LIBRARY, Case, own_time
 from .machine import tool
 from .session import Group, Session
 from .steps import SKIP, Finished, Reading, Step, skipped
@@ -43,6 +43,8 @@ PROMPT = "a large red circle moving right on a black background"
 SHORT, LONG = 65, 221
 # Rounds of each arm of a comparison.
 ROUNDS = 2
+# Variants of the kernels of linear layers, where both run.
+KERNELS = ("sm80", "sm90")
 NCU_KERNELS = 3
 
 
@@ -110,8 +112,8 @@ def verifications(s: Session) -> List[Step]:
 
 
 def hopper(s: Session) -> bool:
-    """Whether the GPU has kernels for Hopper, which doctor names."""
-    return "sm90" in s.data("doctor").get("runs", "")
+    """Whether the GPU has kernels for Hopper, which doctor names. In a dry run it has, because then there are most steps."""
+    return s.dry or "sm90" in s.data("doctor").get("runs", "")
 
 
 def golden(s: Session) -> List[str]:
@@ -148,35 +150,41 @@ def profile_command(s: Session, frames: int, repeat: int) -> List[str]:
 # The cases that are timed beside PyTorch.
 
 
-def beside_torch(s: Session, cases: List[Case], frames: int) -> Iterator[Group]:
-    """Times osp and PyTorch in turn: case by case if benches are packed, else with whole profiles."""
+def beside_torch(s: Session, cases: List[Case], frames: int, variants: Sequence[str] = ("",)) -> Iterator[Group]:
+    """Times osp's variants, PyTorch and cuBLASLt in turn: case by case if benches are packed, else with whole profiles."""
     packed = {case.stem for case in cases if (s.osp.parent / f"bench-{case.stem}").exists()}
     if s.dry or not s.torch.about:
         yield torch_start(s)
     torch = s.dry or not s.torch.problem
     for number in range(1, ROUNDS + 1):
-        if number == 1 or not packed and torch:
-            name = f"profile {frames} frames, {number}"
-            yield profile(s, name, frames)
-            remember(s, name, [case for case in cases if case.stem not in packed])
+        if number == 1 or not packed and (torch or len(variants) > 1):
+            for variant in variants:
+                name = f"profile {frames} frames{variant and ' ' + variant}, {number}"
+                yield profile(s, name, frames, more=("--kernels", variant) if variant else ())
+                remember(s, name, [case for case in cases if case.stem not in packed], variant)
         if not packed and torch:
             yield from (torch_arm(s, case, arm) for case in cases for arm in case.arms)
     if packed:
         for case in cases:
             for _ in range(ROUNDS):
                 if case.stem in packed:
-                    yield own_bench(s, case)
+                    yield from (own_bench(s, case, variant) for variant in (variants if case.kind == "linear" else ("",)))
                 if torch:
                     yield from (torch_arm(s, case, arm) for arm in case.arms)
 
 
-def remember(s: Session, name: str, cases: List[Case]) -> None:
+def remember(s: Session, name: str, cases: List[Case], variant: str) -> None:
     """Stores the times of osp in the cases, from the launches of a profile."""
     found = s.data(name).get("launches", [])
     for case in cases:
         ms = own_time(case, found)
         if ms is not None:
-            s.own.setdefault(case.name, []).append(ms)
+            add_own(s, case, variant, ms)
+
+
+def add_own(s: Session, case: Case, variant: str, ms: float) -> None:
+    """Only linear layers have variants."""
+    s.own.setdefault(case.name, {}).setdefault(variant if case.kind == "linear" else "", []).append(ms)
 
 
 def torch_start(s: Session) -> Step:
@@ -190,21 +198,23 @@ def torch_arm(s: Session, case: Case, arm: str) -> Step:
             s.theirs.setdefault(case.name, {}).setdefault(arm, []).append(reading.data["ms"])
         return reading
 
-    return Step(f"torch {case.name}: {arm}", 1, 20, call=call)
+    # cuBLASLt's algorithms are compared first.
+    return Step(f"torch {case.name}: {arm}", 2 if arm.startswith(LIBRARY) else 1, 20, call=call)
 
 
-def own_bench(s: Session, case: Case) -> Step:
+def own_bench(s: Session, case: Case, variant: str) -> Step:
     folder = s.work / f"criterion-{len(s.results)}"
     estimate = read.estimate(folder)
 
     def remembered(finished: Finished) -> Reading:
         reading = estimate(finished)
         if "ms" in reading.data:
-            s.own.setdefault(case.name, []).append(reading.data["ms"])
+            add_own(s, case, variant, reading.data["ms"])
         return reading
 
+    env = {**ON_THE_GPU, "CRITERION_HOME": str(folder), **({"OSP_BENCH_KERNELS": variant} if variant else {})}
     command = [str(s.osp.parent / f"bench-{case.stem}"), "--bench", "--noplot", "--exact", case.bench]
-    return Step(f"own {case.name}", 4, 30, command, remembered, {**ON_THE_GPU, "CRITERION_HOME": str(folder)})
+    return Step(f"own {case.name}{variant and ' ' + variant}", 4, 30, command, remembered, env)
 
 
 # Deep: reasons of failures, and equal bits of equal runs.
@@ -305,12 +315,8 @@ def costliest(s: Session) -> List[str]:
 def speed(s: Session) -> Iterator[Group]:
     if s.variants:
         yield from compare_variants(s)
-    if hopper(s):
-        for number in range(1, ROUNDS + 1):
-            yield from (profile(s, f"kernels {kernels}, {number}", SHORT, more=("--kernels", kernels))
-                        for kernels in ("sm80", "sm90"))
     yield from whole_runs(s)
-    yield from beside_torch(s, [case for case in CASES if not case.handful], LONG)
+    yield from beside_torch(s, [case for case in CASES if not case.handful], LONG, KERNELS if hopper(s) else ("",))
     yield from benches(s)
 
 

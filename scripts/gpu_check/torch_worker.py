@@ -1,7 +1,8 @@
-"""Measures PyTorch's times for the cases, in a separate process, so that gpu-check can end it if it hangs.
+"""Measures PyTorch's and cuBLASLt's times for the cases, in a separate process, so that gpu-check can end it if it hangs.
 
-A request is one line, `{"kind": …, "shape": […], "arm": …}`; the answer has `ms`, `low` and `high`, or `error`. Operands are
-f16 with random values; the second-level cache is cleared before each run; times are medians measured with CUDA events.
+A request is one line, `{"kind": …, "shape": […], "arm": …}`; the answer has `ms`, `low` and `high`, or `error`, with `ended` if
+the GPU takes no more work of this process. Operands are f16 (bf16 if the arm says so) with random values; the second-level
+cache is cleared before each run; times are medians measured with CUDA events.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import json
 import sys
 from typing import Any, Callable, Dict, List
+
+import cublaslt
 
 # More bytes than any GPU's second-level cache.
 FLUSHED = 256 << 20
@@ -32,7 +35,7 @@ def about(torch: Any) -> Dict[str, Any]:
             "gpu": torch.cuda.get_device_name()}
 
 
-def time(torch: Any, work: Callable[[], Any]) -> Dict[str, float]:
+def time(torch: Any, work: Callable[[], Any], budget: float = BUDGET_MS) -> Dict[str, float]:
     """Median, lowest and highest milliseconds of `work` with cold caches."""
     flush = torch.empty(FLUSHED, dtype=torch.int8, device=DEVICE)
 
@@ -47,13 +50,17 @@ def time(torch: Any, work: Callable[[], Any]) -> Dict[str, float]:
 
     once()
     first = once()
-    runs = sorted(once() for _ in range(max(FEWEST, min(MOST, int(BUDGET_MS / max(first, 1e-3))))))
+    runs = sorted(once() for _ in range(max(FEWEST, min(MOST, int(budget / max(first, 1e-3))))))
     return {"ms": runs[len(runs) // 2], "low": runs[0], "high": runs[-1]}
 
 
 def linear(torch: Any, shape: List[int], arm: str) -> Callable[[], Any]:
     m, k, n = shape
-    x, weight, bias = half(torch, m, k), half(torch, n, k) * k**-0.5, half(torch, n)
+    half_of = lambda *size: half(torch, *size, dtype=torch.bfloat16 if arm.endswith(" bf16") else torch.float16)
+    x, weight, bias = half_of(m, k), half_of(n, k) * k**-0.5, half_of(n)
+    if arm.startswith("cuBLASLt"):
+        # The first layer of a feed-forward has a GELU.
+        return cublaslt.work(torch, x, weight, bias, n == 4 * k, lambda work: time(torch, work, 0.0)["ms"])
     functional = torch.nn.functional
     return {
         "bias": lambda: functional.linear(x, weight, bias),
@@ -118,8 +125,8 @@ def layer_norm(torch: Any, shape: List[int], _: str) -> Callable[[], Any]:
     return lambda: torch.nn.functional.layer_norm(x, (channels,), eps=1e-6) * (1 + scale) + shift
 
 
-def half(torch: Any, *shape: int) -> Any:
-    return torch.randn(*shape, device=DEVICE, dtype=torch.float16)
+def half(torch: Any, *shape: int, dtype: Any = None) -> Any:
+    return torch.randn(*shape, device=DEVICE, dtype=dtype or torch.float16)
 
 
 KINDS = {"linear": linear, "attention": attention, "conv3d": conv3d, "group_norm": group_norm, "layer_norm": layer_norm}
@@ -130,9 +137,17 @@ def answer(torch: Any, request: Dict[str, Any]) -> Dict[str, Any]:
         with torch.inference_mode():
             return time(torch, KINDS[request["kind"]](torch, request["shape"], request["arm"]))
     except Exception as error:  # After any error of a case, the next case still runs.
-        return {"error": f"{type(error).__name__}: {error}"}
-    finally:
+        return {"error": f"{type(error).__name__}: {error}", "ended": broken(torch)}
+
+
+def broken(torch: Any) -> bool:
+    """Whether every later call would fail, too, because a kernel has: then another process must run the next case."""
+    try:
+        torch.cuda.synchronize()
         torch.cuda.empty_cache()
+        return False
+    except Exception:
+        return True
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 use super::commands::selftest;
 use super::console::Console;
+use super::variants::{Running, Why};
 use clap::{Args, ValueEnum};
 use osp::cuda::{Half, Variant, check_environment};
 use osp::{Engine, Error, Result};
@@ -111,14 +112,14 @@ impl KernelArgs {
 
 /// The engine with the kernels for its GPU's generation, if they have passed the self-test there; else a note says why not.
 fn newest(engine: Engine, console: &Console) -> Result<Engine> {
-    let Some(device) = engine.card().and(engine.device()).filter(|device| device.has(Variant::Sm90.kernel())) else {
-        return Ok(engine);
-    };
-    if selftest::passed(&device.name(), Variant::Sm90) {
-        return engine.kernels(Variant::Sm90);
+    match engine.card().and(engine.device()).map(|card| Running::on_card(&**card)) {
+        Some(Running { variant, why: Why::Passed }) => engine.kernels(variant),
+        Some(Running { why: Why::Untested, .. }) => {
+            console.note("kernels: sm80, because those for sm90 have not passed osp selftest on this GPU");
+            Ok(engine)
+        }
+        _ => Ok(engine),
     }
-    console.note("kernels: sm80, because those for sm90 have not passed osp selftest on this GPU");
-    Ok(engine)
 }
 
 impl MemoryArgs {
@@ -187,6 +188,17 @@ impl DeviceArgs {
     /// Those of [`KernelArgs::asked`].
     pub fn dry(&self) -> Result<Engine> {
         self.kernels.asked(Engine::dry())
+    }
+
+    /// Which variant of the kernels runs on the engine that [`Self::open`] or [`Self::dry`] made, and why; none on the CPU.
+    pub fn running(&self, engine: &Engine) -> Option<Running> {
+        let kernels = engine.device().is_some() || self.is("dry");
+        let running = match (self.kernels.kernels, engine.card().and(engine.device())) {
+            (Some(variant), _) => Running { variant, why: Why::Asked },
+            (None, Some(card)) => Running::on_card(&**card),
+            (None, None) => Running { variant: Variant::default(), why: Why::NoGpu },
+        };
+        kernels.then_some(running)
     }
 
     /// Whether the user named a device that runs kernels on the CPU, whose times say nothing.

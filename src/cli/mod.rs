@@ -19,6 +19,7 @@ mod subject;
 mod table;
 mod threads;
 mod transfer;
+mod variants;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser};

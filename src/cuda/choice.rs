@@ -144,9 +144,29 @@ impl fmt::Display for Choice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cuda::{conv3d, gemm};
 
     const WIDE: Tile = Tile::new("wide", [128, 128], [2, 4]);
     const NARROW: Tile = Tile::new("narrow", [64, 64], [2, 2]);
+
+    /// What `scripts/kernel-report` counts in the machine code: FLOPs for each byte that the copies of a step bring.
+    fn flops_a_byte(kernel: &str) -> f64 {
+        let mut rows = include_str!("../../docs/machine-code/sm_80.txt").lines().map(str::split_whitespace);
+        let row = rows.find(|row| row.clone().next() == Some(kernel)).expect("every kernel has a row");
+        row.last().and_then(|cell| cell.parse().ok()).expect("the last column of a matrix kernel")
+    }
+
+    #[test]
+    fn a_step_brings_what_its_machine_code_copies() {
+        let linear = gemm::TILES.iter().map(|tile| (format!("linear_{}_f16", tile.name), tile));
+        let kernels = conv3d::KERNELS.iter();
+        let conv = kernels.map(|kernel| (format!("causal_conv3d_nthwc_{}_f16", kernel.tile.name), &kernel.tile));
+        for (kernel, tile) in linear.chain(conv) {
+            // Two FLOPs a product, two bytes an element. A third of a window is a whole number of elements here.
+            let [predicted, counted] = [(tile.rows * tile.columns) as f64 / tile.brought as f64, flops_a_byte(&kernel)];
+            assert!((predicted / counted - 1.0).abs() < 0.02, "{kernel}: {predicted} predicted, {counted} counted");
+        }
+    }
 
     fn costs(blocks: [usize; 2], multiprocessors: usize) -> [usize; 2] {
         [(WIDE, blocks[0]), (NARROW, blocks[1])]

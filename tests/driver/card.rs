@@ -1,7 +1,8 @@
 //! What the program says about the GPU and the driver, and the errors for those that it cannot use.
 
 use super::{compiled, osp};
-use serde_json::Value;
+use crate::cli::model_argument;
+use serde_json::{Value, json};
 
 /// The report of `osp doctor --json` under these settings.
 fn doctor(settings: &str) -> Value {
@@ -37,6 +38,33 @@ fn each_gpu_loads_the_code_that_doctor_names() {
     }
     let compiled = doctor("capability=11.0");
     assert!(compiled["gpu"]["code"].as_str().unwrap().starts_with("PTX"), "{compiled}");
+}
+
+#[test]
+fn doctor_and_profile_say_which_variant_runs() {
+    if !compiled() {
+        return;
+    }
+    let profile = |settings: &str, more: &[&str]| -> Value {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = osp(folder.path(), settings);
+        command.args(["profile", "--json", "--device", "cuda", "--frames", "1", "--size", "16x16", "--tokens", "7"]);
+        let output = command.args(["--model", &model_argument()]).args(more).assert().success().get_output().clone();
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    for (settings, expected) in [
+        ("capability=8.0", "linear: sm80, the only variant for this GPU"),
+        ("capability=9.0", "linear: sm80, until sm90 passes osp selftest here"),
+    ] {
+        assert_eq!(doctor(settings)["gpu"]["variants"], json!([expected]));
+        assert_eq!(profile(settings, &[])["variants"], json!([expected]));
+    }
+    let asked = profile("capability=9.0", &["--kernels", "sm90"]);
+    assert_eq!(
+        asked["variants"],
+        json!(["linear: sm90 for in_features a multiple of 8, else sm80, as --kernels asks"])
+    );
+    assert!(asked.to_string().contains("linear_sm90_"), "{asked}");
 }
 
 #[test]

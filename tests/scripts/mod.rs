@@ -1,7 +1,9 @@
 //! scripts/gpu-check with a mock program: whatever the program does, the table is complete, and no step passes that did
 //! not run on a GPU. python3 runs the script, as on the machine with the GPU.
 
+mod cublaslt;
 mod faults;
+mod kernel_report;
 mod stages;
 
 use std::fs;
@@ -11,6 +13,11 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 const STAND_IN: &str = include_str!("stand_in.sh");
+const TORCH: &str = include_str!("torch.py");
+/// What a convolution of the mock of PyTorch does: the first one never ends.
+const HANGS: &str = "if not os.path.exists(__file__ + '.hung'):
+            open(__file__ + '.hung', 'w').close()
+            time.sleep(1000)";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -46,6 +53,11 @@ impl Rehearsal {
     fn script(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Makes a mock of PyTorch, whose convolutions begin with a statement.
+    fn torch(&self, hangs: &str) {
+        fs::write(self.path("tools/torch.py"), TORCH.replace("# HANGS", hangs)).unwrap();
     }
 
     /// The calls of the mock program.

@@ -1,6 +1,6 @@
 //! The steps and decisions of each stage: plans, budgets, earlier failures, variants, times beside PyTorch.
 
-use super::{Rehearsal, root};
+use super::{HANGS, Rehearsal, Run, STAND_IN, cublaslt, root};
 use std::fs;
 use std::process::Command;
 
@@ -48,7 +48,7 @@ fn plans_fit_their_budgets_and_need_no_program() {
         assert!(output.status.success() && 100 < expected && expected <= budget, "{stage}: {text}");
         let wanted = match stage {
             "deep" => ["equal: sample twice", "racecheck of all"],
-            "speed" => ["step at 221 frames", "torch linear 114688x1152x4608: fused GELU"],
+            "speed" => ["profile 221 frames sm90, 2", "torch linear 114688x1152x4608: cuBLASLt"],
             _ => ["selftest conv3d", "verify vae_v110 bf16"],
         };
         assert!(wanted.iter().all(|step| text.contains(step)), "{stage}: {text}");
@@ -165,49 +165,11 @@ fn the_fastest_variant_is_checked_and_a_program_without_variants_is_refused() {
 #[test]
 fn a_case_of_pytorch_that_fails_or_hangs_loses_only_its_line() {
     let rehearsal = Rehearsal::new("");
-    // Attention crashes, the first convolution hangs, and the clock for products advances a millisecond with each
-    // reading.
-    let torch = "
-import os, time
-__version__ = '2.9.0'
-float16 = int8 = None
-class Tensor:
-    def __init__(self, *shape): self.shape = shape
-    def __mul__(self, _): return self
-    def t(self): return self
-    def to(self, **_):
-        if not os.path.exists(__file__ + '.hung'):
-            open(__file__ + '.hung', 'w').close()
-            time.sleep(1000)
-        return self
-    def zero_(self): pass
-class Event:
-    now = 0
-    def __init__(self, **_): pass
-    def record(self): Event.now += 1; self.at = Event.now
-    def elapsed_time(self, other): return float(other.at - self.at)
-class Name: pass
-class Mode:
-    def __enter__(self): pass
-    def __exit__(self, *_): pass
-inference_mode = Mode
-def randn(*shape, **_): return Tensor(*shape)
-empty = randn
-channels_last_3d = contiguous_format = None
-_addmm_activation = lambda *_, **__: None
-backends, version, cuda, nn = Name(), Name(), Name(), Name()
-backends.cudnn, version.cuda = Name(), '13.0'
-backends.cudnn.version = lambda: 91500
-cuda.is_available, cuda.get_device_name, cuda.Event = lambda: True, lambda: 'Stand-in', Event
-cuda.synchronize = cuda.empty_cache = lambda: None
-nn.functional = Name()
-nn.functional.linear = nn.functional.gelu = lambda *_, **__: None
-";
-    fs::write(rehearsal.path("tools/torch.py"), torch).unwrap();
+    rehearsal.torch(HANGS);
     let run = rehearsal.run("light", &["--step-limit", "4"]);
     assert_eq!(run.code, Some(1), "{}", run.stdout);
     run.is_whole();
-    run.says("torch", "pass", "torch 2.9.0, CUDA 13.0, cuDNN 91500; torch 2.9.0 does not use cuDNN's conv3d");
+    run.says("torch", "pass", "torch 2.9.0, CUDA 99.0, cuDNN 91500; torch 2.9.0 does not use cuDNN's conv3d");
     run.says("torch linear 34816x1152x3456: bias", "pass", "1 ms (1 to 1), 277.2 TFLOP/s");
     run.says("torch attention temporal 17: cuDNN", "skip", "ModuleNotFoundError");
     run.says("torch conv3d 128-128 3x3x3 65x256x256: channels last", "FAIL", "no answer after 4 s");
@@ -216,6 +178,25 @@ nn.functional.linear = nn.functional.gelu = lambda *_, **__: None
     let row =
         run.read("record.md").lines().find(|line| line.starts_with("| linear 34816x1152x3456")).unwrap().to_owned();
     assert_eq!(row, "| linear 34816x1152x3456 | 0.6 | 462 TFLOP/s | 1 | bias | 1.67× | bias 1 1 |");
+}
+
+/// After a fault of a kernel, no call of its process succeeds.
+#[test]
+fn a_fault_of_the_gpu_ends_the_worker_and_the_next_case_has_a_new_one() {
+    let rehearsal = Rehearsal::new("");
+    let faults = "if not os.path.exists(__file__ + '.fault'):
+            open(__file__ + '.fault', 'w').close()
+            cuda.synchronize = lambda: 1 / 0
+            raise RuntimeError('an illegal memory access')";
+    rehearsal.torch(faults);
+    let run = rehearsal.run("light", &[]);
+    assert_eq!(run.code, Some(1), "{}", run.stdout);
+    run.is_whole();
+    let conv = "torch conv3d 128-128 3x3x3 65x256x256: channels last";
+    run.says(conv, "FAIL", "RuntimeError: an illegal memory access");
+    run.says("torch linear 34816x4608x1152: bias", "pass", "1 ms");
+    // An error without a fault costs only its own line.
+    run.says("torch attention temporal 17: cuDNN", "skip", "ModuleNotFoundError");
 }
 
 #[test]
@@ -317,5 +298,60 @@ fn kernels_for_hopper_are_verified_and_timed_where_they_run() {
     assert_eq!(order, [false, true, false, true], "arms alternate: {profiles:?}");
     // Elsewhere there is nothing to choose.
     let run = Rehearsal::new("").run("light,speed", &[]);
-    assert!(!run.has("verify latte f16 --kernels sm90") && !run.has("kernels sm90, 1"));
+    assert!(!run.has("verify latte f16 --kernels sm90") && !run.has("profile 221 frames sm90, 1"));
+}
+
+#[test]
+fn linear_layers_are_compared_with_cublaslt() {
+    let doctor = "doctor) printf 'gpu          Stand-in\\nruns         sm_90a; linear: sm90\\n' ;;\n";
+    let rehearsal = Rehearsal::new("");
+    // A layer of 221 frames takes 3 ms, and 2 ms with the kernels for Hopper.
+    let program = STAND_IN.replace("  # OVERRIDES\n", doctor).replace("277226717184", "913217421312");
+    let program = program
+        .replace("328826880", "1064966400")
+        .replace("600.0", "$(case \"$*\" in *sm90*) echo 2000 ;; *) echo 3000 ;; esac)");
+    rehearsal.script("bin/osp", &program);
+    rehearsal.torch("");
+    let folder = cublaslt::library(&rehearsal);
+    let run_with = |refused: &str| {
+        let mut command = rehearsal.command("speed", &[]);
+        command.env("LD_LIBRARY_PATH", &folder).env("CALLS", rehearsal.path("products")).env("REFUSES", refused);
+        Run::new(command.output().unwrap(), &rehearsal.path("out"))
+    };
+    let run = run_with("");
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    run.is_whole();
+    // The mock's clock gives every arm a millisecond.
+    run.says("torch linear 114688x1152x3456: cuBLASLt", "pass", "1 ms (1 to 1), 913.2 TFLOP/s");
+    let row = |case: &str| {
+        let record = run.read("record.md");
+        let section = record.split("## ").find(|section| section.starts_with("Linear layers")).unwrap();
+        assert!(section.contains("Goal: 0.95 of cuBLASLt, reached in 0 of 1 cases."), "{section}");
+        section.lines().find(|line| line.starts_with(&format!("| linear {case} "))).unwrap().to_owned()
+    };
+    assert_eq!(
+        row("114688x1152x3456"),
+        "| linear 114688x1152x3456 | sm80 304.4; sm90 456.6 | 913.2 | 913.2 | 0.50 | 38 |"
+    );
+    assert_eq!(row("114688x4608x1152"), "| linear 114688x4608x1152 | - | 1218 | 1218 | - | - |");
+    assert!(run.read("table.txt").contains("osp / cuBLASLt"));
+    // The best of PyTorch is not the library.
+    assert!(
+        run.read("record.md").contains("| 1 | bias | 0.50× | bias 1 1; cuBLASLt 1 1 |"),
+        "{}",
+        run.read("record.md")
+    );
+    let products = fs::read_to_string(rehearsal.path("products")).unwrap();
+    assert!(
+        products.contains(": 4608 x 114688, type 2, epilogue 36, workspace 33554432, stream 0x5eed\n"),
+        "{products}"
+    );
+
+    // A call that fails costs the lines of this arm, and names its status.
+    let run = run_with("cublasLtMatmulAlgoGetHeuristic");
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    let status = "Refused: cublasLtMatmulAlgoGetHeuristic: CUBLAS_STATUS_NOT_SUPPORTED";
+    run.says("torch linear 114688x1152x3456: cuBLASLt", "skip", status);
+    run.says("torch linear 114688x1152x3456: bias", "pass", "1 ms");
+    assert!(!run.read("record.md").contains("## Linear layers"));
 }

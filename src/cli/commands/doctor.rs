@@ -1,12 +1,11 @@
 //! `osp doctor`: reports the devices of this machine, and what prevents their use.
 
-use crate::cli::commands::selftest;
 use crate::cli::console::Console;
+use crate::cli::variants::Running;
 use osp::Result;
 use osp::backend::Backend;
 use osp::cpu::Cpu;
-use osp::cuda::device::{Device, Driver, architectures, driver_version};
-use osp::cuda::{VARIANTS, Variant};
+use osp::cuda::device::{Driver, architectures, driver_version};
 use serde::Serialize;
 
 /// Reports the devices of this machine, and what prevents their use
@@ -41,7 +40,8 @@ struct Gpu {
 
 /// Runs the command.
 pub fn run(_: &Args, console: &Console) -> Result<()> {
-    let (gpu, problem) = match Driver::open().and_then(|driver| Ok((driver.gpu()?, variants(&driver)))) {
+    let (gpu, problem) = match Driver::open().and_then(|driver| Ok((driver.gpu()?, Running::on_card(&driver).lines())))
+    {
         Ok(gpu) => (Some(gpu), None),
         Err(error) => (None, Some(error.to_string())),
     };
@@ -62,18 +62,6 @@ pub fn run(_: &Args, console: &Console) -> Result<()> {
         problem,
     };
     if console.json() { console.json_result(&report) } else { console.result(table(&report)) }
-}
-
-/// A line for each operation that has several kernels.
-fn variants(driver: &Driver) -> Vec<String> {
-    let line = |(operation, variant, limits): (&str, Variant, &str)| match driver.has(variant.kernel()) {
-        false => format!("{operation}: sm80"),
-        true if selftest::passed(&driver.name(), variant) => {
-            format!("{operation}: {variant} for {limits}, else sm80")
-        }
-        true => format!("{operation}: sm80, until {variant} passes osp selftest here"),
-    };
-    VARIANTS.map(line).to_vec()
 }
 
 fn table(report: &Report) -> String {

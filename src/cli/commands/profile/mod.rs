@@ -80,7 +80,8 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         engine.profile(&model, &subject, &mut &*console)?
     };
     let gpu = gpu.or_else(|| engine.card().and_then(Gpu::of_driver));
-    let report = Report { model: model.place.display().to_string(), subject, gpu, profile };
+    let running = args.device.running(&engine);
+    let report = Report { model: model.place.display().to_string(), subject, running, gpu, profile };
     if let Some(path) = &args.trace {
         staged::write_file(path, report.trace().to_string().as_bytes())?;
     }

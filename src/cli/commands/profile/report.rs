@@ -1,6 +1,7 @@
 //! The report of a profile: as a table, as JSON, as a trace.
 
 use crate::cli::table::{aligned, number};
+use crate::cli::variants::Running;
 use osp::cuda::Choice;
 use osp::profile::gpus::Gpu;
 use osp::profile::trace::{Track, trace};
@@ -12,6 +13,8 @@ use std::time::Duration;
 pub struct Report {
     pub model: String,
     pub subject: Subject,
+    /// The variant of the kernels; none on the CPU.
+    pub running: Option<Running>,
     pub gpu: Option<&'static Gpu>,
     pub profile: Profile,
 }
@@ -38,6 +41,7 @@ impl Report {
     pub fn text(&self) -> String {
         let [frames, height, width] = self.subject.size;
         let mut lines = vec![format!("{} at {frames}x{height}x{width} on {}", self.model, self.profile.device)];
+        lines.extend(self.running.map(|running| format!("kernels: {}", running.lines().join("; "))));
         lines.extend(self.gpu.map(|gpu| self.describe(gpu)));
         for stage in &self.profile.stages {
             let memory = stage.memory.as_ref().map(|memory| {
@@ -132,6 +136,7 @@ impl Report {
             "height": height,
             "width": width,
             "tokens": self.subject.tokens,
+            "variants": self.running.map(Running::lines),
             "gpu": gpu,
             "stages": stages,
         })
@@ -196,7 +201,7 @@ mod tests {
         let stage = StageProfile { stage: Stage::Text, what: "words".into(), piece, memory: None };
         let subject = Subject { size: [1, 16, 16], tokens: 3, tiling: None, repeat: None };
         let profile = Profile { device: "d".into(), times, stages: vec![stage] };
-        Report { model: "m".into(), subject, gpu: Some(gpu), profile }
+        Report { model: "m".into(), subject, running: None, gpu: Some(gpu), profile }
     }
 
     #[test]
