@@ -5,6 +5,7 @@ use super::console::Console;
 use super::variants::{Running, Why};
 use clap::{Args, ValueEnum};
 use osp::cuda::{Half, Variant, check_environment};
+use osp::model::latte::Norms;
 use osp::{Engine, Error, Result};
 
 /// Options that choose the device.
@@ -90,14 +91,15 @@ pub enum HalfType {
 }
 
 impl KernelArgs {
-    /// The engine with the precision and the kernels that the user asks for, or unchanged. Checks the tiles that the
-    /// environment asks for.
+    /// The engine with the precision and the kernels that the user asks for, or unchanged. Checks the tiles and norms that
+    /// the environment asks for.
     ///
     /// # Errors
-    /// [`Error::Usage`] if one of these tiles does not exist, or for kernels of a CPU; [`Error::Device`] for kernels that
+    /// [`Error::Usage`] if one of these does not exist, or for kernels of a CPU; [`Error::Device`] for kernels that
     /// the GPU cannot run.
     pub fn asked(&self, engine: Engine) -> Result<Engine> {
         check_environment()?;
+        Norms::of_environment()?;
         let engine = match self.dtype {
             None => engine,
             Some(HalfType::F16) => engine.dtype(Half::F16),

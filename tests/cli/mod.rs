@@ -51,7 +51,7 @@ pub fn golden(name: &str) -> PathBuf {
 pub fn osp(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_osp"));
     command.current_dir(folder);
-    let own = ["OSP_MODEL", "OSP_TILES", "OSP_PRINT_LAUNCHES", "OSP_ORACLE"];
+    let own = ["OSP_MODEL", "OSP_TILES", "OSP_NORMS", "OSP_PRINT_LAUNCHES", "OSP_ORACLE"];
     for name in own.into_iter().chain(["NO_COLOR", "HF_HUB_CACHE", "HF_HOME", "HF_ENDPOINT", "HF_TOKEN"]) {
         command.env_remove(name);
     }

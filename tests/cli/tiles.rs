@@ -1,4 +1,4 @@
-//! `OSP_TILES` and `OSP_PRINT_LAUNCHES`: what they ask for, and what is printed.
+//! `OSP_TILES`, `OSP_NORMS` and `OSP_PRINT_LAUNCHES`: what they ask for, and what is printed.
 
 use super::{model_argument, osp};
 use serde_json::Value;
@@ -94,6 +94,24 @@ fn a_tile_is_taken_where_it_takes_the_shape_and_changes_no_bit() {
     };
     let wide = [("OSP_TILES", "linear=large,conv3d=n128,attention=q128")];
     assert!(frames(&[]) == frames(&wide), "a tile changes the frames");
+}
+
+#[test]
+fn norms_are_folded_where_that_is_asked_for_or_moves_fewer_bytes() {
+    let folds = |variables: &[(&str, &str)]| calls(&profile("dry", variables).0, "fold_norm").count() > 0;
+    assert!(folds(&[("OSP_NORMS", "folded")]) && !folds(&[("OSP_NORMS", "separate")]));
+    // Of the sizes of the published model, an image has few tokens.
+    for (frames, folded) in [("1", false), ("65", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let args = ["profile", "--device", "dry", "--preset", "v1.1.0-65x512x512", "--frames", frames];
+        let output = osp(folder.path()).args(args).assert().success().get_output().clone();
+        assert_eq!(String::from_utf8(output.stdout).unwrap().contains("fold_norm"), folded, "{frames}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["sample", "a cat", "-o", "out.gif", "--device", "cpu"];
+    let output = osp(folder.path()).args(args).env("OSP_NORMS", "never").assert().code(2).get_output().clone();
+    let said = "osp: error: OSP_NORMS is \"never\"; use folded, separate, or leave it unset\n";
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), said);
 }
 
 #[test]
