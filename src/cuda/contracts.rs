@@ -46,7 +46,7 @@ pub const CONTRACTS: &[Contract] = &[
     contract::<facts_sm90::MulticastFactParams>("facts_sm90", &[facts_sm90::THREADS[0]]),
     contract::<facts_sm90::RegistersFactParams>("facts_sm90", &[facts_sm90::THREADS[1], facts_sm90::THREADS[2]]),
     contract::<finite::FiniteParams>("finite", &[FLAT_THREADS]),
-    contract::<gemm::GemmParams>("gemm", &gemm::THREADS),
+    contract::<gemm::GemmParams>("gemm", &[gemm::THREADS]),
     contract::<gemm::sm90::GemmSm90Params>("gemm_sm90", &[gemm::sm90::THREADS]),
     contract::<groupnorm::GroupMomentsParams>("groupnorm", &[groupnorm::THREADS]),
     contract::<groupnorm::GroupCombineParams>("groupnorm", &[groupnorm::THREADS]),
