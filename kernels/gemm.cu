@@ -12,13 +12,13 @@
 // moments of the result. All three are f32; neither goes with a gated activation.
 //
 // A block makes one tile of the product. Asynchronous copies load slices of x and W, TILE_K deep, into a ring of STAGES
-// in shared memory, with zeros beyond the matrices' ends. A warp multiplies WARP_M×32 of the tile: ldmatrix loads the
+// in shared memory, with zeros beyond the rows' ends. A warp multiplies WARP_M×WARP_N of the tile: ldmatrix loads the
 // fragments, and mma.m16n8k16 multiplies them. The sums then pass through shared memory, from fragments to rows, so
 // that bias, gate, old and new values move 16 bytes at a time; sums stay f32 until they are stored. Every kernel sums
 // an element over ascending k, so neither the tile nor the number of rows changes a bit of it.
 //
-// Block: 256 threads (large), 128 (small, ragged). Grid: tiles of the product. Shared memory: 48 KiB, so that two
-// blocks fit every multiprocessor. Limits: in_features a multiple of 8; ragged: any number.
+// Block: 128 threads. Grid: tiles of the product. Shared memory: 48 KiB, so that two blocks fit every multiprocessor;
+// broad: 80 KiB, of which two fit 8.0, 9.0 and 10.0. Limits: in_features a multiple of 8; ragged: any number.
 
 #include "common/epilogue.cuh"
 
@@ -46,148 +46,177 @@ struct GemmParams {
     std::int32_t first_row;
 };
 
-// A warp's columns of the tile.
-constexpr int WARP_N = SLAB_N;
+constexpr int THREADS = 128;
 // Rows of a warp that pass through shared memory together.
 constexpr int SLAB_ROWS = 32;
 // Rows of tiles that neighbouring blocks walk through together.
 constexpr int BAND = 8;
 
-template <int M, int N, int K, int WARP_M_, int STAGES_> struct Tile {
-    static constexpr int TILE_M = M, TILE_N = N, TILE_K = K, WARP_M = WARP_M_, STAGES = STAGES_;
+template <int M, int N, int K, int WARP_M_, int WARP_N_, int STAGES_> struct Tile {
+    static constexpr int TILE_M = M, TILE_N = N, TILE_K = K, WARP_M = WARP_M_, WARP_N = WARP_N_, STAGES = STAGES_;
     static constexpr int WARPS_N = TILE_N / WARP_N;
     static constexpr int WARPS = TILE_M / WARP_M * WARPS_N;
-    static constexpr int THREADS = WARPS * static_cast<int>(WARP_SIZE);
     static constexpr int ROW_CHUNKS = TILE_K / CHUNK;
     static constexpr int STAGE = (TILE_M + TILE_N) * TILE_K;
-    static_assert(STAGES * STAGE * sizeof(f16) == 48 << 10, "what src/cuda/gemm.rs gives every kernel");
-    static_assert(WARPS * SLAB_ROWS * WARP_N * sizeof(float) <= 48 << 10, "slabs take the place of the stages");
+    static constexpr int SHARED_BYTES = STAGES * STAGE * static_cast<int>(sizeof(f16));
+    static_assert(WARPS * static_cast<int>(WARP_SIZE) == THREADS);
+    static_assert(WARP_N % SLAB_N == 0 && THREADS * SLAB_ROWS / WARP_SIZE * WARP_N * sizeof(float) <= SHARED_BYTES,
+                  "slabs take the place of the stages");
 };
-// 64 accumulators a thread leave registers for two blocks on a multiprocessor, which hide each other's stores.
-using Large = Tile<128, 128, 32, 64, 3>;
-constexpr Bounds LARGE(Large::THREADS, 2);
+// The larger a warp's share, the less it reads from shared memory for each product. Two blocks on a multiprocessor,
+// which hide each other's stores, leave 255 registers a thread for the 192 sums of a share of 64×96.
+using Broad = Tile<128, 192, 32, 64, 96, 4>;
+static_assert(Broad::SHARED_BYTES == 80 << 10, "as in src/cuda/gemm/mod.rs");
+// For GPUs whose multiprocessors have no room for two broad blocks, and where broad tiles fill the last wave badly.
+using Large = Tile<128, 128, 32, 64, 64, 3>;
 // For few rows, where reading the weight takes longest. Small tiles make more blocks, and deep slices make longer
 // reads.
-using Small = Tile<64, 64, 64, 32, 3>;
-// Without this, the compiler spills a register on sm_120 for a fifth block, which shared memory has no room for.
-constexpr Bounds RAGGED(Small::THREADS, 3);
+using Small = Tile<64, 64, 64, 32, 32, 3>;
+static_assert(Large::SHARED_BYTES == 48 << 10 && Small::SHARED_BYTES == 48 << 10, "as in src/cuda/gemm/mod.rs");
+constexpr Bounds TWO_BLOCKS(THREADS, 2);
+
+// The chunk of a slice's rows that a thread loads.
+template <typename Shape> __device__ __forceinline__ int chunk_of_thread() {
+    return static_cast<int>(threadIdx.x) % Shape::ROW_CHUNKS;
+}
 
 // One thread's share of the loads of slices of ROWS rows of x or W: the same chunk of every STRIDE-th row.
 template <typename T, typename Shape, int ROWS, bool RAGGED> class Source {
-    static constexpr int STRIDE = Shape::THREADS / Shape::ROW_CHUNKS, COUNT = ROWS / STRIDE;
+    static constexpr int STRIDE = THREADS / Shape::ROW_CHUNKS, COUNT = ROWS / STRIDE;
     static_assert(ROWS % STRIDE == 0 && STRIDE % 8 == 0, "whole passes, which keep the phase of the swizzle");
+    // Elements of a unit in which offsets count: 32 bits then suffice for weights of 64 GiB (ragged: 8 GiB).
+    static constexpr int UNIT = RAGGED ? 1 : CHUNK;
 
-    const T *rows[COUNT];
-    // Bit i: whether row i is in the matrix. If not, its pointer is to the matrix's first row, and nothing is read.
-    unsigned inside = 0;
-    int in_features, chunk, to;
+    // The thread's chunk of the next slice in a row of the matrix, and from there those in the thread's rows.
+    const T *from;
+    unsigned offsets[COUNT];
+    int to;
 
   public:
-    // `place(row)` is the row of the matrix for a slice's row, or −1.
+    // `place(row)` is where the slice's row is in the matrix, counted from row `first`. Beyond the matrix's end, any
+    // row will do, because the sums made of it are not stored.
     template <typename Place>
-    __device__ __forceinline__ Source(const void *matrix, int in_features, Place place) : in_features(in_features) {
-        const int row = static_cast<int>(threadIdx.x) / Shape::ROW_CHUNKS;
-        chunk = static_cast<int>(threadIdx.x) % Shape::ROW_CHUNKS;
+    __device__ __forceinline__ Source(const void *matrix, int in_features, int first, Place place) {
+        const int row = static_cast<int>(threadIdx.x) / Shape::ROW_CHUNKS, chunk = chunk_of_thread<Shape>();
         to = swizzled<Shape::ROW_CHUNKS>(row, chunk);
+        from = static_cast<const T *>(matrix) + static_cast<std::int64_t>(first) * in_features;
+        from += chunk * CHUNK < in_features ? chunk * CHUNK : 0;
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
-            const int at = place(row + i * STRIDE);
-            rows[i] = static_cast<const T *>(matrix);
-            if (at >= 0) {
-                rows[i] += static_cast<std::int64_t>(at) * in_features;
-                inside |= 1u << i;
-            }
+            offsets[i] = static_cast<unsigned>(place(row + i * STRIDE)) * static_cast<unsigned>(in_features / UNIT);
         }
     }
 
-    // Starts to load the slice that begins at step `k`.
-    __device__ __forceinline__ void bring(T *slice, int k) const {
-        k += chunk * CHUNK;
-        const unsigned here = k < in_features ? inside : 0;
-        const int from = k < in_features ? k : 0;
+    // Starts to load the next slice. `left` elements of the row are left from the thread's chunk on; zeros follow them.
+    __device__ __forceinline__ void bring(T *slice, int left) {
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
             T *at = slice + to + i * STRIDE * Shape::TILE_K;
-            const bool wanted = (here >> i & 1) != 0;
+            const T *row = from + static_cast<std::int64_t>(offsets[i]) * UNIT;
             if constexpr (RAGGED) {
                 Vec<T, CHUNK> values;
 #pragma unroll
                 for (int j = 0; j < CHUNK; j++) {
-                    values[j] = wanted && k + j < in_features ? load_global(rows[i] + k + j) : from_float<T>(0.0f);
+                    values[j] = j < left ? load_global(row + j) : from_float<T>(0.0f);
                 }
                 *reinterpret_cast<Vec<T, CHUNK> *>(at) = values;
             } else {
-                cp_async_16(at, rows[i] + from, wanted ? 16 : 0);
+                cp_async_16(at, row, left > 0 ? 16 : 0);
             }
         }
+        // Where nothing will be read, the address stays in the row.
+        from += left > Shape::TILE_K ? Shape::TILE_K : 0;
     }
 };
 
 // A warp's sums: [rows / 16][columns / 8] fragments of mma_k16.
-template <typename Shape> using TileSums = Sums<Shape::WARP_M / MMA_M, WARP_N / MMA_N>;
+template <typename Shape> using TileSums = Sums<Shape::WARP_M / MMA_M, Shape::WARP_N / MMA_N>;
 
 // The places of a lane's rows of fragments in a stage.
-template <typename Shape> struct FragmentRows {
-    static constexpr int STEPS = Shape::TILE_K / MMA_K;
-    int x[STEPS], weight[STEPS];
+template <typename Shape> class FragmentRows {
+    int x_row, weight_row;
 
+    // The swizzle keeps the two halves of a step beside each other, so a later step differs in higher bits.
+    static __device__ __forceinline__ int at_step(int row, int step) { return row ^ (2 * step * CHUNK); }
+
+  public:
     // The warp's rows of x and of W begin at `x_start` and `weight_start`.
     __device__ __forceinline__ FragmentRows(int x_start, int weight_start) {
         const int lane = static_cast<int>(threadIdx.x % WARP_SIZE);
-#pragma unroll
-        for (int k = 0; k < STEPS; k++) {
-            // Rows 0 to 15 with the first half of k, then rows 0 to 15 with the second half.
-            x[k] = swizzled<Shape::ROW_CHUNKS>(x_start + lane % 16, 2 * k + lane / 16);
-            // Rows 0 to 7 with both halves of k, then rows 8 to 15.
-            const int row = Shape::TILE_M + weight_start + lane / 16 * 8 + lane % 8;
-            weight[k] = swizzled<Shape::ROW_CHUNKS>(row, 2 * k + lane / 8 % 2);
-        }
+        // Rows 0 to 15 with the first half of k, then rows 0 to 15 with the second half.
+        x_row = swizzled<Shape::ROW_CHUNKS>(x_start + lane % 16, lane / 16);
+        // Rows 0 to 7 with both halves of k, then rows 8 to 15.
+        const int row = Shape::TILE_M + weight_start + lane / 16 * 8 + lane % 8;
+        weight_row = swizzled<Shape::ROW_CHUNKS>(row, lane / 8 % 2);
+        keep_in_register(x_row);
+        keep_in_register(weight_row);
     }
+
+    // At step `step` of MMA_K in a stage.
+    __device__ __forceinline__ int x(int step) const { return at_step(x_row, step); }
+    __device__ __forceinline__ int weight(int step) const { return at_step(weight_row, step); }
 };
 
 // sums += the product of a warp's rows in a stage.
 template <typename T, typename Shape>
 __device__ __forceinline__ void multiply_stage(TileSums<Shape> &sums, const T *stage, const FragmentRows<Shape> &rows) {
-    constexpr int FRAGMENTS_M = Shape::WARP_M / MMA_M, FRAGMENTS_N = WARP_N / MMA_N;
+    constexpr int FRAGMENTS_M = Shape::WARP_M / MMA_M, FRAGMENTS_N = Shape::WARP_N / MMA_N;
 #pragma unroll
-    for (int k = 0; k < FragmentRows<Shape>::STEPS; k++) {
-        std::uint32_t a[FRAGMENTS_M][4], b[FRAGMENTS_N / 2][4];
-#pragma unroll
-        for (int j = 0; j < FRAGMENTS_N / 2; j++) {
-            ldmatrix_x4(b[j], stage + rows.weight[k] + j * 2 * MMA_N * Shape::TILE_K);
-        }
+    for (int step = 0; step < Shape::TILE_K / MMA_K; step++) {
+        std::uint32_t a[FRAGMENTS_M][4];
 #pragma unroll
         for (int i = 0; i < FRAGMENTS_M; i++) {
-            ldmatrix_x4(a[i], stage + rows.x[k] + i * MMA_M * Shape::TILE_K);
+            ldmatrix_x4(a[i], stage + rows.x(step) + i * MMA_M * Shape::TILE_K);
         }
 #pragma unroll
-        for (int i = 0; i < FRAGMENTS_M; i++) {
+        for (int j = 0; j < FRAGMENTS_N; j += 2) {
+            std::uint32_t b[4];
+            ldmatrix_x4(b, stage + rows.weight(step) + j * MMA_N * Shape::TILE_K);
+            const std::uint32_t halves[2][2] = {{b[0], b[1]}, {b[2], b[3]}};
 #pragma unroll
-            for (int j = 0; j < FRAGMENTS_N; j++) {
-                const std::uint32_t half[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
-                mma_k16<T>(sums[i][j], a[i], half);
+            for (int i = 0; i < FRAGMENTS_M; i++) {
+                mma_k16<T>(sums[i][j], a[i], halves[0]);
+                mma_k16<T>(sums[i][j + 1], a[i], halves[1]);
             }
         }
     }
 }
 
-// Moves a warp's sums from fragments to rows through its own `slab`, applies the fused operations, and stores the
+// Moves a warp's sums from fragments to rows through its own `slabs`, applies the fused operations, and stores the
 // results. `row` and `column` are the warp's first ones in `out`.
 template <typename T, typename Shape, bool GATED>
-__device__ __forceinline__ void store_sums(const GemmParams &p, const TileSums<Shape> &sums, float *slab, int row,
+__device__ __forceinline__ void store_sums(const GemmParams &p, const TileSums<Shape> &sums, float *slabs, int row,
                                            int column) {
     using Columns = SlabColumns<T, GATED>;
-    const Columns columns(p, column);
+    constexpr int SLABS = Shape::WARP_N / SLAB_N, SLAB = SLAB_ROWS * SLAB_N, FRAGMENTS = SLAB_N / MMA_N;
 #pragma unroll
     for (int start = 0; start < Shape::WARP_M; start += SLAB_ROWS) {
 #pragma unroll
         for (int i = 0; i < SLAB_ROWS; i += MMA_M) {
-            write_fragments(slab + i * SLAB_N, sums[(start + i) / MMA_M]);
+#pragma unroll
+            for (int slab = 0; slab < SLABS; slab++) {
+                float held[FRAGMENTS][4];
+#pragma unroll
+                for (int j = 0; j < FRAGMENTS; j++) {
+                    // Gated, two fragments of u and two of v.
+                    const int plain = slab * FRAGMENTS + j;
+                    const int gated = slab * FRAGMENTS / 2 + j % 2 + j / 2 * (Shape::WARP_N / 2 / MMA_N);
+#pragma unroll
+                    for (int value = 0; value < 4; value++) {
+                        held[j][value] = sums[(start + i) / MMA_M][GATED ? gated : plain][value];
+                    }
+                }
+                write_fragments(slabs + slab * SLAB + i * SLAB_N, held);
+            }
         }
         __syncwarp();
 #pragma unroll 1
-        for (int at = 0; at < SLAB_ROWS; at += Columns::PASS) {
-            columns.finish_rows(p, slab, at, row + start + at);
+        for (int slab = 0; slab < SLABS; slab++) {
+            const Columns columns(p, column + slab * Columns::COLUMNS);
+#pragma unroll 1
+            for (int at = 0; at < SLAB_ROWS; at += Columns::PASS) {
+                columns.finish_rows(p, slabs + slab * SLAB, at, row + start + at);
+            }
         }
         __syncwarp();
     }
@@ -196,6 +225,7 @@ __device__ __forceinline__ void store_sums(const GemmParams &p, const TileSums<S
 template <typename T, typename Shape, bool RAGGED> __device__ __forceinline__ void linear(const GemmParams &p) {
     const bool gated = p.activation == ACTIVATION_GATED_GELU;
     // Columns of `out` that a tile and a warp make. Gated, half of a tile's columns belong to u and half to v.
+    constexpr int WARP_N = Shape::WARP_N;
     const int tile_columns = gated ? Shape::TILE_N / 2 : Shape::TILE_N, warp_columns = gated ? WARP_N / 2 : WARP_N;
 
     // Blocks go down a band of tiles, then to the next column. So blocks that run together share rows of x and of W in
@@ -208,21 +238,25 @@ template <typename T, typename Shape, bool RAGGED> __device__ __forceinline__ vo
     const int tile_row = (band * BAND + in_band % band_rows) * Shape::TILE_M;
     const int tile_column = in_band / band_rows * tile_columns;
 
-    const Source<T, Shape, Shape::TILE_M, RAGGED> x(p.x, p.in_features, [&](int row) {
-        return tile_row + row < p.rows ? tile_row + row : -1;
+    const int rows = p.rows - tile_row, columns = p.out_features - tile_column;
+    Source<T, Shape, Shape::TILE_M, RAGGED> x(p.x, p.in_features, tile_row, [&](int row) {
+        return row < rows ? row : rows - 1;
     });
     // Gated, a warp has u and v of the same columns in the two halves of its columns, and a thread in its fragments.
-    const Source<T, Shape, Shape::TILE_N, RAGGED> weight(p.weight, p.in_features, [&](int row) {
-        const int column = tile_column + row / WARP_N * warp_columns + row % warp_columns;
-        const bool second = row % WARP_N >= warp_columns;
-        return column < p.out_features ? column + (second ? p.out_features : 0) : -1;
+    Source<T, Shape, Shape::TILE_N, RAGGED> weight(p.weight, p.in_features, tile_column, [&](int row) {
+        const int in_warp = row % WARP_N;
+        const bool second = in_warp >= warp_columns;
+        const int column = row / WARP_N * warp_columns + (second ? in_warp - warp_columns : in_warp);
+        return (column < columns ? column : columns - 1) + (second ? p.out_features : 0);
     });
 
     T *stages = reinterpret_cast<T *>(shared_memory());
+    int left = p.in_features - chunk_of_thread<Shape>() * CHUNK;
     const auto bring = [&](T *stage, int k) {
         if (k < p.in_features) {
-            x.bring(stage, k);
-            weight.bring(stage + Shape::TILE_M * Shape::TILE_K, k);
+            x.bring(stage, left);
+            weight.bring(stage + Shape::TILE_M * Shape::TILE_K, left);
+            left -= Shape::TILE_K;
         }
         // Behind the end the group is empty, so that the wait can still count groups.
         cp_async_commit();
@@ -257,22 +291,24 @@ template <typename T, typename Shape, bool RAGGED> __device__ __forceinline__ vo
     // The slabs replace the stages in shared memory.
     __syncthreads();
     if (useful) {
-        float *slab = reinterpret_cast<float *>(shared_memory()) + warp * SLAB_ROWS * WARP_N;
+        float *slabs = reinterpret_cast<float *>(shared_memory()) + warp * SLAB_ROWS * WARP_N;
         if (gated) {
-            store_sums<T, Shape, true>(p, sums, slab, row, column);
+            store_sums<T, Shape, true>(p, sums, slabs, row, column);
         } else {
-            store_sums<T, Shape, false>(p, sums, slab, row, column);
+            store_sums<T, Shape, false>(p, sums, slabs, row, column);
         }
     }
 }
 
 } // namespace
 
-KERNEL(linear_large_f16, LARGE, GemmParams) { linear<f16, Large, false>(p); }
-KERNEL(linear_large_bf16, LARGE, GemmParams) { linear<bf16, Large, false>(p); }
-KERNEL(linear_small_f16, Small::THREADS, GemmParams) { linear<f16, Small, false>(p); }
-KERNEL(linear_small_bf16, Small::THREADS, GemmParams) { linear<bf16, Small, false>(p); }
-KERNEL(linear_ragged_f16, RAGGED, GemmParams) { linear<f16, Small, true>(p); }
-KERNEL(linear_ragged_bf16, RAGGED, GemmParams) { linear<bf16, Small, true>(p); }
+KERNEL(linear_broad_f16, TWO_BLOCKS, GemmParams) { linear<f16, Broad, false>(p); }
+KERNEL(linear_broad_bf16, TWO_BLOCKS, GemmParams) { linear<bf16, Broad, false>(p); }
+KERNEL(linear_large_f16, TWO_BLOCKS, GemmParams) { linear<f16, Large, false>(p); }
+KERNEL(linear_large_bf16, TWO_BLOCKS, GemmParams) { linear<bf16, Large, false>(p); }
+KERNEL(linear_small_f16, THREADS, GemmParams) { linear<f16, Small, false>(p); }
+KERNEL(linear_small_bf16, THREADS, GemmParams) { linear<bf16, Small, false>(p); }
+KERNEL(linear_ragged_f16, THREADS, GemmParams) { linear<f16, Small, true>(p); }
+KERNEL(linear_ragged_bf16, THREADS, GemmParams) { linear<bf16, Small, true>(p); }
 
 KERNEL_FILE(gemm);

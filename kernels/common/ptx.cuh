@@ -12,6 +12,15 @@ __device__ __forceinline__ std::uint32_t shared_address(const void *pointer) {
 
 #endif
 
+// Keeps `value` in a register: the compiler cannot compute it again where it is used.
+__device__ __forceinline__ void keep_in_register(int &value) {
+#ifdef __CUDACC__
+    asm volatile("" : "+r"(value));
+#else
+    static_cast<void>(value);
+#endif
+}
+
 // Starts to copy the first `bytes` of 16 bytes from global to shared memory; the rest become zeros. With 0 bytes
 // nothing is read, but `from` must still be an address in global memory. (sm_80)
 __device__ __forceinline__ void cp_async_16(void *to, const void *from, unsigned bytes = 16) {

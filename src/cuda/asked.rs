@@ -17,7 +17,7 @@ pub(super) struct Asked(Vec<Pair>);
 /// Every tile of every operation that has a choice.
 fn known() -> impl Iterator<Item = Pair> {
     let of = |operation, tiles: Vec<&'static str>| tiles.into_iter().map(move |tile| (operation, tile));
-    of(gemm::OPERATION, gemm::TILES.iter().map(|tile| tile.name).collect())
+    of(gemm::OPERATION, gemm::KERNELS.iter().map(|kernel| kernel.tile.name).collect())
         .chain(of(conv3d::OPERATION, conv3d::KERNELS.iter().map(|kernel| kernel.tile.name).collect()))
         .chain(of(attention::OPERATION, attention::TEAMS.iter().map(|(name, _)| *name).collect()))
 }
@@ -83,7 +83,7 @@ mod tests {
         let tiles = ["linear", "conv3d", "attention", "norm"].map(|operation| asked.tile(operation));
         assert_eq!(tiles, [Some("small"), Some("strided_n64"), Some("q128"), None]);
         for (text, words) in [
-            ("linear", ["\"linear\"", "linear=small|large|ragged"]),
+            ("linear", ["\"linear\"", "linear=small|large|broad|ragged"]),
             ("", ["\"\"", "use one of linear="]),
             ("norm=small", ["norm=small", "attention=q16|q32|q64|q128"]),
             ("linear=n64", ["linear=n64", "conv3d=n128|n96|n64|n8|strided_n128|strided_n64|ragged"]),

@@ -3,6 +3,7 @@
 //! All candidates for a shape give the same bits, so the choice may depend on the GPU.
 
 use serde::Serialize;
+use std::cmp::Reverse;
 use std::fmt;
 
 /// Blocks that keep a multiprocessor busy. A single block leaves it idle while it waits, and takes as long as two.
@@ -12,6 +13,8 @@ const BUSY: usize = 2;
 /// moves 128 bytes, and makes some 1,270 products of warps (`mma.sync` reaches no more) or 2,048 of warpgroups.
 const PRODUCTS_AN_ELEMENT: usize = 20;
 const GROUP_PRODUCTS_AN_ELEMENT: usize = 32;
+/// Costs that differ by less than one part in this many count as equal.
+const EQUAL: usize = 20;
 /// Rows of a warpgroup's product.
 const GROUP_ROWS: usize = 64;
 
@@ -30,6 +33,8 @@ pub(super) struct Tile {
     pub products_an_element: usize,
     /// Tiles that keep a multiprocessor busy.
     pub busy: usize,
+    /// Tiles for which a multiprocessor has room at a time; at least `busy` unless [`Self::with_room_for`] says less.
+    pub room: usize,
 }
 
 impl Tile {
@@ -38,7 +43,8 @@ impl Tile {
     pub const fn new(name: &'static str, [rows, columns]: [usize; 2], [beneath, beside]: [usize; 2]) -> Self {
         let read = rows * beside + columns * beneath;
         let brought = rows + columns;
-        Self { name, rows, columns, brought, read, products_an_element: PRODUCTS_AN_ELEMENT, busy: BUSY }
+        let products_an_element = PRODUCTS_AN_ELEMENT;
+        Self { name, rows, columns, brought, read, products_an_element, busy: BUSY, room: BUSY }
     }
 
     /// A tile of products of a warpgroup. Each product reads its 64 rows and all columns. Copies run ahead, so that one
@@ -46,13 +52,23 @@ impl Tile {
     pub const fn of_warpgroup(name: &'static str, [rows, columns]: [usize; 2]) -> Self {
         let read = rows + columns * rows.div_ceil(GROUP_ROWS);
         let (brought, products_an_element) = (rows + columns, GROUP_PRODUCTS_AN_ELEMENT);
-        Self { name, rows, columns, brought, read, products_an_element, busy: 1 }
+        Self { name, rows, columns, brought, read, products_an_element, busy: 1, room: 1 }
+    }
+
+    /// This tile on a GPU whose multiprocessors have room for `room` of them at a time.
+    pub const fn with_room_for(self, room: usize) -> Self {
+        Self { room, ..self }
+    }
+
+    /// Elements of the output.
+    fn area(&self) -> usize {
+        self.rows * self.columns
     }
 
     /// The time of a step, in products: its products or the elements that pass through shared memory, whichever takes
     /// longer.
     fn step(&self) -> usize {
-        (self.rows * self.columns).max(self.products_an_element * (self.brought + self.read))
+        self.area().max(self.products_an_element * (self.brought + self.read))
     }
 }
 
@@ -72,8 +88,10 @@ pub struct Candidate {
 
 impl Candidate {
     fn new(tile: &Tile, blocks: usize, multiprocessors: usize) -> Self {
-        // Blocks that run at the same time share their multiprocessor, so their number does not count.
-        let cost = blocks.div_ceil(multiprocessors).max(tile.busy) * tile.step();
+        let tiles = blocks.div_ceil(multiprocessors);
+        // Blocks that run at the same time share their multiprocessor, so their number does not count. If there is no
+        // room for those that keep it busy, it is idle in between.
+        let cost = if tile.room < tile.busy { tiles * tile.busy } else { tiles.max(tile.busy) } * tile.step();
         Self { name: tile.name, size: [tile.rows, tile.columns], blocks, cost }
     }
 }
@@ -92,8 +110,9 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Takes the cheapest of `candidates`, and the first of equal ones; but takes `asked` if it is among them.
-    /// `candidates` has at least one tile, each with the blocks of its launch.
+    /// Takes the cheapest of `candidates`; of equal ones the largest, which copies least, and of equally large ones the
+    /// first. But takes `asked` if it is among them. `candidates` has at least one tile, each with the blocks of its
+    /// launch.
     pub(super) fn of(
         operation: &'static str,
         candidates: impl IntoIterator<Item = (Tile, usize)>,
@@ -103,7 +122,10 @@ impl Choice {
         let candidates = candidates.into_iter().map(|(tile, blocks)| Candidate::new(&tile, blocks, multiprocessors));
         let mut others: Vec<Candidate> = candidates.collect();
         others.sort_by_key(|candidate| candidate.cost);
+        let equal = others.iter().take_while(|candidate| (candidate.cost - others[0].cost) * EQUAL < others[0].cost);
+        let largest = equal.enumerate().min_by_key(|(_, candidate)| Reverse(candidate.size[0] * candidate.size[1]));
         let wanted = others.iter().position(|candidate| Some(candidate.name) == asked);
+        let wanted = wanted.or(largest.map(|(at, _)| at));
         let taken = others.remove(wanted.unwrap_or(0));
         Self { operation, taken, others, asked }
     }
@@ -190,6 +212,31 @@ mod tests {
         }
         // A warp with a large share of the tile reads little for each product: products take longer than reads.
         assert_eq!(Tile::new("square", [128, 128], [2, 2]).step(), 128 * 128);
+    }
+
+    #[test]
+    fn a_multiprocessor_without_room_for_two_is_idle_in_between() {
+        let cost = |room, blocks| Candidate::new(&WIDE.with_room_for(room), blocks, 132).cost;
+        for (blocks, with_room, without) in [(1, 2, 2), (132, 2, 2), (133, 2, 4), (1000, 8, 16)] {
+            let costs = [3, 2, 1].map(|room| cost(room, blocks));
+            assert_eq!(costs, [with_room, with_room, without].map(|tiles| tiles * WIDE.step()), "{blocks}");
+        }
+        // Tiles of warpgroups need no room for a second one.
+        let group = Tile::of_warpgroup("group", [128, 192]);
+        assert_eq!(Candidate::new(&group, 133, 132).cost, 2 * group.step());
+    }
+
+    #[test]
+    fn of_equal_costs_the_largest_tile_is_taken() {
+        let square = |name, side| Tile { brought: 0, read: 0, ..Tile::new(name, [side; 2], [1, 1]) };
+        let [small, large] = [square("small", 64), square("large", 128)];
+        // 4,096 and 16,384 products: 20 small tiles take as long as 5 large ones.
+        for (blocks, expected) in [([20, 5], "large"), ([20, 6], "small"), ([81, 21], "large"), ([80, 21], "small")] {
+            let candidates = [(small, blocks[0]), (large, blocks[1])];
+            assert_eq!(Choice::of("op", candidates, 1, None).taken.name, expected, "{blocks:?}");
+        }
+        let choice = Choice::of("op", [(small, 81), (large, 21)], 1, None);
+        assert!(choice.next().is_some_and(|(name, cost)| name == "small" && cost < 1.0), "{choice}");
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub const CONTRACTS: &[Contract] = &[
     contract::<folded::RowMomentsParams>("folded", &[folded::THREADS]),
     contract::<folded::RowStatisticsParams>("folded", &[folded::THREADS]),
     contract::<folded::FoldNormParams>("folded", &[folded::THREADS]),
-    contract::<gemm::GemmParams>("gemm", &gemm::THREADS),
+    contract::<gemm::GemmParams>("gemm", &[gemm::THREADS]),
     contract::<gemm::sm90::GemmSm90Params>("gemm_sm90", &[gemm::sm90::THREADS]),
     contract::<groupnorm::GroupMomentsParams>("groupnorm", &[groupnorm::THREADS]),
     contract::<groupnorm::GroupCombineParams>("groupnorm", &[groupnorm::THREADS]),

@@ -124,6 +124,10 @@ impl Device for Arena {
         self.block.device.multiprocessors()
     }
 
+    fn most_shared(&self) -> usize {
+        self.block.device.most_shared()
+    }
+
     fn variant(&self) -> Variant {
         self.block.device.variant()
     }

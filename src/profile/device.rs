@@ -32,6 +32,10 @@ impl Device for Profiled {
         self.device.multiprocessors()
     }
 
+    fn most_shared(&self) -> usize {
+        self.device.most_shared()
+    }
+
     fn variant(&self) -> Variant {
         self.device.variant()
     }

@@ -1,6 +1,7 @@
 //! `kernels/folded.cu`, and what linear layers do with it: norms that are folded into a weight, and moments of results.
 
 use super::Work;
+use super::gemm::with_the_tiles_of_each_variant;
 use super::trial::{Body, Kernels, Trial, ensure_same, host};
 use super::values::{half_values, rounded};
 use crate::backend::Backend;
@@ -160,9 +161,9 @@ fn folding_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
 }
 
 fn layers_with_a_folded_norm_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
-    trial.with_each_variant(|trial| {
-        for tile in ["linear=small", "linear=large"] {
-            trial.forcing(tile, |trial| {
+    with_the_tiles_of_each_variant(trial, |trial, tiles| {
+        for tile in tiles {
+            trial.forcing(&format!("linear={tile}"), |trial| {
                 trial.against_the_cpu(&Layer::of([70, 144, 40], Activation::None))?;
                 trial.against_the_cpu(&Layer::of([9, 72, 130], Activation::GeluTanh))?;
                 trial.against_the_cpu(&Layer::of([1, 8, 7], Activation::Silu))
@@ -222,14 +223,14 @@ fn added(kernels: &Kernels, [rows, inner, outer]: [usize; 3], half: Half, gated:
 
 fn layers_leave_the_bits_of_the_moments_of_their_results(trial: &mut Trial) -> Result<()> {
     let sizes = [[300, 40, 144], [7, 72, 64], [130, 136, 200], [65, 45, 8]];
-    trial.with_each_variant(|trial| {
+    with_the_tiles_of_each_variant(trial, |trial, tiles| {
         for sizes in sizes {
             for gated in [true, false] {
                 trial.each(&(sizes, gated), |kernels, half| {
                     let [left, again] = added(kernels, sizes, half, gated)?;
                     ensure_same(&left, &again, &"moments")?;
-                    let tiles = if sizes[1] % 8 == 0 { &["small", "large"][..] } else { &[] };
-                    tiles.iter().try_for_each(|tile| {
+                    let taken = if sizes[1] % 8 == 0 { tiles } else { &[] };
+                    taken.iter().try_for_each(|tile| {
                         let kernels = kernels.forcing(&format!("linear={tile}"))?;
                         ensure_same(&added(&kernels, sizes, half, gated)?[0], &left, tile)
                     })

@@ -179,18 +179,21 @@ impl Trial {
 
     /// Runs cases with each variant of the kernels, on the devices that have it.
     pub(super) fn with_each_variant(&mut self, mut cases: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
-        Variant::ALL.into_iter().try_for_each(|variant| {
-            let taking = |trial: &Self| -> Vec<(Kernels, Half)> {
-                let having = trial.devices.iter().filter(|(kernels, _)| kernels.device().has(variant.kernel()));
-                having.map(|(kernels, half)| (kernels.taking(variant), *half)).collect()
-            };
-            let devices = taking(self);
-            if devices.is_empty() {
-                return Ok(());
-            }
-            let of_scout = self.scout.as_deref().map(taking);
-            self.on(devices, of_scout, &mut cases)
-        })
+        Variant::ALL.into_iter().try_for_each(|variant| self.with_variant(variant, &mut cases))
+    }
+
+    /// Runs cases with a variant of the kernels, on each device that has it.
+    pub(super) fn with_variant(&mut self, variant: Variant, cases: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let taking = |trial: &Self| -> Vec<(Kernels, Half)> {
+            let having = trial.devices.iter().filter(|(kernels, _)| kernels.device().has(variant.kernel()));
+            having.map(|(kernels, half)| (kernels.taking(variant), *half)).collect()
+        };
+        let devices = taking(self);
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let of_scout = self.scout.as_deref().map(taking);
+        self.on(devices, of_scout, cases)
     }
 
     /// Runs cases with other devices, and another scout's devices.

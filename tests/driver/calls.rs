@@ -32,6 +32,7 @@ fn on_the_stand_in() {
     };
     // As many as the settings say.
     assert_eq!([driver.multiprocessors(), driver.gpu().unwrap().multiprocessors], [30; 2]);
+    assert_eq!(driver.most_shared(), 227 << 10);
     assert!(format!("{driver:?}").contains("stand-in"));
     writes_have_read_their_source(&driver);
     prefetched_copies_come_after_earlier_writes(&driver);

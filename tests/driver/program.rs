@@ -74,7 +74,7 @@ fn golden_folders_pass_with_and_without_savings() {
         command.args(["verify", "--device", "cuda"]).arg(&path).args(more);
         let output = command.assert().success().get_output().clone();
         let text = String::from_utf8(output.stdout).unwrap();
-        assert!(text.contains("1 checks, all passed"), "{text}");
+        assert!(text.contains("2 checks, all passed"), "{text}");
     }
 }
 

@@ -117,12 +117,15 @@ fn a_kernel_with_an_alternative_leaves_room_for_two_blocks() {
             // With 128 features there is one team.
             let alone = row[0].contains("_d128_");
             let blocks: usize = row[5].parse().unwrap();
-            assert!(alone || blocks >= 2, "{}: {} has room for {blocks}", table.display(), row[0]);
+            // Two broad tiles do not fit into 100 KiB, which the prediction knows.
+            let large = ["sm_80", "sm_90a", "sm_100"].iter().any(|name| table.ends_with(format!("{name}.txt")));
+            let least = if row[0].starts_with("linear_broad_") && !large { 1 } else { 2 };
+            assert!(alone || blocks >= least, "{}: {} has room for {blocks}", table.display(), row[0]);
             found += usize::from(!alone);
         }
     }
-    // For each architecture in both types: three, seven and six.
-    assert_eq!(found, 6 * 2 * 16);
+    // For each architecture in both types: four, seven and six.
+    assert_eq!(found, 6 * 2 * 17);
 }
 
 #[test]

@@ -240,14 +240,16 @@ fn a_limit_is_kept_or_refused_before_any_work() {
 
 #[test]
 fn a_rehearsal_launches_what_the_device_launches() {
-    let device = Arc::new(Dry::new().with_multiprocessors(30).with_variant(Variant::Sm90));
+    let device = Dry::new().with_multiprocessors(30).with_most_shared(99 << 10).with_variant(Variant::Sm90);
+    let device = Arc::new(device);
     let devices = PlannedDevice::saving(device, HALVES, MemoryOptions::NONE);
+    let facts = |device: &dyn Device| (device.multiprocessors(), device.most_shared(), device.variant());
     let plan = devices.plan(Stage::Text, &|cuda, _, _| {
-        assert_eq!((cuda.device().multiprocessors(), cuda.device().variant()), (30, Variant::Sm90));
+        assert_eq!(facts(cuda.device()), (30, 99 << 10, Variant::Sm90));
         cuda.upload(&[1.0]).map(drop)
     });
     let opened = devices.open(Stage::Text, &plan.unwrap()).unwrap();
-    assert_eq!((opened.device().multiprocessors(), opened.device().variant()), (30, Variant::Sm90));
+    assert_eq!(facts(opened.device()), (30, 99 << 10, Variant::Sm90));
 }
 
 const GIB: f64 = (1u64 << 30) as f64;

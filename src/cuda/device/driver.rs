@@ -309,6 +309,10 @@ impl Device for Driver {
         self.multiprocessors
     }
 
+    fn most_shared(&self) -> usize {
+        self.kernels.most_shared as usize
+    }
+
     fn variant(&self) -> Variant {
         self.variant
     }

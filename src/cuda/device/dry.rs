@@ -5,7 +5,7 @@
 //! weights. It counts the cost of a request, and shows what the request would allocate.
 
 use super::driver::shared_on_all;
-use super::{Device, Emulated, H100_MULTIPROCESSORS, Launch, Memory, MemoryInfo};
+use super::{Device, Emulated, H100_MOST_SHARED, H100_MULTIPROCESSORS, Launch, Memory, MemoryInfo};
 use crate::cuda::Variant;
 use crate::cuda::params::{Addresses, Fields};
 use crate::error::{Error, Relief, Result};
@@ -109,6 +109,7 @@ pub struct Dry {
     kernels: Emulated,
     total: u64,
     multiprocessors: usize,
+    most_shared: usize,
     variant: Variant,
 }
 
@@ -124,7 +125,7 @@ impl Dry {
         Self::with_memory(u64::MAX)
     }
 
-    /// A device with `total` bytes of memory, and the multiprocessors of an H100.
+    /// A device with `total` bytes of memory, and the multiprocessors of an H100 with their shared memory.
     pub fn with_memory(total: u64) -> Self {
         let state = State {
             live: BTreeMap::new(),
@@ -139,6 +140,7 @@ impl Dry {
             kernels: Emulated::new(0),
             total,
             multiprocessors: H100_MULTIPROCESSORS,
+            most_shared: H100_MOST_SHARED,
             variant: Variant::default(),
         }
     }
@@ -147,6 +149,12 @@ impl Dry {
     #[must_use]
     pub fn with_multiprocessors(self, multiprocessors: usize) -> Self {
         Self { multiprocessors, ..self }
+    }
+
+    /// This device with at most `bytes` of shared memory for a block. Tiles are then chosen for such a GPU.
+    #[must_use]
+    pub fn with_most_shared(self, bytes: usize) -> Self {
+        Self { most_shared: bytes, ..self }
     }
 
     /// This device with another variant of its kernels.
@@ -158,7 +166,8 @@ impl Dry {
     /// This device, launching what `device` launches.
     #[must_use]
     pub fn like(self, device: &dyn Device) -> Self {
-        Self { multiprocessors: device.multiprocessors(), variant: device.variant(), ..self }
+        let (multiprocessors, most_shared) = (device.multiprocessors(), device.most_shared());
+        Self { multiprocessors, most_shared, variant: device.variant(), ..self }
     }
 
     /// All allocations, frees and launches, in order.
@@ -290,6 +299,10 @@ impl Device for Dry {
 
     fn multiprocessors(&self) -> usize {
         self.multiprocessors
+    }
+
+    fn most_shared(&self) -> usize {
+        self.most_shared
     }
 
     fn variant(&self) -> Variant {

@@ -6,7 +6,7 @@
 //! `OSP_EMULATOR` names a library whose emulator and kernels replace the program's own. scripts/emulator-asan builds
 //! such a library with AddressSanitizer.
 
-use super::{Device, H100_MULTIPROCESSORS, Launch, Memory, MemoryInfo};
+use super::{Device, H100_MOST_SHARED, H100_MULTIPROCESSORS, Launch, Memory, MemoryInfo};
 use crate::cuda::Variant;
 use crate::cuda::params::Addresses;
 use crate::error::{Error, Result};
@@ -272,6 +272,10 @@ impl Device for Emulated {
     /// The number of an H100, so that tests on the CPU see its choices.
     fn multiprocessors(&self) -> usize {
         H100_MULTIPROCESSORS
+    }
+
+    fn most_shared(&self) -> usize {
+        H100_MOST_SHARED
     }
 
     fn variant(&self) -> Variant {

@@ -88,6 +88,9 @@ pub struct MemoryInfo {
 /// Multiprocessors of an H100, for which the kernels are made. The devices that are not GPUs choose tiles as it would.
 pub const H100_MULTIPROCESSORS: usize = 132;
 
+/// The most shared memory of a block on an H100, in bytes.
+pub const H100_MOST_SHARED: usize = 227 << 10;
+
 /// A device that kernels run on.
 ///
 /// It takes only the memory that it allocated.
@@ -97,6 +100,10 @@ pub trait Device: Debug + Send + Sync {
 
     /// Multiprocessors, which the blocks of a launch share; at least one.
     fn multiprocessors(&self) -> usize;
+
+    /// The most shared memory of a block, in bytes. A multiprocessor has 1 KiB more, which every block takes in addition
+    /// to its own.
+    fn most_shared(&self) -> usize;
 
     /// Which variant of a kernel it runs, where there are several.
     fn variant(&self) -> Variant;

@@ -8,8 +8,8 @@ use super::{Buffer, Cuda, LaunchPlan, Variant, Weight, int};
 use crate::error::Result;
 use crate::ops::gemm::{Activation, Linear, LinearArgs, Store};
 
-/// Threads of a block for a large tile, and for any other.
-pub(crate) const THREADS: [u32; 2] = [256, 128];
+/// Threads of a block.
+pub(crate) const THREADS: u32 = 128;
 
 params! {
     /// See `kernels/gemm.cu`.
@@ -35,22 +35,46 @@ params! {
     }
 }
 
-/// Shared memory of every kernel: three stages, each a slice of x and one of the weight.
-const SHARED_BYTES: usize = 48 << 10;
+/// Shared memory that the system reserves in every block.
+const RESERVED: usize = 1 << 10;
 
 pub(super) const OPERATION: &str = "linear";
-/// The tiles of `kernels/gemm.cu`. An element has the same bits in each.
-pub(super) const TILES: [Tile; 3] =
-    [Tile::new("small", [64, 64], [2, 2]), Tile::new(LARGE, [128, 128], [2, 4]), Tile::new(RAGGED, [64, 64], [2, 2])];
-const LARGE: &str = "large";
 /// The only tile for rows that are not whole vectors.
 const RAGGED: &str = "ragged";
 
-/// The tiles for a product, with the blocks of each launch. A part of a linear layer may take another tile than the
-/// whole.
-fn candidates(op: &Linear) -> impl Iterator<Item = (Tile, usize)> {
+/// A kernel: its tile, and its shared memory, which holds stages of a slice of x and one of the weight.
+#[derive(Clone, Copy)]
+pub(super) struct Kernel {
+    pub tile: Tile,
+    shared_bytes: usize,
+}
+
+impl Kernel {
+    /// Four warps share the tile.
+    const fn new(name: &'static str, size: [usize; 2], shared_bytes: usize) -> Self {
+        Self { tile: Tile::new(name, size, [2, 2]), shared_bytes }
+    }
+
+    /// The tile on a GPU whose blocks may have `most_shared` bytes.
+    fn tile_on(&self, most_shared: usize) -> Tile {
+        self.tile.with_room_for((most_shared + RESERVED) / (self.shared_bytes + RESERVED))
+    }
+}
+
+/// The kernels of `kernels/gemm.cu`. An element has the same bits in each.
+pub(super) const KERNELS: [Kernel; 4] = [
+    Kernel::new("small", [64, 64], 48 << 10),
+    Kernel::new("large", [128, 128], 48 << 10),
+    Kernel::new("broad", [128, 192], 80 << 10),
+    Kernel::new(RAGGED, [64, 64], 48 << 10),
+];
+
+/// The tiles for a product, with the blocks of each launch, on a GPU whose blocks may have `most_shared` bytes of
+/// shared memory. A part of a linear layer may take another tile than the whole.
+fn candidates(op: &Linear, most_shared: usize) -> impl Iterator<Item = (Tile, usize)> {
     let ragged = !op.in_features.is_multiple_of(8);
-    TILES.iter().filter(move |tile| ragged == (tile.name == RAGGED)).map(|tile| (*tile, blocks(tile, op)))
+    let kernels = KERNELS.iter().filter(move |kernel| ragged == (kernel.tile.name == RAGGED));
+    kernels.map(move |kernel| (kernel.tile_on(most_shared), blocks(&kernel.tile, op)))
 }
 
 fn blocks(tile: &Tile, op: &Linear) -> usize {
@@ -153,12 +177,13 @@ pub(super) fn linear(cuda: &Cuda, op: &Linear, args: LinearArgs<'_, Buffer, Weig
         gate_offset: fused.gate_offset,
         first_row: fused.first_row,
     };
-    let choice = cuda.choose(OPERATION, candidates(op))?;
+    let choice = cuda.choose(OPERATION, candidates(op, cuda.device.most_shared()))?;
+    let kernel = KERNELS.iter().find(|kernel| kernel.tile.name == choice.taken.name).expect("it is a candidate");
     let plan = LaunchPlan {
-        kernel: format!("linear_{}_{}", choice.taken.name, cuda.half.suffix()),
+        kernel: format!("linear_{}_{}", kernel.tile.name, cuda.half.suffix()),
         grid: [choice.taken.blocks, 1, 1],
-        threads: THREADS[usize::from(choice.taken.name != LARGE)],
-        shared_bytes: SHARED_BYTES,
+        threads: THREADS,
+        shared_bytes: kernel.shared_bytes,
         flops: op.flops(),
         bytes: args.bytes(op, 2),
     };
@@ -170,31 +195,55 @@ mod tests {
     use super::*;
     use crate::cuda::Choice;
 
+    /// The most shared memory of a block on an A100, an H100 and an RTX 4090.
+    const A100: usize = 163 << 10;
+    const H100: usize = 227 << 10;
+    const RTX_4090: usize = 99 << 10;
+
+    fn chosen(op: &Linear, multiprocessors: usize, most_shared: usize) -> Choice {
+        Choice::of(OPERATION, candidates(op, most_shared), multiprocessors, None)
+    }
+
+    fn published(rows: usize, inner: usize, outer: usize) -> Linear {
+        Linear::new(rows, inner, outer)
+    }
+
     #[test]
     fn the_tile_depends_on_the_gpu_and_the_shape() {
-        let published = |rows, inner, outer| Linear::new(rows, inner, outer);
-        let gated = |rows| Linear::new(rows, 4096, 10_240).activation(Activation::GatedGeluTanh);
+        let gated = |rows| published(rows, 4096, 10_240).activation(Activation::GatedGeluTanh);
         for (op, [on_132, on_30, on_16]) in [
             // LatteT2V at 65 frames: the layers of a block, and the last one, whose 32 columns fill little of a tile.
-            (published(34_816, 1152, 1152), ["large"; 3]),
-            (published(34_816, 1152, 3456), ["large"; 3]),
+            (published(34_816, 1152, 1152), ["broad"; 3]),
+            (published(34_816, 1152, 3456), ["broad"; 3]),
             (published(34_816, 1152, 32), ["small"; 3]),
-            // An image: of 144 large tiles, some multiprocessors of a large GPU get two, and most get one.
-            (published(2048, 1152, 1152), ["small", "large", "large"]),
-            (published(2048, 1152, 4608), ["large"; 3]),
+            // An image: 144 large tiles, 96 broad ones.
+            (published(2048, 1152, 1152), ["large", "large", "broad"]),
+            (published(2048, 1152, 4608), ["broad"; 3]),
             // T5-XXL.
-            (published(120, 4096, 4096), ["small", "small", "large"]),
-            (gated(120), ["small", "large", "large"]),
-            (gated(160), ["small", "large", "large"]),
-            (gated(300), ["large"; 3]),
+            (published(120, 4096, 4096), ["small", "large", "large"]),
+            (gated(120), ["large", "broad", "large"]),
+            (gated(160), ["broad", "large", "large"]),
+            (gated(300), ["large", "broad", "large"]),
             // One vector for each sample.
             (published(2, 1152, 6912), ["small"; 3]),
             (published(34_816, 1150, 1152), ["ragged"; 3]),
         ] {
             for (multiprocessors, expected) in [(132, on_132), (30, on_30), (16, on_16)] {
-                let choice = Choice::of(OPERATION, candidates(&op), multiprocessors, None);
+                let choice = chosen(&op, multiprocessors, H100);
                 assert_eq!(choice.taken.name, expected, "{op:?} on {multiprocessors}: {choice}");
             }
+        }
+    }
+
+    #[test]
+    fn broad_tiles_are_for_gpus_with_room_for_two() {
+        let room = |most_shared| KERNELS.map(|kernel| (most_shared + RESERVED) / (kernel.shared_bytes + RESERVED));
+        assert_eq!([A100, H100, RTX_4090].map(room), [[3, 3, 2, 3], [4, 4, 2, 4], [2, 2, 1, 2]]);
+        for outer in [1152, 3456, 4608] {
+            let op = published(57_344, 1152, outer);
+            let names =
+                [(108, A100), (132, H100), (128, RTX_4090)].map(|(count, most)| chosen(&op, count, most).taken.name);
+            assert_eq!(names, ["broad", "broad", "large"], "{outer}");
         }
     }
 }

@@ -195,6 +195,17 @@ fn a_lost_clobber_of_memory() {
     assert_ne!(wrong, right);
 }
 
+/// Only in the tile with four stages.
+#[test]
+fn an_early_read_of_a_stage() {
+    let right = "cp_async_wait<Shape::STAGES - 2>()";
+    let wrong = "cp_async_wait<(Shape::STAGES == 4 ? 3 : Shape::STAGES - 2)>()";
+    let Some(ptx) = compile("gemm", &[("gemm.cu", right, wrong)]) else { return };
+    let found = findings("gemm", &ptx);
+    assert!(found.iter().any(|found| found.contains("linear_broad_f16")), "{found:#?}");
+    assert!(found.iter().all(|found| found.contains("linear_broad_")), "{found:#?}");
+}
+
 #[test]
 fn an_early_overwrite_of_a_stage() {
     let right = "        cp_async_wait<Shape::STAGES - 2>();\n        __syncthreads();\n        \

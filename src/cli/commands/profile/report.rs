@@ -32,7 +32,9 @@ fn gaps(Measured { records, wall }: &Measured) -> Option<String> {
 /// A kernel's tile, and what the cheapest alternative would cost beside it.
 fn choice_cells(choice: &Choice) -> [String; 2] {
     let [rows, columns] = choice.taken.size;
-    let next = choice.next().map_or("none".into(), |(name, cost)| format!("{name} {:+.0} %", 100.0 * (cost - 1.0)));
+    // The sum with 0 makes −0 to 0.
+    let percent = |cost: f64| (100.0 * (cost - 1.0)).round() + 0.0;
+    let next = choice.next().map_or("none".into(), |(name, cost)| format!("{name} {:+.0} %", percent(cost)));
     [format!("{rows}x{columns}"), next]
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Kernels {
     /// Files that replace the program's own images.
     pub replaced: Vec<Replacement>,
     /// The most shared memory that the GPU gives a block.
-    most_shared: u32,
+    pub most_shared: u32,
 }
 
 struct Function {

@@ -191,6 +191,10 @@ impl Device for PtxMachine {
         self.memory.multiprocessors()
     }
 
+    fn most_shared(&self) -> usize {
+        self.memory.most_shared()
+    }
+
     fn variant(&self) -> Variant {
         self.memory.variant()
     }
