@@ -44,7 +44,7 @@ fn run<B: Target>(criterion: &mut Criterion, backend: &B, videos: &[usize]) {
             let (mut folded, mut columns) =
                 (backend.alloc_weight(&[outputs, CHANNELS]).unwrap(), backend.alloc_f32(2 * outputs).unwrap());
             let fold = FoldNorm { in_features: CHANNELS, out_features: outputs, shift: 0, scale: CHANNELS };
-            let mut fold_norm = |folded: &mut B::Weight, columns: &mut B::Buffer| {
+            let fold_norm = |folded: &mut B::Weight, columns: &mut B::Buffer| {
                 let args = FoldNormArgs { weight: &weight, bias: None, modulation: &modulation, folded, columns };
                 backend.fold_norm(&fold, args).unwrap();
             };

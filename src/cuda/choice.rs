@@ -180,7 +180,8 @@ mod tests {
 
     #[test]
     fn a_step_brings_what_its_machine_code_copies() {
-        let linear = gemm::TILES.iter().map(|tile| (format!("linear_{}_f16", tile.name), tile));
+        let kernels = gemm::KERNELS.iter();
+        let linear = kernels.map(|kernel| (format!("linear_{}_f16", kernel.tile.name), &kernel.tile));
         let kernels = conv3d::KERNELS.iter();
         let conv = kernels.map(|kernel| (format!("causal_conv3d_nthwc_{}_f16", kernel.tile.name), &kernel.tile));
         for (kernel, tile) in linear.chain(conv) {
