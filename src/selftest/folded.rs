@@ -2,7 +2,7 @@
 
 use super::Work;
 use super::gemm::with_the_tiles_of_each_variant;
-use super::trial::{Body, Kernels, Trial, ensure_same, host};
+use super::trial::{Body, Trial, ensure_same, host};
 use super::values::{half_values, rounded};
 use crate::backend::Backend;
 use crate::cuda::{Buffer, Half};
@@ -200,42 +200,62 @@ fn parts_of_a_layer_with_a_folded_norm_have_the_bits_of_the_whole(trial: &mut Tr
     })
 }
 
-/// What a layer adds to, with the moments that it leaves; in two parts of the rows.
-fn added(kernels: &Kernels, [rows, inner, outer]: [usize; 3], half: Half, gated: bool) -> Result<[Vec<f32>; 2]> {
-    let x = kernels.upload(&half_values(1, rows * inner, half))?;
-    let weight = kernels.weight(vec![Tensor::from_f32(&[outer, inner], &half_values(2, outer * inner, half))])?;
-    let gate = kernels.upload(&half_values(3, outer, half))?;
-    let store = Store::AddGated { rows_per_gate: rows, gate_stride: outer, gate_offset: 0 };
-    let (store, gate) = if gated { (store, Some(&gate)) } else { (Store::Add, None) };
-    let op = Linear::new(rows, inner, outer).store(store);
-    let (mut out, mut moments) =
-        (kernels.upload(&tokens(rows, outer, half))?, kernels.alloc_f32(op.moments().elements())?);
-    for part in [0..rows / 3, rows / 3..rows] {
-        let place = LinearPart { whole_rows: rows, x_row: part.start, out_row: part.start, weight_row: 0 };
-        let op = Linear { rows: part.len(), ..op }.part(place);
-        let args = LinearArgs { gate, moments: Some(&mut moments), ..LinearArgs::new(&x, &weight, &mut out) };
-        kernels.linear(&op, args)?;
+/// A layer that adds to its result, and leaves the moments.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    sizes: [usize; 3],
+    gated: bool,
+}
+
+impl Leaving {
+    /// The result, and the moments that two parts of the layer leave.
+    fn made<B: Backend>(&self, backend: &B, half: Half) -> Result<(B::Buffer, B::Buffer)> {
+        let &Self { sizes: [rows, inner, outer], gated } = self;
+        let x = backend.upload(&half_values(1, rows * inner, half))?;
+        let weight = backend.weight(vec![Tensor::from_f32(&[outer, inner], &half_values(2, outer * inner, half))])?;
+        let gate = backend.upload(&half_values(3, outer, half))?;
+        let store = Store::AddGated { rows_per_gate: rows, gate_stride: outer, gate_offset: 0 };
+        let (store, gate) = if gated { (store, Some(&gate)) } else { (Store::Add, None) };
+        let op = Linear::new(rows, inner, outer).store(store);
+        let mut out = backend.upload(&tokens(rows, outer, half))?;
+        let mut moments = backend.alloc_f32(op.moments().elements())?;
+        for part in [0..rows / 3, rows / 3..rows] {
+            let place = LinearPart { whole_rows: rows, x_row: part.start, out_row: part.start, weight_row: 0 };
+            let op = Linear { rows: part.len(), ..op }.part(place);
+            let args = LinearArgs { gate, moments: Some(&mut moments), ..LinearArgs::new(&x, &weight, &mut out) };
+            backend.linear(&op, args)?;
+        }
+        Ok((out, moments))
     }
-    let mut again = kernels.alloc_f32(op.moments().elements())?;
-    kernels.row_moments(&op.moments(), RowMomentsArgs { x: &out, moments: &mut again })?;
-    Ok([host(kernels, &moments)?, host(kernels, &again)?])
+}
+
+impl Body for Leaving {
+    fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
+        host(backend, &self.made(backend, half)?.1)
+    }
 }
 
 fn layers_leave_the_bits_of_the_moments_of_their_results(trial: &mut Trial) -> Result<()> {
     let sizes = [[300, 40, 144], [7, 72, 64], [130, 136, 200], [65, 45, 8]];
+    let cases = sizes.into_iter().flat_map(|sizes| [true, false].map(|gated| Leaving { sizes, gated }));
+    let cases: Vec<_> = cases.collect();
     with_the_tiles_of_each_variant(trial, |trial, tiles| {
-        for sizes in sizes {
-            for gated in [true, false] {
-                trial.each(&(sizes, gated), |kernels, half| {
-                    let [left, again] = added(kernels, sizes, half, gated)?;
-                    ensure_same(&left, &again, &"moments")?;
-                    let taken = if sizes[1] % 8 == 0 { tiles } else { &[] };
-                    taken.iter().try_for_each(|tile| {
-                        let kernels = kernels.forcing(&format!("linear={tile}"))?;
-                        ensure_same(&added(&kernels, sizes, half, gated)?[0], &left, tile)
-                    })
-                })?;
-            }
+        for case in &cases {
+            let [rows, inner, channels] = case.sizes;
+            trial.against_the_cpu(case)?;
+            trial.each(case, |kernels, half| {
+                let (out, left) = case.made(kernels, half)?;
+                let left = host(kernels, &left)?;
+                let op = RowMoments { rows, channels };
+                let mut again = kernels.alloc_f32(op.elements())?;
+                kernels.row_moments(&op, RowMomentsArgs { x: &out, moments: &mut again })?;
+                ensure_same(&left, &host(kernels, &again)?, &"moments")?;
+                let taken = if inner % 8 == 0 { tiles } else { &[] };
+                taken.iter().try_for_each(|tile| {
+                    let kernels = kernels.forcing(&format!("linear={tile}"))?;
+                    ensure_same(&case.run(&kernels, half)?, &left, tile)
+                })
+            })?;
         }
         Ok(())
     })
