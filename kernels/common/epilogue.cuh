@@ -82,7 +82,8 @@ __device__ __forceinline__ Eight load_sums(const float *slab, int row, int eight
     return sums;
 }
 
-// Adds, as the layer asks, and stores eight results of a row, or as many as there are. Leaves what was stored in `y`.
+// Adds, as the layer asks, and stores the results of eight columns of a row, or of those that are left. `y` then has the
+// stored results before they are rounded.
 template <typename T, typename Params>
 __device__ __forceinline__ void finish(const Params &p, int row, int column, Eight &y) {
     const int count = p.out_features - column;
