@@ -5,6 +5,7 @@
 
 mod block;
 mod config;
+mod inputs;
 mod norm;
 mod positions;
 
@@ -23,7 +24,8 @@ use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
 use crate::weights::load::Loader;
 use crate::weights::manifest::CheckpointManifest;
 use crate::weights::{Role, Scope, Source};
-use block::{Block, Inputs, Modulation, OncePerPrompt, TextKv};
+use block::{Block, OncePerPrompt};
+use inputs::{Inputs, Modulation, TextKv};
 use norm::Tokens;
 
 /// Added to the scores of masked text tokens.

@@ -3,7 +3,7 @@
 //! A pass reads and writes all tokens. Folding reads and writes the layer's weight instead, and the tokens' moments, which
 //! the layer before leaves (see [`crate::ops::folded`]).
 
-use super::block::{Inputs, Modulation};
+use super::inputs::{Inputs, Modulation};
 use super::{LatteConfig, Shape};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
