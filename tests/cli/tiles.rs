@@ -110,10 +110,18 @@ fn norms_are_folded_where_that_is_asked_for_or_moves_fewer_bytes() {
         assert_eq!(String::from_utf8(output.stdout).unwrap().contains("fold_norm"), folded, "{frames}");
     }
     let folder = tempfile::tempdir().unwrap();
-    let args = ["sample", "a cat", "-o", "out.gif", "--device", "cpu"];
-    let output = osp(folder.path()).args(args).env("OSP_NORMS", "never").assert().code(2).get_output().clone();
-    let said = "osp: error: OSP_NORMS is \"never\"; use folded, separate, or leave it unset\n";
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), said);
+    let with_another = |args: &[&str]| osp(folder.path()).args(args).env("OSP_NORMS", "never").assert();
+    for args in [
+        &["sample", "a cat", "-o", "out.gif", "--device", "cpu"][..],
+        &["profile", "--device", "dry", "--preset", "v1.1.0"],
+        &["plan", "--preset", "v1.1.0"],
+    ] {
+        let output = with_another(args).code(2).get_output().clone();
+        let said = "osp: error: OSP_NORMS is \"never\"; use folded, separate, or leave it unset\n";
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), said, "{args:?}");
+    }
+    // A command that runs no model does not read it.
+    with_another(&["info", &model_argument()]).success();
 }
 
 #[test]

@@ -141,7 +141,7 @@ impl<'a, W> Latte<'a, W> {
     /// Loads the parameters from `source`: all of them, or, if the blocks are streamed, only the others.
     ///
     /// # Errors
-    /// Those of reading `source` and of the backend.
+    /// Those of reading `source` and of the backend; [`crate::Error::Usage`] if `OSP_NORMS` asks for what there is not.
     pub fn load<B: Backend<Weight = W>>(
         config: &LatteConfig,
         source: &'a dyn Source,
@@ -159,7 +159,7 @@ impl<'a, W> Latte<'a, W> {
         } else {
             Self::build(config, Scope::root(&mut loader))?
         };
-        Ok(Self { parts: savings.transformer_parts, ..model })
+        Ok(Self { parts: savings.transformer_parts, norms: Norms::of_environment()?, ..model })
     }
 
     fn assemble(
@@ -181,7 +181,7 @@ impl<'a, W> Latte<'a, W> {
             once_per_prompt,
             blocks,
             parts: 1,
-            norms: Norms::of_environment()?,
+            norms: Norms::default(),
             proj_out: Projection::build(scope.at("proj_out"), d, c.patch_size * c.patch_size * c.out_channels, true)?,
             timestep_1: Projection::build(scope.at("adaln_single.emb.timestep_embedder.linear_1"), 256, d, true)?,
             timestep_2: Projection::build(scope.at("adaln_single.emb.timestep_embedder.linear_2"), d, d, true)?,
@@ -192,7 +192,7 @@ impl<'a, W> Latte<'a, W> {
         })
     }
 
-    /// This transformer, with its norms computed in this way. The default is what `OSP_NORMS` asks for.
+    /// This transformer, with its norms computed in this way. [`Self::load`] takes what `OSP_NORMS` asks for.
     #[must_use]
     pub fn with_norms(self, norms: Norms) -> Self {
         Self { norms, ..self }

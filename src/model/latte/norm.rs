@@ -46,8 +46,8 @@ impl Norms {
     /// a bit.
     pub(super) fn fold(self, c: &LatteConfig, shape: &Shape) -> bool {
         let (d, rows) = (c.channels(), shape.batch * shape.rows_per_sample());
-        // A pass reads and writes all rows; the largest weight, [4D, D], is read and written too. Moments cost an eighth of
-        // a pass, and three launches instead of one cost some time, so the rows must be twice the weight's.
+        // A pass reads and writes all rows. Folding reads and writes the weight, at most [4D, D]. Moments cost an eighth of
+        // a pass, and there are two launches instead of one. So the rows must be twice the weight's.
         let pays = rows >= 2 * 4 * d;
         d.is_multiple_of(8) && (self == Self::Folded || self == Self::Cheapest && pays)
     }
