@@ -152,7 +152,8 @@ def comparison(s: Session) -> Section:
         own, arms, torch = best(s.own.get(case.name)), s.theirs.get(case.name, {}), best(of_torch(s, case))
         if not own and not arms:
             continue
-        rows.append((case.name, number(own and own[0]), f"{case.rate(own[0]):.4g} {case.unit}" if own else "-",
+        rows.append((case.name, f"{number(own[0])} {own[1]}".strip() if own else "-",
+                     f"{case.rate(own[0]):.4g} {case.unit}" if own else "-",
                      number(torch and torch[0]), torch[1] if torch else "-",
                      f"{torch[0] / own[0]:.2f}×" if own and torch else "-", rounds(arms)))
     note = ("f16, means of medians; both sides take turns in rounds; PyTorch on random values with cold caches. If benches are not "

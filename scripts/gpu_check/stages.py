@@ -29,8 +29,8 @@ STEMS = [line for line in LIST.read_text().splitlines() if line and " " not in l
 BENCHES = ["decode", *STEMS]
 # Golden folders without 16-bit computation: one run is enough.
 HOST_ONLY = ["captions", "manifests", "noise", "samplers"]
-# Golden folders whose models have linear layers.
-OF_LINEAR_LAYERS = ["latte", "pipeline"]
+# Golden folders whose models run kernels of several variants.
+OF_VARIANTS = ["latte", "pipeline", "vae_v110"]
 # Checks that the emulator, which runs thread by thread, finishes in seconds.
 EMULATED_STEMS, EMULATED_FOLDERS = ["sampler", "tile"], ["latte_d64"]
 # Each launch ends before the next begins: so an error names the kernel that caused it.
@@ -43,8 +43,8 @@ PROMPT = "a large red circle moving right on a black background"
 SHORT, LONG = 65, 221
 # Rounds of each arm of a comparison.
 ROUNDS = 2
-# Variants of the kernels of linear layers, where both run.
-KERNELS = ("sm80", "sm90")
+# Variants of kernels, where both run, and the kinds of cases that have them.
+KERNELS, WITH_VARIANTS = ("sm80", "sm90"), ("linear", "conv3d")
 NCU_KERNELS = 3
 
 
@@ -106,7 +106,7 @@ def verifications(s: Session) -> List[Step]:
     steps = [verify(s, folder, dtype) for dtype in ("f16", "bf16") for folder in folders if folder not in HOST_ONLY]
     steps += [verify(s, folder, "f16") for folder in HOST_ONLY if folder in folders]
     if hopper(s):
-        steps += [verify(s, folder, "f16", "--kernels", "sm90") for folder in OF_LINEAR_LAYERS if folder in folders]
+        steps += [verify(s, folder, "f16", "--kernels", "sm90") for folder in OF_VARIANTS if folder in folders]
     # Copies run beside kernels on a separate stream: their order matters only if launches do not block.
     return steps + [verify(s, "pipeline", "f16", "--least-memory", env={})]
 
@@ -168,7 +168,7 @@ def beside_torch(s: Session, cases: List[Case], frames: int, variants: Sequence[
         for case in cases:
             for _ in range(ROUNDS):
                 if case.stem in packed:
-                    yield from (own_bench(s, case, variant) for variant in (variants if case.kind == "linear" else ("",)))
+                    yield from (own_bench(s, case, variant) for variant in (variants if case.kind in WITH_VARIANTS else ("",)))
                 if torch:
                     yield from (torch_arm(s, case, arm) for arm in case.arms)
 
@@ -183,8 +183,8 @@ def remember(s: Session, name: str, cases: List[Case], variant: str) -> None:
 
 
 def add_own(s: Session, case: Case, variant: str, ms: float) -> None:
-    """Only linear layers have variants."""
-    s.own.setdefault(case.name, {}).setdefault(variant if case.kind == "linear" else "", []).append(ms)
+    """Stores a time of osp. Only some kinds of cases have variants."""
+    s.own.setdefault(case.name, {}).setdefault(variant if case.kind in WITH_VARIANTS else "", []).append(ms)
 
 
 def torch_start(s: Session) -> Step:

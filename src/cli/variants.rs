@@ -38,23 +38,21 @@ impl Running {
         Self { variant, why }
     }
 
-    /// A line for each operation that has several kernels.
+    /// What runs of each operation that has several kernels: a line for each, or for all together if all run the same.
     pub fn lines(self) -> Vec<String> {
-        let line = |(operation, newest, limits)| {
-            let runs = match self.variant {
-                Variant::Sm80 => "sm80".to_owned(),
-                variant => format!("{variant} for {limits}, else sm80"),
-            };
-            let why = match self.why {
-                Why::Asked => "as --kernels asks".to_owned(),
-                Why::Only => "the only variant for this GPU".to_owned(),
-                Why::Passed => "because it has passed osp selftest here".to_owned(),
-                Why::Untested => format!("until {newest} passes osp selftest here"),
-                Why::NoGpu => "the default without a GPU".to_owned(),
-            };
-            format!("{operation}: {runs}, {why}")
+        let why = match self.why {
+            Why::Asked => "as --kernels asks".to_owned(),
+            Why::Only => "the only variant for this GPU".to_owned(),
+            Why::Passed => "because it has passed osp selftest here".to_owned(),
+            Why::Untested => format!("until {} passes osp selftest here", Variant::Sm90),
+            Why::NoGpu => "the default without a GPU".to_owned(),
         };
-        VARIANTS.map(line).to_vec()
+        match self.variant {
+            Variant::Sm80 => vec![format!("{}: sm80, {why}", VARIANTS.map(|(operation, ..)| operation).join(", "))],
+            Variant::Sm90 => VARIANTS
+                .map(|(operation, variant, limits)| format!("{operation}: {variant} for {limits}, else sm80, {why}"))
+                .to_vec(),
+        }
     }
 }
 
@@ -65,18 +63,23 @@ mod tests {
     #[test]
     fn lines_name_the_variant_and_the_reason() {
         for (variant, why, expected) in [
-            (Variant::Sm80, Why::Asked, "linear: sm80, as --kernels asks"),
-            (Variant::Sm90, Why::Asked, "linear: sm90 for in_features a multiple of 8, else sm80, as --kernels asks"),
-            (Variant::Sm80, Why::Only, "linear: sm80, the only variant for this GPU"),
+            (Variant::Sm80, Why::Asked, &["linear, conv3d: sm80, as --kernels asks"][..]),
             (
                 Variant::Sm90,
-                Why::Passed,
-                "linear: sm90 for in_features a multiple of 8, else sm80, because it has passed osp selftest here",
+                Why::Asked,
+                &[
+                    "linear: sm90 for in_features a multiple of 8, else sm80, as --kernels asks",
+                    "conv3d: sm90 for 3x3 taps at stride 1, cin a multiple of 64, cout a multiple of 8 from 64 on, else \
+                     sm80, as --kernels asks",
+                ],
             ),
-            (Variant::Sm80, Why::Untested, "linear: sm80, until sm90 passes osp selftest here"),
-            (Variant::Sm80, Why::NoGpu, "linear: sm80, the default without a GPU"),
+            (Variant::Sm80, Why::Only, &["linear, conv3d: sm80, the only variant for this GPU"]),
+            (Variant::Sm80, Why::Untested, &["linear, conv3d: sm80, until sm90 passes osp selftest here"]),
+            (Variant::Sm80, Why::NoGpu, &["linear, conv3d: sm80, the default without a GPU"]),
         ] {
-            assert_eq!(Running { variant, why }.lines(), [expected]);
+            assert_eq!(Running { variant, why }.lines(), expected);
         }
+        let passed = Running { variant: Variant::Sm90, why: Why::Passed }.lines();
+        assert!(passed.iter().all(|line| line.ends_with("because it has passed osp selftest here")), "{passed:?}");
     }
 }

@@ -19,6 +19,7 @@ fn known() -> impl Iterator<Item = Pair> {
     let of = |operation, tiles: Vec<&'static str>| tiles.into_iter().map(move |tile| (operation, tile));
     of(gemm::OPERATION, gemm::KERNELS.iter().map(|kernel| kernel.tile.name).collect())
         .chain(of(conv3d::OPERATION, conv3d::KERNELS.iter().map(|kernel| kernel.tile.name).collect()))
+        .chain(of(conv3d::OPERATION, conv3d::sm90::KERNELS.iter().map(|kernel| kernel.tile.name).collect()))
         .chain(of(attention::OPERATION, attention::TEAMS.iter().map(|(name, _)| *name).collect()))
 }
 
@@ -86,7 +87,7 @@ mod tests {
             ("linear", ["\"linear\"", "linear=small|large|broad|ragged"]),
             ("", ["\"\"", "use one of linear="]),
             ("norm=small", ["norm=small", "attention=q16|q32|q64|q128"]),
-            ("linear=n64", ["linear=n64", "conv3d=n128|n96|n64|n8|strided_n128|strided_n64|ragged"]),
+            ("linear=n64", ["linear=n64", "conv3d=n128|n96|n64|n8|strided_n128|strided_n64|ragged|small|large"]),
             ("linear=small,linear=large", ["OSP_TILES", "two tiles for linear"]),
             ("linear=small,", ["\"\"", "which is not a tile"]),
         ] {

@@ -37,6 +37,7 @@ pub const CONTRACTS: &[Contract] = &[
     contract::<attention::AttentionParams>("attention", &[attention::THREADS]),
     contract::<attention::AttentionParams>("attention_wide", &attention::wide::THREADS),
     contract::<conv3d::CausalConv3dParams>("conv3d", &[conv3d::THREADS]),
+    contract::<conv3d::sm90::CausalConv3dSm90Params>("conv3d_sm90", &[conv3d::sm90::THREADS]),
     contract::<depthwise::DepthwiseConvParams>("depthwise", &[FLAT_THREADS]),
     contract::<embed::EmbeddingParams>("embed", &[FLAT_THREADS]),
     contract::<embed::AddRowsParams>("embed", &[FLAT_THREADS]),

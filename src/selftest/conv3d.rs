@@ -1,12 +1,12 @@
-//! `kernels/conv3d.cu`: every way to load the input with every width of tile, all kinds of borders, every fused
-//! operation, and videos that are computed in chunks of time.
+//! `kernels/conv3d.cu` and `kernels/conv3d_sm90.cu`: every way to load the input with every width of tile, all kinds of
+//! borders, every fused operation, and videos that are computed in chunks of time.
 
 use super::Work;
-use super::trial::{Body, Trial, ensure, ensure_same, host};
+use super::trial::{Body, Kernels, Trial, ensure, ensure_same, host};
 use super::values::{half_values, rounded};
 use crate::backend::Backend;
 use crate::cpu::Cpu;
-use crate::cuda::Half;
+use crate::cuda::{Half, Variant};
 use crate::error::Result;
 use crate::ops::DeviceBuffer;
 use crate::ops::conv3d::{Conv3d, ConvArgs, SpacePadding};
@@ -89,10 +89,23 @@ impl Case {
         Ok([host(backend, &out)?, moments])
     }
 
-    /// Checks the moments against the output as it is stored.
+    /// Checks the moments against the output as it is stored. Each kernel has its own way to divide a frame into slabs.
     fn check_moments(&self, out: &[f32], moments: &[f32]) -> Result<()> {
+        let [_, height, width, _] = self.op.out_shape();
+        let in_order = self.check_slabs(out, moments, |position| position / Moments::SLAB);
+        if !height.is_multiple_of(8) || !width.is_multiple_of(16) {
+            return in_order;
+        }
+        let in_boxes = |position: usize| position / width / 8 * (width / 16) + position % width / 16;
+        in_order.or_else(|_| self.check_slabs(out, moments, in_boxes))
+    }
+
+    /// Checks the moments of slabs; `slab_of` gives the slab of each position of a frame.
+    fn check_slabs(&self, out: &[f32], moments: &[f32], slab_of: impl Fn(usize) -> usize) -> Result<()> {
         let Moments { frames, positions, channels, groups } = self.op.moments(self.op.out_shape()[0]);
-        let (slabs, width) = (self.op.moments(self.op.out_shape()[0]).slabs(), channels / groups);
+        let (slabs, width) = (self.op.moments(frames).slabs(), channels / groups);
+        let mut members = vec![Vec::new(); slabs];
+        (0..positions).for_each(|position| members[slab_of(position)].push(position));
         for (i, found) in moments[..2 * frames * slabs * groups].chunks(2).enumerate() {
             let (frame, slab, group) = (i / groups / slabs, i / groups % slabs, i % groups);
             if !self.op.computed().contains(&frame) {
@@ -101,8 +114,7 @@ impl Case {
                 })?;
                 continue;
             }
-            let slab_positions = slab * Moments::SLAB..positions.min((slab + 1) * Moments::SLAB);
-            let members = slab_positions.flat_map(|position| {
+            let members = members[slab].iter().flat_map(|position| {
                 let at = (frame * positions + position) * channels + group * width;
                 out[at..at + width].iter().map(|&value| f64::from(value))
             });
@@ -171,6 +183,41 @@ fn wide_tiles_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     Ok(())
 }
 
+/// Boxes on Hopper: frames that they fill and frames that they do not, one box and an odd number of them, channels that
+/// end within a tile, every size of a group of moments, and more slices than stages.
+fn boxes_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
+    let cases = [
+        ("small", plain([2, 16, 16], [64, 128], [1, 3, 3]).groups(32).mixed()),
+        ("small", plain([1, 8, 48], [128, 64], [1, 3, 3]).groups(4)),
+        ("small", plain([2, 5, 19], [64, 72], [1, 3, 3]).mixed().only(1, 2)),
+        ("large", plain([3, 16, 16], [64, 64], [3, 3, 3]).groups(32).mixed().only(0, 2)),
+        ("large", plain([1, 8, 16], [64, 136], [1, 3, 3]).groups(17)),
+        ("large", plain([1, 24, 16], [64, 64], [1, 3, 3]).groups(64)),
+        ("small", plain([3, 5, 9], [64, 64], [2, 3, 3]).groups(16).only(1, 3)),
+        ("large", Case { bias: false, ..plain([1, 17, 33], [64, 64], [1, 3, 3]) }),
+    ];
+    trial.with_variant(Variant::Sm90, |trial| {
+        cases
+            .into_iter()
+            .try_for_each(|(tile, case)| trial.forcing(&format!("conv3d={tile}"), |trial| trial.against_the_cpu(&case)))
+    })
+}
+
+/// With few multiprocessors, a block makes many tiles one after another.
+fn a_block_makes_many_boxes_with_the_same_bits(trial: &mut Trial) -> Result<()> {
+    let case = plain([2, 16, 32], [64, 64], [1, 3, 3]).groups(32).mixed();
+    trial.with_variant(Variant::Sm90, |trial| {
+        trial.each(&case, |kernels, half| {
+            let run = |kernels: &Kernels| Ok(case.chunks(kernels, half, &[[0, 2]])?.concat());
+            let whole = run(kernels)?;
+            ["small", "large"].into_iter().try_for_each(|tile| {
+                let few = kernels.on_multiprocessors(2).forcing(&format!("conv3d={tile}"))?;
+                ensure_same(&run(&few)?, &whole, &tile)
+            })
+        })
+    })
+}
+
 fn few_output_channels_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     check(
         trial,
@@ -223,14 +270,17 @@ fn chunks_of_time_are_bit_for_bit_the_whole(trial: &mut Trial) -> Result<()> {
         plain([5, 5, 7], [4, 8], [3, 3, 3]).groups(4),
         plain([5, 5, 9], [8, 3], [3, 3, 3]),
     ] {
-        trial.each(&case, |kernels, half| {
-            let whole = case.chunks(kernels, half, &[[0, 5]])?;
-            let chunks = case.chunks(kernels, half, &[[0, 1], [1, 3], [3, 3], [3, 5]])?;
-            ensure_same(&chunks[0], &whole[0], &"chunks of time")?;
-            ensure_same(&chunks[1], &whole[1], &"their moments")
-        })?;
+        trial.each(&case, |kernels, half| in_chunks(kernels, half, &case))?;
     }
-    Ok(())
+    let case = plain([5, 8, 16], [64, 64], [3, 3, 3]).groups(32).mixed();
+    trial.with_variant(Variant::Sm90, |trial| trial.each(&case, |kernels, half| in_chunks(kernels, half, &case)))
+}
+
+fn in_chunks(kernels: &Kernels, half: Half, case: &Case) -> Result<()> {
+    let whole = case.chunks(kernels, half, &[[0, 5]])?;
+    let chunks = case.chunks(kernels, half, &[[0, 1], [1, 3], [3, 3], [3, 5]])?;
+    ensure_same(&chunks[0], &whole[0], &"chunks of time")?;
+    ensure_same(&chunks[1], &whole[1], &"their moments")
 }
 
 fn every_tile_gives_the_same_bits(trial: &mut Trial) -> Result<()> {
@@ -257,7 +307,8 @@ fn a_stretch_has_the_bits_of_the_whole(trial: &mut Trial) -> Result<()> {
         stretch(&Cpu::new(), case.op, Half::F16)?;
         trial.each(&case, |kernels, half| stretch(kernels, case.op, half))?;
     }
-    Ok(())
+    let case = plain([6, 8, 16], [64, 64], [3, 3, 3]).groups(32).mixed();
+    trial.with_variant(Variant::Sm90, |trial| trial.each(&case, |kernels, half| stretch(kernels, case.op, half)))
 }
 
 fn stretch<B: Backend>(backend: &B, op: Conv3d, half: Half) -> Result<()> {
@@ -300,6 +351,8 @@ pub(super) fn work() -> Vec<Work> {
 checks! {
     windows_agree_with_the_cpu,
     wide_tiles_agree_with_the_cpu,
+    boxes_agree_with_the_cpu,
+    a_block_makes_many_boxes_with_the_same_bits,
     few_output_channels_agree_with_the_cpu,
     strides_and_other_kernels_agree_with_the_cpu,
     odd_input_channels_agree_with_the_cpu,

@@ -53,6 +53,8 @@ tests! {
     conv3d {
         windows_agree_with_the_cpu
         wide_tiles_agree_with_the_cpu
+        boxes_agree_with_the_cpu
+        a_block_makes_many_boxes_with_the_same_bits
         few_output_channels_agree_with_the_cpu
         strides_and_other_kernels_agree_with_the_cpu
         odd_input_channels_agree_with_the_cpu

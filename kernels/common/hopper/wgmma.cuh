@@ -80,6 +80,14 @@ __device__ __forceinline__ void wait_for_products(float (&...sums)[COUNTS]) {
 #define OSP_TEXT_32                                                                                                    \
     OSP_TEXT_4 ", %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, "    \
                "%25, %26, %27, %28, %29, %30, %31"
+#define OSP_TEXT_64                                                                                                    \
+    OSP_TEXT_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, "    \
+    "%51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define OSP_TEXT_128                                                                                                   \
+    OSP_TEXT_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, "    \
+    "%83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, "    \
+    "%104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, "     \
+    "%122, %123, %124, %125, %126, %127"
 #define OSP_TEXT_36 OSP_TEXT_32 ", %32, %33, %34, %35"
 #define OSP_TEXT_96                                                                                                    \
     OSP_TEXT_36 ", %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, "   \
@@ -88,8 +96,10 @@ __device__ __forceinline__ void wait_for_products(float (&...sums)[COUNTS]) {
 #define OSP_SUMS_4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define OSP_SUMS_16(i) OSP_SUMS_4(i), OSP_SUMS_4(i + 4), OSP_SUMS_4(i + 8), OSP_SUMS_4(i + 12)
 #define OSP_SUMS_32(i) OSP_SUMS_16(i), OSP_SUMS_16(i + 16)
+#define OSP_SUMS_64(i) OSP_SUMS_32(i), OSP_SUMS_32(i + 32)
+#define OSP_SUMS_128(i) OSP_SUMS_64(i), OSP_SUMS_64(i + 64)
 #define OSP_SUMS_36(i) OSP_SUMS_32(i), OSP_SUMS_4(i + 32)
-#define OSP_SUMS_96(i) OSP_SUMS_32(i), OSP_SUMS_32(i + 32), OSP_SUMS_32(i + 64)
+#define OSP_SUMS_96(i) OSP_SUMS_64(i), OSP_SUMS_32(i + 64)
 
 // One product. `text` and the last arguments are the sums. The operands behind them: a, b, whether to add, whether m or n
 // is innermost in a and in b.
@@ -112,7 +122,7 @@ __device__ __forceinline__ void wait_for_products(float (&...sums)[COUNTS]) {
 // d = a·b, plus d if `add`. A_BY_ROWS, B_BY_ROWS: 0 if k is innermost in shared memory, 1 if m or n is.
 template <typename T, int N, int A_BY_ROWS = 0, int B_BY_ROWS = 0>
 __device__ __forceinline__ void multiply_shared(float (&d)[N / 2], std::uint64_t a, std::uint64_t b, bool add CALL_SITE) {
-    static_assert(N == 8 || N == 64 || N == 72 || N == 192, "what the kernels need");
+    static_assert(N == 8 || N == 64 || N == 72 || N == 128 || N == 192 || N == 256, "what the kernels need");
 #ifdef __CUDACC__
     if constexpr (N == 8) {
         OSP_WGMMA_OF(T, "8", OSP_TEXT_4, "%4", "%5", "%6", "%7", "%8", OSP_SUMS_4(0))
@@ -120,6 +130,10 @@ __device__ __forceinline__ void multiply_shared(float (&d)[N / 2], std::uint64_t
         OSP_WGMMA_OF(T, "64", OSP_TEXT_32, "%32", "%33", "%34", "%35", "%36", OSP_SUMS_32(0))
     } else if constexpr (N == 72) {
         OSP_WGMMA_OF(T, "72", OSP_TEXT_36, "%36", "%37", "%38", "%39", "%40", OSP_SUMS_36(0))
+    } else if constexpr (N == 128) {
+        OSP_WGMMA_OF(T, "128", OSP_TEXT_64, "%64", "%65", "%66", "%67", "%68", OSP_SUMS_64(0))
+    } else if constexpr (N == 256) {
+        OSP_WGMMA_OF(T, "256", OSP_TEXT_128, "%128", "%129", "%130", "%131", "%132", OSP_SUMS_128(0))
     } else {
         OSP_WGMMA_OF(T, "192", OSP_TEXT_96, "%96", "%97", "%98", "%99", "%100", OSP_SUMS_96(0))
     }

@@ -84,9 +84,17 @@ impl Body for Case {
     }
 }
 
+/// The turns of cases that also the kernels in boxes can compute, which Hopper has. These are larger, so they are few.
+const IN_BOXES: [bool; 8] = [false, false, false, true, false, false, false, false];
+
 impl Known for Case {
     fn draw(draw: &mut Draw) -> Self {
         let kind = draw.turn(&OF_SUMS);
+        if draw.turn(&IN_BOXES) {
+            let size = [draw.pick(&[1, 2]), draw.pick(&[1, 2, 3]), draw.pick(&[16, 17])];
+            let op = Conv3d::new(size[0], size[1], size[2], 64, draw.pick(&[64, 72]), [draw.pick(&[1, 2]), 3, 3]);
+            return Self { op, bias: draw.coin(), other: draw.coin(), kind, seed: draw.next() >> 1 };
+        }
         let kernel = draw.pick(&[[3, 3, 3], [1, 1, 1], [1, 3, 3], [3, 1, 1], [2, 3, 3]]);
         let [cin, cout] = [&[8, 3, 16, 24, 40, 1, 72][..], &[8, 3, 33, 64, 9, 72, 97]].map(|sizes| draw.pick(sizes));
         let mut size = [draw.pick(&[1, 2, 3]), draw.pick(&[1, 2, 5, 8]), draw.pick(&[9, 1, 3, 17])];
@@ -102,6 +110,10 @@ impl Known for Case {
         let other = draw.coin();
         (op.conv_scale, op.other_scale) = draw.pick(&[(1.0, 1.0), (0.75, 0.25), (0.75, -0.5)]);
         Self { op, bias: draw.coin(), other, kind, seed: draw.next() >> 1 }
+    }
+
+    fn has_variants(&self) -> bool {
+        self.op.cin == 64
     }
 
     fn exact(&self, half: Half, precision: Precision) -> Exact {

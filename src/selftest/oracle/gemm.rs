@@ -103,8 +103,6 @@ impl Body for Case {
 }
 
 impl Known for Case {
-    const HAS_VARIANTS: bool = true;
-
     fn draw(draw: &mut Draw) -> Self {
         let kind = draw.turn(&OF_SUMS);
         let activations = [Activation::None, Activation::GatedGeluTanh, Activation::Silu, Activation::GeluTanh];
@@ -118,6 +116,10 @@ impl Known for Case {
         let (bias, seed) = (draw.coin(), draw.next() >> 1);
         let norm = activation != Activation::GatedGeluTanh && draw.pick(&[true, false, false]);
         Self { op, bias: bias && !norm, norm, kind, seed }
+    }
+
+    fn has_variants(&self) -> bool {
+        true
     }
 
     fn exact(&self, half: Half, precision: Precision) -> Exact {

@@ -42,11 +42,13 @@ const CASES: [u64; 2] = [21, 210];
 
 /// A case whose exact result is known.
 pub(super) trait Known: Body + Sized {
-    /// Whether the stem has kernels of several variants.
-    const HAS_VARIANTS: bool = false;
-
     /// Draws a case.
     fn draw(draw: &mut Draw) -> Self;
+
+    /// Whether kernels of several variants can compute the case.
+    fn has_variants(&self) -> bool {
+        false
+    }
 
     /// The exact result for inputs that `half` holds, with the errors that a backend may make whose activations are
     /// `precision`.
@@ -102,10 +104,10 @@ fn check<C: Known>(trial: &mut Trial) -> Result<()> {
     }
     let [few, many] = CASES;
     let numbers = chosen_cases()?.unwrap_or(0..if trial.is_thorough() { many } else { few });
-    let compare = |trial: &mut Trial| {
-        numbers.clone().try_for_each(|number| trial.against_the_oracle(&Numbered::<C>::new(number)))
-    };
-    if C::HAS_VARIANTS { trial.with_each_variant(compare) } else { compare(trial) }
+    numbers.map(Numbered::<C>::new).try_for_each(|case| {
+        let compare = |trial: &mut Trial| trial.against_the_oracle(&case);
+        if case.case.has_variants() { trial.with_each_variant(compare) } else { compare(trial) }
+    })
 }
 
 /// The check of a stem's cases, for each stem that has some.

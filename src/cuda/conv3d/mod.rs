@@ -1,8 +1,10 @@
-//! `conv3d`: `kernels/conv3d.cu`.
+//! `conv3d`: `kernels/conv3d.cu`, and `kernels/conv3d_sm90.cu` on Hopper.
+
+pub(super) mod sm90;
 
 use super::choice::Tile;
 use super::params::{Address, params};
-use super::{Buffer, Cuda, LaunchPlan, Weight, int};
+use super::{Buffer, Cuda, LaunchPlan, Variant, Weight, int};
 use crate::error::{Error, Result};
 use crate::ops::conv3d::{Conv3d, ConvArgs, SpacePadding};
 use crate::ops::groupnorm::Moments;
@@ -156,11 +158,14 @@ fn lcm(a: usize, b: usize) -> usize {
 
 /// Launches [`Conv3d`].
 pub(super) fn conv3d(cuda: &Cuda, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight>) -> Result<()> {
-    let ConvArgs { x, weight, bias, other, moments, out } = args;
-    if out.len == 0 {
+    if args.out.len == 0 || op.computed().is_empty() {
         return Ok(());
     }
-    let group = moments.as_ref().map(|_| op.cout / op.moment_groups);
+    let group = args.moments.as_ref().map(|_| op.cout / op.moment_groups);
+    if cuda.variant == Variant::Sm90 && sm90::takes(op, group) {
+        return sm90::conv3d(cuda, op, args, group);
+    }
+    let ConvArgs { x, weight, bias, other, moments, out } = args;
     let fits = fits(op, group);
     if fits.is_empty() {
         return Err(Error::Unsupported(format!(

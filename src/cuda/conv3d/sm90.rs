@@ -1,0 +1,146 @@
+//! `conv3d` on Hopper: `kernels/conv3d_sm90.cu`.
+
+use super::OPERATION;
+use crate::cuda::choice::Tile;
+use crate::cuda::params::{Address, TensorMap, params};
+use crate::cuda::{Buffer, Cuda, LaunchPlan, Weight, int};
+use crate::error::{Error, Result};
+use crate::ops::conv3d::{Conv3d, ConvArgs, SpacePadding};
+use crate::ops::groupnorm::Moments;
+
+/// Threads of a block: a warpgroup that copies, and two that multiply.
+pub(crate) const THREADS: u32 = 384;
+
+params! {
+    /// See `kernels/conv3d_sm90.cu`.
+    CausalConv3dSm90Params {
+        x_map: TensorMap,
+        weight_map: TensorMap,
+        other_map: TensorMap,
+        out_map: TensorMap,
+        bias: Address,
+        moments: Address,
+        height: i32,
+        width: i32,
+        cin: i32,
+        cout: i32,
+        kt: i32,
+        first_frame: i32,
+        frames: i32,
+        out_frame: i32,
+        other_frame: i32,
+        adds: i32,
+        group: i32,
+        groups: i32,
+        conv_scale: f32,
+        other_scale: f32,
+    }
+}
+
+/// Taps of a row and of a column of the kernel; the three of a column read the same slice of the input.
+const TAPS: usize = 3;
+/// Channels of a slice, and their bytes, which a swizzle mixes.
+const SLICE: usize = 64;
+const SWIZZLE: u32 = 128;
+/// Rows and columns of a slab of moments; a tile has one or two below each other.
+const SLAB: [usize; 2] = [8, 16];
+const _: () = assert!(SLAB[0] * SLAB[1] == Moments::SLAB);
+/// Channels of a tile: the rows of its products.
+const CHANNELS: usize = 128;
+/// Blocks of a cluster, which make the boxes beside each other.
+const CLUSTER: usize = 2;
+/// The most channels of a group of moments.
+const LARGEST_GROUP: usize = 16;
+
+/// A kernel: its tile, the rows of its box, and its shared memory.
+pub(in crate::cuda) struct Kernel {
+    pub tile: Tile,
+    rows: usize,
+    shared_bytes: usize,
+}
+
+/// The kernels of `kernels/conv3d_sm90.cu`. An element has the same bits in each.
+pub(in crate::cuda) const KERNELS: [Kernel; 2] =
+    [Kernel::new("small", 8, 209 << 10), Kernel::new("large", 16, 221 << 10)];
+
+/// Whether the kernels can compute this convolution, whose output is normalised in groups of `group` channels if at all.
+/// The number of frames does not count, so that a stretch of time has the bits of the whole.
+pub(super) fn takes(op: &Conv3d, group: Option<usize>) -> bool {
+    let [_, height, width, cout] = op.out_shape();
+    let taps = op.kernel[1..] == [TAPS; 2] && op.stride == [1, 1] && op.padding == SpacePadding::Same && !op.upsample;
+    // A slice must be whole, and fewer channels would leave most of a tile empty.
+    let channels = op.cin.is_multiple_of(SLICE) && cout.is_multiple_of(8) && cout >= SLICE;
+    // All slabs of moments but a frame's last have the same number of positions.
+    let alike = height.is_multiple_of(SLAB[0]) && width.is_multiple_of(SLAB[1]);
+    let slabs = alike || height <= SLAB[0] && width <= SLAB[1];
+    taps && channels && group.is_none_or(|group| group.is_power_of_two() && group <= LARGEST_GROUP && slabs)
+}
+
+impl Kernel {
+    const fn new(name: &'static str, rows: usize, shared_bytes: usize) -> Self {
+        let tile = Tile::of_warpgroup(name, [CHANNELS, rows * SLAB[1]]);
+        let brought = CHANNELS + ((rows + TAPS - 1) * SLAB[1]).div_ceil(TAPS);
+        Self { tile: Tile { brought, ..tile }, rows, shared_bytes }
+    }
+
+    /// Tiles of the output, in whole clusters.
+    fn tiles(&self, op: &Conv3d) -> usize {
+        let [_, height, width, cout] = op.out_shape();
+        let boxes = height.div_ceil(self.rows) * width.div_ceil(SLAB[1]);
+        op.computed().len() * boxes.next_multiple_of(CLUSTER) * cout.div_ceil(CHANNELS)
+    }
+}
+
+/// A map of frames of `channels` channels, in boxes of a slice by `rows` rows.
+fn map_of_frames(address: Address, op: &Conv3d, channels: usize, frames: usize, rows: usize) -> Result<TensorMap> {
+    let strides = [channels, op.width * channels, op.height * op.width * channels];
+    let sizes = [channels, op.width, op.height, frames];
+    let boxes = [SLICE as u32, SLAB[1] as u32, rows as u32, 1];
+    TensorMap::new(address, sizes, &strides, boxes, SWIZZLE).map_err(Error::Unsupported)
+}
+
+/// Launches [`Conv3d`], which [`takes`] must have accepted, with groups of moments of `group` channels.
+pub(super) fn conv3d(cuda: &Cuda, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight>, group: Option<usize>) -> Result<()> {
+    let ConvArgs { x, weight, bias, other, moments, out } = args;
+    let choice = cuda.choose(OPERATION, KERNELS.iter().map(|kernel| (kernel.tile, kernel.tiles(op))))?;
+    let kernel = KERNELS.iter().find(|kernel| kernel.tile.name == choice.taken.name).expect("it is a candidate");
+    let computed = op.computed().len();
+    let map_of_out =
+        |buffer: &Buffer, frame: usize| map_of_frames(buffer.half(), op, op.cout, frame + computed, SLAB[0]);
+    let depth = op.kernel.iter().product::<usize>() * op.cin;
+    let out_map = map_of_out(out, op.out_frame())?;
+    let params = CausalConv3dSm90Params {
+        x_map: map_of_frames(x.half(), op, op.cin, op.frames, kernel.rows + TAPS - 1)?,
+        weight_map: TensorMap::new(weight.address(), [depth, op.cout], &[depth], [SLICE as u32; 2], SWIZZLE)
+            .map_err(Error::Unsupported)?,
+        other_map: other.map_or(Ok(out_map), |other| map_of_out(other, op.other_frame()))?,
+        out_map,
+        bias: bias.map_or(Address::NULL, Weight::address),
+        moments: moments.map_or(Address::NULL, |moments| moments.single()),
+        height: int(op.height)?,
+        width: int(op.width)?,
+        cin: int(op.cin)?,
+        cout: int(op.cout)?,
+        kt: int(op.kernel[0])?,
+        first_frame: int(op.computed().start)?,
+        frames: int(computed)?,
+        out_frame: int(op.out_frame())?,
+        other_frame: int(op.other_frame())?,
+        adds: i32::from(other.is_some()),
+        group: int(group.unwrap_or(1))?,
+        groups: int(op.moment_groups)?,
+        conv_scale: op.conv_scale,
+        other_scale: op.other_scale,
+    };
+    // Blocks stay on their multiprocessors and make one tile after another.
+    let together = (cuda.multiprocessors / CLUSTER * CLUSTER).max(CLUSTER);
+    let plan = LaunchPlan {
+        kernel: format!("causal_conv3d_sm90_{}_{}", kernel.tile.name, cuda.half.suffix()),
+        grid: [choice.taken.blocks.min(together), 1, 1],
+        threads: THREADS,
+        shared_bytes: kernel.shared_bytes,
+        flops: op.flops(),
+        bytes: op.bytes(2),
+    };
+    cuda.launch_chosen(&plan, Some(&choice), &params)
+}
