@@ -337,6 +337,8 @@ template <typename T> class Finish {
             std::uint32_t others[4] = {}, packed[4];
             if (p.adds) {
                 ldmatrix_x4_trans(others, at);
+                // All lanes have read before any of them writes.
+                __syncwarp();
             }
 #pragma unroll
             for (int i = 0; i < 4; i++) {

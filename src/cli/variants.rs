@@ -30,7 +30,7 @@ impl Running {
     /// What a GPU runs unless the user chooses: the newest kernels that can be trusted.
     pub fn on_card(card: &dyn Device) -> Self {
         let newest = Variant::Sm90;
-        let (variant, why) = match card.has(newest.kernel()) {
+        let (variant, why) = match card.runs(newest) {
             false => (Variant::Sm80, Why::Only),
             true if selftest::passed(&card.name(), newest) => (newest, Why::Passed),
             true => (Variant::Sm80, Why::Untested),

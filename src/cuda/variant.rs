@@ -25,11 +25,11 @@ impl Variant {
         }
     }
 
-    /// A kernel that only this variant has.
-    pub fn kernel(self) -> &'static str {
+    /// Kernels that only this variant has: one of each operation.
+    pub fn kernels(self) -> [&'static str; 2] {
         match self {
-            Self::Sm80 => "linear_large_f16",
-            Self::Sm90 => "linear_sm90_small_f16",
+            Self::Sm80 => ["linear_large_f16", "causal_conv3d_nthwc_n128_f16"],
+            Self::Sm90 => ["linear_sm90_small_f16", "causal_conv3d_sm90_small_f16"],
         }
     }
 

@@ -185,7 +185,7 @@ impl Trial {
     /// Runs cases with a variant of the kernels, on each device that has it.
     pub(super) fn with_variant(&mut self, variant: Variant, cases: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let taking = |trial: &Self| -> Vec<(Kernels, Half)> {
-            let having = trial.devices.iter().filter(|(kernels, _)| kernels.device().has(variant.kernel()));
+            let having = trial.devices.iter().filter(|(kernels, _)| kernels.device().runs(variant));
             having.map(|(kernels, half)| (kernels.taking(variant), *half)).collect()
         };
         let devices = taking(self);

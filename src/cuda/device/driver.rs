@@ -318,7 +318,7 @@ impl Device for Driver {
     }
 
     fn set_variant(&mut self, variant: Variant) -> Result<()> {
-        if !self.has(variant.kernel()) {
+        if !self.runs(variant) {
             return Err(Error::Device(format!("{} has no {variant} kernels: they need another GPU", self.card)));
         }
         self.variant = variant;

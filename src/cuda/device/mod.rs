@@ -114,6 +114,11 @@ pub trait Device: Debug + Send + Sync {
     /// [`Error::Device`] if the device cannot run it.
     fn set_variant(&mut self, variant: Variant) -> Result<()>;
 
+    /// Whether it can run kernels of this variant.
+    fn runs(&self, variant: Variant) -> bool {
+        variant.kernels().iter().any(|kernel| self.has(kernel))
+    }
+
     /// Whether it can run this kernel: a file of kernels may be for one architecture only.
     fn has(&self, kernel: &str) -> bool {
         let _ = kernel;

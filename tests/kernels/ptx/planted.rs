@@ -3,7 +3,7 @@
 
 use super::NVCC;
 use osp::cuda::device::PtxMachine;
-use osp::selftest::{Trial, checks};
+use osp::selftest::{Check, Trial, checks};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -60,9 +60,16 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// What the first `most` checks of a stem find.
-pub(super) fn findings_of(stem: &str, mut trial: Trial, most: usize) -> Vec<String> {
+pub(super) fn findings_of(stem: &str, trial: Trial, most: usize) -> Vec<String> {
+    let mut checks = checks(stem).unwrap();
+    checks.truncate(most);
+    findings_by(&checks, trial)
+}
+
+/// What checks find.
+pub(super) fn findings_by(checks: &[Check], mut trial: Trial) -> Vec<String> {
     let mut found = Vec::new();
-    for check in checks(stem).unwrap().iter().take(most) {
+    for check in checks {
         found.extend(check.run(&mut trial).err().map(|error| error.to_string()));
     }
     found.extend(trial.findings().values().filter_map(|finding| finding.failure.clone()));

@@ -1,9 +1,10 @@
-//! Faults that are planted in the product for Hopper: the checks of linear layers must find each of them on the PTX
-//! machine.
+//! Faults that are planted in Hopper's kernels of linear layers and convolutions: the checks of these must find each of
+//! them on the PTX machine.
 
-use super::planted::{Edit, compile_for, findings, findings_of, trial};
+use super::planted::{Edit, compile_for, findings, findings_by, findings_of, trial};
+use osp::selftest::checks;
 
-/// The kernels that these tests leave out, because nvcc takes seconds for each.
+/// The kernels of linear layers that these tests leave out, because nvcc takes seconds for each.
 const OTHERS: [Edit<'_>; 3] = [
     (
         "gemm_sm90.cu",
@@ -67,4 +68,70 @@ fn a_stage_that_is_released_before_its_products() {
     let Some(ptx) = compile_for("90a", "gemm_sm90", &[&OTHERS[..2], &[few, early]].concat()) else { return };
     let found = findings_of("gemm", trial("gemm_sm90", &ptx), 1);
     assert!(found.iter().any(|found| found.contains("race")), "{found:#?}");
+}
+
+const OTHER_CONVOLUTIONS: [Edit<'_>; 3] = [
+    (
+        "conv3d_sm90.cu",
+        "CLUSTER_KERNEL(causal_conv3d_sm90_large_f16, THREADS, 2, CausalConv3dSm90Params) { causal_conv3d<f16, Large>(p); }",
+        "",
+    ),
+    (
+        "conv3d_sm90.cu",
+        "CLUSTER_KERNEL(causal_conv3d_sm90_large_bf16, THREADS, 2, CausalConv3dSm90Params) { causal_conv3d<bf16, Large>(p); }",
+        "",
+    ),
+    (
+        "conv3d_sm90.cu",
+        "CLUSTER_KERNEL(causal_conv3d_sm90_small_bf16, THREADS, 2, CausalConv3dSm90Params) { causal_conv3d<bf16, Small>(p); }",
+        "",
+    ),
+];
+
+/// What the check of blocks with many boxes finds in convolutions after an edit: it has more slices than stages, moments,
+/// and another summand. None without nvcc.
+#[track_caller]
+fn found_in_convolutions(edits: &[Edit<'_>]) -> Option<Vec<String>> {
+    let ptx = compile_for("90a", "conv3d_sm90", &[&OTHER_CONVOLUTIONS[..], edits].concat())?;
+    let mut checks = checks("conv3d").unwrap();
+    checks.retain(|check| check.name == "a_block_makes_many_boxes_with_the_same_bits");
+    let found = findings_by(&checks, trial("conv3d_sm90", &ptx).quick());
+    Some(found.into_iter().filter(|found| !found.contains("there is no such kernel")).collect())
+}
+
+#[track_caller]
+fn finds_in_convolutions(from: &str, to: &str, what: &str) {
+    let Some(found) = found_in_convolutions(&[("conv3d_sm90.cu", from, to)]) else { return };
+    assert!(found.iter().any(|found| found.contains(what)), "{what:?} is not among {found:#?}");
+}
+
+#[test]
+fn a_convolution_without_a_fault_passes() {
+    assert!(found_in_convolutions(&[]).is_none_or(|found| found.is_empty()));
+}
+
+#[test]
+fn weights_that_only_one_block_releases() {
+    finds_in_convolutions("    if (lane < CLUSTER) {\n", "    if (lane == cluster_rank()) {\n", "stuck");
+}
+
+#[test]
+fn weights_that_are_released_before_their_products() {
+    let wait = "                wait_for_products<1>();\n";
+    finds_in_convolutions(wait, &wait.replace('1', "2"), "race");
+}
+
+#[test]
+fn results_that_are_not_shown_to_the_copy_engine() {
+    finds_in_convolutions("        publish_shared();\n", "", "without fence.proxy.async");
+}
+
+#[test]
+fn a_slab_that_is_overwritten_while_it_is_copied() {
+    finds_in_convolutions("            wait_for_reads<0>();\n", "", "race");
+}
+
+#[test]
+fn other_that_is_overwritten_while_lanes_read_it() {
+    finds_in_convolutions("                __syncwarp();\n", "", "race");
 }
