@@ -49,13 +49,13 @@ fn loop_of_warps(windows: usize, always: usize, products: [usize; 2]) -> String 
 fn a_step_of_warps_has_the_bytes_of_its_copies() {
     for (name, code, [threads, shared, taps], expected) in [
         // 128×128 sums, 32 steps of k: 64 FLOP a byte.
-        ("tile", loop_of_warps(0, 4, [32, 0]), [256, 49_152, 1], "(3, 16384, '64.0')"),
+        ("tile", loop_of_warps(0, 4, [32, 0]), [256, 49_152, 1], "('3', 16384, '64.0')"),
         // Half as deep products have half the FLOPs.
-        ("tail", loop_of_warps(0, 4, [16, 32]), [256, 49_152, 1], "(3, 16384, '64.0')"),
+        ("tail", loop_of_warps(0, 4, [16, 32]), [256, 49_152, 1], "('3', 16384, '64.0')"),
         // A window of five copies for three taps.
-        ("window", loop_of_warps(5, 4, [64, 0]), [128, 45_056, 3], "(3, 11605, '90.4')"),
+        ("window", loop_of_warps(5, 4, [64, 0]), [128, 45_056, 3], "('3', 11605, '90.4')"),
         // A stage holds no more than a third of the shared memory.
-        ("partial", loop_of_warps(0, 12, [64, 0]), [128, 49_152, 1], "(3, 16384, '64.0')"),
+        ("partial", loop_of_warps(0, 12, [64, 0]), [128, 49_152, 1], "('3', 16384, '64.0')"),
     ] {
         let call = format!("print(module.step_of_warps(code, {threads}, {shared}, {taps}).cells())");
         assert_eq!(python(&call, &code), expected, "{name}");
@@ -63,7 +63,7 @@ fn a_step_of_warps_has_the_bytes_of_its_copies() {
     // Loads of single elements, where no copy is asynchronous.
     let loads = loop_of_warps(0, 64, [32, 0])
         .replace("LDGSTS.E.BYPASS.LTC128B.128 [R17], [R12.64], P5", "LDG.E.U16 R4, [R6.64]");
-    assert_eq!(python("print(module.step_of_warps(code, 128, 49152, 1).cells())", &loads), "(3, 16384, '32.0')");
+    assert_eq!(python("print(module.step_of_warps(code, 128, 49152, 1).cells())", &loads), "('3', 16384, '32.0')");
 }
 
 /// The kernel of a warpgroup that multiplies, and of a thread that copies `expected` bytes a step through four stages.
@@ -95,10 +95,10 @@ fn a_step_of_warpgroups_has_the_bytes_that_its_barrier_expects() {
     let [alone, shared] = ["UTMALDG.2D [UR12], [UR6]", "UTMALDG.2D.MULTICAST [UR12], [UR6], UR17"];
     for (expected, copy, cluster, says) in [
         // 128×192 sums: 16 KiB of the left operand, 24 KiB of the right one.
-        ("0xa000", alone, 1, "(4, 40960, '76.8')"),
-        ("0xa000", shared, 2, "(4, 28672, '109.7')"),
+        ("0xa000", alone, 1, "('4', 40960, '76.8')"),
+        ("0xa000", shared, 2, "('4', 28672, '109.7')"),
         // Two warpgroups multiply the same stage.
-        ("0xe000", shared, 2, "(4, 45056, '139.6')"),
+        ("0xe000", shared, 2, "('4', 45056, '139.6')"),
     ] {
         let call = format!("print(module.step_of_groups(code, {cluster}).cells())");
         assert_eq!(python(&call, &loops_of_groups(expected, copy)), says, "{expected} {copy}");
@@ -106,7 +106,24 @@ fn a_step_of_warpgroups_has_the_bytes_that_its_barrier_expects() {
     // A barrier that expects other bytes than the products read is a fault of the count or of the kernel.
     let call = "try: print(module.step_of_groups(code, 1).cells())\nexcept ValueError as error: print(error)";
     let said = python(call, &loops_of_groups("0xb000", alone));
-    assert_eq!(said, "copies bring [45056] bytes a step, but a product reads 16384 and 24576");
+    assert_eq!(said, "copies bring 45056 bytes a step, but a product reads 16384 and 24576");
+}
+
+#[test]
+fn a_step_with_two_rings_shares_the_weights_that_go_to_all_blocks() {
+    let wait = |at: &str| format!("SYNCS.PHASECHK.TRANS64.TRYWAIT P0, [R5+URZ+{at}], R0");
+    let fill = |at: &str, bytes: &str| format!("SYNCS.ARRIVE.TRANS64 RZ, [R5+URZ+{at}], {bytes}");
+    let mut lines = vec!["HGMMA.64x256x16.F32 R24, gdesc[UR8], R24".to_owned(); 12];
+    lines.extend(["@P0 BRA @0", "MOV R7, 0x9000", "IMAD.MOV.U32 R8, RZ, RZ, 0x4000"].map(str::to_owned));
+    lines.extend([wait("0x37018"), fill("0x37000", "R7"), "UTMALDG.4D [UR8], [UR4]".to_owned()]);
+    for _ in 0..3 {
+        lines.extend([wait("0x37058"), fill("0x37030", "R8"), "UTMALDG.2D.MULTICAST [UR8], [UR4], UR6".to_owned()]);
+    }
+    lines.extend(["@!P1 BRA @15".to_owned(), "EXIT".to_owned()]);
+    let code = listing(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    // 36 KiB of input, and three times 16 KiB of weights, half of them from the other block.
+    let says = python("print(module.step_of_groups(code, 2).cells())", &code);
+    assert_eq!(says, "('3+5', 61440, '204.8')");
 }
 
 #[test]
