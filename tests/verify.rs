@@ -117,18 +117,17 @@ const TRANSFORMERS: [(&str, usize); 7] = [
 ];
 
 #[test]
-fn transformer_with_every_option() {
-    TRANSFORMERS.into_iter().for_each(|(name, cases)| check(name, cases));
-}
-
-#[test]
 fn transformer_with_every_option_on_the_emulated_gpu() {
     TRANSFORMERS.into_iter().for_each(|(name, cases)| check_emulated_saving::<LatteConfig>(name, cases));
 }
 
 #[test]
-fn models_with_all_savings() {
+fn transformer_with_every_option() {
     TRANSFORMERS.into_iter().for_each(|(name, cases)| check_saving(&Cpu::new(), Precision::F32, name, cases));
+}
+
+#[test]
+fn prompt_to_frames_with_the_text_encoder_and_tokens() {
     check_saving(&Cpu::new(), Precision::F32, "pipeline", 19);
 }
 
@@ -155,16 +154,6 @@ fn noise() {
 #[test]
 fn captions() {
     check("captions", 2);
-}
-
-#[test]
-fn text_encoder_and_tokens() {
-    check("pipeline/text_encoder", 4);
-}
-
-#[test]
-fn prompt_to_frames() {
-    check("pipeline", 15);
 }
 
 #[test]

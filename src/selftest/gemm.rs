@@ -99,13 +99,21 @@ pub(super) fn with_the_tiles_of_each_variant(
 
 /// Every activation with every store, with and without a bias. `sizes(i)` gives rows, inner and outer size of case i.
 fn check(trial: &mut Trial, sizes: &impl Fn(usize) -> [usize; 3]) -> Result<()> {
+    check_every(1, trial, sizes)
+}
+
+/// As [`check`], for each case whose number is a multiple of `step`. An odd step still meets every activation, every
+/// store, and both with and without a bias.
+fn check_every(step: usize, trial: &mut Trial, sizes: &impl Fn(usize) -> [usize; 3]) -> Result<()> {
     let mut count = 0;
     for activation in ACTIVATIONS {
         // A gap of 8 keeps gates at multiples of 16 bytes if the columns do; a gap of 3 never does.
         for storing in [Storing::Overwrite, Storing::Add, Storing::AddGated { gap: 8 }, Storing::AddGated { gap: 3 }] {
             for bias in [true, false] {
                 let case = Case { sizes: sizes(count), activation, storing, bias, parts: 1 };
-                trial.against_the_cpu(&case)?;
+                if count.is_multiple_of(step) {
+                    trial.against_the_cpu(&case)?;
+                }
                 count += 1;
             }
         }
@@ -127,10 +135,11 @@ fn few_rows_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
 
 fn many_rows_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     // More rows of large tiles than a band has; again one slice, up to more slices than stages.
-    let sizes = ragged_sizes(&[1025, 1030, 1152], &[8, 40, 72, 32, 136], &[8, 7, 40, 136]);
+    let sizes = ragged_sizes(&[1025, 1030, 1152, 1090], &[8, 40, 72, 32, 136], &[8, 7, 40, 136]);
     with_the_tiles_of_each_variant(trial, |trial, tiles| {
         // Small tiles have few rows.
-        tiles.iter().skip(1).try_for_each(|tile| trial.forcing(&format!("linear={tile}"), |trial| check(trial, &sizes)))
+        let mut check = |tile: &&str| trial.forcing(&format!("linear={tile}"), |trial| check_every(3, trial, &sizes));
+        tiles.iter().skip(1).try_for_each(&mut check)
     })
 }
 
