@@ -95,7 +95,7 @@ template <Input INPUT_, int N, int WARP_M_, int WARP_N_> struct Tile {
     static constexpr int INPUT_STAGES = INPUT == Input::WINDOWS ? 2 : STAGES;
     static constexpr int WEIGHT_ROWS = TAPS * TILE_N;
     static constexpr int INPUT_SLICE = ROWS * TILE_K, WEIGHT_SLICE = WEIGHT_ROWS * TILE_K;
-    // The shared memory that src/cuda/conv3d.rs gives to a block.
+    // The shared memory that src/cuda/conv3d/mod.rs gives to a block.
     static constexpr int SHARED_BYTES = 2 * (INPUT_STAGES * INPUT_SLICE + STAGES * WEIGHT_SLICE);
     static constexpr int TILE_BYTES = 2 * TILE_M * TILE_N;
     static_assert(TILE_M / WARP_M * WARPS_N * static_cast<int>(WARP_SIZE) == THREADS);

@@ -144,3 +144,61 @@ pub(super) fn conv3d(cuda: &Cuda, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight
     };
     cuda.launch_chosen(&plan, Some(&choice), &params)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::Choice;
+
+    fn conv([frames, side, cin, cout]: [usize; 4]) -> Conv3d {
+        Conv3d::new(frames, side, side, cin, cout, [3; 3])
+    }
+
+    #[test]
+    fn the_levels_of_the_vae_run_in_boxes() {
+        for (size, group, expected) in [
+            ([65, 256, 128, 128], 4, "large"),
+            ([65, 128, 256, 256], 8, "large"),
+            ([33, 64, 512, 512], 16, "large"),
+            // 272 large tiles on 132 multiprocessors: three rounds, where 544 small ones take five of half the length.
+            ([17, 32, 512, 512], 16, "small"),
+            ([1, 256, 128, 128], 4, "large"),
+            ([1, 32, 512, 512], 16, "small"),
+        ] {
+            let op = conv(size);
+            assert!(takes(&op, Some(group)) && takes(&op, None), "{size:?}");
+            let candidates = KERNELS.iter().map(|kernel| (kernel.tile, kernel.tiles(&op)));
+            assert_eq!(Choice::of(OPERATION, candidates, 132, None).taken.name, expected, "{size:?}");
+        }
+    }
+
+    #[test]
+    fn other_convolutions_are_left_to_the_kernels_of_every_gpu() {
+        let good = conv([2, 16, 64, 64]);
+        assert!(takes(&good, Some(2)));
+        for other in [
+            conv([2, 16, 4, 64]),
+            conv([2, 16, 96, 64]),
+            conv([2, 16, 64, 3]),
+            Conv3d { kernel: [3, 1, 1], ..good },
+            Conv3d { stride: [2, 1], ..good },
+            Conv3d { stride: [1, 2], padding: SpacePadding::RightBottom, ..good },
+            Conv3d { upsample: true, ..good },
+        ] {
+            assert!(!takes(&other, None), "{other:?}");
+        }
+        // Groups of 32 and of three channels; slabs that do not fill a frame of 20×20, and one that holds a whole frame.
+        assert!(!takes(&good, Some(32)) && !takes(&conv([2, 16, 64, 96]), Some(3)));
+        assert!(!takes(&conv([2, 20, 64, 64]), Some(2)) && takes(&conv([2, 20, 64, 64]), None));
+        assert!(takes(&conv([2, 5, 64, 64]), Some(2)));
+    }
+
+    #[test]
+    fn tiles_come_in_whole_clusters() {
+        let tiles = |op: &Conv3d| KERNELS.each_ref().map(|kernel| kernel.tiles(op));
+        // In each of two frames, 3×2 small boxes or 2×2 large ones; two tiles of channels.
+        assert_eq!(tiles(&Conv3d::new(2, 17, 20, 64, 192, [3; 3])), [2 * 6 * 2, 2 * 4 * 2]);
+        // One frame: three small boxes and one below the frame, or two large ones.
+        assert_eq!(tiles(&Conv3d { only: Some([1, 2]), ..Conv3d::new(2, 24, 16, 64, 64, [3; 3]) }), [4, 2]);
+    }
+}
