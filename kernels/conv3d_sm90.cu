@@ -247,7 +247,7 @@ template <typename T> class Finish {
         return staging + position * ROW_BYTES + (chunk ^ (position % 8)) * 16;
     }
 
-    // values += the same reduction over the group's channels and the positions of four lanes.
+    // Adds each of the two channels' values up over the lanes of the same group; both channels may lie in it.
     __device__ __forceinline__ void add_lanes(float (&values)[2]) const {
         const int span = p.group < 8 ? 4 * p.group : static_cast<int>(WARP_SIZE);
         for (int step = 1; step < span; step *= 2) {

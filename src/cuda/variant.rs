@@ -43,7 +43,11 @@ impl Variant {
 /// the number of rows nor of frames decides, because a part of the work must have the bits of the whole.
 pub const VARIANTS: [(&str, Variant, &str); 2] = [
     ("linear", Variant::Sm90, "in_features a multiple of 8"),
-    ("conv3d", Variant::Sm90, "3x3 taps at stride 1, cin a multiple of 64, cout a multiple of 8 from 64 on"),
+    (
+        "conv3d",
+        Variant::Sm90,
+        "3x3 taps at stride 1 without enlargement, cin a multiple of 64, cout a multiple of 8 from 64 on",
+    ),
 ];
 
 impl fmt::Display for Variant {

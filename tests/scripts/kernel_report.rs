@@ -124,6 +124,12 @@ fn a_step_with_two_rings_shares_the_weights_that_go_to_all_blocks() {
     // 36 KiB of input, and three times 16 KiB of weights, half of them from the other block.
     let says = python("print(module.step_of_groups(code, 2).cells())", &code);
     assert_eq!(says, "('3+5', 61440, '204.8')");
+    // Weights that the products do not read, and more input than they read.
+    let call = "try: print(module.step_of_groups(code, 2).cells())\nexcept ValueError as error: print(error)";
+    for (right, wrong) in [("RZ, RZ, 0x4000", "RZ, RZ, 0x4010"), ("R7, 0x9000", "R7, 0x19000")] {
+        let said = python(call, &code.replace(right, wrong));
+        assert!(said.contains("but a product reads 24576 and 98304"), "{wrong}: {said}");
+    }
 }
 
 #[test]
