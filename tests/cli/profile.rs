@@ -84,9 +84,11 @@ fn the_head_says_which_variant_runs_and_why() {
         let report = report(folder.path(), &args);
         assert_eq!(report["variants"][0], expected, "{args:?}");
         // What it says is what it runs.
-        let kernels = stage(&report, "denoise")["kernels"].as_array().unwrap();
-        let new = kernels.iter().any(|row| row["kernel"].as_str().unwrap().starts_with("linear_sm90_"));
-        assert_eq!(new, expected.contains("sm90"), "{args:?}");
+        for (name, kernel) in [("denoise", "linear_sm90_"), ("decode", "causal_conv3d_sm90_")] {
+            let kernels = stage(&report, name)["kernels"].as_array().unwrap();
+            let new = kernels.iter().any(|row| row["kernel"].as_str().unwrap().starts_with(kernel));
+            assert_eq!(new, expected.contains("sm90"), "{args:?}: {kernel}");
+        }
     }
     let text = succeeds(folder.path(), &[&["profile", "--device", "dry"], &TINY[..]].concat());
     assert_eq!(text.lines().nth(1), Some("kernels: linear, conv3d: sm80, the default without a GPU"), "{text}");

@@ -61,8 +61,12 @@ fn doctor_and_profile_say_which_variant_runs() {
     }
     let asked = profile("capability=9.0", &["--kernels", "sm90"]);
     let linear = "linear: sm90 for in_features a multiple of 8, else sm80, as --kernels asks";
-    assert_eq!(asked["variants"][0], linear);
-    assert!(asked.to_string().contains("linear_sm90_"), "{asked}");
+    let variants = asked["variants"].as_array().unwrap();
+    assert!(variants.len() == 2 && variants[0] == linear, "{variants:?}");
+    assert!(variants[1].as_str().unwrap().starts_with("conv3d: sm90 for 3x3 taps"), "{variants:?}");
+    for kernel in ["linear_sm90_", "causal_conv3d_sm90_"] {
+        assert!(asked.to_string().contains(kernel), "{kernel}: {asked}");
+    }
 }
 
 #[test]

@@ -57,13 +57,13 @@ fn predict<B: Backend>(
     bits
 }
 
-fn transformer_keeps_its_bits<B: Backend>(backend: &B, name: &str, size: Size, all: &[MemoryOptions]) {
+fn keeps_its_bits_with_both_norms<B: Backend>(backend: &B, name: &str, size: Size, all: &[MemoryOptions]) {
     for norms in [Norms::Separate, Norms::Folded] {
-        keeps_its_bits(backend, name, size, all, norms);
+        keeps_its_bits_with_norms(backend, name, size, all, norms);
     }
 }
 
-fn keeps_its_bits<B: Backend>(backend: &B, name: &str, size: Size, all: &[MemoryOptions], norms: Norms) {
+fn keeps_its_bits_with_norms<B: Backend>(backend: &B, name: &str, size: Size, all: &[MemoryOptions], norms: Norms) {
     let expected = predict(backend, name, size, MemoryOptions::NONE, norms);
     for &savings in all {
         let found = predict(backend, name, size, savings, norms);
@@ -81,9 +81,9 @@ fn parts(counts: &[usize]) -> Vec<MemoryOptions> {
 #[test]
 fn transformer_in_parts_on_the_cpu() {
     for name in MODELS {
-        keeps_its_bits(&Cpu::new(), name, [5, 4, 6, 7], &parts(&[2, 3, 1000]), Norms::Separate);
-        keeps_its_bits(&Cpu::new(), name, [1, 4, 4, 5], &parts(&[3]), Norms::Separate);
-        transformer_keeps_its_bits(&Cpu::new(), name, [4, 3, 5, 1], &parts(&[3]));
+        keeps_its_bits_with_norms(&Cpu::new(), name, [5, 4, 6, 7], &parts(&[2, 3, 1000]), Norms::Separate);
+        keeps_its_bits_with_norms(&Cpu::new(), name, [1, 4, 4, 5], &parts(&[3]), Norms::Separate);
+        keeps_its_bits_with_both_norms(&Cpu::new(), name, [4, 3, 5, 1], &parts(&[3]));
     }
 }
 
@@ -91,7 +91,7 @@ fn transformer_in_parts_on_the_cpu() {
 fn a_guidance_branch_has_the_bits_of_the_batch_even_with_few_rows() {
     // For up to eight rows the CPU sums in another order: here a branch has at most eight rows, and the batch more.
     for size in [[1, 2, 3, 5], [3, 1, 2, 6], [1, 1, 1, 8]] {
-        transformer_keeps_its_bits(&Cpu::new(), "latte", size, &parts(&[1, 2, 7]));
+        keeps_its_bits_with_both_norms(&Cpu::new(), "latte", size, &parts(&[1, 2, 7]));
     }
 }
 
@@ -101,7 +101,7 @@ fn transformer_in_parts_on_the_emulated_gpu() {
     let backend = Cuda::new(Arc::new(Emulated::new(0)), Half::F16);
     let most = MemoryOptions { transformer_parts: 1000, ..MemoryOptions::MOST };
     for name in ["latte_rope", "latte_compressed_kv_odd"] {
-        transformer_keeps_its_bits(&backend, name, [3, 2, 2, 5], &[most]);
+        keeps_its_bits_with_both_norms(&backend, name, [3, 2, 2, 5], &[most]);
     }
 }
 

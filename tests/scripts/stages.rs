@@ -291,6 +291,7 @@ fn kernels_for_hopper_are_verified_and_timed_where_they_run() {
     let run = rehearsal.run("light,speed", &[]);
     assert_eq!(run.code, Some(0), "{}", run.stdout);
     run.says("verify latte f16 --kernels sm90", "pass", "2 checks");
+    run.says("verify vae_v110 f16 --kernels sm90", "pass", "2 checks");
     let calls = rehearsal.calls();
     let profiles: Vec<&String> =
         calls.iter().filter(|call| call.starts_with("profile") && call.contains("--kernels")).collect();

@@ -83,7 +83,7 @@ pub(super) fn trial(stem: &str, ptx: &str) -> Trial {
 }
 
 /// What the checks of a stem find in its PTX by few cases.
-pub(super) fn findings(stem: &str, ptx: &str) -> Vec<String> {
+fn findings(stem: &str, ptx: &str) -> Vec<String> {
     findings_of(stem, trial(stem, ptx).quick(), usize::MAX)
 }
 
