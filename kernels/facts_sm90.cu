@@ -3,15 +3,17 @@
 //     box         out = a box of a 4-D tensor as it lies in shared memory: swizzle, zeros outside, places
 //     group       out = c + a·b by a warpgroup, 64×N over 64 steps of k
 //     group_n72   the same with n innermost in b: 72 columns, of which the last 8 lie in a second panel of 64
+//     group_left  the same with A in registers, and 8 columns that are innermost in b, without a swizzle
 //     multicast   out = sums of boxes that the two blocks of a cluster load for each other, while one of them is late
 //     registers   out = the number of each thread, after the warpgroups have exchanged registers
 //
-// box: out [blocks, 2, 8, 8, 64] T. group: a [64·blocks + 8, 64], b [64·blocks, 64] (group_n72: [64·blocks, 72]) T, c and
-// out [blocks, 128, N/2] f32, thread by thread as products take them; A begins `shift` rows behind the block's first.
+// box: out [blocks, 2, 8, 8, 64] T. group: a [64·blocks + 8, 64], b [64·blocks, 64] T (group_n72: 72 columns, group_left:
+// 8), c and out [blocks, 128, N/2] f32, thread by thread as products take them; A begins `shift` rows behind the block's
+// first.
 // multicast: a [64·rounds, 64] T, out [blocks, 128] f32. registers: out [blocks, threads] f32.
 //
 // Block: 128 threads; registers_three 384, registers_four 512. Grid: blocks. Cluster: 2 (multicast), else none. Shared
-// memory: 17 KiB (box), 18 KiB (group), 26 KiB (group_n72), 17 KiB (multicast), none (registers).
+// memory: 17 KiB (box), 18 KiB (group), 26 KiB (group_n72), 11 KiB (group_left), 17 KiB (multicast), none (registers).
 // Limits: sm_90a only; multicast: an even number of blocks.
 
 #include "common/hopper/warpgroup.cuh"
@@ -87,6 +89,25 @@ __device__ __forceinline__ void box(const BoxFactParams &p) {
     }
 }
 
+// This thread's sums among those of all products.
+template <int N> __device__ __forceinline__ std::int64_t place_of_sums() {
+    return (static_cast<std::int64_t>(blockIdx.x) * GROUP_THREADS + threadIdx.x) * (N / 2);
+}
+
+template <int N> __device__ __forceinline__ void load_sums(const GroupFactParams &p, float (&d)[N / 2]) {
+#pragma unroll
+    for (int i = 0; i < N / 2; i++) {
+        d[i] = load_global(static_cast<const float *>(p.c) + place_of_sums<N>() + i);
+    }
+}
+
+template <int N> __device__ __forceinline__ void store_sums(const GroupFactParams &p, const float (&d)[N / 2]) {
+#pragma unroll
+    for (int i = 0; i < N / 2; i++) {
+        store_global(static_cast<float *>(p.out) + place_of_sums<N>() + i, d[i]);
+    }
+}
+
 template <typename T, int N, bool B_BY_ROWS> __device__ __forceinline__ void group(const GroupFactParams &p) {
     constexpr int A_BYTES = MORE_ROWS * ROW_BYTES, B_BYTES = PANEL * ROW_BYTES, B_PANELS = (N + PANEL - 1) / PANEL;
     // The second panel of b begins at a multiple of 1,024 bytes, as the first.
@@ -102,11 +123,7 @@ template <typename T, int N, bool B_BY_ROWS> __device__ __forceinline__ void gro
         }
     }
     float d[N / 2];
-    const auto place = (static_cast<std::int64_t>(blockIdx.x) * GROUP_THREADS + threadIdx.x) * (N / 2);
-#pragma unroll
-    for (int i = 0; i < N / 2; i++) {
-        d[i] = load_global(static_cast<const float *>(p.c) + place + i);
-    }
+    load_sums<N>(p, d);
     wait_for_phase(barrier, 0);
     const std::uint64_t a_matrix = describe_matrix(a + p.shift * ROW_BYTES, 16, SWIZZLED_ROWS, Swizzle::B128);
     const std::uint64_t b_matrix = describe_matrix(b, B_BY_ROWS ? B_BYTES : 16, SWIZZLED_ROWS, Swizzle::B128);
@@ -118,10 +135,39 @@ template <typename T, int N, bool B_BY_ROWS> __device__ __forceinline__ void gro
     }
     close_products();
     wait_for_products<0>(d);
-#pragma unroll
-    for (int i = 0; i < N / 2; i++) {
-        store_global(static_cast<float *>(p.out) + place + i, d[i]);
+    store_sums<N>(p, d);
+}
+
+template <typename T> __device__ __forceinline__ void group_left(const GroupFactParams &p) {
+    constexpr int N = 8, A_BYTES = MORE_ROWS * ROW_BYTES, B_ROW_BYTES = N * 2, B_BYTES = PANEL * B_ROW_BYTES;
+    unsigned char *const a = shared_memory(), *const b = a + A_BYTES;
+    CopyBarrier *const barrier = reinterpret_cast<CopyBarrier *>(b + B_BYTES);
+    prepare(barrier, 1);
+    const int first = static_cast<int>(blockIdx.x) * GROUP_ROWS;
+    if (is_copier()) {
+        arrive_expecting(barrier, A_BYTES + B_BYTES);
+        load_box(a, p.a_map, {0, first}, barrier);
+        load_box(b, p.b_map, {0, first}, barrier);
     }
+    float d[N / 2];
+    load_sums<N>(p, d);
+    wait_for_phase(barrier, 0);
+    const int lane = static_cast<int>(threadIdx.x % WARP_SIZE);
+    const int row = static_cast<int>(threadIdx.x / WARP_SIZE) * 16 + lane % 16;
+    std::uint32_t left[PANEL / 16][4];
+#pragma unroll
+    for (int step = 0; step < PANEL / 16; step++) {
+        ldmatrix_x4(left[step], a + row * ROW_BYTES + ((2 * step + lane / 16) ^ (row % 8)) * 16);
+    }
+    const std::uint64_t b_matrix = describe_matrix(b, 8 * B_ROW_BYTES, 16, Swizzle::NONE);
+    open_products();
+#pragma unroll
+    for (int step = 0; step < PANEL / 16; step++) {
+        multiply_left<T, N, 1>(d, left[step], advance(b_matrix, step * 16 * B_ROW_BYTES), true);
+    }
+    close_products();
+    wait_for_products<0>(d);
+    store_sums<N>(p, d);
 }
 
 // The blocks of a pair load half of each box, for both. Round r fills one of two stages; block 1 dawdles in odd rounds,
@@ -187,6 +233,8 @@ KERNEL(fact_group_f16, GROUP, GroupFactParams) { group<f16, 64, false>(p); }
 KERNEL(fact_group_bf16, GROUP, GroupFactParams) { group<bf16, 64, false>(p); }
 KERNEL(fact_group_n72_f16, GROUP, GroupFactParams) { group<f16, 72, true>(p); }
 KERNEL(fact_group_n72_bf16, GROUP, GroupFactParams) { group<bf16, 72, true>(p); }
+KERNEL(fact_group_left_f16, GROUP, GroupFactParams) { group_left<f16>(p); }
+KERNEL(fact_group_left_bf16, GROUP, GroupFactParams) { group_left<bf16>(p); }
 CLUSTER_KERNEL(fact_multicast_f32, GROUP, 2, MulticastFactParams) { multicast(p); }
 KERNEL(fact_registers_three_f32, THREE, RegistersFactParams) { registers<24, 240>(p, THREE.threads); }
 KERNEL(fact_registers_four_f32, FOUR, RegistersFactParams) { registers<32, 160>(p, FOUR.threads); }

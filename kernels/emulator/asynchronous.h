@@ -61,6 +61,7 @@ struct AsynchronousThread {
     // Whether open_products came after everything that touched sums.
     bool opened = false;
     std::vector<OwnSums> in_flight;
+    std::vector<OwnLeft> left_in_flight;
 };
 
 struct Asynchronous {
@@ -99,6 +100,8 @@ struct Asynchronous {
     // Carries out calls that all threads have made: all before call `end`, then those that do not arrive later.
     void perform(Warpgroup &group, std::uint64_t end);
     std::shared_ptr<Sums> fresh_sums(unsigned columns);
+    // Collects this thread's part of A for the call that it is about to make.
+    std::shared_ptr<Left> take_left(const std::uint32_t *registers);
     void multiply(const Warpgroup &group, const Call &call);
     // Lets products of a random warpgroup arrive.
     void maybe_multiply();

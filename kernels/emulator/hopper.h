@@ -48,8 +48,10 @@ void open_products(const Site &site);
 void close_products(const Site &site);
 // `named`: the sums that the caller may read then, if their groups have ended.
 void wait_for_products(unsigned pending, std::initializer_list<const float *> named);
-// d: this thread's columns / 2 sums.
+// d: this thread's columns / 2 sums. multiply_left: a: its four registers of A.
 void multiply_shared(float *d, unsigned columns, std::uint64_t a, std::uint64_t b, Product product, const Site &site);
+void multiply_left(float *d, unsigned columns, const std::uint32_t *a, std::uint64_t b, Product product,
+                   const Site &site);
 
 // warpgroup.cuh
 bool is_elected(const Site &site);

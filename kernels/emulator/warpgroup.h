@@ -8,6 +8,7 @@
 #include "block.h"
 #include "hopper.h"
 
+#include <array>
 #include <deque>
 #include <memory>
 
@@ -28,6 +29,17 @@ struct OwnSums {
     std::uint64_t group;
 };
 
+// A product's A from registers: [PRODUCT_ROWS][16].
+using Left = std::vector<std::uint16_t>;
+constexpr unsigned LEFT_REGISTERS = 4;
+
+// A thread's registers of it, what they held, and the number of the product's group.
+struct OwnLeft {
+    const std::uint32_t *registers;
+    std::array<std::uint32_t, LEFT_REGISTERS> held;
+    std::uint64_t group;
+};
+
 struct Call {
     enum class Kind { Open, Multiply, Close, Wait, SetRegisters };
 
@@ -41,6 +53,8 @@ struct Call {
     // Whether the sums were in registers before.
     bool fresh = false;
     std::shared_ptr<Sums> sums{};
+    // Null if A lies in shared memory.
+    std::shared_ptr<Left> left{};
     unsigned arrived = 0;
     Arrival arrival = Arrival::AtWait;
 };

@@ -81,7 +81,7 @@ struct Reader {
     }
 };
 
-// The place of sum `i` of a thread, in [PRODUCT_ROWS][columns].
+// The place of sum `i` of a thread, in [PRODUCT_ROWS][columns]; its elements of A lie as sums of 16 columns.
 std::size_t place(unsigned thread, unsigned i, unsigned columns) {
     const unsigned warp = thread % WARPGROUP / WARP, lane = thread % WARP;
     const unsigned row = 16 * warp + lane / 4 + 8 * (i / 2 % 2), column = 8 * (i / 4) + 2 * (lane % 4) + i % 2;
@@ -107,6 +107,8 @@ bool put_back(const OwnSums &own, unsigned thread) {
     return untouched;
 }
 
+bool has_changed(const OwnLeft &left) { return !std::equal(left.held.begin(), left.held.end(), left.registers); }
+
 // Whether the registers of some sums in flight are partly those of `columns / 2` registers from `d` on.
 bool overlap(const OwnSums &own, const float *d, unsigned columns) {
     return own.registers < d + columns / 2 && d < own.registers + own.sums->columns / 2;
@@ -116,7 +118,11 @@ bool overlap(const OwnSums &own, const float *d, unsigned columns) {
 
 void Asynchronous::multiply(const Warpgroup &group, const Call &call) {
     std::uint16_t a[PRODUCT_ROWS][TILE_DEPTH], b[MOST_COLUMNS][TILE_DEPTH];
-    Reader{*this, *group.first, "A"}.read(call.a, call.product.a_by_rows, PRODUCT_ROWS, a);
+    if (call.left) {
+        std::copy(call.left->begin(), call.left->end(), a[0]);
+    } else {
+        Reader{*this, *group.first, "A"}.read(call.a, call.product.a_by_rows, PRODUCT_ROWS, a);
+    }
     Reader{*this, *group.first, "B"}.read(call.b, call.product.b_by_rows, call.number, b);
     float *const sums = call.sums->values.data();
     if (!call.product.add) {
@@ -133,6 +139,23 @@ std::shared_ptr<Sums> Asynchronous::fresh_sums(unsigned columns) {
         return group.calls[ahead].sums;
     }
     return std::make_shared<Sums>(columns, std::vector<float>(std::size_t(PRODUCT_ROWS) * columns));
+}
+
+std::shared_ptr<Left> Asynchronous::take_left(const std::uint32_t *registers) {
+    Warpgroup &group = warpgroup();
+    const std::uint64_t ahead = own().calls - group.performed;
+    std::shared_ptr<Left> left = ahead < group.calls.size() ? group.calls[ahead].left : nullptr;
+    if (!left) {
+        left = std::make_shared<Left>(PRODUCT_ROWS * TILE_DEPTH);
+    }
+    OwnLeft taken{registers, {}, own().group_ends.size()};
+    std::copy_n(registers, LEFT_REGISTERS, taken.held.begin());
+    for (unsigned i = 0; i < 2 * LEFT_REGISTERS; i++) {
+        const auto element = static_cast<std::uint16_t>(registers[i / 2] >> (16 * (i % 2)));
+        (*left)[place(block.thread().id, i, TILE_DEPTH)] = element;
+    }
+    own().left_in_flight.push_back(taken);
+    return left;
 }
 
 void open_products(const Site &site) {
@@ -162,6 +185,15 @@ void wait_for_products(unsigned pending, std::initializer_list<const float *> na
     Warpgroup &group = asynchronous.warpgroup();
     asynchronous.wait_for_calls(group, calls, "wait_for_products for its warpgroup");
     asynchronous.perform(group, calls);
+    std::erase_if(own.left_in_flight, [&](const OwnLeft &left) {
+        if (left.group >= groups) {
+            return false;
+        }
+        if (has_changed(left)) {
+            block.fail("the thread wrote to A in registers of a product in flight");
+        }
+        return true;
+    });
     std::erase_if(own.in_flight, [&](const OwnSums &sums) {
         if (sums.group >= groups || std::find(named.begin(), named.end(), sums.registers) == named.end()) {
             return false;
@@ -175,7 +207,11 @@ void wait_for_products(unsigned pending, std::initializer_list<const float *> na
     block.cluster->maybe_switch();
 }
 
-void multiply_shared(float *d, unsigned columns, std::uint64_t a, std::uint64_t b, Product product, const Site &site) {
+namespace {
+
+// A product with the sums at d; A is described by `a`, or lies in the registers at `left`.
+void multiply(float *d, unsigned columns, std::uint64_t a, const std::uint32_t *left, std::uint64_t b, Product product,
+              const Site &site) {
     Block &block = Block::current();
     Asynchronous &asynchronous = block.asynchronous();
     AsynchronousThread &own = asynchronous.own();
@@ -189,13 +225,16 @@ void multiply_shared(float *d, unsigned columns, std::uint64_t a, std::uint64_t 
     const auto uses = [&](const OwnSums &sums) { return overlap(sums, d, columns); };
     const auto found = std::find_if(own.in_flight.begin(), own.in_flight.end(), uses);
     call.fresh = found == own.in_flight.end();
-    if (call.fresh && !own.opened) {
-        block.fail("a product's sums were in registers, but open_products did not come after");
+    if ((call.fresh || left != nullptr) && !own.opened) {
+        block.fail("a product's sums, or its A, were in registers, but open_products did not come after");
     }
     if (!call.fresh && (found->registers != d || found->sums->columns != columns)) {
         block.fail("a product's sums overlap those of another product in flight");
     }
     const std::uint64_t open_group = own.group_ends.size();
+    if (left != nullptr) {
+        call.left = asynchronous.take_left(left);
+    }
     if (call.fresh) {
         call.sums = asynchronous.fresh_sums(columns);
         take(*call.sums, block.thread().id, d, product.add);
@@ -205,6 +244,17 @@ void multiply_shared(float *d, unsigned columns, std::uint64_t a, std::uint64_t 
         found->group = open_group;
     }
     asynchronous.record(call);
+}
+
+} // namespace
+
+void multiply_shared(float *d, unsigned columns, std::uint64_t a, std::uint64_t b, Product product, const Site &site) {
+    multiply(d, columns, a, nullptr, b, product, site);
+}
+
+void multiply_left(float *d, unsigned columns, const std::uint32_t *a, std::uint64_t b, Product product,
+                   const Site &site) {
+    multiply(d, columns, 0, a, b, product, site);
 }
 
 } // namespace emulator

@@ -65,8 +65,11 @@ def attention(name: str, sequences: int, heads: int, dim: int, queries: int, key
     moved = 2 * 2 * sequences * heads * dim * (queries + keys)
     # cuDNN's and Flash's kernels support at most 256 columns a head.
     arms = ("efficient",) if dim > 256 else ("flash", "efficient", "cuDNN")
+    if name.startswith("masked"):
+        # Flash takes no mask, and the others would read one for each query.
+        arms = ()
     # In the model, all frames share the caption's keys and values, so its launches move fewer bytes.
-    launch = None if name.startswith("cross") else Launch("attention", flops, moved)
+    launch = None if name.startswith(("cross", "masked")) else Launch("attention", flops, moved)
     return Case("attention", f"attention/{name}", "attention", (sequences, heads, dim, queries, keys),
                 moved if name.startswith("temporal") else flops, arms, launch, handful)
 
@@ -123,6 +126,7 @@ CASES: List[Case] = [
     linear(8192, 8192, 8192),
     attention("spatial 1024, 112 frames", 112, 16, 72, 1024, 1024),
     attention("cross 120", 112, 16, 72, 1024, 120),
+    attention("masked 300", 112, 16, 72, 1024, 300),
     attention("temporal 56", 2048, 16, 72, 56, 56),
     attention("vae 1024, 17 frames", 17, 1, 512, 1024, 1024),
     conv3d(65, 256, 256, 256, 128, CUBE, shown=True),

@@ -44,7 +44,7 @@ SHORT, LONG = 65, 221
 # Rounds of each arm of a comparison.
 ROUNDS = 2
 # Variants of kernels, where both run, and the kinds of cases that have them.
-KERNELS, WITH_VARIANTS = ("sm80", "sm90"), ("linear", "conv3d")
+KERNELS, WITH_VARIANTS = ("sm80", "sm90"), ("linear", "conv3d", "attention")
 NCU_KERNELS = 3
 
 

@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn lines_name_the_variant_and_the_reason() {
         for (variant, why, expected) in [
-            (Variant::Sm80, Why::Asked, &["linear, conv3d: sm80, as --kernels asks"][..]),
+            (Variant::Sm80, Why::Asked, &["linear, conv3d, attention: sm80, as --kernels asks"][..]),
             (
                 Variant::Sm90,
                 Why::Asked,
@@ -71,11 +71,12 @@ mod tests {
                     "linear: sm90 for in_features a multiple of 8, else sm80, as --kernels asks",
                     "conv3d: sm90 for 3x3 taps at stride 1 without enlargement, cin a multiple of 64, cout a multiple of 8 from 64 on, else \
                      sm80, as --kernels asks",
+                    "attention: sm90 for 64 or 72 features per head, without bias and RoPE, else sm80, as --kernels asks",
                 ],
             ),
-            (Variant::Sm80, Why::Only, &["linear, conv3d: sm80, the only variant for this GPU"]),
-            (Variant::Sm80, Why::Untested, &["linear, conv3d: sm80, until sm90 passes osp selftest here"]),
-            (Variant::Sm80, Why::NoGpu, &["linear, conv3d: sm80, the default without a GPU"]),
+            (Variant::Sm80, Why::Only, &["linear, conv3d, attention: sm80, the only variant for this GPU"]),
+            (Variant::Sm80, Why::Untested, &["linear, conv3d, attention: sm80, until sm90 passes osp selftest here"]),
+            (Variant::Sm80, Why::NoGpu, &["linear, conv3d, attention: sm80, the default without a GPU"]),
         ] {
             assert_eq!(Running { variant, why }.lines(), expected);
         }

@@ -35,6 +35,7 @@ const fn contract<P: Params>(stem: &'static str, threads: &'static [u32]) -> Con
 /// Every struct of parameters.
 pub const CONTRACTS: &[Contract] = &[
     contract::<attention::AttentionParams>("attention", &[attention::THREADS]),
+    contract::<attention::sm90::AttentionSm90Params>("attention_sm90", &[attention::sm90::THREADS]),
     contract::<attention::AttentionParams>("attention_wide", &attention::wide::THREADS),
     contract::<conv3d::CausalConv3dParams>("conv3d", &[conv3d::THREADS]),
     contract::<conv3d::sm90::CausalConv3dSm90Params>("conv3d_sm90", &[conv3d::sm90::THREADS]),

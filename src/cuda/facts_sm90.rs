@@ -67,6 +67,8 @@ pub(crate) enum HopperFact {
     },
     /// Products of 64×64 by 64×72, with the columns innermost in B.
     GroupN72,
+    /// Products of 64×64 in registers by 64×8, with the columns innermost in B.
+    GroupLeft,
     /// Boxes that two blocks load for each other.
     Multicast {
         /// Boxes.
@@ -88,10 +90,21 @@ impl HopperFact {
         let a = (64 * blocks + 8) * PANEL * 2;
         match self {
             Self::Box { .. } => [BOX_TENSOR.iter().product::<usize>() * 2, 0, 0, blocks * 128 * PANEL * 2],
-            Self::Group { .. } => [a, blocks * 64 * PANEL * 2, blocks * 64 * 64 * 4, blocks * 64 * 64 * 4],
-            Self::GroupN72 => [a, blocks * 64 * 72 * 2, blocks * 64 * 72 * 4, blocks * 64 * 72 * 4],
+            Self::Group { .. } | Self::GroupN72 | Self::GroupLeft => {
+                let [b, sums] = [2, 4].map(|element| blocks * 64 * self.columns() * element);
+                [a, b, sums, sums]
+            }
             Self::Multicast { rounds } => [rounds * 64 * PANEL * 2, 0, 0, blocks * 128 * 4],
             Self::Registers { groups } => [0, 0, 0, blocks * groups * 128 * 4],
+        }
+    }
+
+    /// Columns of the products.
+    fn columns(self) -> usize {
+        match self {
+            Self::GroupN72 => 72,
+            Self::GroupLeft => 8,
+            _ => PANEL,
         }
     }
 
@@ -100,6 +113,7 @@ impl HopperFact {
             Self::Box { .. } => "fact_box_f32".into(),
             Self::Group { .. } => format!("fact_group_{}", half.suffix()),
             Self::GroupN72 => format!("fact_group_n72_{}", half.suffix()),
+            Self::GroupLeft => format!("fact_group_left_{}", half.suffix()),
             Self::Multicast { .. } => "fact_multicast_f32".into(),
             Self::Registers { groups: 3 } => "fact_registers_three_f32".into(),
             Self::Registers { .. } => "fact_registers_four_f32".into(),
@@ -111,6 +125,7 @@ impl HopperFact {
             Self::Box { .. } | Self::Multicast { .. } => 17 << 10,
             Self::Group { .. } => 18 << 10,
             Self::GroupN72 => 26 << 10,
+            Self::GroupLeft => 11 << 10,
             Self::Registers { .. } => 0,
         }
     }
@@ -151,12 +166,15 @@ pub(crate) fn hopper_fact(cuda: &Cuda, fact: HopperFact, blocks: usize, inputs: 
             let map = TensorMap::new(x, BOX_TENSOR, &[row, row * w, row * w * h], [64, 8, 8, 2], SWIZZLE);
             Ok(BoxFactParams { map: map.map_err(Error::Failed)?, out, start: [-before; 4], step: [9, 5, 3, 1] })
         }),
-        HopperFact::Group { .. } | HopperFact::GroupN72 => {
+        HopperFact::Group { .. } | HopperFact::GroupN72 | HopperFact::GroupLeft => {
             let shift = if let HopperFact::Group { shift } = fact { shift as i32 } else { 0 };
-            let columns = if fact == HopperFact::GroupN72 { 72 } else { PANEL };
+            let columns = fact.columns();
+            // A narrow box has no swizzle.
+            let [width, swizzle] = if columns < PANEL { [columns as u32, 0] } else { [PANEL as u32, SWIZZLE] };
             facts::run(cuda, &plan, [a, b, c], out_bytes, |[a, b, c], out| {
                 let a_map = matrix(a, 64 * blocks + 8, PANEL, 72)?;
-                let b_map = matrix(b, 64 * blocks, columns, 64)?;
+                let b_map = TensorMap::new(b, [columns, 64 * blocks], &[columns], [width, 64], swizzle);
+                let b_map = b_map.map_err(Error::Failed)?;
                 Ok(GroupFactParams { a_map, b_map, c, out, shift, unused: 0 })
             })
         }

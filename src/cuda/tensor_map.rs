@@ -46,7 +46,30 @@ impl TensorMap {
         box_sizes: [u32; RANK],
         swizzle: u32,
     ) -> Result<Self, String> {
-        let element_bytes = 2;
+        Self::of_elements(2, address, sizes, strides, box_sizes, swizzle)
+    }
+
+    /// As [`Self::new`], for a tensor of f32, without a swizzle.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn of_floats<const RANK: usize>(
+        address: Address,
+        sizes: [usize; RANK],
+        strides: &[usize],
+        box_sizes: [u32; RANK],
+    ) -> Result<Self, String> {
+        Self::of_elements(4, address, sizes, strides, box_sizes, 0)
+    }
+
+    fn of_elements<const RANK: usize>(
+        element_bytes: u32,
+        address: Address,
+        sizes: [usize; RANK],
+        strides: &[usize],
+        box_sizes: [u32; RANK],
+        swizzle: u32,
+    ) -> Result<Self, String> {
         let mut map = Self { address, rank: RANK as u32, swizzle, element_bytes, ..bytemuck::Zeroable::zeroed() };
         if !(1..=5).contains(&RANK) || strides.len() + 1 != RANK {
             return Err(format!("{RANK} dimensions and {} strides, expected 1 to 5 and one less", strides.len()));
@@ -56,7 +79,7 @@ impl TensorMap {
             map.box_sizes[i] = box_sizes[i];
         }
         for (to, &stride) in map.strides.iter_mut().zip(strides) {
-            *to = 2 * stride as u64;
+            *to = u64::from(element_bytes) * stride as u64;
         }
         map.check().map(|()| map)
     }

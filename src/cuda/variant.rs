@@ -26,10 +26,10 @@ impl Variant {
     }
 
     /// Kernels that only this variant has: one of each operation.
-    pub fn kernels(self) -> [&'static str; 2] {
+    pub fn kernels(self) -> [&'static str; 3] {
         match self {
-            Self::Sm80 => ["linear_large_f16", "causal_conv3d_nthwc_n128_f16"],
-            Self::Sm90 => ["linear_sm90_small_f16", "causal_conv3d_sm90_small_f16"],
+            Self::Sm80 => ["linear_large_f16", "causal_conv3d_nthwc_n128_f16", "attention_q128_d72_f16"],
+            Self::Sm90 => ["linear_sm90_small_f16", "causal_conv3d_sm90_small_f16", "attention_sm90_q128_d72_f16"],
         }
     }
 
@@ -41,13 +41,14 @@ impl Variant {
 
 /// Which operations have kernels beside those for every GPU: the operation, the variant, and what it can compute. Neither
 /// the number of rows nor of frames decides, because a part of the work must have the bits of the whole.
-pub const VARIANTS: [(&str, Variant, &str); 2] = [
+pub const VARIANTS: [(&str, Variant, &str); 3] = [
     ("linear", Variant::Sm90, "in_features a multiple of 8"),
     (
         "conv3d",
         Variant::Sm90,
         "3x3 taps at stride 1 without enlargement, cin a multiple of 64, cout a multiple of 8 from 64 on",
     ),
+    ("attention", Variant::Sm90, "64 or 72 features per head, without bias and RoPE"),
 ];
 
 impl fmt::Display for Variant {

@@ -1,11 +1,11 @@
 //! `kernels/attention.cu`: every team and width, in the layouts of the model, with bias, mask and RoPE. Also
-//! `kernels/attention_wide.cu`, which takes no bias, mask or RoPE.
+//! `kernels/attention_wide.cu`, which takes no bias, mask or RoPE, and `kernels/attention_sm90.cu`.
 
 use super::Work;
-use super::trial::{Body, Trial, host};
+use super::trial::{Body, Kernels, Trial, ensure_same, host};
 use super::values::{half_values, rounded, values};
 use crate::backend::Backend;
-use crate::cuda::Half;
+use crate::cuda::{Half, Variant};
 use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionArgs, TokenLayout};
 
@@ -153,8 +153,13 @@ fn check(trial: &mut Trial, cases: impl IntoIterator<Item = Case>) -> Result<()>
     cases.into_iter().try_for_each(|case| trial.against_the_cpu(&case))
 }
 
+/// As [`check`], with the kernels of each variant.
+fn check_variants(trial: &mut Trial, cases: impl IntoIterator<Item = Case> + Clone) -> Result<()> {
+    trial.with_each_variant(|trial| check(trial, cases.clone()))
+}
+
 fn sequences_of_any_length_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
-    check(trial, [1, 5, 16, 17, 33, 64, 65, 129, 193].map(|tokens| Case::spatial(72, tokens)))
+    check_variants(trial, [1, 5, 16, 17, 33, 64, 65, 129, 193].map(|tokens| Case::spatial(72, tokens)))
 }
 
 fn heads_of_any_width_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
@@ -166,7 +171,7 @@ fn heads_of_any_width_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
 
 fn temporal_attention_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
     // Several sequences share a block, and some blocks are not full.
-    check(
+    check_variants(
         trial,
         [5, 17, 56].map(|tokens| Case {
             kind: TokenOrder::Temporal,
@@ -178,10 +183,44 @@ fn temporal_attention_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
 
 fn shared_and_masked_keys_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     let case = Case { kind: TokenOrder::Cross, sequences: [2, 2, 2], mask: true, ..Case::spatial(72, 70) };
-    check(
+    check_variants(
         trial,
         [Case { keys: 33, ..case }, Case { queries: 9, keys: 120, ..case }, Case { mask: false, keys: 50, ..case }],
     )
+}
+
+/// More keys than Hopper's kernels hold at a time, with a mask and without; another width.
+fn many_keys_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
+    let many = Case { kind: TokenOrder::Cross, sequences: [2, 2, 2], keys: 523, ..Case::spatial(72, 20) };
+    let masked = Case { mask: true, ..many };
+    let cases = [
+        masked,
+        Case { head_dim: 64, keys: 170, ..masked },
+        Case { queries: 70, ..many },
+        Case { head_dim: 64, ..Case::spatial(72, 150) },
+    ];
+    trial.with_variant(Variant::Sm90, |trial| check(trial, cases))
+}
+
+/// With few multiprocessors a block makes many tasks one after another. It keeps its keys if the next task has them, too.
+fn a_block_makes_many_tasks_with_the_same_bits(trial: &mut Trial) -> Result<()> {
+    let cross = Case { kind: TokenOrder::Cross, sequences: [2, 3, 2], keys: 170, ..Case::spatial(72, 140) };
+    let cases = [
+        cross,
+        Case { mask: true, ..cross },
+        Case { keys: 600, mask: true, sequences: [1, 2, 2], ..cross },
+        Case { sequences: [1, 3, 2], ..Case::spatial(72, 200) },
+        Case { kind: TokenOrder::Temporal, sequences: [2, 5, 3], ..Case::spatial(72, 9) },
+    ];
+    let compare = |kernels: &Kernels, half, case: &Case| {
+        let whole = case.run(kernels, half)?;
+        [1, 2, 5]
+            .into_iter()
+            .try_for_each(|count| ensure_same(&case.run(&kernels.on_multiprocessors(count), half)?, &whole, &count))
+    };
+    trial.with_variant(Variant::Sm90, |trial| {
+        cases.iter().try_for_each(|case| trial.each(case, |kernels, half| compare(kernels, half, case)))
+    })
 }
 
 fn relative_positions_and_masked_tiles_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
@@ -209,7 +248,7 @@ fn rope_agrees_with_the_cpu(trial: &mut Trial) -> Result<()> {
 
 fn large_scores_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
     // The running maximum grows from tile to tile, and by more than exp's range.
-    check(
+    check_variants(
         trial,
         [
             Case { amplitude: 12.0, ..Case::spatial(72, 300) },
@@ -291,6 +330,8 @@ checks! {
     heads_of_any_width_agree_with_the_cpu,
     temporal_attention_agrees_with_the_cpu,
     shared_and_masked_keys_agree_with_the_cpu,
+    many_keys_agree_with_the_cpu,
+    a_block_makes_many_tasks_with_the_same_bits,
     relative_positions_and_masked_tiles_agree_with_the_cpu,
     masks_and_biases_of_any_width_agree_with_the_cpu,
     rope_agrees_with_the_cpu,

@@ -61,6 +61,10 @@ fn a_product_reads_part_of_a_panel(trial: &mut Trial) -> Result<()> {
     products(trial, HopperFact::GroupN72, FEW)
 }
 
+fn a_product_takes_its_left_factor_from_registers(trial: &mut Trial) -> Result<()> {
+    products(trial, HopperFact::GroupLeft, FEW)
+}
+
 fn blocks_of_a_cluster_load_for_each_other(trial: &mut Trial) -> Result<()> {
     let rounds = if trial.is_thorough() { 64 } else { 7 };
     let what = HopperFact::Multicast { rounds };
@@ -85,6 +89,7 @@ checks! {
     products_of_a_warpgroup_have_the_emulators_bits,
     an_operand_may_begin_at_any_row,
     a_product_reads_part_of_a_panel,
+    a_product_takes_its_left_factor_from_registers,
     blocks_of_a_cluster_load_for_each_other,
     warpgroups_exchange_registers,
 }

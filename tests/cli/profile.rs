@@ -75,23 +75,29 @@ fn the_emulated_and_the_dry_device_have_equal_counts_and_no_times() {
 fn the_head_says_which_variant_runs_and_why() {
     let folder = tempfile::tempdir().unwrap();
     for (args, expected) in [
-        (&["dry"][..], "linear, conv3d: sm80, the default without a GPU"),
-        (&["dry", "--kernels", "sm80"], "linear, conv3d: sm80, as --kernels asks"),
+        (&["dry"][..], "linear, conv3d, attention: sm80, the default without a GPU"),
+        (&["dry", "--kernels", "sm80"], "linear, conv3d, attention: sm80, as --kernels asks"),
         (&["dry", "--kernels", "sm90"], "linear: sm90 for in_features a multiple of 8, else sm80, as --kernels asks"),
-        (&["emulated"], "linear, conv3d: sm80, the default without a GPU"),
+        (&["emulated"], "linear, conv3d, attention: sm80, the default without a GPU"),
     ] {
         let args = [&["--device"], args].concat();
         let report = report(folder.path(), &args);
         assert_eq!(report["variants"][0], expected, "{args:?}");
         // What it says is what it runs.
-        for (name, kernel) in [("denoise", "linear_sm90_"), ("decode", "causal_conv3d_sm90_")] {
+        for (name, kernel) in
+            [("denoise", "linear_sm90_"), ("denoise", "attention_sm90_"), ("decode", "causal_conv3d_sm90_")]
+        {
             let kernels = stage(&report, name)["kernels"].as_array().unwrap();
             let new = kernels.iter().any(|row| row["kernel"].as_str().unwrap().starts_with(kernel));
             assert_eq!(new, expected.contains("sm90"), "{args:?}: {kernel}");
         }
     }
     let text = succeeds(folder.path(), &[&["profile", "--device", "dry"], &TINY[..]].concat());
-    assert_eq!(text.lines().nth(1), Some("kernels: linear, conv3d: sm80, the default without a GPU"), "{text}");
+    assert_eq!(
+        text.lines().nth(1),
+        Some("kernels: linear, conv3d, attention: sm80, the default without a GPU"),
+        "{text}"
+    );
     // A CPU runs no kernels.
     assert!(report(folder.path(), &["--device", "cpu"])["variants"].is_null());
 }

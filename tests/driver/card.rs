@@ -53,8 +53,8 @@ fn doctor_and_profile_say_which_variant_runs() {
         serde_json::from_slice(&output.stdout).unwrap()
     };
     for (settings, expected) in [
-        ("capability=8.0", "linear, conv3d: sm80, the only variant for this GPU"),
-        ("capability=9.0", "linear, conv3d: sm80, until sm90 passes osp selftest here"),
+        ("capability=8.0", "linear, conv3d, attention: sm80, the only variant for this GPU"),
+        ("capability=9.0", "linear, conv3d, attention: sm80, until sm90 passes osp selftest here"),
     ] {
         assert_eq!(doctor(settings)["gpu"]["variants"], json!([expected]));
         assert_eq!(profile(settings, &[])["variants"], json!([expected]));
@@ -62,9 +62,10 @@ fn doctor_and_profile_say_which_variant_runs() {
     let asked = profile("capability=9.0", &["--kernels", "sm90"]);
     let linear = "linear: sm90 for in_features a multiple of 8, else sm80, as --kernels asks";
     let variants = asked["variants"].as_array().unwrap();
-    assert!(variants.len() == 2 && variants[0] == linear, "{variants:?}");
+    assert!(variants.len() == 3 && variants[0] == linear, "{variants:?}");
     assert!(variants[1].as_str().unwrap().starts_with("conv3d: sm90 for 3x3 taps"), "{variants:?}");
-    for kernel in ["linear_sm90_", "causal_conv3d_sm90_"] {
+    assert!(variants[2].as_str().unwrap().starts_with("attention: sm90 for 64 or 72"), "{variants:?}");
+    for kernel in ["linear_sm90_", "causal_conv3d_sm90_", "attention_sm90_"] {
         assert!(asked.to_string().contains(kernel), "{kernel}: {asked}");
     }
 }

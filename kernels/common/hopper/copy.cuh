@@ -60,6 +60,10 @@ __device__ __forceinline__ void load_bytes(void *to, const void *from, unsigned 
 #define OSP_LOAD_BOX(rank, places, cluster, ...)                                                                       \
     asm volatile("cp.async.bulk.tensor." rank "d.shared::cluster.global.tile.mbarrier::complete_tx::bytes" cluster      \
                  " [%0], [%1, {" places "}], [%2]" __VA_ARGS__ : "memory")
+#define OSP_STORE_BOX(rank, places, ...)                                                                               \
+    asm volatile("cp.async.bulk.tensor." rank "d.global.shared::cta.tile.bulk_group [%0, {" places "}], [%1];" ::"l"(   \
+                     &map),                                                                                            \
+                 "r"(place), __VA_ARGS__ : "memory")
 #endif
 
 // Starts to copy the box at `at` (one coordinate a dimension, the innermost first) to `to`, which is aligned to 128
@@ -108,15 +112,15 @@ __device__ __forceinline__ void load_box_to_blocks(void *to, const TensorMap &ma
 // Starts to copy a box from shared memory to the tensor.
 template <int RANK>
 __device__ __forceinline__ void store_box(const TensorMap &map, const int (&at)[RANK], const void *from) {
-    static_assert(RANK == 2 || RANK == 4, "what the kernels need");
+    static_assert(RANK == 2 || RANK == 4 || RANK == 5, "what the kernels need");
 #ifdef __CUDACC__
+    const std::uint32_t place = shared_address(from);
     if constexpr (RANK == 2) {
-        asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%1, %2}], [%3];" ::"l"(&map),
-                     "r"(at[0]), "r"(at[1]), "r"(shared_address(from)) : "memory");
+        OSP_STORE_BOX("2", "%2, %3", "r"(at[0]), "r"(at[1]));
+    } else if constexpr (RANK == 4) {
+        OSP_STORE_BOX("4", "%2, %3, %4, %5", "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]));
     } else {
-        asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(
-                         &map),
-                     "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(shared_address(from)) : "memory");
+        OSP_STORE_BOX("5", "%2, %3, %4, %5, %6", "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4]));
     }
 #else
     emulator::store_box(map, at, RANK, from);

@@ -3,7 +3,7 @@
 //
 // A and B lie in shared memory, described by a 64-bit word; A may also come from registers. D is spread over the
 // registers of the warpgroup's 128 threads: sum i of lane l in warp w is row 16·w + l/4 + 8·(i/2 % 2), column
-// 8·(i/4) + 2·(l%4) + i%2.
+// 8·(i/4) + 2·(l%4) + i%2. Elements of A in registers, two in each, lie as sums of 16 columns.
 //
 // The order of calls, by all threads of the warpgroup together:
 //     open_products()            after anything else that touched D or A in registers
@@ -83,6 +83,8 @@ __device__ __forceinline__ void wait_for_products(float (&...sums)[COUNTS]) {
 #define OSP_TEXT_64                                                                                                    \
     OSP_TEXT_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, "    \
     "%51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define OSP_TEXT_80                                                                                                    \
+    OSP_TEXT_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
 #define OSP_TEXT_128                                                                                                   \
     OSP_TEXT_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, "    \
     "%83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, "    \
@@ -98,6 +100,7 @@ __device__ __forceinline__ void wait_for_products(float (&...sums)[COUNTS]) {
 #define OSP_SUMS_32(i) OSP_SUMS_16(i), OSP_SUMS_16(i + 16)
 #define OSP_SUMS_64(i) OSP_SUMS_32(i), OSP_SUMS_32(i + 32)
 #define OSP_SUMS_128(i) OSP_SUMS_64(i), OSP_SUMS_64(i + 64)
+#define OSP_SUMS_80(i) OSP_SUMS_64(i), OSP_SUMS_16(i + 64)
 #define OSP_SUMS_36(i) OSP_SUMS_32(i), OSP_SUMS_4(i + 32)
 #define OSP_SUMS_96(i) OSP_SUMS_64(i), OSP_SUMS_32(i + 64)
 
@@ -110,6 +113,20 @@ __device__ __forceinline__ void wait_for_products(float (&...sums)[COUNTS]) {
                  ", add, 1, 1, " a_order_at ", " b_order_at ";}"                                                       \
                  : __VA_ARGS__                                                                                         \
                  : "l"(a), "l"(b), "r"(static_cast<std::uint32_t>(add)), "n"(A_BY_ROWS), "n"(B_BY_ROWS))
+#define OSP_WGMMA_LEFT(n, type, text, a_at, b_at, add_at, b_order_at, ...)                                              \
+    asm volatile("{.reg .pred add;\n"                                                                                  \
+                 "setp.ne.u32 add, " add_at ", 0;\n"                                                                   \
+                 "wgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type " {" text "}, {" a_at "}, " b_at        \
+                 ", add, 1, 1, " b_order_at ";}"                                                                       \
+                 : __VA_ARGS__                                                                                         \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<std::uint32_t>(add)),           \
+                   "n"(B_BY_ROWS))
+#define OSP_WGMMA_LEFT_OF(T, n, ...)                                                                                   \
+    if constexpr (std::is_same_v<T, f16>) {                                                                            \
+        OSP_WGMMA_LEFT(n, "f16", __VA_ARGS__);                                                                         \
+    } else {                                                                                                           \
+        OSP_WGMMA_LEFT(n, "bf16", __VA_ARGS__);                                                                        \
+    }
 #define OSP_WGMMA_OF(T, n, ...)                                                                                        \
     if constexpr (std::is_same_v<T, f16>) {                                                                            \
         OSP_WGMMA(n, "f16", __VA_ARGS__);                                                                              \
@@ -139,5 +156,25 @@ __device__ __forceinline__ void multiply_shared(float (&d)[N / 2], std::uint64_t
     }
 #else
     emulator::multiply_shared(d, N, a, b, {std::is_same_v<T, f16>, A_BY_ROWS != 0, B_BY_ROWS != 0, add} SAME_SITE);
+#endif
+}
+
+// As multiply_shared, with A in registers.
+template <typename T, int N, int B_BY_ROWS = 0>
+__device__ __forceinline__ void multiply_left(float (&d)[N / 2], const std::uint32_t (&a)[4], std::uint64_t b,
+                                              bool add CALL_SITE) {
+    static_assert(N == 8 || N == 64 || N == 128 || N == 160, "what the kernels need");
+#ifdef __CUDACC__
+    if constexpr (N == 8) {
+        OSP_WGMMA_LEFT_OF(T, "8", OSP_TEXT_4, "%4, %5, %6, %7", "%8", "%9", "%10", OSP_SUMS_4(0))
+    } else if constexpr (N == 64) {
+        OSP_WGMMA_LEFT_OF(T, "64", OSP_TEXT_32, "%32, %33, %34, %35", "%36", "%37", "%38", OSP_SUMS_32(0))
+    } else if constexpr (N == 128) {
+        OSP_WGMMA_LEFT_OF(T, "128", OSP_TEXT_64, "%64, %65, %66, %67", "%68", "%69", "%70", OSP_SUMS_64(0))
+    } else {
+        OSP_WGMMA_LEFT_OF(T, "160", OSP_TEXT_80, "%80, %81, %82, %83", "%84", "%85", "%86", OSP_SUMS_80(0))
+    }
+#else
+    emulator::multiply_left(d, N, a, b, {std::is_same_v<T, f16>, false, B_BY_ROWS != 0, add} SAME_SITE);
 #endif
 }

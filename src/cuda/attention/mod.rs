@@ -1,12 +1,14 @@
-//! `attention`: `kernels/attention.cu`, or `kernels/attention_wide.cu` for more than 128 features per head.
+//! `attention`: `kernels/attention.cu`; `kernels/attention_wide.cu` for more than 128 features per head, and
+//! `kernels/attention_sm90.cu` on Hopper.
 
 mod params;
+pub(super) mod sm90;
 pub(super) mod wide;
 
 pub(super) use params::AttentionParams;
 
 use super::choice::Tile;
-use super::{Buffer, Cuda, Half, LaunchPlan};
+use super::{Buffer, Cuda, Half, LaunchPlan, Variant};
 use crate::error::{Error, Result};
 use crate::ops::attention::{Attention, AttentionArgs};
 use params::{VECTOR, pack};
@@ -129,6 +131,9 @@ pub(super) fn attention(cuda: &Cuda, op: &Attention, args: AttentionArgs<'_, Buf
     }
     if op.head_dim > LARGEST_TEAM {
         return wide::attention(cuda, op, args);
+    }
+    if cuda.variant == Variant::Sm90 && sm90::takes(op, &args) {
+        return sm90::attention(cuda, op, args);
     }
     if args.rope.is_some() && !op.rope_group.is_multiple_of(4) {
         return Err(Error::Unsupported(format!("RoPE in groups of {}: it must be a multiple of 4", op.rope_group)));

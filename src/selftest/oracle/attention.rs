@@ -266,17 +266,17 @@ impl Known for Case {
         let scores = [Scores::Steep, Scores::Rising, Scores::Equal, Scores::Cancelling, Scores::Falling, Scores::Plain];
         let masks = [Mask::None, Mask::AllButLast, Mask::Low, Mask::Some, Mask::AllButFirst, Mask::Lowest];
         let scores = draw.turn(&scores);
-        let head_dim = draw.pick(&[8, 16, 40, 64, 72, 128, 136]);
+        let head_dim = draw.pick(&[8, 16, 40, 64, 72, 72, 128, 136]);
         let narrow = head_dim <= 128;
         // Steep scores of rotated features would make their rounding to 16 bits visible.
         let rope = narrow && scores == Scores::Plain && draw.coin();
         let keys = draw.size(if narrow { 129 } else { 65 });
-        let queries = if rope { keys } else { draw.pick(&[1, 5, 16, 17, 33]) };
+        let queries = if rope { keys } else { draw.pick(&[1, 5, 16, 17, 33, 70]) };
         let kinds = [Kind::Plain, Kind::Edge, Kind::Cancelling, Kind::Denormal, Kind::Tail];
         Self {
             heads: draw.pick(&[1, 2]),
             head_dim,
-            queries: queries.min(33.max(keys)),
+            queries,
             keys,
             scores,
             values: draw.pick(&kinds),
@@ -285,6 +285,10 @@ impl Known for Case {
             rope,
             seed: draw.next() >> 1,
         }
+    }
+
+    fn has_variants(&self) -> bool {
+        [64, 72].contains(&self.head_dim) && !self.bias && !self.rope
     }
 
     fn exact(&self, half: Half, precision: Precision) -> Exact {

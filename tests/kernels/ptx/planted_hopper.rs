@@ -1,5 +1,5 @@
-//! Faults that are planted in Hopper's kernels of linear layers and convolutions: the checks of these must find each of
-//! them on the PTX machine.
+//! Faults that are planted in Hopper's kernels of linear layers, convolutions and attention: the checks of these must find
+//! each of them on the PTX machine.
 
 use super::planted::{Edit, compile_for, findings_by, findings_of, trial};
 use osp::selftest::{Check, checks};
@@ -37,22 +37,55 @@ const OTHER_CONVOLUTIONS: [Edit<'_>; 3] = [
     ),
 ];
 
+const OTHER_ATTENTION: [Edit<'_>; 4] = [
+    (
+        "attention_sm90.cu",
+        "KERNEL(attention_sm90_q128_d72_bf16, THREADS, AttentionSm90Params) { attention<Wide<bf16>>(p); }",
+        "",
+    ),
+    (
+        "attention_sm90.cu",
+        "KERNEL(attention_sm90_mask_q128_d72_bf16, THREADS, AttentionSm90Params) { attention<Masked<bf16>>(p); }",
+        "",
+    ),
+    (
+        "attention_sm90.cu",
+        "KERNEL(attention_sm90_q64_d72_f16, THREADS, AttentionSm90Params) { attention<Short<f16>>(p); }",
+        "",
+    ),
+    (
+        "attention_sm90.cu",
+        "KERNEL(attention_sm90_q64_d72_bf16, THREADS, AttentionSm90Params) { attention<Short<bf16>>(p); }",
+        "",
+    ),
+];
+
 /// A file of kernels for faults.
 struct File {
     stem: &'static str,
-    others: [Edit<'static>; 3],
+    others: &'static [Edit<'static>],
     /// The checks that must find the faults.
     checks: fn() -> Vec<Check>,
 }
 
-const LINEAR: File = File { stem: "gemm_sm90", others: OTHER_LAYERS, checks: || checks("gemm").unwrap() };
+const LINEAR: File = File { stem: "gemm_sm90", others: &OTHER_LAYERS, checks: || checks("gemm").unwrap() };
 /// The check has more slices than stages, moments, and another summand.
 const CONVOLUTIONS: File = File {
     stem: "conv3d_sm90",
-    others: OTHER_CONVOLUTIONS,
+    others: &OTHER_CONVOLUTIONS,
     checks: || {
         let mut checks = checks("conv3d").unwrap();
         checks.retain(|check| check.name == "a_block_makes_many_boxes_with_the_same_bits");
+        checks
+    },
+};
+/// The check has kept keys, more tiles than stages, and a mask.
+const ATTENTION: File = File {
+    stem: "attention_sm90",
+    others: &OTHER_ATTENTION,
+    checks: || {
+        let mut checks = checks("attention").unwrap();
+        checks.retain(|check| check.name == "a_block_makes_many_tasks_with_the_same_bits");
         checks
     },
 };
@@ -61,7 +94,7 @@ impl File {
     /// What the checks find after edits; none without nvcc.
     #[track_caller]
     fn found(&self, edits: &[Edit<'_>]) -> Option<Vec<String>> {
-        let ptx = compile_for("90a", self.stem, &[&self.others[..], edits].concat())?;
+        let ptx = compile_for("90a", self.stem, &[self.others, edits].concat())?;
         // The kernels that were left out have no place in this test.
         let of_others = |found: &String| found.contains("there is no such kernel");
         let found = findings_by(&(self.checks)(), trial(self.stem, &ptx).quick());
@@ -144,4 +177,42 @@ fn a_slab_that_is_overwritten_while_it_is_copied() {
 #[test]
 fn other_that_is_overwritten_while_lanes_read_it() {
     CONVOLUTIONS.finds("                __syncwarp();\n", "", "race");
+}
+
+#[test]
+fn attention_without_a_fault_passes() {
+    assert!(ATTENTION.found(&[]).is_none_or(|found| found.is_empty()));
+}
+
+#[test]
+fn keys_that_are_released_before_their_products() {
+    ATTENTION.finds(
+        "            wait_for_products<1>(sums_of<S>(scores));\n            finish_scores(scores, tile, last);\n",
+        "            finish_scores(scores, tile, last);\n            wait_for_products<1>(sums_of<S>(scores));\n",
+        "in flight",
+    );
+}
+
+#[test]
+fn keys_that_stay_for_a_task_with_others() {
+    ATTENTION.finds("task.head == next.head && task.outer", "task.outer", "differ");
+}
+
+#[test]
+fn queries_that_are_released_while_lanes_read_them() {
+    ATTENTION.finds("        __syncwarp();\n        release(ring.empty", "        release(ring.empty", "race");
+}
+
+#[test]
+fn results_that_the_copy_does_not_see() {
+    ATTENTION.finds("        publish_shared();\n", "", "race");
+}
+
+#[test]
+fn weights_that_no_fence_follows() {
+    ATTENTION.finds(
+        "VALUE_REST_ROW, 16, Swizzle::NONE);\n        open_products();\n",
+        "VALUE_REST_ROW, 16, Swizzle::NONE);\n",
+        "fence",
+    );
 }
