@@ -208,7 +208,7 @@ fn a_block_makes_many_tasks_with_the_same_bits(trial: &mut Trial) -> Result<()> 
     let cases = [
         cross,
         Case { mask: true, ..cross },
-        Case { keys: 600, mask: true, sequences: [1, 2, 2], ..cross },
+        Case { queries: 70, keys: 600, mask: true, sequences: [1, 2, 2], ..cross },
         Case { sequences: [1, 3, 2], ..Case::spatial(72, 200) },
         Case { kind: TokenOrder::Temporal, sequences: [2, 5, 3], ..Case::spatial(72, 9) },
     ];

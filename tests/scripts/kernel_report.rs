@@ -132,6 +132,47 @@ fn a_step_with_two_rings_shares_the_weights_that_go_to_all_blocks() {
     }
 }
 
+/// A kernel of attention: a loop with a tile of keys, of `others` instructions beside 64 exponentials and the products, in
+/// an outer loop with the last tile's values; and a thread that copies `key_bytes` of keys, and values.
+fn loops_of_attention(key_bytes: &str, others: usize) -> String {
+    let values = [
+        "HGMMA.64x64x16.F32 R120, R92, gdesc[UR12].tnspB, R120",
+        "HGMMA.64x8x16.F32 R160, R92, gdesc[UR12].tnspB, R160",
+    ];
+    let mut lines = vec!["NOP".to_owned()];
+    lines.extend(vec!["HGMMA.64x128x16.F32 R24, R88, gdesc[UR8], R24".to_owned(); 5]);
+    lines.extend([values; 8].concat().into_iter().map(str::to_owned));
+    lines.extend(vec!["MUFU.EX2 R4, R4".to_owned(); 64]);
+    lines.extend(vec!["FADD R4, R4, R5".to_owned(); others - 1]);
+    lines.push("@P0 BRA @1".to_owned());
+    lines.extend([values; 8].concat().into_iter().map(str::to_owned));
+    lines.extend(["@P1 BRA @0".to_owned(), format!("MOV R7, {key_bytes}"), "MOV R8, 0x4800".to_owned()]);
+    let copies = lines.len();
+    for (ring, empty, bytes) in [("0x30000", "0x30020", "R7"), ("0x30040", "0x30060", "R8")] {
+        lines.push(format!("SYNCS.PHASECHK.TRANS64.TRYWAIT P0, [R5+URZ+{empty}], R0"));
+        lines.push(format!("SYNCS.ARRIVE.TRANS64 RZ, [R5+URZ+{ring}], {bytes}"));
+        lines.extend(vec!["UTMALDG.5D [UR8], [UR4]".to_owned(); 2]);
+    }
+    lines.extend([format!("@!P1 BRA @{copies}"), "EXIT".to_owned()]);
+    listing(&lines.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_step_of_attention_is_a_tile_of_keys_and_its_values() {
+    let step = "try: print(module.step_of(None, code, {}, 384, 0).cells())\nexcept ValueError as error: print(error)";
+    // 128 keys and values of 80 and 72 features, for two warpgroups of 64 queries.
+    assert_eq!(python(step, &loops_of_attention("0x5000", 100)), "('4', 38912, '128.0')");
+    // A mask of 128 floats is no operand of a product.
+    assert_eq!(python(step, &loops_of_attention("0x5200", 100)), "('4', 39424, '126.3')");
+    let said = python(step, &loops_of_attention("0x5010", 100));
+    assert_eq!(said, "copies bring 38928 bytes a tile, but products read 38912");
+    // 64 exponentials allow 592 instructions beside the products, themselves among them.
+    let problems = "print(*module.loop_problems(code))";
+    assert_eq!(python(problems, &loops_of_attention("0x5000", 528)), "");
+    let said = python(problems, &loops_of_attention("0x5000", 529));
+    assert!(said.starts_with("593 instructions beside 64 exponentials of a tile of keys, at most 592"), "{said}");
+}
+
 #[test]
 fn usage_goes_to_stdout_if_asked_for_and_is_an_error_otherwise() {
     let run = |args: &[&str]| -> Output {
@@ -140,7 +181,7 @@ fn usage_goes_to_stdout_if_asked_for_and_is_an_error_otherwise() {
     let help = run(&["--help"]);
     assert!(help.status.code() == Some(0) && help.stderr.is_empty());
     assert!(String::from_utf8_lossy(&help.stdout).starts_with("usage: kernel-report"));
-    for args in [&["--wirte"][..], &["--check", "--write"], &["--write", "gemm"]] {
+    for args in [&["--wirte"][..], &["--check", "--write"], &["--write", "gemm"], &["there_is_none.cubin"]] {
         let output = run(args);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && stderr.contains("usage: kernel-report"), "{args:?}: {stderr}");
