@@ -16,6 +16,7 @@ mod model;
 mod output;
 mod record;
 mod subject;
+mod svg;
 mod table;
 mod threads;
 mod transfer;

@@ -104,6 +104,20 @@ impl Addresses {
     }
 }
 
+/// The 32-bit integers among a kernel's parameters, such as sizes: their names and values.
+pub(crate) fn integers(fields: Fields, params: &[u8]) -> Vec<(&'static str, i32)> {
+    let mut found = Vec::new();
+    let mut offset = 0;
+    for &(types, name) in fields {
+        let (bytes, length) = extent((types, name));
+        if types == i32::NAMES && length == 1 {
+            found.push((name, bytemuck::pod_read_unaligned(&params[offset..offset + bytes])));
+        }
+        offset += bytes * length;
+    }
+    found
+}
+
 /// Declares a struct of parameters, and lists its fields for the test that compares it with the `.cu` file. An array is
 /// written as in the `.cu` file: `name[8]: f32`.
 macro_rules! params {
@@ -164,5 +178,12 @@ mod tests {
         let addresses = |fields, params| Addresses::among(fields).read(params).collect::<Vec<_>>();
         assert_eq!(addresses(FIELDS, bytemuck::bytes_of(&words)), [("x", 7), ("more[2]", 8), ("more[2]", 9)]);
         assert_eq!(addresses(&[], &[]), []);
+    }
+
+    #[test]
+    fn integers_are_found_among_other_fields() {
+        const FIELDS: Fields = &[(Address::NAMES, "x"), (i32::NAMES, "rows"), (f32::NAMES, "s"), (i32::NAMES, "keys")];
+        let words = [u64::MAX, 7 | 5 << 32, 9];
+        assert_eq!(integers(FIELDS, bytemuck::bytes_of(&words)), [("rows", 7), ("keys", 9)]);
     }
 }

@@ -41,7 +41,7 @@ impl<B: Backend> Counted<B> {
         let start = Instant::now();
         let done = run(&self.backend)?;
         let (name, time) = (name.to_owned(), Some(start.elapsed()));
-        self.recorder.push(Record { name, grid: None, flops, bytes, time, choice: None });
+        self.recorder.push(Record { name, launched: None, flops, bytes, time, choice: None });
         Ok(done)
     }
 }

@@ -1,6 +1,6 @@
 //! A device in front of another device, which records every launch.
 
-use super::{Record, Recorder, Timing};
+use super::{Launched, Record, Recorder, Timing};
 use crate::arriving::Arriving;
 use crate::cuda::Variant;
 use crate::cuda::device::{Device, Launch, Memory, MemoryInfo};
@@ -101,7 +101,8 @@ impl Device for Profiled {
         };
         let Launch { kernel, grid, flops, bytes, choice, .. } = *launch;
         let (name, choice) = (kernel.to_owned(), choice.cloned());
-        self.recorder.push(Record { name, grid: Some(grid), flops, bytes, time, choice });
+        let launched = Some(Launched { grid, integers: launch.integers() });
+        self.recorder.push(Record { name, launched, flops, bytes, time, choice });
         Ok(())
     }
 
@@ -144,8 +145,12 @@ mod tests {
             let time = (timing != Timing::None).then_some(Duration::ZERO);
             // Two inputs in f32, the output in 16 bits.
             let name = "combine_ragged_bf16".to_owned();
-            let expected = Record { name, grid: Some([1; 3]), flops: 24, bytes: 6 * (4 + 4 + 2), time, choice: None };
-            assert_eq!(recorder.take(), [expected]);
+            let mut records = recorder.take();
+            let launched = records[0].launched.take().expect("a launch");
+            assert_eq!(launched.grid, [1; 3]);
+            assert!(launched.integers.contains(&("len", 6)), "{launched:?}");
+            let expected = Record { name, launched: None, flops: 24, bytes: 6 * (4 + 4 + 2), time, choice: None };
+            assert_eq!(records, [expected]);
             assert_eq!(recorder.take(), []);
             assert_eq!(dry.allocations(), 2);
         }

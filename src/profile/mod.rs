@@ -3,16 +3,18 @@
 //!
 //! [`Profiled`] stands between the kernels' backend and its device, [`Counted`] between a model and any other backend.
 //! Both write into a [`Recorder`]. [`Profiler`] runs one piece of one stage, and [`crate::Engine::profile`] one piece
-//! of every stage. [`summarize`] adds records up by kernel, [`gpus`] bounds their time by a data sheet, and [`trace`]
-//! draws them.
+//! of every stage. [`summarize`] adds records up by kernel, [`gpus`] bounds their time by a data sheet, [`predict`] says
+//! what they should take, and [`trace`] draws them.
 
 mod backend;
 mod device;
 pub mod gpus;
 mod passes;
+pub mod predict;
 mod run;
 mod stages;
 pub mod trace;
+mod whole;
 
 pub use backend::Counted;
 pub use device::Profiled;
@@ -31,8 +33,8 @@ use std::time::Duration;
 pub struct Record {
     /// The kernel's entry point, or the operation.
     pub name: String,
-    /// Blocks of a launch.
-    pub grid: Option<[u32; 3]>,
+    /// What is known of a launch; the CPU has none.
+    pub launched: Option<Launched>,
     /// Floating-point operations.
     pub flops: u64,
     /// The least bytes that must be moved.
@@ -41,6 +43,15 @@ pub struct Record {
     pub time: Option<Duration>,
     /// How the kernel's tile was chosen, if the operation has several.
     pub choice: Option<Choice>,
+}
+
+/// A launch of a kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launched {
+    /// Blocks in x, y, z.
+    pub grid: [u32; 3],
+    /// The integers among its parameters: their names and values.
+    pub integers: Vec<(&'static str, i32)>,
 }
 
 /// How [`Profiled`] times each launch.
@@ -163,7 +174,7 @@ mod tests {
     use super::*;
 
     fn record(name: &str, flops: u64, bytes: u64, time: Option<u64>) -> Record {
-        Record { name: name.into(), grid: None, flops, bytes, time: time.map(Duration::from_millis), choice: None }
+        Record { name: name.into(), launched: None, flops, bytes, time: time.map(Duration::from_millis), choice: None }
     }
 
     #[test]

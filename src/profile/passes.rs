@@ -151,7 +151,7 @@ mod tests {
                 // The timed runs take 7, 0 and 3 ms more than the base.
                 let time = [None, Some(base + 7), Some(base), Some(base + 3)].get(run).copied().flatten();
                 let time = time.map(Duration::from_millis);
-                recorder.push(Record { name: name.into(), grid: None, flops: 1, bytes: 1, time, choice: None });
+                recorder.push(Record { name: name.into(), launched: None, flops: 1, bytes: 1, time, choice: None });
             }
             passes.end().unwrap();
             run += 1;
@@ -170,7 +170,7 @@ mod tests {
         let recorder = Recorder::default();
         let mut passes = Passes::new(&recorder, Measure::Counts);
         passes.begin().unwrap();
-        recorder.push(Record { name: "a".into(), grid: None, flops: 1, bytes: 1, time: None, choice: None });
+        recorder.push(Record { name: "a".into(), launched: None, flops: 1, bytes: 1, time: None, choice: None });
         passes.end().unwrap();
         assert!(!passes.more());
         let piece = passes.piece();

@@ -15,6 +15,7 @@ pub fn trace(tracks: &[Track<'_>], kind: &str, seconds: impl Fn(&Record) -> f64)
         events.push(json!({ "ph": "M", "name": "thread_name", "pid": 1, "tid": id, "args": { "name": name } }));
         for record in *records {
             let microseconds = 1e6 * seconds(record);
+            let grid = record.launched.as_ref().map(|launched| launched.grid);
             events.push(json!({
                 "ph": "X",
                 "name": record.name,
@@ -23,7 +24,7 @@ pub fn trace(tracks: &[Track<'_>], kind: &str, seconds: impl Fn(&Record) -> f64)
                 "tid": id,
                 "ts": start,
                 "dur": microseconds,
-                "args": { "flops": record.flops, "bytes": record.bytes, "grid": record.grid },
+                "args": { "flops": record.flops, "bytes": record.bytes, "grid": grid },
             }));
             start += microseconds;
         }

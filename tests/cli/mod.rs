@@ -20,6 +20,7 @@ mod memory;
 #[cfg(target_os = "linux")]
 mod not_utf8;
 mod plan;
+mod predict;
 mod profile;
 mod readme;
 mod same_file;

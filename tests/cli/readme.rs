@@ -1,4 +1,4 @@
-//! The outputs in README.md are those that the program prints.
+//! The outputs in README.md and in docs are those that the program prints.
 
 use super::succeeds;
 use std::fs;
@@ -10,15 +10,25 @@ fn project(path: &str) -> String {
 
 #[test]
 fn the_program_prints_the_outputs_in_the_readme() {
-    let readme = project("README.md");
+    shows_what_is_printed("README.md", 2);
+}
+
+#[test]
+fn the_program_prints_the_predictions_in_the_docs() {
+    shows_what_is_printed("docs/predicted-speed.md", 1);
+}
+
+/// Runs the commands of a text, at least `least`, and compares their outputs.
+fn shows_what_is_printed(path: &str, least: usize) {
+    let text = project(path);
     // A block begins with a command and continues with its output.
-    let blocks: Vec<&str> = readme.split("```\n$ osp ").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(blocks.len() >= 2, "README.md shows commands and their outputs");
+    let blocks: Vec<&str> = text.split("```\n$ osp ").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= least, "{path} shows commands and their outputs");
     for block in blocks {
         let (command, shown) = block.split_once('\n').unwrap();
         let folder = tempfile::tempdir().unwrap();
         let printed = succeeds(folder.path(), &command.split(' ').collect::<Vec<_>>());
-        assert!(printed.trim() == shown.trim(), "osp {command} prints another output than README.md shows:\n{printed}");
+        assert!(printed.trim() == shown.trim(), "osp {command} prints another output than {path} shows:\n{printed}");
     }
 }
 
@@ -29,6 +39,18 @@ fn the_program_draws_the_arena_in_the_docs() {
     succeeds(folder.path(), &args);
     let drawn = fs::read_to_string(folder.path().join("arena.svg")).unwrap();
     assert!(drawn == project("docs/images/arena-221x512x512.svg"), "draw it again: osp {}", args.join(" "));
+}
+
+#[test]
+fn the_program_draws_the_roofline_in_the_docs() {
+    let folder = tempfile::tempdir().unwrap();
+    let what = ["profile", "--device", "dry", "--preset", "v1.1.0", "--size", "512x512", "--frames", "221"];
+    let how = ["--gpu", "h100", "--kernels", "sm90", "--predict", "--roofline", "roofline.svg"];
+    let args = [&what[..], &how].concat();
+    succeeds(folder.path(), &args);
+    let drawn = fs::read_to_string(folder.path().join("roofline.svg")).unwrap();
+    let shown = project("docs/images/roofline-h100-221x512x512.svg");
+    assert!(drawn == shown, "draw it again: osp {}", args.join(" "));
 }
 
 /// The front page of the documentation has the same program, which is a doc test there.

@@ -16,7 +16,7 @@ pub use emulated::Emulated;
 pub use ptx::{Compiled, PtxMachine};
 
 use super::choice::Choice;
-use super::params::{Fields, TensorMap, tensor_maps};
+use super::params::{Fields, TensorMap, integers, tensor_maps};
 use super::variant::Variant;
 use crate::arriving::Arriving;
 use crate::error::{Error, Result};
@@ -67,6 +67,11 @@ impl Launch<'_> {
     pub(crate) fn tensor_maps(&self) -> impl Iterator<Item = TensorMap> {
         let maps = self.params.chunks_exact(size_of::<TensorMap>()).map(bytemuck::pod_read_unaligned);
         maps.take(tensor_maps(self.fields))
+    }
+
+    /// The integers among the parameters, such as sizes: their names and values.
+    pub fn integers(&self) -> Vec<(&'static str, i32)> {
+        integers(self.fields, self.params)
     }
 
     /// An [`Error::Launch`] for this launch.

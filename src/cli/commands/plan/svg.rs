@@ -1,5 +1,6 @@
 //! Draws arenas over time: x is launches, y is offsets, and each buffer is a rectangle.
 
+use crate::cli::svg::{CATEGORIES, colour, escaped, head};
 use osp::memory::plan::{MemoryPlan, PlannedBuffer};
 use std::ops::Range;
 
@@ -23,43 +24,11 @@ const MOST: usize = 1500;
 /// Buffers of less height are not drawn.
 const THINNEST: f64 = 0.25;
 
-/// A kind of buffers: the prefixes of its labels, its name, its colour.
-type Category = (&'static [&'static str], &'static str, &'static str);
-
-/// Kinds by the kernel that first writes to a buffer; the last kind is everything else.
-const CATEGORIES: [Category; 7] = [
-    (&["weights"], "weights", "#9aa5b1"),
-    (&["linear"], "linear layers", "#3b7dd8"),
-    (&["attention"], "attention", "#e07b39"),
-    (&["causal", "depthwise"], "convolutions", "#2e9e6b"),
-    (&["group", "rms", "layer", "ada", "row", "fold"], "norms", "#b05cc6"),
-    (&["copy"], "from the host, and copies", "#d9b310"),
-    (&[""], "other", "#c94f4f"),
-];
-
-fn kind(label: &str) -> usize {
-    CATEGORIES
-        .iter()
-        .position(|(stems, _, _)| stems.iter().any(|stem| label.starts_with(stem)))
-        .unwrap_or(CATEGORIES.len() - 1)
-}
-
 /// All panels below each other.
 pub fn draw(title: &str, panels: &[Panel<'_>]) -> String {
     let (width, one) = (LEFT + SIZE[0] + RIGHT, ABOVE + SIZE[1] + BELOW);
     let height = HEAD + one * panels.len() as f64;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
-         font-size=\"13\">\n<title>{0}</title>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n\
-         <text x=\"{LEFT}\" y=\"28\" font-size=\"18\">{0}</text>\n",
-        escaped(title)
-    );
-    let mut x = LEFT;
-    for (_, name, colour) in CATEGORIES {
-        svg += &format!("<rect x=\"{x}\" y=\"44\" width=\"12\" height=\"12\" fill=\"{colour}\"/>");
-        svg += &format!("<text x=\"{}\" y=\"55\">{name}</text>\n", x + 17.0);
-        x += 40.0 + 7.2 * name.len() as f64;
-    }
+    let mut svg = head(title, [width, height], LEFT, &CATEGORIES);
     for (index, panel) in panels.iter().enumerate() {
         let top = HEAD + one * index as f64 + ABOVE;
         panel.draw(top, &mut svg);
@@ -81,7 +50,7 @@ impl Panel<'_> {
             if low - high < THINNEST {
                 continue;
             }
-            let colour = CATEGORIES[kind(buffer.label)].2;
+            let colour = colour(buffer.label);
             let (left, wide, tall) = (x(from), x(to) - x(from), low - high);
             let size = format!("x=\"{left:.1}\" y=\"{high:.1}\" width=\"{wide:.1}\" height=\"{tall:.1}\"");
             *svg += &format!("<rect {size} fill=\"{colour}\"/>\n");
@@ -136,24 +105,4 @@ impl Panel<'_> {
 fn meets(buffer: &PlannedBuffer, launches: &Range<usize>) -> bool {
     let life = &buffer.launches;
     life.start < launches.end && life.end > launches.start && !life.is_empty()
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_is_one_of_kernels() {
-        let kernels = include_str!("../../../../docs/kernels.md");
-        // Except parameters, and buffers that no kernel writes first.
-        for (stems, _, _) in &CATEGORIES[1..CATEGORIES.len() - 1] {
-            for stem in *stems {
-                assert!(kernels.contains(&format!("`{stem}_")), "no kernel of {stem}");
-            }
-        }
-    }
 }

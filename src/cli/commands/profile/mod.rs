@@ -1,6 +1,8 @@
 //! `osp profile`: what one piece of each stage costs, kernel by kernel.
 
+mod predicted;
 mod report;
+mod roofline;
 
 use crate::cli::args::TilingArgs;
 use crate::cli::claims::Claims;
@@ -12,7 +14,9 @@ use crate::cli::{hints, interrupt};
 use osp::engine::Warning;
 use osp::profile::Subject;
 use osp::profile::gpus::Gpu;
+use osp::profile::predict::Chip;
 use osp::{Error, Observer, Result, staged};
+use predicted::Predicting;
 use report::Report;
 use std::path::PathBuf;
 
@@ -24,14 +28,17 @@ With --repeat N each time is a median of N, on a GPU with cold caches, and each 
 a whole: what it takes by the host's clock beyond the sum of its calls are gaps between them.
 
 Beside the devices of other commands there is `dry`, which executes nothing and needs no weights:
-it counts and, with --gpu, bounds times by what a data sheet promises.
+it counts and, with --gpu, bounds times by what a data sheet promises. --predict adds what a model
+of tiles, caches and instructions expects of an H100 or H200. Nothing of that is measured.
 
 Examples:
   osp profile --device cpu --frames 5
   osp profile --device cuda --model models/Open-Sora-Plan-v1.1.0 --transformer 65x512x512 \\
       --text-encoder models/t5-v1_1-xxl --trace trace.json
   osp profile --device cuda --preset v1.1.0-65x512x512 --weights synthetic:1 --repeat 5
-  osp profile --device dry --preset v1.1.0 --size 512x512 --frames 221 --gpu h100";
+  osp profile --device dry --preset v1.1.0 --size 512x512 --frames 221 --gpu h100
+  osp profile --device dry --preset v1.1.0 --size 512x512 --frames 221 --gpu h100 --kernels sm90 \\
+      --predict --roofline roofline.svg";
 
 /// Counts, and on a GPU times, what a request makes a device do, kernel by kernel
 #[derive(clap::Args)]
@@ -46,6 +53,14 @@ pub struct Args {
     /// Time everything N times and report medians [default: once]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     repeat: Option<u16>,
+    /// Also predict the times on an H100 or H200, of each kernel, of a step and of the whole decode. Measured times are
+    /// held against them
+    #[arg(long)]
+    predict: bool,
+    /// Also draw the kernels of each stage below the roofs of the GPU's data sheet: hollow circles are predicted, full
+    /// ones measured
+    #[arg(long, value_name = "FILE.svg")]
+    roofline: Option<PathBuf>,
     /// Also write a trace for Perfetto or Chrome
     #[arg(long, value_name = "FILE.json")]
     trace: Option<PathBuf>,
@@ -57,34 +72,33 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
-    let gpu = args.gpu.as_deref().map(Gpu::named).transpose()?;
-    args.check(gpu)?;
-    let (engine, model) = if args.device.is("dry") {
-        (args.device.dry()?, args.subject.without_weights(console)?)
-    } else {
-        let engine = args.device.open(console)?;
-        if gpu.is_some() && engine.device().is_none() {
-            return Err(Error::Usage("--gpu bounds kernels, and there is no GPU to run any; use --device dry".into()));
-        }
-        (engine, args.subject.with_weights(console)?)
-    };
+    let asked = args.gpu.as_deref().map(Gpu::named).transpose()?;
+    args.check(asked)?;
+    let dry = args.device.is("dry");
+    let engine = if dry { args.device.dry()? } else { args.device.open(console)? };
+    if asked.is_some() && !dry && engine.device().is_none() {
+        return Err(Error::Usage("--gpu bounds kernels, and there is no GPU to run any; use --device dry".into()));
+    }
+    let gpu = asked.or_else(|| engine.card().and_then(Gpu::of_driver));
+    let chip = args.chip(gpu)?;
+    let model = if dry { args.subject.without_weights(console)? } else { args.subject.with_weights(console)? };
     let subject = Subject {
         size: args.subject.size.or(&model.defaults),
         tokens: args.subject.tokens(&model)?,
         tiling: args.tiles.tiling(),
         repeat: args.repeat.map(usize::from),
     };
-    let profile = if args.device.is("dry") {
-        engine.profile(&model, &subject, &mut Silent(console))?
+    let mut silent = Silent(console);
+    let profile = if dry {
+        engine.profile(&model, &subject, &mut silent)?
     } else {
         engine.profile(&model, &subject, &mut &*console)?
     };
-    let gpu = gpu.or_else(|| engine.card().and_then(Gpu::of_driver));
+    let count = |chip| Ok(Predicting { chip, decode: engine.count_decode(&model, &subject, &mut silent)? });
+    let predicting = chip.map(count).transpose()?;
     let running = args.device.running(&engine);
-    let report = Report { model: model.place.display().to_string(), subject, running, gpu, profile };
-    if let Some(path) = &args.trace {
-        staged::write_file(path, report.trace().to_string().as_bytes())?;
-    }
+    let report = Report { model: model.place.display().to_string(), subject, running, gpu, profile, predicting };
+    args.write(&report)?;
     if console.json() { console.json_result(&report.json()) } else { console.result(report.text()) }
 }
 
@@ -92,23 +106,56 @@ impl Args {
     /// Everything that can be wrong before a model is opened.
     fn check(&self, gpu: Option<&Gpu>) -> Result<()> {
         let usage = |text: &str| Err(Error::Usage(text.into()));
-        let dry = self.device.is("dry");
-        if self.repeat.is_some() && (dry || self.device.emulates()) {
+        let counts = self.device.is("dry") || self.device.emulates();
+        if self.repeat.is_some() && counts {
             return usage("there is nothing to time: --repeat needs a GPU or a CPU");
         }
         if gpu.is_some() && self.device.is("cpu") {
             return usage("--gpu bounds kernels, and --device cpu runs none; use --device dry");
         }
-        if let Some(path) = &self.trace {
-            if dry && gpu.is_none() || self.device.emulates() && gpu.is_none() {
-                return usage(
-                    "there are no times to draw: --trace needs a GPU or a CPU to measure, or --gpu for bounds",
-                );
-            }
-            check_file(path, "json")?;
-            Claims::new(self.subject.files()).writes(path).check()?;
+        if self.trace.is_some() && counts && gpu.is_none() {
+            return usage("there are no times to draw: --trace needs a GPU or a CPU to measure, or --gpu for bounds");
         }
+        if self.predict && counts && gpu.is_none() {
+            return usage("there is no GPU whose speed to predict: --predict needs --gpu, such as h100");
+        }
+        if (self.predict || self.roofline.is_some()) && self.device.is("cpu") {
+            return usage(
+                "--predict and --roofline are about a GPU's kernels, and --device cpu runs none; use --device dry",
+            );
+        }
+        if self.roofline.is_some() && counts && !self.predict {
+            return usage("there are no times to draw: --roofline needs a GPU to measure, or --predict with --gpu");
+        }
+        let files = [(&self.trace, "json"), (&self.roofline, "svg")];
+        let outputs = || files.iter().filter_map(|(path, ending)| Some((path.as_deref()?, *ending)));
+        outputs().try_for_each(|(path, ending)| check_file(path, ending))?;
+        let claims = Claims::new(self.subject.files());
+        outputs().fold(claims, |claims, (path, _)| claims.writes(path)).check()?;
         self.subject.check()
+    }
+
+    /// The chip to predict, if the user wants predictions; the GPU must be known for a picture, too.
+    fn chip(&self, gpu: Option<&Gpu>) -> Result<Option<Chip>> {
+        match gpu {
+            Some(gpu) => self.predict.then(|| Chip::of(gpu)).transpose(),
+            None if self.predict || self.roofline.is_some() => Err(Error::Usage(
+                "--predict and --roofline need a GPU whose data sheet is known; name one with --gpu, such as h100"
+                    .into(),
+            )),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes the files that the user wants.
+    fn write(&self, report: &Report) -> Result<()> {
+        if let Some((path, gpu)) = self.roofline.as_ref().zip(report.gpu) {
+            staged::write_file(path, report.roofline(gpu).as_bytes())?;
+        }
+        if let Some(path) = &self.trace {
+            staged::write_file(path, report.trace().to_string().as_bytes())?;
+        }
+        Ok(())
     }
 }
 

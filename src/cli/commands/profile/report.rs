@@ -1,12 +1,16 @@
 //! The report of a profile: as a table, as JSON, as a trace.
 
+use super::predicted::{self, Predicting};
+use super::roofline;
 use crate::cli::table::{aligned, number};
 use crate::cli::variants::Running;
 use osp::cuda::Choice;
 use osp::profile::gpus::Gpu;
+use osp::profile::predict::{Forecast, forecasts};
 use osp::profile::trace::{Track, trace};
-use osp::profile::{Measured, Profile, StageProfile, Subject, Summary, Times, summarize};
+use osp::profile::{Measured, Profile, Record, StageProfile, Subject, Summary, Times, summarize};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// What one command found.
@@ -17,6 +21,21 @@ pub struct Report {
     pub running: Option<Running>,
     pub gpu: Option<&'static Gpu>,
     pub profile: Profile,
+    /// What predicts the speed of `gpu`, if the user wants predictions.
+    pub predicting: Option<Predicting>,
+}
+
+/// The predictions of a stage: of each kernel, and of all together.
+struct Predictions<'a> {
+    each: HashMap<&'a str, Option<Forecast>>,
+    all: Option<Forecast>,
+}
+
+impl Predictions<'_> {
+    /// That of a kernel, or of `all`.
+    fn of(&self, name: &str) -> Option<&Forecast> {
+        self.each.get(name).unwrap_or(&self.all).as_ref()
+    }
 }
 
 /// What lies between the calls of a stage.
@@ -54,6 +73,8 @@ impl Report {
             lines.push(self.table(stage));
             lines.extend(gaps(&stage.piece));
         }
+        let outlook = self.predicting.as_ref().zip(self.gpu).map(|(model, gpu)| self.outlook(model, gpu));
+        lines.extend(outlook.map(|outlook| format!("\n{outlook}")));
         lines.join("\n")
     }
 
@@ -72,11 +93,28 @@ impl Report {
         let (summaries, all) = summarize(&stage.piece.records, self.gpu);
         let chosen = summaries.iter().any(|summary| summary.choice.is_some());
         let mut rows = vec![self.header(chosen)];
-        rows.extend(summaries.iter().chain([&all]).map(|summary| self.row(summary, &all)));
+        let predictions = self.predictions(&stage.piece.records);
+        for summary in summaries.iter().chain([&all]) {
+            let mut row = self.row(summary, &all);
+            match &predictions {
+                None => row.extend(summary.choice.iter().flat_map(choice_cells)),
+                Some(predictions) => {
+                    let forecast = predictions.of(&summary.name);
+                    row.extend(predicted::cells(summary, forecast, predictions.all.as_ref(), self.profile.times));
+                }
+            }
+            rows.push(row);
+        }
         aligned(&rows)
     }
 
-    /// With columns for choices, if there were any.
+    /// The predictions of a stage's kernels, if the user wants any.
+    fn predictions<'a>(&self, records: &'a [Record]) -> Option<Predictions<'a>> {
+        let chip = &self.predicting.as_ref()?.chip;
+        Some(Predictions { each: forecasts(chip, records), all: Forecast::of(chip, records) })
+    }
+
+    /// With columns for predictions, or else for choices, if there were any.
     fn header(&self, chosen: bool) -> Vec<String> {
         let mut cells = vec!["kernel", "calls"];
         match self.profile.times {
@@ -89,7 +127,9 @@ impl Report {
             (Some(_), Times::Gpu) => cells.push("% of roof"),
             (Some(_), _) => cells.extend(["bound ms", "%", "by"]),
         }
-        if chosen {
+        if self.predicting.is_some() {
+            cells.extend(predicted::header(self.profile.times));
+        } else if chosen {
             cells.extend(["tile", "next best"]);
         }
         cells.into_iter().map(str::to_owned).collect()
@@ -117,7 +157,6 @@ impl Report {
                 }
             }
         }
-        cells.extend(summary.choice.iter().flat_map(choice_cells));
         cells
     }
 
@@ -141,18 +180,27 @@ impl Report {
             "variants": self.running.map(Running::lines),
             "gpu": gpu,
             "stages": stages,
+            "predicted": self.predicting.as_ref().zip(self.gpu).map(|(model, gpu)| self.outlook_json(model, gpu)),
         })
     }
 
     fn stage_json(&self, stage: &StageProfile) -> Value {
         let (summaries, all) = summarize(&stage.piece.records, self.gpu);
-        let kernels: Vec<Value> = summaries.iter().map(|summary| self.summary_json(summary)).collect();
+        let predictions = self.predictions(&stage.piece.records);
+        let json = |summary: &Summary| {
+            let mut row = self.summary_json(summary);
+            if let Some(predictions) = &predictions {
+                row["predicted"] = predicted::cells_json(predictions.of(&summary.name));
+            }
+            row
+        };
+        let kernels: Vec<Value> = summaries.iter().map(json).collect();
         let memory = stage.memory.as_ref();
         json!({
             "stage": stage.stage.name(),
             "what": stage.what,
             "kernels": kernels,
-            "all": self.summary_json(&all),
+            "all": json(&all),
             "wall_seconds": stage.piece.wall.map(|wall| wall.as_secs_f64()),
             "peak_bytes": memory.map(|memory| memory.peak_bytes),
             "allocations": memory.map(|memory| memory.allocations),
@@ -169,18 +217,44 @@ impl Report {
         })
     }
 
-    /// For Perfetto: times where there are any, else bounds.
+    /// Each stage over the roofs of the GPU.
+    pub fn roofline(&self, gpu: &Gpu) -> String {
+        let [frames, height, width] = self.subject.size;
+        let title = format!("{} at {frames}x{height}x{width} on {}", self.model, gpu.name);
+        let panels = self.profile.stages.iter().map(|stage| {
+            let (summaries, _) = summarize(&stage.piece.records, Some(gpu));
+            let predictions = self.predictions(&stage.piece.records);
+            let predicted = |name: &str| Some(predictions.as_ref()?.of(name)?.seconds);
+            let measured = |summary: &Summary| summary.seconds.filter(|_| self.profile.times == Times::Gpu);
+            let points = summaries.iter().map(|summary| roofline::Kernel {
+                name: summary.name.clone(),
+                flops: summary.flops as f64,
+                bytes: summary.bytes as f64,
+                bound: summary.bound_seconds.unwrap_or(0.0),
+                predicted: predicted(&summary.name),
+                measured: measured(summary),
+            });
+            roofline::Panel { title: format!("{}: {}", stage.stage.name(), stage.what), kernels: points.collect() }
+        });
+        roofline::draw(&title, gpu, &panels.collect::<Vec<_>>())
+    }
+
+    /// For Perfetto: times where there are any, else predictions, else bounds.
     pub fn trace(&self) -> Value {
         let tracks: Vec<Track<'_>> =
             self.profile.stages.iter().map(|stage| (stage.stage.name(), &*stage.piece.records)).collect();
         let kind = match self.profile.times {
+            Times::None if self.predicting.is_some() => "predicted",
             Times::None => "bounds by a data sheet",
             Times::Cpu => "measured on the CPU",
             Times::Gpu => "measured on the GPU",
         };
         trace(&tracks, kind, |record| match (record.time, self.gpu) {
             (Some(time), _) => time.as_secs_f64(),
-            (None, Some(gpu)) => gpu.bound(record.flops, record.bytes),
+            (None, Some(gpu)) => {
+                let predicted = self.predicting.as_ref().and_then(|model| model.chip.predict(record));
+                predicted.map_or_else(|| gpu.bound(record.flops, record.bytes), |predicted| predicted.seconds)
+            }
             (None, None) => 0.0,
         })
     }
@@ -190,20 +264,21 @@ impl Report {
 mod tests {
     use super::*;
     use osp::engine::Stage;
-    use osp::profile::Record;
+    use osp::profile::Launched;
+    use osp::profile::predict::Chip;
 
     /// A report on two launches, each of a tenth of a second's work for an H100.
     fn report(times: Times, time: Option<Duration>) -> Report {
         let gpu = Gpu::named("h100").unwrap();
         let (flops, bytes) = ((gpu.flops / 10.0) as u64, (gpu.bytes / 10.0) as u64);
         let record =
-            |name: &str, flops, bytes| Record { name: name.into(), grid: None, flops, bytes, time, choice: None };
+            |name: &str, flops, bytes| Record { name: name.into(), launched: None, flops, bytes, time, choice: None };
         let wall = time.map(|time| 3 * time);
         let piece = Measured { records: vec![record("a", flops, 0), record("b", 0, bytes)], wall };
         let stage = StageProfile { stage: Stage::Text, what: "words".into(), piece, memory: None };
         let subject = Subject { size: [1, 16, 16], tokens: 3, tiling: None, repeat: None };
         let profile = Profile { device: "d".into(), times, stages: vec![stage] };
-        Report { model: "m".into(), subject, running: None, gpu: Some(gpu), profile }
+        Report { model: "m".into(), subject, running: None, gpu: Some(gpu), profile, predicting: None }
     }
 
     #[test]
@@ -219,6 +294,28 @@ mod tests {
         assert_eq!(row("all"), ["all", "2", "400", "100.0", "247", "838", "50.0"]);
         assert!(text.contains("by the host's clock: 600 ms for all, +50.0 % beside the calls' 400 ms"), "{text}");
         assert!(text.contains("roof: H100 SXM (NVIDIA H100 data sheet)"), "{text}");
+    }
+
+    #[test]
+    fn measured_times_are_held_against_predictions() {
+        let mut report = report(Times::Gpu, Some(Duration::from_millis(200)));
+        let gpu = report.gpu.unwrap();
+        let records = &mut report.profile.stages[0].piece.records;
+        // The first record has no launch, so that there is no prediction, and none of the sum.
+        records[1].launched = Some(Launched { grid: [1; 3], integers: Vec::new() });
+        report.predicting = Some(Predicting { chip: Chip::of(gpu).unwrap(), decode: Vec::new() });
+        let text = report.text();
+        let row = |name: &str| {
+            let row = text.lines().find(|line| line.trim_start().starts_with(&format!("{name} "))).unwrap();
+            row.split_whitespace().skip(6).map(str::to_owned).collect::<Vec<_>>().join(" ")
+        };
+        // A tenth of a second at the data sheet's bandwidth, of which 81 % are expected.
+        assert_eq!(row("b"), "50.0 123 +62 % memory");
+        assert_eq!([row("a"), row("all")], ["50.0 - - -"; 2]);
+        let predicted = &report.json()["stages"][0]["kernels"][1]["predicted"];
+        assert!((predicted["seconds"].as_f64().unwrap() - 0.1 / 0.81).abs() < 1e-5, "{predicted}");
+        let svg = report.roofline(gpu);
+        assert!(svg.contains("(measured)") && !svg.contains("(predicted)"), "{svg}");
     }
 
     #[test]
