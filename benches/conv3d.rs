@@ -2,8 +2,8 @@
 //! and the encoder's first layer. The CPU computes smaller ones, beside a product of the `gemm` crate with the same
 //! FLOPs.
 //!
-//! Copies in front of the first frame, enlargement and borders save FLOPs that the plain formula counts, so on the CPU
-//! a video of one frame can exceed the processor's peak.
+//! Copies in front of the first frame and borders save FLOPs that the plain formula counts, so on the CPU a video of one
+//! frame can exceed the processor's peak. An enlargement counts the four products of its folded weight, not nine.
 
 mod common;
 
@@ -93,8 +93,8 @@ fn ours<B: Target>(criterion: &mut Criterion, backend: &B, shapes: &[Conv3d]) {
         // Like most layers, with a bias and with moments for a GroupNorm of 32 groups.
         let op = Conv3d { moment_groups: if op.cout.is_multiple_of(32) { 32 } else { 0 }, ..*op };
         let x = common::video(backend, op.frames, op.height * op.width * op.cin);
-        let [kt, kh, kw] = op.kernel;
-        let weight = Tensor::from_f32(&[op.cout, kt, kh, kw, op.cin], &values(op.cout * kt * kh * kw * op.cin));
+        let shape = op.weight_shape();
+        let weight = Tensor::from_f32(&shape, &values(shape.iter().product()));
         let weight = backend.weight(vec![weight]).unwrap();
         let bias = backend.weight(vec![Tensor::from_f32(&[op.cout], &values(op.cout))]).unwrap();
         let mut out = backend.alloc(op.out_shape().iter().product()).unwrap();

@@ -3,156 +3,34 @@
 //     out[t, y, x, n] = conv_scale·(bias[n] + Σ_ijkc weight[n, i, j, k, c]·in[t', y', x', c]) + other_scale·other[…]
 //     t' = max(t·time_stride + i − (kt − 1), 0)    y' = y·stride + j − pad_y    x' = x·stride + k − pad_x
 //
-// in is x, or, if enlarged, x at (y'/2, x'/2); outside of a frame it is zero. bias and other may be null.
+// in is x, and zero outside of a frame. bias and other may be null.
 // x [frames, height, width, cin], weight [cout, kt, kh, kw, cin], bias [cout], out and other [out frames, positions,
 // cout], all T. moments, or null: f32 [out frames, slabs, groups, 2], mean and M2 of each group of channels over each
 // slab of 128 positions of out, as it is stored.
 //
-// A block makes one tile: 128 neighbouring positions of a frame by some channels. So a tile is a slab, and a frame's
-// bits do not depend on the frames beside it. Asynchronous copies load slices of 32 channels under a tap into rings in
-// shared memory, with zeros outside of the frame, and a warp multiplies its share of the tile as in gemm.cu. With
-// windows, one slice of the input serves all taps of a kernel row: it holds a run of the frame with the zeros beside
-// its rows, and the next tap reads the same run one place further, with ldmatrix as well. Strided kernels load a slice
-// for every tap. A step of the loop is a tap, or for up to 8 channels a kernel row. All kernels but the ragged ones sum
-// kernel row by kernel row, in a row slice by slice, in a slice tap by tap, and give the same bits. Ragged kernels
-// treat taps and channels as one long axis, and load element by element.
+// If x is enlarged twofold, out has four phases, each as large as x and with a weight of its own: [4·cout, kt, 2, 2,
+// cin], from enlarge.cu. Phase 2·q + r makes row 2·y + q and column 2·x + r of out:
+//     out[t, 2·y + q, 2·x + r, n] = … weight[(2·q + r)·cout + n, i, j, k, c]·in[t', y + j + q − 1, x + k + r − 1, c] …
+// Slabs of moments lie phase by phase in a frame, and 128 must divide the positions of a phase.
+//
+// A block makes one tile: 128 neighbouring positions of a phase of a frame by some channels. So a tile is a slab, and a
+// frame's bits do not depend on the frames beside it. Asynchronous copies load slices of 32 channels under a tap into
+// rings in shared memory, with zeros outside of the frame, and a warp multiplies its share of the tile as in gemm.cu.
+// With windows, one slice of the input serves all taps of a kernel row: it holds a run of the frame with the zeros
+// beside its rows, and the next tap reads the same run one place further, with ldmatrix as well. Strided kernels load a
+// slice for every tap. A step of the loop is a tap, or for up to 8 channels a kernel row. All kernels but the ragged
+// ones sum kernel row by kernel row, in a row slice by slice, in a slice tap by tap, and give the same bits. Ragged
+// kernels treat taps and channels as one long axis, and load element by element.
 // Last, the tile passes through shared memory: other is loaded in rows, fragments replace it by the result, and the
 // result is stored in rows, 16 bytes at a time. The moments are computed from that tile.
 //
 // Block: 128 threads. Grid: tiles. Shared memory: the rings, 23 to 48 KiB, so that two blocks fit a multiprocessor.
-// Limits: cin a multiple of 8, unless ragged. Windows: kw = 3, stride 1, rows of at least 9 positions. Fewer than 2^31
-// elements in a frame of x and in the weight. A tile holds whole groups of moments.
+// Limits: cin a multiple of 8, unless ragged. Windows: kw = 3 or 2, stride 1, rows of at least 9 or 5 positions. Fewer
+// than 2^31 elements in a frame of x and in the weight. A tile holds whole groups of moments.
 
-#include "common/moments.cuh"
+#include "common/conv3d.cuh"
 
 namespace {
-
-struct CausalConv3dParams {
-    const void *x;
-    const void *weight;
-    const void *bias;
-    const void *other;
-    void *out;
-    void *moments;
-    // Size of x.
-    std::int32_t height;
-    std::int32_t width;
-    std::int32_t cin;
-    std::int32_t cout;
-    std::int32_t kt;
-    std::int32_t kh;
-    std::int32_t kw;
-    std::int32_t time_stride;
-    std::int32_t stride;
-    std::int32_t pad_y;
-    std::int32_t pad_x;
-    // 1 if x is enlarged twofold in height and width, else 0.
-    std::int32_t enlarged;
-    // Size of out: columns and positions of a frame; then the frames that this launch makes.
-    std::int32_t out_width;
-    std::int32_t positions;
-    std::int32_t first_frame;
-    std::int32_t frames;
-    // The index of the first of these frames in out and in moments, and in other.
-    std::int32_t out_frame;
-    std::int32_t other_frame;
-    // Channels of a tile.
-    std::int32_t columns;
-    // Whether rows of out and columns of tiles start at multiples of 16 bytes.
-    std::int32_t wide;
-    // Channels of a group of moments, and groups.
-    std::int32_t group;
-    std::int32_t groups;
-    float conv_scale;
-    float other_scale;
-};
-
-constexpr int THREADS = 128;
-// Positions of a tile, and channels of a slice.
-constexpr int TILE_M = 128, TILE_K = 32;
-constexpr int SLICE_CHUNKS = TILE_K / CHUNK;
-// Rows of a window: a tile's positions, two more, and two for each end of an image row within the tile.
-constexpr int WINDOW_ROWS = 160;
-// Slabs of a frame that go through time together, so that their input stays in the second-level cache from frame to
-// frame.
-constexpr int BAND = 64;
-
-enum class Input { WINDOWS, STRIDED, RAGGED };
-using enum Input;
-
-template <Input INPUT_, int N, int WARP_M_, int WARP_N_> struct Tile {
-    static constexpr Input INPUT = INPUT_;
-    static constexpr int TILE_N = N, WARP_M = WARP_M_, WARP_N = WARP_N_, WARPS_N = TILE_N / WARP_N;
-    // Only the last layer of a coder has few channels, and no norm follows it.
-    static constexpr bool FEW = TILE_N == 8, MOMENTS = !FEW;
-    // Taps of a step, and stages of the ring. With few channels, the products of one tap would take less time than the
-    // rest of a step.
-    static constexpr int TAPS = FEW ? 3 : 1, STAGES = FEW ? 2 : 3;
-    static_assert(TAPS == 1 || INPUT == Input::WINDOWS, "one slice of the input for all");
-    static constexpr int FRAGMENTS_M = WARP_M / MMA_M, FRAGMENTS_N = WARP_N / MMA_N;
-    // Rows of a slice of the input, and its stages.
-    static constexpr int ROWS = INPUT == Input::WINDOWS ? WINDOW_ROWS : TILE_M;
-    static constexpr int INPUT_STAGES = INPUT == Input::WINDOWS ? 2 : STAGES;
-    static constexpr int WEIGHT_ROWS = TAPS * TILE_N;
-    static constexpr int INPUT_SLICE = ROWS * TILE_K, WEIGHT_SLICE = WEIGHT_ROWS * TILE_K;
-    // The shared memory that src/cuda/conv3d/mod.rs gives to a block.
-    static constexpr int SHARED_BYTES = 2 * (INPUT_STAGES * INPUT_SLICE + STAGES * WEIGHT_SLICE);
-    static constexpr int TILE_BYTES = 2 * TILE_M * TILE_N;
-    static_assert(TILE_M / WARP_M * WARPS_N * static_cast<int>(WARP_SIZE) == THREADS);
-    static_assert(TILE_BYTES + PARTS<TILE_M> * TILE_N * static_cast<int>(sizeof(Moment)) <= SHARED_BYTES,
-                  "they take its place");
-};
-// With 128 accumulators a thread, a product loads half the fragments that it loads with 64, and two blocks still fit.
-template <Input INPUT> using Wide = Tile<INPUT, 128, 64, 64>;
-template <Input INPUT> using Medium = Tile<INPUT, 96, 64, 48>;
-template <Input INPUT> using Small = Tile<INPUT, 64, 64, 32>;
-template <Input INPUT> using Narrow = Tile<INPUT, 8, 32, 8>;
-
-// The tile of a block.
-struct Place {
-    // The frame's index among the frames of the launch, and the slab.
-    int made, slab;
-    // The first position in the frame, and the number of positions.
-    int position, rows;
-    // The first channel, and the number of channels.
-    int column, columns;
-
-    // Neighbouring blocks walk down a band of a frame, then through the columns, then through time.
-    __device__ __forceinline__ explicit Place(const CausalConv3dParams &p) {
-        const int slabs = (p.positions + TILE_M - 1) / TILE_M, tiles_n = (p.cout + p.columns - 1) / p.columns;
-        const int index = static_cast<int>(blockIdx.x), band_tiles = BAND * tiles_n * p.frames;
-        const int band = index / band_tiles, in_band = index % band_tiles;
-        const int slabs_left = slabs - band * BAND, band_slabs = slabs_left < BAND ? slabs_left : BAND;
-        const int rest = in_band / band_slabs;
-        slab = band * BAND + in_band % band_slabs;
-        made = rest / tiles_n;
-        position = slab * TILE_M;
-        column = rest % tiles_n * p.columns;
-        rows = p.positions - position < TILE_M ? p.positions - position : TILE_M;
-        columns = p.cout - column < p.columns ? p.cout - column : p.columns;
-    }
-};
-
-// The place of a step in the sum: its first tap and its first channel. Ragged kernels count all as channels of one tap.
-struct Step {
-    int time = 0, row = 0, tap = 0, channel = 0;
-
-    template <typename Shape> __device__ __forceinline__ void advance(const CausalConv3dParams &p) {
-        if (Shape::INPUT == Input::RAGGED) {
-            channel += TILE_K;
-        } else if (Shape::TAPS > 1 || ++tap == p.kw) {
-            tap = 0;
-            channel += TILE_K;
-            if (channel >= p.cin) {
-                channel = 0;
-                if (++row == p.kh) {
-                    row = 0;
-                    time++;
-                }
-            }
-        }
-    }
-};
 
 // A thread loads one chunk of every SOURCE_STRIDE-th row of a slice.
 constexpr int SOURCE_STRIDE = THREADS / SLICE_CHUNKS;
@@ -165,7 +43,7 @@ template <typename T, typename Shape> class InputSource {
     static constexpr int COUNT = Shape::ROWS / SOURCE_STRIDE;
     static_assert(Shape::ROWS % SOURCE_STRIDE == 0);
 
-    // For each row: the row and the column of the (enlarged) input under the kernel's first tap.
+    // For each row: the row and the column of the input under the kernel's first tap.
     int top[COUNT], left[COUNT];
     int made;
     // The source of the last step: a frame, and for each row its element in the frame, or −1 outside.
@@ -182,8 +60,7 @@ template <typename T, typename Shape> class InputSource {
     // The input of row i under a tap in space, as an element of the frame, or −1 outside.
     __device__ __forceinline__ int pixel(const CausalConv3dParams &p, int i, int row, int tap) const {
         const int y = top[i] + row, x = left[i] + tap;
-        const bool inside = y >= 0 && x >= 0 && y < p.height << p.enlarged && x < p.width << p.enlarged;
-        return inside ? ((y >> p.enlarged) * p.width + (x >> p.enlarged)) * p.cin : -1;
+        return y >= 0 && x >= 0 && y < p.height && x < p.width ? (y * p.width + x) * p.cin : -1;
     }
 
     __device__ __forceinline__ void bring_elements(const CausalConv3dParams &p, T *to, int k) const {
@@ -224,8 +101,8 @@ template <typename T, typename Shape> class InputSource {
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
             const int at = first + i * SOURCE_STRIDE;
-            top[i] = at / width * p.stride - p.pad_y;
-            left[i] = at % width * p.stride - p.pad_x;
+            top[i] = at / width * p.stride - p.pad_y + place.lower();
+            left[i] = at % width * p.stride - p.pad_x + place.right();
         }
     }
 
@@ -266,7 +143,8 @@ template <typename T, typename Shape> class WeightSource {
   public:
     __device__ __forceinline__ WeightSource(const CausalConv3dParams &p, const Place &place) {
         depth = p.kt * p.kh * p.kw * p.cin;
-        from = static_cast<const T *>(p.weight) + static_cast<std::int64_t>(place.column) * depth;
+        const int first = place.phase * p.cout + place.column;
+        from = static_cast<const T *>(p.weight) + static_cast<std::int64_t>(first) * depth;
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
             const int row = source_row() + i * SOURCE_STRIDE, tap = Shape::TAPS > 1 ? row / Shape::TILE_N : 0;
@@ -304,11 +182,11 @@ template <typename T, typename Shape> class WeightSource {
 template <typename Shape, typename Visit>
 __device__ __forceinline__ void each_chunk(const CausalConv3dParams &p, const Place &place, int frame, Visit visit) {
     constexpr int CHUNKS = Shape::TILE_N / CHUNK;
-    const std::int64_t first = static_cast<std::int64_t>(frame) * p.positions + place.position;
+    const std::int64_t first = static_cast<std::int64_t>(frame) * p.factor * p.factor * p.positions;
     for (int index = static_cast<int>(threadIdx.x); index < place.rows * CHUNKS; index += THREADS) {
         const int row = index / CHUNKS, chunk = index % CHUNKS, left = place.columns - chunk * CHUNK;
         if (left > 0) {
-            const std::int64_t at = (first + row) * p.cout + place.column + chunk * CHUNK;
+            const std::int64_t at = (first + place.out_position(p, row)) * p.cout + place.column + chunk * CHUNK;
             visit(swizzled<CHUNKS>(row, chunk), at, left < CHUNK ? left : CHUNK);
         }
     }
@@ -377,9 +255,7 @@ __device__ __forceinline__ void store(const CausalConv3dParams &p, const Place &
         }
     });
     if (Shape::MOMENTS && p.moments != nullptr) {
-        const std::int64_t slabs = (p.positions + TILE_M - 1) / TILE_M;
-        const std::int64_t frame = p.out_frame + place.made;
-        const std::int64_t first = (frame * slabs + place.slab) * p.groups + place.column / p.group;
+        const std::int64_t first = place.out_slab(p) * p.groups + place.column / p.group;
         Moment *scratch = reinterpret_cast<Moment *>(shared_memory() + Shape::TILE_BYTES);
         store_moments<THREADS, TILE_M, Shape::TILE_N>(tile, place.rows, place.columns, p.group, scratch,
                                                       static_cast<Vec<float, 2> *>(p.moments) + first);

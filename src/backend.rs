@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionArgs};
 use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
+use crate::ops::enlarge::{FoldEnlargement, FoldEnlargementArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
 use crate::ops::folded::{FoldNorm, FoldNormArgs, RowMoments, RowMomentsArgs, RowStatistics, RowStatisticsArgs};
 use crate::ops::gemm::{Linear, LinearArgs};
@@ -220,6 +221,18 @@ pub trait Backend {
 
     /// The body of [`Self::fold_norm`].
     fn run_fold_norm(&self, op: &FoldNorm, args: FoldNormArgs<'_, Self::Buffer, Self::Weight>) -> Result<()>;
+
+    /// [`FoldEnlargement`].
+    ///
+    /// # Errors
+    /// Those of [`FoldEnlargement::validate`] and of a launch.
+    fn fold_enlargement(&self, op: &FoldEnlargement, args: FoldEnlargementArgs<'_, Self::Weight>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_fold_enlargement(op, args)
+    }
+
+    /// The body of [`Self::fold_enlargement`].
+    fn run_fold_enlargement(&self, op: &FoldEnlargement, args: FoldEnlargementArgs<'_, Self::Weight>) -> Result<()>;
 
     /// [`Conv3d`].
     ///

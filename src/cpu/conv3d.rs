@@ -3,7 +3,7 @@
 //! A direct convolution. A product multiplies a tile of output pixels with a panel of output channels, directly from
 //! the input: neighbouring pixels are rows `cin` elements apart, and the taps of one kernel row are contiguous. The
 //! input is neither unfolded nor padded. Outputs are grouped by the taps that see the input ([`taps`]), so that borders
-//! skip the zeros. Copies of a frame or of a pixel are multiplied once, by the sum of their weights ([`packed`]).
+//! skip the zeros. Copies of the first frame are multiplied once, by the sum of their weights ([`packed`]).
 //!
 //! With many channels, 3×3 taps are computed with fewer products ([`winograd`]).
 //!
@@ -58,7 +58,7 @@ fn convolve(op: &Conv3d, x: &[f32], weight: &Weight, bias: Option<&Weight>, othe
     let axes = [Axis::new(op, 0), Axis::new(op, 1)];
     let packed = Packed::new(op, weight, &axes);
     let columns = axes[1].runs(0..op.out_shape()[2]);
-    Call { op, x, axes, columns, packed, bias: &bias, other, out: SharedMut::new(out) }.run();
+    Call { op, x, axes: &axes, columns, packed, bias: &bias, other, out: SharedMut::new(out) }.run();
 }
 
 /// The arguments of one call.
@@ -66,7 +66,7 @@ struct Call<'a> {
     op: &'a Conv3d,
     x: &'a [f32],
     /// Height and width.
-    axes: [Axis; 2],
+    axes: &'a [Axis; 2],
     /// The columns of a frame, grouped by the taps that see the input.
     columns: Vec<SameTaps>,
     packed: Packed<'a>,
@@ -98,7 +98,7 @@ struct Region {
 
 /// Pixels along a line, at equal distances in the input.
 struct Tile {
-    /// Offset of the input under the first valid group of taps at the first pixel.
+    /// Offset of the input under the first valid tap at the first pixel.
     input: usize,
     /// Index of the first pixel in the block.
     pixel: usize,
@@ -188,22 +188,22 @@ impl Call<'_> {
         Region { tiles: tiles.collect(), input_stride: line.1, pixel_stride: line.2, steps, segments }
     }
 
-    /// The segments of k. Groups of taps of one kernel row are contiguous both in the input and in the weight.
+    /// The segments of k. Taps of one kernel row are contiguous both in the input and in the weight.
     fn segments(&self, frame: usize, rows: &SameTaps, columns: &SameTaps) -> Vec<Segment> {
         let mut segments = Vec::new();
-        if columns.groups.is_empty() {
+        if columns.taps.is_empty() {
             return segments;
         }
-        let [height, width] = &self.axes;
-        let column = width.position(columns.phase, columns.groups.start);
+        let [height, width] = self.axes;
+        let column = width.position(columns.half, columns.taps.start);
         for (time, source) in taps::in_time(self.op, frame) {
-            for group in rows.groups.clone() {
-                let row = source * self.op.height + group - rows.groups.start;
-                let b = self.packed.start(&time, [height.position(rows.phase, group), column]);
+            for tap in rows.taps.clone() {
+                let row = source * self.op.height + tap - rows.taps.start;
+                let b = self.packed.start(&time, [height.position(rows.half, tap), column]);
                 segments.push(Segment {
                     a: row * self.op.width * self.op.cin,
                     b,
-                    len: columns.groups.len() * self.op.cin,
+                    len: columns.taps.len() * self.op.cin,
                 });
             }
         }

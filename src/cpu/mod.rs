@@ -6,6 +6,7 @@
 mod attention;
 mod conv3d;
 mod embed;
+mod enlarge;
 mod finite;
 mod folded;
 mod gemm;
@@ -34,6 +35,7 @@ use crate::ops::DeviceBuffer;
 use crate::ops::attention::{Attention, AttentionArgs};
 use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
+use crate::ops::enlarge::{FoldEnlargement, FoldEnlargementArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
 use crate::ops::folded::{FoldNorm, FoldNormArgs, RowMoments, RowMomentsArgs, RowStatistics, RowStatisticsArgs};
 use crate::ops::gemm::{Linear, LinearArgs};
@@ -162,6 +164,11 @@ impl Backend for Cpu {
 
     fn run_fold_norm(&self, op: &FoldNorm, args: FoldNormArgs<'_, Buffer, Weight>) -> Result<()> {
         folded::fold_norm(op, args);
+        Ok(())
+    }
+
+    fn run_fold_enlargement(&self, op: &FoldEnlargement, args: FoldEnlargementArgs<'_, Weight>) -> Result<()> {
+        enlarge::fold_enlargement(op, args);
         Ok(())
     }
 

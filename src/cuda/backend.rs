@@ -2,7 +2,8 @@
 
 use super::{Buffer, Cuda, ElementType, Weight, lock};
 use super::{
-    attention, conv3d, depthwise, embed, finite, folded, gemm, groupnorm, norm, patch, pixels, resample, sampler, tile,
+    attention, conv3d, depthwise, embed, enlarge, finite, folded, gemm, groupnorm, norm, patch, pixels, resample,
+    sampler, tile,
 };
 use crate::arriving::Arriving;
 use crate::backend::Backend;
@@ -12,6 +13,7 @@ use crate::ops::DeviceWeight;
 use crate::ops::attention::{Attention, AttentionArgs};
 use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
+use crate::ops::enlarge::{FoldEnlargement, FoldEnlargementArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
 use crate::ops::folded::{FoldNorm, FoldNormArgs, RowMoments, RowMomentsArgs, RowStatistics, RowStatisticsArgs};
 use crate::ops::gemm::{Linear, LinearArgs};
@@ -151,6 +153,10 @@ impl Backend for Cuda {
 
     fn run_fold_norm(&self, op: &FoldNorm, args: FoldNormArgs<'_, Buffer, Weight>) -> Result<()> {
         folded::fold_norm(self, op, args)
+    }
+
+    fn run_fold_enlargement(&self, op: &FoldEnlargement, args: FoldEnlargementArgs<'_, Weight>) -> Result<()> {
+        enlarge::fold_enlargement(self, op, args)
     }
 
     fn run_conv3d(&self, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight>) -> Result<()> {

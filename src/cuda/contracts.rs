@@ -2,8 +2,8 @@
 
 use super::params::{Fields, Params, padded};
 use super::{
-    FLAT_THREADS, attention, conv3d, depthwise, embed, facts, facts_sm90, finite, folded, gemm, groupnorm, norm, patch,
-    pixels, resample, sampler, tile,
+    FLAT_THREADS, attention, conv3d, depthwise, embed, enlarge, facts, facts_sm90, finite, folded, gemm, groupnorm,
+    norm, patch, pixels, resample, sampler, tile,
 };
 
 /// A struct of parameters, and the threads that are launched with it.
@@ -42,6 +42,7 @@ pub const CONTRACTS: &[Contract] = &[
     contract::<depthwise::DepthwiseConvParams>("depthwise", &[FLAT_THREADS]),
     contract::<embed::EmbeddingParams>("embed", &[FLAT_THREADS]),
     contract::<embed::AddRowsParams>("embed", &[FLAT_THREADS]),
+    contract::<enlarge::FoldEnlargementParams>("enlarge", &[FLAT_THREADS]),
     contract::<facts::FactParams>("facts", &[FLAT_THREADS]),
     contract::<facts_sm90::BoxFactParams>("facts_sm90", &[facts_sm90::THREADS[0]]),
     contract::<facts_sm90::GroupFactParams>("facts_sm90", &[facts_sm90::THREADS[0]]),

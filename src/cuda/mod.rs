@@ -15,6 +15,7 @@ pub mod device;
 #[cfg(debug_assertions)]
 mod documented;
 mod embed;
+mod enlarge;
 mod facts;
 mod facts_sm90;
 mod finite;

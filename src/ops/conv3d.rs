@@ -1,6 +1,7 @@
 //! `conv3d`: causal 3-D convolution of one video, NTHWC without the N, with its paddings and its epilogue fused.
 //! `depthwise_conv`: the strided per-channel convolution of compressed keys and values.
 
+use super::enlarge::PHASES;
 use super::groupnorm::{Moments, expect_groups};
 use super::{DeviceBuffer, DeviceWeight, expect_at_least, expect_len, expect_shape, expect_that};
 use crate::error::Result;
@@ -19,7 +20,7 @@ pub enum SpacePadding {
 ///
 /// `x [frames, height, width, cin] * weight [cout, kt, kh, kw, cin] → out [out_frames, out_height, out_width, cout]`.
 /// In time, the input is padded in front by kt − 1 copies of the first frame, and not at the end. With `upsample` the input is
-/// first enlarged 2× in space by nearest neighbour.
+/// first enlarged 2× in space by nearest neighbour, and the weight is another one ([`Self::weight_shape`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv3d {
     /// Input frames.
@@ -38,7 +39,8 @@ pub struct Conv3d {
     pub stride: [usize; 2],
     /// Padding in space.
     pub padding: SpacePadding,
-    /// Nearest 2× enlargement of the input in height and width.
+    /// Nearest 2× enlargement of the input in height and width, in front of a kernel of 3×3 in space at stride 1. It is folded
+    /// into the weight by [`FoldEnlargement`](super::enlarge::FoldEnlargement).
     pub upsample: bool,
     /// Epilogue: `out = conv_scale·(conv + bias) + other_scale·other`, if `other` is given, which has the output's shape.
     /// A residual block uses (1, 1); a mix with factor α uses (1 − α, α). Without `other` only `conv_scale` counts.
@@ -61,14 +63,14 @@ pub struct Conv3d {
 pub struct ConvArgs<'a, Buffer, Weight> {
     /// `[frames, height, width, cin]`
     pub x: &'a Buffer,
-    /// `[cout, kt, kh, kw, cin]`
+    /// [`Conv3d::weight_shape`]
     pub weight: &'a Weight,
     /// `[cout]`
     pub bias: Option<&'a Weight>,
     /// Added by the epilogue; has the output's shape. With `other_frame`, it may hold only the computed frames from there on.
     pub other: Option<&'a Buffer>,
-    /// Receives the moments of the computed output frames for the next GroupNorm (see [`Moments`]). It has room for at least
-    /// the frames up to the last computed one.
+    /// Receives the moments of the computed output frames for the next GroupNorm (see [`Moments`]), if
+    /// [`Conv3d::can_make_moments`]. It has room for at least the frames up to the last computed one.
     pub moments: Option<&'a mut Buffer>,
     /// `[out_frames, out_height, out_width, cout]`. With `out_frame`, it may hold only the computed frames from there on.
     pub out: &'a mut Buffer,
@@ -107,6 +109,28 @@ impl Conv3d {
     pub fn grid(&self) -> [usize; 2] {
         let factor = if self.upsample { 2 } else { 1 };
         [factor * self.height, factor * self.width]
+    }
+
+    /// The parts of an output frame that have weights of their own: those of an enlargement, or 1.
+    pub fn phases(&self) -> usize {
+        if self.upsample { PHASES } else { 1 }
+    }
+
+    /// Taps in time, height and width that are multiplied.
+    pub fn taps(&self) -> [usize; 3] {
+        let [kt, kh, kw] = self.kernel;
+        if self.upsample { [kt, 2, 2] } else { [kt, kh, kw] }
+    }
+
+    /// `[phases·cout, taps in time, height and width, cin]`.
+    pub fn weight_shape(&self) -> [usize; 5] {
+        let [kt, kh, kw] = self.taps();
+        [self.phases() * self.cout, kt, kh, kw, self.cin]
+    }
+
+    /// Whether the output's moments can be made with it. Those of an enlargement need whole slabs in every phase.
+    pub fn can_make_moments(&self) -> bool {
+        !self.upsample || (self.height * self.width).is_multiple_of(Moments::SLAB)
     }
 
     /// Zero rows and columns in front of the grid.
@@ -160,22 +184,27 @@ impl Conv3d {
     ///
     /// # Errors
     /// [`crate::Error::Shape`] names the first argument of another size. Taps, strides, frames and input channels may not
-    /// be 0, `only` must be frames of the output, and the groups of moments must divide its channels.
+    /// be 0, `only` must be frames of the output, and the groups of moments must divide its channels. An enlargement needs
+    /// a kernel of 3×3 in space, stride 1 and padding on all sides there, and for moments [`Self::can_make_moments`].
     pub fn validate<B: DeviceBuffer, W: DeviceWeight>(
         &self,
         args: &ConvArgs<'_, B, W>,
         moments_len: impl Fn(&Moments) -> usize,
     ) -> Result<()> {
         const OP: &str = "conv3d";
-        let [kt, kh, kw] = self.kernel;
-        expect_that(OP, "kernel", kt * kh * kw > 0, "at least one tap", self.kernel)?;
+        expect_that(OP, "kernel", self.kernel.iter().all(|&taps| taps > 0), "at least one tap", self.kernel)?;
         expect_that(OP, "stride", self.stride[0] * self.stride[1] > 0, "at least one", self.stride)?;
+        if self.upsample {
+            let way = (self.kernel, self.stride, self.padding);
+            let folds = self.kernel[1..] == [3, 3] && self.stride[1] == 1 && self.padding == SpacePadding::Same;
+            expect_that(OP, "upsample", folds, "3x3 taps in space at stride 1, padded on all sides", way)?;
+        }
         let Range { start, end } = self.computed();
         expect_that(OP, "only", start <= end && end <= self.out_shape()[0], "frames of the output", self.only)?;
         expect_that(OP, "cin", self.cin > 0, "at least one", self.cin)?;
         expect_that(OP, "frames", self.frames > 0, "at least one", self.frames)?;
         expect_len(OP, "x", args.x.len(), self.frames * self.height * self.width * self.cin)?;
-        expect_shape(OP, "weight", args.weight.shape(), &[self.cout, kt, kh, kw, self.cin])?;
+        expect_shape(OP, "weight", args.weight.shape(), &self.weight_shape())?;
         if let Some(bias) = args.bias {
             expect_len(OP, "bias", bias.len(), self.cout)?;
         }
@@ -185,6 +214,8 @@ impl Conv3d {
         self.expect_place("out", args.out.len(), self.out_frame)?;
         if let Some(moments) = &args.moments {
             expect_groups(OP, "moment_groups", self.moment_groups, self.cout)?;
+            let size = [self.height, self.width];
+            expect_that(OP, "moments", self.can_make_moments(), "whole slabs of 128 positions in a phase", size)?;
             let reached = self.moments(self.out_frame() + self.computed().len());
             expect_at_least(OP, "moments", moments.len(), moments_len(&reached))?;
         }
@@ -205,18 +236,18 @@ impl Conv3d {
         self.computed().len() * self.out_shape()[1..].iter().product::<usize>()
     }
 
-    /// Floating-point operations of the plain formula (padding included).
+    /// Floating-point operations of the plain formula with this weight (padding included).
     pub fn flops(&self) -> u64 {
-        let taps: usize = self.kernel.iter().product();
+        let taps: usize = self.taps().iter().product();
         2 * self.computed_elements() as u64 * (taps * self.cin) as u64
     }
 
     /// The input for the computed frames, the weight and the output, once each.
     pub fn bytes(&self, element: u64) -> u64 {
-        let taps: usize = self.kernel.iter().product();
+        let weight: usize = self.weight_shape().iter().product();
         let frames = (self.computed().len() * self.stride[0]).min(self.frames);
         let x = frames * self.height * self.width * self.cin;
-        (x + taps * self.cin * self.cout + self.computed_elements()) as u64 * element
+        (x + weight + self.computed_elements()) as u64 * element
     }
 }
 

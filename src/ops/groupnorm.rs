@@ -12,8 +12,8 @@ use crate::error::Result;
 /// (see [`crate::ops::conv3d::ConvArgs::moments`]).
 ///
 /// The backend decides how it divides a frame. Kernels write f32 `[frames, slabs, groups, 2]`, where a slab is
-/// [`Moments::SLAB`] positions. The kernel that writes moments decides which these are: neighbours in a frame's order, or
-/// a box that they fill. [`crate::backend::Backend::alloc_moments`] allocates a buffer for moments.
+/// [`Moments::SLAB`] positions. The kernel that writes moments decides which these are: neighbours in the order of a frame, or of
+/// one phase of an enlarged frame, or a box that they fill. [`crate::backend::Backend::alloc_moments`] allocates a buffer for moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moments {
     /// Frames.

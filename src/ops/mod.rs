@@ -8,6 +8,7 @@
 pub mod attention;
 pub mod conv3d;
 pub mod embed;
+pub mod enlarge;
 pub mod finite;
 pub mod folded;
 pub mod gemm;

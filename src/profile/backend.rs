@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::ops::attention::{Attention, AttentionArgs};
 use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
+use crate::ops::enlarge::{FoldEnlargement, FoldEnlargementArgs};
 use crate::ops::finite::{Finite, FiniteArgs};
 use crate::ops::folded::{FoldNorm, FoldNormArgs, RowMoments, RowMomentsArgs, RowStatistics, RowStatisticsArgs};
 use crate::ops::gemm::{Linear, LinearArgs};
@@ -132,6 +133,10 @@ impl<B: Backend> Backend for Counted<B> {
 
     fn run_fold_norm(&self, op: &FoldNorm, args: FoldNormArgs<'_, B::Buffer, B::Weight>) -> Result<()> {
         self.count("fold_norm", op.flops(), op.bytes(self.element), |b| b.run_fold_norm(op, args))
+    }
+
+    fn run_fold_enlargement(&self, op: &FoldEnlargement, args: FoldEnlargementArgs<'_, B::Weight>) -> Result<()> {
+        self.count("fold_enlargement", op.flops(), op.bytes(self.element), |b| b.run_fold_enlargement(op, args))
     }
 
     fn run_conv3d(&self, op: &Conv3d, args: ConvArgs<'_, B::Buffer, B::Weight>) -> Result<()> {

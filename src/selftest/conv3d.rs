@@ -62,14 +62,13 @@ impl Case {
     /// Runs the convolution in these chunks of time. Returns the output, and the moments if the case has them.
     fn chunks<B: Backend>(&self, backend: &B, half: Half, chunks: &[[usize; 2]]) -> Result<[Vec<f32>; 2]> {
         let op = &self.op;
-        let [kt, kh, kw] = op.kernel;
         let x = backend.upload(&half_values(1, op.frames * op.height * op.width * op.cin, half))?;
-        let depth = kt * kh * kw * op.cin;
+        let shape = op.weight_shape();
         // With this factor, sums are about as large as 1.
-        let scale = 3.0 / (depth as f32).sqrt();
-        let weight: Vec<f32> = half_values(2, op.cout * depth, half).iter().map(|value| value * scale).collect();
-        let weight = Tensor::from_f32(&[op.cout, kt, kh, kw, op.cin], &rounded(&weight, half));
-        let weight = backend.weight(vec![weight])?;
+        let scale = 3.0 / (shape[1..].iter().product::<usize>() as f32).sqrt();
+        let weight = half_values(2, shape.iter().product(), half);
+        let weight: Vec<f32> = weight.iter().map(|value| value * scale).collect();
+        let weight = backend.weight(vec![Tensor::from_f32(&shape, &rounded(&weight, half))])?;
         let bias = Tensor::from_f32(&[op.cout], &half_values(3, op.cout, half));
         let bias = self.bias.then(|| backend.weight(vec![bias])).transpose()?;
         let len = op.out_shape().iter().product();
@@ -92,6 +91,13 @@ impl Case {
     /// Checks the moments against the output as it is stored. Each kernel has its own way to divide a frame into slabs.
     fn check_moments(&self, out: &[f32], moments: &[f32]) -> Result<()> {
         let [_, height, width, _] = self.op.out_shape();
+        if self.op.upsample {
+            let of_phase = self.op.height * self.op.width / Moments::SLAB;
+            return self.check_slabs(out, moments, |position| {
+                let (y, x) = (position / width, position % width);
+                (y % 2 * 2 + x % 2) * of_phase + (y / 2 * self.op.width + x / 2) / Moments::SLAB
+            });
+        }
         let in_order = self.check_slabs(out, moments, |position| position / Moments::SLAB);
         if !height.is_multiple_of(8) || !width.is_multiple_of(16) {
             return in_order;
@@ -162,8 +168,27 @@ fn windows_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
             plain([1, 30, 9], [8, 64], [1, 3, 3]).groups(8),
             plain([1, 3, 300], [8, 40], [1, 3, 3]),
             plain([5, 5, 10], [32, 64], [3, 3, 3]).groups(32).mixed().half_rate(),
-            plain([2, 5, 7], [40, 32], [1, 3, 3]).groups(32).twice_size(),
             plain([2, 8, 16], [160, 13], [1, 1, 3]).groups(1),
+        ],
+    )
+}
+
+/// The four phases: one slab each and several, frames that slabs do not fill, and windows of as many rows as they can
+/// hold.
+fn enlargements_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
+    check(
+        trial,
+        [
+            plain([2, 8, 16], [40, 32], [1, 3, 3]).groups(32).twice_size(),
+            plain([2, 16, 24], [8, 64], [3, 3, 3]).groups(32).mixed().twice_size(),
+            plain([2, 5, 7], [40, 32], [1, 3, 3]).twice_size(),
+            plain([1, 30, 5], [8, 64], [1, 3, 3]).mixed().twice_size(),
+            plain([2, 3, 5], [16, 4], [1, 3, 3]).twice_size(),
+            // Rows too short for windows.
+            plain([5, 32, 4], [32, 32], [3, 3, 3]).groups(8).mixed().half_rate().twice_size(),
+            plain([1, 1, 1], [72, 9], [1, 3, 3]).twice_size(),
+            Case { bias: false, ..plain([1, 16, 8], [12, 9], [1, 3, 3]).groups(3).twice_size() },
+            plain([3, 3, 5], [3, 7], [2, 3, 3]).mixed().twice_size(),
         ],
     )
 }
@@ -174,7 +199,9 @@ fn wide_tiles_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
         ("n128", plain([1, 5, 9], [8, 250], [3, 3, 3]).mixed()),
         ("n96", plain([3, 5, 9], [32, 96], [3, 3, 3]).groups(32).mixed().only(1, 2)),
         ("n96", plain([3, 2, 40], [8, 192], [3, 3, 3]).groups(32).only(2, 3)),
-        ("n96", plain([1, 5, 7], [8, 160], [1, 3, 3]).groups(32).twice_size()),
+        ("n128", plain([2, 8, 16], [8, 136], [1, 3, 3]).groups(17).mixed().twice_size().only(1, 2)),
+        ("n96", plain([1, 16, 24], [8, 160], [1, 3, 3]).groups(32).twice_size()),
+        ("strided_n128", plain([2, 32, 4], [16, 128], [1, 3, 3]).groups(32).twice_size()),
         ("strided_n128", plain([2, 16, 33], [16, 128], [1, 3, 3]).groups(32).mixed().half_size().only(0, 1)),
         ("strided_n128", plain([1, 4, 9], [40, 250], [3, 1, 1])),
     ] {
@@ -226,7 +253,6 @@ fn few_output_channels_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
             plain([1, 16, 16], [128, 3], [3, 3, 3]),
             plain([5, 5, 10], [8, 8], [3, 3, 3]).groups(8).mixed(),
             plain([2, 6, 12], [96, 6], [1, 3, 3]).groups(2).mixed(),
-            plain([2, 3, 5], [16, 4], [1, 3, 3]).twice_size(),
         ],
     )
 }
@@ -243,7 +269,7 @@ fn strides_and_other_kernels_agree_with_the_cpu(trial: &mut Trial) -> Result<()>
             // Rows too short for windows.
             plain([5, 5, 7], [32, 32], [3, 3, 3]).groups(32).mixed().half_rate(),
             plain([1, 1, 1], [160, 3], [3, 3, 3]),
-            plain([2, 4, 6], [8, 12], [2, 4, 5]).twice_size().half_size(),
+            plain([2, 8, 12], [8, 12], [2, 4, 5]).half_size(),
             Case { bias: false, ..plain([2, 9, 20], [8, 16], [1, 5, 5]) },
         ],
     )
@@ -258,7 +284,7 @@ fn odd_input_channels_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
             plain([5, 5, 7], [4, 64], [3, 3, 3]).groups(32).mixed().half_rate(),
             plain([2, 33, 9], [4, 4], [1, 1, 1]),
             plain([2, 9, 8], [7, 13], [2, 3, 5]).groups(13).half_size().half_rate(),
-            plain([1, 5, 7], [12, 9], [1, 3, 3]).twice_size().groups(3),
+            plain([1, 5, 7], [12, 9], [1, 3, 3]).groups(3),
         ],
     )
 }
@@ -269,6 +295,7 @@ fn chunks_of_time_are_bit_for_bit_the_whole(trial: &mut Trial) -> Result<()> {
         plain([9, 5, 7], [16, 32], [3, 3, 3]).groups(32).half_rate(),
         plain([5, 5, 7], [4, 8], [3, 3, 3]).groups(4),
         plain([5, 5, 9], [8, 3], [3, 3, 3]),
+        plain([5, 8, 16], [8, 64], [3, 3, 3]).groups(32).mixed().twice_size(),
     ] {
         trial.each(&case, |kernels, half| in_chunks(kernels, half, &case))?;
     }
@@ -288,6 +315,8 @@ fn every_tile_gives_the_same_bits(trial: &mut Trial) -> Result<()> {
         (plain([1, 15, 9], [40, 128], [1, 3, 3]).groups(32), &["n128", "n96", "n64"][..]),
         (plain([2, 5, 9], [8, 3], [3, 3, 3]).mixed(), &["n128", "n96", "n64", "n8"]),
         (plain([2, 5, 7], [40, 80], [3, 3, 3]).groups(8), &["strided_n128", "strided_n64"]),
+        (plain([1, 8, 16], [40, 128], [1, 3, 3]).groups(32).twice_size(), &["n128", "n96", "n64"]),
+        (plain([2, 5, 4], [40, 80], [1, 3, 3]).twice_size(), &["strided_n128", "strided_n64"]),
     ] {
         let frames = case.op.computed();
         trial.alike("conv3d", tiles, &case, |kernels, half| {
@@ -303,6 +332,7 @@ fn a_stretch_has_the_bits_of_the_whole(trial: &mut Trial) -> Result<()> {
     for case in [
         plain([7, 6, 10], [8, 64], [3, 3, 3]).groups(32).mixed(),
         plain([6, 3, 4], [4, 8], [3, 3, 3]).groups(4).mixed(),
+        plain([6, 8, 16], [8, 64], [3, 3, 3]).groups(32).mixed().twice_size(),
     ] {
         stretch(&Cpu::new(), case.op, Half::F16)?;
         trial.each(&case, |kernels, half| stretch(kernels, case.op, half))?;
@@ -315,9 +345,8 @@ fn stretch<B: Backend>(backend: &B, op: Conv3d, half: Half) -> Result<()> {
     let [frames, rest] = [op.frames, 3];
     let [x_len, out_len] = [op.height * op.width * op.cin, op.out_shape()[1..].iter().product::<usize>()];
     let (x, other) = (half_values(1, frames * x_len, half), half_values(4, frames * out_len, half));
-    let [kt, kh, kw] = op.kernel;
-    let weight = half_values(2, op.cout * kt * kh * kw * op.cin, half);
-    let weight = backend.weight(vec![Tensor::from_f32(&[op.cout, kt, kh, kw, op.cin], &weight)])?;
+    let (shape, kt) = (op.weight_shape(), op.kernel[0]);
+    let weight = backend.weight(vec![Tensor::from_f32(&shape, &half_values(2, shape.iter().product(), half))])?;
     let convolve = |op: Conv3d, x: &[f32], other: &[f32], room: usize| -> Result<[Vec<f32>; 2]> {
         let mut out = backend.upload(&vec![BEFORE; room * out_len])?;
         let mut moments = backend.alloc_moments(&op.moments(room))?;
@@ -350,6 +379,7 @@ pub(super) fn work() -> Vec<Work> {
 
 checks! {
     windows_agree_with_the_cpu,
+    enlargements_agree_with_the_cpu,
     wide_tiles_agree_with_the_cpu,
     boxes_agree_with_the_cpu,
     a_block_makes_many_boxes_with_the_same_bits,

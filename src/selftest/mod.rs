@@ -18,6 +18,7 @@ mod attention;
 mod conv3d;
 mod depthwise;
 mod embed;
+mod enlarge;
 mod facts;
 mod facts_sm90;
 mod finite;
@@ -108,6 +109,7 @@ fn find(stem: &str) -> Option<Stem> {
         "conv3d" => (conv3d::checks, conv3d::work),
         "depthwise" => (depthwise::checks, depthwise::work),
         "embed" => (embed::checks, embed::work),
+        "enlarge" => (enlarge::checks, enlarge::work),
         "finite" => (finite::checks, finite::work),
         "folded" => (folded::checks, folded::work),
         "gemm" => (gemm::checks, gemm::work),

@@ -7,6 +7,7 @@ use osp::backend::Backend;
 use osp::ops::attention::{Attention, AttentionArgs};
 use osp::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
 use osp::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
+use osp::ops::enlarge::{FoldEnlargement, FoldEnlargementArgs};
 use osp::ops::finite::{Finite, FiniteArgs};
 use osp::ops::folded::{FoldNorm, FoldNormArgs, RowMoments, RowMomentsArgs, RowStatistics, RowStatisticsArgs};
 use osp::ops::gemm::{Linear, LinearArgs};
@@ -215,6 +216,13 @@ impl<B: Backend> Backend for Printing<B> {
         let args = FoldNormArgs { weight, bias, modulation, folded: &mut folded.weight, columns: &mut *columns };
         self.backend.run_fold_norm(op, args)?;
         self.print(Some(layer), columns)
+    }
+
+    /// The convolution behind shows what the folded weight makes.
+    fn run_fold_enlargement(&self, op: &FoldEnlargement, args: FoldEnlargementArgs<'_, Self::Weight>) -> Result<()> {
+        let FoldEnlargementArgs { weight: Named { weight, layer }, folded } = args;
+        folded.layer.clone_from(layer);
+        self.backend.run_fold_enlargement(op, FoldEnlargementArgs { weight, folded: &mut folded.weight })
     }
 
     fn run_conv3d(&self, op: &Conv3d, args: ConvArgs<'_, B::Buffer, Self::Weight>) -> Result<()> {

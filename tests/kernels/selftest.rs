@@ -52,6 +52,7 @@ tests! {
     }
     conv3d {
         windows_agree_with_the_cpu
+        enlargements_agree_with_the_cpu
         wide_tiles_agree_with_the_cpu
         boxes_agree_with_the_cpu
         a_block_makes_many_boxes_with_the_same_bits
@@ -71,6 +72,10 @@ tests! {
     embed {
         embedding_copies_rows
         add_rows_agrees_with_the_cpu
+        hostile_inputs_stay_within_the_bounds
+    }
+    enlarge {
+        folded_enlargements_have_the_bits_of_the_cpu
         hostile_inputs_stay_within_the_bounds
     }
     facts {

@@ -6,6 +6,8 @@ mod attention;
 mod conv3d;
 /// Look-up of rows, and addition of rows.
 mod embed;
+/// Enlargements that are folded into the weight of the convolution behind them.
+mod enlarge;
 /// NaN and infinities.
 mod finite;
 /// Norms that are folded into the linear layer behind them.

@@ -5,7 +5,6 @@ use crate::cpu::math;
 use crate::cpu::micro::{self, DOT_COLUMNS, Micro, Panel, Rows};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::weight::Weight;
-use crate::ops::DeviceWeight;
 use crate::ops::conv3d::Conv3d;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -13,46 +12,52 @@ use std::ops::Range;
 /// Input channels that are widened together.
 const STEPS: usize = 128;
 
-/// The order of a packed weight. The weights of taps that read the same input are added, for every kind of frame, row
-/// and column. k runs over groups of taps in height, in time, in width, then over input channels: groups in width that
-/// read neighbouring pixels are neighbours, and groups in time that share taps are packed together.
+/// The order of a packed weight. The weights of taps in time that read the same input are added, for every kind of
+/// frame. k runs over taps in height, groups of taps in time, taps in width, then over input channels: taps in width
+/// that read neighbouring pixels are neighbours, and groups in time that share taps are packed together.
 pub(super) struct Packed<'a> {
     micro: &'static Micro,
     weight: &'a Weight,
     cin: usize,
+    cout: usize,
+    /// Height and width, with the taps of both halves.
+    axes: &'a [Axis; 2],
     /// Taps in height and width.
-    kernel: [usize; 2],
+    taps: [usize; 2],
     /// Whether there are too few output channels for a panel: they are packed as rows along k, for inner products.
     narrow: bool,
     /// The different groups of taps in time.
     times: Vec<Range<usize>>,
-    /// The groups of taps in height and in width, of all phases.
-    groups: [Vec<Range<usize>>; 2],
 }
 
 impl<'a> Packed<'a> {
-    pub(super) fn new(op: &Conv3d, weight: &'a Weight, axes: &[Axis; 2]) -> Self {
+    pub(super) fn new(op: &Conv3d, weight: &'a Weight, axes: &'a [Axis; 2]) -> Self {
         Self {
             micro: Micro::best(),
             weight,
             cin: op.cin,
-            kernel: [op.kernel[1], op.kernel[2]],
-            narrow: weight.shape()[0] <= DOT_COLUMNS,
+            cout: op.cout,
+            axes,
+            taps: [op.taps()[1], op.taps()[2]],
+            narrow: op.cout <= DOT_COLUMNS,
             times: taps::groups_in_time(op),
-            groups: [axes[0].groups().collect(), axes[1].groups().collect()],
         }
     }
 
     /// Steps of k.
     pub(super) fn depth(&self) -> usize {
-        self.times.len() * self.groups[0].len() * self.groups[1].len() * self.cin
+        self.axes[0].positions() * self.row_len()
     }
 
-    /// The first k of a group of taps, given by the taps in time and the positions among the groups in height and
-    /// width.
+    /// Steps of k of one tap in height.
+    fn row_len(&self) -> usize {
+        self.times.len() * self.axes[1].positions() * self.cin
+    }
+
+    /// The first k of some taps, given by the group in time and the positions in height and width.
     pub(super) fn start(&self, time: &Range<usize>, [row, column]: [usize; 2]) -> usize {
         let time = self.times.iter().position(|taps| taps == time).expect("every frame's groups are packed");
-        ((row * self.times.len() + time) * self.groups[1].len() + column) * self.cin
+        ((row * self.times.len() + time) * self.axes[1].positions() + column) * self.cin
     }
 
     /// The number of columns in memory for `columns` output channels. Times [`Self::depth`], it is the number of
@@ -97,21 +102,21 @@ impl<'a> Packed<'a> {
         let depth = self.depth();
         if self.narrow {
             packed.par_chunks_mut(depth).zip(channels).for_each(|(packed, channel)| {
-                let [times, columns] = [self.times.len(), self.groups[1].len()];
+                let [times, columns] = [self.times.len(), self.axes[1].positions()];
                 for (group, out) in packed.chunks_mut(self.cin).enumerate() {
                     self.sum(channel, [group / columns % times, group / columns / times, group % columns], 0, out);
                 }
             });
             return;
         }
-        let row_len = self.times.len() * self.groups[1].len() * self.cin;
+        let (row_len, columns) = (self.row_len(), self.axes[1].positions());
         let panels = self.panels(channels.len());
         packed.par_chunks_mut(self.micro.width() * depth).zip(panels).for_each(|(packed, panel)| {
             packed.par_chunks_mut(panel.width * row_len).enumerate().for_each(|(row, packed)| {
                 // Groups in time share taps, which stay in the cache from one group to the next.
-                for column in 0..self.groups[1].len() {
+                for column in 0..columns {
                     for time in 0..self.times.len() {
-                        let at = (time * self.groups[1].len() + column) * panel.width * self.cin;
+                        let at = (time * columns + column) * panel.width * self.cin;
                         let packed = &mut packed[at..][..panel.width * self.cin];
                         self.pack_group(channels.start, &panel, [time, row, column], packed);
                     }
@@ -120,7 +125,7 @@ impl<'a> Packed<'a> {
         });
     }
 
-    /// Packs one group of taps for one panel; `first` is the channel of column 0.
+    /// Packs one group of taps in time for one panel; `first` is the channel of column 0.
     fn pack_group(&self, first: usize, panel: &Panel, group: [usize; 3], packed: &mut [f32]) {
         let mut rows = Scratch::new(panel.width * STEPS);
         for (i, packed) in packed.chunks_mut(panel.width * STEPS).enumerate() {
@@ -137,22 +142,20 @@ impl<'a> Packed<'a> {
         }
     }
 
-    /// The weights of one output channel, from input channel `start` on, summed over the taps of a group.
+    /// The weights of one output channel, from input channel `start` on, summed over a group of taps in time.
     #[inline(always)]
     fn sum(&self, channel: usize, [time, row, column]: [usize; 3], start: usize, out: &mut [f32]) {
-        let [kh, kw] = self.kernel;
+        let ([kh, kw], [lower, y]) = (self.taps, self.axes[0].half_and_tap(row));
+        let [right, x] = self.axes[1].half_and_tap(column);
+        let channel = (2 * lower + right) * self.cout + channel;
         let mut widened = [0.0; STEPS];
         out.fill(0.0);
         for t in self.times[time].clone() {
-            for y in self.groups[0][row].clone() {
-                for x in self.groups[1][column].clone() {
-                    let at = ((t * kh + y) * kw + x) * self.cin + start;
-                    for (i, out) in out.chunks_mut(STEPS).enumerate() {
-                        let widened = &mut widened[..out.len()];
-                        self.weight.widen(channel, at + i * STEPS, widened);
-                        out.iter_mut().zip(widened).for_each(|(sum, value)| *sum += *value);
-                    }
-                }
+            let at = ((t * kh + y) * kw + x) * self.cin + start;
+            for (i, out) in out.chunks_mut(STEPS).enumerate() {
+                let widened = &mut widened[..out.len()];
+                self.weight.widen(channel, at + i * STEPS, widened);
+                out.iter_mut().zip(widened).for_each(|(sum, value)| *sum += *value);
             }
         }
     }

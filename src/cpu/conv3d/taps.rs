@@ -1,8 +1,7 @@
 //! Which taps of a kernel read which input, and which taps' weights can be added before the product.
 //!
-//! Taps that read the same input form one group. In an input that is enlarged twofold, the three rows under a kernel
-//! are only two different rows of the input. The copies before the first frame are the first frame. Taps that read the
-//! zeros around the input are skipped.
+//! Taps in time that read the same input form one group: the copies before the first frame are the first frame. Taps
+//! that read the zeros around the input are skipped.
 
 use crate::ops::conv3d::Conv3d;
 use std::ops::Range;
@@ -10,14 +9,14 @@ use std::ops::Range;
 /// The height or width axis of a convolution.
 #[derive(Clone, Debug)]
 pub(super) struct Axis {
-    /// Input size, before enlargement.
+    /// Input size.
     size: usize,
-    kernel: usize,
+    taps: usize,
     stride: usize,
-    /// Zeros before the (enlarged) input.
+    /// Zeros before the input.
     pad: usize,
-    /// Enlargement: 1 or 2.
-    factor: usize,
+    /// Halves of the output, each with its own weights, if the input is enlarged; else 1.
+    halves: usize,
 }
 
 /// Outputs along an axis for which the same taps see the input: `count` outputs, `first`, `first + step`, …
@@ -26,14 +25,14 @@ pub(super) struct SameTaps {
     pub(super) first: usize,
     pub(super) step: usize,
     pub(super) count: usize,
-    /// Index of the input under the first valid group of taps at the first output.
+    /// Index of the input under the first valid tap at the first output.
     pub(super) source: usize,
     /// Inputs from one output to the next.
     pub(super) source_step: usize,
-    /// The position in an enlarged input element at which the kernel starts.
-    pub(super) phase: usize,
-    /// The groups of taps that lie within the input; they read consecutive input elements.
-    pub(super) groups: Range<usize>,
+    /// The half of the outputs.
+    pub(super) half: usize,
+    /// The taps that lie within the input; they read consecutive input elements.
+    pub(super) taps: Range<usize>,
 }
 
 impl Axis {
@@ -41,31 +40,26 @@ impl Axis {
     pub(super) fn new(op: &Conv3d, axis: usize) -> Self {
         Self {
             size: [op.height, op.width][axis],
-            kernel: op.kernel[1 + axis],
+            taps: op.taps()[1 + axis],
             stride: op.stride[1],
             pad: op.pad_front()[axis],
-            factor: if op.upsample { 2 } else { 1 },
+            halves: if op.upsample { 2 } else { 1 },
         }
     }
 
-    /// The groups of taps of every phase, in order: (phase, group, taps).
-    pub(super) fn groups(&self) -> impl Iterator<Item = Range<usize>> {
-        (0..self.factor).flat_map(move |phase| (0..self.count(phase)).map(move |group| self.taps(phase, group)))
+    /// The taps of every half, in order.
+    pub(super) fn positions(&self) -> usize {
+        self.halves * self.taps
     }
 
-    /// Position of a group in [`Self::groups`].
-    pub(super) fn position(&self, phase: usize, group: usize) -> usize {
-        (0..phase).map(|phase| self.count(phase)).sum::<usize>() + group
+    /// The place of a tap of a half among [`Self::positions`].
+    pub(super) fn position(&self, half: usize, tap: usize) -> usize {
+        half * self.taps + tap
     }
 
-    /// The number of groups of a phase.
-    fn count(&self, phase: usize) -> usize {
-        (phase + self.kernel - 1) / self.factor + 1
-    }
-
-    fn taps(&self, phase: usize, group: usize) -> Range<usize> {
-        let start = (group * self.factor).saturating_sub(phase);
-        start..self.kernel.min((group + 1) * self.factor - phase)
+    /// The half and the tap at a place among [`Self::positions`].
+    pub(super) fn half_and_tap(&self, position: usize) -> [usize; 2] {
+        [position / self.taps, position % self.taps]
     }
 
     /// The outputs of `range`, grouped by the taps that see the input.
@@ -73,9 +67,9 @@ impl Axis {
         let mut runs: Vec<SameTaps> = Vec::new();
         for output in range {
             let one = self.run(output);
-            let last = runs.iter_mut().rfind(|run| run.phase == one.phase);
+            let last = runs.iter_mut().rfind(|run| run.half == one.half);
             match last {
-                Some(run) if run.groups == one.groups && run.joins(&one) => {
+                Some(run) if run.taps == one.taps && run.joins(&one) => {
                     run.step = (one.first - run.first) / run.count;
                     run.source_step = (one.source - run.source) / run.count;
                     run.count += 1;
@@ -86,21 +80,20 @@ impl Axis {
         runs
     }
 
-    /// The group of a single output.
+    /// The taps of a single output.
     fn run(&self, output: usize) -> SameTaps {
-        let start = (output * self.stride) as isize - self.pad as isize;
-        let phase = start.rem_euclid(self.factor as isize) as usize;
-        let source = start.div_euclid(self.factor as isize);
+        let half = output % self.halves;
+        let source = (output / self.halves * self.stride + half) as isize - self.pad as isize;
         let skipped = (-source).max(0) as usize;
-        let end = (self.size as isize - source).clamp(0, self.count(phase) as isize) as usize;
+        let end = (self.size as isize - source).clamp(0, self.taps as isize) as usize;
         SameTaps {
             first: output,
             step: 1,
             count: 1,
             source: (source + skipped as isize) as usize,
             source_step: 1,
-            phase,
-            groups: skipped.min(end)..end,
+            half,
+            taps: skipped.min(end)..end,
         }
     }
 }
@@ -141,21 +134,22 @@ mod tests {
 
     #[test]
     fn borders_are_separate_runs() {
-        let axis = Axis { size: 10, kernel: 3, stride: 1, pad: 1, factor: 1 };
+        let axis = Axis { size: 10, taps: 3, stride: 1, pad: 1, halves: 1 };
         let runs = axis.runs(0..10);
-        let summary: Vec<_> = runs.iter().map(|run| (run.first, run.count, run.source, run.groups.clone())).collect();
+        let summary: Vec<_> = runs.iter().map(|run| (run.first, run.count, run.source, run.taps.clone())).collect();
         assert_eq!(summary, [(0, 1, 0, 1..3), (1, 8, 0, 0..3), (9, 1, 8, 0..2)]);
     }
 
     #[test]
-    fn an_enlarged_input_needs_two_taps_of_three() {
-        let axis = Axis { size: 4, kernel: 3, stride: 1, pad: 1, factor: 2 };
-        assert_eq!(axis.groups().collect::<Vec<_>>(), [0..2, 2..3, 0..1, 1..3]);
+    fn even_and_odd_outputs_of_an_enlarged_input_are_apart() {
+        let axis = Axis { size: 4, taps: 2, stride: 1, pad: 1, halves: 2 };
         let runs = axis.runs(0..8);
-        // Odd outputs start at the first half of an element, even outputs at the second half.
-        let odd = SameTaps { first: 1, step: 2, count: 3, source: 0, source_step: 1, phase: 0, groups: 0..2 };
-        assert!(runs.contains(&odd));
-        assert_eq!(runs.iter().map(|run| run.count).sum::<usize>(), 8);
+        // An even output reads the element before its own, and its own; an odd one its own and the next.
+        let even = SameTaps { first: 2, step: 2, count: 3, source: 0, source_step: 1, half: 0, taps: 0..2 };
+        let odd = SameTaps { first: 1, half: 1, ..even.clone() };
+        let top = SameTaps { first: 0, step: 1, count: 1, taps: 1..2, ..even.clone() };
+        let bottom = SameTaps { first: 7, source: 3, half: 1, taps: 0..1, ..top.clone() };
+        assert_eq!(runs, [top, odd, even, bottom]);
     }
 
     #[test]

@@ -32,7 +32,7 @@ params! {
         stride: i32,
         pad_y: i32,
         pad_x: i32,
-        enlarged: i32,
+        factor: i32,
         out_width: i32,
         positions: i32,
         first_frame: i32,
@@ -50,10 +50,9 @@ params! {
 
 /// Positions of a tile: one slab of moments.
 const POSITIONS: usize = Moments::SLAB;
-/// Rows of a kernel's input window, and the least width of the output for which they suffice.
+/// Rows of a kernel's input window.
 const WINDOW_ROWS: usize = 160;
-const WINDOW_WIDTH: usize = 9;
-/// Taps that read the same window.
+/// Taps that read the same window, if the input is not enlarged.
 const TAPS: usize = 3;
 /// Bytes of a row of a slice.
 const SLICE_ROW: usize = 64;
@@ -72,16 +71,28 @@ enum Input {
 }
 
 impl Input {
-    /// The way for a convolution: windows wherever they are possible, because three taps then read one slice.
+    /// The way for a convolution: windows wherever they are possible, because several taps then read one slice.
     fn of(op: &Conv3d) -> Self {
-        let [.., width, _] = op.out_shape();
         let windows = op.kernel[2] == TAPS && op.stride[1] == 1 && op.padding == SpacePadding::Same;
         match op.cin.is_multiple_of(8) {
             false => Self::Ragged,
-            true if windows && width >= WINDOW_WIDTH => Self::Windows,
+            true if windows && window_rows(op) <= WINDOW_ROWS => Self::Windows,
             true => Self::Strided,
         }
     }
+}
+
+/// The most rows of a window under a tile: its positions, and the zeros beside each row of the frame that it reaches.
+fn window_rows(op: &Conv3d) -> usize {
+    let (beside, [_, width]) = (op.taps()[2] - 1, phase_size(op));
+    // A tile may begin at the end of a row of the frame. Frames without columns have no tiles.
+    POSITIONS + beside * ((POSITIONS + width - 2) / width.max(1) + 1)
+}
+
+/// Rows and columns of a phase of an output frame.
+fn phase_size(op: &Conv3d) -> [usize; 2] {
+    let [_, height, width, _] = op.out_shape();
+    if op.upsample { [op.height, op.width] } else { [height, width] }
 }
 
 /// A kernel: how it loads its input, and its tile of positions and channels.
@@ -134,15 +145,16 @@ impl Fit {
     /// compute the convolution.
     fn of(kernel: Kernel, op: &Conv3d, moments: Option<usize>) -> Option<Self> {
         let (width, group) = (kernel.tile.columns, moments.unwrap_or(1));
-        // The narrow kernel writes no moments.
-        let narrow = width != NARROW || op.cout <= NARROW && moments.is_none();
+        // The narrow kernel writes no moments, and takes three taps in a step.
+        let narrow = width != NARROW || op.cout <= NARROW && moments.is_none() && !op.upsample;
         // Whole groups, and if possible also rows that begin at multiples of 16 bytes.
         let step = [lcm(8, group), group].into_iter().find(|&step| step <= width)?;
         (kernel.input == Input::of(op) && narrow).then_some(Self { kernel, columns: width / step * step })
     }
 
     fn blocks(self, op: &Conv3d) -> usize {
-        op.computed().len() * op.moments(1).positions.div_ceil(POSITIONS) * op.cout.div_ceil(self.columns)
+        let slabs = phase_size(op).iter().product::<usize>().div_ceil(POSITIONS);
+        op.computed().len() * op.phases() * slabs * op.cout.div_ceil(self.columns)
     }
 }
 
@@ -176,10 +188,11 @@ pub(super) fn conv3d(cuda: &Cuda, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight
     let choice = cuda.choose(OPERATION, fits.iter().map(|fit| (fit.kernel.tile, fit.blocks(op))))?;
     let chosen = fits.into_iter().find(|fit| fit.kernel.tile.name == choice.taken.name);
     let Fit { kernel, columns } = chosen.expect("it is one of them");
-    // Kernels count the elements of a frame and of the weight in 32 bits.
+    // Kernels count the elements of a frame of x and of the weight, and the positions of a frame of out, in 32 bits.
     int(op.height * op.width * op.cin)?;
     int(weight.shape.iter().product())?;
-    let [pad_y, pad_x] = op.pad_front();
+    int(op.moments(1).positions)?;
+    let ([pad_y, pad_x], [_, kh, kw], [phase_height, phase_width]) = (op.pad_front(), op.taps(), phase_size(op));
     let params = CausalConv3dParams {
         x: x.half(),
         weight: weight.address(),
@@ -192,15 +205,15 @@ pub(super) fn conv3d(cuda: &Cuda, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight
         cin: int(op.cin)?,
         cout: int(op.cout)?,
         kt: int(op.kernel[0])?,
-        kh: int(op.kernel[1])?,
-        kw: int(op.kernel[2])?,
+        kh: int(kh)?,
+        kw: int(kw)?,
         time_stride: int(op.stride[0])?,
         stride: int(op.stride[1])?,
         pad_y: int(pad_y)?,
         pad_x: int(pad_x)?,
-        enlarged: i32::from(op.upsample),
-        out_width: int(op.out_shape()[2])?,
-        positions: int(op.moments(1).positions)?,
+        factor: if op.upsample { 2 } else { 1 },
+        out_width: int(phase_width)?,
+        positions: int(phase_height * phase_width)?,
         first_frame: int(op.computed().start)?,
         frames: int(op.computed().len())?,
         out_frame: int(op.out_frame())?,
@@ -258,6 +271,22 @@ mod tests {
         }
         let strided = Conv3d { stride: [1, 2], padding: SpacePadding::RightBottom, ..conv([8, 64, 128, 128]) };
         assert_eq!([132, 30].map(|count| chosen(&strided, None, count)), ["strided_n64", "strided_n128"]);
+    }
+
+    #[test]
+    fn windows_need_rows_long_enough_for_their_taps() {
+        let of = |width, upsample| Input::of(&Conv3d { upsample, ..Conv3d::new(1, 32, width, 8, 8, [1, 3, 3]) });
+        assert_eq!([(8, false), (9, false)].map(|(width, twice)| of(width, twice)), [Input::Strided, Input::Windows]);
+        assert_eq!([(4, true), (5, true)].map(|(width, twice)| of(width, twice)), [Input::Strided, Input::Windows]);
+        assert_eq!(window_rows(&Conv3d::new(1, 32, 9, 8, 8, [1, 3, 3])), WINDOW_ROWS);
+    }
+
+    #[test]
+    fn an_enlargement_has_the_tiles_of_four_phases() {
+        // Two frames of 10×13 positions: two slabs in each phase; no narrow tile, although there are few channels.
+        let op = Conv3d { upsample: true, ..Conv3d::new(2, 10, 13, 8, 6, [1, 3, 3]) };
+        let names: Vec<_> = fits(&op, None).iter().map(|fit| (fit.kernel.tile.name, fit.blocks(&op))).collect();
+        assert_eq!(names, [("n128", 16), ("n96", 16), ("n64", 16)]);
     }
 
     #[test]

@@ -32,13 +32,13 @@ const PRODUCTS: usize = 150_000;
 impl Case {
     fn inputs(&self, half: Half) -> Inputs {
         let Self { op, kind, seed, .. } = *self;
-        let depth = op.kernel.iter().product::<usize>() * op.cin;
+        let depth = op.weight_shape()[1..].iter().product::<usize>();
         let len: usize = op.out_shape().iter().product();
         let others = if kind == Kind::Denormal { kind } else { Kind::Plain };
         Inputs {
             // What hurts a sum lies in the channels of one tap, and in the taps of one channel.
             x: fill(kind, seed, op.frames * op.height * op.width * op.cin, op.cin, half),
-            weight: weights(kind, seed + 1, op.cout * depth, depth.min(op.cin), half),
+            weight: weights(kind, seed + 1, op.phases() * op.cout * depth, depth.min(op.cin), half),
             bias: fill(others, seed + 2, op.cout, op.cout, half),
             other: fill(others, seed + 3, len, op.cout, half),
         }
@@ -47,17 +47,20 @@ impl Case {
     /// The pixel of x under tap (t, y, x) of an output's pixel, without channels; `None` in the padding.
     fn pixel(&self, [t, y, x]: [usize; 3], tap: [usize; 3]) -> Option<usize> {
         let op = &self.op;
-        let ([rows, columns], [top, left]) = (op.grid(), op.pad_front());
+        let [top, left] = op.pad_front();
         let frame = (t * op.stride[0] + tap[0]).saturating_sub(op.kernel[0] - 1);
-        let row = (y * op.stride[1] + tap[1]).checked_sub(top).filter(|&row| row < rows)?;
-        let column = (x * op.stride[1] + tap[2]).checked_sub(left).filter(|&column| column < columns)?;
-        let factor = if op.upsample { 2 } else { 1 };
-        Some((frame * op.height + row / factor) * op.width + column / factor)
+        // Where a row or column of the output begins to read.
+        let first = |at: usize| if op.upsample { at / 2 + at % 2 } else { at * op.stride[1] };
+        let row = (first(y) + tap[1]).checked_sub(top).filter(|&row| row < op.height)?;
+        let column = (first(x) + tap[2]).checked_sub(left).filter(|&column| column < op.width)?;
+        Some((frame * op.height + row) * op.width + column)
     }
 
     /// The sum over all taps and channels.
     fn product(&self, inputs: &Inputs, place: [usize; 3], channel: usize) -> Bounded {
-        let (op, [kt, kh, kw]) = (&self.op, self.op.kernel);
+        let (op, [kt, kh, kw]) = (&self.op, self.op.taps());
+        let phase = if op.upsample { place[1] % 2 * 2 + place[2] % 2 } else { 0 };
+        let channel = phase * op.cout + channel;
         let mut terms = Vec::new();
         for tap in 0..kt * kh * kw {
             let Some(pixel) = self.pixel(place, [tap / kw / kh, tap / kw % kh, tap % kw]) else { continue };
@@ -72,9 +75,8 @@ impl Case {
 impl Body for Case {
     fn run<B: Backend>(&self, backend: &B, half: Half) -> Result<Vec<f32>> {
         let (op, inputs) = (&self.op, self.inputs(half));
-        let [kt, kh, kw] = op.kernel;
         let parameter = |shape: &[usize], values: &[f32]| backend.weight(vec![Tensor::from_f32(shape, values)]);
-        let weight = parameter(&[op.cout, kt, kh, kw, op.cin], &inputs.weight)?;
+        let weight = parameter(&op.weight_shape(), &inputs.weight)?;
         let bias = self.bias.then(|| parameter(&[op.cout], &inputs.bias)).transpose()?;
         let other = self.other.then(|| backend.upload(&inputs.other)).transpose()?;
         let (x, mut out) = (backend.upload(&inputs.x)?, backend.alloc(inputs.other.len())?);
@@ -104,7 +106,7 @@ impl Known for Case {
             size[largest] = size[largest].div_ceil(2);
         }
         let mut op = Conv3d::new(size[0], size[1], size[2], cin, cout, kernel);
-        op.upsample = products(size) < PRODUCTS / 4 && draw.coin();
+        op.upsample = kernel[1..] == [3, 3] && products(size) < PRODUCTS / 2 && draw.coin();
         op.stride = [draw.pick(&[1, 1, 2]), if op.upsample { 1 } else { draw.pick(&[1, 1, 2]) }];
         op.padding = if op.stride[1] == 2 { SpacePadding::RightBottom } else { SpacePadding::Same };
         let other = draw.coin();

@@ -12,6 +12,7 @@ pub(super) mod bounded;
 mod conv3d;
 mod depthwise;
 mod embed;
+mod enlarge;
 mod finite;
 mod folded;
 mod gemm;
@@ -134,7 +135,7 @@ macro_rules! stems {
 }
 
 stems! {
-    attention conv3d depthwise embed finite folded gemm groupnorm norm patch pixels resample sampler tile
+    attention conv3d depthwise embed enlarge finite folded gemm groupnorm norm patch pixels resample sampler tile
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ fn tables<B: Backend>() -> Vec<Table<B>> {
         ("row_moments", norms::row_moments),
         ("row_statistics", norms::row_statistics),
         ("fold_norm", norms::fold_norm),
+        ("fold_enlargement", products::fold_enlargement),
         ("conv3d", products::conv3d),
         ("depthwise_conv", products::depthwise_conv),
         ("group_moments", norms::group_moments),

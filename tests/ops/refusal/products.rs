@@ -3,7 +3,8 @@
 use super::{Answers, buffer, groups, len, shape, short, single, weight};
 use osp::backend::Backend;
 use osp::ops::attention::{Attention, AttentionArgs, TokenLayout};
-use osp::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
+use osp::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs, SpacePadding};
+use osp::ops::enlarge::{FoldEnlargement, FoldEnlargementArgs};
 use osp::ops::folded::FoldedNorm;
 use osp::ops::gemm::{Activation, Linear, LinearArgs, LinearPart, Store};
 
@@ -171,6 +172,20 @@ pub fn conv3d<B: Backend>(on: &B) -> Answers {
         (call(Conv3d { stride, ..op }, right()), format!("stride has {stride:?}, expected at least one"))
     };
     let nothing = Conv3d { height: 0, moment_groups: 0, ..op };
+    // Two frames of 16×8, four phases.
+    let twice = Conv3d { height: 16, width: 8, upsample: true, ..op };
+    let of_twice = || {
+        let moments = on.moments_len(&twice.moments(2));
+        ConvSizes { x: 2048, weight: [32, 1, 2, 2, 8], bias: 8, other: 8192, moments, out: 8192 }
+    };
+    let way = |op: Conv3d| {
+        let way = (op.kernel, op.stride, op.padding);
+        (
+            call(op, of_twice()),
+            format!("upsample has {way:?}, expected 3x3 taps in space at stride 1, padded on all sides"),
+        )
+    };
+    let half_slabs = Conv3d { height: 8, ..twice };
     let of_one = || ConvSizes { moments: kept(1), ..right() };
     vec![
         (call(op, right()), String::new()),
@@ -197,6 +212,32 @@ pub fn conv3d<B: Backend>(on: &B) -> Answers {
         (call(op, of_one()), short("moments", kept(1), kept(2))),
         (call(Conv3d { only: Some([1, 2]), ..op }, of_one()), short("moments", kept(1), kept(2))),
         (call(Conv3d { only: Some([0, 1]), ..op }, of_one()), String::new()),
+        (call(twice, of_twice()), String::new()),
+        way(Conv3d { kernel: [1, 3, 5], ..twice }),
+        way(Conv3d { stride: [1, 2], ..twice }),
+        way(Conv3d { padding: SpacePadding::RightBottom, ..twice }),
+        (
+            call(twice, ConvSizes { weight: [8, 1, 3, 3, 8], ..of_twice() }),
+            shape("weight", &[8, 1, 3, 3, 8], &[32, 1, 2, 2, 8]),
+        ),
+        (
+            call(half_slabs, ConvSizes { x: 1024, other: 4096, out: 4096, ..of_twice() }),
+            "moments has [8, 8], expected whole slabs of 128 positions in a phase".into(),
+        ),
+    ]
+}
+
+pub fn fold_enlargement<B: Backend>(on: &B) -> Answers {
+    let op = FoldEnlargement { cout: 3, kt: 2, cin: 5 };
+    let call = |weights: &[usize], folded: &[usize]| {
+        let (weight, mut folded) = (weight(on, weights), on.alloc_weight(folded).unwrap());
+        on.fold_enlargement(&op, FoldEnlargementArgs { weight: &weight, folded: &mut folded })
+    };
+    let (right, folded) = ([3, 2, 3, 3, 5], [12, 2, 2, 2, 5]);
+    vec![
+        (call(&right, &folded), String::new()),
+        (call(&folded, &folded), shape("weight", &folded, &right)),
+        (call(&right, &[3, 2, 2, 2, 5]), shape("folded", &[3, 2, 2, 2, 5], &folded)),
     ]
 }
 
