@@ -112,6 +112,21 @@ const fn groups(
     Kernel { stem, steps, brought: brought as f64, shared, pace }
 }
 
+/// A kernel of attention by warpgroups: the bytes of a tile of keys, and the columns of a warpgroup's products in it;
+/// warpgroups that share the tile. Queries and weights lie in registers, so a product reads its columns alone.
+const fn attention_groups(stem: &'static str, keys: i32, [brought, columns, sharing]: [u32; 3], rest: f64) -> Kernel {
+    let shared = (brought + sharing * columns * 32) as f64;
+    let (products, columns) = (sharing as f64, columns as f64);
+    // Results of 64 queries of 72 features, written and copied.
+    let sums = products * 2.0 * (64 * 72 * 2) as f64;
+    let pace = Groups { products, columns, rate: ATTENTION_RATE, cluster: 1, sums, rest };
+    Kernel { stem, steps: Keys(keys), brought: brought as f64, shared, pace }
+}
+
+/// Attention takes as long as its products and its exponentials one after the other: 608 and 512 clocks for 128 keys of 72
+/// features (docs/benchmarks/notes.md). FlashAttention-3's published rates are such sums, too: half of the peak with 64
+/// features, two thirds with 128.
+const ATTENTION_RATE: f64 = 0.54;
 /// Warpgroups of a linear layer are designed for 700 TFLOP/s of 989 (docs/benchmarks/notes.md); published products of
 /// cuBLAS on H100s reach 518 to 795, which depends on the card's power.
 const LINEAR_RATE: f64 = 0.71;
@@ -138,6 +153,10 @@ pub(super) const KERNELS: &[Kernel] = &[
     // Some 900 instructions for a warpgroup's slab of 128 positions, two slabs or one for each of two warpgroups.
     groups("causal_conv3d_sm90_large", Rows(64), [24, 256], [61_440, 86_016, 0], 2, [CONV_RATE, 4500.0]),
     groups("causal_conv3d_sm90_small", Rows(64), [24, 128], [45_056, 69_632, 0], 2, [CONV_RATE, 2250.0]),
+    attention_groups("attention_sm90_q128_d72", 128, [38_912, 1_216, 2], 600.0),
+    attention_groups("attention_sm90_mask_q128_d72", 160, [49_280, 1_520, 2], 600.0),
+    // Each warpgroup has a task of its own; two share a multiprocessor.
+    attention_groups("attention_sm90_q64_d72", 64, [19_456, 608, 1], 300.0),
     warps("attention_q16_d16", Keys(16), [4, 4, 210, 2], [4_096, 9], Instructions(768.0)),
     warps("attention_q16_d64", Keys(16), [4, 16, 294, 8], [16_384, 5], Instructions(909.0)),
     warps("attention_q16_d72", Keys(16), [4, 19, 352, 10], [18_432, 4], Instructions(1127.0)),

@@ -166,6 +166,20 @@ fn attention_lands_where_the_notes_expect_it() {
 }
 
 #[test]
+fn attention_of_warpgroups_lands_where_the_notes_expect_it() {
+    let device = Counting::new(Variant::Sm90);
+    let spatial = device.attention(112, 1024);
+    assert_eq!(spatial.name, "attention_sm90_q128_d72_f16");
+    lands(&spatial, [0.48, 0.54]);
+    // Copies run ahead, so short sequences are moved as fast as anything.
+    let temporal = device.attention(2048, 56);
+    assert_eq!(temporal.name, "attention_sm90_q64_d72_f16");
+    let (_, predicted) = share(&temporal);
+    let of_sheet = temporal.bytes as f64 / predicted.seconds / gpu().bytes;
+    assert!(predicted.by == Limit::Memory && (0.79..0.82).contains(&of_sheet), "{of_sheet}: {predicted:?}");
+}
+
+#[test]
 fn bytes_of_the_second_level_cache_are_those_of_the_notes() {
     let [warps, warpgroups] = [Variant::Sm80, Variant::Sm90].map(Counting::new);
     let giga_bytes = |record: &Record| (share(record).1.cache_bytes / 1e8).round() / 10.0;

@@ -34,17 +34,20 @@ impl<'a> Tiles<'a> {
     pub fn of(kernel: &'a Kernel, record: &Record, launched: &Launched) -> Option<Self> {
         let number = |name: &str| launched.integers.iter().find(|(field, _)| *field == name).map(|&(_, value)| value);
         let blocks = launched.grid.iter().map(|&blocks| blocks as usize).product();
-        let (count, area) = match &record.choice {
-            Some(choice) => (choice.taken.blocks, choice.taken.size[0] * choice.taken.size[1]),
-            None => (blocks, 0),
+        let (count, area) = match (&record.choice, kernel.pace, number("tasks")) {
+            (Some(choice), ..) => (choice.taken.blocks, choice.taken.size[0] * choice.taken.size[1]),
+            // Blocks that stay make many of them.
+            (None, Pace::Groups { .. }, Some(tasks)) => (tasks as usize, 0),
+            _ => (blocks, 0),
         };
         let storing = storing(kernel, area as f64, number);
         Some(Self { kernel, count, steps: steps(kernel.steps, number)?, storing })
     }
 
-    /// Whether each tile has all keys in one step.
+    /// Whether each tile has all keys in one step, and nothing copies ahead.
     pub fn is_attention_over_one(&self) -> bool {
-        matches!(self.kernel.steps, Steps::Keys(_)) && self.steps <= 1.0
+        let ahead = matches!(self.kernel.pace, Pace::Groups { .. });
+        matches!(self.kernel.steps, Steps::Keys(_)) && self.steps <= 1.0 && !ahead
     }
 
     /// The time until `chip` has made all tiles.
