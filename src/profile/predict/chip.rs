@@ -47,8 +47,8 @@ impl Chip {
         let known = CHIPS.iter().find(|(key, _)| *key == gpu.key).ok_or_else(|| {
             let keys = CHIPS.map(|(key, _)| key).join(", ");
             Error::Usage(format!(
-                "no model of the speed of {} ({}): --predict knows GPUs of compute capability 9.0 ({keys}); leave it out \
-                 for the bound",
+                "no model of the speed of {} ({}): there is one for compute capability 9.0 ({keys}); name one of these, or \
+                 ask for the bound alone",
                 gpu.key, gpu.name
             ))
         })?;
