@@ -26,7 +26,7 @@ proptest! {
             let (channel, x, y, row) = (at % cin, at / cin % 3, at / cin / 3 % 3, at / cin / 9);
             for phase in 0..4 {
                 // The pixel that an output of the phase reads, counted from the first that the phase reads.
-                let tap = |half: usize, kernel: usize| (half + kernel + 1) / 2 - half;
+                let tap = |half: usize, kernel: usize| (half + kernel).div_ceil(2) - half;
                 let tap = 2 * tap(phase / 2, y) + tap(phase % 2, x);
                 expected[((phase * cout * kt + row) * 4 + tap) * cin + channel] += f64::from(value);
             }

@@ -40,7 +40,7 @@ impl Body for Case {
 /// Whether kernel row (column) `kernel` of output row (column) 2·y + `half` reads row y + `half` + `tap` − 1 of the frame.
 fn reads(half: usize, kernel: usize, tap: usize) -> bool {
     // Row 2·y + half + kernel − 1 of the enlarged frame is that row divided by two; counted from y − 1.
-    (half + kernel + 1) / 2 == half + tap
+    (half + kernel).div_ceil(2) == half + tap
 }
 
 impl Known for Case {
