@@ -16,8 +16,9 @@ pub(super) struct Tiles<'a> {
     kernel: &'a Kernel,
     /// Tiles of all blocks.
     count: usize,
-    /// Steps of each.
+    /// Steps of each, and those whose bytes come from the second-level cache: a box brings nothing behind the last key.
     steps: f64,
+    copied: f64,
     /// Clocks in which a warp stores one, if warps multiply.
     storing: f64,
 }
@@ -41,7 +42,12 @@ impl<'a> Tiles<'a> {
             _ => (blocks, 0),
         };
         let storing = storing(kernel, area as f64, number);
-        Some(Self { kernel, count, steps: steps(kernel.steps, number)?, storing })
+        let steps = steps(kernel.steps, number)?;
+        let copied = match (kernel.steps, kernel.pace) {
+            (Steps::Keys(keys), Pace::Groups { .. }) => f64::from(number("keys")?) / f64::from(keys),
+            _ => steps,
+        };
+        Some(Self { kernel, count, steps, copied, storing })
     }
 
     /// Whether each tile has all keys in one step, and nothing copies ahead.
@@ -56,7 +62,7 @@ impl<'a> Tiles<'a> {
         let (clocks, by) = of.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("there are three");
         let (makers, counted) = self.rounds(chip);
         let seconds = counted as f64 * clocks / chip.clock;
-        let cache_bytes = self.count as f64 * self.steps * self.kernel.brought;
+        let cache_bytes = self.count as f64 * self.copied * self.kernel.brought;
         let filled = self.count as f64 / (counted * makers) as f64;
         Predicted { seconds, by, cache_bytes, filled, stored: storing / clocks }
     }
@@ -77,8 +83,8 @@ impl<'a> Tiles<'a> {
     }
 
     fn clocks(&self) -> Clocks {
-        let Self { kernel, steps, .. } = *self;
-        let cache = steps * kernel.brought / CACHE_A_CLOCK;
+        let Self { kernel, steps, copied, .. } = *self;
+        let cache = copied * kernel.brought / CACHE_A_CLOCK;
         let (multiplying, storing, sums) = match kernel.pace {
             Pace::Warps { warps, products, others, .. } => {
                 let product = WARP_FLOPS / (FLOPS_A_CLOCK / QUARTERS) / WARPS_RATE;
