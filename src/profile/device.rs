@@ -148,7 +148,7 @@ mod tests {
             let mut records = recorder.take();
             let launched = records[0].launched.take().expect("a launch");
             assert_eq!(launched.grid, [1; 3]);
-            assert!(launched.integers.contains(&("len", 6)), "{launched:?}");
+            assert!(launched.integers.contains(&("count", 6)), "{launched:?}");
             let expected = Record { name, launched: None, flops: 24, bytes: 6 * (4 + 4 + 2), time, choice: None };
             assert_eq!(records, [expected]);
             assert_eq!(recorder.take(), []);
