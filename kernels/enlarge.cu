@@ -41,8 +41,7 @@ template <typename T, int WIDTH> __device__ __forceinline__ void fold_enlargemen
     if (index >= static_cast<std::int64_t>(p.rows) * vectors) {
         return;
     }
-    const std::int64_t row = index / vectors;
-    const int channel = static_cast<int>(index % vectors) * WIDTH;
+    const std::int64_t row = index / vectors, channel = index % vectors * WIDTH;
     const T *from = static_cast<const T *>(p.weight) + row * TAPS * TAPS * p.cin + channel;
     Packed<T, WIDTH> taps[TAPS * TAPS];
 #pragma unroll

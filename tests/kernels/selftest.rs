@@ -39,6 +39,8 @@ tests! {
         heads_of_any_width_agree_with_the_cpu
         temporal_attention_agrees_with_the_cpu
         shared_and_masked_keys_agree_with_the_cpu
+        many_keys_agree_with_the_cpu
+        a_block_makes_many_tasks_with_the_same_bits
         relative_positions_and_masked_tiles_agree_with_the_cpu
         masks_and_biases_of_any_width_agree_with_the_cpu
         rope_agrees_with_the_cpu

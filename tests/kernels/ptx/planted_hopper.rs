@@ -195,7 +195,7 @@ fn keys_that_are_released_before_their_products() {
 
 #[test]
 fn keys_that_stay_for_a_task_with_others() {
-    ATTENTION.finds("task.head == next.head && task.outer", "task.outer", "differ");
+    ATTENTION.finds("task.head == next.head && task.outer", "task.outer", "not the same bits");
 }
 
 #[test]
