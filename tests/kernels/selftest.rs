@@ -88,6 +88,7 @@ tests! {
         products_of_a_warpgroup_have_the_emulators_bits
         an_operand_may_begin_at_any_row
         a_product_reads_part_of_a_panel
+        a_product_takes_its_left_factor_from_registers
         blocks_of_a_cluster_load_for_each_other
         warpgroups_exchange_registers
     }
