@@ -156,7 +156,7 @@ pub(super) const KERNELS: &[Kernel] = &[
     groups("causal_conv3d_sm90_small", Rows(64), [24, 128], [45_056, 69_632, 0], 2, [CONV_RATE, 2250.0]),
     attention_groups("attention_sm90_q128_d72", 128, [38_912, 1_216, 2], 600.0),
     attention_groups("attention_sm90_mask_q128_d72", 160, [49_280, 1_520, 2], 600.0),
-    // Each warpgroup has a task of its own; two share a multiprocessor.
+    // Each of the two warpgroups makes its own tasks.
     attention_groups("attention_sm90_q64_d72", 64, [19_456, 608, 1], 300.0),
     warps("attention_q16_d16", Keys(16), [4, 4, 210, 2], [4_096, 9], Instructions(768.0)),
     warps("attention_q16_d64", Keys(16), [4, 16, 294, 8], [16_384, 5], Instructions(909.0)),

@@ -1,11 +1,10 @@
 //! The columns and the lines of `--predict`.
 
-use super::report::Report;
 use crate::cli::table::{aligned, number};
 use osp::engine::Stage;
 use osp::profile::gpus::Gpu;
 use osp::profile::predict::{Chip, Forecast, Gap, gaps};
-use osp::profile::{Record, Summary, Times};
+use osp::profile::{Profile, Record, Summary, Times};
 use serde_json::{Value, json};
 
 /// A model of a GPU's speed, and the launches of a whole decode, which a profile does not run.
@@ -80,23 +79,23 @@ fn bound(gpu: &Gpu, records: &[Record]) -> f64 {
     records.iter().map(|record| gpu.bound(record.flops, record.bytes)).sum()
 }
 
-impl Report {
-    /// A step and a decode of the whole request.
-    fn wholes<'a>(&'a self, model: &'a Predicting, gpu: &Gpu) -> Vec<Whole<'a>> {
-        let aimed = (gpu.key, self.subject.size) == AIMED;
+impl Predicting {
+    /// A step and a decode of the whole request, whose clip has `size`.
+    fn wholes<'a>(&'a self, profile: &'a Profile, size: [usize; 3], gpu: &Gpu) -> Vec<Whole<'a>> {
+        let aimed = (gpu.key, size) == AIMED;
         let aim = |which: usize| aimed.then_some(AIMS[which]);
-        let step = self.profile.stages.iter().find(|stage| stage.stage == Stage::Denoise);
+        let step = profile.stages.iter().find(|stage| stage.stage == Stage::Denoise);
         let step = step.map(|stage| Whole { what: "a step with guidance", records: &stage.piece.records, aim: aim(0) });
-        let decode = Whole { what: "the whole decode", records: &model.decode, aim: aim(1) };
+        let decode = Whole { what: "the whole decode", records: &self.decode, aim: aim(1) };
         step.into_iter().chain([decode]).collect()
     }
 
     /// What the whole request is predicted to take and, where an aim is missed, which kernels have the most to give.
-    pub fn outlook(&self, model: &Predicting, gpu: &Gpu) -> String {
+    pub fn outlook(&self, profile: &Profile, size: [usize; 3], gpu: &Gpu) -> String {
         let mut lines = vec![format!("predicted, not measured, for {}:", gpu.name)];
-        for Whole { what, records, aim } in self.wholes(model, gpu) {
+        for Whole { what, records, aim } in self.wholes(profile, size, gpu) {
             let least = time(bound(gpu, records));
-            let Some(forecast) = Forecast::of(&model.chip, records) else {
+            let Some(forecast) = Forecast::of(&self.chip, records) else {
                 lines.push(format!("  {what}: no prediction, because a kernel has no model; the bound is {least}"));
                 continue;
             };
@@ -106,25 +105,25 @@ impl Report {
             });
             lines.push(format!("  {what}: {}, bound {least}{}", time(forecast.seconds), says.unwrap_or_default()));
             if aim.is_some_and(|aim| forecast.seconds > aim) {
-                lines.push(most_to_give(&gaps(&model.chip, gpu, records)));
+                lines.push(most_to_give(&gaps(&self.chip, gpu, records)));
             }
         }
         lines.join("\n")
     }
 
     /// The same for machines, with the gaps of all kernels.
-    pub fn outlook_json(&self, model: &Predicting, gpu: &Gpu) -> Value {
+    pub fn outlook_json(&self, profile: &Profile, size: [usize; 3], gpu: &Gpu) -> Value {
         let whole = |Whole { what, records, aim }: Whole<'_>| {
-            let gaps: Vec<Value> = gaps(&model.chip, gpu, records).iter().map(gap_json).collect();
+            let gaps: Vec<Value> = gaps(&self.chip, gpu, records).iter().map(gap_json).collect();
             json!({
                 "what": what,
-                "predicted_seconds": Forecast::of(&model.chip, records).map(|forecast| forecast.seconds),
+                "predicted_seconds": Forecast::of(&self.chip, records).map(|forecast| forecast.seconds),
                 "bound_seconds": bound(gpu, records),
                 "aim_seconds": aim,
                 "gaps": gaps,
             })
         };
-        json!({ "gpu": gpu.name, "wholes": self.wholes(model, gpu).into_iter().map(whole).collect::<Vec<_>>() })
+        json!({ "gpu": gpu.name, "wholes": self.wholes(profile, size, gpu).into_iter().map(whole).collect::<Vec<_>>() })
     }
 }
 

@@ -73,9 +73,15 @@ impl Report {
             lines.push(self.table(stage));
             lines.extend(gaps(&stage.piece));
         }
-        let outlook = self.predicting.as_ref().zip(self.gpu).map(|(model, gpu)| self.outlook(model, gpu));
+        let outlook = self.outlook(Predicting::outlook);
         lines.extend(outlook.map(|outlook| format!("\n{outlook}")));
         lines.join("\n")
+    }
+
+    /// The prediction of the whole request in one form, if the user wants it.
+    fn outlook<T>(&self, form: fn(&Predicting, &Profile, [usize; 3], &Gpu) -> T) -> Option<T> {
+        let (model, gpu) = self.predicting.as_ref().zip(self.gpu)?;
+        Some(form(model, &self.profile, self.subject.size, gpu))
     }
 
     /// What the figures of a GPU are good for here.
@@ -180,7 +186,7 @@ impl Report {
             "variants": self.running.map(Running::lines),
             "gpu": gpu,
             "stages": stages,
-            "predicted": self.predicting.as_ref().zip(self.gpu).map(|(model, gpu)| self.outlook_json(model, gpu)),
+            "predicted": self.outlook(Predicting::outlook_json),
         })
     }
 
