@@ -186,7 +186,9 @@ __device__ __forceinline__ void each_chunk(const CausalConv3dParams &p, const Pl
     for (int index = static_cast<int>(threadIdx.x); index < place.rows * CHUNKS; index += THREADS) {
         const int row = index / CHUNKS, chunk = index % CHUNKS, left = place.columns - chunk * CHUNK;
         if (left > 0) {
-            const std::int64_t at = (first + place.out_position(p, row)) * p.cout + place.column + chunk * CHUNK;
+            // The narrow kernel makes no phases, and its registers decide how many blocks fit.
+            const int position = Shape::FEW ? place.position + row : place.out_position(p, row);
+            const std::int64_t at = (first + position) * p.cout + place.column + chunk * CHUNK;
             visit(swizzled<CHUNKS>(row, chunk), at, left < CHUNK ? left : CHUNK);
         }
     }

@@ -3,16 +3,21 @@
 //     out[t, y, x, n] = conv_scale·(bias[n] + Σ_ijkc weight[n, i, j, k, c]·in[t', y', x', c]) + other_scale·other[…]
 //     t' = max(t + i − (kt − 1), 0)    y' = y + j − 1    x' = x + k − 1    in outside of a frame: zero
 //
+// Behind an enlargement, out has twice as many rows and columns, in four phases of 2×2 taps (src/ops/enlarge.rs). Phase
+// 2·q + r makes out[t, 2·y + q, 2·x + r, n] from row phase·cout + n of the weight, with y' = y + j + q − 1 and
+// x' = x + k + r − 1.
+//
 // x_map: in [frames, height, width, cin], boxes of 64 channels and of a tile's positions with those around them.
-// weight_map: the weight [cout, kt·9·cin], boxes of 64 channels of the output and 64 of the input. out_map, other_map:
-// [frames, height, width, cout], boxes of 64 channels and one slab. All swizzled by 128 bytes. bias: null or [cout].
-// moments: null or f32 [frames, slabs, groups, 2], mean and M2 of each group of channels over each slab of out, as it is
-// stored; here a slab is 8 rows of 16 positions, counted along the rows of a frame.
+// weight_map: the weight [cout, kt·9·cin] or [4·cout, kt·4·cin], boxes of 64 channels of the output and 64 of the input.
+// out_map, other_map: [frames, height, width, cout] or [frames, height, 2, width, 2·cout], boxes of 64 channels and one
+// slab. All swizzled by 128 bytes. bias: null or [cout].
+// moments: null or f32 [frames, phases, slabs, groups, 2], mean and M2 of each group of channels over each slab of out, as
+// it is stored; here a slab is 8 rows of 16 positions of a phase, counted along the phase's rows.
 //
 // The products have channels of the output as rows (M) and positions as columns (N): a product of 64×256 reads each
-// weight once for 256 positions. A tile is 128 channels by a box of one frame, 16×16 or 8×16 positions. Warpgroup 0
-// copies: one of its threads fills two rings. A slice of the input holds 64 channels of the box moved by one k, with the
-// row above and the row below; so the three taps of a column of the kernel read it, each 16 positions further. The copy
+// weight once for 256 positions. A tile is 128 channels by a box of one phase of a frame, 16×16 or 8×16 positions.
+// Warpgroup 0 copies: one of its threads fills two rings. A slice of the input holds 64 channels of the box moved by one
+// k, with the rows around it; so the taps of a column of the kernel read it, each 16 positions further. The copy
 // engine puts zeros outside of the frame, and the first frame again in front of time is only a coordinate. A slice of the
 // weight belongs to one tap. A cluster's two blocks make the boxes beside each other and share the weights: each copies
 // half of a slice to both. Two warpgroups multiply, 64 channels each. Then every warpgroup passes its results through
@@ -23,8 +28,8 @@
 // on the tile, nor on the frames beside it.
 //
 // Block: 384 threads. Cluster: 2. Grid: blocks for all multiprocessors, or fewer if there are fewer tiles. Shared memory:
-// both rings, two slabs of out, barriers: 221 KiB (large), 209 KiB (small).
-// Limits: sm_90a only; stride 1; cin a multiple of 64, cout of 8; a group of moments has 1, 2, 4, 8 or 16 channels, and
+// both rings, two slabs of out, barriers: 221 KiB (large), 209 KiB (small), 215 KiB (enlarged).
+// Limits: sm_90a only; stride 1; cin a multiple of 64, cout of 8, of an enlargement of 64; a group of moments has 1, 2, 4, 8 or 16 channels, and
 // slabs fill a frame, or it lies in one.
 
 #include "common/hopper/pipeline.cuh"
@@ -39,6 +44,7 @@ struct CausalConv3dSm90Params {
     TensorMap out_map;
     const void *bias;
     void *moments;
+    // Size of a frame of in, and so of a phase of out.
     std::int32_t height;
     std::int32_t width;
     std::int32_t cin;
@@ -65,8 +71,6 @@ constexpr int PRODUCT_M = 64, PRODUCT_K = 16;
 constexpr int CONSUMERS = 2, GROUP_WARPS = static_cast<int>(WARPGROUP_SIZE / WARP_SIZE), CLUSTER = 2;
 constexpr int TILE_CHANNELS = CONSUMERS * PRODUCT_M;
 constexpr Bounds THREADS(static_cast<int>(WARPGROUP_SIZE) * (1 + CONSUMERS), 1);
-// Taps of a row and of a column of the kernel.
-constexpr int TAPS = 3;
 // A slab of moments: rows and columns of positions.
 constexpr int SLAB_ROWS = 8, SLAB_COLUMNS = 16, SLAB = SLAB_ROWS * SLAB_COLUMNS;
 constexpr int SLAB_BYTES = SLAB * ROW_BYTES, BOX_ROW_BYTES = SLAB_COLUMNS * ROW_BYTES;
@@ -74,8 +78,9 @@ constexpr int WEIGHT_BYTES = TILE_CHANNELS * ROW_BYTES, HALF_WEIGHT_BYTES = WEIG
 // Pairs of boxes that go through time together, so that their input stays in the second-level cache from frame to frame.
 constexpr int BAND = 64;
 
-template <int SLABS_, int INPUTS_, int WEIGHTS_> struct Tile {
-    // Slabs below each other in a box; stages of the rings.
+template <int TAPS_, int SLABS_, int INPUTS_, int WEIGHTS_> struct Tile {
+    // Taps of a row and of a column of the kernel; phases of out; slabs below each other in a box; stages of the rings.
+    static constexpr int TAPS = TAPS_, PHASES = TAPS == 2 ? 4 : 1;
     static constexpr int SLABS = SLABS_, INPUTS = INPUTS_, WEIGHTS = WEIGHTS_;
     static constexpr int ROWS = SLABS * SLAB_ROWS, POSITIONS = SLABS * SLAB;
     static constexpr int INPUT_BYTES = (ROWS + TAPS - 1) * BOX_ROW_BYTES;
@@ -83,9 +88,10 @@ template <int SLABS_, int INPUTS_, int WEIGHTS_> struct Tile {
     static_assert(INPUT_BYTES % EIGHT_ROWS == 0 && BOX_ROW_BYTES % EIGHT_ROWS == 0, "this keeps the swizzle's phase");
 };
 // 128 sums a thread.
-using Large = Tile<2, 3, 5>;
+using Large = Tile<3, 2, 3, 5>;
 // For few positions: small boxes make more blocks.
-using Small = Tile<1, 4, 6>;
+using Small = Tile<3, 1, 4, 6>;
+using Enlarged = Tile<2, 2, 3, 5>;
 
 // What the threads share besides stages and staging.
 template <typename Shape> struct Shared {
@@ -107,13 +113,17 @@ template <typename Shape> __device__ __forceinline__ unsigned char *weight_stage
     return shared_memory() + Shape::INPUTS * Shape::INPUT_BYTES + stage * WEIGHT_BYTES;
 }
 
-// The place of a tile: its frame among those of the launch, its first position and its first channel.
+// The place of a tile: its frame among those of the launch, its phase, its first position there and its first channel.
 struct Place {
-    int made, y, x, channel;
+    int made, phase, y, x, channel;
+
+    // The row and the column of the phase among four: 0 or 1.
+    __device__ __forceinline__ int lower() const { return phase / 2; }
+    __device__ __forceinline__ int right() const { return phase % 2; }
 };
 
 // The tiles of a launch, in the order in which clusters take them: down a band of pairs of boxes, then through the
-// channels, then through time.
+// channels and the phases, then through time.
 template <typename Shape> struct Tiles {
     int across, pairs, deep, frames, first, stride;
 
@@ -121,7 +131,7 @@ template <typename Shape> struct Tiles {
         across = (p.width + SLAB_COLUMNS - 1) / SLAB_COLUMNS;
         const int boxes = across * ((p.height + Shape::ROWS - 1) / Shape::ROWS);
         pairs = (boxes + CLUSTER - 1) / CLUSTER;
-        deep = (p.cout + TILE_CHANNELS - 1) / TILE_CHANNELS;
+        deep = (p.cout + TILE_CHANNELS - 1) / TILE_CHANNELS * Shape::PHASES;
         first = static_cast<int>(blockIdx.x) / CLUSTER;
         stride = static_cast<int>(gridDim.x) / CLUSTER;
     }
@@ -133,7 +143,9 @@ template <typename Shape> struct Tiles {
         const int band_tiles = BAND * deep * frames, band = index / band_tiles, in_band = index % band_tiles;
         const int left = pairs - band * BAND, band_pairs = left < BAND ? left : BAND, rest = in_band / band_pairs;
         const int box = (band * BAND + in_band % band_pairs) * CLUSTER + static_cast<int>(cluster_rank());
-        return {rest / deep, box / across * Shape::ROWS, box % across * SLAB_COLUMNS, rest % deep * TILE_CHANNELS};
+        const int at = rest % deep, of_phase = deep / Shape::PHASES;
+        return {rest / deep, at / of_phase, box / across * Shape::ROWS, box % across * SLAB_COLUMNS,
+                at % of_phase * TILE_CHANNELS};
     }
 };
 
@@ -148,24 +160,24 @@ __device__ __forceinline__ void copy_tiles(const CausalConv3dSm90Params &p, Shar
     prefetch_map(p.weight_map);
     for (int tile = tiles.first; tile < tiles.count(); tile += tiles.stride) {
         const Place place = tiles.place(tile);
+        const int weight_row = place.phase * p.cout + place.channel + half * PRODUCT_M;
         for (int time = 0; time < p.kt; time++) {
             const int at = p.first_frame + place.made + time - (p.kt - 1), frame = at < 0 ? 0 : at;
             for (int channel = 0; channel < p.cin; channel += TILE_K) {
 #pragma unroll 1
-                for (int column = 0; column < TAPS; column++, input.next()) {
+                for (int column = 0; column < Shape::TAPS; column++, input.next()) {
                     CopyBarrier *const full = shared->inputs.full + input.stage;
                     wait_for_phase(shared->inputs.empty + input.stage, input.parity ^ 1);
                     arrive_expecting(full, Shape::INPUT_BYTES);
                     load_box(input_stage<Shape>(input.stage), p.x_map,
-                             {channel, place.x + column - 1, place.y - 1, frame}, full);
-                    for (int row = 0; row < TAPS; row++, weight.next()) {
+                             {channel, place.x + place.right() + column - 1, place.y + place.lower() - 1, frame}, full);
+                    for (int row = 0; row < Shape::TAPS; row++, weight.next()) {
                         CopyBarrier *const full = shared->weights.full + weight.stage;
-                        const int tap = (time * TAPS + row) * TAPS + column;
+                        const int tap = (time * Shape::TAPS + row) * Shape::TAPS + column;
                         wait_for_phase(shared->weights.empty + weight.stage, weight.parity ^ 1);
                         arrive_expecting(full, WEIGHT_BYTES);
                         load_box_to_blocks(weight_stage<Shape>(weight.stage) + half * HALF_WEIGHT_BYTES, p.weight_map,
-                                           {tap * p.cin + channel, place.channel + half * PRODUCT_M}, full,
-                                           (1 << CLUSTER) - 1);
+                                           {tap * p.cin + channel, weight_row}, full, (1 << CLUSTER) - 1);
                     }
                 }
             }
@@ -201,7 +213,7 @@ __device__ __forceinline__ void multiply_tile(GroupSums<Shape> &sums, int inputs
         wait_for_phase(shared->inputs.full + input.stage, input.parity);
         const std::uint64_t x = describe_matrix(input_stage<Shape>(input.stage), 16, EIGHT_ROWS, Swizzle::B128);
 #pragma unroll
-        for (int row = 0; row < TAPS; row++, weight.next()) {
+        for (int row = 0; row < Shape::TAPS; row++, weight.next()) {
             wait_for_phase(shared->weights.full + weight.stage, weight.parity);
             const unsigned char *const from = weight_stage<Shape>(weight.stage) + consumer * PRODUCT_M * ROW_BYTES;
             const std::uint64_t w = describe_matrix(from, 16, EIGHT_ROWS, Swizzle::B128);
@@ -228,7 +240,7 @@ __device__ __forceinline__ void multiply_tile(GroupSums<Shape> &sums, int inputs
 }
 
 // Turns the sums of slabs into results, and stores them. A warpgroup has one.
-template <typename T> class Finish {
+template <typename T, typename Shape> class Finish {
     const CausalConv3dSm90Params &p;
     const int consumer, lane, warp;
     // A slab on its way to or from global memory: for each position 64 channels, swizzled.
@@ -285,7 +297,7 @@ template <typename T> class Finish {
         const int across = (p.width + SLAB_COLUMNS - 1) / SLAB_COLUMNS;
         const int slab = place.y / SLAB_ROWS * across + place.x / SLAB_COLUMNS;
         const std::int64_t slabs = (p.height + SLAB_ROWS - 1) / SLAB_ROWS * across, frame = p.out_frame + place.made;
-        const std::int64_t first = (frame * slabs + slab) * p.groups;
+        const std::int64_t first = ((frame * Shape::PHASES + place.phase) * slabs + slab) * p.groups;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const int channel = first_channel + 8 * half;
@@ -308,9 +320,13 @@ template <typename T> class Finish {
             wait_for_reads<0>();
             if (p.adds) {
                 arrive_expecting(other_arrives, SLAB_BYTES);
-                load_box(staging, p.other_map,
-                         {place.channel + consumer * PRODUCT_M, place.x, place.y, p.other_frame + place.made},
-                         other_arrives);
+                const int channel = place.channel + consumer * PRODUCT_M, frame = p.other_frame + place.made;
+                if constexpr (Shape::PHASES == 1) {
+                    load_box(staging, p.other_map, {channel, place.x, place.y, frame}, other_arrives);
+                } else {
+                    load_box(staging, p.other_map,
+                             {place.right() * p.cout + channel, place.x, place.lower(), place.y, frame}, other_arrives);
+                }
             }
         }
     }
@@ -358,7 +374,13 @@ template <typename T> class Finish {
         publish_shared();
         meet();
         if (copies()) {
-            store_box(p.out_map, {first, place.x, place.y, p.out_frame + place.made}, staging);
+            const int frame = p.out_frame + place.made;
+            if constexpr (Shape::PHASES == 1) {
+                store_box(p.out_map, {first, place.x, place.y, frame}, staging);
+            } else if (first < p.cout) {
+                // Behind the last channel, the map goes on with the next phase.
+                store_box(p.out_map, {place.right() * p.cout + first, place.x, place.lower(), place.y, frame}, staging);
+            }
             commit_stores();
         }
         if (p.moments != nullptr) {
@@ -378,10 +400,10 @@ template <typename T> class Finish {
 template <typename T, typename Shape>
 __device__ __forceinline__ void make_tiles(const CausalConv3dSm90Params &p, Shared<Shape> *shared, int consumer) {
     const Tiles<Shape> tiles(p);
-    const int inputs = p.kt * (p.cin / TILE_K) * TAPS;
+    const int inputs = p.kt * (p.cin / TILE_K) * Shape::TAPS;
     RingStep<Shape::INPUTS> input;
     RingStep<Shape::WEIGHTS> weight;
-    Finish<T> finish(p, consumer, shared_memory() + Shape::STAGING_AT, shared->other);
+    Finish<T, Shape> finish(p, consumer, shared_memory() + Shape::STAGING_AT, shared->other);
 #pragma unroll 1
     for (int tile = tiles.first; tile < tiles.count(); tile += tiles.stride) {
         Place place = tiles.place(tile);
@@ -431,5 +453,7 @@ CLUSTER_KERNEL(causal_conv3d_sm90_large_f16, THREADS, 2, CausalConv3dSm90Params)
 CLUSTER_KERNEL(causal_conv3d_sm90_large_bf16, THREADS, 2, CausalConv3dSm90Params) { causal_conv3d<bf16, Large>(p); }
 CLUSTER_KERNEL(causal_conv3d_sm90_small_f16, THREADS, 2, CausalConv3dSm90Params) { causal_conv3d<f16, Small>(p); }
 CLUSTER_KERNEL(causal_conv3d_sm90_small_bf16, THREADS, 2, CausalConv3dSm90Params) { causal_conv3d<bf16, Small>(p); }
+CLUSTER_KERNEL(causal_conv3d_sm90_enlarged_f16, THREADS, 2, CausalConv3dSm90Params) { causal_conv3d<f16, Enlarged>(p); }
+CLUSTER_KERNEL(causal_conv3d_sm90_enlarged_bf16, THREADS, 2, CausalConv3dSm90Params) { causal_conv3d<bf16, Enlarged>(p); }
 
 KERNEL_FILE(conv3d_sm90);

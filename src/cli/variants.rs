@@ -69,7 +69,7 @@ mod tests {
                 Why::Asked,
                 &[
                     "linear: sm90 for in_features a multiple of 8, else sm80, as --kernels asks",
-                    "conv3d: sm90 for 3x3 taps at stride 1 without enlargement, cin a multiple of 64, cout a multiple of 8 from 64 on, else \
+                    "conv3d: sm90 for 3x3 taps at stride 1, cin a multiple of 64, cout a multiple of 8 from 64 on, of 64 behind an enlargement, else \
                      sm80, as --kernels asks",
                     "attention: sm90 for 64 or 72 features per head, without bias and RoPE, else sm80, as --kernels asks",
                 ],

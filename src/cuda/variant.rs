@@ -46,7 +46,7 @@ pub const VARIANTS: [(&str, Variant, &str); 3] = [
     (
         "conv3d",
         Variant::Sm90,
-        "3x3 taps at stride 1 without enlargement, cin a multiple of 64, cout a multiple of 8 from 64 on",
+        "3x3 taps at stride 1, cin a multiple of 64, cout a multiple of 8 from 64 on, of 64 behind an enlargement",
     ),
     ("attention", Variant::Sm90, "64 or 72 features per head, without bias and RoPE"),
 ];

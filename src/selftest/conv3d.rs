@@ -91,19 +91,21 @@ impl Case {
     /// Checks the moments against the output as it is stored. Each kernel has its own way to divide a frame into slabs.
     fn check_moments(&self, out: &[f32], moments: &[f32]) -> Result<()> {
         let [_, height, width, _] = self.op.out_shape();
-        if self.op.upsample {
-            let of_phase = self.op.height * self.op.width / Moments::SLAB;
-            return self.check_slabs(out, moments, |position| {
-                let (y, x) = (position / width, position % width);
-                (y % 2 * 2 + x % 2) * of_phase + (y / 2 * self.op.width + x / 2) / Moments::SLAB
-            });
+        let factor = if self.op.upsample { 2 } else { 1 };
+        let [rows, columns] = [height / factor, width / factor];
+        // The slab of a position, phase by phase; `in_phase` gives it for a row and a column of the phase.
+        let slab_of = |position: usize, in_phase: &dyn Fn(usize, usize) -> usize| {
+            let (y, x) = (position / width, position % width);
+            let phase = y % factor * factor + x % factor;
+            phase * (rows * columns).div_ceil(Moments::SLAB) + in_phase(y / factor, x / factor)
+        };
+        let in_order = |y, x| (y * columns + x) / Moments::SLAB;
+        let ordered = self.check_slabs(out, moments, |position| slab_of(position, &in_order));
+        if !rows.is_multiple_of(8) || !columns.is_multiple_of(16) {
+            return ordered;
         }
-        let in_order = self.check_slabs(out, moments, |position| position / Moments::SLAB);
-        if !height.is_multiple_of(8) || !width.is_multiple_of(16) {
-            return in_order;
-        }
-        let in_boxes = |position: usize| position / width / 8 * (width / 16) + position % width / 16;
-        in_order.or_else(|_| self.check_slabs(out, moments, in_boxes))
+        let in_boxes = |y, x| y / 8 * (columns / 16) + x / 16;
+        ordered.or_else(|_| self.check_slabs(out, moments, |position| slab_of(position, &in_boxes)))
     }
 
     /// Checks the moments of slabs; `slab_of` gives the slab of each position of a frame.
@@ -222,6 +224,9 @@ fn boxes_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
         ("large", plain([1, 24, 16], [64, 64], [1, 3, 3]).groups(64)),
         ("small", plain([3, 5, 9], [64, 64], [2, 3, 3]).groups(16).only(1, 3)),
         ("large", Case { bias: false, ..plain([1, 17, 33], [64, 64], [1, 3, 3]) }),
+        ("enlarged", plain([2, 16, 16], [64, 128], [1, 3, 3]).groups(32).mixed().twice_size()),
+        ("enlarged", plain([3, 8, 16], [64, 192], [2, 3, 3]).groups(192).twice_size().only(1, 3)),
+        ("enlarged", Case { bias: false, ..plain([1, 17, 19], [128, 64], [1, 3, 3]).mixed().twice_size() }),
     ];
     trial.with_variant(Variant::Sm90, |trial| {
         cases
@@ -233,15 +238,20 @@ fn boxes_agree_with_the_cpu(trial: &mut Trial) -> Result<()> {
 /// With few multiprocessors, a block makes many tiles one after another.
 fn a_block_makes_many_boxes_with_the_same_bits(trial: &mut Trial) -> Result<()> {
     let case = plain([2, 16, 32], [64, 64], [1, 3, 3]).groups(32).mixed();
+    let enlarged = plain([1, 16, 32], [64, 64], [1, 3, 3]).groups(32).mixed().twice_size();
     trial.with_variant(Variant::Sm90, |trial| {
-        trial.each(&case, |kernels, half| {
-            let run = |kernels: &Kernels| Ok(case.chunks(kernels, half, &[[0, 2]])?.concat());
-            let whole = run(kernels)?;
-            ["small", "large"].into_iter().try_for_each(|tile| {
-                let few = kernels.on_multiprocessors(2).forcing(&format!("conv3d={tile}"))?;
-                ensure_same(&run(&few)?, &whole, &tile)
-            })
-        })
+        for (case, tiles) in [(case, &["small", "large"][..]), (enlarged, &["enlarged"])] {
+            trial.each(&case, |kernels, half| {
+                let frames = case.op.computed();
+                let run = |kernels: &Kernels| Ok(case.chunks(kernels, half, &[[frames.start, frames.end]])?.concat());
+                let whole = run(kernels)?;
+                tiles.iter().try_for_each(|tile| {
+                    let few = kernels.on_multiprocessors(2).forcing(&format!("conv3d={tile}"))?;
+                    ensure_same(&run(&few)?, &whole, tile)
+                })
+            })?;
+        }
+        Ok(())
     })
 }
 
@@ -300,7 +310,12 @@ fn chunks_of_time_are_bit_for_bit_the_whole(trial: &mut Trial) -> Result<()> {
         trial.each(&case, |kernels, half| in_chunks(kernels, half, &case))?;
     }
     let case = plain([5, 8, 16], [64, 64], [3, 3, 3]).groups(32).mixed();
-    trial.with_variant(Variant::Sm90, |trial| trial.each(&case, |kernels, half| in_chunks(kernels, half, &case)))
+    trial.with_variant(Variant::Sm90, |trial| {
+        for case in [case, case.twice_size()] {
+            trial.each(&case, |kernels, half| in_chunks(kernels, half, &case))?;
+        }
+        Ok(())
+    })
 }
 
 fn in_chunks(kernels: &Kernels, half: Half, case: &Case) -> Result<()> {

@@ -37,8 +37,10 @@ params! {
     }
 }
 
-/// Taps of a row and of a column of the kernel; the three of a column read the same slice of the input.
+/// Taps of a row and of a column of the kernel, and of a phase of an enlargement; those of a column read the same slice of
+/// the input.
 const TAPS: usize = 3;
+const PHASE_TAPS: usize = 2;
 /// Channels of a slice, and their bytes, which a swizzle mixes.
 const SLICE: usize = 64;
 const SWIZZLE: u32 = 128;
@@ -52,43 +54,57 @@ const CLUSTER: usize = 2;
 /// The most channels of a group of moments.
 const LARGEST_GROUP: usize = 16;
 
-/// A kernel: its tile, the rows of its box, and its shared memory.
+/// A kernel: its tile, its taps, the rows of its box, and its shared memory.
 pub(in crate::cuda) struct Kernel {
     pub tile: Tile,
+    taps: usize,
     rows: usize,
     shared_bytes: usize,
 }
 
-/// The kernels of `kernels/conv3d_sm90.cu`. An element has the same bits in each.
-pub(in crate::cuda) const KERNELS: [Kernel; 2] =
-    [Kernel::new("small", 8, 209 << 10), Kernel::new("large", 16, 221 << 10)];
+/// The kernels of `kernels/conv3d_sm90.cu`. Of those that can compute a convolution, each gives the same bits.
+pub(in crate::cuda) const KERNELS: [Kernel; 3] = [
+    Kernel::new("small", TAPS, 8, 209 << 10),
+    Kernel::new("large", TAPS, 16, 221 << 10),
+    Kernel::new("enlarged", PHASE_TAPS, 16, 215 << 10),
+];
 
 /// Whether the kernels can compute this convolution, whose output is normalised in groups of `group` channels if at all.
 /// The number of frames does not count, so that a stretch of time has the bits of the whole.
 pub(super) fn takes(op: &Conv3d, group: Option<usize>) -> bool {
-    let [_, height, width, cout] = op.out_shape();
-    let taps = op.kernel[1..] == [TAPS; 2] && op.stride == [1, 1] && op.padding == SpacePadding::Same && !op.upsample;
-    // A slice must be whole, and fewer channels would leave most of a tile empty.
-    let channels = op.cin.is_multiple_of(SLICE) && cout.is_multiple_of(8) && cout >= SLICE;
+    let Conv3d { height, width, cin, cout, upsample, .. } = *op;
+    let taps = op.kernel[1..] == [TAPS; 2] && op.stride == [1, 1] && op.padding == SpacePadding::Same;
+    // A slice must be whole, and fewer channels would leave most of a tile empty. Behind the channels of a phase, the map of
+    // an enlarged frame goes on with the next phase, so a slab must end with them.
+    let channels = cin.is_multiple_of(SLICE) && cout.is_multiple_of(if upsample { SLICE } else { 8 }) && cout >= SLICE;
     // All slabs of moments but a frame's last have the same number of positions.
     let alike = height.is_multiple_of(SLAB[0]) && width.is_multiple_of(SLAB[1]);
-    let slabs = alike || height <= SLAB[0] && width <= SLAB[1];
+    let slabs = alike || !upsample && height <= SLAB[0] && width <= SLAB[1];
     taps && channels && group.is_none_or(|group| group.is_power_of_two() && group <= LARGEST_GROUP && slabs)
 }
 
 impl Kernel {
-    const fn new(name: &'static str, rows: usize, shared_bytes: usize) -> Self {
+    const fn new(name: &'static str, taps: usize, rows: usize, shared_bytes: usize) -> Self {
         let tile = Tile::of_warpgroup(name, [CHANNELS, rows * SLAB[1]]);
-        let brought = CHANNELS + ((rows + TAPS - 1) * SLAB[1]).div_ceil(TAPS);
-        Self { tile: Tile { brought, ..tile }, rows, shared_bytes }
+        let brought = CHANNELS + ((rows + taps - 1) * SLAB[1]).div_ceil(taps);
+        Self { tile: Tile { brought, ..tile }, taps, rows, shared_bytes }
+    }
+
+    /// Whether it can compute a convolution that [`takes`] accepts.
+    fn fits(&self, op: &Conv3d) -> bool {
+        self.taps == op.taps()[1]
     }
 
     /// Tiles of the output, in whole clusters.
     fn tiles(&self, op: &Conv3d) -> usize {
-        let [_, height, width, cout] = op.out_shape();
-        let boxes = height.div_ceil(self.rows) * width.div_ceil(SLAB[1]);
-        op.computed().len() * boxes.next_multiple_of(CLUSTER) * cout.div_ceil(CHANNELS)
+        let boxes = op.height.div_ceil(self.rows) * op.width.div_ceil(SLAB[1]);
+        op.computed().len() * op.phases() * boxes.next_multiple_of(CLUSTER) * op.cout.div_ceil(CHANNELS)
     }
+}
+
+/// The kernels for a convolution.
+fn candidates(op: &Conv3d) -> impl Iterator<Item = (Tile, usize)> {
+    KERNELS.iter().filter(|kernel| kernel.fits(op)).map(|kernel| (kernel.tile, kernel.tiles(op)))
 }
 
 /// A map of frames of `channels` channels, in boxes of a slice by `rows` rows.
@@ -99,21 +115,32 @@ fn map_of_frames(address: Address, op: &Conv3d, channels: usize, frames: usize, 
     TensorMap::new(address, sizes, &strides, boxes, SWIZZLE).map_err(Error::Unsupported)
 }
 
+/// A map of frames of the output, in boxes of one slab. A slab of an enlarged frame lies in one phase.
+fn map_of_slabs(buffer: &Buffer, op: &Conv3d, frames: usize) -> Result<TensorMap> {
+    let address = buffer.half();
+    if !op.upsample {
+        return map_of_frames(address, op, op.cout, frames, SLAB[0]);
+    }
+    let (pair, row) = (2 * op.cout, 2 * op.width * op.cout);
+    let sizes = [pair, op.width, 2, op.height, frames];
+    let boxes = [SLICE as u32, SLAB[1] as u32, 1, SLAB[0] as u32, 1];
+    TensorMap::new(address, sizes, &[pair, row, 2 * row, 2 * op.height * row], boxes, SWIZZLE)
+        .map_err(Error::Unsupported)
+}
+
 /// Launches [`Conv3d`], which [`takes`] must have accepted, with groups of moments of `group` channels.
 pub(super) fn conv3d(cuda: &Cuda, op: &Conv3d, args: ConvArgs<'_, Buffer, Weight>, group: Option<usize>) -> Result<()> {
     let ConvArgs { x, weight, bias, other, moments, out } = args;
-    let choice = cuda.choose(OPERATION, KERNELS.iter().map(|kernel| (kernel.tile, kernel.tiles(op))))?;
+    let choice = cuda.choose(OPERATION, candidates(op))?;
     let kernel = KERNELS.iter().find(|kernel| kernel.tile.name == choice.taken.name).expect("it is a candidate");
     let computed = op.computed().len();
-    let map_of_out =
-        |buffer: &Buffer, frame: usize| map_of_frames(buffer.half(), op, op.cout, frame + computed, SLAB[0]);
-    let depth = op.kernel.iter().product::<usize>() * op.cin;
-    let out_map = map_of_out(out, op.out_frame())?;
+    let weight_sizes = [op.taps().iter().product::<usize>() * op.cin, op.phases() * op.cout];
+    let out_map = map_of_slabs(out, op, op.out_frame() + computed)?;
     let params = CausalConv3dSm90Params {
-        x_map: map_of_frames(x.half(), op, op.cin, op.frames, kernel.rows + TAPS - 1)?,
-        weight_map: TensorMap::new(weight.address(), [depth, op.cout], &[depth], [SLICE as u32; 2], SWIZZLE)
+        x_map: map_of_frames(x.half(), op, op.cin, op.frames, kernel.rows + kernel.taps - 1)?,
+        weight_map: TensorMap::new(weight.address(), weight_sizes, &weight_sizes[..1], [SLICE as u32; 2], SWIZZLE)
             .map_err(Error::Unsupported)?,
-        other_map: other.map_or(Ok(out_map), |other| map_of_out(other, op.other_frame()))?,
+        other_map: other.map_or(Ok(out_map), |other| map_of_slabs(other, op, op.other_frame() + computed))?,
         out_map,
         bias: bias.map_or(Address::NULL, Weight::address),
         moments: moments.map_or(Address::NULL, |moments| moments.single()),
@@ -167,9 +194,11 @@ mod tests {
         ] {
             let op = conv(size);
             assert!(takes(&op, Some(group)) && takes(&op, None), "{size:?}");
-            let candidates = KERNELS.iter().map(|kernel| (kernel.tile, kernel.tiles(&op)));
-            assert_eq!(Choice::of(OPERATION, candidates, 132, None).taken.name, expected, "{size:?}");
+            assert_eq!(Choice::of(OPERATION, candidates(&op), 132, None).taken.name, expected, "{size:?}");
         }
+        let op = Conv3d { upsample: true, ..conv([17, 32, 512, 512]) };
+        assert!(takes(&op, Some(16)));
+        assert_eq!(Choice::of(OPERATION, candidates(&op), 132, None).taken.name, "enlarged");
     }
 
     #[test]
@@ -183,22 +212,25 @@ mod tests {
             Conv3d { kernel: [3, 1, 1], ..good },
             Conv3d { stride: [2, 1], ..good },
             Conv3d { stride: [1, 2], padding: SpacePadding::RightBottom, ..good },
-            Conv3d { upsample: true, ..good },
+            Conv3d { upsample: true, ..conv([2, 16, 64, 72]) },
         ] {
             assert!(!takes(&other, None), "{other:?}");
         }
         // Groups of 32 and of three channels; slabs that do not fill a frame of 20×20, and one that holds a whole frame.
         assert!(!takes(&good, Some(32)) && !takes(&conv([2, 16, 64, 96]), Some(3)));
         assert!(!takes(&conv([2, 20, 64, 64]), Some(2)) && takes(&conv([2, 20, 64, 64]), None));
-        assert!(takes(&conv([2, 5, 64, 64]), Some(2)));
+        let one_slab = conv([2, 5, 64, 64]);
+        assert!(takes(&one_slab, Some(2)) && !takes(&Conv3d { upsample: true, ..one_slab }, Some(2)));
     }
 
     #[test]
     fn tiles_come_in_whole_clusters() {
-        let tiles = |op: &Conv3d| KERNELS.each_ref().map(|kernel| kernel.tiles(op));
+        let tiles = |op: &Conv3d| candidates(op).map(|(_, tiles)| tiles).collect::<Vec<_>>();
         // In each of two frames, 3×2 small boxes or 2×2 large ones; two tiles of channels.
         assert_eq!(tiles(&Conv3d::new(2, 17, 20, 64, 192, [3; 3])), [2 * 6 * 2, 2 * 4 * 2]);
         // One frame: three small boxes and one below the frame, or two large ones.
-        assert_eq!(tiles(&Conv3d { only: Some([1, 2]), ..Conv3d::new(2, 24, 16, 64, 64, [3; 3]) }), [4, 2]);
+        let op = Conv3d { only: Some([1, 2]), ..Conv3d::new(2, 24, 16, 64, 64, [3; 3]) };
+        assert_eq!(tiles(&op), [4, 2]);
+        assert_eq!(tiles(&Conv3d { upsample: true, ..op }), [4 * 2]);
     }
 }

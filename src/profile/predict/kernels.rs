@@ -8,7 +8,7 @@
 //! needs a row here**, or its time and all sums with it have no prediction.
 
 use Pace::{Groups, Warps};
-use Steps::{Inner, Keys, Rows, Taps};
+use Steps::{Inner, Keys, Pairs, Rows, Taps};
 use Stored::{Convolution, Instructions, Linear};
 
 /// What a tile takes one step after the other.
@@ -20,6 +20,8 @@ pub(super) enum Steps {
     Taps(i32),
     /// So many input channels of the three taps of a row or of a column.
     Rows(i32),
+    /// So many input channels of the two taps of a column, behind an enlargement.
+    Pairs(i32),
     /// So many of the taps and channels of a convolution as one axis.
     Axis(i32),
     /// So many keys.
@@ -154,6 +156,7 @@ pub(super) const KERNELS: &[Kernel] = &[
     // Some 900 instructions for a warpgroup's slab of 128 positions, two slabs or one for each of two warpgroups.
     groups("causal_conv3d_sm90_large", Rows(64), [24, 256], [61_440, 86_016, 0], 2, [CONV_RATE, 4500.0]),
     groups("causal_conv3d_sm90_small", Rows(64), [24, 128], [45_056, 69_632, 0], 2, [CONV_RATE, 2250.0]),
+    groups("causal_conv3d_sm90_enlarged", Pairs(64), [16, 256], [51_200, 67_584, 0], 2, [CONV_RATE, 4500.0]),
     attention_groups("attention_sm90_q128_d72", 128, [38_912, 1_216, 2], 600.0),
     attention_groups("attention_sm90_mask_q128_d72", 160, [49_280, 1_520, 2], 600.0),
     // Each of the two warpgroups makes its own tasks.

@@ -122,6 +122,7 @@ fn steps(steps: Steps, number: impl Fn(&str) -> Option<i32>) -> Option<f64> {
         Steps::Keys(piece) => pieces(number("keys")?, piece),
         Steps::Taps(piece) => tap("kt") * tap("kh") * tap("kw") * pieces(number("cin")?, piece),
         Steps::Rows(piece) => tap("kt") * tap("kh") * pieces(number("cin")?, piece),
+        Steps::Pairs(piece) => 2.0 * tap("kt") * pieces(number("cin")?, piece),
         Steps::Axis(piece) => {
             let taps = number("kt")? * number("kh")? * number("kw")?;
             pieces(taps * number("cin")?, piece)

@@ -95,6 +95,7 @@ impl Known for Case {
         if draw.turn(&IN_BOXES) {
             let size = [draw.pick(&[1, 2]), draw.pick(&[1, 2, 3]), draw.pick(&[16, 17])];
             let op = Conv3d::new(size[0], size[1], size[2], 64, draw.pick(&[64, 72]), [draw.pick(&[1, 2]), 3, 3]);
+            let op = Conv3d { upsample: op.cout == 64 && draw.coin(), ..op };
             return Self { op, bias: draw.coin(), other: draw.coin(), kind, seed: draw.next() >> 1 };
         }
         let kernel = draw.pick(&[[3, 3, 3], [1, 1, 1], [1, 3, 3], [3, 1, 1], [2, 3, 3]]);

@@ -19,7 +19,7 @@ const OTHER_LAYERS: [Edit<'_>; 3] = [
     ("gemm_sm90.cu", "KERNEL(linear_sm90_small_bf16, THREADS, GemmSm90Params) { linear<bf16, Small>(p); }", ""),
 ];
 
-const OTHER_CONVOLUTIONS: [Edit<'_>; 3] = [
+const OTHER_CONVOLUTIONS: [Edit<'_>; 4] = [
     (
         "conv3d_sm90.cu",
         "CLUSTER_KERNEL(causal_conv3d_sm90_large_f16, THREADS, 2, CausalConv3dSm90Params) { causal_conv3d<f16, Large>(p); }",
@@ -33,6 +33,11 @@ const OTHER_CONVOLUTIONS: [Edit<'_>; 3] = [
     (
         "conv3d_sm90.cu",
         "CLUSTER_KERNEL(causal_conv3d_sm90_small_bf16, THREADS, 2, CausalConv3dSm90Params) { causal_conv3d<bf16, Small>(p); }",
+        "",
+    ),
+    (
+        "conv3d_sm90.cu",
+        "CLUSTER_KERNEL(causal_conv3d_sm90_enlarged_bf16, THREADS, 2, CausalConv3dSm90Params) { causal_conv3d<bf16, Enlarged>(p); }",
         "",
     ),
 ];
