@@ -147,7 +147,11 @@ fn program(folder: &Path, args: &[&str], ran: &mut Vec<String>) -> Option<String
     if alone || args.iter().any(|word| elsewhere(word) || word.contains("…")) {
         return parses(folder, args);
     }
-    ran.push(args.join(" "));
+    let command = args.join(" ");
+    if ran.contains(&command) {
+        return None;
+    }
+    ran.push(command);
     let output = osp(folder).args(args).output().unwrap();
     (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }
