@@ -13,7 +13,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// The largest magnitude in a valid file. Latents have nearly a normal distribution; a larger value shows a damaged file.
-const MOST: f32 = 1000.0;
+pub(crate) const MOST: f32 = 1000.0;
+/// The tensor of a latent file.
+pub(crate) const TENSOR: &str = "latent";
 
 /// A latent, and the frame rate of its clip.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +59,7 @@ impl Latent {
         let view = TensorView::new(Dtype::F32, vec![1, channels, frames, height, width], &bytes)
             .expect("the number of values was checked");
         let fps = self.fps.map(|fps| HashMap::from([("fps".to_owned(), rate_text(fps))]));
-        let file = safetensors::serialize([("latent", view)], fps).map_err(|error| {
+        let file = safetensors::serialize([(TENSOR, view)], fps).map_err(|error| {
             Error::media(path, format!("the latent cannot be put into a safetensors file: {error}"))
         })?;
         staged::write_file(path, &file)
@@ -73,7 +75,10 @@ impl Latent {
         let damaged = |error| fault(format!("is not a whole safetensors file: {error}"));
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
         let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
-        let latent = file.tensor("latent").map_err(|_| {
+        let latent = file.tensor(TENSOR).map_err(|_| {
+            if file.is_empty() {
+                return fault("holds no tensor; before the first step of its run, a state has no latent yet".into());
+            }
             let names = file.names().into_iter().take(3).collect::<Vec<_>>().join(", ");
             fault(format!("holds no tensor `latent` (but {names}); expected the output of `osp encode`"))
         })?;
@@ -115,7 +120,7 @@ impl Latent {
 }
 
 /// A rate as an exact fraction, which [`FrameRate`] reads again.
-fn rate_text(fps: FrameRate) -> String {
+pub(crate) fn rate_text(fps: FrameRate) -> String {
     format!("{}/{}", fps.numerator(), fps.denominator())
 }
 

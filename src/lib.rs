@@ -71,6 +71,7 @@ pub mod program;
 pub mod sampler;
 pub mod selftest;
 pub mod staged;
+pub mod state;
 pub mod tensor;
 pub mod text;
 pub mod verify;

@@ -158,6 +158,48 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     staged.commit()
 }
 
+/// As [`write_file`], and the file outlasts a failure of power. Its temporary file is hidden and always has the same name, so
+/// what a killed process left is overwritten by the next.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be written.
+pub fn write_lasting(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = || Error::io("cannot write", path);
+    let target = destination(path)?;
+    let part = hidden_part(&target);
+    let _known = Known::new(&part);
+    let mut file = File::create(&part).map_err(failed())?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&part, &target));
+    written.inspect_err(|_| drop(fs::remove_file(&part))).map_err(failed())?;
+    // The name outlasts a failure once its folder is written. Not every system can do that.
+    let _ = File::open(parent(&target)).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+/// Removes a file that [`write_lasting`] wrote, and its temporary file. Neither need exist.
+pub fn remove_lasting(path: &Path) {
+    if let Ok(target) = destination(path) {
+        let _ = fs::remove_file(hidden_part(&target));
+        let _ = fs::remove_file(target);
+    }
+}
+
+/// As [`check_file`], for a file that [`write_lasting`] will write.
+///
+/// # Errors
+/// As for [`check_file`].
+pub fn check_lasting(path: &Path) -> Result<()> {
+    check_file(path)?;
+    destination(&hidden_part(&destination(path)?)).map(drop)
+}
+
+/// `.NAME` beside `target`.
+fn hidden_part(target: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    target.with_file_name(name)
+}
+
 /// Writes `bytes` to the file `name` of a cache's `folder`, and creates the folder if it is missing. No reader ever
 /// sees half of the file, and only its owner may read it. A file that cannot be put there is deleted: the program can
 /// make it again.

@@ -8,8 +8,10 @@ use crate::checkpoint::{Component, Model};
 use crate::error::{Error, Result};
 use crate::layout::nhwc_from_nchw;
 use crate::memory::MemoryOptions;
-use crate::model::vae::tiling::Tiling;
-use crate::model::vae::{ClipValues, CoderInput, Frames, LATENT_SCALE, VaeConfig, VaeDecoder, VaeEncoder, Windows};
+use crate::model::vae::tiling::{Tiling, window_ends};
+use crate::model::vae::{
+    ClipValues, CoderInput, Factors, Frames, LATENT_SCALE, VaeConfig, VaeDecoder, VaeEncoder, Windows,
+};
 use crate::ops::pixels::{ToBytes, ToBytesArgs};
 use crate::sampler::TorchRng;
 use crate::weights::Scope;
@@ -133,7 +135,7 @@ pub fn decode<B: Backend>(
     observer: &mut dyn Observer,
     frame: &mut TakeFrame<'_>,
 ) -> Result<()> {
-    Decoder::<B, _>::load(backend, model, savings)?.decode(latent, clip, observer, frame)
+    Decoder::<B, _>::load(backend, model, savings)?.decode(latent, clip, 0, observer, frame)
 }
 
 impl<'a, B: Backend, H: Borrow<B>> Decoder<'a, B, H> {
@@ -144,16 +146,17 @@ impl<'a, B: Backend, H: Borrow<B>> Decoder<'a, B, H> {
         Ok(Self { backend, component, model, savings })
     }
 
-    /// As [`decode`].
+    /// As [`decode`], without the first `skipped` windows in time and their frames.
     pub fn decode(
         &self,
         latent: &[f32],
         clip: Windowed,
+        skipped: usize,
         observer: &mut dyn Observer,
         frame: &mut TakeFrame<'_>,
     ) -> Result<()> {
         self.check_latent(latent, clip.size)?;
-        let windows = Windows::decoding(&self.component.config, clip.size, clip.tiling)?;
+        let windows = Windows::decoding(&self.component.config, clip.size, clip.tiling)?.from(skipped);
         // The thread takes a window's frames while the next window's frames wait in the channel. So the device waits
         // only if the thread is a whole window behind.
         let (sender, receiver) = mpsc::sync_channel::<Together>(1);
@@ -165,7 +168,8 @@ impl<'a, B: Backend, H: Borrow<B>> Decoder<'a, B, H> {
             let taker = taker.map_err(refused).map_err(Error::io("cannot start", "the thread that takes frames"))?;
             // If the thread has ended early, its own error is returned instead of this one.
             let mut send = |together| sender.send(together).map_err(|_| Error::Interrupted);
-            let decoded = self.decode_frames(latent, clip, windows.units() as u64, observer, &mut send);
+            observer.begin(Stage::Decode, windows.units() as u64);
+            let decoded = self.decode_frames(latent, clip, skipped, observer, &mut send);
             drop(sender);
             let taken = taker.join().unwrap_or_else(|panic| resume_unwind(panic));
             taken.and(decoded).map_err(|error| blame(during(error), self.component))
@@ -183,7 +187,7 @@ impl<'a, B: Backend, H: Borrow<B>> Decoder<'a, B, H> {
         &self,
         latent: &[f32],
         clip: Windowed,
-        tiles: u64,
+        skipped: usize,
         observer: &mut dyn Observer,
         send: &mut dyn FnMut(Together) -> Result<()>,
     ) -> Result<()> {
@@ -191,9 +195,9 @@ impl<'a, B: Backend, H: Borrow<B>> Decoder<'a, B, H> {
         let values: Vec<f32> = latent.iter().map(|value| value / LATENT_SCALE).collect();
         let values = ClipValues::Floats(&values);
         let clip = CoderInput { size, values, tiling, frames_at_a_time: self.savings.vae_frames };
-        observer.begin(Stage::Decode, tiles);
-        let mut sent = 0;
-        self.model.decode(backend, &clip, &mut || tick(observer), &mut |frames| {
+        let ends = window_ends(size, tiling, Factors::of(&self.component.config));
+        let mut sent = if skipped == 0 { 0 } else { ends[skipped - 1] };
+        self.model.decode_from(skipped, backend, &clip, &mut || tick(observer), &mut |frames| {
             frames_to_bytes(backend, &frames, &mut sent, send)
         })?;
         observer.end();

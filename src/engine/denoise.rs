@@ -1,7 +1,7 @@
 //! Noise to a latent: runs a sampler's schedule with the transformer, and with guidance.
 
 use super::finite::{Axes, Checking, Made};
-use super::{Observer, Settings, Stage, Text, Warning, tick};
+use super::{Observer, Reached, Settings, Stage, Text, Warning, tick};
 use crate::backend::Backend;
 use crate::checkpoint::Component;
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::model::latte::{Latte, LatteConfig, Prepared, Shape};
 use crate::ops::DeviceBuffer;
 use crate::ops::sampler::{Combine, CombineArgs};
 use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
-use crate::sampler::{SamplerRun, Schedule, TorchRng, guide};
+use crate::sampler::{SamplerRun, SamplerState, Schedule, TorchRng, guide};
 
 /// The source of a run's noise, in the original's order and layout: (C, T, H, W).
 pub(crate) enum Noise<'a> {
@@ -23,10 +23,33 @@ pub(crate) enum Noise<'a> {
     Absent,
 }
 
+/// What a sampler makes a latent from.
+pub(crate) struct Denoising<'a> {
+    pub settings: &'a Settings,
+    pub schedule: &'a Schedule,
+    pub text: &'a Text,
+    /// Where it begins, if not at its noise.
+    pub state: Option<&'a SamplerState>,
+    /// The video's index in the batch.
+    pub video: usize,
+}
+
+impl Denoising<'_> {
+    /// Calls of the model that an earlier run has made.
+    pub fn done(&self) -> usize {
+        self.state.map_or(0, |state| state.done)
+    }
+}
+
 impl Noise<'_> {
     /// Noise for a seed.
     pub fn seeded(seed: u64) -> Self {
         Self::Seeded(TorchRng::new(seed))
+    }
+
+    /// Passes over draws that an earlier run has used.
+    fn skip(&mut self, draws: usize, len: usize, channels: usize) {
+        (0..draws).for_each(|_| drop(self.draw(len, channels)));
     }
 
     /// The next draw, in the engine's layout.
@@ -69,9 +92,7 @@ impl<'a, W> Denoiser<'a, W> {
     pub fn run<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        settings: &Settings,
-        schedule: &Schedule,
-        text: &Text,
+        Denoising { settings, schedule, text, state, video }: Denoising<'_>,
         noise: &mut Noise<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Vec<f32>> {
@@ -80,21 +101,35 @@ impl<'a, W> Denoiser<'a, W> {
         let prepared = self.prepare(backend, settings, text)?;
 
         let len = frames * height * width * c.in_channels;
-        let mut run = SamplerRun::new(backend, schedule, &noise.draw(len, c.in_channels))?;
+        let mut run = match state {
+            Some(state) => {
+                noise.skip(state.draws(schedule), len, c.in_channels);
+                SamplerRun::resume(backend, schedule, state)?
+            }
+            None => SamplerRun::new(backend, schedule, &noise.draw(len, c.in_channels))?,
+        };
         let mut prediction = backend.alloc_f32(len)?;
         let mut evaluation = Evaluation::new(backend, settings, prepared, len)?;
         let axes = [("frame", frames), ("row", height), ("column", width), ("channel", c.in_channels)];
-        let mut checks = Checks { axes: &axes, steps: schedule.calls.len(), done: 0, last: None };
-        let mut step = 0;
+        let calls = schedule.calls.len();
+        let mut checks = Checks { axes: &axes, steps: calls, done: run.done(), last: None };
         while let Some(call) = run.call() {
             let sample = run.model_input()?;
             evaluation.predict(backend, &self.model, sample, call.timestep, &mut prediction)?;
             checks.next(Checking::start(backend, &prediction, 0, len)?)?;
+            let at = Reached { video, done: run.done() + 1, calls };
+            let draft =
+                observer.wants_state(at).then(|| draft(backend, settings, &mut run, &prediction)).transpose()?;
             let drawn = call.draws_noise.then(|| noise.draw(len, c.in_channels));
             run.step(&prediction, drawn.as_deref())?;
-            step += 1;
-            if observer.wants_preview(step, schedule.calls.len()) {
-                observer.preview(step, &host(backend, run.sample())?);
+            if let Some(draft) = draft {
+                let state = run.state()?;
+                let stage = format!("{}, step {} of {calls}", Stage::Denoise.name(), at.done);
+                Made { stage, what: "the sample", axes: &axes }.check(&state.sample, f32::MAX)?;
+                observer.reached(at, &state, &draft);
+            }
+            if observer.wants_preview(at.done, calls) {
+                observer.preview(at.done, &host(backend, run.sample())?);
             }
             tick(observer)?;
         }
@@ -124,6 +159,20 @@ impl<'a, W> Denoiser<'a, W> {
         };
         parts.map(prepare).collect()
     }
+}
+
+/// The latent that a prediction leads to: x₀ of input = √ᾱ·x₀ + √(1−ᾱ)·ε.
+fn draft<B: Backend>(
+    backend: &B,
+    settings: &Settings,
+    run: &mut SamplerRun<'_, B>,
+    prediction: &B::Buffer,
+) -> Result<Vec<f32>> {
+    let timestep = run.call().expect("the call is not complete").timestep;
+    let alpha_bar = settings.sampler.alpha_bar(timestep);
+    let (signal, noise) = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
+    let (input, prediction) = (host(backend, run.model_input()?)?, host(backend, prediction)?);
+    Ok(input.iter().zip(prediction).map(|(x, predicted)| (x - noise * predicted) / signal).collect())
 }
 
 /// A sampler's sample on the host.
@@ -285,7 +334,8 @@ mod tests {
         let schedule = settings.sampler.schedule(settings.steps).unwrap();
         let mut steps = Steps { dry: dry.clone(), ends: Vec::new() };
         let denoiser = Denoiser::load(&backend, &part, savings).unwrap();
-        denoiser.run(&backend, &settings, &schedule, &text, &mut Noise::seeded(0), &mut steps).unwrap();
+        let denoising = Denoising { settings: &settings, schedule: &schedule, text: &text, state: None, video: 0 };
+        denoiser.run(&backend, denoising, &mut Noise::seeded(0), &mut steps).unwrap();
         let log = dry.log();
         let size = |event: &Event| if let Event::Alloc { bytes, .. } = event { Some(*bytes) } else { None };
         steps.ends.windows(2).map(|range| log[range[0]..range[1]].iter().filter_map(size).collect()).collect()

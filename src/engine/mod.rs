@@ -14,6 +14,7 @@ mod processor;
 mod request;
 mod sample;
 mod stage;
+mod task;
 mod text;
 mod text_cache;
 
@@ -23,12 +24,13 @@ pub use clips::{Coding, Reconstruction, decode_planned, encode_planned, plan_enc
 pub use devices::{Devices, PlannedDevice, Rehearsal, StageMemory, StagePlan};
 pub use request::{Request, Settings, validate_frames, validate_size};
 pub use sample::{Batch, Outcome, Plans, TakeFrame, Timings, batch, plan};
-pub use stage::{Observer, Quiet, Stage, Warning};
+pub use stage::{Observer, Quiet, Reached, Stage, Warning};
+pub use task::{Start, Task};
 pub use text::Text;
 pub use text_cache::TextCache;
 
 pub(crate) use autoencoder::{download, load_decoder, load_encoder};
-pub(crate) use denoise::{Denoiser, Noise};
+pub(crate) use denoise::{Denoiser, Denoising, Noise};
 pub(crate) use processor::Processor;
 pub(crate) use stage::tick;
 pub(crate) use text::{Texts, embed};
@@ -217,12 +219,23 @@ impl Engine {
     /// # Errors
     /// As for [`Self::sample`].
     pub fn batch<'a>(&self, model: &'a Model, settings: &[Settings], observer: &mut dyn Observer) -> Result<Batch<'a>> {
+        let tasks: Vec<Task> = settings.iter().cloned().map(Task::from).collect();
+        self.resume(model, &tasks, observer)
+    }
+
+    /// As [`Self::batch`], where videos may begin where an earlier run stopped ([`Observer::reached`]). On the same kind of
+    /// device, with the same model, the latents and frames have the bits of a run without a stop.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if a start does not fit its settings; the errors of [`Self::sample`].
+    pub fn resume<'a>(&self, model: &'a Model, tasks: &[Task], observer: &mut dyn Observer) -> Result<Batch<'a>> {
         self.processor.check_executes()?;
-        let captions = tokenize(model, settings, observer)?;
+        let settings: Vec<Settings> = tasks.iter().map(|task| task.settings.clone()).collect();
+        let captions = tokenize(model, &settings, observer)?;
         let cache = self.cache.as_ref();
         match &self.processor {
-            Processor::Cpu(cpu) => batch(cpu.clone(), model, settings, &captions, cache, observer),
-            _ => batch(self.planned()?, model, settings, &captions, cache, observer),
+            Processor::Cpu(cpu) => batch(cpu.clone(), model, tasks, &captions, cache, observer),
+            _ => batch(self.planned()?, model, tasks, &captions, cache, observer),
         }
     }
 

@@ -216,6 +216,11 @@ impl Settings {
         Windowed { size: self.latent_size(), tiling: self.tiling }
     }
 
+    /// RGB bytes of a frame.
+    pub fn frame_bytes(&self) -> usize {
+        self.height * self.width * 3
+    }
+
     /// Frames, rows, columns of the latent.
     pub fn latent_size(&self) -> [usize; 3] {
         self.factors.latent_size([self.frames, self.height, self.width])

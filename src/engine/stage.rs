@@ -2,6 +2,7 @@
 
 use super::StagePlan;
 use crate::error::{Error, Result};
+use crate::sampler::SamplerState;
 use std::fmt;
 
 /// One component's work in a run.
@@ -27,6 +28,17 @@ impl Stage {
             Self::Encode => "encode",
         }
     }
+}
+
+/// A place in the sampling of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The video's index in the batch.
+    pub video: usize,
+    /// Calls of the model that are complete.
+    pub done: usize,
+    /// Calls of the model that the video needs.
+    pub calls: usize,
 }
 
 /// Receives the progress of a run, and can cancel it. The default methods do nothing.
@@ -65,6 +77,23 @@ pub trait Observer {
     /// latent after the last call.
     fn preview(&mut self, step: usize, latent: &[f32]) {
         let _ = (step, latent);
+    }
+
+    /// Whether [`Self::reached`] is to be called when call `at.done` of the model is complete. The device waits for the copy.
+    fn wants_state(&mut self, at: Reached) -> bool {
+        let _ = at;
+        false
+    }
+
+    /// Where a video's sampler stands: from `state`, [`crate::Engine::resume`] goes on. `draft` is the latent `[T, H, W, C]`
+    /// that the last prediction leads to.
+    fn reached(&mut self, at: Reached, state: &SamplerState, draft: &[f32]) {
+        let _ = (at, state, draft);
+    }
+
+    /// The latent `[T, H, W, C]` of a video of the batch is complete.
+    fn denoised(&mut self, video: usize, latent: &[f32]) {
+        let _ = (video, latent);
     }
 
     /// Whether to cancel the run; it then ends with [`Error::Interrupted`].

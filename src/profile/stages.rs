@@ -4,7 +4,7 @@ use super::Recorder;
 use super::passes::{Measure, Measured, Passes};
 use crate::backend::Backend;
 use crate::checkpoint::Model;
-use crate::engine::{self, Denoiser, Noise, Observer, Request, Stage, Text, Warning, Windowed, tick};
+use crate::engine::{self, Denoiser, Denoising, Noise, Observer, Request, Stage, Text, Warning, Windowed, tick};
 use crate::error::Result;
 use crate::memory::MemoryOptions;
 use crate::model::t5::{self, Caption, T5};
@@ -60,7 +60,8 @@ impl Profiler<'_> {
         self.observer.begin(Stage::Denoise, schedule.calls.len() as u64);
         let passes = Passes::new(self.recorder, self.measure);
         let mut steps = Steps { observer: &mut *self.observer, passes, begun: false, failed: Ok(()) };
-        denoiser.run(backend, &settings, &schedule, &text, &mut Noise::seeded(0), &mut steps)?;
+        let denoising = Denoising { settings: &settings, schedule: &schedule, text: &text, state: None, video: 0 };
+        denoiser.run(backend, denoising, &mut Noise::seeded(0), &mut steps)?;
         let Steps { passes, failed, .. } = steps;
         self.observer.end();
         failed.map(|()| passes.piece())

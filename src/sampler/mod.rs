@@ -24,11 +24,11 @@ mod run;
 mod schedule;
 
 pub use noise::TorchRng;
-pub use run::{SamplerRun, guide};
+pub use run::{SamplerRun, SamplerState, guide};
 pub use schedule::{Call, Schedule, Slot, Update};
 
 use crate::error::{Error, Result};
-use betas::TRAINING_STEPS;
+use betas::{TRAINING_STEPS, Training};
 use std::fmt;
 use std::str::FromStr;
 
@@ -114,6 +114,16 @@ impl SamplerKind {
         Err(Error::Usage(format!(
             "{self} cannot sample in {steps} steps: choose between {fewest} and {TRAINING_STEPS}"
         )))
+    }
+
+    /// ᾱ at a timestep of its schedule, to the nearest whole timestep.
+    pub(crate) fn alpha_bar(self, timestep: f32) -> f32 {
+        let training = match self {
+            Self::HeunDiscrete | Self::Kdpm2AncestralDiscrete => Training::gentle(),
+            _ => Training::standard(),
+        };
+        let nearest = timestep.round().clamp(0.0, (TRAINING_STEPS - 1) as f32);
+        training.alpha_bar(nearest as isize).expect("it is not before the first")
     }
 
     fn sampler(self) -> &'static dyn Sampler {

@@ -2,9 +2,47 @@
 
 use super::schedule::{Call, Schedule, Slot, Update};
 use crate::backend::Backend;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::DeviceBuffer;
 use crate::ops::sampler::{Combine, CombineArgs};
+
+/// Where a sampler stands between two calls, on the host: all that the calls after it need.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SamplerState {
+    /// Calls that are complete.
+    pub done: usize,
+    /// The sample; empty if the run has not begun, and no noise is drawn.
+    pub sample: Vec<f32>,
+    /// The tensors that the schedule keeps between calls; one that no call has written yet is empty.
+    pub history: Vec<Vec<f32>>,
+}
+
+impl SamplerState {
+    /// Draws of noise that the run has made: the first sample, then those of its calls.
+    pub fn draws(&self, schedule: &Schedule) -> usize {
+        let begun = usize::from(!self.sample.is_empty());
+        begun + schedule.calls[..self.done].iter().filter(|call| call.draws_noise).count()
+    }
+
+    /// Checks that the state is one of `schedule`, whose samples have `len` elements.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] says what does not fit.
+    pub fn validate(&self, schedule: &Schedule, len: usize) -> Result<()> {
+        let written = schedule.written(self.done.min(schedule.calls.len()));
+        let kept: Vec<bool> = self.history.iter().map(|tensor| !tensor.is_empty()).collect();
+        let lens = self.history.iter().chain([&self.sample]).all(|tensor| tensor.is_empty() || tensor.len() == len);
+        let begun = !self.sample.is_empty() || self.done == 0;
+        if self.done <= schedule.calls.len() && begun && lens && kept == written {
+            return Ok(());
+        }
+        Err(Error::Usage(format!(
+            "this is no state of the sampler after call {} of {}, with tensors of {len} values",
+            self.done,
+            schedule.calls.len()
+        )))
+    }
+}
 
 /// A running sampler: the sample and the tensors that its schedule keeps between calls, in f32 on a device.
 ///
@@ -31,7 +69,9 @@ use crate::ops::sampler::{Combine, CombineArgs};
 /// ```
 pub struct SamplerRun<'a, B: Backend> {
     backend: &'a B,
-    calls: &'a [Call],
+    schedule: &'a Schedule,
+    /// Calls that are complete.
+    done: usize,
     sample: B::Buffer,
     history: Vec<B::Buffer>,
     /// Receives the result of each update, then swaps places with the tensor that the update replaces: `combine` does
@@ -52,12 +92,51 @@ impl<'a, B: Backend> SamplerRun<'a, B> {
         let scale = Combine { len, coefficients: &[schedule.init_noise_sigma], clamp: None };
         backend.combine(&scale, CombineArgs { inputs: &[&noise], out: &mut sample })?;
         let history = (0..schedule.history).map(|_| backend.alloc_f32(len)).collect::<Result<_>>()?;
-        Ok(Self { backend, calls: &schedule.calls, sample, history, spare: noise })
+        Ok(Self { backend, schedule, done: 0, sample, history, spare: noise })
+    }
+
+    /// A run that goes on from `state`, whose sample is not empty. The rest has the same bits as without a stop.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`SamplerState::validate`]; the backend's.
+    pub fn resume(backend: &'a B, schedule: &'a Schedule, state: &SamplerState) -> Result<Self> {
+        let len = state.sample.len();
+        state.validate(schedule, len)?;
+        let tensor = |values: &Vec<f32>| match values.is_empty() {
+            true => backend.alloc_f32(len),
+            false => backend.upload_f32(values),
+        };
+        let (sample, spare) = (backend.upload_f32(&state.sample)?, backend.alloc_f32(len)?);
+        let history = state.history.iter().map(tensor).collect::<Result<_>>()?;
+        Ok(Self { backend, schedule, done: state.done, sample, history, spare })
+    }
+
+    /// Where the run stands. The host waits for the device.
+    ///
+    /// # Errors
+    ///
+    /// The backend's.
+    pub fn state(&self) -> Result<SamplerState> {
+        let host = |tensor: &B::Buffer| {
+            let mut values = vec![0.0; tensor.len()];
+            self.backend.download(tensor, 0, &mut values)?;
+            Ok(values)
+        };
+        let written = self.schedule.written(self.done);
+        let history = self.history.iter().zip(written);
+        let history = history.map(|(tensor, written)| if written { host(tensor) } else { Ok(Vec::new()) });
+        Ok(SamplerState { done: self.done, sample: host(&self.sample)?, history: history.collect::<Result<_>>()? })
     }
 
     /// The next call to make; `None` after the last.
     pub fn call(&self) -> Option<&'a Call> {
-        self.calls.first()
+        self.schedule.calls.get(self.done)
+    }
+
+    /// Calls that are complete.
+    pub fn done(&self) -> usize {
+        self.done
     }
 
     /// The sample; after the last call, the result.
@@ -90,14 +169,14 @@ impl<'a, B: Backend> SamplerRun<'a, B> {
     ///
     /// After the last call, or without noise in a call that draws it.
     pub fn step(&mut self, prediction: &B::Buffer, noise: Option<&[f32]>) -> Result<()> {
-        let (call, rest) = self.calls.split_first().expect("step is called once for every call of the schedule");
+        let call = self.call().expect("step is called once for every call of the schedule");
         assert_eq!(noise.is_some(), call.draws_noise, "a call gets noise if and only if it draws noise");
         let used = call.updates.iter().flat_map(|update| &update.terms).any(|&(slot, _)| slot == Slot::Noise);
         let noise = noise.filter(|_| used).map(|noise| self.backend.upload_f32(noise)).transpose()?;
         for update in &call.updates {
             self.update(update, prediction, noise.as_ref())?;
         }
-        self.calls = rest;
+        self.done += 1;
         Ok(())
     }
 

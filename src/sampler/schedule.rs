@@ -49,6 +49,20 @@ pub enum Slot {
     History(usize),
 }
 
+impl Schedule {
+    /// Which tensors of the history the first `calls` calls have written.
+    pub(super) fn written(&self, calls: usize) -> Vec<bool> {
+        let updates = self.calls[..calls].iter().flat_map(|call| &call.updates);
+        let mut written = vec![false; self.history];
+        for update in updates {
+            if let Slot::History(index) = update.out {
+                written[index] = true;
+            }
+        }
+        written
+    }
+}
+
 impl Call {
     /// A call whose input is the unscaled sample, and that draws no noise.
     pub(super) fn new(timestep: f32, updates: impl Into<Vec<Update>>) -> Self {

@@ -4,7 +4,7 @@ use super::golden::{Bf16Error, Golden, Tile};
 use super::{Check, Precision, all_numbers, relative_l2, tolerance};
 use crate::backend::Backend;
 use crate::checkpoint::{Defaults, Model};
-use crate::engine::{Captions, Denoiser, Noise, Quiet, Settings, Texts, decode, embed};
+use crate::engine::{Captions, Denoiser, Denoising, Noise, Quiet, Settings, Texts, decode, embed};
 use crate::error::{Error, Result};
 use crate::layout::nchw_from_nhwc;
 use crate::sampler::SamplerKind;
@@ -53,7 +53,8 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
                 settings.sampler
             )));
         }
-        let latent = denoiser.run(backend, &settings, &schedule, &text, &mut Noise::Given(&mut draws), &mut Quiet)?;
+        let denoising = Denoising { settings: &settings, schedule: &schedule, text: &text, state: None, video: 0 };
+        let latent = denoiser.run(backend, denoising, &mut Noise::Given(&mut draws), &mut Quiet)?;
 
         let expected = golden.floats(name, "final_latent", 5)?;
         let found = nchw_from_nhwc(&latent, expected.shape[1]);

@@ -5,7 +5,7 @@ mod placement;
 /// Whole requests: a run allocates what its plan says.
 mod requests;
 
-use osp::engine::{Captions, Devices, Outcome, Quiet, Settings, batch};
+use osp::engine::{Captions, Devices, Outcome, Quiet, Settings, Task, batch};
 use osp::{Model, Result};
 
 /// All frames of a run in order, and the outcome of each request.
@@ -18,7 +18,8 @@ struct Frames {
 /// Samples videos whose captions have these tokens.
 fn run<D: Devices>(devices: D, model: &Model, settings: &[Settings], captions: &[Captions]) -> Result<Frames> {
     let mut frames = Frames::default();
-    let mut batch = batch(devices, model, settings, captions, None, &mut Quiet)?;
+    let tasks: Vec<Task> = settings.iter().cloned().map(Task::from).collect();
+    let mut batch = batch(devices, model, &tasks, captions, None, &mut Quiet)?;
     let Frames { bytes, outcomes } = &mut frames;
     let mut take = |rgb: &[u8]| {
         bytes.extend_from_slice(rgb);

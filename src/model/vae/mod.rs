@@ -137,12 +137,27 @@ impl<W> VaeDecoder<W> {
         advance: Advance<'_>,
         emit: Emit<'_, B>,
     ) -> Result<()> {
+        self.decode_from(0, backend, latent, advance, emit)
+    }
+
+    /// As [`Self::decode`], without the first windows in time.
+    ///
+    /// # Errors
+    /// As for [`Self::decode`].
+    pub fn decode_from<B: Backend<Weight = W>>(
+        &self,
+        first: usize,
+        backend: &B,
+        latent: &CoderInput<'_>,
+        advance: Advance<'_>,
+        emit: Emit<'_, B>,
+    ) -> Result<()> {
         let code = |x: Features<B>| {
             let positions = latent.frames_at_a_time.map(|frames| frames * self.full_positions(&x));
             self.decoder.run(&mut CoderRun { backend, probe: None, positions }, x)
         };
         let windows = Windows::decoding(&self.config, latent.size, latent.tiling)?;
-        windows.run(backend, latent, self.config.embed_dim, &code, advance, emit)
+        windows.from(first).run(backend, latent, self.config.embed_dim, &code, advance, emit)
     }
 
     /// Decodes one window, and gives every block's output to `probe`.
@@ -228,6 +243,8 @@ pub fn ignored(name: &str) -> bool {
 /// How a clip is cut: the ranges of the input along each axis, and the widths of the output's tiles and blends.
 pub struct Windows {
     time: Vec<Range<usize>>,
+    /// Windows in time that are left out.
+    skipped: usize,
     rows: Vec<Range<usize>>,
     columns: Vec<Range<usize>>,
     /// Side of an output tile, and rows or columns of it that are blended; `None` for a single tile.
@@ -273,13 +290,14 @@ impl Windows {
         }
         let Some(tiling) = tiling.filter(applies) else {
             let whole = |len| std::iter::once(0..len).collect();
-            return Ok(Self { time: whole(frames), rows: whole(height), columns: whole(width), out: None });
+            return Ok(Self { time: whole(frames), skipped: 0, rows: whole(height), columns: whole(width), out: None });
         };
         let (window, _) = sides(tiling.time(factors.time));
         let (tile, out_tile) = sides(tiling.space(factors.space));
         let blend = tiling.blend(tile);
         Ok(Self {
             time: time_windows(frames, window),
+            skipped: 0,
             rows: space_tiles(height, tile, blend),
             columns: space_tiles(width, tile, blend),
             out: Some((out_tile, tiling.blend(out_tile))),
@@ -291,9 +309,15 @@ impl Windows {
         [&self.time, &self.rows, &self.columns].map(|ranges| ranges[0].len())
     }
 
-    /// The number of tiles in all windows.
+    /// Leaves out the first windows in time.
+    #[must_use]
+    pub fn from(self, skipped: usize) -> Self {
+        Self { skipped, ..self }
+    }
+
+    /// The number of tiles in all windows that are not left out.
     pub fn units(&self) -> usize {
-        self.time.len() * self.rows.len() * self.columns.len()
+        (self.time.len() - self.skipped) * self.rows.len() * self.columns.len()
     }
 
     fn run<B: Backend>(
@@ -305,7 +329,7 @@ impl Windows {
         advance: Advance<'_>,
         emit: Emit<'_, B>,
     ) -> Result<()> {
-        for (i, frames) in self.time.iter().enumerate() {
+        for (i, frames) in self.time.iter().enumerate().skip(self.skipped) {
             // The device holds only this window of the clip.
             let input = upload(backend, clip, frames.clone(), channels)?;
             let window = match self.out {

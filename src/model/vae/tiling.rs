@@ -87,6 +87,14 @@ impl Tiling {
     }
 }
 
+/// The frames of a clip that are complete when each window in time of its latent, of this size, is decoded.
+pub(crate) fn window_ends(latent: [usize; 3], tiling: Option<Tiling>, factors: Factors) -> Vec<usize> {
+    let tiling = tiling.filter(|tiling| tiling.applies(latent, factors));
+    let windows = tiling.map(|tiling| time_windows(latent[0], tiling.time(factors.time).latent));
+    let ends = windows.map_or(vec![latent[0]], |windows| windows.iter().map(|window| window.end).collect());
+    ends.into_iter().map(|end| factors.frames(end)).collect()
+}
+
 /// Cuts `len` frames into windows of `window` frames; each begins with the last frame of the window before.
 pub(super) fn time_windows(len: usize, window: usize) -> Vec<Range<usize>> {
     let step = window - 1;
@@ -114,6 +122,14 @@ mod tests {
         for fits in [1, 16, 17] {
             assert_eq!(time_windows(fits, 17), std::slice::from_ref(&(0..fits)));
         }
+    }
+
+    #[test]
+    fn windows_end_with_frames_of_the_clip() {
+        let ends = |latent, tiling| window_ends(latent, tiling, Factors::PUBLISHED);
+        assert_eq!(ends([56, 64, 64], Some(Tiling::default())), [65, 129, 193, 221]);
+        assert_eq!(ends([56, 64, 64], None), [221]);
+        assert_eq!(ends([1, 32, 32], Some(Tiling::default())), [1]);
     }
 
     #[test]

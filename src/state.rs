@@ -1,0 +1,419 @@
+//! State files: where the sampling of a video stands, so that a later run goes on with the same bits.
+//!
+//! A state is a safetensors file. Its metadata hold the request and what made the state; [`State::check_origin`] compares
+//! this with the program, the device and the weights that are to go on. Its tensors depend on how far the run came:
+//!
+//! | tensor | what it holds | present |
+//! |---|---|---|
+//! | `latent` `[1, C, T, H, W]` f32 | a draft of the latent, or the latent itself: a state is also a latent file | after the first call |
+//! | `sample` `[T, H, W, C]` f32 | the sampler's sample | between calls of the model |
+//! | `history.N` `[T, H, W, C]` f32 | what the sampler keeps between calls | once a call has written it |
+//! | `frames` `[F, height, width, 3]` u8 | the frames of the windows that are decoded | once one is |
+
+use crate::checkpoint::Model;
+use crate::engine::{Engine, Settings, Start, Task};
+use crate::error::{Error, Result};
+use crate::latent;
+use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
+use crate::model::vae::Factors;
+use crate::model::vae::tiling::Tiling;
+use crate::program;
+use crate::sampler::SamplerState;
+use crate::staged;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// The entry of the metadata that says what the file is.
+const KEY: &str = "osp.state";
+/// The most frames, rows, columns and channels of a request.
+const MOST_SIDE: usize = 1 << 15;
+/// Its version; a program reads only its own.
+const FORMAT: u32 = 1;
+
+/// Everything besides the request that decides the bits of a video.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The program: its version and build.
+    pub program: String,
+    /// The device, its type of numbers and its kernels.
+    pub device: String,
+    /// Fingerprint of the text encoder's weights.
+    pub text_encoder: String,
+    /// Fingerprint of the transformer's weights.
+    pub transformer: String,
+    /// Fingerprint of the VAE's weights.
+    pub vae: String,
+}
+
+impl Origin {
+    /// What samples on `engine` with `model`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the model was opened without one of its parts.
+    pub fn of(engine: &Engine, model: &Model) -> Result<Self> {
+        Ok(Self {
+            program: program::identity(),
+            device: engine.name(),
+            text_encoder: model.need_text_encoder()?.source.fingerprint(),
+            transformer: model.need_transformer()?.source.fingerprint(),
+            vae: model.need_vae()?.source.fingerprint(),
+        })
+    }
+
+    /// The first difference from `other`: what it is, what `self` has, what `other` has, and what to do about it.
+    fn difference(&self, other: &Self) -> Option<String> {
+        let model = "choose the same model and components";
+        [
+            (
+                "program",
+                &self.program,
+                &other.program,
+                "only the program that made a state can go on with the same bits",
+            ),
+            ("device", &self.device, &other.device, "choose the same device, type of numbers and kernels"),
+            ("text encoder", &self.text_encoder, &other.text_encoder, model),
+            ("transformer", &self.transformer, &other.transformer, model),
+            ("VAE", &self.vae, &other.vae, model),
+        ]
+        .into_iter()
+        .find(|(_, ours, theirs, _)| ours != theirs)
+        .map(|(what, ours, theirs, cure)| {
+            format!("was made with the {what} {ours:?}, but this run has {theirs:?}; {cure}")
+        })
+    }
+}
+
+/// Where the sampling of a video stands.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The request, settled.
+    pub settings: Settings,
+    /// What made it.
+    pub origin: Origin,
+    /// What the program that made it wants to find again, such as the model's folder.
+    pub notes: BTreeMap<String, String>,
+    /// How far it came.
+    pub progress: Progress,
+}
+
+/// How far a video came.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// Nothing is drawn.
+    Begun,
+    /// Between two calls of the model.
+    Sampling {
+        /// The sampler.
+        sampler: SamplerState,
+        /// The latent `[T, H, W, C]` that the last prediction leads to.
+        draft: Vec<f32>,
+    },
+    /// Between two windows of the decoder.
+    Decoding {
+        /// The latent, `[T, H, W, C]`.
+        latent: Vec<f32>,
+        /// RGB bytes of the frames of the decoded windows.
+        frames: Vec<u8>,
+    },
+}
+
+/// The request in a state's metadata. Numbers are written so that they are read with the same bits.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    format: u32,
+    prompt: String,
+    negative_prompt: String,
+    clean_caption: bool,
+    frames: usize,
+    height: usize,
+    width: usize,
+    sampler: String,
+    steps: usize,
+    guidance: f32,
+    seed: u64,
+    fps: String,
+    tiling: Option<SavedTiling>,
+    factors: [usize; 3],
+    patch: usize,
+    /// Calls of the model that are complete.
+    calls: usize,
+    origin: Origin,
+    notes: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedTiling {
+    size: usize,
+    frames: usize,
+    /// As text, because not every parser of JSON keeps the last bit of an f64.
+    overlap: String,
+}
+
+impl Saved {
+    fn of(state: &State) -> Self {
+        let State { settings, origin, notes, progress } = state;
+        let tiling = settings.tiling.map(|tiling| SavedTiling {
+            size: tiling.sample_size,
+            frames: tiling.sample_frames,
+            overlap: tiling.overlap.to_string(),
+        });
+        let Factors { space, time, channels } = settings.factors;
+        Self {
+            format: FORMAT,
+            prompt: settings.prompt.clone(),
+            negative_prompt: settings.negative_prompt.clone(),
+            clean_caption: settings.clean_caption,
+            frames: settings.frames,
+            height: settings.height,
+            width: settings.width,
+            sampler: settings.sampler.name().to_owned(),
+            steps: settings.steps,
+            guidance: settings.guidance,
+            seed: settings.seed,
+            fps: latent::rate_text(settings.fps),
+            tiling,
+            factors: [space, time, channels],
+            patch: settings.patch,
+            calls: if let Progress::Sampling { sampler, .. } = progress { sampler.done } else { 0 },
+            origin: origin.clone(),
+            notes: notes.clone(),
+        }
+    }
+
+    /// The request; `None` if a value is not one.
+    fn settings(self) -> Option<Settings> {
+        let tiling = |tiling: SavedTiling| {
+            let overlap = tiling.overlap.parse().ok()?;
+            Some(Tiling { sample_size: tiling.size, sample_frames: tiling.frames, overlap })
+        };
+        let [space, time, channels] = self.factors;
+        // Sizes whose products fit into a word, and no divisor of 0.
+        let sides = [self.frames, self.height, self.width, self.patch, space, time, channels];
+        if sides.iter().any(|&side| side == 0 || side > MOST_SIDE) {
+            return None;
+        }
+        Some(Settings {
+            prompt: self.prompt,
+            negative_prompt: self.negative_prompt,
+            clean_caption: self.clean_caption,
+            frames: self.frames,
+            height: self.height,
+            width: self.width,
+            sampler: self.sampler.parse().ok()?,
+            steps: self.steps,
+            guidance: self.guidance,
+            seed: self.seed,
+            fps: self.fps.parse().ok()?,
+            tiling: match self.tiling {
+                Some(saved) => Some(tiling(saved)?),
+                None => None,
+            },
+            factors: Factors { space, time, channels },
+            patch: self.patch,
+        })
+    }
+}
+
+impl State {
+    /// What a batch takes to go on.
+    pub fn task(&self) -> Task {
+        let start = match &self.progress {
+            Progress::Begun => Start::Noise,
+            Progress::Sampling { sampler, .. } => Start::Call(sampler.clone()),
+            Progress::Decoding { latent, .. } => Start::Latent { values: latent.clone(), windows: self.windows() },
+        };
+        Task { settings: self.settings.clone(), start }
+    }
+
+    /// The frames that are decoded, `height·width·3` bytes each.
+    pub fn frames(&self) -> &[u8] {
+        if let Progress::Decoding { frames, .. } = &self.progress { frames } else { &[] }
+    }
+
+    /// Windows in time that are decoded.
+    fn windows(&self) -> usize {
+        let frames = self.frames().len() / self.settings.frame_bytes();
+        self.settings.window_ends().iter().filter(|&&end| end <= frames).count()
+    }
+
+    /// Fails if going on with `origin` would not give the bits of a run without a stop.
+    ///
+    /// # Errors
+    /// [`Error::Media`] names the difference.
+    pub fn check_origin(&self, path: &Path, origin: &Origin) -> Result<()> {
+        self.origin.difference(origin).map_or(Ok(()), |difference| Err(Error::media(path, difference)))
+    }
+
+    /// Writes the state to `path`. It appears whole or not at all, and outlasts a failure of power.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let saved = serde_json::to_string(&Saved::of(self)).expect("plain values have a JSON form");
+        let fps = latent::rate_text(self.settings.fps);
+        let metadata = HashMap::from([(KEY.to_owned(), saved), ("fps".to_owned(), fps)]);
+        let tensors = self.tensors();
+        let views = tensors.iter().map(|Stored { name, dtype, shape, bytes }| {
+            (&**name, TensorView::new(*dtype, shape.clone(), bytes).expect("the number of values is that of the shape"))
+        });
+        let fault = |error| Error::media(path, format!("the state cannot be put into a safetensors file: {error}"));
+        let file = safetensors::serialize(views.collect::<Vec<_>>(), Some(metadata)).map_err(fault)?;
+        staged::write_lasting(path, &file)
+    }
+
+    fn tensors(&self) -> Vec<Stored<'_>> {
+        let [frames, height, width] = self.settings.latent_size();
+        let channels = self.settings.factors.channels;
+        let stored = |name: &str, values: &[f32]| Stored::floats(name, vec![frames, height, width, channels], values);
+        let as_latent = |values: &[f32]| {
+            let values = nchw_from_nhwc(values, channels);
+            Stored::floats(latent::TENSOR, vec![1, channels, frames, height, width], &values)
+        };
+        match &self.progress {
+            Progress::Begun => Vec::new(),
+            Progress::Sampling { sampler, draft } => {
+                let kept = sampler.history.iter().enumerate().filter(|(_, tensor)| !tensor.is_empty());
+                let kept = kept.map(|(index, tensor)| stored(&history(index), tensor));
+                // At first a draft can be far outside of what a decoder takes.
+                let draft: Vec<f32> = draft.iter().map(|value| value.clamp(-latent::MOST, latent::MOST)).collect();
+                [as_latent(&draft), stored(SAMPLE, &sampler.sample)].into_iter().chain(kept).collect()
+            }
+            Progress::Decoding { latent, frames } if frames.is_empty() => vec![as_latent(latent)],
+            Progress::Decoding { latent, frames } => {
+                let Settings { height, width, .. } = self.settings;
+                let shape = vec![frames.len() / self.settings.frame_bytes(), height, width, 3];
+                let (name, bytes) = (FRAMES.to_owned(), Cow::from(&frames[..]));
+                vec![as_latent(latent), Stored { name, dtype: Dtype::U8, shape, bytes }]
+            }
+        }
+    }
+
+    /// Reads a state.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read, [`Error::Media`] if it is not a whole state.
+    pub fn read(path: &Path) -> Result<Self> {
+        let fault = |problem: String| Error::media(path, problem);
+        let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
+        let damaged = |error| fault(format!("is not a whole state file: {error}"));
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+        let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
+        let saved = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
+        let saved = saved.ok_or_else(|| fault("holds no state; expected an OUTPUT.state of osp sample".into()))?;
+        let saved: Saved =
+            serde_json::from_str(saved).map_err(|error| fault(format!("its request is damaged: {error}")))?;
+        if saved.format != FORMAT {
+            let (found, expected) = (saved.format, FORMAT);
+            return Err(fault(format!("is a state of format {found}; this program reads format {expected}")));
+        }
+        let (calls, origin, notes) = (saved.calls, saved.origin.clone(), saved.notes.clone());
+        let settings = saved.settings().ok_or_else(|| fault("a value of its request is damaged".into()))?;
+        settings.validate().map_err(|error| fault(format!("its request is damaged: {error}")))?;
+        let progress = Stored::progress(&file, &settings, calls).map_err(fault)?;
+        let state = Self { settings, origin, notes, progress };
+        state.validate().map_err(|error| fault(error.to_string()))?;
+        Ok(state)
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.task().validate()?;
+        let (frames, ends) = (self.frames().len() / self.settings.frame_bytes(), self.settings.window_ends());
+        if frames == 0 || ends.contains(&frames) {
+            return Ok(());
+        }
+        Err(Error::Usage(format!("its {frames} frames do not end with a window")))
+    }
+}
+
+/// Whether a file is a state, whole or not.
+pub fn is_state(path: &Path) -> bool {
+    /// A state's header has a request and some names.
+    const MOST_HEADER: u64 = 1 << 20;
+    let header = || {
+        let mut file = File::open(path).ok()?;
+        let mut len = [0; 8];
+        file.read_exact(&mut len).ok()?;
+        let mut header = Vec::new();
+        file.take(u64::from_le_bytes(len).min(MOST_HEADER)).read_to_end(&mut header).ok()?;
+        Some(header)
+    };
+    header().is_some_and(|header| header.windows(KEY.len()).any(|found| found == KEY.as_bytes()))
+}
+
+/// Names of tensors, besides the latent's.
+const SAMPLE: &str = "sample";
+const FRAMES: &str = "frames";
+
+fn history(index: usize) -> String {
+    format!("history.{index}")
+}
+
+/// A tensor of a state file.
+struct Stored<'a> {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Cow<'a, [u8]>,
+}
+
+impl Stored<'_> {
+    fn floats(name: &str, shape: Vec<usize>, values: &[f32]) -> Self {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self { name: name.to_owned(), dtype: Dtype::F32, shape, bytes: bytes.into() }
+    }
+
+    /// How far a file's tensors say that the video came; a message if they do not fit each other.
+    fn progress(file: &SafeTensors<'_>, settings: &Settings, calls: usize) -> std::result::Result<Progress, String> {
+        let channels = settings.factors.channels;
+        let [frames, height, width] = settings.latent_size();
+        let size = [frames, height, width, channels];
+        let Ok(latent) = file.tensor(latent::TENSOR) else { return Ok(Progress::Begun) };
+        let latent = floats(latent::TENSOR, &latent, &[1, channels, frames, height, width])?;
+        let latent = nhwc_from_nchw(&latent, channels);
+        if let Ok(sample) = file.tensor(SAMPLE) {
+            let schedule = settings.sampler.schedule(settings.steps).map_err(|error| error.to_string())?;
+            let kept = (0..schedule.history).map(|index| match file.tensor(&history(index)) {
+                Ok(tensor) => floats(&history(index), &tensor, &size),
+                Err(_) => Ok(Vec::new()),
+            });
+            let history = kept.collect::<std::result::Result<_, _>>()?;
+            let sampler = SamplerState { done: calls, sample: floats(SAMPLE, &sample, &size)?, history };
+            return Ok(Progress::Sampling { sampler, draft: latent });
+        }
+        if calls > 0 {
+            return Err(format!("holds no tensor {SAMPLE}, but {calls} calls of the model are complete"));
+        }
+        let frames = match file.tensor(FRAMES) {
+            Ok(tensor) => match (tensor.dtype(), tensor.shape()) {
+                (Dtype::U8, &[_, height, width, 3]) if [height, width] == [settings.height, settings.width] => {
+                    tensor.data().to_vec()
+                }
+                (dtype, shape) => {
+                    return Err(format!("tensor {FRAMES} is {dtype:?} {shape:?}, not frames of the video"));
+                }
+            },
+            Err(_) => Vec::new(),
+        };
+        Ok(Progress::Decoding { latent, frames })
+    }
+}
+
+/// The finite values of a tensor of this shape.
+fn floats(name: &str, tensor: &TensorView<'_>, shape: &[usize]) -> std::result::Result<Vec<f32>, String> {
+    if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
+        let (dtype, found) = (tensor.dtype(), tensor.shape());
+        return Err(format!("tensor {name} is {dtype:?} {found:?}, expected F32 {shape:?}"));
+    }
+    let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let values: Vec<f32> = values.collect();
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => Err(format!("value {at} of tensor {name} is {}, expected a finite number", values[at])),
+        None => Ok(values),
+    }
+}
