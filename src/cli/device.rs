@@ -203,6 +203,26 @@ impl DeviceArgs {
         kernels.then_some(running)
     }
 
+    /// The options that choose what computes, by name, for a later run.
+    pub fn noted(&self) -> [(&'static str, Option<String>); 3] {
+        let dtype = self.kernels.dtype.and_then(|dtype| dtype.to_possible_value());
+        [
+            ("device", Some(self.device.clone())),
+            ("dtype", dtype.map(|value| value.get_name().to_owned())),
+            ("kernels", self.kernels.kernels.map(|variant| variant.name().to_owned())),
+        ]
+    }
+
+    /// The options that an earlier run noted, if the user chose no device.
+    pub fn or_noted(&self, noted: impl Fn(&str) -> Option<String>) -> Self {
+        let KernelArgs { dtype, kernels } = self.kernels;
+        let noted = |name| Some(name).filter(|_| self.is("auto")).and_then(&noted);
+        let device = noted("device").unwrap_or_else(|| self.device.clone());
+        let dtype = dtype.or_else(|| HalfType::from_str(&noted("dtype")?, true).ok());
+        let kernels = kernels.or_else(|| noted("kernels")?.parse().ok());
+        Self { device, kernels: KernelArgs { dtype, kernels } }
+    }
+
     /// Whether the user named a device that runs kernels on the CPU, whose times say nothing.
     pub fn emulates(&self) -> bool {
         ["emulated", "ptx", "ptx-bits"].iter().any(|name| self.is(name))

@@ -1,8 +1,8 @@
 //! Finds and opens the model.
 
-use super::args::{ComponentArgs, ModelArgs};
+use super::args::{ComponentArgs, ModelArgs, weight_source};
 use super::console::Console;
-use osp::checkpoint::{Need, Opening};
+use osp::checkpoint::{Need, Opening, WeightSource};
 use osp::weights::hub;
 use osp::{Error, Model, Result};
 use serde::Serialize;
@@ -60,6 +60,36 @@ pub fn files_in(folder: &Path) -> Vec<PathBuf> {
 fn is_file(name: &str) -> bool {
     const ENDINGS: [&str; 4] = [".safetensors", ".bin", ".ckpt", ".index.json"];
     BESIDE.contains(&name) || ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
+/// The options that choose the model, by name, for a later run in any folder.
+pub fn noted(args: &ModelArgs, components: &ComponentArgs) -> [(&'static str, Option<String>); 4] {
+    // A name in the hub's cache is no path.
+    let place =
+        |path: &PathBuf| if path.exists() { std::path::absolute(path).unwrap_or(path.clone()) } else { path.clone() };
+    let text = |path: PathBuf| place(&path).into_os_string().into_string().ok();
+    let weights =
+        if let WeightSource::Synthetic(seed) = args.weights { Some(format!("synthetic:{seed}")) } else { None };
+    [
+        ("model", args.model.clone().or_else(of_environment).and_then(text)),
+        ("text_encoder", components.text_encoder.clone().and_then(text)),
+        ("transformer", components.transformer.clone()),
+        ("weights", weights),
+    ]
+}
+
+/// The options that an earlier run noted, if the user names no model.
+pub fn or_noted(
+    args: &ModelArgs,
+    components: &ComponentArgs,
+    noted: impl Fn(&str) -> Option<String>,
+) -> (ModelArgs, ComponentArgs) {
+    let noted = |name| Some(name).filter(|_| args.model.is_none()).and_then(&noted);
+    let weights = noted("weights").and_then(|source| weight_source(&source).ok()).unwrap_or(args.weights);
+    let model = ModelArgs { model: args.model.clone().or_else(|| noted("model").map(PathBuf::from)), weights };
+    let text_encoder = components.text_encoder.clone().or_else(|| noted("text_encoder").map(PathBuf::from));
+    let transformer = components.transformer.clone().or_else(|| noted("transformer"));
+    (model, ComponentArgs { text_encoder, transformer })
 }
 
 /// Opens the model, with the checks that `need` requires, and prints the notice of its maker.

@@ -12,22 +12,22 @@ fn sample<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn names_too_long_for_their_record_are_refused() {
+fn names_too_long_for_their_record_or_state_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let model = model_argument();
     let name = |length: usize| format!("{}.png", "n".repeat(length - 4));
-    // The longest name: systems allow 255 bytes, and the record's name has 5 more.
-    let longest = name(250);
+    // The longest name: systems allow 255 bytes, and the state's temporary name has 7 more.
+    let longest = name(248);
     assert_eq!(
         succeeds(folder.path(), &sample(&model, &["a cat", "--frames", "1", "-o", &longest])),
         format!("{longest}\n")
     );
     assert_eq!(names(folder.path()), [longest.clone(), format!("{longest}.json")]);
-    for length in 251..=256 {
+    for length in 249..=256 {
         fails(folder.path(), &sample("absent", &["a cat", "--frames", "1", "-o", &name(length)]), 2, &["too long"]);
     }
     // With several videos, names get a number or `-grid`.
-    for length in 246..=250 {
+    for length in 244..=248 {
         let several = ["a cat", "a dog", "--frames", "1", "-o", &name(length)];
         fails(folder.path(), &sample("absent", &several), 2, &["too long"]);
     }

@@ -23,6 +23,8 @@ mod plan;
 mod predict;
 mod profile;
 mod readme;
+#[cfg(unix)]
+mod resume;
 mod same_file;
 mod sample;
 mod selftest;

@@ -34,7 +34,8 @@ fn fails(mut command: Command, folder: &Path, code: i32) -> String {
     let output = command.args(["--device", "cuda", "--quiet"]).assert().code(code).get_output().clone();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.starts_with("osp: error: ") && stderr.lines().count() == 1, "{stderr}");
-    assert!(output.stdout.is_empty() && names(folder).is_empty());
+    // What is complete when the device fails is kept.
+    assert!(output.stdout.is_empty() && names(folder).iter().all(|name| name == "out.y4m.state"));
     stderr
 }
 
@@ -124,7 +125,7 @@ fn without_memory_the_plan_says_what_would_fit() {
 }
 
 #[test]
-fn a_kernel_that_fails_in_the_middle_leaves_nothing() {
+fn a_kernel_that_fails_in_the_middle_leaves_no_output() {
     if !compiled() {
         return;
     }

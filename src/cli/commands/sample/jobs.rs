@@ -1,14 +1,15 @@
 //! The videos to make, settled and checked before any work.
 
-use super::Args;
+use super::{Args, keeper};
 use crate::cli::claims::Claims;
 use crate::cli::model;
 use crate::cli::output::{check_file, marked, slug};
 use crate::cli::record;
 use osp::checkpoint::Defaults;
-use osp::engine::Settings;
+use osp::engine::{Settings, Task};
 use osp::model::vae::Factors;
 use osp::sampler::SamplerKind;
+use osp::state::State;
 use osp::video::{Format, VideoInfo, Writer, is_stdout, sheet};
 use osp::{Error, Request, Result};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ pub struct Job {
     pub settings: Settings,
     pub output: PathBuf,
     pub latent: Option<PathBuf>,
+    /// The state of an earlier run that this one goes on from.
+    pub from: Option<(PathBuf, State)>,
 }
 
 /// Placeholders for the model's defaults, to validate arguments before the model is opened.
@@ -70,6 +73,7 @@ impl JobList {
             settings,
             output: numbered(&output, index),
             latent: args.save_latent.as_ref().map(|path| numbered(path, index)),
+            from: None,
         };
         let jobs: Vec<Job> = settings.into_iter().enumerate().map(job).collect();
         let grid =
@@ -79,14 +83,34 @@ impl JobList {
         Ok(plan)
     }
 
+    /// The video whose state is in the file `path`.
+    pub fn resumed(args: &Args, path: &Path, state: State) -> Result<Self> {
+        let unnamed =
+            || Error::Usage(format!("{}: this name does not say where the video goes; add -o", path.display()));
+        let beside = || keeper::output_of(path).ok_or_else(unnamed);
+        let output = args.output.clone().map_or_else(beside, Ok)?;
+        let (settings, latent) = (state.settings.clone(), args.save_latent.clone());
+        let frames = settings.frames;
+        let plan =
+            Self { jobs: vec![Job { settings, output, latent, from: Some((path.to_path_buf(), state)) }], grid: None };
+        plan.check(args, frames)?;
+        Ok(plan)
+    }
+
     /// Fails now, before the work, if an output of `frames` frames cannot be written.
     fn check(&self, args: &Args, frames: usize) -> Result<()> {
+        if args.checkpoint_every.is_some() && is_stdout(&self.jobs[0].output) {
+            return Err(Error::Usage(
+                "--checkpoint-every keeps a state beside the output, and -o - has no place; name a file".into(),
+            ));
+        }
         let mut claims = Claims::new(model::files(&args.model, &args.components));
         if let Some(prompts) = &args.prompts {
             claims = claims.reads(prompts);
         }
         for job in &self.jobs {
             job.check()?;
+            keeper::check(&job.output)?;
             claims = written(claims, &job.output);
             claims = job.latent.iter().fold(claims, |claims, path| claims.writes(path));
         }
@@ -99,9 +123,12 @@ impl JobList {
     }
 }
 
-/// Adds `output` and its record to the outputs.
+/// Adds `output`, its record and its state to the outputs.
 fn written(claims: Claims, output: &Path) -> Claims {
-    if is_stdout(output) { claims } else { claims.writes(output).writes(&record::path(output)) }
+    match keeper::path(output) {
+        Some(state) => claims.writes(output).writes(&record::path(output)).writes(&state),
+        None => claims,
+    }
 }
 
 /// A name that describes the content.
@@ -134,6 +161,18 @@ impl Args {
 }
 
 impl Job {
+    /// What the engine makes.
+    pub fn task(&self) -> Task {
+        self.from.as_ref().map_or_else(|| Task::from(self.settings.clone()), |(_, state)| state.task())
+    }
+
+    /// The frames with which each window of the decoder but the last ends.
+    pub fn inner_ends(&self) -> Vec<usize> {
+        let mut ends = self.settings.window_ends();
+        ends.pop();
+        ends
+    }
+
     fn check(&self) -> Result<()> {
         // Starting a writer checks the output; the writer is dropped.
         self.writer()?;

@@ -1,6 +1,7 @@
 //! `osp sample`: samples videos from prompts.
 
 mod jobs;
+mod keeper;
 mod videos;
 
 use crate::cli::args::{ComponentArgs, ModelArgs, SamplerArgs, SizeArgs, TilingArgs, seed};
@@ -9,11 +10,13 @@ use crate::cli::device::{DeviceArgs, MemoryArgs};
 use crate::cli::model;
 use crate::cli::output::{check_stdout, playable};
 use crate::cli::record::Origin;
-use jobs::JobList;
+use jobs::{Job, JobList};
+use keeper::{Every, Keeper, Keeping, every};
 use osp::checkpoint::Need;
-use osp::engine::{Settings, TextCache};
+use osp::engine::{Task, TextCache};
+use osp::state::{self, State};
 use osp::video::FrameRate;
-use osp::{Error, Result};
+use osp::{Engine, Error, Model, Result};
 use std::path::{Path, PathBuf};
 use videos::Videos;
 
@@ -28,11 +31,13 @@ Outputs:
   Each output gets a record (out.mp4.json, or frames.json for a folder) with the prompt, the seed, the weights and the time
   taken.
   An older output of the same name is replaced only when the run has succeeded.
+  Ctrl-C stops after the current step, and leaves out.mp4.state, from which --resume goes on with the same bits.
   With several prompts, out.mp4 becomes out-000.mp4, out-001.mp4, …, and out-grid.mp4 shows all of them.
 
 Examples:
   osp sample \"a red circle moving to the right\"
   osp sample \"a red circle\" --seed 1,2,3,4 -o circle.mp4
+  osp sample --resume circle.mp4.state
   osp sample --prompts prompts.txt --steps 50 --guidance 5 -o out/clip.gif
   osp sample \"a quiet lake\" --model models/Open-Sora-Plan-v1.1.0 --text-encoder models/t5-v1_1-xxl \\
       --transformer 65x512x512 --size 512x512 --frames 65 -o lake.mp4";
@@ -80,32 +85,98 @@ pub struct Args {
     device: DeviceArgs,
     #[command(flatten)]
     memory: MemoryArgs,
+    /// Go on from a state that an interrupted run left beside its output; the rest of the request is in it
+    #[arg(long, value_name = "STATE", help_heading = RESUMING, conflicts_with_all = OF_REQUEST)]
+    resume: Option<PathBuf>,
+    /// Keep a state beside the output, OUTPUT.state, every N calls of the model, or every N minutes with `Nmin`, and after
+    /// windows of the decoder; it is removed when the video is complete
+    #[arg(long, value_name = "N|Nmin", help_heading = RESUMING, value_parser = every)]
+    checkpoint_every: Option<Every>,
     /// Output; its ending decides the format [default: the prompt and the seed as a name, .mp4 or .png]
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
 }
 
+const RESUMING: &str = "Interruptions";
+
+/// The options that a state decides.
+const OF_REQUEST: [&str; 15] = [
+    "prompt",
+    "prompts",
+    "negative_prompt",
+    "frames",
+    "size",
+    "steps",
+    "guidance",
+    "sampler",
+    "seed",
+    "fps",
+    "no_clean_caption",
+    "no_tiling",
+    "tile_size",
+    "tile_frames",
+    "tile_overlap",
+];
+
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
+    if let Some(path) = &args.resume {
+        return resume(args, path, console);
+    }
     args.output.as_deref().map_or(Ok(()), |output| check_stdout(output, console))?;
     let captions = captions(args)?;
     JobList::new(args, &captions, None)?;
-    let engine = args.device.open_tried(&args.memory, console)?;
-    let engine = match TextCache::of_user() {
-        Some(cache) if !args.no_cache => engine.text_cache(cache),
-        _ => engine,
-    };
+    let engine = args.engine(&args.device, console)?;
     let model = model::open(&args.model, &args.components, Need::Sampling, console)?;
     let plan = JobList::new(args, &captions, Some(&model.defaults))?;
-    let plays = playable(&plan.jobs[0].output, args.fps, console)?;
+    make(&engine, &model, &plan, args.keeping(&args.device, &args.model, &args.components), console)
+}
 
-    let mut videos = Videos::new(&plan, plays, Origin::new(&model, engine.name()), console);
-    let settings: Vec<Settings> = plan.jobs.iter().map(|job| job.settings.clone()).collect();
-    let mut batch = engine.batch(&model, &settings, &mut &*console)?;
-    for job in &plan.jobs {
-        videos.make(job, &mut batch)?;
+/// Goes on from a state.
+fn resume(args: &Args, path: &Path, console: &Console) -> Result<()> {
+    args.output.as_deref().map_or(Ok(()), |output| check_stdout(output, console))?;
+    let state = State::read(path)?;
+    let noted = |name: &str| state.notes.get(name).cloned();
+    let (chosen, components) = model::or_noted(&args.model, &args.components, noted);
+    let device = args.device.or_noted(noted);
+    let plan = JobList::resumed(args, path, state.clone())?;
+    let engine = args.engine(&device, console)?;
+    let model = model::open(&chosen, &components, Need::Sampling, console)?;
+    state.check_origin(path, &state::Origin::of(&engine, &model)?)?;
+    make(&engine, &model, &plan, args.keeping(&device, &chosen, &components), console)
+}
+
+/// Makes the videos. If the run ends early, what is complete of them is kept in states beside the outputs.
+fn make(engine: &Engine, model: &Model, plan: &JobList, keeping: Keeping, console: &Console) -> Result<()> {
+    let plays = playable(&plan.jobs[0].output, plan.jobs[0].settings.fps, console)?;
+    let origin = state::Origin::of(engine, model)?;
+    let keeper = Keeper::new(plan, &origin, keeping, console);
+    let tasks: Vec<Task> = plan.jobs.iter().map(Job::task).collect();
+    let made = || {
+        let mut videos = Videos::new(plan, plays, Origin::new(model, engine.name()), &keeper, console);
+        let mut batch = engine.resume(model, &tasks, &mut &keeper)?;
+        (0..plan.jobs.len()).try_for_each(|video| videos.make(video, &mut batch))?;
+        videos.finish()
+    };
+    made().inspect_err(|error| keeper.keep_all(error))
+}
+
+impl Args {
+    /// The engine on `device`, with the cache of texts.
+    fn engine(&self, device: &DeviceArgs, console: &Console) -> Result<Engine> {
+        let engine = device.open_tried(&self.memory, console)?;
+        Ok(match TextCache::of_user() {
+            Some(cache) if !self.no_cache => engine.text_cache(cache),
+            _ => engine,
+        })
     }
-    videos.finish()
+
+    /// When states are kept, with the options that a run needs to go on from one.
+    fn keeping(&self, device: &DeviceArgs, model: &ModelArgs, components: &ComponentArgs) -> Keeping {
+        let noted = device.noted().into_iter().chain(model::noted(model, components));
+        let notes = noted.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+        Keeping { every: self.checkpoint_every, notes }
+    }
 }
 
 /// The prompts, each with its seed.

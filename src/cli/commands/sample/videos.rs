@@ -1,6 +1,7 @@
 //! Writes frames from the engine to files, each with its record.
 
 use super::jobs::{GAP, Grid, Job, JobList};
+use super::keeper::Keeper;
 use crate::cli::console::Console;
 use crate::cli::record::{Origin, Record, Tiles};
 use osp::Result;
@@ -17,6 +18,7 @@ pub struct Videos<'a> {
     /// The frame rate of the outputs, which their format may change.
     plays: FrameRate,
     origin: Origin,
+    keeper: &'a Keeper<'a>,
     console: &'a Console,
     start: Instant,
     clips: Vec<Clip>,
@@ -33,6 +35,9 @@ struct Facts<'a> {
     negative_prompt: &'a str,
     clean_caption: bool,
     seed: u64,
+    /// Whether a state of an earlier run was its beginning; `seconds` are this run's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    resumed: bool,
     sampler: &'static str,
     steps: usize,
     model_calls: usize,
@@ -68,28 +73,41 @@ struct GridFacts<'a> {
 
 impl<'a> Videos<'a> {
     /// The videos of `plan`, whose outputs have the frame rate `plays`.
-    pub fn new(plan: &'a JobList, plays: FrameRate, origin: Origin, console: &'a Console) -> Self {
-        Self { plan, plays, origin, console, start: Instant::now(), clips: Vec::new(), printed: Ok(()) }
+    pub fn new(
+        plan: &'a JobList,
+        plays: FrameRate,
+        origin: Origin,
+        keeper: &'a Keeper<'a>,
+        console: &'a Console,
+    ) -> Self {
+        Self { plan, plays, origin, keeper, console, start: Instant::now(), clips: Vec::new(), printed: Ok(()) }
     }
 
-    /// Decodes the next video of `batch`, which belongs to `job`, and writes it.
+    /// Decodes the next video of `batch`, which is `video` of the plan, and writes it.
     ///
     /// # Errors
     /// The batch's and the writer's. [`Self::finish`] reports a result that cannot be printed.
-    pub fn make(&mut self, job: &Job, batch: &mut Batch<'_>) -> Result<()> {
+    pub fn make(&mut self, video: usize, batch: &mut Batch<'_>) -> Result<()> {
+        let (job, keeper) = (&self.plan.jobs[video], self.keeper);
         let mut writer = job.writer()?;
         let (mut pixels, keeps) = (Vec::new(), self.plan.grid.is_some());
-        let outcome = batch.decode(&mut &*self.console, &mut |rgb| {
+        // Those of an earlier run.
+        let decoded = job.from.iter().flat_map(|(_, state)| state.frames().chunks_exact(job.settings.frame_bytes()));
+        decoded.into_iter().try_for_each(|rgb| writer.push(rgb))?;
+        let outcome = batch.decode(&mut &*keeper, &mut |rgb| {
             if keeps {
                 pixels.extend_from_slice(rgb);
             }
-            writer.push(rgb)
+            writer.push(rgb)?;
+            keeper.decoded(video, rgb);
+            Ok(())
         })?;
         let outcome = outcome.expect("the batch holds a video for each job");
         writer.finish()?;
         if let Some(path) = &job.latent {
             outcome.latent.write(path)?;
         }
+        keeper.complete(video);
         self.show(job, pixels)?;
         let record = Record::new(&job.output, self.facts(job, &outcome), &self.origin);
         record.save()?;
@@ -117,6 +135,7 @@ impl<'a> Videos<'a> {
             negative_prompt: &settings.negative_prompt,
             clean_caption: settings.clean_caption,
             seed: settings.seed,
+            resumed: job.from.is_some(),
             sampler: settings.sampler.name(),
             steps: settings.steps,
             model_calls: outcome.model_calls,

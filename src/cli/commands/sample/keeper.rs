@@ -1,0 +1,371 @@
+//! Keeps where each video stands, so that an interrupted run can go on.
+
+use super::jobs::JobList;
+use crate::cli::console::Console;
+use crate::cli::interrupt;
+use osp::engine::{Observer, Reached, Stage, StagePlan, Warning};
+use osp::sampler::SamplerState;
+use osp::state::{self, Origin, Progress, State};
+use osp::video::is_stdout;
+use osp::{Error, Result, staged};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// The ending of a state's name, behind the output's.
+const ENDING: &str = ".state";
+
+/// The path of the state of `output`: `out.mp4` → `out.mp4.state`, `frames/` → `frames.state`. Stdout has none.
+pub fn path(output: &Path) -> Option<PathBuf> {
+    let mut name = output.file_name()?.to_owned();
+    name.push(ENDING);
+    (!is_stdout(output)).then(|| output.with_file_name(name))
+}
+
+/// The output whose state has this path.
+pub fn output_of(state: &Path) -> Option<PathBuf> {
+    let name = state.file_name().and_then(OsStr::to_str)?.strip_suffix(ENDING)?;
+    (!name.is_empty()).then(|| state.with_file_name(name))
+}
+
+/// Fails if the state of `output` cannot be written, or would replace a file that is not a state.
+pub fn check(output: &Path) -> Result<()> {
+    let Some(path) = path(output) else { return Ok(()) };
+    staged::check_lasting(&path)?;
+    if path.exists() && !state::is_state(&path) {
+        return Err(Error::Usage(format!(
+            "{} is not a state, but the state of output {} would replace it; move it or choose another output",
+            path.display(),
+            output.display()
+        )));
+    }
+    Ok(())
+}
+
+/// How often a state is kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Every {
+    /// After so many calls of the model, and after each window of the decoder.
+    Calls(usize),
+    /// At the first chance after so much time.
+    Time(Duration),
+}
+
+/// Reads `N` or `Nmin`.
+pub fn every(text: &str) -> Result<Every> {
+    let minutes = text.strip_suffix("min").map(|number| number.trim().parse::<f64>().ok());
+    let every = match (text.parse::<usize>(), minutes) {
+        (Ok(calls), _) if calls > 0 => Some(Every::Calls(calls)),
+        (_, Some(Some(minutes))) if minutes > 0.0 => Duration::try_from_secs_f64(60.0 * minutes).ok().map(Every::Time),
+        _ => None,
+    };
+    every.ok_or_else(|| Error::Usage("expected a number of calls such as 10, or minutes such as 5min".into()))
+}
+
+/// When states are kept, and what they note.
+pub struct Keeping {
+    pub every: Option<Every>,
+    /// Options for a run that goes on.
+    pub notes: BTreeMap<String, String>,
+}
+
+/// Keeps the states of a run's videos. A reference to it is the run's [`Observer`], and passes everything on to the console.
+pub struct Keeper<'a> {
+    plan: &'a JobList,
+    console: &'a Console,
+    keeping: Keeping,
+    origin: &'a Origin,
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    videos: Vec<Video>,
+    /// When the last state was written.
+    last: Instant,
+    /// Whether the transformer runs, which stops only when a state is kept.
+    sampling: bool,
+    /// Whether the user wants to stop, and the state for it was asked for.
+    stopping: bool,
+}
+
+/// What is known of a video.
+struct Video {
+    progress: Progress,
+    /// Whether a frame is decoded.
+    decoding: bool,
+    /// All frames that are decoded, if there is room for them.
+    frames: Option<Spool>,
+    /// Whether its file holds all of this.
+    saved: bool,
+    complete: bool,
+}
+
+impl<'a> Keeper<'a> {
+    /// The keeper of the videos of `plan`.
+    pub fn new(plan: &'a JobList, origin: &'a Origin, keeping: Keeping, console: &'a Console) -> Self {
+        let video = |from: Option<&State>| Video {
+            progress: from.map_or(Progress::Begun, |state| state.progress.clone()),
+            decoding: false,
+            frames: None,
+            saved: from.is_some(),
+            complete: false,
+        };
+        let videos = plan.jobs.iter().map(|job| video(job.from.as_ref().map(|(_, state)| state))).collect();
+        let kept = Kept { videos, last: Instant::now(), sampling: false, stopping: false };
+        let keeper = Self { plan, console, keeping, origin, kept: Mutex::new(kept) };
+        keeper.tell_of_older_states();
+        keeper
+    }
+
+    fn tell_of_older_states(&self) {
+        let new = self.plan.jobs.iter().filter(|job| job.from.is_none());
+        for path in new.filter_map(|job| path(&job.output)).filter(|path| path.exists()) {
+            let command = resume_command(&path);
+            self.console.note(&format!("an earlier run was interrupted; this one begins anew, {command} goes on"));
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().expect("no panic while the states are locked")
+    }
+
+    /// Adds a decoded frame of a video, and keeps the state if a window ends with it.
+    pub fn decoded(&self, video: usize, rgb: &[u8]) {
+        let mut kept = self.kept();
+        let job = &self.plan.jobs[video];
+        let Some(path) = path(&job.output) else { return };
+        let of_video = &mut kept.videos[video];
+        if !std::mem::replace(&mut of_video.decoding, true) {
+            let earlier = job.from.as_ref().map_or(&[][..], |(_, state)| state.frames());
+            of_video.frames = Spool::beside(&path).and_then(|spool| spool.with(earlier));
+        }
+        of_video.frames = of_video.frames.take().and_then(|spool| spool.with(rgb));
+        of_video.saved = false;
+        let frames = of_video.frames.as_ref().map_or(0, |spool| spool.bytes as usize / job.settings.frame_bytes());
+        let window = job.inner_ends().contains(&frames);
+        let due = match self.keeping.every {
+            Some(Every::Calls(_)) => true,
+            Some(Every::Time(time)) => kept.last.elapsed() >= time,
+            None => false,
+        };
+        if window && due {
+            self.save(&mut kept, video);
+        }
+    }
+
+    /// Removes the state of a video whose output is in place.
+    pub fn complete(&self, video: usize) {
+        let job = &self.plan.jobs[video];
+        let states = path(&job.output).into_iter().chain(job.from.as_ref().map(|(path, _)| path.clone()));
+        states.for_each(|path| staged::remove_lasting(&path));
+        let of_video = &mut self.kept().videos[video];
+        (of_video.complete, of_video.frames) = (true, None);
+    }
+
+    /// Keeps the states of all videos that are not complete, for a run that ends early with `error`, and says how to go on. The
+    /// latents of a model that is at fault itself are not kept.
+    pub fn keep_all(&self, error: &Error) {
+        use Error::{Device, Interrupted, Io, Launch, Media, OutOfMemory};
+        if !matches!(error, Interrupted | Device(_) | Launch { .. } | Io { .. } | Media { .. } | OutOfMemory { .. }) {
+            return;
+        }
+        let mut kept = self.kept();
+        for (video, job) in self.plan.jobs.iter().enumerate() {
+            let Some(path) = path(&job.output) else { continue };
+            let begun = !matches!(kept.videos[video].progress, Progress::Begun);
+            // A stop before the first call of several videos leaves nothing to keep.
+            let alone = self.plan.jobs.len() == 1 && interrupt::requested();
+            if kept.videos[video].complete || !begun && !alone {
+                continue;
+            }
+            if kept.videos[video].saved || self.save(&mut kept, video) {
+                let place = job.from.as_ref().map_or(&path, |(from, _)| if path.exists() { &path } else { from });
+                let (where_it_stands, command) = (self.place(&kept.videos[video], video), resume_command(place));
+                self.console.note(&format!("stopped {where_it_stands}; to go on: {command}"));
+            }
+        }
+    }
+
+    /// Where a video stands, in words.
+    fn place(&self, of_video: &Video, video: usize) -> String {
+        let settings = &self.plan.jobs[video].settings;
+        match &of_video.progress {
+            Progress::Begun => "before the first step".to_owned(),
+            Progress::Sampling { sampler, .. } => {
+                let calls = settings.sampler.schedule(settings.steps).map_or(0, |schedule| schedule.calls.len());
+                format!("after step {} of {calls}", sampler.done)
+            }
+            Progress::Decoding { frames, .. } => {
+                let frames = frames.len() / settings.frame_bytes();
+                format!("with the latent and {frames} of {} frames", settings.frames)
+            }
+        }
+    }
+
+    /// Writes the state of a video; a failure is a warning. Returns whether it is written.
+    fn save(&self, kept: &mut Kept, video: usize) -> bool {
+        let job = &self.plan.jobs[video];
+        let Some(path) = path(&job.output) else { return false };
+        let of_video = &mut kept.videos[video];
+        if let (Progress::Decoding { frames, .. }, Some(spool)) = (&mut of_video.progress, &mut of_video.frames) {
+            let whole = job.inner_ends().into_iter().map(|end| end * job.settings.frame_bytes());
+            let whole = whole.filter(|&bytes| bytes as u64 <= spool.bytes).max().unwrap_or(0);
+            if let Some(read) = spool.read(whole) {
+                *frames = read;
+            }
+        }
+        let (settings, origin) = (job.settings.clone(), self.origin.clone());
+        let state = State { settings, origin, notes: self.keeping.notes.clone(), progress: of_video.progress.clone() };
+        match state.write(&path) {
+            Ok(()) => of_video.saved = true,
+            Err(error) => self.console.warning(&format!("the state is not kept: {error}")),
+        }
+        kept.last = Instant::now();
+        kept.videos[video].saved
+    }
+}
+
+/// How to go on from a state, quoted for a shell.
+fn resume_command(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = text.chars().all(|c| c.is_alphanumeric() || "._-/+".contains(c));
+    if plain {
+        format!("osp sample --resume {text}")
+    } else {
+        format!("osp sample --resume '{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+impl Observer for &Keeper<'_> {
+    fn planned(&mut self, stage: Stage, plan: &StagePlan) {
+        (&mut &*self.console).planned(stage, plan);
+    }
+
+    fn begin(&mut self, stage: Stage, units: u64) {
+        let mut kept = self.kept();
+        kept.sampling = stage == Stage::Denoise;
+        let open = |video: &Video| !video.complete && !matches!(video.progress, Progress::Decoding { .. });
+        let next = kept.videos.iter().position(open);
+        if let (true, true, Some(video)) = (kept.sampling, self.keeping.every.is_some(), next) {
+            self.save(&mut kept, video);
+        }
+        drop(kept);
+        (&mut &*self.console).begin(stage, units);
+    }
+
+    fn advance(&mut self, units: u64) {
+        (&mut &*self.console).advance(units);
+    }
+
+    fn end(&mut self) {
+        (&mut &*self.console).end();
+    }
+
+    fn warn(&mut self, warning: &Warning) {
+        (&mut &*self.console).warn(warning);
+    }
+
+    fn wants_state(&mut self, at: Reached) -> bool {
+        // Behind the last call, the latent is kept instead.
+        if at.done == at.calls {
+            return false;
+        }
+        let mut kept = self.kept();
+        kept.stopping |= interrupt::requested();
+        let due = match self.keeping.every {
+            Some(Every::Calls(calls)) => at.done.is_multiple_of(calls),
+            Some(Every::Time(time)) => kept.last.elapsed() >= time,
+            None => false,
+        };
+        kept.stopping || due
+    }
+
+    fn reached(&mut self, at: Reached, sampler: &SamplerState, draft: &[f32]) {
+        let mut kept = self.kept();
+        let progress = Progress::Sampling { sampler: sampler.clone(), draft: draft.to_vec() };
+        let of_video = &mut kept.videos[at.video];
+        (of_video.progress, of_video.saved) = (progress, false);
+        self.save(&mut kept, at.video);
+    }
+
+    fn denoised(&mut self, video: usize, latent: &[f32]) {
+        let mut kept = self.kept();
+        let of_video = &mut kept.videos[video];
+        of_video.progress = Progress::Decoding { latent: latent.to_vec(), frames: Vec::new() };
+        of_video.saved = false;
+        if self.keeping.every.is_some() {
+            self.save(&mut kept, video);
+        }
+    }
+
+    fn cancelled(&mut self) -> bool {
+        let kept = self.kept();
+        if kept.sampling { kept.stopping } else { interrupt::requested() }
+    }
+}
+
+/// Frames in a file without a name, which disappears with the process.
+struct Spool {
+    file: File,
+    bytes: u64,
+}
+
+impl Spool {
+    /// An empty one on the disk of `path`; `None` if there is no room, because a run can do without.
+    fn beside(path: &Path) -> Option<Self> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(Self { file: tempfile::tempfile_in(folder).ok()?, bytes: 0 })
+    }
+
+    /// The frames with more behind them.
+    fn with(mut self, rgb: &[u8]) -> Option<Self> {
+        self.file.write_all(rgb).ok()?;
+        self.bytes += rgb.len() as u64;
+        Some(self)
+    }
+
+    /// The first `bytes` bytes.
+    fn read(&mut self, bytes: usize) -> Option<Vec<u8>> {
+        let mut frames = vec![0; bytes];
+        self.file.rewind().ok()?;
+        self.file.read_exact(&mut frames).ok()?;
+        self.file.seek(std::io::SeekFrom::End(0)).ok()?;
+        Some(frames)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_lie_beside_their_outputs() {
+        for (output, state) in [("a/out.mp4", "a/out.mp4.state"), ("frames/", "frames.state"), ("v1.1", "v1.1.state")] {
+            assert_eq!(path(Path::new(output)).unwrap(), Path::new(state));
+            let back = output_of(Path::new(state)).unwrap();
+            assert_eq!(back, Path::new(output.trim_end_matches('/')));
+        }
+        assert_eq!(path(Path::new("-")), None);
+        assert!([".state", "out.mp4", "a/.state"].iter().all(|name| output_of(Path::new(name)).is_none()));
+    }
+
+    #[test]
+    fn intervals_are_calls_or_minutes() {
+        assert_eq!(every("10").unwrap(), Every::Calls(10));
+        assert_eq!(every("5min").unwrap(), Every::Time(Duration::from_secs(300)));
+        assert_eq!(every("0.5 min").unwrap(), Every::Time(Duration::from_secs(30)));
+        for wrong in ["", "0", "-1", "0min", "min", "5m", "infmin", "nanmin", "1e30min", "ten"] {
+            assert!(every(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_a_shell_would_split_is_quoted() {
+        assert_eq!(resume_command(Path::new("a/b-1.mp4.state")), "osp sample --resume a/b-1.mp4.state");
+        assert_eq!(resume_command(Path::new("it's.state")), r"osp sample --resume 'it'\''s.state'");
+    }
+}

@@ -1,0 +1,290 @@
+//! Runs that are stopped or killed, and go on from their state with the same bits.
+
+use super::{fails, model_argument, names, osp};
+use osp::Latent;
+use osp::sampler::{SamplerKind, TorchRng};
+use osp::state::{Progress, State};
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The arguments of a video whose decoder has four windows.
+fn request(output: &str, more: &[&str]) -> Vec<String> {
+    let model = model_argument();
+    let fixed = ["sample", "a cat", "--model", &model, "--tile-frames", "5", "-o", output];
+    fixed.iter().chain(more).map(|&word| word.to_owned()).collect()
+}
+
+/// Starts the program.
+fn start(folder: &Path, args: &[String]) -> Child {
+    let mut command = Command::new(osp(folder).get_program());
+    command.args(args).current_dir(folder).env("XDG_CACHE_HOME", folder.join(super::CACHE));
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn run(folder: &Path, args: &[String]) {
+    osp(folder).args(args).assert().success();
+}
+
+/// How far a state came, as a number that only rises: calls of the model, then frames.
+fn reached(state: &Path) -> usize {
+    // A state that is not there yet, or no more.
+    let Ok(state) = State::read(state) else { return 0 };
+    match state.progress {
+        Progress::Begun => 0,
+        Progress::Sampling { sampler, .. } => sampler.done,
+        Progress::Decoding { .. } => 1000 + state.frames().len() / state.settings.frame_bytes(),
+    }
+}
+
+/// Waits until the state came as far as `least`, and sends a signal. Returns whether the run was still there.
+fn stop_at(least: usize, child: &mut Child, state: &Path, signal: &str) -> bool {
+    let begin = Instant::now();
+    while reached(state) < least {
+        assert!(begin.elapsed() < Duration::from_secs(100), "the run never came to {least}");
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success()
+}
+
+/// Runs of each sampler that are killed; `OSP_KILLS` asks for more.
+fn kills() -> u64 {
+    std::env::var("OSP_KILLS").map_or(1, |count| count.parse().expect("OSP_KILLS is a number"))
+}
+
+/// Kills a run at a point that `seed` draws, lets it go on, and compares it with a run without a stop.
+fn survives(sampler: SamplerKind, device: &str, seed: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    // Two windows on the emulator, which is slow.
+    let frames = if device == "cpu" { "17" } else { "9" };
+    let device =
+        ["--device", device, "--sampler", sampler.name(), "--steps", "7", "--guidance", "1", "--frames", frames];
+    run(folder.path(), &request("whole.y4m", &[&device[..], &["--save-latent", "whole.safetensors"]].concat()));
+
+    // Before the first call, between two calls, and between two windows.
+    let points = [0, 1, 2, 3, 4, 5, 6, 1000, 1005];
+    let drawn = TorchRng::new(seed).randn(1)[0].to_bits() as usize;
+    let point = points[drawn % points.len()];
+    let mut child = start(folder.path(), &request("out.y4m", &[&device[..], &["--checkpoint-every", "1"]].concat()));
+    while !at("out.y4m.state").exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let alive = stop_at(point, &mut child, &at("out.y4m.state"), "KILL");
+    child.wait().unwrap();
+    let context = format!("{sampler}, killed at {point}");
+    // The last window may be complete before the signal comes.
+    if alive && at("out.y4m.state").exists() {
+        let resume = ["sample", "--resume", "out.y4m.state", "--save-latent", "out.safetensors"].map(str::to_owned);
+        run(folder.path(), &resume);
+        let latents = ["whole.safetensors", "out.safetensors"].map(|name| fs::read(at(name)).unwrap());
+        assert!(latents[0] == latents[1], "{context}: the latents differ");
+    }
+    assert!(fs::read(at("whole.y4m")).unwrap() == fs::read(at("out.y4m")).unwrap(), "{context}: the videos differ");
+    let left = names(folder.path()).into_iter().filter(|name| name.ends_with(".state"));
+    assert_eq!(left.collect::<Vec<_>>(), [""; 0], "{context}");
+}
+
+#[test]
+fn every_sampler_survives_a_kill() {
+    for (seed, sampler) in (0..10 * kills()).zip(SamplerKind::ALL.into_iter().cycle()) {
+        survives(sampler, "cpu", seed);
+    }
+}
+
+#[test]
+fn kernels_survive_a_kill() {
+    survives(SamplerKind::DpmSolverMultistep, "emulated", 100);
+    survives(SamplerKind::EulerAncestralDiscrete, "emulated", 101);
+}
+
+#[test]
+fn a_pressed_ctrl_c_keeps_the_state_and_says_how_to_go_on() {
+    let args = ["--steps", "12", "--sampler", "DDPM", "--size", "64x64", "--save-latent"];
+    let whole = tempfile::tempdir().unwrap();
+    run(whole.path(), &request("out.gif", &[&args[..], &["a.safetensors"]].concat()));
+    for point in [3, 1005] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("out.gif"), "precious").unwrap();
+        let state = folder.path().join("out.gif.state");
+        let checkpoint = [&args[..], &["a.safetensors", "--checkpoint-every", "1"]].concat();
+        let mut child = start(folder.path(), &request("out.gif", &checkpoint));
+        assert!(stop_at(point, &mut child, &state, "INT"), "{point}");
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        let said: Vec<&str> = said.lines().collect();
+        assert_eq!(said.last(), Some(&"osp: error: interrupted"));
+        assert!(said[said.len() - 2].ends_with("to go on: osp sample --resume out.gif.state"), "{said:?}");
+        assert!(reached(&state) >= point);
+        assert_eq!(names(folder.path()), ["out.gif", "out.gif.state"]);
+        assert_eq!(fs::read(folder.path().join("out.gif")).unwrap(), b"precious");
+
+        let resume = ["sample", "--resume", "out.gif.state", "--save-latent", "a.safetensors"].map(str::to_owned);
+        run(folder.path(), &resume);
+        for name in ["out.gif", "a.safetensors"] {
+            let files = [&whole, &folder].map(|folder| fs::read(folder.path().join(name)).unwrap());
+            assert!(files[0] == files[1], "{name} after a stop at {point}");
+        }
+        assert_eq!(names(folder.path()), ["a.safetensors", "out.gif", "out.gif.json"]);
+    }
+}
+
+#[test]
+fn a_stop_without_checkpoints_loses_at_most_a_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = request("out.gif", &["--steps", "200", "--sampler", "DDIM"]);
+    let mut child = start(folder.path(), &args);
+    std::thread::sleep(Duration::from_millis(700));
+    Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(names(folder.path()), ["out.gif.state"]);
+    run(folder.path(), &["sample", "--resume", "out.gif.state"].map(str::to_owned));
+    run(folder.path(), &request("whole.gif", &["--steps", "200", "--sampler", "DDIM"]));
+    assert!(fs::read(folder.path().join("out.gif")).unwrap() == fs::read(folder.path().join("whole.gif")).unwrap());
+}
+
+#[test]
+fn of_several_videos_each_that_was_begun_has_a_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let args = ["a dog", "--steps", "20", "--sampler", "DDIM", "--checkpoint-every", "1"];
+    let mut child = start(folder.path(), &request("out.gif", &args));
+    assert!(stop_at(2, &mut child, &at("out-001.gif.state"), "INT"));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(names(folder.path()), ["out-000.gif.state", "out-001.gif.state"]);
+    assert_eq!(reached(&at("out-000.gif.state")), 1000);
+    for state in ["out-000.gif.state", "out-001.gif.state"] {
+        run(folder.path(), &["sample", "--resume", state].map(str::to_owned));
+    }
+    let whole = tempfile::tempdir().unwrap();
+    run(whole.path(), &request("out.gif", &args));
+    for name in ["out-000.gif", "out-001.gif"] {
+        assert!(fs::read(at(name)).unwrap() == fs::read(whole.path().join(name)).unwrap(), "{name}");
+    }
+}
+
+/// A folder with a state after some steps, and the state.
+fn with_state() -> (tempfile::TempDir, State) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.y4m.state");
+    let args = ["--steps", "30", "--sampler", "DPMSolverMultistep", "--device", "cpu", "--checkpoint-every", "1"];
+    let mut child = start(folder.path(), &request("out.y4m", &args));
+    assert!(stop_at(3, &mut child, &path, "INT"));
+    child.wait().unwrap();
+    let state = State::read(&path).unwrap();
+    (folder, state)
+}
+
+#[test]
+fn a_state_of_something_else_is_refused_with_the_difference() {
+    let (folder, state) = with_state();
+    let path = folder.path().join("out.y4m.state");
+    let resume = ["sample", "--resume", "out.y4m.state"];
+    let mut changed: Vec<(State, &str)> =
+        vec![state.clone(); 4].into_iter().zip(["program", "transformer", "VAE", "text encoder"]).collect();
+    changed[0].0.origin.program = "osp 0.0.1".into();
+    changed[1].0.origin.transformer = "other".into();
+    changed[2].0.origin.vae = "other".into();
+    changed[3].0.origin.text_encoder = "other".into();
+    for (changed, what) in changed {
+        changed.write(&path).unwrap();
+        fails(folder.path(), &resume, 1, &["out.y4m.state", what, "was made with"]);
+    }
+    state.write(&path).unwrap();
+    fails(
+        folder.path(),
+        &[&resume[..], &["--device", "emulated"]].concat(),
+        1,
+        &["the device", "cpu", "choose the same device"],
+    );
+    fails(folder.path(), &[&resume[..], &["--steps", "4"]].concat(), 2, &["--resume", "--steps"]);
+    fails(folder.path(), &[&resume[..], &["a dog"]].concat(), 2, &["--resume", "PROMPT"]);
+    let args = request("-", &["--checkpoint-every", "1"]);
+    fails(folder.path(), &args.iter().map(String::as_str).collect::<Vec<_>>(), 2, &["--checkpoint-every", "-o -"]);
+    let args = request("a.gif", &["--checkpoint-every", "5m"]);
+    fails(folder.path(), &args.iter().map(String::as_str).collect::<Vec<_>>(), 2, &["--checkpoint-every", "5min"]);
+    fs::rename(&path, folder.path().join("renamed")).unwrap();
+    fails(folder.path(), &["sample", "--resume", "renamed"], 2, &["renamed", "-o"]);
+}
+
+#[test]
+fn a_damaged_state_is_refused_in_one_line() {
+    let (folder, state) = with_state();
+    let path = folder.path().join("out.y4m.state");
+    let resume = ["sample", "--resume", "out.y4m.state"];
+    let whole = fs::read(&path).unwrap();
+    let replaced = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let at = whole.windows(from.len()).position(|found| found == from.as_bytes()).expect("the text is there");
+        let mut bytes = whole.clone();
+        bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
+        bytes
+    };
+    for (bytes, word) in [
+        (whole[..whole.len() - 1].to_vec(), "not a whole state"),
+        (Vec::new(), "not a whole state"),
+        (b"osp.state, but nothing else".to_vec(), "not a whole state"),
+        (replaced("\\\"format\\\":1", "\\\"format\\\":2"), "format 2"),
+        (replaced("\\\"factors\\\":[", "\\\"factors\\\":{"), "damaged"),
+        (replaced("\\\"frames\\\":17", "\\\"frames\\\":13"), "expected"),
+        (replaced("\\\"frames\\\":17", "\\\"frames\\\":16"), "damaged"),
+        (replaced("\\\"steps\\\":30", "\\\"steps\\\":00"), "damaged"),
+        (replaced("\\\"steps\\\":30", "\\\"steps\\\": 2"), "no state of the sampler"),
+        (replaced("DPMSolverMultistep", "DPMSolverMultistap"), "damaged"),
+        (replaced("\"history.0\"", "\"history.9\""), "no state of the sampler"),
+        (replaced("\"sample\"", "\"simple\""), "no tensor sample"),
+    ] {
+        fs::write(&path, &bytes).unwrap();
+        fails(folder.path(), &resume, 1, &["out.y4m.state", word]);
+    }
+    let mut infinite = state;
+    let Progress::Sampling { sampler, .. } = &mut infinite.progress else { panic!("it samples") };
+    sampler.sample[5] = f32::INFINITY;
+    infinite.write(&path).unwrap();
+    fails(folder.path(), &resume, 1, &["value 5 of tensor sample"]);
+}
+
+#[test]
+fn a_state_decodes_to_a_draft() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.png.state");
+    // The demo model, which has learned something.
+    let request = ["sample", "a large red circle", "--frames", "1", "--steps", "300", "--sampler", "DDIM"];
+    let more = ["--device", "cpu", "--checkpoint-every", "1", "-o", "out.png"];
+    let mut child = start(folder.path(), &request.iter().chain(&more).map(|&word| word.to_owned()).collect::<Vec<_>>());
+    assert!(stop_at(150, &mut child, &path, "INT"));
+    child.wait().unwrap();
+    let state = State::read(&path).unwrap();
+    let decode = |from: &str| ["decode", from, "-o", "draft.png"].map(str::to_owned);
+    run(folder.path(), &decode("out.png.state"));
+    assert!(folder.path().join("draft.png").exists());
+    // The draft is nearer to the result than the sample with its noise is.
+    run(folder.path(), &["sample", "--resume", "out.png.state", "--save-latent", "end.safetensors"].map(str::to_owned));
+    let end = Latent::read(&folder.path().join("end.safetensors")).unwrap().values;
+    let distance = |values: &[f32]| values.iter().zip(&end).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
+    let Progress::Sampling { sampler, draft } = &state.progress else { panic!("it samples") };
+    assert!(distance(draft) < 0.5 * distance(&sampler.sample), "{} {}", distance(draft), distance(&sampler.sample));
+
+    let begun = State { progress: Progress::Begun, ..state };
+    begun.write(&folder.path().join("begun.state")).unwrap();
+    let args = decode("begun.state");
+    fails(folder.path(), &args.iter().map(String::as_str).collect::<Vec<_>>(), 1, &["begun.state", "first step"]);
+}
+
+#[test]
+fn only_a_state_is_replaced_by_a_state() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("out.gif.state"), "mine").unwrap();
+    let args = request("out.gif", &["--steps", "4"]);
+    fails(folder.path(), &args.iter().map(String::as_str).collect::<Vec<_>>(), 2, &["out.gif.state", "not a state"]);
+    // What a killed process left is cleared, and an older state goes when the video is there.
+    let (folder, _) = with_state();
+    fs::write(folder.path().join(".out.y4m.state"), "half").unwrap();
+    run(folder.path(), &request("out.y4m", &["--steps", "4"]));
+    assert_eq!(names(folder.path()), ["out.y4m", "out.y4m.json"]);
+}
