@@ -41,7 +41,7 @@ const FORMAT: u32 = 1;
 pub struct Origin {
     /// The program: its version and build.
     pub program: String,
-    /// The device, its type of numbers and its kernels.
+    /// The device, the types of its numbers and its kernels ([`Engine::arithmetic`]).
     pub device: String,
     /// Fingerprint of the text encoder's weights.
     pub text_encoder: String,
@@ -55,11 +55,11 @@ impl Origin {
     /// What samples on `engine` with `model`.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the model was opened without one of its parts.
+    /// [`Error::Usage`] if the model was opened without one of its parts; the error of [`Engine::arithmetic`].
     pub fn of(engine: &Engine, model: &Model) -> Result<Self> {
         Ok(Self {
             program: program::identity(),
-            device: engine.name(),
+            device: engine.arithmetic()?,
             text_encoder: model.need_text_encoder()?.source.fingerprint(),
             transformer: model.need_transformer()?.source.fingerprint(),
             vae: model.need_vae()?.source.fingerprint(),

@@ -167,6 +167,14 @@ impl Engine {
         self.processor.name(self.dtypes[1])
     }
 
+    /// What decides the bits of its results: the device, the types of its numbers and its kernels.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the environment asks for norms that do not exist.
+    pub fn arithmetic(&self) -> Result<String> {
+        self.processor.arithmetic(self.dtypes)
+    }
+
     /// The device that runs kernels; the CPU and [`Self::dry`] have none.
     pub fn device(&self) -> Option<&Arc<dyn Device>> {
         self.processor.device()

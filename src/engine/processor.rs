@@ -7,6 +7,7 @@ use crate::cuda::device::{Compiled, PtxMachine};
 use crate::cuda::device::{Device, Driver, Dry, Emulated};
 use crate::cuda::{Cuda, Half, Variant};
 use crate::error::{Error, Result};
+use crate::model::latte::Norms;
 use std::sync::Arc;
 
 /// The share of free memory that a run takes by default. The driver needs some memory, and so may other programs.
@@ -106,6 +107,23 @@ impl Processor {
         if let Self::Gpu { card, .. } = self { Some(card) } else { None }
     }
 
+    /// What decides the bits of its results, `dtypes` being those of the text encoder and of the other models. The number of
+    /// threads decides none.
+    pub fn arithmetic(&self, dtypes: [Half; 2]) -> Result<String> {
+        let name = match self {
+            Self::Cpu(cpu) => return Ok(without_threads(&cpu.name())),
+            Self::Gpu { device, .. } | Self::Emulated(device) => without_threads(&device.name()),
+            Self::Dry(_) => Dry::new().name(),
+        };
+        let ([text, others], variant) = (dtypes.map(Half::suffix), self.kernels()?.variant().name());
+        let norms = match Norms::of_environment()? {
+            Norms::Cheapest => "",
+            Norms::Folded => ", folded norms",
+            Norms::Separate => ", separate norms",
+        };
+        Ok(format!("{name}, {others} (text {text}), kernels {variant}{norms}"))
+    }
+
     /// For messages and records; the transformer and the VAE compute in `half`.
     pub fn name(&self, half: Half) -> String {
         match self {
@@ -113,5 +131,27 @@ impl Processor {
             Self::Gpu { device, .. } | Self::Emulated(device) => Cuda::new(device.clone(), half).name(),
             Self::Dry(_) => Dry::new().name(),
         }
+    }
+}
+
+/// The name of a device without its number of threads.
+fn without_threads(name: &str) -> String {
+    let threads = format!("{} threads", rayon::current_num_threads());
+    [format!("{threads}, "), format!(" ({threads})"), threads]
+        .iter()
+        .fold(name.to_owned(), |name, part| name.replace(part, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_threads_is_no_part_of_the_arithmetic() {
+        let dtypes = [Half::Bf16, Half::F16];
+        let cpu = Processor::cpu().arithmetic(dtypes).unwrap();
+        let emulated = Processor::emulated().arithmetic(dtypes).unwrap();
+        assert_eq!(emulated, "emulated GPU, f16 (text bf16), kernels sm80");
+        assert!(cpu.starts_with("cpu (") && !cpu.contains("threads"), "{cpu}");
     }
 }
