@@ -18,6 +18,7 @@ mod embed;
 mod enlarge;
 mod facts;
 mod facts_sm90;
+mod field;
 mod finite;
 mod folded;
 mod gemm;

@@ -1,6 +1,6 @@
 //! Tensor maps, from which Hopper's copy engine takes what a copy moves.
 
-use super::params::{Address, Field};
+use super::field::{Address, Field};
 
 /// A tensor in device memory, and the box of it that one copy moves. It stands at the head of a kernel's parameters.
 ///
