@@ -166,11 +166,17 @@ impl Job {
         self.from.as_ref().map_or_else(|| Task::from(self.settings.clone()), |(_, state)| state.task())
     }
 
-    /// The frames with which each window of the decoder but the last ends.
-    pub fn inner_ends(&self) -> Vec<usize> {
-        let mut ends = self.settings.window_ends();
-        ends.pop();
-        ends
+    /// Frames of an earlier run, `height·width·3` bytes each.
+    pub fn earlier_frames(&self) -> &[u8] {
+        self.from.as_ref().map_or(&[], |(_, state)| state.frames())
+    }
+
+    /// The bytes of whole windows of the decoder among the first `bytes` of the frames. The last window completes the video,
+    /// so it does not count.
+    pub fn whole_windows(&self, bytes: u64) -> u64 {
+        let ends = self.settings.window_ends();
+        let inner = ends[..ends.len() - 1].iter().map(|end| (end * self.settings.frame_bytes()) as u64);
+        inner.filter(|&end| end <= bytes).max().unwrap_or(0)
     }
 
     fn check(&self) -> Result<()> {

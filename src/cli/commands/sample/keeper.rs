@@ -94,6 +94,7 @@ struct Kept {
 
 /// What is known of a video.
 struct Video {
+    /// Without frames.
     progress: Progress,
     /// Whether a frame is decoded.
     decoding: bool,
@@ -107,8 +108,12 @@ struct Video {
 impl<'a> Keeper<'a> {
     /// The keeper of the videos of `plan`.
     pub fn new(plan: &'a JobList, origin: &'a Origin, keeping: Keeping, console: &'a Console) -> Self {
+        let progress = |state: &State| match &state.progress {
+            Progress::Decoding { latent, .. } => Progress::Decoding { latent: latent.clone(), frames: Vec::new() },
+            other => other.clone(),
+        };
         let video = |from: Option<&State>| Video {
-            progress: from.map_or(Progress::Begun, |state| state.progress.clone()),
+            progress: from.map_or(Progress::Begun, progress),
             decoding: false,
             frames: None,
             saved: from.is_some(),
@@ -140,13 +145,12 @@ impl<'a> Keeper<'a> {
         let Some(path) = path(&job.output) else { return };
         let of_video = &mut kept.videos[video];
         if !std::mem::replace(&mut of_video.decoding, true) {
-            let earlier = job.from.as_ref().map_or(&[][..], |(_, state)| state.frames());
-            of_video.frames = Spool::beside(&path).and_then(|spool| spool.with(earlier));
+            of_video.frames = Spool::beside(&path).and_then(|spool| spool.with(job.earlier_frames()));
         }
         of_video.frames = of_video.frames.take().and_then(|spool| spool.with(rgb));
         of_video.saved = false;
-        let frames = of_video.frames.as_ref().map_or(0, |spool| spool.bytes as usize / job.settings.frame_bytes());
-        let window = job.inner_ends().contains(&frames);
+        let bytes = of_video.frames.as_ref().map_or(0, |spool| spool.bytes);
+        let window = bytes > 0 && job.whole_windows(bytes) == bytes;
         let due = match self.keeping.every {
             Some(Every::Calls(_)) => true,
             Some(Every::Time(time)) => kept.last.elapsed() >= time,
@@ -199,8 +203,10 @@ impl<'a> Keeper<'a> {
                 let calls = settings.sampler.schedule(settings.steps).map_or(0, |schedule| schedule.calls.len());
                 format!("after step {} of {calls}", sampler.done)
             }
-            Progress::Decoding { frames, .. } => {
-                let frames = frames.len() / settings.frame_bytes();
+            Progress::Decoding { .. } => {
+                let job = &self.plan.jobs[video];
+                let spooled = of_video.frames.as_ref().map(|spool| job.whole_windows(spool.bytes) as usize);
+                let frames = spooled.unwrap_or(job.earlier_frames().len()) / settings.frame_bytes();
                 format!("with the latent and {frames} of {} frames", settings.frames)
             }
         }
@@ -211,21 +217,23 @@ impl<'a> Keeper<'a> {
         let job = &self.plan.jobs[video];
         let Some(path) = path(&job.output) else { return false };
         let of_video = &mut kept.videos[video];
-        if let (Progress::Decoding { frames, .. }, Some(spool)) = (&mut of_video.progress, &mut of_video.frames) {
-            let whole = job.inner_ends().into_iter().map(|end| end * job.settings.frame_bytes());
-            let whole = whole.filter(|&bytes| bytes as u64 <= spool.bytes).max().unwrap_or(0);
-            if let Some(read) = spool.read(whole) {
-                *frames = read;
-            }
+        let mut progress = std::mem::replace(&mut of_video.progress, Progress::Begun);
+        if let Progress::Decoding { frames, .. } = &mut progress {
+            let spooled = of_video.frames.as_mut().and_then(|spool| spool.read(job.whole_windows(spool.bytes)));
+            *frames = spooled.unwrap_or_else(|| job.earlier_frames().to_vec());
         }
         let (settings, origin) = (job.settings.clone(), self.origin.clone());
-        let state = State { settings, origin, notes: self.keeping.notes.clone(), progress: of_video.progress.clone() };
-        match state.write(&path) {
-            Ok(()) => of_video.saved = true,
-            Err(error) => self.console.warning(&format!("the state is not kept: {error}")),
+        let mut state = State { settings, origin, notes: self.keeping.notes.clone(), progress };
+        let written = state.write(&path);
+        if let Progress::Decoding { frames, .. } = &mut state.progress {
+            *frames = Vec::new();
         }
+        (of_video.progress, of_video.saved) = (state.progress, written.is_ok());
         kept.last = Instant::now();
-        kept.videos[video].saved
+        if let Err(error) = &written {
+            self.console.warning(&format!("the state is not kept: {error}"));
+        }
+        written.is_ok()
     }
 }
 
@@ -329,8 +337,8 @@ impl Spool {
     }
 
     /// The first `bytes` bytes.
-    fn read(&mut self, bytes: usize) -> Option<Vec<u8>> {
-        let mut frames = vec![0; bytes];
+    fn read(&mut self, bytes: u64) -> Option<Vec<u8>> {
+        let mut frames = vec![0; usize::try_from(bytes).ok()?];
         self.file.rewind().ok()?;
         self.file.read_exact(&mut frames).ok()?;
         self.file.seek(std::io::SeekFrom::End(0)).ok()?;

@@ -135,11 +135,11 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 /// Goes on from a state.
 fn resume(args: &Args, path: &Path, console: &Console) -> Result<()> {
     args.output.as_deref().map_or(Ok(()), |output| check_stdout(output, console))?;
-    let state = State::read(path)?;
+    let plan = JobList::resumed(args, path, State::read(path)?)?;
+    let (_, state) = plan.jobs[0].from.as_ref().expect("it was just read");
     let noted = |name: &str| state.notes.get(name).cloned();
     let (chosen, components) = model::or_noted(&args.model, &args.components, noted);
     let device = args.device.or_noted(noted);
-    let plan = JobList::resumed(args, path, state.clone())?;
     let engine = args.engine(&device, console)?;
     let model = model::open(&chosen, &components, Need::Sampling, console)?;
     state.check_origin(path, &state::Origin::of(&engine, &model)?)?;

@@ -92,8 +92,8 @@ impl<'a> Videos<'a> {
         let mut writer = job.writer()?;
         let (mut pixels, keeps) = (Vec::new(), self.plan.grid.is_some());
         // Those of an earlier run.
-        let decoded = job.from.iter().flat_map(|(_, state)| state.frames().chunks_exact(job.settings.frame_bytes()));
-        decoded.into_iter().try_for_each(|rgb| writer.push(rgb))?;
+        let mut decoded = job.earlier_frames().chunks_exact(job.settings.frame_bytes());
+        decoded.try_for_each(|rgb| writer.push(rgb))?;
         let outcome = batch.decode(&mut &*keeper, &mut |rgb| {
             if keeps {
                 pixels.extend_from_slice(rgb);
