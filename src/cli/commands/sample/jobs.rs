@@ -1,6 +1,6 @@
 //! The videos to make, settled and checked before any work.
 
-use super::{Args, keeper};
+use super::{Args, place};
 use crate::cli::claims::Claims;
 use crate::cli::model;
 use crate::cli::output::{check_file, marked, slug};
@@ -87,7 +87,7 @@ impl JobList {
     pub fn resumed(args: &Args, path: &Path, state: State) -> Result<Self> {
         let unnamed =
             || Error::Usage(format!("{}: this name does not say where the video goes; add -o", path.display()));
-        let beside = || keeper::output_of(path).ok_or_else(unnamed);
+        let beside = || place::output_of(path).ok_or_else(unnamed);
         let output = args.output.clone().map_or_else(beside, Ok)?;
         let (settings, latent) = (state.settings.clone(), args.save_latent.clone());
         let frames = settings.frames;
@@ -110,7 +110,7 @@ impl JobList {
         }
         for job in &self.jobs {
             job.check()?;
-            keeper::check(&job.output)?;
+            place::check(&job.output)?;
             claims = written(claims, &job.output);
             claims = job.latent.iter().fold(claims, |claims, path| claims.writes(path));
         }
@@ -125,7 +125,7 @@ impl JobList {
 
 /// Adds `output`, its record and its state to the outputs.
 fn written(claims: Claims, output: &Path) -> Claims {
-    match keeper::path(output) {
+    match place::path(output) {
         Some(state) => claims.writes(output).writes(&record::path(output)).writes(&state),
         None => claims,
     }

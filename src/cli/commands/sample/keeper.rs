@@ -1,55 +1,24 @@
 //! Keeps where each video stands, so that an interrupted run can go on.
 
 use super::jobs::JobList;
+use super::place::path;
 use crate::cli::console::Console;
 use crate::cli::interrupt;
 use osp::engine::{Observer, Reached, Stage, StagePlan, Warning};
 use osp::sampler::SamplerState;
-use osp::state::{self, Origin, Progress, State};
-use osp::video::is_stdout;
+use osp::state::{Origin, Progress, State};
 use osp::{Error, Result, staged};
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-
-/// The ending of a state's name, behind the output's.
-const ENDING: &str = ".state";
-
-/// The path of the state of `output`: `out.mp4` → `out.mp4.state`, `frames/` → `frames.state`. Stdout has none.
-pub fn path(output: &Path) -> Option<PathBuf> {
-    let mut name = output.file_name()?.to_owned();
-    name.push(ENDING);
-    (!is_stdout(output)).then(|| output.with_file_name(name))
-}
-
-/// The output whose state has this path.
-pub fn output_of(state: &Path) -> Option<PathBuf> {
-    let name = state.file_name().and_then(OsStr::to_str)?.strip_suffix(ENDING)?;
-    (!name.is_empty()).then(|| state.with_file_name(name))
-}
-
-/// Fails if the state of `output` cannot be written, or would replace a file that is not a state.
-pub fn check(output: &Path) -> Result<()> {
-    let Some(path) = path(output) else { return Ok(()) };
-    staged::check_lasting(&path)?;
-    if path.exists() && !state::is_state(&path) {
-        return Err(Error::Usage(format!(
-            "{} is not a state, but the state of output {} would replace it; move it or choose another output",
-            path.display(),
-            output.display()
-        )));
-    }
-    Ok(())
-}
 
 /// How often a state is kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Every {
-    /// After so many calls of the model, and after each window of the decoder.
+    /// Each time that so many calls of the model are complete, and whenever a window of the decoder is.
     Calls(usize),
     /// At the first chance after so much time.
     Time(Duration),
@@ -188,14 +157,14 @@ impl<'a> Keeper<'a> {
             }
             if kept.videos[video].saved || self.save(&mut kept, video) {
                 let place = job.from.as_ref().map_or(&path, |(from, _)| if path.exists() { &path } else { from });
-                let (where_it_stands, command) = (self.place(&kept.videos[video], video), resume_command(place));
+                let (where_it_stands, command) = (self.stands(&kept.videos[video], video), resume_command(place));
                 self.console.note(&format!("stopped {where_it_stands}; to go on: {command}"));
             }
         }
     }
 
     /// Where a video stands, in words.
-    fn place(&self, of_video: &Video, video: usize) -> String {
+    fn stands(&self, of_video: &Video, video: usize) -> String {
         let settings = &self.plan.jobs[video].settings;
         match &of_video.progress {
             Progress::Begun => "before the first step".to_owned(),
@@ -349,17 +318,6 @@ impl Spool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn states_lie_beside_their_outputs() {
-        for (output, state) in [("a/out.mp4", "a/out.mp4.state"), ("frames/", "frames.state"), ("v1.1", "v1.1.state")] {
-            assert_eq!(path(Path::new(output)).unwrap(), Path::new(state));
-            let back = output_of(Path::new(state)).unwrap();
-            assert_eq!(back, Path::new(output.trim_end_matches('/')));
-        }
-        assert_eq!(path(Path::new("-")), None);
-        assert!([".state", "out.mp4", "a/.state"].iter().all(|name| output_of(Path::new(name)).is_none()));
-    }
 
     #[test]
     fn intervals_are_calls_or_minutes() {

@@ -2,6 +2,7 @@
 
 mod jobs;
 mod keeper;
+mod place;
 mod videos;
 
 use crate::cli::args::{ComponentArgs, ModelArgs, SamplerArgs, SizeArgs, TilingArgs, seed};
