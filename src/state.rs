@@ -301,7 +301,8 @@ impl State {
     pub fn read(path: &Path) -> Result<Self> {
         let fault = |problem: String| Error::media(path, problem);
         let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
-        let damaged = |error| fault(format!("is not a whole state file: {error}"));
+        let damaged =
+            |error| fault(format!("is not a whole state file: {error}; expected an OUTPUT.state of osp sample"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
         let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
         let saved = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));

@@ -5,6 +5,7 @@ use osp::Latent;
 use osp::sampler::{SamplerKind, TorchRng};
 use osp::state::{Progress, State};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -56,8 +57,9 @@ fn kills() -> u64 {
     std::env::var("OSP_KILLS").map_or(1, |count| count.parse().expect("OSP_KILLS is a number"))
 }
 
-/// Kills a run at a point that `seed` draws, lets it go on, and compares it with a run without a stop.
-fn survives(sampler: SamplerKind, device: &str, seed: u64) {
+/// Kills a run at a point that `seed` draws, lets it go on, and compares it with a run without a stop. Returns whether the
+/// signal came in time.
+fn survives(sampler: SamplerKind, device: &str, seed: u64) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     // The emulator is slow, so it has several windows only in the long checks.
@@ -78,8 +80,9 @@ fn survives(sampler: SamplerKind, device: &str, seed: u64) {
     let alive = stop_at(point, &mut child, &at("out.y4m.state"), "KILL");
     child.wait().unwrap();
     let context = format!("{sampler}, killed at {point}");
-    // The last window may be complete before the signal comes.
-    if alive && at("out.y4m.state").exists() {
+    // The video may be complete before the signal comes.
+    let stopped = alive && at("out.y4m.state").exists();
+    if stopped {
         let resume = ["sample", "--resume", "out.y4m.state", "--save-latent", "out.safetensors"].map(str::to_owned);
         run(folder.path(), &resume);
         let latents = ["whole.safetensors", "out.safetensors"].map(|name| fs::read(at(name)).unwrap());
@@ -88,19 +91,20 @@ fn survives(sampler: SamplerKind, device: &str, seed: u64) {
     assert!(fs::read(at("whole.y4m")).unwrap() == fs::read(at("out.y4m")).unwrap(), "{context}: the videos differ");
     let left = names(folder.path()).into_iter().filter(|name| name.ends_with(".state"));
     assert_eq!(left.collect::<Vec<_>>(), [""; 0], "{context}");
+    stopped
 }
 
 #[test]
 fn every_sampler_survives_a_kill() {
-    for (seed, sampler) in (0..10 * kills()).zip(SamplerKind::ALL.into_iter().cycle()) {
-        survives(sampler, "cpu", seed);
-    }
+    let runs = (0..10 * kills()).zip(SamplerKind::ALL.into_iter().cycle());
+    let stopped = runs.filter(|&(seed, sampler)| survives(sampler, "cpu", seed)).count() as u64;
+    assert!(stopped >= 5 * kills(), "only {stopped} signals came in time");
 }
 
 #[test]
 fn kernels_survive_a_kill() {
-    survives(SamplerKind::DpmSolverMultistep, "emulated", 100);
-    survives(SamplerKind::EulerAncestralDiscrete, "emulated", 101);
+    assert!(survives(SamplerKind::DpmSolverMultistep, "emulated", 100));
+    assert!(survives(SamplerKind::EulerAncestralDiscrete, "emulated", 101));
 }
 
 #[test]
@@ -141,7 +145,8 @@ fn a_stop_without_checkpoints_loses_at_most_a_step() {
     let folder = tempfile::tempdir().unwrap();
     let args = request("out.gif", &["--steps", "200", "--sampler", "DDIM"]);
     let mut child = start(folder.path(), &args);
-    std::thread::sleep(Duration::from_millis(700));
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("text: ")));
     Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(names(folder.path()), ["out.gif.state"]);

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// How often a state is kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Every {
-    /// Each time that so many calls of the model are complete, and whenever a window of the decoder is.
+    /// After every N calls of the model, and after each window of the decoder.
     Calls(usize),
     /// At the first chance after so much time.
     Time(Duration),
@@ -40,6 +40,17 @@ pub struct Keeping {
     pub every: Option<Every>,
     /// Options for a run that goes on.
     pub notes: BTreeMap<String, String>,
+}
+
+impl Keeping {
+    /// Whether a state is due, if the last was written at `last`; `after` says whether N calls are complete.
+    fn due(&self, last: Instant, after: impl Fn(usize) -> bool) -> bool {
+        match self.every {
+            Some(Every::Calls(calls)) => after(calls),
+            Some(Every::Time(time)) => last.elapsed() >= time,
+            None => false,
+        }
+    }
 }
 
 /// Keeps the states of a run's videos. A reference to it is the run's [`Observer`], and passes everything on to the console.
@@ -120,12 +131,7 @@ impl<'a> Keeper<'a> {
         of_video.saved = false;
         let bytes = of_video.frames.as_ref().map_or(0, |spool| spool.bytes);
         let window = bytes > 0 && job.whole_windows(bytes) == bytes;
-        let due = match self.keeping.every {
-            Some(Every::Calls(_)) => true,
-            Some(Every::Time(time)) => kept.last.elapsed() >= time,
-            None => false,
-        };
-        if window && due {
+        if window && self.keeping.due(kept.last, |_| true) {
             self.save(&mut kept, video);
         }
     }
@@ -253,12 +259,7 @@ impl Observer for &Keeper<'_> {
         }
         let mut kept = self.kept();
         kept.stopping |= interrupt::requested();
-        let due = match self.keeping.every {
-            Some(Every::Calls(calls)) => at.done.is_multiple_of(calls),
-            Some(Every::Time(time)) => kept.last.elapsed() >= time,
-            None => false,
-        };
-        kept.stopping || due
+        kept.stopping || self.keeping.due(kept.last, |calls| at.done.is_multiple_of(calls))
     }
 
     fn reached(&mut self, at: Reached, sampler: &SamplerState, draft: &[f32]) {
