@@ -46,6 +46,9 @@ pub trait Backend {
     /// The largest magnitude that an activation can have.
     fn largest(&self) -> f32;
 
+    /// A run of loaded weights begins; all that was allocated since the last such call is free again.
+    fn begin_run(&self) {}
+
     /// A buffer of `len` activations with unspecified contents, in the device's precision.
     ///
     /// # Errors

@@ -21,8 +21,7 @@ mod leftovers {
     pub fn remove_all() {}
 }
 
-use leftovers::Known;
-pub use leftovers::remove_all;
+pub use leftovers::{Known, remove_all};
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};

@@ -11,12 +11,10 @@
 //! | `frames` `[F, height, width, 3]` u8 | the frames of the windows that are decoded | once one is |
 
 use crate::checkpoint::Model;
-use crate::engine::{Engine, Settings, Start, Task};
+use crate::engine::{Engine, SavedSettings, Settings, Start, Task};
 use crate::error::{Error, Result};
 use crate::latent;
 use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
-use crate::model::vae::Factors;
-use crate::model::vae::tiling::Tiling;
 use crate::program;
 use crate::sampler::SamplerState;
 use crate::staged;
@@ -31,8 +29,6 @@ use std::path::Path;
 
 /// The entry of the metadata that says what the file is.
 const KEY: &str = "osp.state";
-/// The most frames, rows, columns and channels of a request.
-const MOST_SIDE: usize = 1 << 15;
 /// Its version; a program reads only its own.
 const FORMAT: u32 = 1;
 
@@ -123,100 +119,28 @@ pub enum Progress {
     },
 }
 
-/// The request in a state's metadata. Numbers are written so that they are read with the same bits.
+/// A state's metadata.
 #[derive(Serialize, Deserialize)]
 struct Saved {
     format: u32,
-    prompt: String,
-    negative_prompt: String,
-    clean_caption: bool,
-    frames: usize,
-    height: usize,
-    width: usize,
-    sampler: String,
-    steps: usize,
-    guidance: f32,
-    seed: u64,
-    fps: String,
-    tiling: Option<SavedTiling>,
-    factors: [usize; 3],
-    patch: usize,
+    #[serde(flatten)]
+    request: SavedSettings,
     /// Calls of the model that are complete.
     calls: usize,
     origin: Origin,
     notes: BTreeMap<String, String>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct SavedTiling {
-    size: usize,
-    frames: usize,
-    /// As text, because not every parser of JSON keeps the last bit of an f64.
-    overlap: String,
-}
-
 impl Saved {
     fn of(state: &State) -> Self {
         let State { settings, origin, notes, progress } = state;
-        let tiling = settings.tiling.map(|tiling| SavedTiling {
-            size: tiling.sample_size,
-            frames: tiling.sample_frames,
-            overlap: tiling.overlap.to_string(),
-        });
-        let Factors { space, time, channels } = settings.factors;
         Self {
             format: FORMAT,
-            prompt: settings.prompt.clone(),
-            negative_prompt: settings.negative_prompt.clone(),
-            clean_caption: settings.clean_caption,
-            frames: settings.frames,
-            height: settings.height,
-            width: settings.width,
-            sampler: settings.sampler.name().to_owned(),
-            steps: settings.steps,
-            guidance: settings.guidance,
-            seed: settings.seed,
-            fps: latent::rate_text(settings.fps),
-            tiling,
-            factors: [space, time, channels],
-            patch: settings.patch,
+            request: settings.into(),
             calls: if let Progress::Sampling { sampler, .. } = progress { sampler.done } else { 0 },
             origin: origin.clone(),
             notes: notes.clone(),
         }
-    }
-
-    /// The request; `None` if a value is not one.
-    fn settings(self) -> Option<Settings> {
-        let tiling = |tiling: SavedTiling| {
-            let overlap = tiling.overlap.parse().ok()?;
-            Some(Tiling { sample_size: tiling.size, sample_frames: tiling.frames, overlap })
-        };
-        let [space, time, channels] = self.factors;
-        // Sizes whose products fit into a word, and no divisor of 0.
-        let sides = [self.frames, self.height, self.width, self.patch, space, time, channels];
-        if sides.iter().any(|&side| side == 0 || side > MOST_SIDE) {
-            return None;
-        }
-        Some(Settings {
-            prompt: self.prompt,
-            negative_prompt: self.negative_prompt,
-            clean_caption: self.clean_caption,
-            frames: self.frames,
-            height: self.height,
-            width: self.width,
-            sampler: self.sampler.parse().ok()?,
-            steps: self.steps,
-            guidance: self.guidance,
-            seed: self.seed,
-            fps: self.fps.parse().ok()?,
-            tiling: match self.tiling {
-                Some(saved) => Some(tiling(saved)?),
-                None => None,
-            },
-            factors: Factors { space, time, channels },
-            patch: self.patch,
-        })
     }
 }
 
@@ -314,7 +238,7 @@ impl State {
             return Err(fault(format!("is a state of format {found}; this program reads format {expected}")));
         }
         let (calls, origin, notes) = (saved.calls, saved.origin.clone(), saved.notes.clone());
-        let settings = saved.settings().ok_or_else(|| fault("a value of its request is damaged".into()))?;
+        let settings = saved.request.settings().ok_or_else(|| fault("a value of its request is damaged".into()))?;
         settings.validate().map_err(|error| fault(format!("its request is damaged: {error}")))?;
         let progress = Stored::progress(&file, &settings, calls).map_err(fault)?;
         let state = Self { settings, origin, notes, progress };

@@ -3,7 +3,7 @@
 use clap::Args;
 use osp::checkpoint::{Defaults, WeightSource};
 use osp::model::vae::tiling::Tiling;
-use osp::sampler::{SamplerKind, validate_steps};
+use osp::sampler::SamplerKind;
 use osp::{Error, Request, Result};
 use std::path::PathBuf;
 
@@ -73,14 +73,6 @@ impl SamplerArgs {
     /// The request with the sampler options that were given.
     pub fn of(&self, request: Request) -> Request {
         Request { sampler: self.sampler, steps: self.steps, guidance: self.guidance, ..request }
-    }
-
-    /// As [`Self::of`], before the model is opened. Only the model knows its default sampler, so without `--sampler`
-    /// the number of steps is checked loosely.
-    pub fn of_known(&self, request: Request) -> Result<Request> {
-        self.steps.map_or(Ok(()), validate_steps)?;
-        let steps = self.steps.filter(|_| self.sampler.is_some());
-        Ok(Request { steps, ..self.of(request) })
     }
 }
 

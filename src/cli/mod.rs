@@ -11,6 +11,7 @@ mod console;
 mod device;
 mod hints;
 mod interrupt;
+mod lock;
 mod memory;
 mod model;
 mod output;

@@ -34,6 +34,12 @@ pub fn check(output: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The fingerprint in the record of `output`, if it has one.
+pub fn fingerprint(output: &Path) -> Option<String> {
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(path(output)).ok()?).ok()?;
+    record["fingerprint"].as_str().map(str::to_owned)
+}
+
 /// Whether a file is a [`Record`].
 fn is_record(bytes: &[u8]) -> bool {
     const KEYS: [&str; 5] = ["output", "version", "device", "model", "weights"];

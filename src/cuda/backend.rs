@@ -41,6 +41,10 @@ impl Backend for Cuda {
         self.half.largest()
     }
 
+    fn begin_run(&self) {
+        self.device.begin_run();
+    }
+
     fn alloc(&self, len: usize) -> Result<Self::Buffer> {
         self.buffer(len, ElementType::Half)
     }

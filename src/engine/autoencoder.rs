@@ -16,8 +16,8 @@ use crate::ops::pixels::{ToBytes, ToBytesArgs};
 use crate::sampler::TorchRng;
 use crate::weights::Scope;
 use crate::weights::load::Loader;
-use std::borrow::Borrow;
 use std::io;
+use std::ops::Deref;
 use std::panic::resume_unwind;
 use std::sync::mpsc;
 use std::thread;
@@ -113,8 +113,8 @@ fn frames_together(frames: usize, frame_bytes: usize) -> usize {
     frames.min(TOGETHER_BYTES / frame_bytes.max(1)).max(1)
 }
 
-/// The VAE's decoder, loaded. `H` is the backend, or a reference to it.
-pub(crate) struct Decoder<'a, B: Backend, H: Borrow<B>> {
+/// The VAE's decoder, loaded. `H` is a reference to the backend, or a shared pointer.
+pub(crate) struct Decoder<'a, B: Backend, H: Deref<Target = B>> {
     backend: H,
     component: &'a Component<VaeConfig>,
     model: VaeDecoder<B::Weight>,
@@ -135,14 +135,14 @@ pub fn decode<B: Backend>(
     observer: &mut dyn Observer,
     frame: &mut TakeFrame<'_>,
 ) -> Result<()> {
-    Decoder::<B, _>::load(backend, model, savings)?.decode(latent, clip, 0, observer, frame)
+    Decoder::load(backend, model, savings)?.decode(latent, clip, 0, observer, frame)
 }
 
-impl<'a, B: Backend, H: Borrow<B>> Decoder<'a, B, H> {
+impl<'a, B: Backend, H: Deref<Target = B>> Decoder<'a, B, H> {
     /// Loads the decoder.
     pub fn load(backend: H, model: &'a Model, savings: MemoryOptions) -> Result<Self> {
         let component = model.need_vae()?;
-        let model = load_decoder(backend.borrow(), component).map_err(during)?;
+        let model = load_decoder(&*backend, component).map_err(during)?;
         Ok(Self { backend, component, model, savings })
     }
 
@@ -155,6 +155,7 @@ impl<'a, B: Backend, H: Borrow<B>> Decoder<'a, B, H> {
         observer: &mut dyn Observer,
         frame: &mut TakeFrame<'_>,
     ) -> Result<()> {
+        self.backend.begin_run();
         self.check_latent(latent, clip.size)?;
         let windows = Windows::decoding(&self.component.config, clip.size, clip.tiling)?.from(skipped);
         // The thread takes a window's frames while the next window's frames wait in the channel. So the device waits
@@ -180,7 +181,7 @@ impl<'a, B: Backend, H: Borrow<B>> Decoder<'a, B, H> {
     fn check_latent(&self, latent: &[f32], [_, height, width]: [usize; 3]) -> Result<()> {
         let axes = [("frame", 0), ("row", height), ("column", width), ("channel", self.component.config.embed_dim)];
         let made = Made { stage: Stage::Decode.name().into(), what: "the latent that it is given", axes: &axes };
-        made.check(latent, self.backend.borrow().largest() * LATENT_SCALE)
+        made.check(latent, self.backend.largest() * LATENT_SCALE)
     }
 
     fn decode_frames(
@@ -191,7 +192,7 @@ impl<'a, B: Backend, H: Borrow<B>> Decoder<'a, B, H> {
         observer: &mut dyn Observer,
         send: &mut dyn FnMut(Together) -> Result<()>,
     ) -> Result<()> {
-        let (backend, Windowed { size, tiling }) = (self.backend.borrow(), clip);
+        let (backend, Windowed { size, tiling }) = (&*self.backend, clip);
         let values: Vec<f32> = latent.iter().map(|value| value / LATENT_SCALE).collect();
         let values = ClipValues::Floats(&values);
         let clip = CoderInput { size, values, tiling, frames_at_a_time: self.savings.vae_frames };

@@ -17,7 +17,7 @@ pub struct Wanted {
 }
 
 /// The text encoder's inputs for one video.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Captions {
     /// The caption after cleaning.
     pub cleaned_prompt: String,
@@ -81,13 +81,16 @@ impl Captions {
     }
 }
 
-/// The tokens of all videos.
+/// The tokens of each video; [`crate::Error::Weight`] for one whose texts the tokenizer does not cover.
 ///
 /// # Errors
-/// [`crate::Error::Weight`] if the tokenizer does not cover a text; [`crate::Error::Usage`] if the model was opened
-/// without one.
-pub fn tokenize(model: &Model, settings: &[Settings], observer: &mut dyn Observer) -> Result<Vec<Captions>> {
+/// [`crate::Error::Usage`] if the model was opened without a tokenizer or transformer.
+pub fn tokenize<'a>(
+    model: &Model,
+    settings: impl Iterator<Item = &'a Settings>,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Result<Captions>>> {
     let (tokenizer, transformer) = (model.need_tokenizer()?, model.need_transformer()?);
     let max_tokens = transformer.config.model_max_length;
-    settings.iter().map(|settings| Captions::of(tokenizer, max_tokens, settings, observer)).collect()
+    Ok(settings.map(|settings| Captions::of(tokenizer, max_tokens, settings, observer)).collect())
 }

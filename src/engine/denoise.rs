@@ -1,7 +1,7 @@
 //! Noise to a latent: runs a sampler's schedule with the transformer, and with guidance.
 
 use super::finite::{Axes, Checking, Made};
-use super::{Observer, Reached, Settings, Stage, Text, Warning, tick};
+use super::{Observer, Reached, Settings, Stage, Task, Text, Warning, tick};
 use crate::backend::Backend;
 use crate::checkpoint::Component;
 use crate::error::Result;
@@ -12,6 +12,7 @@ use crate::ops::DeviceBuffer;
 use crate::ops::sampler::{Combine, CombineArgs};
 use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
 use crate::sampler::{SamplerRun, SamplerState, Schedule, TorchRng, guide};
+use std::ops::Deref;
 
 /// The source of a run's noise, in the original's order and layout: (C, T, H, W).
 pub(crate) enum Noise<'a> {
@@ -34,7 +35,12 @@ pub(crate) struct Denoising<'a> {
     pub video: usize,
 }
 
-impl Denoising<'_> {
+impl<'a> Denoising<'a> {
+    /// What makes the latent of `task`, which is `video` of its batch.
+    pub fn of(task: &'a Task, schedule: &'a Schedule, text: &'a Text, video: usize) -> Self {
+        Self { settings: &task.settings, schedule, text, state: task.state(), video }
+    }
+
     /// Calls of the model that an earlier run has made.
     pub fn done(&self) -> usize {
         self.state.map_or(0, |state| state.done)
@@ -70,9 +76,9 @@ pub(crate) struct Denoiser<'a, W> {
 }
 
 impl<'a, W> Denoiser<'a, W> {
-    /// Loads the transformer.
+    /// Loads the transformer. `backend` is a reference or a shared pointer.
     pub fn load<B: Backend<Weight = W>>(
-        backend: &'a B,
+        backend: impl Deref<Target = B> + Clone + 'a,
         part: &'a Component<LatteConfig>,
         savings: MemoryOptions,
     ) -> Result<Self> {
@@ -96,6 +102,7 @@ impl<'a, W> Denoiser<'a, W> {
         noise: &mut Noise<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Vec<f32>> {
+        backend.begin_run();
         let c = self.model.config();
         let [frames, height, width] = settings.latent_size();
         let prepared = self.prepare(backend, settings, text)?;

@@ -10,6 +10,7 @@ use crate::memory::MemoryOptions;
 use crate::memory::arena::Arena;
 use crate::memory::choose::{self, Extent, Rehearsed, choose};
 use serde::Serialize;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 /// The host code of a stage, to run it on a device that executes nothing.
@@ -28,6 +29,9 @@ pub trait Devices {
     /// # Errors
     /// Those of the rehearsal; [`Error::OutOfMemory`] if the stage does not fit even with all savings.
     fn plan(&self, stage: Stage, rehearsal: Rehearsal<'_>) -> Result<StagePlan>;
+
+    /// Whether the backends of two planned stages may be open at once.
+    fn fit_together(&self, plans: [&StagePlan; 2]) -> bool;
 
     /// Opens the backend of a planned stage.
     ///
@@ -76,6 +80,11 @@ impl Devices for Cpu {
     fn plan(&self, stage: Stage, _: Rehearsal<'_>) -> Result<StagePlan> {
         let savings = MemoryOptions { stream_text: stage == Stage::Text, ..MemoryOptions::NONE };
         Ok(StagePlan { savings, rehearsed: None })
+    }
+
+    fn fit_together(&self, _: [&StagePlan; 2]) -> bool {
+        // What the stages need is not known.
+        false
     }
 
     fn open(&self, _: Stage, _: &StagePlan) -> Result<Cpu> {
@@ -139,6 +148,11 @@ impl Devices for PlannedDevice {
         Ok(StagePlan { savings: rehearsed.savings, rehearsed: Some(rehearsed) })
     }
 
+    fn fit_together(&self, plans: [&StagePlan; 2]) -> bool {
+        let bytes = plans.map(|plan| plan.rehearsed.as_ref().map_or(0, |rehearsed| rehearsed.plan.bytes));
+        self.limit.is_none_or(|limit| bytes.iter().sum::<u64>() <= limit)
+    }
+
     fn open(&self, stage: Stage, plan: &StagePlan) -> Result<Self::Backend> {
         let rehearsed = plan.rehearsed.as_ref().expect("what is planned here is rehearsed");
         let arena = Arena::new(self.device.clone(), rehearsed.plan.clone())?;
@@ -177,7 +191,7 @@ fn no_room(error: Error, stage: Stage) -> Error {
 }
 
 /// All plans, or the error of the stage that needs most memory: with that much, the others fit too.
-pub(super) fn all_fit<const N: usize>(plans: [Result<StagePlan>; N]) -> Result<[StagePlan; N]> {
+pub(super) fn all_fit<P: Debug, const N: usize>(plans: [Result<P>; N]) -> Result<[P; N]> {
     let mut fitting = Vec::new();
     let mut worst = None;
     for plan in plans {

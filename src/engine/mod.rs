@@ -5,25 +5,30 @@
 //! backends.
 
 mod autoencoder;
+mod batch;
 mod captions;
 mod clips;
 mod denoise;
 mod devices;
 mod finite;
+mod models;
 mod processor;
 mod request;
 mod sample;
+mod saved;
 mod stage;
 mod task;
 mod text;
 mod text_cache;
 
 pub use autoencoder::{Windowed, decode, encode};
+pub use batch::{Batch, TakeFrame, batch};
 pub use captions::{Captions, Wanted, tokenize};
 pub use clips::{Coding, Reconstruction, decode_planned, encode_planned, plan_encode, validate_clip};
 pub use devices::{Devices, PlannedDevice, Rehearsal, StageMemory, StagePlan};
 pub use request::{Request, Settings, validate_frames, validate_size};
-pub use sample::{Batch, Outcome, Plans, TakeFrame, Timings, batch, plan};
+pub use sample::{Outcome, Plans, Timings, plan};
+pub use saved::SavedSettings;
 pub use stage::{Observer, Quiet, Reached, Stage, Warning};
 pub use task::{Start, Task};
 pub use text::Text;
@@ -215,17 +220,17 @@ impl Engine {
         let mut batch = self.batch(model, &[settings], observer)?;
         let mut outcome = None;
         let clip = gather(info, |frame| {
-            outcome = batch.decode(observer, frame)?;
+            outcome = Some(batch.decode(0, observer, frame)?);
             Ok(())
         })?;
         Ok(Sample { clip, outcome: outcome.expect("the batch holds one video") })
     }
 
-    /// Makes the latents of several videos. Each model runs for all videos before the next one, so it is loaded once.
-    /// [`Batch::decode`] then decodes the videos in order.
+    /// Encodes the texts of several videos; [`Batch::decode`] then makes each. Videos of the same size and sampler share models
+    /// that are loaded once. A video that cannot be made fails alone.
     ///
     /// # Errors
-    /// As for [`Self::sample`].
+    /// As for [`Self::sample`], if no video can be made.
     pub fn batch<'a>(&self, model: &'a Model, settings: &[Settings], observer: &mut dyn Observer) -> Result<Batch<'a>> {
         let tasks: Vec<Task> = settings.iter().cloned().map(Task::from).collect();
         self.resume(model, &tasks, observer)
@@ -235,15 +240,14 @@ impl Engine {
     /// device, with the same model, the latents and frames have the bits of a run without a stop.
     ///
     /// # Errors
-    /// [`Error::Usage`] if a start does not fit its settings; the errors of [`Self::sample`].
+    /// [`Error::Usage`] if no start fits its settings; the errors of [`Self::sample`].
     pub fn resume<'a>(&self, model: &'a Model, tasks: &[Task], observer: &mut dyn Observer) -> Result<Batch<'a>> {
         self.processor.check_executes()?;
-        let settings: Vec<Settings> = tasks.iter().map(|task| task.settings.clone()).collect();
-        let captions = tokenize(model, &settings, observer)?;
+        let captions = tokenize(model, tasks.iter().map(|task| &task.settings), observer)?;
         let cache = self.cache.as_ref();
         match &self.processor {
-            Processor::Cpu(cpu) => batch(cpu.clone(), model, tasks, &captions, cache, observer),
-            _ => batch(self.planned()?, model, tasks, &captions, cache, observer),
+            Processor::Cpu(cpu) => batch(cpu.clone(), model, tasks, captions, cache, observer),
+            _ => batch(self.planned()?, model, tasks, captions, cache, observer),
         }
     }
 
@@ -328,8 +332,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Usage`] for invalid settings; [`Error::OutOfMemory`] if a stage does not fit.
     pub fn plan(&self, model: &Model, settings: &Settings, tokens: usize) -> Result<Plans> {
-        let captions = [Captions::counted(tokens, settings.guidance)];
-        let settings = std::slice::from_ref(settings);
+        let captions = Captions::counted(tokens, settings.guidance);
         match &self.processor {
             Processor::Cpu(cpu) => plan(cpu, model, settings, &captions),
             _ => plan(&self.planned()?, model, settings, &captions),

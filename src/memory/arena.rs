@@ -13,8 +13,8 @@ use std::time::Duration;
 
 /// A device whose memory is one block of another device's memory.
 ///
-/// Allocations must come in the order and the sizes of the plan: a run that differs from its rehearsal is a bug of ours,
-/// and panics.
+/// Allocations must come in the order of the plan, and none may be larger than planned: a run that differs from its rehearsal
+/// is a bug of ours, and panics. Smaller ones occur, because a run is rehearsed with the longest caption of a batch.
 #[derive(Debug)]
 pub struct Arena {
     block: Arc<Block>,
@@ -33,6 +33,8 @@ struct Block {
 struct State {
     /// Allocations so far.
     allocations: usize,
+    /// Where every run begins: allocations before it, and ranges that are handed out for all runs.
+    run: Option<[usize; 2]>,
     /// The ranges that are handed out, as offsets: start to end.
     live: BTreeMap<u64, u64>,
 }
@@ -144,14 +146,25 @@ impl Device for Arena {
         let block = &self.block;
         let mut state = lock(&block.state);
         let number = state.allocations;
-        let planned = block.plan.buffers.get(number).map(|buffer| buffer.bytes);
-        assert_eq!(Some(bytes), planned, "allocation {number} of the run (left) is as in its rehearsal (right)");
-        let planned = &block.plan.buffers[number];
+        let Some(planned) = block.plan.buffers.get(number).filter(|planned| bytes <= planned.bytes) else {
+            panic!(
+                "allocation {number} of {bytes} bytes is not in the rehearsal: {:?}",
+                block.plan.buffers.get(number)
+            );
+        };
         state.allocations += 1;
         state.take(planned.offset..planned.offset + planned.room());
         let start = planned.offset as usize;
         block.device.hand_out(&mut **lock(&block.memory), start..start + bytes);
         Ok(Box::new(Region { block: block.clone(), offset: planned.offset, len: bytes }))
+    }
+
+    fn begin_run(&self) {
+        let state = &mut *lock(&self.block.state);
+        let now = [state.allocations, state.live.len()];
+        let [first, live] = *state.run.get_or_insert(now);
+        assert_eq!(state.live.len(), live, "a run has freed all of its buffers");
+        state.allocations = first;
     }
 
     fn write(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {

@@ -14,6 +14,8 @@ mod info;
 #[cfg(unix)]
 mod interrupt;
 #[cfg(unix)]
+mod lists;
+#[cfg(unix)]
 mod lost;
 #[cfg(target_os = "linux")]
 mod memory;

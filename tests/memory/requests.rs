@@ -32,6 +32,10 @@ impl Devices for Loose {
         Ok(StagePlan { savings: self.1, rehearsed: None })
     }
 
+    fn fit_together(&self, _: [&StagePlan; 2]) -> bool {
+        true
+    }
+
     fn open(&self, stage: Stage, _: &StagePlan) -> Result<Cuda> {
         Ok(Cuda::new(self.0.clone(), HALVES[usize::from(stage != Stage::Text)]))
     }
@@ -131,9 +135,10 @@ proptest! {
         let planned: Vec<u64> = sampled.outcomes[0].memory.iter().map(|stage| stage.arena_bytes.unwrap()).collect();
         let log = dry.take_log();
         prop_assert_eq!(allocated(&log), planned.clone());
-        let logs = stages(log.clone());
-        prop_assert_eq!(logs.len(), 3);
-        prop_assert_eq!(dry.peak_bytes(), *planned.iter().max().unwrap());
+        // Between two videos, transformer and decoder stay open.
+        let open = if again { [planned[0], planned[1] + planned[2], 0] } else { [planned[0], planned[1], planned[2]] };
+        prop_assert_eq!(stages(log.clone()).len(), if again { 2 } else { 3 });
+        prop_assert_eq!(dry.peak_bytes(), *open.iter().max().unwrap());
 
         // Without a plan, the run has another log, which gives an equal plan.
         let dry = Arc::new(Dry::new());
@@ -141,9 +146,10 @@ proptest! {
         prop_assert_eq!(loose.bytes.len(), sampled.bytes.len());
         let loose = dry.take_log();
         prop_assert_eq!(launches(&loose), launches(&log));
-        // The model of a stage stays until its last video, so something is allocated all the time.
-        let replanned: Vec<u64> = stages(loose).iter().map(|log| MemoryPlan::of(log).bytes).collect();
-        prop_assert_eq!(replanned, planned);
+        if !again {
+            let replanned: Vec<u64> = stages(loose).iter().map(|log| MemoryPlan::of(log).bytes).collect();
+            prop_assert_eq!(replanned, planned);
+        }
     }
 }
 
@@ -153,7 +159,8 @@ fn the_emulator_samples_the_same_bits_in_an_arena() {
     let device = Arc::new(Emulated::new(0));
     for (frames, savings) in [(1, MemoryOptions::NONE), (5, MemoryOptions::MOST)] {
         let requests = [request(frames, [16, 16], SamplerKind::Ddim, 2, 7.5)];
-        let captions = tokenize(&model, &requests, &mut Quiet).unwrap();
+        let captions = tokenize(&model, requests.iter(), &mut Quiet).unwrap();
+        let captions: Vec<Captions> = captions.into_iter().map(Result::unwrap).collect();
         let loose = run(Loose(device.clone(), MemoryOptions::NONE), &model, &requests, &captions).unwrap();
         let planned = PlannedDevice::saving(device.clone(), HALVES, savings);
         let planned = run(planned.clone(), &model, &requests, &captions).unwrap();
@@ -188,16 +195,36 @@ fn every_allocation_from_an_arena_is_poisoned() {
 }
 
 #[test]
-#[should_panic(expected = "as in its rehearsal")]
-fn an_allocation_of_another_size_is_a_bug() {
-    let _ = arena(512).alloc(299);
+#[should_panic(expected = "not in the rehearsal")]
+fn a_larger_allocation_is_a_bug() {
+    let _ = arena(512).alloc(301);
 }
 
 #[test]
-#[should_panic(expected = "as in its rehearsal")]
+#[should_panic(expected = "not in the rehearsal")]
 fn one_allocation_too_many_is_a_bug() {
     let arena = arena(512);
     let _pieces = [(); 3].map(|()| arena.alloc(300));
+}
+
+#[test]
+fn every_run_begins_at_the_same_place() {
+    let arena = arena(512);
+    let weights = arena.alloc(300).unwrap();
+    for bytes in [300, 1, 299] {
+        arena.begin_run();
+        let piece = arena.alloc(bytes).unwrap();
+        assert_eq!((piece.address() - weights.address(), piece.len()), (512, bytes));
+    }
+}
+
+#[test]
+#[should_panic(expected = "has freed all of its buffers")]
+fn a_run_that_keeps_a_buffer_is_a_bug() {
+    let arena = arena(512);
+    arena.begin_run();
+    let _kept = arena.alloc(300).unwrap();
+    arena.begin_run();
 }
 
 #[test]
@@ -257,8 +284,8 @@ const GIB: f64 = (1u64 << 30) as f64;
 /// The arenas in GiB of text encoder, transformer and VAE decoder, with their savings; prints a line for each.
 fn arenas(devices: &PlannedDevice, frames: usize) -> [(f64, MemoryOptions); 3] {
     let model = preset::open("v1.1.0", Some(frames)).unwrap();
-    let requests = [request(frames, [512, 512], SamplerKind::Pndm, 150, 7.5)];
-    let plans = osp::engine::plan(devices, &model, &requests, &[Captions::counted(120, 7.5)]).unwrap();
+    let request = request(frames, [512, 512], SamplerKind::Pndm, 150, 7.5);
+    let plans = osp::engine::plan(devices, &model, &request, &Captions::counted(120, 7.5)).unwrap();
     [("text", plans.text), ("denoise", plans.denoise), ("decode", plans.decode)].map(|(stage, plan)| {
         let rehearsed = plan.rehearsed.unwrap();
         let (plan, work) = (rehearsed.plan, rehearsed.work);

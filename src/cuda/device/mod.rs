@@ -157,6 +157,10 @@ pub trait Device: Debug + Send + Sync {
         let _ = (memory, range);
     }
 
+    /// A run of loaded weights begins; all that was allocated since the last such call is free again. A planned memory starts
+    /// again at its place of the first call, so one plan serves any number of equal runs.
+    fn begin_run(&self) {}
+
     /// Copies `host` to the memory, from byte `offset` on.
     ///
     /// # Errors

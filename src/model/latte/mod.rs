@@ -27,6 +27,7 @@ use crate::weights::{Role, Scope, Source};
 use block::{Block, OncePerPrompt};
 use inputs::{Inputs, Modulation, TextKv};
 use norm::Tokens;
+use std::ops::Deref;
 
 /// Added to the scores of masked text tokens.
 const MASKED: f32 = -10000.0;
@@ -138,22 +139,22 @@ impl<'a, W> Latte<'a, W> {
         Self::assemble(config, Blocks::Resident(once), Blocks::Resident(blocks), scope)
     }
 
-    /// Loads the parameters from `source`: all of them, or, if the blocks are streamed, only the others.
+    /// Loads the parameters from `source`: all of them, or, if the blocks are streamed, only the others. A model that streams
+    /// keeps `backend`, a reference or a shared pointer.
     ///
     /// # Errors
     /// Those of reading `source` and of the backend; [`crate::Error::Usage`] if `OSP_NORMS` asks for what there is not.
     pub fn load<B: Backend<Weight = W>>(
         config: &LatteConfig,
         source: &'a dyn Source,
-        backend: &'a B,
+        backend: impl Deref<Target = B> + Clone + 'a,
         savings: MemoryOptions,
     ) -> Result<Self> {
-        let mut loader = Loader::new(source, backend);
+        let mut loader = Loader::new(source, &*backend);
         let model = if savings.stream_transformer {
-            let (c, d) = (config.clone(), config.clone());
-            let once =
-                move |i| OncePerPrompt::build(&c, i, &mut Scope::root(&mut Loader::prefetching(source, backend)));
-            let block = move |i| Block::build(&d, i, &mut Scope::root(&mut Loader::prefetching(source, backend)));
+            let (c, d, one, other) = (config.clone(), config.clone(), backend.clone(), backend.clone());
+            let once = move |i| OncePerPrompt::build(&c, i, &mut Scope::root(&mut Loader::prefetching(source, &*one)));
+            let block = move |i| Block::build(&d, i, &mut Scope::root(&mut Loader::prefetching(source, &*other)));
             let (once, blocks) = (Blocks::Streamed(Box::new(once)), Blocks::Streamed(Box::new(block)));
             Self::assemble(config, once, blocks, Scope::root(&mut loader))?
         } else {

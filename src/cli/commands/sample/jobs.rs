@@ -1,6 +1,8 @@
 //! The videos to make, settled and checked before any work.
 
+use super::prompts::Wish;
 use super::{Args, place};
+use crate::cli::args::Size;
 use crate::cli::claims::Claims;
 use crate::cli::model;
 use crate::cli::output::{check_file, marked, slug};
@@ -8,19 +10,24 @@ use crate::cli::record;
 use osp::checkpoint::Defaults;
 use osp::engine::{Settings, Task};
 use osp::model::vae::Factors;
-use osp::sampler::SamplerKind;
+use osp::sampler::{SamplerKind, validate_steps};
 use osp::state::State;
 use osp::video::{Format, VideoInfo, Writer, is_stdout, sheet};
 use osp::{Error, Request, Result};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// One video to make.
 pub struct Job {
+    /// Its index in the list.
+    pub number: usize,
+    /// Where it is asked for, for messages.
+    pub place: String,
     pub settings: Settings,
     pub output: PathBuf,
     pub latent: Option<PathBuf>,
     /// The state of an earlier run that this one goes on from.
-    pub from: Option<(PathBuf, State)>,
+    from: OnceLock<(PathBuf, State)>,
 }
 
 /// Placeholders for the model's defaults, to validate arguments before the model is opened.
@@ -39,8 +46,19 @@ const PLACEHOLDERS: Defaults = Defaults {
 /// All videos to make.
 pub struct JobList {
     pub jobs: Vec<Job>,
+    /// Videos of a list in a file that cannot be made.
+    pub refused: Vec<Refused>,
     /// The grid, if there are several videos.
     pub grid: Option<Grid>,
+}
+
+/// A video that cannot be made.
+pub struct Refused {
+    /// Its index in the list.
+    pub number: usize,
+    /// Where it is asked for.
+    pub place: String,
+    pub error: Error,
 }
 
 /// A video that shows all videos side by side.
@@ -53,33 +71,48 @@ pub struct Grid {
 }
 
 impl JobList {
-    /// Completes the arguments with the model's defaults, and checks everything that can be checked without work.
-    /// Before the model is opened, `defaults` is `None`: placeholders accept everything that some model may allow.
-    pub fn new(args: &Args, captions: &[(String, u64)], defaults: Option<&Defaults>) -> Result<Self> {
-        let settle = |(prompt, seed): &(String, u64)| match defaults {
-            Some(defaults) => args.request(prompt, *seed).settle(defaults),
-            None => args.known_request(prompt, *seed)?.settle(&PLACEHOLDERS),
+    /// Completes the wishes with the options and the model's defaults, and checks everything that can be checked without work.
+    /// Before the model is opened, `defaults` is `None`: placeholders accept everything that some model may allow. A video of a
+    /// list in a file fails alone, unless all do.
+    pub fn new(args: &Args, wishes: &[Wish], defaults: Option<&Defaults>) -> Result<Self> {
+        let settle = |wish: &Wish| match defaults {
+            Some(defaults) => args.request(wish).settle(defaults),
+            None => args.known_request(wish)?.settle(&PLACEHOLDERS),
         };
-        let settings: Vec<Settings> = captions.iter().map(settle).collect::<Result<_>>()?;
-        let Settings { frames, height, width, fps, .. } = settings[0];
-        let output = args.output.clone().unwrap_or_else(|| default_output(captions, frames));
-        let several = captions.len() > 1;
-        if several && is_stdout(&output) {
-            return Err(Error::Usage("-o - can print only one video, but several are requested; name a file".into()));
-        }
+        let settled: Vec<Result<Settings>> = wishes.iter().map(settle).collect();
+        let frames = settled.iter().flatten().next().map(|settings| settings.frames);
+        let several = wishes.len() > 1;
+        let output = args.output.clone().unwrap_or_else(|| default_output(wishes, frames));
         let numbered =
             |path: &Path, index: usize| if several { marked(path, &format!("{index:03}")) } else { path.to_path_buf() };
-        let job = |(index, settings): (usize, Settings)| Job {
-            settings,
-            output: numbered(&output, index),
-            latent: args.save_latent.as_ref().map(|path| numbered(path, index)),
-            from: None,
-        };
-        let jobs: Vec<Job> = settings.into_iter().enumerate().map(job).collect();
-        let grid =
-            several.then(|| Grid::new(marked(&output, "grid"), VideoInfo { width, height, fps }, captions.len()));
-        let plan = Self { jobs, grid };
-        plan.check(args, frames)?;
+        let (mut jobs, mut refused) = (Vec::<Job>::new(), Vec::<Refused>::new());
+        for (number, (wish, settings)) in wishes.iter().zip(settled).enumerate() {
+            let output = wish.output.clone().unwrap_or_else(|| numbered(&output, number));
+            let place = match (&args.prompts, wish.line) {
+                (Some(list), Some(line)) => format!("{}, line {line}", list.display()),
+                _ => output.display().to_string(),
+            };
+            match settings {
+                Ok(settings) => jobs.push(Job {
+                    number,
+                    place,
+                    settings,
+                    output,
+                    latent: args.save_latent.as_ref().map(|path| numbered(path, number)),
+                    from: OnceLock::new(),
+                }),
+                Err(error) if args.prompts.is_none() => return Err(error),
+                Err(error) => refused.push(Refused { number, place, error }),
+            }
+        }
+        if jobs.is_empty() {
+            return Err(refused.swap_remove(0).error);
+        }
+        let alike = jobs.iter().all(|job| job.frame_size() == jobs[0].frame_size());
+        let all = refused.is_empty() && args.shard.is_none() && jobs.len() <= MOST_SHOWN;
+        let grid = (several && alike && all).then(|| Grid::new(marked(&output, "grid"), jobs[0].info(), jobs.len()));
+        let plan = Self { jobs, refused, grid };
+        plan.check(args)?;
         Ok(plan)
     }
 
@@ -89,20 +122,31 @@ impl JobList {
             || Error::Usage(format!("{}: this name does not say where the video goes; add -o", path.display()));
         let beside = || place::output_of(path).ok_or_else(unnamed);
         let output = args.output.clone().map_or_else(beside, Ok)?;
-        let (settings, latent) = (state.settings.clone(), args.save_latent.clone());
-        let frames = settings.frames;
-        let plan =
-            Self { jobs: vec![Job { settings, output, latent, from: Some((path.to_path_buf(), state)) }], grid: None };
-        plan.check(args, frames)?;
+        let job = Job {
+            number: 0,
+            place: output.display().to_string(),
+            settings: state.settings.clone(),
+            output,
+            latent: args.save_latent.clone(),
+            from: OnceLock::from((path.to_path_buf(), state)),
+        };
+        let plan = Self { jobs: vec![job], refused: Vec::new(), grid: None };
+        plan.check(args)?;
         Ok(plan)
     }
 
-    /// Fails now, before the work, if an output of `frames` frames cannot be written.
-    fn check(&self, args: &Args, frames: usize) -> Result<()> {
-        if args.checkpoint_every.is_some() && is_stdout(&self.jobs[0].output) {
-            return Err(Error::Usage(
-                "--checkpoint-every keeps a state beside the output, and -o - has no place; name a file".into(),
-            ));
+    /// Fails now, before the work, if an output cannot be written.
+    fn check(&self, args: &Args) -> Result<()> {
+        if self.jobs.iter().any(|job| is_stdout(&job.output)) {
+            if self.jobs.len() + self.refused.len() > 1 {
+                let problem = "-o - can print only one video, but several are requested; name a file";
+                return Err(Error::Usage(problem.into()));
+            }
+            if args.checkpoint_every.is_some() {
+                return Err(Error::Usage(
+                    "--checkpoint-every keeps a state beside the output, and -o - has no place; name a file".into(),
+                ));
+            }
         }
         let mut claims = Claims::new(model::files(&args.model, &args.components));
         if let Some(prompts) = &args.prompts {
@@ -112,10 +156,11 @@ impl JobList {
             job.check()?;
             place::check(&job.output)?;
             claims = written(claims, &job.output);
+            claims = place::lock(&job.output).iter().fold(claims, |claims, path| claims.writes(path));
             claims = job.latent.iter().fold(claims, |claims, path| claims.writes(path));
         }
         if let Some(Grid { path, info, .. }) = &self.grid {
-            Writer::create(path, Format::from_path(path)?, *info, Some(frames))?;
+            Writer::create(path, Format::from_path(path)?, *info, Some(self.jobs[0].settings.frames))?;
             record::check(path)?;
             claims = written(claims, path);
         }
@@ -132,43 +177,71 @@ fn written(claims: Claims, output: &Path) -> Claims {
 }
 
 /// A name that describes the content.
-fn default_output(captions: &[(String, u64)], frames: usize) -> PathBuf {
-    let ending = if frames == 1 { "png" } else { "mp4" };
-    match captions {
-        [(prompt, seed)] => format!("{}-seed{seed}.{ending}", slug(prompt)).into(),
+fn default_output(wishes: &[Wish], frames: Option<usize>) -> PathBuf {
+    let ending = if frames == Some(1) { "png" } else { "mp4" };
+    match wishes {
+        [Wish { prompt, seed, .. }] => format!("{}-seed{}.{ending}", slug(prompt), seed.unwrap_or(0)).into(),
         _ => format!("samples.{ending}").into(),
     }
 }
 
 impl Args {
-    /// The request for this prompt and seed.
-    fn request(&self, prompt: &str, seed: u64) -> Request {
+    /// The request for this video.
+    fn request(&self, wish: &Wish) -> Request {
         let request = Request {
-            negative_prompt: self.negative_prompt.clone(),
+            negative_prompt: wish.negative_prompt.as_ref().unwrap_or(&self.negative_prompt).clone(),
             clean_caption: !self.no_clean_caption,
-            seed,
+            seed: wish.seed.unwrap_or(0),
             fps: self.fps,
             tiling: self.tiles.tiling(),
-            ..Request::new(prompt)
+            ..Request::new(&wish.prompt)
         };
-        self.sampler.of(self.size.of(request))
+        let options = self.sampler.of(self.size.of(request));
+        Request {
+            frames: wish.frames.or(options.frames),
+            size: wish.size.map(|Size { height, width }| [height, width]).or(options.size),
+            steps: wish.steps.or(options.steps),
+            guidance: wish.guidance.or(options.guidance),
+            sampler: wish.sampler.or(options.sampler),
+            ..options
+        }
     }
 
-    /// As [`Self::request`], with only what can be checked before the model is opened.
-    fn known_request(&self, prompt: &str, seed: u64) -> Result<Request> {
-        self.sampler.of_known(self.request(prompt, seed).tiling(None))
+    /// As [`Self::request`], with only what can be checked before the model is opened. Only the model knows its default sampler,
+    /// so without a sampler the number of steps is checked loosely.
+    fn known_request(&self, wish: &Wish) -> Result<Request> {
+        let request = self.request(wish).tiling(None);
+        request.steps.map_or(Ok(()), validate_steps)?;
+        let steps = request.steps.filter(|_| request.sampler.is_some());
+        Ok(Request { steps, ..request })
     }
 }
 
 impl Job {
     /// What the engine makes.
     pub fn task(&self) -> Task {
-        self.from.as_ref().map_or_else(|| Task::from(self.settings.clone()), |(_, state)| state.task())
+        self.from().map_or_else(|| Task::from(self.settings.clone()), |(_, state)| state.task())
+    }
+
+    /// The state of an earlier run that this one goes on from, and its file.
+    pub fn from(&self) -> Option<&(PathBuf, State)> {
+        self.from.get()
+    }
+
+    /// Goes on from the state in the file `path`.
+    pub fn go_on(&self, path: PathBuf, state: State) {
+        // A job is taken up once.
+        let _ = self.from.set((path, state));
+    }
+
+    /// Frames, rows and columns.
+    fn frame_size(&self) -> [usize; 3] {
+        [self.settings.frames, self.settings.height, self.settings.width]
     }
 
     /// Frames of an earlier run, `height·width·3` bytes each.
     pub fn earlier_frames(&self) -> &[u8] {
-        self.from.as_ref().map_or(&[], |(_, state)| state.frames())
+        self.from().map_or(&[], |(_, state)| state.frames())
     }
 
     /// The bytes of whole windows of the decoder among the first `bytes` of the frames. The last window completes the video,
@@ -199,6 +272,8 @@ impl Job {
     }
 }
 
+/// The most clips of a grid, which are in memory until it is written.
+const MOST_SHOWN: usize = 64;
 /// Pixels between the clips of a grid.
 pub const GAP: usize = 4;
 /// Clips shrink until the grid has at most this many rows and columns of pixels, which every format holds.

@@ -1,6 +1,6 @@
 //! Keeps where each video stands, so that an interrupted run can go on.
 
-use super::jobs::JobList;
+use super::jobs::Job;
 use super::place::path;
 use crate::cli::console::Console;
 use crate::cli::interrupt;
@@ -40,6 +40,8 @@ pub struct Keeping {
     pub every: Option<Every>,
     /// Options for a run that goes on.
     pub notes: BTreeMap<String, String>,
+    /// Whether the same command goes on from the states, as it does with a list in a file.
+    pub again: bool,
 }
 
 impl Keeping {
@@ -55,15 +57,17 @@ impl Keeping {
 
 /// Keeps the states of a run's videos. A reference to it is the run's [`Observer`], and passes everything on to the console.
 pub struct Keeper<'a> {
-    plan: &'a JobList,
+    jobs: &'a [&'a Job],
     console: &'a Console,
-    keeping: Keeping,
+    keeping: &'a Keeping,
     origin: &'a Origin,
     kept: Mutex<Kept>,
 }
 
 struct Kept {
     videos: Vec<Video>,
+    /// The video whose latent is made.
+    current: usize,
     /// When the last state was written.
     last: Instant,
     /// Whether the transformer runs, which stops only when a state is kept.
@@ -85,29 +89,36 @@ struct Video {
     complete: bool,
 }
 
-impl<'a> Keeper<'a> {
-    /// The keeper of the videos of `plan`.
-    pub fn new(plan: &'a JobList, origin: &'a Origin, keeping: Keeping, console: &'a Console) -> Self {
-        let progress = |state: &State| match &state.progress {
+impl Video {
+    fn of(job: &Job) -> Self {
+        let progress = job.from().map_or(Progress::Begun, |(_, state)| match &state.progress {
             Progress::Decoding { latent, .. } => Progress::Decoding { latent: latent.clone(), frames: Vec::new() },
             other => other.clone(),
-        };
-        let video = |from: Option<&State>| Video {
-            progress: from.map_or(Progress::Begun, progress),
-            decoding: false,
-            frames: None,
-            saved: from.is_some(),
-            complete: false,
-        };
-        let videos = plan.jobs.iter().map(|job| video(job.from.as_ref().map(|(_, state)| state))).collect();
-        let kept = Kept { videos, last: Instant::now(), sampling: false, stopping: false };
-        let keeper = Self { plan, console, keeping, origin, kept: Mutex::new(kept) };
-        keeper.tell_of_older_states();
+        });
+        Self { progress, decoding: false, frames: None, saved: job.from().is_some(), complete: false }
+    }
+}
+
+impl<'a> Keeper<'a> {
+    /// The keeper of the videos of `jobs`.
+    pub fn new(jobs: &'a [&'a Job], origin: &'a Origin, keeping: &'a Keeping, console: &'a Console) -> Self {
+        let videos = jobs.iter().map(|job| Video::of(job)).collect();
+        let kept = Kept { videos, current: 0, last: Instant::now(), sampling: false, stopping: false };
+        let keeper = Self { jobs, console, keeping, origin, kept: Mutex::new(kept) };
+        if !keeping.again {
+            keeper.tell_of_older_states();
+        }
         keeper
     }
 
+    /// The latent of a video is made next, from where its job says now.
+    pub fn begin_video(&self, video: usize) {
+        let mut kept = self.kept();
+        (kept.videos[video], kept.current) = (Video::of(self.jobs[video]), video);
+    }
+
     fn tell_of_older_states(&self) {
-        let new = self.plan.jobs.iter().filter(|job| job.from.is_none());
+        let new = self.jobs.iter().filter(|job| job.from().is_none());
         for path in new.filter_map(|job| path(&job.output)).filter(|path| path.exists()) {
             let command = resume_command(&path);
             self.console.note(&format!("an earlier run was interrupted; this one begins anew, {command} goes on"));
@@ -121,7 +132,7 @@ impl<'a> Keeper<'a> {
     /// Adds a decoded frame of a video, and keeps the state if a window ends with it.
     pub fn decoded(&self, video: usize, rgb: &[u8]) {
         let mut kept = self.kept();
-        let job = &self.plan.jobs[video];
+        let job = &self.jobs[video];
         let Some(path) = path(&job.output) else { return };
         let of_video = &mut kept.videos[video];
         if !std::mem::replace(&mut of_video.decoding, true) {
@@ -138,8 +149,8 @@ impl<'a> Keeper<'a> {
 
     /// Removes the state of a video whose output is in place.
     pub fn complete(&self, video: usize) {
-        let job = &self.plan.jobs[video];
-        let states = path(&job.output).into_iter().chain(job.from.as_ref().map(|(path, _)| path.clone()));
+        let job = &self.jobs[video];
+        let states = path(&job.output).into_iter().chain(job.from().map(|(path, _)| path.clone()));
         states.for_each(|path| staged::remove_lasting(&path));
         let of_video = &mut self.kept().videos[video];
         (of_video.complete, of_video.frames) = (true, None);
@@ -153,25 +164,28 @@ impl<'a> Keeper<'a> {
             return;
         }
         let mut kept = self.kept();
-        for (video, job) in self.plan.jobs.iter().enumerate() {
+        for (video, job) in self.jobs.iter().enumerate() {
             let Some(path) = path(&job.output) else { continue };
             let begun = !matches!(kept.videos[video].progress, Progress::Begun);
             // A stop before the first call of several videos leaves nothing to keep.
-            let alone = self.plan.jobs.len() == 1 && interrupt::requested();
+            let alone = self.jobs.len() == 1 && !self.keeping.again && interrupt::requested();
             if kept.videos[video].complete || !begun && !alone {
                 continue;
             }
             if kept.videos[video].saved || self.save(&mut kept, video) {
-                let place = job.from.as_ref().map_or(&path, |(from, _)| if path.exists() { &path } else { from });
-                let (where_it_stands, command) = (self.stands(&kept.videos[video], video), resume_command(place));
-                self.console.note(&format!("stopped {where_it_stands}; to go on: {command}"));
+                let place = job.from().map_or(&path, |(from, _)| if path.exists() { &path } else { from });
+                let stands = self.stands(&kept.videos[video], video);
+                self.console.note(&match self.keeping.again {
+                    true => format!("{} stopped {stands}; the same command goes on", job.output.display()),
+                    false => format!("stopped {stands}; to go on: {}", resume_command(place)),
+                });
             }
         }
     }
 
     /// Where a video stands, in words.
     fn stands(&self, of_video: &Video, video: usize) -> String {
-        let settings = &self.plan.jobs[video].settings;
+        let settings = &self.jobs[video].settings;
         match &of_video.progress {
             Progress::Begun => "before the first step".to_owned(),
             Progress::Sampling { sampler, .. } => {
@@ -179,7 +193,7 @@ impl<'a> Keeper<'a> {
                 format!("after step {} of {calls}", sampler.done)
             }
             Progress::Decoding { .. } => {
-                let job = &self.plan.jobs[video];
+                let job = &self.jobs[video];
                 let spooled = of_video.frames.as_ref().map(|spool| job.whole_windows(spool.bytes) as usize);
                 let frames = spooled.unwrap_or(job.earlier_frames().len()) / settings.frame_bytes();
                 format!("with the latent and {frames} of {} frames", settings.frames)
@@ -189,7 +203,7 @@ impl<'a> Keeper<'a> {
 
     /// Writes the state of a video; a failure is a warning. Returns whether it is written.
     fn save(&self, kept: &mut Kept, video: usize) -> bool {
-        let job = &self.plan.jobs[video];
+        let job = &self.jobs[video];
         let Some(path) = path(&job.output) else { return false };
         let of_video = &mut kept.videos[video];
         let mut progress = std::mem::replace(&mut of_video.progress, Progress::Begun);
@@ -231,10 +245,9 @@ impl Observer for &Keeper<'_> {
     fn begin(&mut self, stage: Stage, units: u64) {
         let mut kept = self.kept();
         kept.sampling = stage == Stage::Denoise;
-        let open = |video: &Video| !video.complete && !matches!(video.progress, Progress::Decoding { .. });
-        let next = kept.videos.iter().position(open);
-        if let (true, true, Some(video)) = (kept.sampling, self.keeping.every.is_some(), next) {
-            self.save(&mut kept, video);
+        if kept.sampling && self.keeping.every.is_some() {
+            let current = kept.current;
+            self.save(&mut kept, current);
         }
         drop(kept);
         (&mut &*self.console).begin(stage, units);

@@ -2,24 +2,28 @@
 
 mod jobs;
 mod keeper;
+mod making;
 mod place;
+mod prompts;
+mod shard;
 mod videos;
 
 use crate::cli::args::{ComponentArgs, ModelArgs, SamplerArgs, SizeArgs, TilingArgs, seed};
 use crate::cli::console::Console;
 use crate::cli::device::{DeviceArgs, MemoryArgs};
 use crate::cli::model;
-use crate::cli::output::{check_stdout, playable};
-use crate::cli::record::Origin;
-use jobs::{Job, JobList};
-use keeper::{Every, Keeper, Keeping, every};
+use crate::cli::output::check_stdout;
+use jobs::JobList;
+use keeper::{Every, Keeping, every};
+use making::Making;
 use osp::checkpoint::Need;
-use osp::engine::{Task, TextCache};
-use osp::state::{self, State};
+use osp::engine::TextCache;
+use osp::state::{Origin, State};
 use osp::video::FrameRate;
-use osp::{Engine, Error, Model, Result};
+use osp::{Engine, Result};
+use prompts::wishes;
+use shard::Shard;
 use std::path::{Path, PathBuf};
-use videos::Videos;
 
 const EXAMPLES: &str = "\
 Samplers:
@@ -33,13 +37,21 @@ Outputs:
   taken.
   An older output of the same name is replaced only when the run has succeeded.
   Ctrl-C stops after the current step, and leaves out.mp4.state, from which --resume goes on with the same bits.
-  With several prompts, out.mp4 becomes out-000.mp4, out-001.mp4, …, and out-grid.mp4 shows all of them.
+  With several prompts, out.mp4 becomes out-000.mp4, out-001.mp4, …, and out-grid.mp4 shows all of them (at most 64).
+
+Lists:
+  An object of a .jsonl file has \"prompt\" and, where it differs from the options, \"negative_prompt\", \"seed\", \"frames\",
+  \"size\" (as \"512x512\"), \"steps\", \"guidance\", \"sampler\" and \"output\". A video whose output exists, with a record of the same
+  request and the same weights, is not made again. One that cannot be made is reported, and the others are made; the exit
+  code is then 1. After a stop, the same command goes on. Several processes may share a list, with --shard or without: a
+  file out.mp4.lock says who makes out.mp4.
 
 Examples:
   osp sample \"a red circle moving to the right\"
   osp sample \"a red circle\" --seed 1,2,3,4 -o circle.mp4
   osp sample --resume circle.mp4.state
   osp sample --prompts prompts.txt --steps 50 --guidance 5 -o out/clip.gif
+  srun osp sample --prompts videos.jsonl --shard auto
   osp sample \"a quiet lake\" --model models/Open-Sora-Plan-v1.1.0 --text-encoder models/t5-v1_1-xxl \\
       --transformer 65x512x512 --size 512x512 --frames 65 -o lake.mp4";
 
@@ -50,9 +62,16 @@ pub struct Args {
     /// What the video should show; each PROMPT makes one video
     #[arg(value_name = "PROMPT", conflicts_with = "prompts")]
     prompt: Vec<String>,
-    /// Text file with one prompt on each line; blank lines are skipped
-    #[arg(long, value_name = "FILE")]
+    /// List of videos: a text file with one prompt on each line, or, if its name ends in .jsonl, a JSON object on each line
+    #[arg(long, value_name = "FILE", help_heading = LISTS)]
     prompts: Option<PathBuf>,
+    /// Make every N-th video of the list, from the I-th on, as one of N processes; `auto` takes both numbers from the variables
+    /// of a Slurm array, torchrun, MPI or srun
+    #[arg(long, value_name = "I/N", help_heading = LISTS, requires = "prompts")]
+    shard: Option<Shard>,
+    /// Make every video of the list, also those whose output exists
+    #[arg(long, help_heading = LISTS, requires = "prompts")]
+    again: bool,
     /// What the videos should not show
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     negative_prompt: String,
@@ -98,6 +117,7 @@ pub struct Args {
     output: Option<PathBuf>,
 }
 
+const LISTS: &str = "Lists";
 const RESUMING: &str = "Interruptions";
 
 /// The options that a state decides.
@@ -125,41 +145,29 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         return resume(args, path, console);
     }
     args.output.as_deref().map_or(Ok(()), |output| check_stdout(output, console))?;
-    let captions = captions(args)?;
-    JobList::new(args, &captions, None)?;
+    let wishes = wishes(args)?;
+    JobList::new(args, &wishes, None)?;
     let engine = args.engine(&args.device, console)?;
     let model = model::open(&args.model, &args.components, Need::Sampling, console)?;
-    let plan = JobList::new(args, &captions, Some(&model.defaults))?;
-    make(&engine, &model, &plan, args.keeping(&args.device, &args.model, &args.components), console)
+    let plan = JobList::new(args, &wishes, Some(&model.defaults))?;
+    let keeping = args.keeping(&args.device, &args.model, &args.components);
+    let making = Making::new(&engine, &model, &plan, &keeping, console)?;
+    if args.prompts.is_some() { making.list(args.shard, args.again) } else { making.all() }
 }
 
 /// Goes on from a state.
 fn resume(args: &Args, path: &Path, console: &Console) -> Result<()> {
     args.output.as_deref().map_or(Ok(()), |output| check_stdout(output, console))?;
     let plan = JobList::resumed(args, path, State::read(path)?)?;
-    let (_, state) = plan.jobs[0].from.as_ref().expect("it was just read");
+    let (_, state) = plan.jobs[0].from().expect("it was just read");
     let noted = |name: &str| state.notes.get(name).cloned();
     let (chosen, components) = model::or_noted(&args.model, &args.components, noted);
     let device = args.device.or_noted(noted);
     let engine = args.engine(&device, console)?;
     let model = model::open(&chosen, &components, Need::Sampling, console)?;
-    state.check_origin(path, &state::Origin::of(&engine, &model)?)?;
-    make(&engine, &model, &plan, args.keeping(&device, &chosen, &components), console)
-}
-
-/// Makes the videos. If the run ends early, what is complete of them is kept in states beside the outputs.
-fn make(engine: &Engine, model: &Model, plan: &JobList, keeping: Keeping, console: &Console) -> Result<()> {
-    let plays = playable(&plan.jobs[0].output, plan.jobs[0].settings.fps, console)?;
-    let origin = state::Origin::of(engine, model)?;
-    let keeper = Keeper::new(plan, &origin, keeping, console);
-    let tasks: Vec<Task> = plan.jobs.iter().map(Job::task).collect();
-    let made = || {
-        let mut videos = Videos::new(plan, plays, Origin::new(model, engine.name()), &keeper, console);
-        let mut batch = engine.resume(model, &tasks, &mut &keeper)?;
-        (0..plan.jobs.len()).try_for_each(|video| videos.make(video, &mut batch))?;
-        videos.finish()
-    };
-    made().inspect_err(|error| keeper.keep_all(error))
+    state.check_origin(path, &Origin::of(&engine, &model)?)?;
+    let keeping = args.keeping(&device, &chosen, &components);
+    Making::new(&engine, &model, &plan, &keeping, console)?.all()
 }
 
 impl Args {
@@ -176,40 +184,8 @@ impl Args {
     fn keeping(&self, device: &DeviceArgs, model: &ModelArgs, components: &ComponentArgs) -> Keeping {
         let noted = device.noted().into_iter().chain(model::noted(model, components));
         let notes = noted.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
-        Keeping { every: self.checkpoint_every, notes }
+        Keeping { every: self.checkpoint_every, notes, again: self.prompts.is_some() }
     }
-}
-
-/// The prompts, each with its seed.
-fn captions(args: &Args) -> Result<Vec<(String, u64)>> {
-    let prompts = match &args.prompts {
-        Some(path) => read_prompts(path)?,
-        None if args.prompt.is_empty() => {
-            return Err(Error::Usage("no prompt is given: use osp sample \"what to show\", or --prompts FILE".into()));
-        }
-        None => args.prompt.clone(),
-    };
-    let count = prompts.len().max(args.seed.len());
-    if [prompts.len(), args.seed.len()].iter().any(|&len| len != 1 && len != count) {
-        return Err(Error::Usage(format!(
-            "there are {} prompts and {} seeds: give one seed, or one for each prompt",
-            prompts.len(),
-            args.seed.len()
-        )));
-    }
-    Ok(prompts.into_iter().cycle().zip(args.seed.iter().copied().cycle()).take(count).collect())
-}
-
-/// The lines of a file that are not blank.
-fn read_prompts(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
-    // Line ends of every system count, including the single carriage returns of old ones.
-    let lines = text.trim_start_matches('\u{feff}').split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
-    let prompts: Vec<String> = lines.map(str::to_owned).collect();
-    if prompts.is_empty() {
-        return Err(Error::Usage(format!("{} holds no prompts: write one on each line", path.display())));
-    }
-    Ok(prompts)
 }
 
 #[cfg(test)]

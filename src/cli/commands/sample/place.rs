@@ -1,5 +1,6 @@
-//! The place of a state: beside its output.
+//! The places of a state and of a lock: beside their output.
 
+use crate::cli::lock::is_lock;
 use osp::state;
 use osp::video::is_stdout;
 use osp::{Error, Result, staged};
@@ -11,8 +12,17 @@ const ENDING: &str = ".state";
 
 /// The path of the state of `output`: `out.mp4` → `out.mp4.state`, `frames/` → `frames.state`. Stdout has none.
 pub fn path(output: &Path) -> Option<PathBuf> {
+    beside(output, ENDING)
+}
+
+/// The path of the lock of `output`, while a process makes it from a list. Stdout has none.
+pub fn lock(output: &Path) -> Option<PathBuf> {
+    beside(output, ".lock")
+}
+
+fn beside(output: &Path, ending: &str) -> Option<PathBuf> {
     let mut name = output.file_name()?.to_owned();
-    name.push(ENDING);
+    name.push(ending);
     (!is_stdout(output)).then(|| output.with_file_name(name))
 }
 
@@ -22,7 +32,7 @@ pub fn output_of(state: &Path) -> Option<PathBuf> {
     (!name.is_empty()).then(|| state.with_file_name(name))
 }
 
-/// Fails if the state of `output` cannot be written, or would replace a file that is not a state.
+/// Fails if the state of `output` cannot be written, or if it or the lock would replace another file.
 pub fn check(output: &Path) -> Result<()> {
     let Some(path) = path(output) else { return Ok(()) };
     staged::check_lasting(&path)?;
@@ -33,7 +43,14 @@ pub fn check(output: &Path) -> Result<()> {
             output.display()
         )));
     }
-    Ok(())
+    match lock(output) {
+        Some(lock) if lock.exists() && !is_lock(&lock) => Err(Error::Usage(format!(
+            "{} is not a lock, but the lock of output {} would replace it; move it or choose another output",
+            lock.display(),
+            output.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

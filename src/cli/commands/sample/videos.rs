@@ -4,9 +4,9 @@ use super::jobs::{GAP, Grid, Job, JobList};
 use super::keeper::Keeper;
 use crate::cli::console::Console;
 use crate::cli::record::{Origin, Record, Tiles};
-use osp::Result;
 use osp::engine::{Batch, Outcome, StageMemory};
-use osp::video::{Clip, FrameRate, resize, sheet, write_clip};
+use osp::video::{Clip, Format, resize, sheet, write_clip};
+use osp::{Engine, Model, Result};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::path::Path;
@@ -15,10 +15,8 @@ use std::time::Instant;
 /// Makes the videos, and keeps copies for the grid, if there is one.
 pub struct Videos<'a> {
     plan: &'a JobList,
-    /// The frame rate of the outputs, which their format may change.
-    plays: FrameRate,
+    model: &'a Model,
     origin: Origin,
-    keeper: &'a Keeper<'a>,
     console: &'a Console,
     start: Instant,
     clips: Vec<Clip>,
@@ -29,6 +27,8 @@ pub struct Videos<'a> {
 /// The record's entries about a video.
 #[derive(Serialize)]
 struct Facts<'a> {
+    /// Of the request and the weights.
+    fingerprint: String,
     prompt: &'a str,
     cleaned_prompt: &'a str,
     text_cached: bool,
@@ -72,29 +72,22 @@ struct GridFacts<'a> {
 }
 
 impl<'a> Videos<'a> {
-    /// The videos of `plan`, whose outputs have the frame rate `plays`.
-    pub fn new(
-        plan: &'a JobList,
-        plays: FrameRate,
-        origin: Origin,
-        keeper: &'a Keeper<'a>,
-        console: &'a Console,
-    ) -> Self {
-        Self { plan, plays, origin, keeper, console, start: Instant::now(), clips: Vec::new(), printed: Ok(()) }
+    /// The videos of `plan`, made by `engine` with `model`.
+    pub fn new(plan: &'a JobList, engine: &Engine, model: &'a Model, console: &'a Console) -> Self {
+        let origin = Origin::new(model, engine.name());
+        Self { plan, model, origin, console, start: Instant::now(), clips: Vec::new(), printed: Ok(()) }
     }
 
-    /// Decodes the next video of `batch`, which is `video` of the plan, and writes it.
+    /// Makes `video` of `batch`, which is `job`, and writes it.
     ///
     /// # Errors
     /// The batch's and the writer's. [`Self::finish`] reports a result that cannot be printed.
-    pub fn make(&mut self, video: usize, batch: &mut Batch<'_>) -> Result<()> {
-        let (job, keeper) = (&self.plan.jobs[video], self.keeper);
+    pub fn make(&mut self, job: &Job, video: usize, batch: &mut Batch<'_>, keeper: &Keeper<'_>) -> Result<()> {
         let mut writer = job.writer()?;
-        let (mut pixels, keeps) = (Vec::new(), self.plan.grid.is_some());
-        // Those of an earlier run.
-        let mut decoded = job.earlier_frames().chunks_exact(job.settings.frame_bytes());
-        decoded.try_for_each(|rgb| writer.push(rgb))?;
-        let outcome = batch.decode(&mut &*keeper, &mut |rgb| {
+        let (earlier, keeps) = (job.earlier_frames(), self.plan.grid.is_some());
+        let mut pixels = if keeps { earlier.to_vec() } else { Vec::new() };
+        earlier.chunks_exact(job.settings.frame_bytes()).try_for_each(|rgb| writer.push(rgb))?;
+        let outcome = batch.decode(video, &mut &*keeper, &mut |rgb| {
             if keeps {
                 pixels.extend_from_slice(rgb);
             }
@@ -102,15 +95,14 @@ impl<'a> Videos<'a> {
             keeper.decoded(video, rgb);
             Ok(())
         })?;
-        let outcome = outcome.expect("the batch holds a video for each job");
         writer.finish()?;
         if let Some(path) = &job.latent {
             outcome.latent.write(path)?;
         }
-        keeper.complete(video);
         self.show(job, pixels)?;
-        let record = Record::new(&job.output, self.facts(job, &outcome), &self.origin);
+        let record = Record::new(&job.output, self.facts(job, &outcome)?, &self.origin);
         record.save()?;
+        keeper.complete(video);
         let printed = record.print(self.console);
         self.note(printed);
         Ok(())
@@ -126,16 +118,17 @@ impl<'a> Videos<'a> {
         Ok(())
     }
 
-    fn facts<'b>(&self, job: &'b Job, outcome: &'b Outcome) -> Facts<'b> {
+    fn facts<'b>(&self, job: &'b Job, outcome: &'b Outcome) -> Result<Facts<'b>> {
         let settings = &outcome.settings;
-        Facts {
+        Ok(Facts {
+            fingerprint: settings.fingerprint(self.model)?,
             prompt: &settings.prompt,
             cleaned_prompt: &outcome.cleaned_prompt,
             text_cached: outcome.text_cached,
             negative_prompt: &settings.negative_prompt,
             clean_caption: settings.clean_caption,
             seed: settings.seed,
-            resumed: job.from.is_some(),
+            resumed: job.from().is_some(),
             sampler: settings.sampler.name(),
             steps: settings.steps,
             model_calls: outcome.model_calls,
@@ -143,7 +136,7 @@ impl<'a> Videos<'a> {
             frames: settings.frames,
             height: settings.height,
             width: settings.width,
-            fps: self.plays.as_f64(),
+            fps: Format::from_path(&job.output)?.rate(settings.fps).as_f64(),
             tiles: settings.tiling.map(Tiles::from),
             latent: job.latent.as_deref().map(Path::to_string_lossy),
             memory: &outcome.memory,
@@ -153,12 +146,12 @@ impl<'a> Videos<'a> {
                 decode: outcome.timings.decode,
                 since_start: self.start.elapsed().as_secs_f64(),
             },
-        }
+        })
     }
 }
 
 impl Videos<'_> {
-    /// Writes the grid of all videos, if there are several.
+    /// Writes the grid of all videos, if there is one and this run made all of them.
     ///
     /// # Errors
     /// The writer's; the first failure to print a result, which does not stop the run before all videos are made.
@@ -169,6 +162,9 @@ impl Videos<'_> {
 
     fn write_grid(&mut self) -> Result<()> {
         let Some(Grid { path, .. }) = &self.plan.grid else { return Ok(()) };
+        if self.clips.len() < self.plan.jobs.len() {
+            return Ok(());
+        }
         let sheet = sheet::contact_sheet(&self.clips, GAP)?;
         write_clip(path, &sheet)?;
         let facts = GridFacts {
@@ -176,7 +172,7 @@ impl Videos<'_> {
             frames: sheet.frames,
             height: sheet.height,
             width: sheet.width,
-            fps: self.plays.as_f64(),
+            fps: Format::from_path(path)?.rate(sheet.fps).as_f64(),
         };
         let record = Record::new(path, facts, &self.origin);
         record.save()?;

@@ -1,0 +1,251 @@
+//! Many videos in one run: all captions are encoded first, then each video is made.
+
+use super::devices::all_fit;
+use super::models::Models;
+use super::text::{Texts, embed};
+use super::text_cache::{Key, TextCache};
+use super::{Captions, Devices, Observer, Outcome, Stage, StageMemory, StagePlan, Start, Task, Text, Timings, Wanted};
+use crate::checkpoint::Model;
+use crate::error::{Error, Result};
+use crate::latent::Latent;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// Takes RGB frames in order, `height·width·3` bytes each. It runs on its own thread.
+pub type TakeFrame<'a> = dyn FnMut(&[u8]) -> Result<()> + Send + 'a;
+
+/// Latents to make before the decoder takes the transformer's place. They are small; what they cost is that more work is lost if
+/// the process is killed.
+const GROUP: usize = 8;
+
+/// Videos that can be made, in any order. Models that have served a video stay open for the next one.
+pub struct Batch<'a> {
+    /// A video that cannot be made is an error until [`Self::denoise`] returns it.
+    videos: Vec<Result<Video>>,
+    work: Box<dyn Work + 'a>,
+    group: usize,
+}
+
+/// A video that can be made.
+struct Video {
+    task: Task,
+    cleaned_prompt: String,
+    text: Text,
+    text_seconds: f64,
+    text_memory: StageMemory,
+    /// Its latent, once it is made.
+    denoised: Option<Denoised>,
+}
+
+/// What the transformer made.
+struct Denoised {
+    /// `[T, H, W, C]`
+    latent: Vec<f32>,
+    seconds: f64,
+}
+
+/// The models of a batch, on whatever device.
+trait Work {
+    fn denoise(&mut self, task: &Task, text: &Text, video: usize, observer: &mut dyn Observer) -> Result<Vec<f32>>;
+    fn decode(
+        &mut self,
+        task: &Task,
+        latent: &[f32],
+        observer: &mut dyn Observer,
+        frame: &mut TakeFrame<'_>,
+    ) -> Result<()>;
+    fn plans(&mut self, task: &Task) -> [Result<Rc<StagePlan>>; 2];
+}
+
+impl<'a, D: Devices + 'a> Work for Models<'a, D> {
+    fn denoise(&mut self, task: &Task, text: &Text, video: usize, observer: &mut dyn Observer) -> Result<Vec<f32>> {
+        Self::denoise(self, task, text, video, observer)
+    }
+
+    fn decode(
+        &mut self,
+        task: &Task,
+        latent: &[f32],
+        observer: &mut dyn Observer,
+        frame: &mut TakeFrame<'_>,
+    ) -> Result<()> {
+        Self::decode(self, task, latent, observer, frame)
+    }
+
+    fn plans(&mut self, task: &Task) -> [Result<Rc<StagePlan>>; 2] {
+        Self::plans(self, task)
+    }
+}
+
+/// Plans all videos, and encodes their texts unless `cache` has them. `captions` are the tokens of each ([`super::tokenize`]). A
+/// task that begins at its latent needs no text.
+///
+/// # Errors
+/// Those of reading weights and of the devices; [`Error::Interrupted`]; if no video can be made, the first one's error.
+pub fn batch<'a, D: Devices + 'a>(
+    devices: D,
+    model: &'a Model,
+    tasks: &[Task],
+    captions: Vec<Result<Captions>>,
+    cache: Option<&TextCache>,
+    observer: &mut dyn Observer,
+) -> Result<Batch<'a>> {
+    let mut videos: Vec<_> = tasks.iter().zip(captions).map(|(task, captions)| asked(task, captions?)).collect();
+    check_any(&mut videos)?;
+    let captions: Vec<Captions> =
+        videos.iter().map(|video| video.as_ref().map(|(_, captions)| captions.clone()).unwrap_or_default()).collect();
+    let longest = captions.iter().map(|captions| captions.tokens).max().unwrap_or(0);
+    let part = model.need_text_encoder()?;
+    let cache = cache.map(|cache| (cache, Key::new(&devices.name(Stage::Text), part)));
+    let cache = cache.as_ref().map(|(cache, key)| (*cache, key));
+    let mut texts = Texts::new(&captions, part.config.d_model);
+    if let Some((cache, key)) = cache {
+        texts.look_up(cache, key);
+    }
+    let mut models = Models::new(devices, model, longest, tasks.len() > 1);
+    let text_plan = plan_all(&mut models, &mut videos, texts.missing())?;
+    check_any(&mut videos)?;
+    observer.planned(Stage::Text, &text_plan);
+    models.planned().for_each(|(stage, plan)| observer.planned(stage, plan));
+
+    let start = Instant::now();
+    if !texts.missing().is_empty() {
+        let encoded = models
+            .devices()
+            .open(Stage::Text, &text_plan)
+            .and_then(|backend| embed(&backend, part, texts.missing(), text_plan.savings, observer))
+            .map_err(|error| error.during(Stage::Text.name()))?;
+        texts.add(encoded, cache, observer);
+    }
+    let text_seconds = start.elapsed().as_secs_f64();
+    let text_memory = StageMemory::of(Stage::Text, &text_plan);
+    let video = |((task, captions), text): ((Task, Captions), Text)| Video {
+        task,
+        cleaned_prompt: captions.cleaned_prompt,
+        text,
+        text_seconds,
+        text_memory: text_memory.clone(),
+        denoised: None,
+    };
+    let videos =
+        videos.into_iter().zip(texts.into_texts()).map(|(asked, text)| asked.map(|asked| video((asked, text))));
+    let group = if models.all_fit_together() { 1 } else { GROUP };
+    Ok(Batch { videos: videos.collect(), work: Box::new(models), group })
+}
+
+/// A task that makes sense, and the captions that it needs.
+fn asked(task: &Task, captions: Captions) -> Result<(Task, Captions)> {
+    task.validate()?;
+    let samples = if task.needs_transformer() { captions.samples } else { Vec::new() };
+    Ok((task.clone(), Captions { samples, ..captions }))
+}
+
+/// Fails with the first error if there are only errors.
+fn check_any<T>(videos: &mut Vec<Result<T>>) -> Result<()> {
+    if videos.is_empty() || videos.iter().any(Result::is_ok) { Ok(()) } else { videos.swap_remove(0).map(drop) }
+}
+
+/// Plans each video; one that does not fit becomes an error. Returns the plan for the texts `missing`.
+fn plan_all<'a, D: Devices + 'a>(
+    models: &mut Models<'a, D>,
+    videos: &mut [Result<(Task, Captions)>],
+    missing: &[&Wanted],
+) -> Result<Rc<StagePlan>> {
+    let text = models.plan_text(missing).map(Rc::new);
+    for video in videos {
+        let Ok((task, _)) = video else { continue };
+        let [denoise, decode] = models.plans(task);
+        if text.is_err() {
+            all_fit([text, denoise, decode])?;
+            unreachable!("the texts do not fit");
+        }
+        if let Err(error) = all_fit([denoise, decode]) {
+            *video = Err(error);
+        }
+    }
+    text
+}
+
+impl Batch<'_> {
+    /// How many latents to make before they are decoded, so that models are opened rarely: 1 if they stay open beside each other.
+    pub fn group(&self) -> usize {
+        self.group
+    }
+
+    /// Makes a video begin where an earlier run stopped.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the start does not fit the settings; [`Error::OutOfMemory`]; the video's, if it was refused.
+    ///
+    /// # Panics
+    /// If the batch began with the video's latent, and so has no text for another start.
+    pub fn begin_at(&mut self, video: usize, start: Start) -> Result<()> {
+        let Self { videos, work, .. } = self;
+        let video = accepted(&mut videos[video])?;
+        let task = Task { start, ..video.task.clone() };
+        assert!(!task.needs_transformer() || !video.text.embeddings.is_empty(), "the batch has the video's text");
+        task.validate()?;
+        all_fit(work.plans(&task))?;
+        (video.task, video.denoised) = (task, None);
+        Ok(())
+    }
+
+    /// Makes the latent of a video, by its index in the batch.
+    ///
+    /// # Errors
+    /// Those of reading weights and of the device; [`Error::Interrupted`]; if the video was refused when the batch was planned,
+    /// the reason.
+    pub fn denoise(&mut self, video: usize, observer: &mut dyn Observer) -> Result<()> {
+        let Self { videos, work, .. } = self;
+        let of_video = accepted(&mut videos[video])?;
+        let start = Instant::now();
+        let latent = match &of_video.task.start {
+            Start::Latent { values, .. } => values.clone(),
+            Start::Noise | Start::Call(_) => {
+                let latent = work.denoise(&of_video.task, &of_video.text, video, observer)?;
+                observer.denoised(video, &latent);
+                latent
+            }
+        };
+        of_video.denoised = Some(Denoised { latent, seconds: start.elapsed().as_secs_f64() });
+        Ok(())
+    }
+
+    /// Decodes a video, and gives its frames to `frame`; makes its latent before, if that is not done.
+    ///
+    /// # Errors
+    /// Those of [`Self::denoise`] and of `frame`.
+    pub fn decode(&mut self, video: usize, observer: &mut dyn Observer, frame: &mut TakeFrame<'_>) -> Result<Outcome> {
+        if accepted(&mut self.videos[video])?.denoised.is_none() {
+            self.denoise(video, observer)?;
+        }
+        let Self { videos, work, .. } = self;
+        let video = accepted(&mut videos[video])?;
+        let Denoised { latent, seconds } = video.denoised.take().expect("just made");
+        let start = Instant::now();
+        work.decode(&video.task, &latent, observer, frame)?;
+        let timings = Timings { text: video.text_seconds, denoise: seconds, decode: start.elapsed().as_secs_f64() };
+        let [denoise, decode] = work.plans(&video.task);
+        let memory = [
+            video.text_memory.clone(),
+            StageMemory::of(Stage::Denoise, &*denoise?),
+            StageMemory::of(Stage::Decode, &*decode?),
+        ];
+        let settings = video.task.settings.clone();
+        Ok(Outcome {
+            cleaned_prompt: video.cleaned_prompt.clone(),
+            text_cached: video.text.cached,
+            model_calls: settings.sampler.schedule(settings.steps)?.calls.len(),
+            latent: Latent { values: latent, size: settings.latent_size(), fps: Some(settings.fps) },
+            timings,
+            memory: memory.to_vec(),
+            settings,
+        })
+    }
+}
+
+/// The video, or why it cannot be made.
+fn accepted(video: &mut Result<Video>) -> Result<&mut Video> {
+    let refused = || Error::Usage("this video was refused before".into());
+    video.as_mut().map_err(|error| std::mem::replace(error, refused()))
+}

@@ -1,0 +1,120 @@
+//! Settings as plain values, for files that a later run reads.
+
+use super::Settings;
+use crate::checkpoint::Model;
+use crate::error::Result;
+use crate::latent;
+use crate::model::vae::Factors;
+use crate::model::vae::tiling::Tiling;
+use crate::weights::synthetic::fnv1a;
+use serde::{Deserialize, Serialize};
+
+/// The most frames, rows, columns and channels of a request.
+const MOST_SIDE: usize = 1 << 15;
+
+/// [`Settings`] for a file. Numbers are written so that they are read with the same bits.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedSettings {
+    prompt: String,
+    negative_prompt: String,
+    clean_caption: bool,
+    frames: usize,
+    height: usize,
+    width: usize,
+    sampler: String,
+    steps: usize,
+    guidance: f32,
+    seed: u64,
+    fps: String,
+    tiling: Option<SavedTiling>,
+    factors: [usize; 3],
+    patch: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct SavedTiling {
+    size: usize,
+    frames: usize,
+    /// As text, because not every parser of JSON keeps the last bit of an f64.
+    overlap: String,
+}
+
+impl From<&Settings> for SavedSettings {
+    fn from(settings: &Settings) -> Self {
+        let tiling = settings.tiling.map(|tiling| SavedTiling {
+            size: tiling.sample_size,
+            frames: tiling.sample_frames,
+            overlap: tiling.overlap.to_string(),
+        });
+        let Factors { space, time, channels } = settings.factors;
+        Self {
+            prompt: settings.prompt.clone(),
+            negative_prompt: settings.negative_prompt.clone(),
+            clean_caption: settings.clean_caption,
+            frames: settings.frames,
+            height: settings.height,
+            width: settings.width,
+            sampler: settings.sampler.name().to_owned(),
+            steps: settings.steps,
+            guidance: settings.guidance,
+            seed: settings.seed,
+            fps: latent::rate_text(settings.fps),
+            tiling,
+            factors: [space, time, channels],
+            patch: settings.patch,
+        }
+    }
+}
+
+impl SavedSettings {
+    /// The settings; `None` if a value is none of a request. They are not validated.
+    pub fn settings(self) -> Option<Settings> {
+        let tiling = |tiling: SavedTiling| {
+            let overlap = tiling.overlap.parse().ok()?;
+            Some(Tiling { sample_size: tiling.size, sample_frames: tiling.frames, overlap })
+        };
+        let [space, time, channels] = self.factors;
+        // Sizes whose products fit into a word, and no divisor of 0.
+        let sides = [self.frames, self.height, self.width, self.patch, space, time, channels];
+        if sides.iter().any(|&side| side == 0 || side > MOST_SIDE) {
+            return None;
+        }
+        Some(Settings {
+            prompt: self.prompt,
+            negative_prompt: self.negative_prompt,
+            clean_caption: self.clean_caption,
+            frames: self.frames,
+            height: self.height,
+            width: self.width,
+            sampler: self.sampler.parse().ok()?,
+            steps: self.steps,
+            guidance: self.guidance,
+            seed: self.seed,
+            fps: self.fps.parse().ok()?,
+            tiling: match self.tiling {
+                Some(saved) => Some(tiling(saved)?),
+                None => None,
+            },
+            factors: Factors { space, time, channels },
+            patch: self.patch,
+        })
+    }
+}
+
+impl Settings {
+    /// A fingerprint of the video that `model` makes of these settings: equal if the settings, the weights and the program's
+    /// version are. Devices differ in last bits and count as equal.
+    ///
+    /// # Errors
+    /// [`crate::Error::Usage`] if the model was opened without one of its parts.
+    pub fn fingerprint(&self, model: &Model) -> Result<String> {
+        let settings = serde_json::to_string(&SavedSettings::from(self)).expect("plain values have a JSON form");
+        let weights = [
+            model.need_text_encoder()?.source.fingerprint(),
+            model.need_transformer()?.source.fingerprint(),
+            model.need_vae()?.source.fingerprint(),
+        ];
+        let all = format!("{} {settings} {}", env!("CARGO_PKG_VERSION"), weights.join(" "));
+        Ok(format!("{:016x}", fnv1a(all.as_bytes())))
+    }
+}

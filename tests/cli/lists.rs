@@ -1,0 +1,253 @@
+//! Lists of videos: what is there is not made again, one that fails does not stop the others, and processes share the work.
+
+use super::{fails, model_argument, names, osp};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A folder with a list of these lines.
+fn with(list: &str, lines: &[&str]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(list), lines.join("\n")).unwrap();
+    folder
+}
+
+fn arguments(list: &str, more: &[&str]) -> Vec<String> {
+    let model = model_argument();
+    let fixed = ["sample", "--prompts", list, "--model", &model, "--device", "cpu", "--guidance", "1", "--frames", "5"];
+    fixed.iter().chain(more).map(|&word| word.to_owned()).collect()
+}
+
+/// Runs the program, and returns its exit code and the lines of stderr.
+fn run(folder: &Path, args: &[String]) -> (i32, Vec<String>) {
+    let output = osp(folder).args(args).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), said.lines().map(str::to_owned).collect())
+}
+
+/// Runs a list that succeeds, and returns the last line: what became of the videos.
+fn summary(folder: &Path, args: &[String]) -> String {
+    let (code, said) = run(folder, args);
+    assert_eq!(code, 0, "{said:?}");
+    said.last().unwrap().clone()
+}
+
+/// The videos in a folder, without the grid.
+fn videos(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let found = names(folder).into_iter().filter(|name| name.ends_with(".y4m") && name != "x-grid.y4m");
+    found.map(|name| (name.clone(), fs::read(folder.join(&name)).unwrap())).collect()
+}
+
+/// Starts the program.
+fn start(folder: &Path, args: &[String]) -> Child {
+    let mut command = Command::new(osp(folder).get_program());
+    command.args(args).current_dir(folder).env("XDG_CACHE_HOME", folder.join(super::CACHE));
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// The lines that a program said on stderr.
+fn said(child: Child) -> Vec<String> {
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8(output.stderr).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !there() {
+        assert!(begin.elapsed() < Duration::from_secs(100), "{what} never came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_line_says_what_differs_from_the_options() {
+    let folder = with(
+        "list.jsonl",
+        &[
+            r#"{"prompt": "a cat"}"#,
+            "",
+            r#"{"prompt": "a dog", "seed": -1, "size": "16x32", "steps": 4, "output": "dog.y4m"}"#,
+            r#"{"prompt": "a cow", "frames": 1, "guidance": 2.5, "sampler": "EulerDiscrete", "negative_prompt": "a cat"}"#,
+        ],
+    );
+    let more = ["--steps", "3", "--sampler", "DDIM", "--size", "16x16", "--seed", "7", "-o", "x.y4m"];
+    let (code, said) = run(folder.path(), &arguments("list.jsonl", &more));
+    assert_eq!((code, said.last().unwrap().as_str()), (0, "osp: 3 of 3 videos made"), "{said:?}");
+    let record =
+        |name: &str| -> Value { serde_json::from_slice(&fs::read(folder.path().join(name)).unwrap()).unwrap() };
+    let (cat, dog, cow) = (record("x-000.y4m.json"), record("dog.y4m.json"), record("x-002.y4m.json"));
+    assert_eq!((&cat["seed"], &cat["steps"], &cat["sampler"]), (&7.into(), &3.into(), &"DDIM".into()));
+    assert_eq!((&dog["seed"], &dog["steps"], &dog["width"]), (&u64::MAX.into(), &4.into(), &32.into()));
+    assert_eq!((&cow["frames"], &cow["sampler"]), (&1.into(), &"EulerDiscrete".into()));
+    assert_eq!((&cow["guidance"], &cow["negative_prompt"]), (&2.5.into(), &"a cat".into()));
+    // Videos of different sizes make no grid.
+    let expected =
+        ["dog.y4m", "dog.y4m.json", "list.jsonl", "x-000.y4m", "x-000.y4m.json", "x-002.y4m", "x-002.y4m.json"];
+    assert_eq!(names(folder.path()), expected);
+
+    // Each has the bits of a run alone.
+    let model = model_argument();
+    let alone =
+        ["sample", "a dog", "--seed", "-1", "--size", "16x32", "--steps", "4", "-o", "alone.y4m", "--model", &model];
+    let alone = [&alone[..], &["--sampler", "DDIM", "--guidance", "1", "--frames", "5", "--device", "cpu"]].concat();
+    osp(folder.path()).args(alone).assert().success();
+    let videos = videos(folder.path());
+    assert!(videos["alone.y4m"] == videos["dog.y4m"]);
+}
+
+#[test]
+fn what_is_there_is_not_made_again() {
+    let folder = with("list.txt", &["a cat", "a dog", "a cow"]);
+    let args = |more: &[&str]| arguments("list.txt", &[&["--steps", "3", "-o", "x.y4m"], more].concat());
+    assert_eq!(summary(folder.path(), &args(&[])), "osp: 3 of 3 videos made");
+    let made = videos(folder.path());
+    assert_eq!(summary(folder.path(), &args(&[])), "osp: 0 of 3 videos made, 3 were there");
+    // An output that is lost, one without a record, and another seed.
+    fs::remove_file(folder.path().join("x-001.y4m")).unwrap();
+    assert_eq!(summary(folder.path(), &args(&[])), "osp: 1 of 3 videos made, 2 were there");
+    fs::remove_file(folder.path().join("x-002.y4m.json")).unwrap();
+    assert_eq!(summary(folder.path(), &args(&[])), "osp: 1 of 3 videos made, 2 were there");
+    assert!(videos(folder.path()) == made);
+    assert_eq!(summary(folder.path(), &args(&["--seed", "0,1,0"])), "osp: 1 of 3 videos made, 2 were there");
+    assert_eq!(summary(folder.path(), &args(&["--again"])), "osp: 3 of 3 videos made");
+    assert!(videos(folder.path()) == made);
+    // A latent that is asked for must be there, too.
+    let latents = args(&["--save-latent", "l.safetensors"]);
+    assert_eq!(summary(folder.path(), &latents), "osp: 3 of 3 videos made");
+    assert_eq!(summary(folder.path(), &latents), "osp: 0 of 3 videos made, 3 were there");
+}
+
+#[test]
+fn a_video_that_cannot_be_made_does_not_stop_the_others() {
+    let folder = with(
+        "list.jsonl",
+        &[
+            r#"{"prompt": "你好"}"#,
+            r#"{"prompt": "a cat"}"#,
+            r#"{"prompt": "a dog", "size": "17x16"}"#,
+            r#"{"prompt": "a cow"}"#,
+        ],
+    );
+    let args = arguments("list.jsonl", &["--steps", "3", "--quiet", "-o", "x.y4m"]);
+    let (code, said) = run(folder.path(), &args);
+    assert_eq!((code, said.len()), (1, 3), "{said:?}");
+    assert!(said[0].starts_with("osp: error: list.jsonl, line 1: nothing is left of the prompt"), "{said:?}");
+    assert!(said[1].starts_with("osp: error: list.jsonl, line 3: size 17x16"), "{said:?}");
+    assert_eq!(said[2], "osp: error: 2 of 4 videos could not be made");
+    let made: Vec<String> = videos(folder.path()).into_keys().collect();
+    assert_eq!(made, ["x-001.y4m", "x-003.y4m"]);
+
+    // A mistake that concerns all of them, or the list itself, is one of usage.
+    let before = names(folder.path());
+    for (list, more, words) in
+        [("a cat\na dog", &["--steps", "0"][..], &["steps"][..]), ("\n \n", &[], &["holds no prompts"])]
+    {
+        fs::write(folder.path().join("list.txt"), list).unwrap();
+        let args = arguments("list.txt", more);
+        fails(folder.path(), &args.iter().map(String::as_str).collect::<Vec<_>>(), 2, words);
+        fs::remove_file(folder.path().join("list.txt")).unwrap();
+    }
+    fs::write(folder.path().join("list.jsonl"), "{\"prompt\": \"a cat\"}\n{\"prompts\": \"a dog\"}").unwrap();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    fails(folder.path(), &args, 2, &["list.jsonl, line 2, column 10", "unknown field `prompts`", "`prompt`"]);
+    fs::write(folder.path().join("list.jsonl"), "{\"prompt\": \"a cat\"}\n{\"prompt\": \"a dog\"}").unwrap();
+    fs::write(folder.path().join("x-001.y4m.lock"), "precious").unwrap();
+    fails(folder.path(), &args, 2, &["x-001.y4m.lock is not a lock"]);
+    fs::remove_file(folder.path().join("x-001.y4m.lock")).unwrap();
+    assert_eq!(names(folder.path()), before);
+    fails(folder.path(), &["sample", "a cat", "--again"], 2, &["--prompts"]);
+    fails(folder.path(), &["sample", "a cat", "--shard", "1/2"], 2, &["--prompts"]);
+    fails(folder.path(), &["sample", "--prompts", "list.jsonl", "--shard", "3/2"], 2, &["--shard", "1/4 to 4/4"]);
+}
+
+const FIVE: [&str; 5] = ["a cat", "a dog", "a cow", "a horse", "a mouse"];
+
+/// The videos of [`FIVE`].
+fn whole(more: &[&str]) -> BTreeMap<String, Vec<u8>> {
+    let folder = with("list.txt", &FIVE);
+    assert_eq!(summary(folder.path(), &arguments("list.txt", more)), "osp: 5 of 5 videos made");
+    videos(folder.path())
+}
+
+/// Numbers in a summary: made, and what was there.
+fn made(summary: &str) -> usize {
+    summary.strip_prefix("osp: ").and_then(|text| text.split(' ').next()).unwrap().parse().expect(summary)
+}
+
+#[test]
+fn a_list_that_was_stopped_goes_on() {
+    let more = ["--steps", "12", "--sampler", "DDIM", "-o", "x.y4m"];
+    let whole = whole(&more);
+    for signal in ["INT", "KILL"] {
+        let folder = with("list.txt", &FIVE);
+        let args = arguments("list.txt", &[&more[..], &["--checkpoint-every", "1"]].concat());
+        let mut child = start(folder.path(), &args);
+        let state = folder.path().join("x-002.y4m.state");
+        wait_for("the third video", || state.exists() || child.try_wait().unwrap().is_some());
+        Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+        let code = child.wait().unwrap().code();
+        let said = said(child);
+        assert_eq!(code, if signal == "INT" { Some(130) } else { None }, "{said:?}");
+        assert!(signal == "KILL" || said[said.len() - 2].ends_with("the same command goes on"), "{said:?}");
+        assert!(videos(folder.path()).len() < 5);
+        let (code, said) = run(folder.path(), &args);
+        assert_eq!(code, 0, "{said:?}");
+        // The first states were made, and are not made again.
+        let record: Value = serde_json::from_slice(&fs::read(folder.path().join("x-000.y4m.json")).unwrap()).unwrap();
+        assert_eq!(record["resumed"], true);
+        assert!(videos(folder.path()) == whole, "{signal}: {:?}", names(folder.path()));
+        let left = names(folder.path()).into_iter().filter(|name| name.ends_with(".state") || name.ends_with(".lock"));
+        assert_eq!(left.collect::<Vec<_>>(), [""; 0]);
+    }
+}
+
+#[test]
+fn processes_that_share_a_list_lose_and_repeat_nothing() {
+    let more = ["--steps", "12", "--sampler", "DDIM", "-o", "x.y4m"];
+    let whole = whole(&more);
+    let folder = with("list.txt", &FIVE);
+    let args = arguments("list.txt", &more);
+    let both = [(); 2].map(|()| start(folder.path(), &args));
+    let summaries = both.map(|child| said(child).last().unwrap().clone());
+    assert_eq!(summaries.iter().map(|summary| made(summary)).sum::<usize>(), 5, "{summaries:?}");
+    assert!(videos(folder.path()) == whole, "{:?}", names(folder.path()));
+    assert!(!names(folder.path()).iter().any(|name| name.ends_with(".lock")));
+
+    // One is killed while it makes a video; the other makes that one, too.
+    let folder = with("list.txt", &FIVE);
+    let mut killed = start(folder.path(), &args);
+    let lock = folder.path().join("x-000.y4m.lock");
+    wait_for("the lock", || fs::metadata(&lock).is_ok_and(|facts| facts.len() > 0));
+    let other = start(folder.path(), &args);
+    wait_for("the other's lock", || names(folder.path()).iter().any(|name| name == "x-001.y4m.lock"));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let said = said(other);
+    assert_eq!(made(said.last().unwrap()), 5, "{said:?}");
+    assert!(said.iter().any(|line| line.contains("x-000.y4m was left by process")), "{said:?}");
+    assert!(videos(folder.path()) == whole);
+    assert!(!names(folder.path()).iter().any(|name| name.ends_with(".lock")));
+}
+
+#[test]
+fn a_list_is_split_by_numbers_or_by_the_launcher() {
+    let folder = with("list.txt", &FIVE);
+    let args = |shard: &str| arguments("list.txt", &["--steps", "3", "-o", "x.y4m", "--shard", shard]);
+    assert_eq!(summary(folder.path(), &args("2/2")), "osp: 2 of 2 videos made");
+    let made: Vec<String> = videos(folder.path()).into_keys().collect();
+    assert_eq!(made, ["x-001.y4m", "x-003.y4m"]);
+    let output = osp(folder.path()).args(args("auto")).env("RANK", "0").env("WORLD_SIZE", "2").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.ends_with("osp: 3 of 3 videos made\n"), "{said}");
+    assert_eq!(videos(folder.path()).len(), 5);
+    assert_eq!(summary(folder.path(), &arguments("list.txt", &["--steps", "3", "-o", "x.y4m"])), {
+        "osp: 0 of 5 videos made, 5 were there"
+    });
+    let (code, said) = run(folder.path(), &args("auto"));
+    assert_eq!(code, 2);
+    assert!(said[0].contains("SLURM_ARRAY_TASK_ID"), "{said:?}");
+}
