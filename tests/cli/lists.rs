@@ -102,7 +102,7 @@ fn a_line_says_what_differs_from_the_options() {
 #[test]
 fn what_is_there_is_not_made_again() {
     let folder = with("list.txt", &["a cat", "a dog", "a cow"]);
-    let args = |more: &[&str]| arguments("list.txt", &[&["--steps", "3", "-o", "x.y4m"], more].concat());
+    let args = |more: &[&str]| arguments("list.txt", &[&["--steps", "4", "-o", "x.y4m"], more].concat());
     assert_eq!(summary(folder.path(), &args(&[])), "osp: 3 of 3 videos made");
     let made = videos(folder.path());
     assert_eq!(summary(folder.path(), &args(&[])), "osp: 0 of 3 videos made, 3 were there");
@@ -132,7 +132,7 @@ fn a_video_that_cannot_be_made_does_not_stop_the_others() {
             r#"{"prompt": "a cow"}"#,
         ],
     );
-    let args = arguments("list.jsonl", &["--steps", "3", "--quiet", "-o", "x.y4m"]);
+    let args = arguments("list.jsonl", &["--steps", "4", "--quiet", "-o", "x.y4m"]);
     let (code, said) = run(folder.path(), &args);
     assert_eq!((code, said.len()), (1, 3), "{said:?}");
     assert!(said[0].starts_with("osp: error: list.jsonl, line 1: nothing is left of the prompt"), "{said:?}");
@@ -236,7 +236,7 @@ fn processes_that_share_a_list_lose_and_repeat_nothing() {
 #[test]
 fn a_list_is_split_by_numbers_or_by_the_launcher() {
     let folder = with("list.txt", &FIVE);
-    let args = |shard: &str| arguments("list.txt", &["--steps", "3", "-o", "x.y4m", "--shard", shard]);
+    let args = |shard: &str| arguments("list.txt", &["--steps", "4", "-o", "x.y4m", "--shard", shard]);
     assert_eq!(summary(folder.path(), &args("2/2")), "osp: 2 of 2 videos made");
     let made: Vec<String> = videos(folder.path()).into_keys().collect();
     assert_eq!(made, ["x-001.y4m", "x-003.y4m"]);
@@ -244,7 +244,7 @@ fn a_list_is_split_by_numbers_or_by_the_launcher() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.ends_with("osp: 3 of 3 videos made\n"), "{said}");
     assert_eq!(videos(folder.path()).len(), 5);
-    assert_eq!(summary(folder.path(), &arguments("list.txt", &["--steps", "3", "-o", "x.y4m"])), {
+    assert_eq!(summary(folder.path(), &arguments("list.txt", &["--steps", "4", "-o", "x.y4m"])), {
         "osp: 0 of 5 videos made, 5 were there"
     });
     let (code, said) = run(folder.path(), &args("auto"));

@@ -31,20 +31,20 @@ Samplers:
   EulerAncestralDiscrete, DEISMultistep, KDPM2AncestralDiscrete
 
 Outputs:
-  The ending of -o decides: .mp4 (H.264), .gif, .y4m, .png (one frame), or no ending for a folder of PNGs. -o - prints Y4M
-  to stdout when the video is complete, and writes no record.
-  Each output gets a record (out.mp4.json, or frames.json for a folder) with the prompt, the seed, the weights and the time
-  taken.
+  The ending of -o decides: .mp4 (H.264), .gif, .y4m, .png (one frame), or no ending for a folder of PNGs. -o - prints Y4M to \
+stdout when the video is complete, and writes no record.
+  Each output gets a record (out.mp4.json, or frames.json for a folder) with the prompt, the seed, the weights and the time \
+taken.
   An older output of the same name is replaced only when the run has succeeded.
   Ctrl-C stops after the current step, and leaves out.mp4.state, from which --resume goes on with the same bits.
   With several prompts, out.mp4 becomes out-000.mp4, out-001.mp4, …, and out-grid.mp4 shows all of them (at most 64).
 
 Lists:
-  An object of a .jsonl file has \"prompt\" and, where it differs from the options, \"negative_prompt\", \"seed\", \"frames\",
-  \"size\" (as \"512x512\"), \"steps\", \"guidance\", \"sampler\" and \"output\". A video whose output exists, with a record of the same
-  request and the same weights, is not made again. One that cannot be made is reported, and the others are made; the exit
-  code is then 1. After a stop, the same command goes on. Several processes may share a list, with --shard or without: a
-  file out.mp4.lock says who makes out.mp4.
+  An object of a .jsonl file has \"prompt\" and, where it differs from the options, \"negative_prompt\", \"seed\", \"frames\", \
+\"size\" (as \"512x512\"), \"steps\", \"guidance\", \"sampler\" and \"output\".
+  A video whose output exists, with a record of the same request and weights, is not made again. One that cannot be made is \
+reported, and the others are made; the exit code is then 1. After a stop, the same command goes on.
+  Several processes may share a list, with --shard or without: out.mp4.lock says who makes out.mp4.
 
 Examples:
   osp sample \"a red circle moving to the right\"
