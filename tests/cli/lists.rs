@@ -159,8 +159,9 @@ fn a_video_that_cannot_be_made_does_not_stop_the_others() {
     fails(folder.path(), &args, 2, &["x-001.y4m.lock is not a lock"]);
     fs::remove_file(folder.path().join("x-001.y4m.lock")).unwrap();
     assert_eq!(names(folder.path()), before);
-    fails(folder.path(), &["sample", "a cat", "--again"], 2, &["--prompts"]);
-    fails(folder.path(), &["sample", "a cat", "--shard", "1/2"], 2, &["--prompts"]);
+    fails(folder.path(), &["sample", "a cat", "--again"], 2, &["--again", "PROMPT"]);
+    fails(folder.path(), &["sample", "--again"], 2, &["--prompts"]);
+    fails(folder.path(), &["sample", "a cat", "--shard", "1/2"], 2, &["--shard", "PROMPT"]);
     fails(folder.path(), &["sample", "--prompts", "list.jsonl", "--shard", "3/2"], 2, &["--shard", "1/4 to 4/4"]);
 }
 

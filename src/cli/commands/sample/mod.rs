@@ -67,10 +67,10 @@ pub struct Args {
     prompts: Option<PathBuf>,
     /// Make every N-th video of the list, from the I-th on, as one of N processes; `auto` takes both numbers from the variables
     /// of a Slurm array, torchrun, MPI or srun
-    #[arg(long, value_name = "I/N", help_heading = LISTS, requires = "prompts")]
+    #[arg(long, value_name = "I/N", help_heading = LISTS, requires = "prompts", conflicts_with = "prompt")]
     shard: Option<Shard>,
     /// Make every video of the list, also those whose output exists
-    #[arg(long, help_heading = LISTS, requires = "prompts")]
+    #[arg(long, help_heading = LISTS, requires = "prompts", conflicts_with = "prompt")]
     again: bool,
     /// What the videos should not show
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
