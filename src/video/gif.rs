@@ -3,7 +3,7 @@
 use super::stream::FrameSink;
 use super::{FrameRate, VideoInfo};
 use crate::error::{Error, Result};
-use ::gif::{Encoder, EncodingError, Frame, Repeat};
+use ::gif::{Encoder, EncodingError, Extension, Frame, Repeat};
 use rayon::prelude::*;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -76,6 +76,11 @@ impl Sink {
 }
 
 impl FrameSink for Sink {
+    fn describe(&mut self, text: &str) -> Result<()> {
+        let written = self.out.write_raw_extension(Extension::Comment.into(), &[text.as_bytes()]);
+        written.map_err(|problem| failed(&self.target, problem))
+    }
+
     fn push(&mut self, rgb: &[u8]) -> Result<()> {
         self.waiting.push(rgb.to_vec());
         if self.waiting.len() == BATCH { self.write_waiting() } else { Ok(()) }

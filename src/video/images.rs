@@ -5,8 +5,8 @@ use super::stream::{FrameSink, FrameSource, Stream};
 use super::view::{Turn, View};
 use super::{FrameRate, MAX_PIXELS, VideoInfo};
 use crate::error::{Error, Result};
-use image::codecs::png::PngEncoder;
-use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+use png::{BitDepth, ColorType, Compression, EncodingError, Filter};
 use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write};
@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 /// The first bytes of a JPEG.
 pub(super) const JPEG_MAGIC: &[u8] = b"\xff\xd8\xff";
 
+/// The keyword of a PNG's comment.
+pub(super) const COMMENT: &str = "Comment";
+
 /// Writes one PNG, or a folder with one PNG for each frame.
 pub(super) struct Sink {
     staged: PathBuf,
@@ -22,12 +25,14 @@ pub(super) struct Sink {
     info: VideoInfo,
     /// The number of the next frame in a folder; `None` for a single file.
     index: Option<usize>,
+    /// The comment of the next frame.
+    comment: Option<String>,
 }
 
 impl Sink {
     /// One PNG at `staged`. Errors name `target`.
     pub fn file(staged: &Path, target: &Path, info: VideoInfo) -> Self {
-        Self { staged: staged.to_path_buf(), target: target.to_path_buf(), info, index: None }
+        Self { staged: staged.to_path_buf(), target: target.to_path_buf(), info, index: None, comment: None }
     }
 
     /// PNGs in the folder `staged`. Errors name `target`.
@@ -37,6 +42,11 @@ impl Sink {
 }
 
 impl FrameSink for Sink {
+    fn describe(&mut self, text: &str) -> Result<()> {
+        self.comment = Some(text.to_owned());
+        Ok(())
+    }
+
     fn push(&mut self, rgb: &[u8]) -> Result<()> {
         let path = match &mut self.index {
             None => self.staged.clone(),
@@ -46,21 +56,36 @@ impl FrameSink for Sink {
             }
         };
         let failed = || Error::io("cannot write", &self.target);
-        let mut file = BufWriter::new(File::create(path).map_err(failed())?);
-        // The writer has checked that the sides fit.
-        let (width, height) = (self.info.width as u32, self.info.height as u32);
-        PngEncoder::new(&mut file).write_image(rgb, width, height, ExtendedColorType::Rgb8).map_err(|problem| {
-            match problem {
-                ImageError::IoError(source) => failed()(source),
-                other => Error::media(&self.target, format!("cannot encode PNG: {other}")),
-            }
-        })?;
-        file.flush().map_err(failed())
+        let file = BufWriter::new(File::create(path).map_err(failed())?);
+        encode(file, rgb, self.info, self.comment.take()).map_err(|problem| match problem {
+            EncodingError::IoError(source) => failed()(source),
+            other => Error::media(&self.target, format!("cannot encode PNG: {other}")),
+        })
     }
 
     fn finish(self: Box<Self>) -> Result<()> {
         Ok(())
     }
+}
+
+/// Writes a PNG, and its comment before the image. The sides fit: the writer has checked that.
+fn encode(
+    out: impl Write,
+    rgb: &[u8],
+    info: VideoInfo,
+    comment: Option<String>,
+) -> std::result::Result<(), EncodingError> {
+    let mut encoder = png::Encoder::new(out, info.width as u32, info.height as u32);
+    encoder.set_color(ColorType::Rgb);
+    encoder.set_depth(BitDepth::Eight);
+    encoder.set_compression(Compression::Fast);
+    encoder.set_filter(Filter::Adaptive);
+    if let Some(text) = comment {
+        encoder.add_itxt_chunk(COMMENT.to_owned(), text)?;
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(rgb)?;
+    writer.finish()
 }
 
 /// Images of a folder in order. The first is already decoded and gives the size.
@@ -79,12 +104,23 @@ pub(super) fn open_file(input: BufReader<File>, path: &Path) -> Result<Stream> {
     start(decode(input, path)?, path.to_path_buf(), Vec::new())
 }
 
-/// Opens a folder of images, in [`natural`] order of their names. Other files and hidden files are ignored: macOS puts
-/// a companion `._a.png` beside `a.png`.
+/// Opens a folder of images.
 ///
 /// # Errors
-/// [`Error::Media`] if there is no image or the first is damaged, [`Error::Io`] if the folder cannot be read.
+/// Those of [`in_folder`]; [`Error::Media`] if the first image is damaged.
 pub(super) fn open_folder(path: &Path) -> Result<Stream> {
+    let mut names = in_folder(path)?;
+    let rest = names.split_off(1);
+    let first = names.remove(0);
+    start(decode_file(&first)?, first, rest)
+}
+
+/// The images of a folder, in [`natural`] order of their names. Other files and hidden files are ignored: macOS puts a
+/// companion `._a.png` beside `a.png`.
+///
+/// # Errors
+/// [`Error::Media`] if there is no image, [`Error::Io`] if the folder cannot be read.
+pub(super) fn in_folder(path: &Path) -> Result<Vec<PathBuf>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(Error::io("cannot read", path))? {
         let found = entry.map_err(Error::io("cannot read", path))?.path();
@@ -97,9 +133,7 @@ pub(super) fn open_folder(path: &Path) -> Result<Stream> {
         return Err(Error::media(path, "the folder holds no .png, .jpg, .jpeg or .webp"));
     }
     names.sort_by(|a, b| natural(&name(a), &name(b)));
-    let rest = names.split_off(1);
-    let first = names.remove(0);
-    start(decode_file(&first)?, first, rest)
+    Ok(names)
 }
 
 fn name(path: &Path) -> String {

@@ -11,12 +11,15 @@
 //! | `.png`      | one frame                                   | one frame or animated; `.jpg`, `.webp` as well  |
 //! | none or `/` | folder: `frame_00000.png`, …                | folder of images, in the names' order           |
 //!
+//! MP4, GIF and PNG also hold a description, one text: [`Writer::described`] writes it, and [`description()`] reads it.
+//!
 //! A reader recognises a file by its content. Other formats are read through `ffmpeg`, if it is installed. Frames, size
 //! and rate are the same, whether this crate or ffmpeg reads a file. `docs/formats.md` says what is kept of each
 //! format.
 
 mod animation;
 mod apng;
+mod description;
 mod ffmpeg;
 mod format;
 mod gif;
@@ -37,6 +40,7 @@ mod writer;
 mod y4m;
 mod yuv;
 
+pub use description::description;
 pub use format::{Format, check_writable, is_stdout};
 pub use rate::FrameRate;
 pub use reader::{ReadOptions, Reader, read_clip};
@@ -47,6 +51,8 @@ use std::path::Path;
 
 /// The most pixels of a frame that can be read: 8192×8192. A header that claims more is treated as damaged.
 const MAX_PIXELS: usize = 1 << 26;
+/// The most bytes of a description, in UTF-8: a mebibyte. A file with a longer one is treated as damaged.
+pub const MAX_DESCRIPTION: usize = 1 << 20;
 
 /// Size and rate of a clip's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

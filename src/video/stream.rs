@@ -47,6 +47,9 @@ pub(super) enum Opened {
 
 /// Writes frames in a format; [`super::Writer`] has checked their size and number.
 pub(super) trait FrameSink: Send {
+    /// Puts `text` into the output as its description; called at most once, before the first frame. A format that cannot
+    /// hold it drops it.
+    fn describe(&mut self, text: &str) -> Result<()>;
     /// Takes the next frame, `[H, W, 3]`.
     fn push(&mut self, rgb: &[u8]) -> Result<()>;
     /// Writes the rest and closes the file.

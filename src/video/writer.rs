@@ -2,7 +2,7 @@
 
 use super::format::{Format, check_folder, check_writable, is_stdout};
 use super::stream::FrameSink;
-use super::{Clip, VideoInfo, gif, images, mp4, y4m};
+use super::{Clip, MAX_DESCRIPTION, VideoInfo, gif, images, mp4, y4m};
 use crate::error::{Error, Result};
 use crate::staged::Staged;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,8 @@ pub struct Writer {
     info: VideoInfo,
     frames: usize,
     format: Format,
+    /// Goes to the sink before the first frame.
+    description: Option<String>,
     // Dropped before `staged`, so that the temporary file is closed before it is removed.
     sink: Box<dyn FrameSink>,
     staged: Staged,
@@ -61,7 +63,30 @@ impl Writer {
             Format::Png => Box::new(images::Sink::file(staged.path(), path, info)),
             Format::Frames => Box::new(images::Sink::folder(staged.path(), path, info)),
         };
-        Ok(Self { target: path.to_path_buf(), info, frames: 0, format, sink, staged })
+        Ok(Self { target: path.to_path_buf(), info, frames: 0, format, description: None, sink, staged })
+    }
+
+    /// The same writer, which also puts `text` into the output as its [description](super::description()): the comment of
+    /// an MP4, a GIF, a PNG, or a folder's first PNG. Other programs show it. Y4M cannot hold a text and drops it. The
+    /// bytes of the output depend on nothing but frames, rate and text.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if a frame was already added, or if the text is longer than [`MAX_DESCRIPTION`] or contains the
+    /// character NUL, at which other programs would end it.
+    pub fn described(mut self, text: &str) -> Result<Self> {
+        let refused = |problem: String| Err(Error::Usage(format!("output {}: {problem}", self.target.display())));
+        let bytes = text.len();
+        if self.frames > 0 {
+            return refused("a description comes before the first frame".into());
+        }
+        if bytes > MAX_DESCRIPTION {
+            return refused(format!("a description of {bytes} bytes; a video holds at most {MAX_DESCRIPTION}"));
+        }
+        if let Some(at) = text.find('\0') {
+            return refused(format!("the description has a NUL character at byte {at}; a video cannot hold one"));
+        }
+        self.description = Some(text.to_owned());
+        Ok(self)
     }
 
     /// Adds a frame, `[H, W, 3]`.
@@ -80,6 +105,9 @@ impl Writer {
         }
         if self.format == Format::Png && self.frames == 1 {
             return Err(one_frame(&self.target));
+        }
+        if let Some(text) = self.description.take() {
+            self.sink.describe(&text)?;
         }
         self.frames += 1;
         self.sink.push(rgb)

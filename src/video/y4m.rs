@@ -35,6 +35,11 @@ impl Sink {
 }
 
 impl FrameSink for Sink {
+    /// The header is one line of words, which cannot hold a text.
+    fn describe(&mut self, _text: &str) -> Result<()> {
+        Ok(())
+    }
+
     fn push(&mut self, rgb: &[u8]) -> Result<()> {
         self.planes.clear();
         self.planes.extend_from_slice(b"FRAME\n");

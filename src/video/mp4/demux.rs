@@ -57,7 +57,7 @@ fn still_kind(brands: &[u8]) -> &'static str {
 }
 
 /// (name, size, offset of its contents) of the box that begins with `head`, within `room` bytes.
-fn header(head: &[u8], room: u64) -> Option<([u8; 4], u64, u64)> {
+pub(super) fn header(head: &[u8], room: u64) -> Option<([u8; 4], u64, u64)> {
     let short = u64::from(word(head, 0)?);
     let name = *head.get(4..)?.first_chunk()?;
     let (size, start) = match short {

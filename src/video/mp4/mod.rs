@@ -2,6 +2,7 @@
 //!
 //! This module writes and reads the boxes. docs/formats.md names the crates that could do it, and what each lacks.
 
+mod comment;
 mod demux;
 mod mux;
 mod source;
@@ -13,6 +14,7 @@ use super::VideoInfo;
 use super::h264::Encoder;
 use super::stream::FrameSink;
 use crate::error::{Error, Result};
+pub(super) use comment::comment;
 pub(super) use source::open;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -51,6 +53,11 @@ fn failed(target: &Path, problem: &dyn std::fmt::Display) -> Error {
 }
 
 impl FrameSink for Sink {
+    fn describe(&mut self, text: &str) -> Result<()> {
+        self.movie.comment = Some(text.to_owned());
+        Ok(())
+    }
+
     fn push(&mut self, rgb: &[u8]) -> Result<()> {
         let unit = self.encoder.encode(rgb).map_err(|problem| failed(&self.target, &problem))?;
         self.movie.push(&unit);

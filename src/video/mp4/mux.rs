@@ -7,6 +7,10 @@ use crate::video::h264::{PPS, SPS, Unit};
 
 /// Ticks per second, approximately: the MPEG clock, which most frame rates divide.
 const TICKS: u32 = 90_000;
+/// The name of the box that holds a comment: `©cmt`, whose first letter is a byte of Mac Roman.
+pub(super) const COMMENT: &[u8; 4] = b"\xa9cmt";
+/// The kind of data that is text in UTF-8.
+pub(super) const UTF8: u32 = 1;
 /// The unit transformation, as movie and track headers store it.
 const IDENTITY: [u32; 9] = [1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30];
 
@@ -19,11 +23,13 @@ pub(super) struct Movie {
     /// Numbers, from 1, of the frames at which decoding can begin.
     keys: Vec<u32>,
     frames: Vec<u8>,
+    pub comment: Option<String>,
 }
 
 impl Movie {
     pub fn new(info: VideoInfo) -> Self {
-        Self { info, sps: Vec::new(), pps: Vec::new(), sizes: Vec::new(), keys: Vec::new(), frames: Vec::new() }
+        let (sps, pps, sizes, keys, frames) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { info, sps, pps, sizes, keys, frames, comment: None }
     }
 
     /// Adds a frame. Parameter sets never change and go into the index.
@@ -106,6 +112,9 @@ impl Movie {
             });
             put(out, b"mdia", |out| self.media(out, timing, offset));
         });
+        if let Some(text) = &self.comment {
+            put(out, b"udta", |out| comment(out, text));
+        }
     }
 
     /// The box `mdia`: the contents of the track.
@@ -170,6 +179,22 @@ impl Movie {
     fn size(&self) -> (u16, u16) {
         (self.info.width.next_multiple_of(2) as u16, self.info.height.next_multiple_of(2) as u16)
     }
+}
+
+/// The box `meta` with a comment, as iTunes and ffmpeg write it.
+fn comment(out: &mut Vec<u8>, text: &str) {
+    put(out, b"meta", |out| {
+        words(out, &[0]);
+        put(out, b"hdlr", |out| out.extend_from_slice(b"\0\0\0\0\0\0\0\0mdirappl\0\0\0\0\0\0\0\0\0"));
+        put(out, b"ilst", |out| {
+            put(out, COMMENT, |out| {
+                put(out, b"data", |out| {
+                    words(out, &[UTF8, 0]);
+                    out.extend_from_slice(text.as_bytes());
+                });
+            });
+        });
+    });
 }
 
 /// Times in ticks of 1/`timescale` seconds.
