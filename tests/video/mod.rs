@@ -4,6 +4,12 @@ mod output;
 /// Each format reads back the written frames, exactly or nearly.
 mod round_trip;
 
+/// Descriptions: where each format keeps them, and what else changes.
+mod descriptions;
+
+/// Descriptions in damaged files, in files that claim too much, and of all kinds that other programs write.
+mod hostile_descriptions;
+
 /// Links, and files that desktop systems put into folders.
 #[cfg(unix)]
 mod links;
