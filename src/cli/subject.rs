@@ -15,7 +15,7 @@ pub struct SubjectArgs {
     pub model: ModelArgs,
     /// Config of a published model instead of a folder, to count or to use synthetic weights: v1.1.0, v1.1.0-65x512x512
     /// or v1.1.0-221x512x512
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["text_encoder", "transformer"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "text_encoder", "transformer"])]
     pub preset: Option<String>,
     #[command(flatten)]
     pub components: ComponentArgs,
@@ -32,10 +32,6 @@ const TOKENS: usize = 120;
 impl SubjectArgs {
     /// Checks everything that can be checked before the model is opened.
     pub fn check(&self) -> Result<()> {
-        // --preset takes precedence over a model that only the environment names.
-        if self.preset.is_some() && self.model.model.is_some() {
-            return Err(Error::Usage("--preset and --model name two models; give only one".into()));
-        }
         if self.tokens == Some(0) {
             return Err(Error::Usage("a caption has at least one token: give --tokens 1 or more".into()));
         }
