@@ -7,6 +7,7 @@ mod args;
 mod claims;
 mod clip;
 mod commands;
+mod config;
 mod console;
 mod device;
 mod hints;
@@ -24,10 +25,13 @@ mod transfer;
 mod variants;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
 use commands::Command;
+use config::Wrong;
 use console::Console;
 pub use memory::Allocator;
+use std::env;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
@@ -60,26 +64,46 @@ pub struct Global {
     /// No progress, notices or warnings: print only errors to stderr
     #[arg(short, long, global = true, display_order = 901)]
     pub quiet: bool,
+    /// Take options that are not given here from this file: long names are keys, and a command may have a table of its own
+    #[arg(long, global = true, value_name = "FILE.toml", display_order = 902)]
+    pub config: Option<PathBuf>,
+    /// Run nothing; print a file for --config with all options in effect
+    #[arg(long, global = true, display_order = 903)]
+    pub print_config: bool,
 }
 
 /// Runs the command of the process's arguments.
 pub fn main() -> ExitCode {
     interrupt::install();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return explain(&error),
+    let (cli, given) = match parse() {
+        Ok(parsed) => parsed,
+        Err(Wrong::Arguments(error)) => return explain(&error),
+        Err(Wrong::File(error)) => return failed(&error, &Console::new(false, false)),
     };
     let console = Console::new(cli.global.json, cli.global.quiet);
     if cli.command.stops_by_itself() {
         interrupt::be_patient(cli.global.quiet);
     }
-    match threads::start().and_then(|()| cli.command.run(Cli::command(), &console)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            console.error(&hints::error(&error));
-            ExitCode::from(error.exit_code())
-        }
-    }
+    let done = if cli.global.print_config {
+        config::print(&Cli::command(), &given).and_then(|file| console.result(file))
+    } else {
+        threads::start().and_then(|()| cli.command.run(Cli::command(), &console))
+    };
+    done.map_or_else(|error| failed(&error, &console), |()| ExitCode::SUCCESS)
+}
+
+/// The arguments of the process and of the file that they name, also as clap has found them.
+fn parse() -> Result<(Cli, ArgMatches), Wrong> {
+    let args: Vec<_> = env::args_os().collect();
+    let given = config::parse(&Cli::command(), &args)?;
+    let cli = Cli::from_arg_matches(&given).map_err(|error| error.format(&mut Cli::command()))?;
+    Ok((cli, given))
+}
+
+/// Prints the error that ends the process.
+fn failed(error: &osp::Error, console: &Console) -> ExitCode {
+    console.error(&hints::error(error));
+    ExitCode::from(error.exit_code())
 }
 
 /// Prints the help that the user asked for, or what is wrong with the arguments, as one line.
