@@ -2,7 +2,7 @@
 
 use super::{fails, osp, succeeds};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "sample",
     "reconstruct",
     "encode",
@@ -14,6 +14,7 @@ const COMMANDS: [&str; 11] = [
     "convert",
     "download",
     "completions",
+    "man",
 ];
 
 #[test]

@@ -4,6 +4,7 @@ mod bad_input;
 mod beforehand;
 mod coder;
 mod completions;
+mod config;
 mod convert;
 mod damage;
 mod device;
@@ -17,6 +18,7 @@ mod interrupt;
 mod lists;
 #[cfg(unix)]
 mod lost;
+mod man;
 #[cfg(target_os = "linux")]
 mod memory;
 #[cfg(target_os = "linux")]

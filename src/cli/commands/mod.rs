@@ -7,6 +7,7 @@ mod doctor;
 mod download;
 mod encode;
 mod info;
+mod man;
 mod plan;
 mod profile;
 mod reconstruct;
@@ -33,6 +34,7 @@ pub enum Command {
     Selftest(selftest::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
+    Man(man::Args),
 }
 
 impl Command {
@@ -43,11 +45,11 @@ impl Command {
             Self::Convert(_) | Self::Download(_) => true,
             Self::Selftest(args) => args.starts_processes(),
             Self::Verify(_) | Self::Info(_) | Self::Plan(_) | Self::Profile(_) => false,
-            Self::Doctor(_) | Self::Completions(_) => false,
+            Self::Doctor(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 
-    /// Runs the command. `definition` is the whole command line, from which completions are made.
+    /// Runs the command. `definition` is the whole command line, from which completions and man pages are made.
     pub fn run(self, definition: clap::Command, console: &Console) -> Result<()> {
         match self {
             Self::Sample(args) => sample::run(&args, console),
@@ -63,6 +65,7 @@ impl Command {
             Self::Selftest(args) => selftest::run(&args, console),
             Self::Doctor(args) => doctor::run(&args, console),
             Self::Completions(args) => completions::run(&args, definition, console),
+            Self::Man(args) => man::run(&args, definition, console),
         }
     }
 }
