@@ -33,7 +33,7 @@ fn every_command_has_a_page_and_pages_depend_on_nothing_else() {
         ("osp.1", ".SH EXAMPLES"),
         ("osp-sample.1", "negative\\-prompt"),
         ("osp-sample.1", ".SH SAMPLERS"),
-        ("osp-sample.1", "osp sample [OPTIONS] [PROMPT]..."),
+        ("osp-sample.1", "\\fBosp sample\\fR [OPTIONS] [PROMPT]..."),
         ("osp-decode.1", "tile\\-size"),
         ("osp-man.1", "osp\\-man \\- Prints the man page"),
     ] {

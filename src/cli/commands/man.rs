@@ -56,7 +56,7 @@ fn page(command: &Command) -> (String, String) {
     (man.get_filename(), page + &sections(&text))
 }
 
-/// The texts behind a command's help as sections. Their lines stay as they are.
+/// The texts behind a command's help as sections. Lines of examples stay as they are; others are filled.
 fn sections(text: &str) -> String {
     let mut roff = Roff::new();
     for line in text.lines().filter(|line| !line.is_empty()) {
@@ -64,7 +64,9 @@ fn sections(text: &str) -> String {
             Some(title) => {
                 roff.control("fi", []);
                 roff.control("SH", [&*title.to_uppercase()]);
-                roff.control("nf", []);
+                if title == "Examples" {
+                    roff.control("nf", []);
+                }
             }
             None => {
                 roff.text([roman(line.strip_prefix("  ").unwrap_or(line))]);
