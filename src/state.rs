@@ -119,6 +119,20 @@ pub enum Progress {
     },
 }
 
+impl Progress {
+    /// Where a video of these settings stands, in words: `after step 6 of 30`. `frames` are decoded.
+    pub fn stands(&self, settings: &Settings, frames: usize) -> String {
+        match self {
+            Self::Begun => "before the first step".to_owned(),
+            Self::Sampling { sampler, .. } => {
+                let calls = settings.sampler.schedule(settings.steps).map_or(0, |schedule| schedule.calls.len());
+                format!("after step {} of {calls}", sampler.done)
+            }
+            Self::Decoding { .. } => format!("with the latent and {frames} of {} frames", settings.frames),
+        }
+    }
+}
+
 /// A state's metadata.
 #[derive(Serialize, Deserialize)]
 struct Saved {
@@ -158,6 +172,11 @@ impl State {
     /// The frames that are decoded, `height·width·3` bytes each.
     pub fn frames(&self) -> &[u8] {
         if let Progress::Decoding { frames, .. } = &self.progress { frames } else { &[] }
+    }
+
+    /// Where the video stands, in words.
+    pub fn stands(&self) -> String {
+        self.progress.stands(&self.settings, self.frames().len() / self.settings.frame_bytes())
     }
 
     /// Windows in time that are decoded.

@@ -96,6 +96,12 @@ pub struct TilingArgs {
 const TILES: &str = "Tiles of the VAE";
 
 impl TilingArgs {
+    /// Whether the user chose windows.
+    pub fn given(&self) -> bool {
+        let Self { no_tiling, tile_size, tile_frames, tile_overlap } = self;
+        *no_tiling || tile_size.or(*tile_frames).is_some() || tile_overlap.is_some()
+    }
+
     /// The requested windows; `None` is the whole clip at once.
     pub fn tiling(&self) -> Option<Tiling> {
         let default = Tiling::default();

@@ -1,31 +1,50 @@
 //! Prints results to stdout; progress, notices, warnings and errors to stderr.
 
+use super::events::{Clock, Event, Pace};
+use super::memory::peak_rss;
+use super::summary::Summary;
 use super::{hints, interrupt};
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use osp::engine::{Observer, Stage, StagePlan, Warning};
 use osp::{Error, Result};
 use serde::Serialize;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// The two output streams of the process. As the [`Observer`] of a run, it shows a bar for each stage, and prints a
-/// line when the stage is done. If stderr is not a terminal, it prints only the line.
+/// line when the stage is done. If stderr is not a terminal, it prints only the line. With [`Progress::Json`], all that it prints
+/// on stderr is [`Event`]s.
 pub struct Console {
     json: bool,
     quiet: bool,
+    progress: Progress,
     /// Whether stdout was a terminal when the process started.
     terminal: bool,
     stage: Mutex<Option<Running>>,
+    summary: Mutex<Summary>,
+}
+
+/// What stderr holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// Lines for people, and on a terminal bars
+    #[default]
+    Auto,
+    /// One JSON object on each line, and nothing else
+    Json,
 }
 
 struct Running {
     stage: Stage,
     units: Cell<u64>,
+    of: u64,
     start: Instant,
     bar: ProgressBar,
+    clock: RefCell<Clock>,
 }
 
 /// A colour of the terminal, by its ANSI number.
@@ -38,8 +57,9 @@ pub enum Colour {
 
 impl Console {
     /// `json`: results are JSON. `quiet`: stderr gets only errors.
-    pub fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet, terminal: io::stdout().is_terminal(), stage: Mutex::new(None) }
+    pub fn new(json: bool, quiet: bool, progress: Progress) -> Self {
+        let terminal = io::stdout().is_terminal();
+        Self { json, quiet, progress, terminal, stage: Mutex::new(None), summary: Mutex::default() }
     }
 
     /// Whether results are JSON.
@@ -50,6 +70,23 @@ impl Console {
     /// Whether stderr gets only errors.
     pub fn quiet(&self) -> bool {
         self.quiet
+    }
+
+    /// Whether no bars are shown: stderr gets only errors, or events.
+    pub fn hides_bars(&self) -> bool {
+        self.quiet || self.events()
+    }
+
+    /// Whether stderr gets events.
+    pub fn events(&self) -> bool {
+        self.progress == Progress::Json
+    }
+
+    /// Prints an event, if stderr gets events and not only errors.
+    pub fn event(&self, event: &Event<'_>) {
+        if self.events() && !self.quiet {
+            event.print();
+        }
     }
 
     /// Prints one or more lines of results.
@@ -72,21 +109,40 @@ impl Console {
 
     /// Prints a notice.
     pub fn note(&self, text: &str) {
-        if !self.quiet {
+        self.event(&Event::Note { text });
+        if !self.hides_bars() {
             self.above_bar(|| say("", text));
         }
     }
 
     /// Prints a warning.
     pub fn warning(&self, text: &str) {
-        if !self.quiet {
+        self.event(&Event::Warning { text });
+        if !self.hides_bars() {
             let label = paint("warning: ", Colour::Yellow, io::stderr().is_terminal());
             self.above_bar(|| say(&label, text));
         }
     }
 
-    /// Prints an error. The error that ends the process is the last line that it prints.
+    /// Prints an error that does not end the process.
     pub fn error(&self, text: &str) {
+        self.print_error(text, None);
+    }
+
+    /// Prints that a video, asked for at `place`, cannot be made.
+    pub fn failed(&self, place: &str, error: &Error) {
+        self.error(&format!("{place}: {}", hints::error(error)));
+    }
+
+    /// Prints the error that ends the process with this exit code. It is the last line.
+    pub fn last_error(&self, text: &str, exit_code: u8) {
+        self.print_error(text, Some(exit_code));
+    }
+
+    fn print_error(&self, text: &str, exit_code: Option<u8>) {
+        if self.events() {
+            return Event::Error { text, exit_code }.print();
+        }
         let label = paint("error: ", Colour::Red, io::stderr().is_terminal());
         self.clear();
         say(&label, text);
@@ -109,6 +165,28 @@ impl Console {
         self.stage.lock().expect("no panic while the stage is locked")
     }
 
+    fn summary(&self) -> MutexGuard<'_, Summary> {
+        self.summary.lock().expect("no panic while the summary is locked")
+    }
+
+    /// Prints an event of progress, if one is due.
+    fn progress(&self, running: &Running) {
+        let (step, of, time) = (running.units.get(), running.of, running.start.elapsed());
+        if self.events() && running.clock.borrow_mut().due(time, step >= of) {
+            let (stage, bytes) = (running.stage.name(), self.summary().bytes(running.stage));
+            self.event(&Event::Progress { stage, step, of, pace: Pace::of(step, of, time), bytes });
+        }
+    }
+
+    /// Prints what the stages took, if there was work.
+    pub fn summarise(&self) {
+        let summary = self.summary();
+        match self.events() {
+            true => self.event(&Event::Summary { stages: summary.stages(), peak_rss_bytes: peak_rss() }),
+            false => summary.lines(peak_rss()).iter().for_each(|line| self.note(line)),
+        }
+    }
+
     fn clear(&self) -> Option<Running> {
         self.stage().take().inspect(|running| running.bar.finish_and_clear())
     }
@@ -116,8 +194,9 @@ impl Console {
 
 /// A reference to the console observes a run, because commands share the console.
 impl Observer for &Console {
-    fn begin(&mut self, stage: Stage, units: u64) {
-        let bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::new(units) };
+    fn begin(&mut self, stage: Stage, of: u64) {
+        let bar = if self.hides_bars() { ProgressBar::hidden() } else { ProgressBar::new(of) };
+        self.event(&Event::Begin { stage: stage.name(), of, unit: unit(stage) });
         let (label, unit) = (stage.name(), unit(stage));
         let pace = move |state: &ProgressState, out: &mut dyn fmt::Write| {
             // Formatting into a string cannot fail, and the bar is only decoration.
@@ -132,19 +211,25 @@ impl Observer for &Console {
         if !bar.is_hidden() {
             bar.enable_steady_tick(Duration::from_millis(250));
         }
-        *self.stage() = Some(Running { stage, units: Cell::new(0), start: Instant::now(), bar });
+        let (units, clock) = (Cell::new(0), RefCell::default());
+        *self.stage() = Some(Running { stage, units, of, start: Instant::now(), bar, clock });
     }
 
     fn planned(&mut self, stage: Stage, plan: &StagePlan) {
         let Some(rehearsed) = &plan.rehearsed else { return };
-        let (name, mib) = (stage.name(), rehearsed.plan.bytes.div_ceil(1 << 20));
-        self.note(&format!("{name}: {mib} MiB of memory, {}", plan.savings));
+        let (name, bytes, savings) = (stage.name(), rehearsed.plan.bytes, plan.savings.to_string());
+        self.summary().planned(stage, bytes);
+        match self.events() {
+            true => self.event(&Event::Plan { stage: name, bytes, savings }),
+            false => self.note(&format!("{name}: {} MiB of memory, {savings}", bytes.div_ceil(1 << 20))),
+        }
     }
 
     fn advance(&mut self, units: u64) {
         if let Some(running) = &*self.stage() {
             running.units.set(running.units.get() + units);
             running.bar.inc(units);
+            self.progress(running);
         }
     }
 
@@ -153,7 +238,11 @@ impl Observer for &Console {
         let (label, unit) = (running.stage.name(), unit(running.stage));
         let (count, time) = (running.units.get(), running.start.elapsed());
         let plural = if count == 1 { "" } else { "s" };
-        self.note(&format!("{label}: {count} {unit}{plural} in {}", duration(time)));
+        self.summary().done(running.stage, count, time);
+        match self.events() {
+            true => self.event(&Event::End { stage: label, step: count, seconds: time.as_secs_f64() }),
+            false => self.note(&format!("{label}: {count} {unit}{plural} in {}", duration(time))),
+        }
     }
 
     fn warn(&mut self, warning: &Warning) {
@@ -166,7 +255,7 @@ impl Observer for &Console {
 }
 
 /// The name of a stage's unit.
-fn unit(stage: Stage) -> &'static str {
+pub fn unit(stage: Stage) -> &'static str {
     match stage {
         Stage::Text => "block",
         Stage::Denoise => "step",

@@ -10,6 +10,23 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// Whether the command checks [`INTERRUPTED`].
 static PATIENT: AtomicBool = AtomicBool::new(false);
 static QUIET: AtomicBool = AtomicBool::new(false);
+/// Whether stderr gets events.
+static EVENTS: AtomicBool = AtomicBool::new(false);
+
+/// Whether what is printed here is events from now on.
+pub fn print_events(events: bool) {
+    EVENTS.store(events, Ordering::Relaxed);
+}
+
+/// What stands before and after the words of an error that ends the process with this exit code. Neither allocates nor locks.
+#[cfg(unix)]
+pub fn last_words(exit_code: u8) -> [&'static str; 2] {
+    match (EVENTS.load(Ordering::Relaxed), exit_code) {
+        (false, _) => ["osp: error: ", ""],
+        (true, 4) => ["{\"event\":\"error\",\"text\":\"", "\",\"exit_code\":4}"],
+        (true, _) => ["{\"event\":\"error\",\"text\":\"", "\",\"exit_code\":130}"],
+    }
+}
 
 /// From now on, the first signal only requests a stop. `quiet`: it prints nothing.
 pub fn be_patient(quiet: bool) {
@@ -36,7 +53,7 @@ pub fn install() {}
 
 #[cfg(unix)]
 mod unix {
-    use super::{Error, INTERRUPTED, PATIENT, QUIET};
+    use super::{EVENTS, Error, INTERRUPTED, PATIENT, QUIET, last_words};
     use osp::staged;
     use std::ffi::c_int;
     use std::mem::zeroed;
@@ -74,13 +91,18 @@ mod unix {
     extern "C" fn on_end(_: c_int) {
         let exit_code = c_int::from(Error::Interrupted.exit_code());
         if !PATIENT.load(Ordering::Relaxed) {
-            end(b"osp: error: interrupted\n", exit_code);
+            let [before, after] = last_words(Error::Interrupted.exit_code());
+            [before, "interrupted", after].iter().for_each(|part| say(part.as_bytes()));
+            end(b"\n", exit_code);
         }
         if INTERRUPTED.swap(true, Ordering::Relaxed) {
             end(b"", exit_code);
         }
         if !QUIET.load(Ordering::Relaxed) {
-            say(b"osp: stopping after the current step; press Ctrl-C again to stop at once\n");
+            say(match EVENTS.load(Ordering::Relaxed) {
+                true => b"{\"event\":\"note\",\"text\":\"stopping after the current step; press Ctrl-C again to stop at once\"}\n",
+                false => b"osp: stopping after the current step; press Ctrl-C again to stop at once\n",
+            });
         }
     }
 

@@ -6,7 +6,7 @@
 //! allocations are first compared with the memory of the machine.
 
 #[cfg(unix)]
-use super::interrupt::end;
+use super::interrupt;
 use std::alloc::{GlobalAlloc, Layout, System};
 
 /// The system's allocator. The process ends at the first allocation that fails.
@@ -54,22 +54,29 @@ fn refused(bytes: usize) {
     while SAID.swap(true, Ordering::Relaxed) {
         std::thread::sleep(std::time::Duration::from_secs(1));
     }
-    let mut line = [0; 200];
+    let mut line = [0; 250];
     let mut rest = &mut line[..];
     let mib = bytes.div_ceil(1 << 20);
+    let [before, after] = interrupt::last_words(4);
+    let advice = "use a smaller size, fewer frames or smaller tiles";
     // The line has room for any number.
-    let _ = writeln!(
-        rest,
-        "osp: error: out of memory: the system refuses {mib} MiB more; use a smaller size, fewer frames or smaller tiles"
-    );
+    let _ = writeln!(rest, "{before}out of memory: the system refuses {mib} MiB more; {advice}{after}");
     let unused = rest.len();
     let used = line.len() - unused;
-    end(&line[..used], 4)
+    interrupt::end(&line[..used], 4)
 }
 
 /// On other systems Rust aborts.
 #[cfg(not(unix))]
 fn refused(_: usize) {}
+
+/// The peak of the process's memory in bytes, if the system reports it (`VmHWM` on Linux).
+pub fn peak_rss() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
 
 #[cfg(not(target_os = "linux"))]
 mod large {
@@ -157,5 +164,14 @@ mod large {
             let Room { free, all } = room().unwrap();
             assert!(all > 1 << 20 && (1..=all).contains(&free));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn linux_reports_the_peak_of_memory() {
+        assert!(super::peak_rss().unwrap() > 1 << 20);
     }
 }

@@ -10,14 +10,17 @@ mod commands;
 mod config;
 mod console;
 mod device;
+mod events;
 mod hints;
 mod interrupt;
 mod lock;
+mod made;
 mod memory;
 mod model;
 mod output;
 mod record;
 mod subject;
+mod summary;
 mod svg;
 mod table;
 mod threads;
@@ -28,9 +31,10 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
 use commands::Command;
 use config::Wrong;
-use console::Console;
+use console::{Console, Progress};
 pub use memory::Allocator;
 use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -64,23 +68,36 @@ pub struct Global {
     /// No progress, notices or warnings: print only errors to stderr
     #[arg(short, long, global = true, display_order = 901)]
     pub quiet: bool,
+    /// What stderr holds: `auto`, lines for people, or `json`, an object on each line (`osp schema` says which)
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORM",
+        default_value = "auto",
+        hide_possible_values = true,
+        display_order = 902
+    )]
+    pub progress: Progress,
     /// Take options that are not given here from this file: long names are keys, and a command may have a table of its own
-    #[arg(long, global = true, value_name = "FILE.toml", display_order = 902)]
+    #[arg(long, global = true, value_name = "FILE.toml", display_order = 903)]
     pub config: Option<PathBuf>,
     /// Run nothing; print a file for --config with all options in effect
-    #[arg(long, global = true, display_order = 903)]
+    #[arg(long, global = true, display_order = 904)]
     pub print_config: bool,
 }
 
 /// Runs the command of the process's arguments.
 pub fn main() -> ExitCode {
     interrupt::install();
+    let progress = if asks_for_events(env::args_os()) { Progress::Json } else { Progress::Auto };
+    interrupt::print_events(progress == Progress::Json);
     let (cli, given) = match parse() {
         Ok(parsed) => parsed,
-        Err(Wrong::Arguments(error)) => return explain(&error),
-        Err(Wrong::File(error)) => return failed(&error, &Console::new(false, false)),
+        Err(Wrong::Arguments(error)) => return explain(&error, progress),
+        Err(Wrong::File(error)) => return failed(&error, &Console::new(false, false, progress)),
     };
-    let console = Console::new(cli.global.json, cli.global.quiet);
+    let console = Console::new(cli.global.json, cli.global.quiet, cli.global.progress);
+    interrupt::print_events(console.events());
     if cli.command.stops_by_itself() {
         interrupt::be_patient(cli.global.quiet);
     }
@@ -102,20 +119,26 @@ fn parse() -> Result<(Cli, ArgMatches), Wrong> {
 
 /// Prints the error that ends the process.
 fn failed(error: &osp::Error, console: &Console) -> ExitCode {
-    console.error(&hints::error(error));
+    console.last_error(&hints::error(error), error.exit_code());
     ExitCode::from(error.exit_code())
 }
 
 /// Prints the help that the user asked for, or what is wrong with the arguments, as one line.
-fn explain(error: &clap::Error) -> ExitCode {
+fn explain(error: &clap::Error, progress: Progress) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // A failure to print the help is ignored.
             let _ = error.print();
         }
-        _ => Console::new(false, false).error(&one_line(error)),
+        _ => Console::new(false, false, progress).last_error(&one_line(error), 2),
     }
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}
+
+/// Whether the arguments, which may be wrong otherwise, ask for events on stderr.
+fn asks_for_events(args: impl Iterator<Item = OsString>) -> bool {
+    let args: Vec<OsString> = args.take_while(|arg| arg != "--").collect();
+    args.iter().any(|arg| arg == "--progress=json") || args.windows(2).any(|pair| pair == ["--progress", "json"])
 }
 
 /// Clap's message about wrong arguments as one line, without its usage text.

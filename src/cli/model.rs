@@ -5,7 +5,8 @@ use super::console::Console;
 use osp::checkpoint::{Need, Opening, WeightSource};
 use osp::weights::hub;
 use osp::{Error, Model, Result};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -108,7 +109,7 @@ pub fn open(args: &ModelArgs, components: &ComponentArgs, need: Need, console: &
 }
 
 /// Fingerprints of the weights that made an output.
-#[derive(Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Fingerprints {
     text_encoder: Option<String>,
     transformer: Option<String>,
@@ -116,6 +117,13 @@ pub struct Fingerprints {
 }
 
 impl Fingerprints {
+    /// Those that are known, by component.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let Self { text_encoder, transformer, vae } = self;
+        let all = [("text encoder", text_encoder), ("transformer", transformer), ("vae", vae)];
+        all.into_iter().filter_map(|(name, weights)| Some((name, weights.as_deref()?)))
+    }
+
     /// The fingerprints of all components that are open.
     pub fn of(model: &Model) -> Self {
         Self {

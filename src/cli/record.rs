@@ -1,10 +1,12 @@
 //! The record of an output: the request, the program and model that made it, and its cost.
 
 use super::console::Console;
+use super::memory::peak_rss;
 use super::model::Fingerprints;
 use osp::model::vae::tiling::Tiling;
 use osp::video::is_stdout;
 use osp::{Error, Model, Result, staged};
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,10 +36,10 @@ pub fn check(output: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The fingerprint in the record of `output`, if it has one.
-pub fn fingerprint(output: &Path) -> Option<String> {
-    let record: serde_json::Value = serde_json::from_slice(&fs::read(path(output)).ok()?).ok()?;
-    record["fingerprint"].as_str().map(str::to_owned)
+/// Whether `output` exists, and its record has this fingerprint.
+pub fn is_of(output: &Path, fingerprint: &str) -> bool {
+    let record = || serde_json::from_slice::<serde_json::Value>(&fs::read(path(output)).ok()?).ok();
+    !is_stdout(output) && output.exists() && record().is_some_and(|record| record["fingerprint"] == fingerprint)
 }
 
 /// Whether a file is a [`Record`].
@@ -48,11 +50,12 @@ fn is_record(bytes: &[u8]) -> bool {
 }
 
 /// The program, device and model that made an output; equal for all outputs of a run.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct Origin {
     version: &'static str,
     device: String,
     #[serde(serialize_with = "lossy")]
+    #[schemars(with = "String")]
     model: PathBuf,
     weights: Fingerprints,
 }
@@ -70,7 +73,7 @@ impl Origin {
 }
 
 /// The windows of the VAE, with the names of the options.
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Serialize, JsonSchema)]
 pub struct Tiles {
     tile_size: usize,
     tile_frames: usize,
@@ -84,9 +87,10 @@ impl From<Tiling> for Tiles {
 }
 
 /// A record: the output, its command's entries, the origin, and the peak of memory.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct Record<'a, F> {
     #[serde(serialize_with = "lossy")]
+    #[schemars(with = "String")]
     output: &'a Path,
     #[serde(flatten)]
     facts: F,
@@ -123,21 +127,4 @@ impl<'a, F: Serialize> Record<'a, F> {
 /// Writes a path into JSON, which holds only text: replacement characters stand for bytes that are not UTF-8.
 pub fn lossy<S: Serializer>(path: &impl AsRef<Path>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.as_ref().to_string_lossy())
-}
-
-/// The peak of the process's memory in bytes, if the system reports it (`VmHWM` on Linux).
-fn peak_rss() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn linux_reports_the_peak_of_memory() {
-        assert!(super::peak_rss().unwrap() > 1 << 20);
-    }
 }

@@ -51,6 +51,7 @@ pub struct StagePlan {
 
 /// How a stage used memory, for records.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct StageMemory {
     /// Which stage.
     pub stage: &'static str,

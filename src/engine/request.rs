@@ -181,6 +181,25 @@ pub struct Settings {
     pub patch: usize,
 }
 
+/// A request that asks for everything that the settings hold, for any model.
+impl From<&Settings> for Request {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            prompt: settings.prompt.clone(),
+            negative_prompt: settings.negative_prompt.clone(),
+            clean_caption: settings.clean_caption,
+            frames: Some(settings.frames),
+            size: Some([settings.height, settings.width]),
+            sampler: Some(settings.sampler),
+            steps: Some(settings.steps),
+            guidance: Some(settings.guidance),
+            seed: settings.seed,
+            fps: settings.fps,
+            tiling: settings.tiling,
+        }
+    }
+}
+
 impl Settings {
     /// Checks frames, size, steps, guidance, tiling and prompt.
     ///

@@ -14,6 +14,7 @@ const MOST_SIDE: usize = 1 << 15;
 
 /// [`Settings`] for a file. Numbers are written so that they are read with the same bits.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct SavedSettings {
     prompt: String,
     negative_prompt: String,
@@ -32,6 +33,7 @@ pub struct SavedSettings {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 struct SavedTiling {
     size: usize,
     frames: usize,

@@ -13,6 +13,7 @@ use std::fmt;
 
 /// How the stages of a run save memory. Nothing here changes a bit of the results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct MemoryOptions {
     /// Stream the text encoder: each block is on the device only while it computes all captions of the run.
     pub stream_text: bool,

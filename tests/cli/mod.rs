@@ -10,6 +10,7 @@ mod damage;
 mod device;
 mod documents;
 mod download;
+mod events;
 mod help;
 mod info;
 #[cfg(unix)]
@@ -18,6 +19,7 @@ mod interrupt;
 mod lists;
 #[cfg(unix)]
 mod lost;
+mod made;
 mod man;
 #[cfg(target_os = "linux")]
 mod memory;

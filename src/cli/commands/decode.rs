@@ -11,6 +11,7 @@ use osp::checkpoint::Need;
 use osp::engine::{Coding, StageMemory};
 use osp::video::{Format, FrameRate, VideoInfo, Writer, check_writable};
 use osp::{Latent, Result};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -43,9 +44,11 @@ pub struct Args {
     memory: MemoryArgs,
 }
 
-#[derive(Serialize)]
+/// The record's entries.
+#[derive(Serialize, JsonSchema)]
 struct Facts<'a> {
     #[serde(serialize_with = "lossy")]
+    #[schemars(with = "String")]
     latent: &'a PathBuf,
     frames: usize,
     height: usize,
@@ -53,6 +56,11 @@ struct Facts<'a> {
     fps: f64,
     tiles: Option<Tiles>,
     memory: StageMemory,
+}
+
+/// The form of the record.
+pub fn schema(schemas: &mut SchemaGenerator) -> Schema {
+    Record::<Facts<'_>>::json_schema(schemas)
 }
 
 /// Runs the command.

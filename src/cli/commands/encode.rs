@@ -11,6 +11,7 @@ use crate::cli::record::{Origin, Record, Tiles, lossy};
 use osp::Result;
 use osp::checkpoint::Need;
 use osp::engine::{Coding, StageMemory};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -42,9 +43,11 @@ pub struct Args {
     memory: MemoryArgs,
 }
 
-#[derive(Serialize)]
+/// The record's entries.
+#[derive(Serialize, JsonSchema)]
 struct Facts<'a> {
     #[serde(serialize_with = "lossy")]
+    #[schemars(with = "String")]
     input: &'a PathBuf,
     frames: usize,
     height: usize,
@@ -54,6 +57,11 @@ struct Facts<'a> {
     seed: Option<u64>,
     tiles: Option<Tiles>,
     memory: StageMemory,
+}
+
+/// The form of the record.
+pub fn schema(schemas: &mut SchemaGenerator) -> Schema {
+    Record::<Facts<'_>>::json_schema(schemas)
 }
 
 /// Runs the command.

@@ -12,6 +12,7 @@ mod plan;
 mod profile;
 mod reconstruct;
 mod sample;
+mod schema;
 pub mod selftest;
 mod verify;
 
@@ -33,6 +34,7 @@ pub enum Command {
     Download(download::Args),
     Selftest(selftest::Args),
     Doctor(doctor::Args),
+    Schema(schema::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -45,7 +47,7 @@ impl Command {
             Self::Convert(_) | Self::Download(_) => true,
             Self::Selftest(args) => args.starts_processes(),
             Self::Verify(_) | Self::Info(_) | Self::Plan(_) | Self::Profile(_) => false,
-            Self::Doctor(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::Doctor(_) | Self::Schema(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 
@@ -64,6 +66,7 @@ impl Command {
             Self::Download(args) => download::run(&args, console),
             Self::Selftest(args) => selftest::run(&args, console),
             Self::Doctor(args) => doctor::run(&args, console),
+            Self::Schema(_) => schema::run(console),
             Self::Completions(args) => completions::run(&args, definition, console),
             Self::Man(args) => man::run(&args, definition, console),
         }

@@ -13,6 +13,7 @@ use osp::checkpoint::Need;
 use osp::engine::{Coding, StageMemory};
 use osp::video::metrics::Scores;
 use osp::video::{Format, Writer, check_writable, is_stdout};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -46,9 +47,11 @@ pub struct Args {
     memory: MemoryArgs,
 }
 
-#[derive(Serialize)]
+/// The record's entries.
+#[derive(Serialize, JsonSchema)]
 struct Facts<'a> {
     #[serde(serialize_with = "lossy")]
+    #[schemars(with = "String")]
     input: &'a PathBuf,
     frames: usize,
     height: usize,
@@ -62,7 +65,7 @@ struct Facts<'a> {
 }
 
 /// A measure of similarity; infinite values (equal frames) are `null` in JSON.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Quality {
     overall: f64,
     frames: Vec<f64>,
@@ -72,6 +75,11 @@ impl From<Scores> for Quality {
     fn from(Scores { overall, frames }: Scores) -> Self {
         Self { overall, frames }
     }
+}
+
+/// The form of the record.
+pub fn schema(schemas: &mut SchemaGenerator) -> Schema {
+    Record::<Facts<'_>>::json_schema(schemas)
 }
 
 /// Runs the command.

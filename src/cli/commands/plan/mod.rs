@@ -12,7 +12,8 @@ use crate::cli::subject::SubjectArgs;
 use osp::engine::{Settings, Stage, Windowed};
 use osp::profile::gpus::Gpu;
 use osp::{Engine, Model, Request, Result, staged};
-use report::Report;
+use report::{PlanRecord, Report};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -71,7 +72,12 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     if let Some(path) = &args.svg {
         staged::write_file(path, report.svg().as_bytes())?;
     }
-    if console.json() { console.json_result(&report.json()) } else { console.result(report.text()) }
+    if console.json() { console.json_result(&report.record()) } else { console.result(report.text()) }
+}
+
+/// The form of the plan as JSON.
+pub fn schema(schemas: &mut SchemaGenerator) -> Schema {
+    PlanRecord::json_schema(schemas)
 }
 
 impl Args {

@@ -3,9 +3,11 @@
 use super::svg::{Panel, draw};
 use crate::cli::table::{aligned, number};
 use osp::engine::{Settings, Stage, StagePlan};
+use osp::memory::MemoryOptions;
 use osp::memory::choose::Rehearsed;
 use osp::profile::gpus::Gpu;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 /// A plan and its request.
 pub struct Report {
@@ -17,6 +19,71 @@ pub struct Report {
     pub limit: Option<u64>,
     pub gpu: Option<&'static Gpu>,
     pub stages: Vec<(Stage, StagePlan)>,
+}
+
+/// A plan as JSON.
+#[derive(Serialize, JsonSchema)]
+pub struct PlanRecord<'a> {
+    version: &'static str,
+    model: &'a str,
+    frames: usize,
+    height: usize,
+    width: usize,
+    /// Of the caption; `null` for an encoding.
+    tokens: Option<usize>,
+    sampler: &'static str,
+    steps: usize,
+    guidance: f32,
+    /// The most bytes that a stage may take.
+    limit_bytes: Option<u64>,
+    gpu: Option<Sheet>,
+    /// Of the largest arena.
+    bytes: u64,
+    stages: Vec<StageRecord>,
+}
+
+/// A GPU's data sheet.
+#[derive(Serialize, JsonSchema)]
+struct Sheet {
+    name: &'static str,
+    flops_per_second: f64,
+    bytes_per_second: f64,
+    origin: &'static str,
+}
+
+/// A stage of a plan.
+#[derive(Serialize, JsonSchema)]
+struct StageRecord {
+    stage: &'static str,
+    savings: MemoryOptions,
+    weights_bytes: u64,
+    activations_bytes: u64,
+    arena_bytes: u64,
+    peak: PeakRecord,
+    allocations: usize,
+    launches: u64,
+    flops: u64,
+    /// That the launches must move.
+    bytes: u64,
+    /// The least time on the GPU of the data sheet.
+    bound_seconds: Option<f64>,
+}
+
+/// The moment at which most bytes are alive.
+#[derive(Serialize, JsonSchema)]
+struct PeakRecord {
+    bytes: u64,
+    /// The number of launches before it.
+    launch: usize,
+    /// Most bytes first.
+    dominated_by: Vec<Share>,
+}
+
+/// Bytes of the buffers with a label.
+#[derive(Serialize, JsonSchema)]
+struct Share {
+    label: &'static str,
+    bytes: u64,
 }
 
 /// The number of labels that the table names at a peak.
@@ -88,49 +155,47 @@ impl Report {
         cells
     }
 
-    /// The plan as JSON.
-    pub fn json(&self) -> Value {
-        let Settings { frames, height, width, sampler, steps, guidance, .. } = &self.settings;
-        let gpu = self.gpu.map(|gpu| {
-            json!({
-                "name": gpu.name, "flops_per_second": gpu.flops, "bytes_per_second": gpu.bytes, "origin": gpu.origin,
-            })
-        });
-        let stages: Vec<Value> = self.rehearsed().map(|(stage, rehearsed)| self.stage_json(stage, rehearsed)).collect();
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "model": self.model,
-            "frames": frames,
-            "height": height,
-            "width": width,
-            "tokens": self.tokens,
-            "sampler": sampler.name(),
-            "steps": steps,
-            "guidance": guidance,
-            "limit_bytes": self.limit,
-            "gpu": gpu,
-            "bytes": self.bytes(),
-            "stages": stages,
-        })
+    /// The plan for JSON.
+    pub fn record(&self) -> PlanRecord<'_> {
+        let Settings { frames, height, width, sampler, steps, guidance, .. } = self.settings;
+        PlanRecord {
+            version: env!("CARGO_PKG_VERSION"),
+            model: &self.model,
+            frames,
+            height,
+            width,
+            tokens: self.tokens,
+            sampler: sampler.name(),
+            steps,
+            guidance,
+            limit_bytes: self.limit,
+            gpu: self.gpu.map(|gpu| Sheet {
+                name: gpu.name,
+                flops_per_second: gpu.flops,
+                bytes_per_second: gpu.bytes,
+                origin: gpu.origin,
+            }),
+            bytes: self.bytes(),
+            stages: self.rehearsed().map(|(stage, rehearsed)| self.stage_record(stage, rehearsed)).collect(),
+        }
     }
 
-    fn stage_json(&self, stage: Stage, rehearsed: &Rehearsed) -> Value {
+    fn stage_record(&self, stage: Stage, rehearsed: &Rehearsed) -> StageRecord {
         let Rehearsed { savings, plan, work } = rehearsed;
-        let dominant: Vec<Value> =
-            plan.peak.by.iter().map(|(label, bytes)| json!({"label": label, "bytes": bytes})).collect();
-        json!({
-            "stage": stage.name(),
-            "savings": savings,
-            "weights_bytes": plan.weights(),
-            "activations_bytes": plan.activations(),
-            "arena_bytes": plan.bytes,
-            "peak": {"bytes": plan.peak.bytes, "launch": plan.peak.launch, "dominated_by": dominant},
-            "allocations": plan.buffers.len(),
-            "launches": work.launches(),
-            "flops": work.flops(),
-            "bytes": work.bytes(),
-            "bound_seconds": self.bound(rehearsed),
-        })
+        let dominated_by = plan.peak.by.iter().map(|&(label, bytes)| Share { label, bytes }).collect();
+        StageRecord {
+            stage: stage.name(),
+            savings: *savings,
+            weights_bytes: plan.weights(),
+            activations_bytes: plan.activations(),
+            arena_bytes: plan.bytes,
+            peak: PeakRecord { bytes: plan.peak.bytes, launch: plan.peak.launch, dominated_by },
+            allocations: plan.buffers.len(),
+            launches: work.launches(),
+            flops: work.flops(),
+            bytes: work.bytes(),
+            bound_seconds: self.bound(rehearsed),
+        }
     }
 
     /// The arenas over time.

@@ -1,6 +1,6 @@
 //! The videos to make, settled and checked before any work.
 
-use super::prompts::Wish;
+use super::prompts::{Asked, Wish};
 use super::{Args, place};
 use crate::cli::args::Size;
 use crate::cli::claims::Claims;
@@ -13,7 +13,7 @@ use osp::model::vae::Factors;
 use osp::sampler::{SamplerKind, validate_steps};
 use osp::state::State;
 use osp::video::{Format, VideoInfo, Writer, is_stdout, sheet};
-use osp::{Error, Request, Result};
+use osp::{Error, Model, Request, Result};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -26,6 +26,8 @@ pub struct Job {
     pub settings: Settings,
     pub output: PathBuf,
     pub latent: Option<PathBuf>,
+    /// Whether the video says how it was made.
+    pub describes: bool,
     /// The state of an earlier run that this one goes on from.
     from: OnceLock<(PathBuf, State)>,
 }
@@ -74,10 +76,11 @@ impl JobList {
     /// Completes the wishes with the options and the model's defaults, and checks everything that can be checked without work.
     /// Before the model is opened, `defaults` is `None`: placeholders accept everything that some model may allow. A video of a
     /// list in a file fails alone, unless all do.
-    pub fn new(args: &Args, wishes: &[Wish], defaults: Option<&Defaults>) -> Result<Self> {
+    pub fn new(args: &Args, asked: &Asked, defaults: Option<&Defaults>) -> Result<Self> {
+        let Asked { wishes, like, .. } = asked;
         let settle = |wish: &Wish| match defaults {
-            Some(defaults) => args.request(wish).settle(defaults),
-            None => args.known_request(wish)?.settle(&PLACEHOLDERS),
+            Some(defaults) => args.request(wish, like.as_ref()).settle(defaults),
+            None => args.known_request(wish, like.as_ref())?.settle(&PLACEHOLDERS),
         };
         let settled: Vec<Result<Settings>> = wishes.iter().map(settle).collect();
         let frames = settled.iter().flatten().next().map(|settings| settings.frames);
@@ -99,6 +102,7 @@ impl JobList {
                     settings,
                     output,
                     latent: args.save_latent.as_ref().map(|path| numbered(path, number)),
+                    describes: !args.no_metadata,
                     from: OnceLock::new(),
                 }),
                 Err(error) if args.prompts.is_none() => return Err(error),
@@ -128,6 +132,7 @@ impl JobList {
             settings: state.settings.clone(),
             output,
             latent: args.save_latent.clone(),
+            describes: !args.no_metadata,
             from: OnceLock::from((path.to_path_buf(), state)),
         };
         let plan = Self { jobs: vec![job], refused: Vec::new(), grid: None };
@@ -149,8 +154,8 @@ impl JobList {
             }
         }
         let mut claims = Claims::new(model::files(&args.model, &args.components));
-        if let Some(prompts) = &args.prompts {
-            claims = claims.reads(prompts);
+        for input in args.prompts.iter().chain(&args.like) {
+            claims = claims.reads(input);
         }
         for job in &self.jobs {
             job.check()?;
@@ -186,31 +191,39 @@ fn default_output(wishes: &[Wish], frames: Option<usize>) -> PathBuf {
 }
 
 impl Args {
-    /// The request for this video.
-    fn request(&self, wish: &Wish) -> Request {
+    /// The request for this video: what the list says, else the options, else the video of `like`.
+    fn request(&self, wish: &Wish, like: Option<&Settings>) -> Request {
+        let like = like.map_or_else(|| Request::new(""), Request::from);
+        let given = self.tiles.given();
         let request = Request {
-            negative_prompt: wish.negative_prompt.as_ref().unwrap_or(&self.negative_prompt).clone(),
-            clean_caption: !self.no_clean_caption,
-            seed: wish.seed.unwrap_or(0),
-            fps: self.fps,
-            tiling: self.tiles.tiling(),
-            ..Request::new(&wish.prompt)
+            prompt: wish.prompt.clone(),
+            negative_prompt: wish
+                .negative_prompt
+                .as_ref()
+                .or(self.negative_prompt.as_ref())
+                .unwrap_or(&like.negative_prompt)
+                .clone(),
+            clean_caption: like.clean_caption && !self.no_clean_caption,
+            seed: wish.seed.unwrap_or(like.seed),
+            fps: self.fps.unwrap_or(like.fps),
+            tiling: if given { self.tiles.tiling() } else { like.tiling },
+            ..like
         };
-        let options = self.sampler.of(self.size.of(request));
+        let options = self.sampler.of(self.size.of(Request::new("")));
         Request {
-            frames: wish.frames.or(options.frames),
-            size: wish.size.map(|Size { height, width }| [height, width]).or(options.size),
-            steps: wish.steps.or(options.steps),
-            guidance: wish.guidance.or(options.guidance),
-            sampler: wish.sampler.or(options.sampler),
-            ..options
+            frames: wish.frames.or(options.frames).or(request.frames),
+            size: wish.size.map(|Size { height, width }| [height, width]).or(options.size).or(request.size),
+            steps: wish.steps.or(options.steps).or(request.steps),
+            guidance: wish.guidance.or(options.guidance).or(request.guidance),
+            sampler: wish.sampler.or(options.sampler).or(request.sampler),
+            ..request
         }
     }
 
     /// As [`Self::request`], with only what can be checked before the model is opened. Only the model knows its default sampler,
     /// so without a sampler the number of steps is checked loosely.
-    fn known_request(&self, wish: &Wish) -> Result<Request> {
-        let request = self.request(wish).tiling(None);
+    fn known_request(&self, wish: &Wish, like: Option<&Settings>) -> Result<Request> {
+        let request = self.request(wish, like).tiling(None);
         request.steps.map_or(Ok(()), validate_steps)?;
         let steps = request.steps.filter(|_| request.sampler.is_some());
         Ok(Request { steps, ..request })
@@ -221,6 +234,13 @@ impl Job {
     /// What the engine makes.
     pub fn task(&self) -> Task {
         self.from().map_or_else(|| Task::from(self.settings.clone()), |(_, state)| state.task())
+    }
+
+    /// Whether its outputs exist, made of the same request and weights.
+    pub fn is_there(&self, model: &Model) -> bool {
+        let fingerprint = self.settings.fingerprint(model);
+        fingerprint.is_ok_and(|fingerprint| record::is_of(&self.output, &fingerprint))
+            && self.latent.as_ref().is_none_or(|latent| latent.exists())
     }
 
     /// The state of an earlier run that this one goes on from, and its file.

@@ -185,20 +185,10 @@ impl<'a> Keeper<'a> {
 
     /// Where a video stands, in words.
     fn stands(&self, of_video: &Video, video: usize) -> String {
-        let settings = &self.jobs[video].settings;
-        match &of_video.progress {
-            Progress::Begun => "before the first step".to_owned(),
-            Progress::Sampling { sampler, .. } => {
-                let calls = settings.sampler.schedule(settings.steps).map_or(0, |schedule| schedule.calls.len());
-                format!("after step {} of {calls}", sampler.done)
-            }
-            Progress::Decoding { .. } => {
-                let job = &self.jobs[video];
-                let spooled = of_video.frames.as_ref().map(|spool| job.whole_windows(spool.bytes) as usize);
-                let frames = spooled.unwrap_or(job.earlier_frames().len()) / settings.frame_bytes();
-                format!("with the latent and {frames} of {} frames", settings.frames)
-            }
-        }
+        let job = &self.jobs[video];
+        let spooled = of_video.frames.as_ref().map(|spool| job.whole_windows(spool.bytes) as usize);
+        let bytes = spooled.unwrap_or(job.earlier_frames().len());
+        of_video.progress.stands(&job.settings, bytes / job.settings.frame_bytes())
     }
 
     /// Writes the state of a video; a failure is a warning. Returns whether it is written.

@@ -3,15 +3,14 @@
 use super::jobs::{Job, JobList, Refused};
 use super::keeper::{Keeper, Keeping};
 use super::place;
-use super::shard::Shard;
 use super::videos::Videos;
 use crate::cli::console::Console;
+use crate::cli::interrupt;
 use crate::cli::lock::{Lock, Owner, Taken, Watch, take};
 use crate::cli::output::playable;
-use crate::cli::{hints, interrupt, record};
 use osp::engine::{Batch, Task};
 use osp::state::{Origin, State};
-use osp::video::{Format, is_stdout};
+use osp::video::Format;
 use osp::{Engine, Error, Model, Result};
 
 /// Videos whose texts are encoded together. Their embeddings are in memory until the last of them is made.
@@ -102,21 +101,20 @@ impl<'a> Making<'a> {
         made().inspect_err(|error| keeper.keep_all(error))
     }
 
-    /// Makes the videos of a list that are not there, or with `again` all of them, or only a share. One that cannot be made does
-    /// not end the run.
+    /// Makes the videos of a list that are `ours`, by their index, and not there; with `again` also those that are. One that
+    /// cannot be made does not end the run.
     ///
     /// # Errors
     /// [`Error::Failed`] at the end if a video is not made; at once what would also stop the other videos, such as a full disk.
-    pub fn list(mut self, shard: Option<Shard>, again: bool) -> Result<()> {
+    pub fn list(mut self, ours: impl Fn(usize) -> bool, again: bool) -> Result<()> {
         self.again = again;
-        let ours = |number: usize| shard.is_none_or(|shard| shard.has(number));
         for Refused { place, error, .. } in self.plan.refused.iter().filter(|refused| ours(refused.number)) {
             self.failed(place, error);
         }
         let mut open: Vec<&Job> = self.plan.jobs.iter().filter(|job| ours(job.number)).collect();
         let all = open.len() + self.count.failed;
         if !again {
-            open.retain(|job| !self.is_there(job));
+            open.retain(|job| !job.is_there(self.model));
             self.count.there = all - self.count.failed - open.len();
         }
         let mut elsewhere = Vec::new();
@@ -234,16 +232,6 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    /// Whether the output of a job exists, made of the same request and weights.
-    fn is_there(&self, job: &Job) -> bool {
-        let recorded = record::fingerprint(&job.output);
-        let same = || recorded.is_some() && recorded == job.settings.fingerprint(self.model).ok();
-        !is_stdout(&job.output)
-            && job.output.exists()
-            && job.latent.as_ref().is_none_or(|latent| latent.exists())
-            && same()
-    }
-
     /// Tries to take a job. `dead`: its owner on another machine was watched, and has died.
     fn find(&self, job: &'a Job, dead: bool) -> Result<Found<'a>> {
         let Some(path) = place::lock(&job.output) else { return Ok(Found::Ours(None)) };
@@ -257,7 +245,7 @@ impl<'a> Making<'a> {
             Taken::Alive(owner) => return Ok(elsewhere(owner, None)),
             Taken::Unsure(owner, watch) => return Ok(elsewhere(owner, Some(watch))),
         };
-        Ok(if !self.again && self.is_there(job) { Found::There } else { Found::Ours(Some(lock)) })
+        Ok(if !self.again && job.is_there(self.model) { Found::There } else { Found::Ours(Some(lock)) })
     }
 
     /// Whether a step of a video succeeded. A failure of this video alone is reported.
@@ -273,7 +261,7 @@ impl<'a> Making<'a> {
     }
 
     fn failed(&mut self, place: &str, error: &Error) {
-        self.console.error(&format!("{place}: {}", hints::error(error)));
+        self.console.failed(place, error);
         self.count.failed += 1;
     }
 }

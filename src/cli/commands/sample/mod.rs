@@ -1,12 +1,13 @@
 //! `osp sample`: samples videos from prompts.
 
+pub mod dry_run;
 mod jobs;
 mod keeper;
 mod making;
 mod place;
 mod prompts;
 mod shard;
-mod videos;
+pub mod videos;
 
 use crate::cli::args::{ComponentArgs, ModelArgs, SamplerArgs, SizeArgs, TilingArgs, seed};
 use crate::cli::console::Console;
@@ -21,7 +22,7 @@ use osp::engine::TextCache;
 use osp::state::{Origin, State};
 use osp::video::FrameRate;
 use osp::{Engine, Result};
-use prompts::wishes;
+use prompts::Asked;
 use shard::Shard;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +51,7 @@ Examples:
   osp sample \"a red circle moving to the right\"
   osp sample \"a red circle\" --seed 1,2,3,4 -o circle.mp4
   osp sample --resume circle.mp4.state
+  osp sample --like circle.mp4 --seed 5 -o other.mp4
   osp sample --prompts prompts.txt --steps 50 --guidance 5 -o out/clip.gif
   srun osp sample --prompts videos.jsonl --shard auto
   osp sample \"a quiet lake\" --model models/Open-Sora-Plan-v1.1.0 --text-encoder models/t5-v1_1-xxl \\
@@ -73,8 +75,8 @@ pub struct Args {
     #[arg(long, help_heading = LISTS, requires = "prompts", conflicts_with = "prompt")]
     again: bool,
     /// What the videos should not show
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
-    negative_prompt: String,
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    negative_prompt: Option<String>,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -83,13 +85,13 @@ pub struct Args {
     size: SizeArgs,
     #[command(flatten)]
     sampler: SamplerArgs,
-    /// Seed of the noise, for all prompts; or several seeds: one for each prompt, or several videos of one prompt
-    #[arg(long, value_name = "SEED[,SEED…]", value_delimiter = ',', default_value = "0", value_parser = seed)]
+    /// Seed of the noise, for all prompts; or several seeds: one for each prompt, or several videos of one prompt [default: 0]
+    #[arg(long, value_name = "SEED[,SEED…]", value_delimiter = ',', value_parser = seed)]
     #[arg(allow_hyphen_values = true)]
     seed: Vec<u64>,
-    /// Frames per second of the output; a .gif plays at 50 at most
-    #[arg(long, value_name = "RATE", default_value = "24")]
-    fps: FrameRate,
+    /// Frames per second of the output; a .gif plays at 50 at most [default: 24]
+    #[arg(long, value_name = "RATE")]
+    fps: Option<FrameRate>,
     /// Only convert prompts to lower case; do not remove links, markup and unusual characters
     #[arg(long)]
     no_clean_caption: bool,
@@ -98,6 +100,15 @@ pub struct Args {
     no_cache: bool,
     #[command(flatten)]
     tiles: TilingArgs,
+    /// Repeat what this video of `osp sample` says about itself, or a state; other options change it
+    #[arg(long, value_name = "FILE")]
+    like: Option<PathBuf>,
+    /// Only check everything, and say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not put the prompt, the settings and fingerprints into the video
+    #[arg(long)]
+    no_metadata: bool,
     /// Also write the latent, for `osp decode`
     #[arg(long, value_name = "FILE.safetensors")]
     save_latent: Option<PathBuf>,
@@ -121,9 +132,10 @@ const LISTS: &str = "Lists";
 const RESUMING: &str = "Interruptions";
 
 /// The options that a state decides.
-const OF_REQUEST: [&str; 15] = [
+const OF_REQUEST: [&str; 16] = [
     "prompt",
     "prompts",
+    "like",
     "negative_prompt",
     "frames",
     "size",
@@ -145,14 +157,21 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         return resume(args, path, console);
     }
     args.output.as_deref().map_or(Ok(()), |output| check_stdout(output, console))?;
-    let wishes = wishes(args)?;
-    JobList::new(args, &wishes, None)?;
+    let asked = Asked::of(args)?;
+    JobList::new(args, &asked, None)?;
     let engine = args.engine(&args.device, console)?;
     let model = model::open(&args.model, &args.components, Need::Sampling, console)?;
-    let plan = JobList::new(args, &wishes, Some(&model.defaults))?;
+    asked.compare(&model, console);
+    let plan = JobList::new(args, &asked, Some(&model.defaults))?;
+    let ours = |number| args.shard.is_none_or(|shard| shard.has(number));
+    if args.dry_run {
+        return dry_run::run(&engine, &model, &plan, ours, args.again || args.prompts.is_none(), console);
+    }
     let keeping = args.keeping(&args.device, &args.model, &args.components);
     let making = Making::new(&engine, &model, &plan, &keeping, console)?;
-    if args.prompts.is_some() { making.list(args.shard, args.again) } else { making.all() }
+    let made = if args.prompts.is_some() { making.list(ours, args.again) } else { making.all() };
+    console.summarise();
+    made
 }
 
 /// Goes on from a state.
@@ -167,13 +186,18 @@ fn resume(args: &Args, path: &Path, console: &Console) -> Result<()> {
     let model = model::open(&chosen, &components, Need::Sampling, console)?;
     state.check_origin(path, &Origin::of(&engine, &model)?)?;
     let keeping = args.keeping(&device, &chosen, &components);
-    Making::new(&engine, &model, &plan, &keeping, console)?.all()
+    Making::new(&engine, &model, &plan, &keeping, console)?.all()?;
+    console.summarise();
+    Ok(())
 }
 
 impl Args {
     /// The engine on `device`, with the cache of texts.
     fn engine(&self, device: &DeviceArgs, console: &Console) -> Result<Engine> {
-        let engine = device.open_tried(&self.memory, console)?;
+        let engine = match self.dry_run {
+            true => self.memory.limited(device.open(console)?)?,
+            false => device.open_tried(&self.memory, console)?,
+        };
         Ok(match TextCache::of_user() {
             Some(cache) if !self.no_cache => engine.text_cache(cache),
             _ => engine,

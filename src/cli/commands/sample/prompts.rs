@@ -2,8 +2,12 @@
 
 use super::Args;
 use crate::cli::args::{Size, size};
+use crate::cli::console::Console;
+use crate::cli::made::{Made, settings_of};
+use crate::cli::model::Fingerprints;
+use osp::engine::Settings;
 use osp::sampler::SamplerKind;
-use osp::{Error, Result};
+use osp::{Error, Model, Result};
 use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
 
@@ -83,16 +87,44 @@ impl Wish {
     }
 }
 
-/// The videos that are asked for, each with its seed.
-pub fn wishes(args: &Args) -> Result<Vec<Wish>> {
-    let wishes = match &args.prompts {
-        Some(path) => read(path)?,
-        None if args.prompt.is_empty() => {
-            return Err(Error::Usage("no prompt is given: use osp sample \"what to show\", or --prompts FILE".into()));
+/// What is asked for.
+pub struct Asked {
+    pub wishes: Vec<Wish>,
+    /// The settings of another video, which hold where nothing else is said.
+    pub like: Option<Settings>,
+    /// What that video says about itself.
+    made: Option<Made>,
+}
+
+impl Asked {
+    /// What the arguments ask for.
+    pub fn of(args: &Args) -> Result<Self> {
+        let (like, made) = args.like.as_deref().map(settings_of).transpose()?.unzip();
+        let wishes = match (&args.prompts, &like) {
+            (Some(path), _) => read(path)?,
+            (None, Some(like)) if args.prompt.is_empty() => vec![Wish::new(&like.prompt, None)],
+            (None, None) if args.prompt.is_empty() => {
+                let problem = "no prompt is given: use osp sample \"what to show\", or --prompts FILE";
+                return Err(Error::Usage(problem.into()));
+            }
+            (None, _) => args.prompt.iter().map(|prompt| Wish::new(prompt, None)).collect(),
+        };
+        let default = like.as_ref().map_or(0, |like| like.seed);
+        let seeds = if args.seed.is_empty() { &[default][..] } else { &args.seed };
+        Ok(Self { wishes: seeded(wishes, seeds)?, like, made: made.flatten() })
+    }
+
+    /// Says so if the other video was made with other weights.
+    pub fn compare(&self, model: &Model, console: &Console) {
+        if self.made.as_ref().is_some_and(|made| made.weights != Fingerprints::of(model)) {
+            console.note("the other video was made with other weights; a repetition will differ");
         }
-        None => args.prompt.iter().map(|prompt| Wish::new(prompt, None)).collect(),
-    };
-    let (prompts, seeds) = (wishes.len(), args.seed.len());
+    }
+}
+
+/// The wishes with their seeds: one for all, or one for each; or several of one wish.
+fn seeded(wishes: Vec<Wish>, all: &[u64]) -> Result<Vec<Wish>> {
+    let (prompts, seeds) = (wishes.len(), all.len());
     let count = prompts.max(seeds);
     if [prompts, seeds].iter().any(|&len| len != 1 && len != count) {
         return Err(Error::Usage(format!(
@@ -100,7 +132,7 @@ pub fn wishes(args: &Args) -> Result<Vec<Wish>> {
         )));
     }
     let seeded = |(wish, seed): (&Wish, &u64)| Wish { seed: wish.seed.or(Some(*seed)), ..wish.clone() };
-    Ok(wishes.iter().cycle().zip(args.seed.iter().cycle()).take(count).map(seeded).collect())
+    Ok(wishes.iter().cycle().zip(all.iter().cycle()).take(count).map(seeded).collect())
 }
 
 /// The lines of a file that are not blank: JSON objects if its name ends in `.jsonl`, else prompts.

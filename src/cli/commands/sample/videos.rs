@@ -3,10 +3,12 @@
 use super::jobs::{GAP, Grid, Job, JobList};
 use super::keeper::Keeper;
 use crate::cli::console::Console;
+use crate::cli::made::Made;
 use crate::cli::record::{Origin, Record, Tiles};
 use osp::engine::{Batch, Outcome, StageMemory};
 use osp::video::{Clip, Format, resize, sheet, write_clip};
 use osp::{Engine, Model, Result};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::path::Path;
@@ -25,7 +27,7 @@ pub struct Videos<'a> {
 }
 
 /// The record's entries about a video.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Facts<'a> {
     /// Of the request and the weights.
     fingerprint: String,
@@ -52,7 +54,7 @@ struct Facts<'a> {
     seconds: Seconds,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Seconds {
     text: f64,
     denoise: f64,
@@ -62,13 +64,18 @@ struct Seconds {
 }
 
 /// The record's entries about a grid.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct GridFacts<'a> {
     shows: Vec<Cow<'a, str>>,
     frames: usize,
     height: usize,
     width: usize,
     fps: f64,
+}
+
+/// The forms of the records of a video and of a grid.
+pub fn schemas(schemas: &mut SchemaGenerator) -> [Schema; 2] {
+    [Record::<Facts<'_>>::json_schema(schemas), Record::<GridFacts<'_>>::json_schema(schemas)]
 }
 
 impl<'a> Videos<'a> {
@@ -83,7 +90,10 @@ impl<'a> Videos<'a> {
     /// # Errors
     /// The batch's and the writer's. [`Self::finish`] reports a result that cannot be printed.
     pub fn make(&mut self, job: &Job, video: usize, batch: &mut Batch<'_>, keeper: &Keeper<'_>) -> Result<()> {
-        let mut writer = job.writer()?;
+        let mut writer = match job.describes {
+            true => job.writer()?.described(&Made::new(&job.settings, self.model)?.text())?,
+            false => job.writer()?,
+        };
         let (earlier, keeps) = (job.earlier_frames(), self.plan.grid.is_some());
         let mut pixels = if keeps { earlier.to_vec() } else { Vec::new() };
         earlier.chunks_exact(job.settings.frame_bytes()).try_for_each(|rgb| writer.push(rgb))?;

@@ -1,4 +1,6 @@
-//! `osp info`: describes a checkpoint, and lists everything that is wrong with it.
+//! `osp info`: describes a checkpoint, and lists everything that is wrong with it; or says what a file is and how it was made.
+
+mod file;
 
 use crate::cli::args::weight_source;
 use crate::cli::console::{Colour, Console};
@@ -17,15 +19,17 @@ const EXAMPLES: &str = "\
 Examples:
   osp info models/Open-Sora-Plan-v1.1.0 --text-encoder models/t5-v1_1-xxl
   osp info models/Open-Sora-Plan-v1.1.0/vae --json
+  osp info circle.mp4
+  osp info circle.mp4.state
 
 Exit code 5 if there is a problem.";
 
-/// Describes a model's folder (or one component's), and lists what is wrong with it
+/// Describes a model's folder (or one component's), and lists what is wrong with it; or says how a video was made
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Folder of a model or of one component, or ORG/NAME in the cache of the Hugging Face hub
-    #[arg(value_name = "DIR")]
+    /// Folder of a model or of one component, or ORG/NAME in the cache of the Hugging Face hub; or a video, a latent or a state
+    #[arg(value_name = "DIR|FILE")]
     folder: PathBuf,
     /// Folder of the text encoder [default: text_encoder in the model's folder]
     #[arg(long, value_name = "DIR")]
@@ -91,6 +95,9 @@ struct Weights {
 
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
+    if args.folder.is_file() || file::is_video_folder(&args.folder) {
+        return file::run(&args.folder, console);
+    }
     let folder = hub::locate(&args.folder)?;
     if !folder.is_dir() {
         return Err(Error::config(&folder, "there is no such folder; name a model's folder, or a component's"));
