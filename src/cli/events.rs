@@ -41,7 +41,7 @@ pub enum Event<'a> {
     },
     /// A stage ends.
     End { stage: &'static str, step: u64, seconds: f64 },
-    /// What the stages of a run took; the last event of a run that succeeds.
+    /// What the stages of a run took, when all of them are done.
     Summary { stages: Vec<StageSummary>, peak_rss_bytes: Option<u64> },
     /// A download or a conversion goes on.
     Transfer {

@@ -2,7 +2,7 @@
 
 use super::{fails, osp, succeeds};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "sample",
     "reconstruct",
     "encode",
@@ -13,6 +13,7 @@ const COMMANDS: [&str; 12] = [
     "profile",
     "convert",
     "download",
+    "schema",
     "completions",
     "man",
 ];

@@ -32,7 +32,7 @@ const ASKED: [&str; 12] = [
 #[test]
 fn a_video_says_how_it_was_made_and_can_be_repeated() {
     let folder = tempfile::tempdir().unwrap();
-    let asked = [&ASKED[..], &["5", "--guidance", "2.5", "--fps", "12", "--tile-overlap", "0.3"]].concat();
+    let asked = [&ASKED[..], &["5", "--guidance", "2.5", "--fps", "12", "--tile-overlap", "0.125"]].concat();
     for name in ["a.mp4", "a.gif", "frames"] {
         sample(folder.path(), &[&asked[..], &["-o", name]].concat());
         let found = info(folder.path(), name);
@@ -109,7 +109,7 @@ fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     assert!(said.lines().all(|line| line.starts_with("leave  ")), "{said}");
     // On a GPU it says what the stages would need.
     let emulated =
-        ["sample", "a cat", "--model", &model_argument(), "--device", "emulated", "--dry-run", "-o", "y.png"];
+        ["sample", "a cat", "--model", &model_argument(), "--device", "emulated", "--dry-run", "-o", "y.mp4"];
     let output = osp(folder.path()).args(emulated).assert().success().get_output().clone();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(

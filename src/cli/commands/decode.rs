@@ -84,5 +84,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
 
     let (fps, tiles) = (fps.as_f64(), tiling.map(Tiles::from));
     let facts = Facts { latent: &args.latent, frames, height, width, fps, tiles, memory };
-    Record::new(&args.output, facts, &Origin::new(&model, engine.name())).print(console)
+    Record::new(&args.output, facts, &Origin::new(&model, engine.name())).print(console)?;
+    console.summarise();
+    Ok(())
 }

@@ -90,5 +90,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         tiles: tiling.map(Tiles::from),
         memory,
     };
-    Record::new(&args.output, facts, &Origin::new(&model, engine.name())).print(console)
+    Record::new(&args.output, facts, &Origin::new(&model, engine.name())).print(console)?;
+    console.summarise();
+    Ok(())
 }

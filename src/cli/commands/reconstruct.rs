@@ -117,7 +117,9 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         psnr,
         ssim,
     };
-    Record::new(&args.output, facts, &Origin::new(&model, engine.name())).print(console)
+    Record::new(&args.output, facts, &Origin::new(&model, engine.name())).print(console)?;
+    console.summarise();
+    Ok(())
 }
 
 /// One line for each frame, and one for all frames.

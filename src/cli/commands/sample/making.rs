@@ -96,7 +96,9 @@ impl<'a> Making<'a> {
                 }
                 group.iter().try_for_each(|&video| self.videos.make(jobs[video], video, &mut batch, &keeper))?;
             }
-            self.videos.finish()
+            self.videos.finish()?;
+            self.console.summarise();
+            Ok(())
         };
         made().inspect_err(|error| keeper.keep_all(error))
     }
@@ -141,6 +143,7 @@ impl<'a> Making<'a> {
     fn finish(self, all: usize, left: &[Elsewhere<'_>]) -> Result<()> {
         let Self { videos, count: Count { made, there, failed }, console, .. } = self;
         videos.finish()?;
+        console.summarise();
         for Elsewhere { job, owner, .. } in left {
             console.note(&format!("{} is left to {owner}", job.output.display()));
         }

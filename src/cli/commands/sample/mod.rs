@@ -169,9 +169,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     }
     let keeping = args.keeping(&args.device, &args.model, &args.components);
     let making = Making::new(&engine, &model, &plan, &keeping, console)?;
-    let made = if args.prompts.is_some() { making.list(ours, args.again) } else { making.all() };
-    console.summarise();
-    made
+    if args.prompts.is_some() { making.list(ours, args.again) } else { making.all() }
 }
 
 /// Goes on from a state.
@@ -186,9 +184,7 @@ fn resume(args: &Args, path: &Path, console: &Console) -> Result<()> {
     let model = model::open(&chosen, &components, Need::Sampling, console)?;
     state.check_origin(path, &Origin::of(&engine, &model)?)?;
     let keeping = args.keeping(&device, &chosen, &components);
-    Making::new(&engine, &model, &plan, &keeping, console)?.all()?;
-    console.summarise();
-    Ok(())
+    Making::new(&engine, &model, &plan, &keeping, console)?.all()
 }
 
 impl Args {
