@@ -125,18 +125,21 @@ impl<'a, W> Denoiser<'a, W> {
             evaluation.predict(backend, &self.model, sample, call.timestep, &mut prediction)?;
             checks.next(Checking::start(backend, &prediction, 0, len)?)?;
             let at = Reached { video, done: run.done() + 1, calls };
-            let draft =
-                observer.wants_state(at).then(|| draft(backend, settings, &mut run, &prediction)).transpose()?;
+            let (state, preview) = (observer.wants_state(at), observer.wants_preview(at.done, calls));
+            // After the last call, the latent itself is shown.
+            let drafted = state || preview && at.done < calls;
+            let draft = drafted.then(|| draft(backend, settings, &mut run, &prediction)).transpose()?;
             let drawn = call.draws_noise.then(|| noise.draw(len, c.in_channels));
             run.step(&prediction, drawn.as_deref())?;
-            if let Some(draft) = draft {
+            if let Some(draft) = draft.as_ref().filter(|_| state) {
                 let state = run.state()?;
                 let stage = format!("{}, step {} of {calls}", Stage::Denoise.name(), at.done);
                 Made { stage, what: "the sample", axes: &axes }.check(&state.sample, f32::MAX)?;
-                observer.reached(at, &state, &draft);
+                observer.reached(at, &state, draft);
             }
-            if observer.wants_preview(at.done, calls) {
-                observer.preview(at.done, &host(backend, run.sample())?);
+            if preview {
+                let shown = draft.filter(|_| at.done < calls).map_or_else(|| host(backend, run.sample()), Ok)?;
+                observer.preview(at.done, &shown);
             }
             tick(observer)?;
         }

@@ -66,15 +66,16 @@ pub trait Observer {
         let _ = warning;
     }
 
-    /// Whether [`Self::preview`] is to be called after call `step` of the model, from 1 to `steps`. The device waits for the
-    /// copy.
+    /// Whether [`Self::preview`] is to be called after call `step` of the model, from 1 to `steps`. If so, the device waits for a
+    /// copy; if not, it never does.
     fn wants_preview(&mut self, step: usize, steps: usize) -> bool {
         let _ = (step, steps);
         false
     }
 
-    /// The sampler's sample after call `step`, `[T, H, W, C]` as [`crate::Latent`]: nearly noise at first, and the video's
-    /// latent after the last call.
+    /// What the video looks like after call `step`: the latent `[T, H, W, C]` that this call's prediction leads to, as
+    /// [`Self::reached`] gets it; after the last call, the video's own latent. [`crate::model::vae::Projection`] draws it
+    /// without the decoder.
     fn preview(&mut self, step: usize, latent: &[f32]) {
         let _ = (step, latent);
     }
