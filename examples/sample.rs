@@ -1,18 +1,18 @@
-//! Samples a video from a prompt, prints the progress, and writes pictures of intermediate latents.
+//! Samples a video from a prompt, prints the progress, and writes pictures of the video before it is done.
 //!
 //! ```sh
 //! cargo run --release --example sample -- "a large red circle moving right" circle.mp4
 //! ```
 //!
-//! It shows how to write an [`Observer`]: this one prints the progress, keeps the latent of every tenth step, and stops
-//! the run after a minute. After the video, the latents are decoded to `step-10.png` and so on beside it.
+//! It shows how to write an [`Observer`]: this one prints the progress, keeps the draft of every tenth step, and stops
+//! the run after a minute. After the video, the drafts are decoded to `step-10.png` and so on beside it.
 
 use osp::engine::{Coding, Stage, Warning};
 use osp::{Engine, Latent, Model, Observer, Quiet, Request, Result};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Steps between the latents that are kept.
+/// Steps between the drafts that are kept.
 const STEPS: usize = 10;
 
 struct Watcher {

@@ -1,10 +1,12 @@
 //! The library as a program calls it that has no command line.
 
 use osp::checkpoint::{Need, Opening, WeightSource};
-use osp::engine::{Coding, Outcome, Sample, Settings, Stage, TextCache, Windowed};
+use osp::engine::{Coding, Outcome, Reached, Sample, Settings, Stage, TextCache, Windowed};
 use osp::memory::MemoryOptions;
+use osp::model::vae::Projection;
 use osp::model::vae::tiling::Tiling;
 use osp::profile::{Subject, Times};
+use osp::sampler::SamplerState;
 use osp::video::{FrameRate, VideoInfo};
 use osp::{Clip, Engine, Error, Latent, Model, Observer, Quiet, Request, preset};
 use serde_json::{Value, json};
@@ -35,6 +37,9 @@ fn bits(values: &[f32]) -> Vec<u32> {
 struct Heard {
     stages: Vec<(Stage, u64, u64)>,
     previews: Vec<(usize, Vec<f32>)>,
+    /// Whether states are wanted, too, and their drafts.
+    states: bool,
+    drafts: Vec<(usize, Vec<f32>)>,
     left: Option<u64>,
 }
 
@@ -54,6 +59,14 @@ impl Observer for Heard {
 
     fn preview(&mut self, step: usize, latent: &[f32]) {
         self.previews.push((step, latent.to_vec()));
+    }
+
+    fn wants_state(&mut self, at: Reached) -> bool {
+        self.states && self.wants_preview(at.done, at.calls)
+    }
+
+    fn reached(&mut self, at: Reached, _: &SamplerState, draft: &[f32]) {
+        self.drafts.push((at.done, draft.to_vec()));
     }
 
     fn cancelled(&mut self) -> bool {
@@ -81,7 +94,40 @@ fn an_observer_hears_of_every_unit_and_sees_latents_without_changing_a_bit() {
         assert_eq!(*last, seen.outcome.model_calls);
         assert_eq!(bits(latent), bits(&seen.outcome.latent.values));
         assert_ne!(bits(&heard.previews[0].1), bits(latent));
+
+        // Before the last call, previews are the drafts of states, and those who want both get the same.
+        let mut both = Heard { states: true, ..Heard::default() };
+        engine.sample(&model, &request(), &mut both).unwrap();
+        assert_eq!(both.previews, heard.previews);
+        let before = heard.previews.len() - 1;
+        assert!(before > 2 && both.drafts.len() == before + 1);
+        assert_eq!(both.drafts[..before], heard.previews[..before]);
     }
+}
+
+#[test]
+fn the_demo_model_comes_with_the_projection_that_is_fitted_to_it() {
+    let model = Opening { need: Need::Vae, ..Opening::default() }.open("assets/demo").unwrap();
+    let kept = model.need_vae().unwrap().projection().unwrap().unwrap();
+    let mut heard = Heard::default();
+    let fitted = Engine::cpu().fit_projection(&model, &mut heard).unwrap();
+    assert_eq!(heard.stages, [(Stage::Encode, 1, 1); 3]);
+    let values = |of: &Projection| of.weights.iter().flatten().chain(&of.bias).copied().collect::<Vec<f32>>();
+    // The CPUs of other machines round otherwise.
+    let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-3;
+    assert!(values(&kept).iter().zip(&values(&fitted)).all(near), "{kept:?}, fitted {fitted:?}");
+}
+
+#[test]
+fn a_projection_fits_vaes_of_other_factors_and_a_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = other_factors(folder.path());
+    let projection = Engine::cpu().fit_projection(&model, &mut Quiet).unwrap();
+    assert_eq!(projection.problem(3), None);
+    let clip = projection.image(&[0.5; 2 * 2 * 6 * 3], [2, 2, 6]).unwrap();
+    assert_eq!((clip.frames, clip.height, clip.width), (2, 2, 6));
+    let short = Engine::emulated().memory_limit(1000).unwrap().fit_projection(&model, &mut Quiet);
+    assert!(matches!(short, Err(Error::OutOfMemory { free: 1000, .. })), "{short:?}");
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! One component of a model: its config and its weights, checked against each other.
 
-use super::folder::open_weights;
+use super::folder::{open_weights, read_if_there};
 use crate::error::{Error, Result};
 use crate::model::config::{self, Config};
 use crate::model::latte::{self, LatteConfig};
 use crate::model::t5::{self, T5Config};
-use crate::model::vae::{self, VaeConfig};
+use crate::model::vae::{self, Projection, VaeConfig};
 use crate::text::tokenizer::Tokenizer;
 use crate::weights::manifest::CheckpointManifest;
 use crate::weights::shapes::Shapes;
@@ -97,6 +97,31 @@ impl ComponentConfig for VaeConfig {
 
     fn ignored(name: &str) -> bool {
         vae::ignored(name)
+    }
+
+    fn check_beside(&self, folder: &Path) -> Result<()> {
+        projection(self, folder).map(drop)
+    }
+}
+
+/// The projection of latents to colours in a VAE's folder: `preview.json`, if it is there.
+fn projection(config: &VaeConfig, folder: &Path) -> Result<Option<Projection>> {
+    let path = folder.join("preview.json");
+    let Some(text) = read_if_there(&path)? else { return Ok(None) };
+    let read: Projection = serde_json::from_str(&text).map_err(|error| Error::config(&path, error.to_string()))?;
+    match read.problem(config.embed_dim) {
+        None => Ok(Some(read)),
+        Some(problem) => Err(Error::config(&path, problem)),
+    }
+}
+
+impl Component<VaeConfig> {
+    /// The projection of latents to colours that the VAE comes with, if it does.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a `preview.json` that is damaged or another VAE's.
+    pub fn projection(&self) -> Result<Option<Projection>> {
+        projection(&self.config, &self.folder)
     }
 }
 

@@ -84,6 +84,19 @@ pub fn shorter_side(clip: &Clip, side: usize, filter: Filter) -> Result<Clip> {
     each_frame(clip, size, |frame| to_size(frame, clip.info(), size, filter))
 }
 
+/// Every pixel as a square of `times` pixels a side, without a blur.
+///
+/// # Errors
+/// [`Error::Usage`] if `times` is 0 or a side would exceed 65535.
+pub fn repeat(clip: &Clip, times: usize) -> Result<Clip> {
+    let size = [clip.height * times, clip.width * times];
+    check(clip.info(), size, size)?;
+    let row = |row: &[u8]| row.chunks_exact(3).flat_map(|pixel| pixel.repeat(times)).collect::<Vec<u8>>();
+    each_frame(clip, size, |frame| {
+        frame.chunks_exact(clip.width * 3).flat_map(|pixels| row(pixels).repeat(times)).collect()
+    })
+}
+
 /// The middle of `frame`, `[H, W, 3]`. `from` is its (height, width); `cut`, the result's, must not be larger.
 pub fn cut_middle(frame: Vec<u8>, from: [usize; 2], cut: [usize; 2]) -> Vec<u8> {
     if from == cut {

@@ -48,13 +48,32 @@ pub fn size(cell: VideoInfo, count: usize, gap: usize) -> VideoInfo {
 /// # Errors
 /// [`Error::Usage`] for no frames.
 pub fn strip(clip: &Clip, count: usize, gap: usize) -> Result<Clip> {
+    tiled(&spaced(clip, count)?, count, gap)
+}
+
+/// `count` frames of `clip`, evenly spaced from the first to the last.
+///
+/// # Errors
+/// [`Error::Usage`] for no frames.
+pub fn spaced(clip: &Clip, count: usize) -> Result<Clip> {
     if count == 0 {
         return Err(Error::Usage("a strip needs at least one frame".into()));
     }
     let spaces = (count - 1).max(1);
-    let cells = (0..count).map(|index| clip.frame((index * (clip.frames - 1) + spaces / 2) / spaces));
-    let pixels = grid(cells, clip.info(), count, gap);
-    let (width, height) = grid_size(clip.info(), count, 1, gap);
+    let frames = (0..count).flat_map(|index| clip.frame((index * (clip.frames - 1) + spaces / 2) / spaces));
+    Clip::new(clip.info(), frames.copied().collect())
+}
+
+/// All frames of `clip` in rows of `columns`, `gap` pixels apart: a one-frame clip.
+///
+/// # Errors
+/// [`Error::Usage`] for no columns.
+pub fn tiled(clip: &Clip, columns: usize, gap: usize) -> Result<Clip> {
+    if columns == 0 {
+        return Err(Error::Usage("a sheet needs at least one column".into()));
+    }
+    let pixels = grid(clip.iter(), clip.info(), columns, gap);
+    let (width, height) = grid_size(clip.info(), columns, clip.frames.div_ceil(columns), gap);
     Clip::new(VideoInfo { width, height, fps: clip.fps }, pixels)
 }
 

@@ -1,8 +1,8 @@
 use super::{from_fn, noise, smooth};
 use osp::Error;
 use osp::video::metrics::psnr;
-use osp::video::resize::{Cover, Filter, cover, cut_middle, shorter_side};
-use osp::video::sheet::{contact_sheet, strip};
+use osp::video::resize::{Cover, Filter, cover, cut_middle, repeat, shorter_side};
+use osp::video::sheet::{contact_sheet, spaced, strip, tiled};
 
 const FILTERS: [Filter; 3] = [Filter::Triangle, Filter::CatmullRom, Filter::Lanczos3];
 
@@ -109,4 +109,24 @@ fn a_strip_spans_the_clip() {
     assert_eq!(levels(4), [0, 3, 6, 9]);
     assert_eq!(levels(12).len(), 12);
     assert!(strip(&clip, 0, 1).is_err());
+    let (sheet, few) = (tiled(&spaced(&clip, 3).unwrap(), 2, 1).unwrap(), spaced(&clip, 3).unwrap());
+    assert_eq!((few.frames, sheet.frames, sheet.height, sheet.width), (3, 1, 2 * clip.height + 1, 2 * clip.width + 1));
+    // The last frame is below the first; beside it nothing is.
+    let row = |y: usize| &sheet.pixels[y * sheet.width * 3..(y + 1) * sheet.width * 3];
+    let (first, last) = row(clip.height + 1).split_at(clip.width * 3);
+    assert!(*first == few.frame(2)[..clip.width * 3] && last.iter().all(|byte| *byte == 0));
+    assert!(tiled(&clip, 0, 1).is_err() && spaced(&clip, 0).is_err());
+}
+
+#[test]
+fn enlarged_pixels_are_squares() {
+    let clip = noise(2, 2, 3);
+    let large = repeat(&clip, 3).unwrap();
+    assert_eq!((large.frames, large.height, large.width), (2, 6, 9));
+    for (at, pixel) in large.frame(1).chunks_exact(3).enumerate() {
+        let from = (at / 9 / 3 * 3 + at % 9 / 3) * 3;
+        assert_eq!(pixel, &clip.frame(1)[from..from + 3], "pixel {at}");
+    }
+    assert_eq!(repeat(&clip, 1).unwrap(), clip);
+    assert!(repeat(&clip, 0).is_err() && repeat(&clip, 30_000).is_err());
 }

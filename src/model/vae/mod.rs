@@ -13,6 +13,7 @@ mod features;
 mod norm;
 mod normed;
 mod pointwise;
+mod projection;
 mod resample;
 mod resnet;
 mod run;
@@ -20,6 +21,7 @@ pub mod tiling;
 
 pub use config::VaeConfig;
 pub use factors::Factors;
+pub use projection::Projection;
 pub use run::Probe;
 
 use crate::backend::Backend;
