@@ -115,6 +115,19 @@ impl Console {
         }
     }
 
+    /// Prints a picture of characters.
+    pub fn picture(&self, lines: &str) {
+        if !self.quiet {
+            // A closed stderr does not stop the program.
+            self.above_bar(|| drop(io::stderr().lock().write_all(lines.as_bytes())));
+        }
+    }
+
+    /// Characters in a line of stderr.
+    pub fn columns(&self) -> usize {
+        terminal_columns().unwrap_or(80)
+    }
+
     /// Prints a warning.
     pub fn warning(&self, text: &str) {
         self.event(&Event::Warning { text });
@@ -285,10 +298,26 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// Colours `text` on a terminal, unless `NO_COLOR` is set and not empty (no-color.org).
+/// Colours `text` on a terminal, unless colours are switched off.
 fn paint(text: &str, colour: Colour, terminal: bool) -> String {
-    let wanted = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    if wanted { format!("\x1b[{}m{text}\x1b[0m", colour as u8) } else { text.to_owned() }
+    if terminal && !colours_are_off() { format!("\x1b[{}m{text}\x1b[0m", colour as u8) } else { text.to_owned() }
+}
+
+/// Whether `NO_COLOR` is set and not empty (no-color.org).
+pub fn colours_are_off() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// Characters in a line of the terminal that stderr is, if it says so.
+#[cfg(unix)]
+fn terminal_columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+#[cfg(not(unix))]
+fn terminal_columns() -> Option<usize> {
+    None
 }
 
 /// Prints a line on stderr. A closed stderr (a closed terminal, `2>&1 | head -1`) does not stop the program.

@@ -4,6 +4,7 @@
 //! ([`osp::Error::exit_code`]); outputs appear whole or not at all.
 
 mod args;
+mod blocks;
 mod claims;
 mod clip;
 mod commands;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const DEMO: &str = "assets/demo";
 
 /// Files that belong to weights and lie beside them.
-pub const BESIDE: [&str; 7] = [
+pub const BESIDE: [&str; 8] = [
     "config.json",
     "spiece.model",
     "tokenizer.json",
@@ -21,6 +21,7 @@ pub const BESIDE: [&str; 7] = [
     "special_tokens_map.json",
     "generation_config.json",
     "sampling.json",
+    "preview.json",
 ];
 
 /// The model's folder that the user names, else the demo model's.

@@ -100,7 +100,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-const MODEL: [&str; 8] = [
+const MODEL: [&str; 9] = [
     "sampling.json",
     "text_encoder/config.json",
     "text_encoder/model.safetensors",
@@ -109,34 +109,42 @@ const MODEL: [&str; 8] = [
     "transformer/diffusion_pytorch_model.safetensors",
     "vae/config.json",
     "vae/diffusion_pytorch_model.safetensors",
+    "vae/preview.json",
 ];
 
-/// A model with one tokenizer and the settings that its makers recommend.
+/// The makers' recommended settings and the colours of previews are optional.
+const OPTIONAL: [(&str, Damage); 2] = [("sampling.json", Delete), ("vae/preview.json", Delete)];
+
+/// A model with one tokenizer, the settings that its makers recommend, and the colours of its previews.
 fn model() -> tempfile::TempDir {
     let model = copy_of_the_model();
     for name in ["tokenizer.json", "tokens.json", "cases.json"] {
         fs::remove_file(model.path().join("text_encoder").join(name)).unwrap();
     }
     fs::write(model.path().join("sampling.json"), r#"{"sampler": "DDIM", "steps": 1}"#).unwrap();
+    let colours = r#"{"weights": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]], "bias": [0.5, 0.5, 0.5]}"#;
+    fs::write(model.path().join("vae/preview.json"), colours).unwrap();
     model
 }
 
 #[test]
 fn a_damaged_model_is_never_sampled() {
     let args = ["sample", "a cat", "--model", "it", "-o", "o.png", "--frames", "1", "--size", "16x16"];
-    // The makers' recommended settings are optional.
-    never_succeeds(model().path(), &args, &MODEL, &[("sampling.json", Delete)]);
+    let (files, of_previews) = MODEL.split_at(8);
+    never_succeeds(model().path(), &args, files, &OPTIONAL);
+    // The colours of previews are read only if there are previews.
+    never_succeeds(model().path(), &[&args[..], &["--preview", "p.png"]].concat(), of_previews, &OPTIONAL);
 }
 
 #[test]
 fn info_never_accepts_a_damaged_model() {
-    never_succeeds(model().path(), &["info", "it", "--values"], &MODEL, &[("sampling.json", Delete)]);
+    never_succeeds(model().path(), &["info", "it", "--values"], &MODEL, &OPTIONAL);
 }
 
 #[test]
 fn a_damaged_model_is_never_converted() {
     // Weights without a tokenizer can be converted.
-    let harmless = [("sampling.json", Delete), ("text_encoder/spiece.model", Delete)];
+    let harmless = [&OPTIONAL[..], &[("text_encoder/spiece.model", Delete)]].concat();
     never_succeeds(model().path(), &["convert", "it", "-o", "out"], &MODEL, &harmless);
 }
 

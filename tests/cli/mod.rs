@@ -27,6 +27,7 @@ mod memory;
 mod not_utf8;
 mod plan;
 mod predict;
+mod preview;
 mod profile;
 mod readme;
 #[cfg(unix)]

@@ -1,5 +1,6 @@
 //! The videos to make, settled and checked before any work.
 
+use super::preview::Shown;
 use super::prompts::{Asked, Wish};
 use super::{Args, place};
 use crate::cli::args::Size;
@@ -13,7 +14,7 @@ use osp::model::vae::Factors;
 use osp::sampler::{SamplerKind, validate_steps};
 use osp::state::State;
 use osp::video::{Format, VideoInfo, Writer, is_stdout, sheet};
-use osp::{Error, Model, Request, Result};
+use osp::{Error, Model, Request, Result, staged};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -28,6 +29,8 @@ pub struct Job {
     pub latent: Option<PathBuf>,
     /// Whether the video says how it was made.
     pub describes: bool,
+    /// The file that shows its previews.
+    pub preview: Option<PathBuf>,
     /// The state of an earlier run that this one goes on from.
     from: OnceLock<(PathBuf, State)>,
 }
@@ -103,6 +106,7 @@ impl JobList {
                     output,
                     latent: args.save_latent.as_ref().map(|path| numbered(path, number)),
                     describes: !args.no_metadata,
+                    preview: args.preview_file().map(|path| numbered(path, number)),
                     from: OnceLock::new(),
                 }),
                 Err(error) if args.prompts.is_none() => return Err(error),
@@ -133,6 +137,7 @@ impl JobList {
             output,
             latent: args.save_latent.clone(),
             describes: !args.no_metadata,
+            preview: args.preview_file().map(Path::to_path_buf),
             from: OnceLock::from((path.to_path_buf(), state)),
         };
         let plan = Self { jobs: vec![job], refused: Vec::new(), grid: None };
@@ -162,7 +167,7 @@ impl JobList {
             place::check(&job.output)?;
             claims = written(claims, &job.output);
             claims = place::lock(&job.output).iter().fold(claims, |claims, path| claims.writes(path));
-            claims = job.latent.iter().fold(claims, |claims, path| claims.writes(path));
+            claims = job.latent.iter().chain(&job.preview).fold(claims, |claims, path| claims.writes(path));
         }
         if let Some(Grid { path, info, .. }) = &self.grid {
             Writer::create(path, Format::from_path(path)?, *info, Some(self.jobs[0].settings.frames))?;
@@ -191,6 +196,11 @@ fn default_output(wishes: &[Wish], frames: Option<usize>) -> PathBuf {
 }
 
 impl Args {
+    /// The file that shows previews.
+    fn preview_file(&self) -> Option<&Path> {
+        if let Some(Shown::File(path)) = &self.preview { Some(path) } else { None }
+    }
+
     /// The request for this video: what the list says, else the options, else the video of `like`.
     fn request(&self, wish: &Wish, like: Option<&Settings>) -> Request {
         let like = like.map_or_else(|| Request::new(""), Request::from);
@@ -276,6 +286,7 @@ impl Job {
         // Starting a writer checks the output; the writer is dropped.
         self.writer()?;
         record::check(&self.output)?;
+        self.preview.as_deref().map_or(Ok(()), staged::check_file)?;
         self.latent.as_deref().map_or(Ok(()), |path| check_file(path, "safetensors"))
     }
 

@@ -2,6 +2,7 @@
 
 use super::jobs::Job;
 use super::place::path;
+use super::preview::Previews;
 use crate::cli::console::Console;
 use crate::cli::interrupt;
 use osp::engine::{Observer, Reached, Stage, StagePlan, Warning};
@@ -55,11 +56,13 @@ impl Keeping {
     }
 }
 
-/// Keeps the states of a run's videos. A reference to it is the run's [`Observer`], and passes everything on to the console.
+/// Keeps the states of a run's videos. A reference to it is the run's [`Observer`], and passes everything else on to the
+/// console and to the previews.
 pub struct Keeper<'a> {
     jobs: &'a [&'a Job],
     console: &'a Console,
     keeping: &'a Keeping,
+    previews: Option<&'a Previews<'a>>,
     origin: &'a Origin,
     kept: Mutex<Kept>,
 }
@@ -101,10 +104,16 @@ impl Video {
 
 impl<'a> Keeper<'a> {
     /// The keeper of the videos of `jobs`.
-    pub fn new(jobs: &'a [&'a Job], origin: &'a Origin, keeping: &'a Keeping, console: &'a Console) -> Self {
+    pub fn new(
+        jobs: &'a [&'a Job],
+        origin: &'a Origin,
+        keeping: &'a Keeping,
+        previews: Option<&'a Previews<'a>>,
+        console: &'a Console,
+    ) -> Self {
         let videos = jobs.iter().map(|job| Video::of(job)).collect();
         let kept = Kept { videos, current: 0, last: Instant::now(), sampling: false, stopping: false };
-        let keeper = Self { jobs, console, keeping, origin, kept: Mutex::new(kept) };
+        let keeper = Self { jobs, console, keeping, previews, origin, kept: Mutex::new(kept) };
         if !keeping.again {
             keeper.tell_of_older_states();
         }
@@ -253,6 +262,17 @@ impl Observer for &Keeper<'_> {
 
     fn warn(&mut self, warning: &Warning) {
         (&mut &*self.console).warn(warning);
+    }
+
+    fn wants_preview(&mut self, step: usize, steps: usize) -> bool {
+        self.previews.is_some_and(|previews| previews.are_due(step, steps))
+    }
+
+    fn preview(&mut self, _: usize, latent: &[f32]) {
+        if let Some(previews) = self.previews {
+            let current = self.kept().current;
+            previews.show(self.jobs[current], latent);
+        }
     }
 
     fn wants_state(&mut self, at: Reached) -> bool {

@@ -3,6 +3,7 @@
 use super::jobs::{Job, JobList, Refused};
 use super::keeper::{Keeper, Keeping};
 use super::place;
+use super::preview::Previews;
 use super::videos::Videos;
 use crate::cli::console::Console;
 use crate::cli::interrupt;
@@ -22,6 +23,7 @@ pub struct Making<'a> {
     model: &'a Model,
     plan: &'a JobList,
     keeping: &'a Keeping,
+    previews: Option<&'a Previews<'a>>,
     console: &'a Console,
     origin: Origin,
     videos: Videos<'a>,
@@ -66,6 +68,7 @@ impl<'a> Making<'a> {
         model: &'a Model,
         plan: &'a JobList,
         keeping: &'a Keeping,
+        previews: Option<&'a Previews<'a>>,
         console: &'a Console,
     ) -> Result<Self> {
         let mut formats = Vec::new();
@@ -77,14 +80,25 @@ impl<'a> Making<'a> {
             }
         }
         let (origin, videos) = (Origin::of(engine, model)?, Videos::new(plan, engine, model, console));
-        Ok(Self { engine, model, plan, keeping, console, origin, videos, count: Count::default(), again: false })
+        Ok(Self {
+            engine,
+            model,
+            plan,
+            keeping,
+            previews,
+            console,
+            origin,
+            videos,
+            count: Count::default(),
+            again: false,
+        })
     }
 
     /// Makes all videos. The first failure ends the run; what is complete of the videos is kept in states beside the outputs.
     pub fn all(mut self) -> Result<()> {
         let jobs: Vec<&Job> = self.plan.jobs.iter().collect();
         let (origin, keeping) = (self.origin.clone(), self.keeping);
-        let keeper = Keeper::new(&jobs, &origin, keeping, self.console);
+        let keeper = Keeper::new(&jobs, &origin, keeping, self.previews, self.console);
         let made = || {
             let tasks: Vec<Task> = jobs.iter().map(|job| job.task()).collect();
             let mut batch = self.engine.resume(self.model, &tasks, &mut &keeper)?;
@@ -160,7 +174,7 @@ impl<'a> Making<'a> {
     fn batch(&mut self, jobs: Vec<Held<'a>>, elsewhere: &mut Vec<Elsewhere<'a>>) -> Result<()> {
         let (jobs, mut locks): (Vec<&'a Job>, Vec<Option<Lock>>) = jobs.into_iter().unzip();
         let (origin, keeping) = (self.origin.clone(), self.keeping);
-        let keeper = Keeper::new(&jobs, &origin, keeping, self.console);
+        let keeper = Keeper::new(&jobs, &origin, keeping, self.previews, self.console);
         let tasks: Vec<Task> = jobs.iter().map(|job| Task::from(job.settings.clone())).collect();
         let mut batch = match self.engine.resume(self.model, &tasks, &mut &keeper) {
             Ok(batch) => batch,

@@ -5,6 +5,7 @@ mod jobs;
 mod keeper;
 mod making;
 mod place;
+mod preview;
 mod prompts;
 mod shard;
 pub mod videos;
@@ -14,6 +15,7 @@ use crate::cli::console::Console;
 use crate::cli::device::{DeviceArgs, MemoryArgs};
 use crate::cli::model;
 use crate::cli::output::check_stdout;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use jobs::JobList;
 use keeper::{Every, Keeping, every};
 use making::Making;
@@ -21,7 +23,8 @@ use osp::checkpoint::Need;
 use osp::engine::TextCache;
 use osp::state::{Origin, State};
 use osp::video::FrameRate;
-use osp::{Engine, Result};
+use osp::{Engine, Model, Result};
+use preview::{Previews, Shown, shown};
 use prompts::Asked;
 use shard::Shard;
 use std::path::{Path, PathBuf};
@@ -38,6 +41,7 @@ stdout when the video is complete, and writes no record.
 taken.
   An older output of the same name is replaced only when the run has succeeded.
   Ctrl-C stops after the current step, and leaves out.mp4.state, from which --resume goes on with the same bits.
+  --preview p.png shows up to eight frames of the video as the model imagines it so far, at an eighth of its resolution.
   With several prompts, out.mp4 becomes out-000.mp4, out-001.mp4, …, and out-grid.mp4 shows all of them (at most 64).
 
 Lists:
@@ -95,7 +99,7 @@ pub struct Args {
     /// Only convert prompts to lower case; do not remove links, markup and unusual characters
     #[arg(long)]
     no_clean_caption: bool,
-    /// Encode every prompt again; do not use or keep text embeddings in the cache
+    /// Encode every prompt again; do not use or keep text embeddings, or the colours of previews, in the cache
     #[arg(long)]
     no_cache: bool,
     #[command(flatten)]
@@ -112,6 +116,10 @@ pub struct Args {
     /// Also write the latent, for `osp decode`
     #[arg(long, value_name = "FILE.safetensors")]
     save_latent: Option<PathBuf>,
+    /// Show the video while it is made, about ten times: in FILE.png, which each preview replaces, or as coloured characters in
+    /// the terminal
+    #[arg(long, value_name = "FILE.png|terminal", value_parser = OsStringValueParser::new().try_map(shown))]
+    preview: Option<Shown>,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -153,6 +161,7 @@ const OF_REQUEST: [&str; 16] = [
 
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
+    args.preview.as_ref().map_or(Ok(()), Shown::check)?;
     if let Some(path) = &args.resume {
         return resume(args, path, console);
     }
@@ -168,7 +177,8 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         return dry_run::run(&engine, &model, &plan, ours, args.again || args.prompts.is_none(), console);
     }
     let keeping = args.keeping(&args.device, &args.model, &args.components);
-    let making = Making::new(&engine, &model, &plan, &keeping, console)?;
+    let previews = args.previews(&engine, &model, console)?;
+    let making = Making::new(&engine, &model, &plan, &keeping, previews.as_ref(), console)?;
     if args.prompts.is_some() { making.list(ours, args.again) } else { making.all() }
 }
 
@@ -184,7 +194,8 @@ fn resume(args: &Args, path: &Path, console: &Console) -> Result<()> {
     let model = model::open(&chosen, &components, Need::Sampling, console)?;
     state.check_origin(path, &Origin::of(&engine, &model)?)?;
     let keeping = args.keeping(&device, &chosen, &components);
-    Making::new(&engine, &model, &plan, &keeping, console)?.all()
+    let previews = args.previews(&engine, &model, console)?;
+    Making::new(&engine, &model, &plan, &keeping, previews.as_ref(), console)?.all()
 }
 
 impl Args {
@@ -198,6 +209,12 @@ impl Args {
             Some(cache) if !self.no_cache => engine.text_cache(cache),
             _ => engine,
         })
+    }
+
+    /// The previews, if they are asked for. A quiet run prints none.
+    fn previews<'a>(&self, engine: &Engine, model: &Model, console: &'a Console) -> Result<Option<Previews<'a>>> {
+        let asked = self.preview.as_ref().filter(|shown| **shown != Shown::Terminal || !console.quiet());
+        asked.map(|_| Previews::new(engine, model, !self.no_cache, console)).transpose()
     }
 
     /// When states are kept, with the options that a run needs to go on from one.
