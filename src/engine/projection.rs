@@ -5,7 +5,7 @@
 
 use super::{Coding, Engine, Observer};
 use crate::checkpoint::Model;
-use crate::error::Result;
+use crate::error::{Error, Relief, Result};
 use crate::model::vae::Projection;
 use crate::video::{Clip, FrameRate, VideoInfo};
 use std::f32::consts::PI;
@@ -31,10 +31,20 @@ impl Engine {
         let (mut latents, mut colours) = (Vec::new(), Vec::new());
         for waves in &IMAGES {
             let clip = image(waves, SIDE * factors.space)?;
-            latents.extend(self.encode(model, &clip, coding, observer)?.0.values);
+            latents.extend(self.encode(model, &clip, coding, observer).map_err(of_previews)?.0.values);
             colours.extend(means(&clip, factors.space));
         }
         Ok(least_squares(&latents, &colours, factors.channels))
+    }
+}
+
+/// Only more memory helps the small images; the sizes that a user chooses do not.
+fn of_previews(error: Error) -> Error {
+    match error {
+        Error::OutOfMemory { needed, free, .. } => {
+            Error::OutOfMemory { stage: "previews".into(), needed, free, relief: Relief::Limit }
+        }
+        other => other,
     }
 }
 
