@@ -118,6 +118,9 @@ fn previews_that_cannot_be_shown_are_refused_before_the_work() {
     let output = command.env("NO_COLOR", "1").args(small).args(["a cat", "--preview", "terminal"]).assert().code(2);
     let said = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
     assert!(said.starts_with("osp: error: --preview terminal") && said.contains("NO_COLOR"), "{said}");
+    let events = [&small[..], &["a cat", "--preview", "terminal", "--progress", "json"]].concat();
+    let output = osp(folder.path()).args(events).assert().code(2);
+    assert!(String::from_utf8_lossy(&output.get_output().stderr).contains("holds events"));
 }
 
 #[test]

@@ -22,7 +22,7 @@ use osp::Result;
 
 #[derive(Subcommand)]
 pub enum Command {
-    Sample(sample::Args),
+    Sample(Box<sample::Args>),
     Reconstruct(reconstruct::Args),
     Encode(encode::Args),
     Decode(decode::Args),

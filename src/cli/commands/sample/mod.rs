@@ -161,7 +161,7 @@ const OF_REQUEST: [&str; 16] = [
 
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
-    args.preview.as_ref().map_or(Ok(()), Shown::check)?;
+    args.preview.as_ref().map_or(Ok(()), |shown| shown.check(console))?;
     if let Some(path) = &args.resume {
         return resume(args, path, console);
     }

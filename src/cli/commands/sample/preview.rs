@@ -32,10 +32,11 @@ pub fn shown(text: OsString) -> Result<Shown> {
 
 impl Shown {
     /// Fails if a terminal is asked for that cannot show pictures.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self, console: &Console) -> Result<()> {
         let usage = |problem: &str| Err(Error::Usage(format!("--preview terminal {problem}; use --preview FILE.png")));
         match self {
             Self::File(_) => Ok(()),
+            Self::Terminal if console.events() => usage("prints to stderr, which holds events"),
             Self::Terminal if colours_are_off() => usage("shows colours, and NO_COLOR is set"),
             Self::Terminal if !io::stderr().is_terminal() => usage("prints to stderr, which is not a terminal"),
             Self::Terminal => Ok(()),
