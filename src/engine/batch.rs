@@ -1,7 +1,7 @@
 //! Many videos in one run: all captions are encoded first, then each video is made.
 
 use super::devices::all_fit;
-use super::models::Models;
+use super::models::{Models, Work};
 use super::text::{Texts, embed};
 use super::text_cache::{Key, TextCache};
 use super::{Captions, Devices, Observer, Outcome, Stage, StageMemory, StagePlan, Start, Task, Text, Timings, Wanted};
@@ -42,39 +42,6 @@ struct Denoised {
     /// `[T, H, W, C]`
     latent: Vec<f32>,
     seconds: f64,
-}
-
-/// The models of a batch, on whatever device.
-trait Work {
-    fn denoise(&mut self, task: &Task, text: &Text, video: usize, observer: &mut dyn Observer) -> Result<Vec<f32>>;
-    fn decode(
-        &mut self,
-        task: &Task,
-        latent: &[f32],
-        observer: &mut dyn Observer,
-        frame: &mut TakeFrame<'_>,
-    ) -> Result<()>;
-    fn plans(&mut self, task: &Task) -> [Result<Rc<StagePlan>>; 2];
-}
-
-impl<'a, D: Devices + 'a> Work for Models<'a, D> {
-    fn denoise(&mut self, task: &Task, text: &Text, video: usize, observer: &mut dyn Observer) -> Result<Vec<f32>> {
-        Self::denoise(self, task, text, video, observer)
-    }
-
-    fn decode(
-        &mut self,
-        task: &Task,
-        latent: &[f32],
-        observer: &mut dyn Observer,
-        frame: &mut TakeFrame<'_>,
-    ) -> Result<()> {
-        Self::decode(self, task, latent, observer, frame)
-    }
-
-    fn plans(&mut self, task: &Task) -> [Result<Rc<StagePlan>>; 2] {
-        Self::plans(self, task)
-    }
 }
 
 /// Plans all videos, and encodes their texts unless `cache` has them. `captions` are the tokens of each ([`super::tokenize`]). A

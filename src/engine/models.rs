@@ -99,6 +99,63 @@ struct Open<K, M> {
     model: M,
 }
 
+/// What a batch does with its models, whatever the device.
+pub(super) trait Work {
+    /// The plans of the transformer and of the decoder for `task`.
+    fn plans(&mut self, task: &Task) -> [Result<Rc<StagePlan>>; 2];
+
+    /// The latent `[T, H, W, C]` of `task`, which is `video` of its batch.
+    fn denoise(&mut self, task: &Task, text: &Text, video: usize, observer: &mut dyn Observer) -> Result<Vec<f32>>;
+
+    /// Decodes the rest of a video, and gives its frames to `frame`.
+    fn decode(
+        &mut self,
+        task: &Task,
+        latent: &[f32],
+        observer: &mut dyn Observer,
+        frame: &mut TakeFrame<'_>,
+    ) -> Result<()>;
+}
+
+impl<'a, D: Devices + 'a> Work for Models<'a, D> {
+    fn plans(&mut self, task: &Task) -> [Result<Rc<StagePlan>>; 2] {
+        let Self { devices, shapes, tokens, .. } = self;
+        [
+            self.denoises.get(task.into(), || plan_denoise(devices, shapes, task, *tokens)),
+            self.decodes.get(task.into(), || plan_decode(devices, shapes, task)),
+        ]
+    }
+
+    fn denoise(&mut self, task: &Task, text: &Text, video: usize, observer: &mut dyn Observer) -> Result<Vec<f32>> {
+        let part = self.model.need_transformer()?;
+        let open = self.transformer(task).map_err(|error| error.during(Stage::Denoise.name()))?;
+        let (backend, denoiser) = &open.model;
+        denoiser.warn_of_other_lengths(&task.settings, observer);
+        let schedule = task.settings.sampler.schedule(task.settings.steps)?;
+        let denoising = Denoising::of(task, &schedule, text, video);
+        observer.begin(Stage::Denoise, (schedule.calls.len() - denoising.done()) as u64);
+        let made = denoiser.run(&**backend, denoising, &mut Noise::seeded(task.settings.seed), observer);
+        let latent = made.map_err(|error| blame(error, part))?;
+        observer.end();
+        // A run that fails may leave buffers behind, so its model is not used again.
+        self.transformer = Some(open);
+        Ok(latent)
+    }
+
+    fn decode(
+        &mut self,
+        task: &Task,
+        latent: &[f32],
+        observer: &mut dyn Observer,
+        frame: &mut TakeFrame<'_>,
+    ) -> Result<()> {
+        let open = self.decoder(task)?;
+        open.model.decode(latent, task.settings.windowed(), task.windows(), observer, frame)?;
+        self.decoder = Some(open);
+        Ok(())
+    }
+}
+
 impl<'a, D: Devices + 'a> Models<'a, D> {
     /// Nothing is open. `keeps`: models may stay open beside each other.
     pub fn new(devices: D, model: &'a Model, tokens: usize, keeps: bool) -> Self {
@@ -114,15 +171,6 @@ impl<'a, D: Devices + 'a> Models<'a, D> {
             transformer: None,
             decoder: None,
         }
-    }
-
-    /// The plans of the transformer and of the decoder for `task`.
-    pub fn plans(&mut self, task: &Task) -> [Result<Rc<StagePlan>>; 2] {
-        let Self { devices, shapes, tokens, .. } = self;
-        [
-            self.denoises.get(task.into(), || plan_denoise(devices, shapes, task, *tokens)),
-            self.decodes.get(task.into(), || plan_decode(devices, shapes, task)),
-        ]
     }
 
     /// The devices that the models are opened on.
@@ -150,37 +198,6 @@ impl<'a, D: Devices + 'a> Models<'a, D> {
     /// Whether the two may be open at once.
     fn together(&self, [denoise, decode]: [&StagePlan; 2]) -> bool {
         self.keeps && self.devices.fit_together([denoise, decode])
-    }
-
-    /// The latent `[T, H, W, C]` of `task`, which is `video` of its batch.
-    pub fn denoise(&mut self, task: &Task, text: &Text, video: usize, observer: &mut dyn Observer) -> Result<Vec<f32>> {
-        let part = self.model.need_transformer()?;
-        let open = self.transformer(task).map_err(|error| error.during(Stage::Denoise.name()))?;
-        let (backend, denoiser) = &open.model;
-        denoiser.warn_of_other_lengths(&task.settings, observer);
-        let schedule = task.settings.sampler.schedule(task.settings.steps)?;
-        let denoising = Denoising::of(task, &schedule, text, video);
-        observer.begin(Stage::Denoise, (schedule.calls.len() - denoising.done()) as u64);
-        let made = denoiser.run(&**backend, denoising, &mut Noise::seeded(task.settings.seed), observer);
-        let latent = made.map_err(|error| blame(error, part))?;
-        observer.end();
-        // A run that fails may leave buffers behind, so its model is not used again.
-        self.transformer = Some(open);
-        Ok(latent)
-    }
-
-    /// Decodes the rest of a video, and gives its frames to `frame`.
-    pub fn decode(
-        &mut self,
-        task: &Task,
-        latent: &[f32],
-        observer: &mut dyn Observer,
-        frame: &mut TakeFrame<'_>,
-    ) -> Result<()> {
-        let open = self.decoder(task)?;
-        open.model.decode(latent, task.settings.windowed(), task.windows(), observer, frame)?;
-        self.decoder = Some(open);
-        Ok(())
     }
 
     fn transformer(&mut self, task: &Task) -> Result<OpenTransformer<'a, Of<D>>> {
