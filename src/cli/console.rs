@@ -3,6 +3,7 @@
 use super::events::{Clock, Event, Pace};
 use super::memory::peak_rss;
 use super::summary::Summary;
+use super::units::{duration, unit};
 use super::{hints, interrupt};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
@@ -267,15 +268,6 @@ impl Observer for &Console {
     }
 }
 
-/// The name of a stage's unit.
-pub fn unit(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Text => "block",
-        Stage::Denoise => "step",
-        Stage::Decode | Stage::Encode => "tile",
-    }
-}
-
 /// Units per second, or seconds per unit if units are slow, and the time left; empty before the first unit is done.
 fn pace(done: u64, per_second: f64, left: Duration, unit: &str) -> String {
     if done == 0 || !per_second.is_normal() {
@@ -287,15 +279,6 @@ fn pace(done: u64, per_second: f64, left: Duration, unit: &str) -> String {
         format!("{:.1} s/{unit}", 1.0 / per_second)
     };
     format!("  {rate}, {} left", duration(left))
-}
-
-/// A readable time.
-pub fn duration(time: Duration) -> String {
-    match time.as_secs() {
-        0..120 => format!("{:.1} s", time.as_secs_f64()),
-        seconds @ 120..7200 => format!("{} min {} s", seconds / 60, seconds % 60),
-        seconds => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-    }
 }
 
 /// Colours `text` on a terminal, unless colours are switched off.
@@ -342,13 +325,6 @@ mod tests {
         assert_eq!(pace(1, 0.125, left, "step"), "  8.0 s/step, 80.0 s left");
         assert_eq!(pace(0, 0.0, left, "step"), "");
         assert_eq!(pace(1, f64::INFINITY, left, "step"), "");
-    }
-
-    #[test]
-    fn durations_are_readable() {
-        assert_eq!(duration(Duration::from_millis(1234)), "1.2 s");
-        assert_eq!(duration(Duration::from_secs(754)), "12 min 34 s");
-        assert_eq!(duration(Duration::from_secs(2 * 3600 + 61)), "2 h 1 min");
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod svg;
 mod table;
 mod threads;
 mod transfer;
+mod units;
 mod variants;
 
 use clap::error::ErrorKind;

@@ -1,9 +1,8 @@
 //! What the stages of a run took: units, time and memory.
 
-use super::console::{duration, unit};
 use super::events::StageSummary;
 use super::table::aligned;
-use super::transfer::megabytes;
+use super::units::{duration, megabytes, unit};
 use osp::engine::Stage;
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
 //! A progress bar for bytes.
 
-use super::console::{Console, duration};
+use super::console::Console;
 use super::events::{Clock, Event, Pace};
 use super::interrupt;
+use super::units::{duration, megabytes};
 use indicatif::{ProgressBar, ProgressStyle};
 use osp::Result;
 use std::cell::RefCell;
@@ -61,9 +62,4 @@ impl Drop for Transfer<'_> {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
-}
-
-/// A readable number of bytes.
-pub fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
 }

@@ -1,8 +1,9 @@
 //! `osp verify`: compares the engine with golden data of the PyTorch original.
 
-use crate::cli::console::{Colour, Console, duration};
+use crate::cli::console::{Colour, Console};
 use crate::cli::device::DeviceArgs;
 use crate::cli::record::lossy;
+use crate::cli::units::duration;
 use crate::cli::{hints, interrupt};
 use osp::cuda::Variant;
 use osp::memory::MemoryOptions;

@@ -5,7 +5,7 @@ mod file;
 use crate::cli::args::weight_source;
 use crate::cli::console::{Colour, Console};
 use crate::cli::record::lossy;
-use crate::cli::transfer::megabytes;
+use crate::cli::units::megabytes;
 use osp::checkpoint::{self, Component, ComponentConfig, Defaults, Opening, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
 use osp::weights::manifest::CheckpointManifest;

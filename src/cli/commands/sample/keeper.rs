@@ -271,7 +271,8 @@ impl Observer for &Keeper<'_> {
     fn preview(&mut self, _: usize, latent: &[f32]) {
         if let Some(previews) = self.previews {
             let current = self.kept().current;
-            previews.show(self.jobs[current], latent);
+            let job = self.jobs[current];
+            previews.show(job.preview.as_deref(), latent, job.settings.latent_size());
         }
     }
 

@@ -1,6 +1,5 @@
 //! Pictures of a video while its sampler works on it, drawn without the decoder.
 
-use super::jobs::Job;
 use crate::cli::console::{Console, colours_are_off};
 use crate::cli::{blocks, interrupt};
 use osp::engine::{Observer, ProjectionCache};
@@ -9,7 +8,7 @@ use osp::video::{Format, resize, sheet, write_clip};
 use osp::{Clip, Engine, Error, Model, Result};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where previews are shown.
@@ -78,10 +77,10 @@ impl<'a> Previews<'a> {
         is_due(step, steps) && !self.failed.load(Ordering::Relaxed)
     }
 
-    /// Shows the latent of a video. A failure is a warning, and ends the previews.
-    pub fn show(&self, job: &Job, latent: &[f32]) {
-        let drawn = self.projection.image(latent, job.settings.latent_size());
-        let shown = drawn.and_then(|clip| match &job.preview {
+    /// Shows a latent of `size` in its file, or in the terminal. A failure is a warning, and ends the previews.
+    pub fn show(&self, file: Option<&Path>, latent: &[f32], size: [usize; 3]) {
+        let drawn = self.projection.image(latent, size);
+        let shown = drawn.and_then(|clip| match file {
             Some(path) => write_clip(path, &picture(&clip, [SIDE; 2], self.factor)?),
             None => {
                 let room = [2 * LINES, self.console.columns()];

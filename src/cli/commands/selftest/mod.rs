@@ -5,7 +5,8 @@ mod process;
 
 pub use first_use::{passed, tried};
 
-use crate::cli::console::{Colour, Console, duration};
+use crate::cli::console::{Colour, Console};
+use crate::cli::units::duration;
 use clap::ValueEnum;
 use osp::cuda::check_environment;
 #[cfg(feature = "ptx")]
