@@ -21,6 +21,12 @@ pub enum Event<'a> {
     },
     /// What a stage will need of a GPU's memory.
     Plan { stage: &'static str, bytes: u64, savings: String },
+    /// The stages that follow are those of this video.
+    Video {
+        /// Its index among those that are asked for.
+        number: usize,
+        output: &'a str,
+    },
     /// A stage begins.
     Begin {
         stage: &'static str,

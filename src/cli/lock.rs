@@ -120,7 +120,7 @@ pub fn take(path: &Path, dead: bool) -> Result<Taken> {
     loop {
         match File::options().read(true).write(true).create_new(true).open(path) {
             Ok(file) => {
-                if locked(&file).map_err(failed())? && is_at(&file, path) {
+                if locked(&file) != Locked::Elsewhere && is_at(&file, path) {
                     return Ok(Taken::Ours(Lock::hold(file, path).map_err(failed())?, None));
                 }
             }
@@ -140,16 +140,19 @@ pub fn take(path: &Path, dead: bool) -> Result<Taken> {
             thread::sleep(PAUSE);
             continue;
         }
-        let free = locked(&file).map_err(failed())?;
+        let (locked, ours) = (locked(&file), Owner::this_process());
         if !is_at(&file, path) {
             continue;
         }
-        let ours = Owner::this_process();
-        match owner {
-            Some(owner) if !free => return Ok(Taken::Alive(owner)),
-            None if !free => return Ok(Taken::Alive(Owner { process: 0, ..ours })),
-            Some(owner) if owner.boot != ours.boot && !dead => return Ok(Taken::Unsure(owner, watch)),
-            owner => return Ok(Taken::Ours(Lock::hold(file, path).map_err(failed())?, owner)),
+        let here = |owner: &Owner| owner.boot == ours.boot;
+        match (owner, locked) {
+            (Some(owner), Locked::Elsewhere) => return Ok(Taken::Alive(owner)),
+            (None, Locked::Elsewhere) => return Ok(Taken::Alive(Owner { process: 0, ..ours })),
+            (Some(owner), Locked::Unknown) if here(&owner) && is_running(owner.process) => {
+                return Ok(Taken::Alive(owner));
+            }
+            (Some(owner), _) if !here(&owner) && !dead => return Ok(Taken::Unsure(owner, watch)),
+            (owner, _) => return Ok(Taken::Ours(Lock::hold(file, path).map_err(failed())?, owner)),
         }
     }
 }
@@ -160,14 +163,29 @@ impl Watch {
     }
 }
 
-/// Whether the system's lock of the file is ours now. A file system without locks has no other owner.
-fn locked(file: &File) -> std::io::Result<bool> {
+/// Where the system's lock of a file is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Locked {
+    /// It is ours now.
+    Here,
+    /// Another process has it.
+    Elsewhere,
+    /// The file system has no locks.
+    Unknown,
+}
+
+/// Tries to take the system's lock.
+fn locked(file: &File) -> Locked {
     match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(true),
-        Err(TryLockError::Error(error)) => Err(error),
+        Ok(()) => Locked::Here,
+        Err(TryLockError::WouldBlock) => Locked::Elsewhere,
+        Err(TryLockError::Error(_)) => Locked::Unknown,
     }
+}
+
+/// Whether a process of this machine is running, as far as the system says so.
+fn is_running(process: u32) -> bool {
+    Path::new("/proc").join(process.to_string()).exists()
 }
 
 /// The owner in a lock file; `None` if there is none yet.
@@ -272,6 +290,12 @@ mod tests {
         drop(_lock);
         fs::write(&path, "").unwrap();
         assert!(matches!(take(&path, false).unwrap(), Taken::Ours(_, None)));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_runs_until_it_ends() {
+        assert!(is_running(std::process::id()) && !is_running(u32::MAX));
     }
 
     #[test]

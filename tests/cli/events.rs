@@ -146,6 +146,9 @@ fn a_run_is_events_and_records_as_the_schemas_say() {
         assert!(last["rate"].as_f64().unwrap() > 0.0 && last["seconds_left"] == 0.0, "{last}");
         assert_eq!(of_stage.last().unwrap()["event"], "end", "{stage}");
     }
+    // Both latents come first, because CPUs keep one model open.
+    let videos: Vec<&str> = named(&said, "video").iter().map(|video| video["output"].as_str().unwrap()).collect();
+    assert_eq!(videos, ["a-000.gif", "a-001.gif", "a-000.gif", "a-001.gif"]);
     let summary = named(&said, "summary");
     assert_eq!((summary.len(), summary[0]["stages"][1]["steps"].as_u64()), (1, Some(14)));
 

@@ -5,6 +5,8 @@ use super::prompts::{Asked, Wish};
 use super::{Args, place};
 use crate::cli::args::Size;
 use crate::cli::claims::Claims;
+use crate::cli::console::Console;
+use crate::cli::events::Event;
 use crate::cli::model;
 use crate::cli::output::{check_file, marked, slug};
 use crate::cli::record;
@@ -244,6 +246,11 @@ impl Job {
     /// What the engine makes.
     pub fn task(&self) -> Task {
         self.from().map_or_else(|| Task::from(self.settings.clone()), |(_, state)| state.task())
+    }
+
+    /// Says in an event that the stages that follow are those of this video.
+    pub fn announce(&self, console: &Console) {
+        console.event(&Event::Video { number: self.number, output: &self.output.to_string_lossy() });
     }
 
     /// Whether its outputs exist, made of the same request and weights.

@@ -122,6 +122,7 @@ impl<'a> Keeper<'a> {
 
     /// The latent of a video is made next, from where its job says now.
     pub fn begin_video(&self, video: usize) {
+        self.jobs[video].announce(self.console);
         let mut kept = self.kept();
         (kept.videos[video], kept.current) = (Video::of(self.jobs[video]), video);
     }

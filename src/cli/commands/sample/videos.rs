@@ -94,6 +94,7 @@ impl<'a> Videos<'a> {
             true => job.writer()?.described(&Made::new(&job.settings, self.model)?.text())?,
             false => job.writer()?,
         };
+        job.announce(self.console);
         let (earlier, keeps) = (job.earlier_frames(), self.plan.grid.is_some());
         let mut pixels = if keeps { earlier.to_vec() } else { Vec::new() };
         earlier.chunks_exact(job.settings.frame_bytes()).try_for_each(|rgb| writer.push(rgb))?;
