@@ -52,6 +52,9 @@ fn other_output_on_the_same_stdout_is_refused() {
     }
     let several = ["sample", "a cat", "a dog", "--frames", "1", "-o", "-", "--model", "absent"];
     fails(folder.path(), &several, 2, &["several"]);
+    fs::write(folder.path().join("list.jsonl"), "{\"prompt\": \"a\"}\n{\"prompt\": \"b\", \"output\": \"-\"}").unwrap();
+    let several = ["sample", "--prompts", "list.jsonl", "--frames", "1", "-o", "a.png", "--model", "absent"];
+    fails(folder.path(), &several, 2, &["several"]);
     let cases: [&[&str]; 4] = [
         &["encode", "in.y4m", "-o", "-"],
         &["convert", &model, "-o", "-"],

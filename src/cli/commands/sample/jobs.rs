@@ -91,6 +91,9 @@ impl JobList {
         let frames = settled.iter().flatten().next().map(|settings| settings.frames);
         let several = wishes.len() > 1;
         let output = args.output.clone().unwrap_or_else(|| default_output(wishes, frames));
+        if several && is_stdout(&output) {
+            return Err(only_one_on_stdout());
+        }
         let numbered =
             |path: &Path, index: usize| if several { marked(path, &format!("{index:03}")) } else { path.to_path_buf() };
         let (mut jobs, mut refused) = (Vec::<Job>::new(), Vec::<Refused>::new());
@@ -151,8 +154,7 @@ impl JobList {
     fn check(&self, args: &Args) -> Result<()> {
         if self.jobs.iter().any(|job| is_stdout(&job.output)) {
             if self.jobs.len() + self.refused.len() > 1 {
-                let problem = "-o - can print only one video, but several are requested; name a file";
-                return Err(Error::Usage(problem.into()));
+                return Err(only_one_on_stdout());
             }
             if args.checkpoint_every.is_some() {
                 return Err(Error::Usage(
@@ -178,6 +180,10 @@ impl JobList {
         }
         claims.check()
     }
+}
+
+fn only_one_on_stdout() -> Error {
+    Error::Usage("-o - can print only one video, but several are requested; name a file".into())
 }
 
 /// Adds `output`, its record and its state to the outputs.
