@@ -158,6 +158,11 @@ fn objects(text: &str, path: &Path) -> Result<Vec<Wish>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let object = |(index, line): (usize, &str)| {
         let line_number = index + 1;
+        // Serde would take an array for the object.
+        if !line.trim_start().starts_with('{') {
+            let problem = "expected a JSON object, such as {\"prompt\": \"a cat\"}";
+            return Err(Error::Usage(format!("{}, line {line_number}: {problem}", path.display())));
+        }
         let wish: Wish = serde_json::from_str(line).map_err(|error| {
             // Its own line number is that in the object, always 1.
             let said = error.to_string();
@@ -197,7 +202,9 @@ mod tests {
     #[test]
     fn a_wrong_object_is_named_by_its_line() {
         for (text, said) in [
-            ("{\"prompt\": \"a\"}\na dog", "line 2, column 1: expected value"),
+            ("{\"prompt\": \"a\"}\na dog", "line 2: expected a JSON object"),
+            ("[\"a\", null, 1]", "line 1: expected a JSON object"),
+            ("{\"prompt\": \"a\"", "line 1, column 14: EOF"),
             ("{\"seed\": 1}", "line 1, column 11: missing field `prompt`"),
             ("{\"prompt\": \"a\", \"step\": 3}", "unknown field `step`, expected one of `prompt`"),
             ("{\"prompt\": \"a\", \"seed\": 1.5}", "expected a seed"),
