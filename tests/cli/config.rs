@@ -82,13 +82,13 @@ fn a_wrong_file_is_one_line_that_names_it() {
     fails(folder.path(), &run, 1, &["run.toml"]);
 }
 
-/// The file that README.md shows is one that `osp sample` takes.
+/// The file that docs/commands.md shows is one that `osp sample` takes.
 #[test]
-fn the_readmes_file_is_read() {
+fn the_file_in_the_docs_is_read() {
     let folder = tempfile::tempdir().unwrap();
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let mut files = readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let file = files.find(|file| file.contains("[decode]")).expect("README.md shows a file for --config");
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md")).unwrap();
+    let mut files = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let file = files.find(|file| file.contains("[decode]")).expect("the page shows a file for --config");
     config(folder.path(), file);
     for command in [&["sample", "a lake"][..], &["decode", "lake.safetensors", "-o", "lake.mp4"]] {
         let printed = succeeds(folder.path(), &[command, &["--config", "run.toml", "--print-config"]].concat());
