@@ -6,6 +6,7 @@ use osp::model::vae::tiling::Tiling;
 use osp::sampler::SamplerKind;
 use osp::{Error, Request, Result};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Options that choose the model.
 #[derive(Args)]
@@ -37,7 +38,7 @@ pub struct SizeArgs {
     #[arg(long, value_name = "N", value_parser = frames)]
     pub frames: Option<usize>,
     /// Rows and columns of pixels, multiples of 16 [default: the model's training size]
-    #[arg(long, value_name = "HxW", value_parser = size)]
+    #[arg(long, value_name = "HxW")]
     pub size: Option<Size>,
 }
 
@@ -128,14 +129,18 @@ pub fn seed(text: &str) -> Result<u64> {
     seed.ok_or_else(|| Error::Usage("expected a whole number of 64 bits, such as 42 or -1".into()))
 }
 
-/// Reads `HEIGHTxWIDTH`.
-pub fn size(text: &str) -> Result<Size> {
-    let sides = text.split_once(['x', 'X', '×']);
-    let sides = sides.and_then(|(height, width)| Some((height.parse().ok()?, width.parse().ok()?)));
-    match sides {
-        Some((height, width)) if height <= MOST && width <= MOST => Ok(Size { height, width }),
-        Some(_) => Err(Error::Usage(format!("more than {MOST} pixels a side"))),
-        None => Err(Error::Usage("expected rows and columns of pixels, such as 512x512".into())),
+impl FromStr for Size {
+    type Err = Error;
+
+    /// Reads `HEIGHTxWIDTH`.
+    fn from_str(text: &str) -> Result<Self> {
+        let sides = text.split_once(['x', 'X', '×']);
+        let sides = sides.and_then(|(height, width)| Some((height.parse().ok()?, width.parse().ok()?)));
+        match sides {
+            Some((height, width)) if height <= MOST && width <= MOST => Ok(Self { height, width }),
+            Some(_) => Err(Error::Usage(format!("more than {MOST} pixels a side"))),
+            None => Err(Error::Usage("expected rows and columns of pixels, such as 512x512".into())),
+        }
     }
 }
 
@@ -168,10 +173,10 @@ mod tests {
     #[test]
     fn sizes_are_rows_then_columns() {
         for text in ["256x384", "256X384", "256×384"] {
-            assert_eq!(size(text).unwrap(), Size { height: 256, width: 384 });
+            assert_eq!(text.parse::<Size>().unwrap(), Size { height: 256, width: 384 });
         }
         for wrong in ["", "x", "256", "256x", "x256", "-16x16", "16x16x16", "1e2x16", "16 x16", "65537x16"] {
-            assert!(size(wrong).is_err(), "{wrong}");
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Reads the clip to encode, cut to a number of frames and a size that the VAE can encode.
 
-use super::args::{Size, frames, seed, size};
+use super::args::{Size, frames, seed};
 use super::console::Console;
 use super::interrupt;
 use osp::model::vae::Factors;
@@ -20,7 +20,7 @@ pub struct InputArgs {
     max_frames: Option<usize>,
     /// Resize to cover these rows and columns, multiples of 8, and cut out the middle [default: the input's size, cut
     /// to multiples of 8]
-    #[arg(long, value_name = "HxW", value_parser = size)]
+    #[arg(long, value_name = "HxW")]
     size: Option<Size>,
     /// With --size: only cut out the middle, do not resize
     #[arg(long, requires = "size")]

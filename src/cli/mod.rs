@@ -80,7 +80,7 @@ pub struct Global {
         display_order = 902
     )]
     pub progress: Progress,
-    /// Take options that are not given here from this file: long names are keys, and a command may have a table of its own
+    /// Read options from this file, for those that are not typed. Keys are long names; a command may have its own table
     #[arg(long, global = true, value_name = "FILE.toml", display_order = 903)]
     pub config: Option<PathBuf>,
     /// Run nothing; print a file for --config with all options in effect

@@ -51,7 +51,7 @@ fn a_grid_fits_its_format_or_is_left_out() {
     succeeds(folder.path(), &sample(&model, &flat));
     let grid = read_clip(&folder.path().join("flat-grid.mp4"), &ReadOptions::default()).unwrap();
     assert_eq!((grid.height, grid.width), (16, 2 * 552 + 4));
-    // A grid of so many clips would take memory until the last of them is made.
+    // The clips of a grid stay in memory until the last is made, so a large batch has none.
     let seeds = (0..65).map(|seed| seed.to_string()).collect::<Vec<_>>().join(",");
     let many = ["a cat", "--seed", &seeds, "--frames", "1", "--size", "16x16", "-o", "many.mp4"];
     succeeds(folder.path(), &sample(&model, &many));

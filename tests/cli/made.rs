@@ -120,4 +120,5 @@ fn a_dry_run_says_what_would_be_done_and_does_nothing() {
         .unwrap();
     let output = osp(folder.path()).args(&dry).assert().code(1).get_output().clone();
     assert!(String::from_utf8(output.stderr).unwrap().contains("list.jsonl, line 2"));
+    fails(folder.path(), &["sample", "--resume", "a.state", "--dry-run"], 2, &["--resume", "--dry-run"]);
 }

@@ -139,8 +139,9 @@ pub struct Args {
 const LISTS: &str = "Lists";
 const RESUMING: &str = "Interruptions";
 
-/// The options that a state decides.
-const OF_REQUEST: [&str; 16] = [
+/// The options that a state decides, and a dry run, which says what a request would do.
+const OF_REQUEST: [&str; 17] = [
+    "dry_run",
     "prompt",
     "prompts",
     "like",

@@ -1,7 +1,7 @@
 //! The videos that a user asks for: prompts of the command line, or a list in a file.
 
 use super::Args;
-use crate::cli::args::{Size, size};
+use crate::cli::args::Size;
 use crate::cli::console::Console;
 use crate::cli::made::{Made, settings_of};
 use crate::cli::model::Fingerprints;
@@ -10,6 +10,7 @@ use osp::sampler::SamplerKind;
 use osp::{Error, Model, Result};
 use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// A video that is asked for. The options say what it leaves open.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,7 +29,7 @@ pub struct Wish {
     #[serde(default, deserialize_with = "text")]
     pub sampler: Option<SamplerKind>,
     pub output: Option<PathBuf>,
-    /// Where it is asked for, if in a file: `line 3`.
+    /// Its line, if it is asked for in a file.
     #[serde(skip)]
     pub line: Option<usize>,
 }
@@ -47,26 +48,10 @@ fn seed<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<u64>, 
     }))
 }
 
-/// Values that are text in a list and on the command line.
-trait Readable: Sized {
-    fn read(text: &str) -> Result<Self>;
-}
-
-impl Readable for Size {
-    fn read(text: &str) -> Result<Self> {
-        size(text)
-    }
-}
-
-impl Readable for SamplerKind {
-    fn read(text: &str) -> Result<Self> {
-        text.parse()
-    }
-}
-
-fn text<'de, D: Deserializer<'de>, T: Readable>(from: D) -> std::result::Result<Option<T>, D::Error> {
+/// Reads a text as the option does.
+fn text<'de, D: Deserializer<'de>, T: FromStr<Err = Error>>(from: D) -> std::result::Result<Option<T>, D::Error> {
     let text = String::deserialize(from)?;
-    T::read(&text).map(Some).map_err(|error| serde::de::Error::custom(format!("{text:?}: {error}")))
+    text.parse().map(Some).map_err(|error: Error| serde::de::Error::custom(format!("{text:?}: {error}")))
 }
 
 impl Wish {
