@@ -33,6 +33,9 @@ fn sizes_beyond_all_memory_are_refused_in_one_line() {
     let huge = ["--size", "65536x65536", "-o", "a.png"];
     let output = limited(folder.path(), 2048, "2", &[&sample[..], &huge].concat());
     refused(&output, &["osp: error: out of memory", "MiB"]);
+    // The allocator prints an event without allocating.
+    let output = limited(folder.path(), 2048, "2", &[&sample[..], &huge, &["--progress", "json"]].concat());
+    refused(&output, &["{\"event\":\"error\",\"text\":\"out of memory", "\"exit_code\":4}"]);
     assert_eq!(names(folder.path()), [""; 0]);
 }
 
