@@ -19,7 +19,7 @@ use crate::ops::pixels::{FromBytes, FromBytesArgs, ToBytes, ToBytesArgs};
 use crate::ops::resample::{
     RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
 };
-use crate::ops::sampler::{Combine, CombineArgs};
+use crate::ops::sampler::{Combine, CombineArgs, Hold, HoldArgs};
 use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs};
 use crate::ops::{DeviceBuffer, DeviceWeight};
 use crate::tensor::Tensor;
@@ -76,8 +76,7 @@ pub trait Backend {
     /// Copies `host.len()` elements from `offset` on to the host.
     ///
     /// # Errors
-    /// [`crate::Error::Shape`] if the buffer ends before them, [`crate::Error::Device`] if the copy or a kernel before
-    /// it fails.
+    /// [`crate::Error::Shape`] if the buffer ends before them, [`crate::Error::Device`] if the copy or a kernel before it fails.
     fn download(&self, buffer: &Self::Buffer, offset: usize, host: &mut [f32]) -> Result<()>;
 
     /// Copies a parameter to the device: one tensor, or several with equal trailing shapes, stacked along the first axis. The CPU
@@ -424,6 +423,18 @@ pub trait Backend {
     /// The body of [`Self::combine`].
     fn run_combine(&self, op: &Combine<'_>, args: CombineArgs<'_, Self::Buffer>) -> Result<()>;
 
+    /// [`Hold`].
+    ///
+    /// # Errors
+    /// Those of [`Hold::validate`] and of a launch.
+    fn hold(&self, op: &Hold, args: HoldArgs<'_, Self::Buffer>) -> Result<()> {
+        op.validate(&args)?;
+        self.run_hold(op, args)
+    }
+
+    /// The body of [`Self::hold`].
+    fn run_hold(&self, op: &Hold, args: HoldArgs<'_, Self::Buffer>) -> Result<()>;
+
     /// [`CopyBox`].
     ///
     /// # Errors
@@ -477,8 +488,7 @@ pub trait Backend {
     /// [`Finite`], its counts on their way to the host, as for [`Self::to_bytes`].
     ///
     /// # Errors
-    /// Those of [`Finite::validate`], of [`Self::alloc`] for the counts, and of a launch. [`Arriving::bytes`]
-    /// tells what goes wrong later.
+    /// Those of [`Finite::validate`], and of [`Self::to_bytes`] for the counts.
     fn finite(&self, op: &Finite, args: FiniteArgs<'_, Self::Buffer>) -> Result<Box<dyn Arriving>> {
         op.validate(&args)?;
         self.run_finite(op, args)

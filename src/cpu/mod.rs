@@ -46,7 +46,7 @@ use crate::ops::pixels::{FromBytes, FromBytesArgs, ToBytes, ToBytesArgs};
 use crate::ops::resample::{
     RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
 };
-use crate::ops::sampler::{Combine, CombineArgs};
+use crate::ops::sampler::{Combine, CombineArgs, Hold, HoldArgs};
 use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs};
 use crate::tensor::Tensor;
 use memory::Pool;
@@ -242,6 +242,11 @@ impl Backend for Cpu {
 
     fn run_combine(&self, op: &Combine<'_>, args: CombineArgs<'_, Buffer>) -> Result<()> {
         sampler::combine(op, args);
+        Ok(())
+    }
+
+    fn run_hold(&self, op: &Hold, args: HoldArgs<'_, Buffer>) -> Result<()> {
+        sampler::hold(op, args);
         Ok(())
     }
 

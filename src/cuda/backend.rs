@@ -24,7 +24,7 @@ use crate::ops::pixels::{FromBytes, FromBytesArgs, ToBytes, ToBytesArgs};
 use crate::ops::resample::{
     RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
 };
-use crate::ops::sampler::{Combine, CombineArgs};
+use crate::ops::sampler::{Combine, CombineArgs, Hold, HoldArgs};
 use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs};
 use crate::tensor::Tensor;
 use std::sync::Arc;
@@ -221,6 +221,10 @@ impl Backend for Cuda {
 
     fn run_combine(&self, op: &Combine<'_>, args: CombineArgs<'_, Buffer>) -> Result<()> {
         sampler::combine(self, op, args)
+    }
+
+    fn run_hold(&self, op: &Hold, args: HoldArgs<'_, Buffer>) -> Result<()> {
+        sampler::hold(self, op, args)
     }
 
     fn run_copy_box(&self, op: &CopyBox, args: CopyBoxArgs<'_, Buffer>) -> Result<()> {

@@ -64,6 +64,7 @@ pub const CONTRACTS: &[Contract] = &[
     contract::<resample::ResampleParams>("resample", &[FLAT_THREADS]),
     contract::<resample::RegroupFramesParams>("resample", &[FLAT_THREADS]),
     contract::<sampler::CombineParams>("sampler", &[FLAT_THREADS]),
+    contract::<sampler::HoldParams>("sampler", &[FLAT_THREADS]),
     contract::<tile::CopyBoxParams>("tile", &[FLAT_THREADS]),
     contract::<tile::BlendBoxParams>("tile", &[FLAT_THREADS]),
 ];

@@ -1,9 +1,9 @@
-//! `combine`: `kernels/sampler.cu`.
+//! `combine`, `hold`: `kernels/sampler.cu`.
 
 use super::params::{Address, params};
-use super::{Buffer, Cuda, ElementType, int};
+use super::{Buffer, Cuda, ElementType, LaunchPlan, int};
 use crate::error::Result;
-use crate::ops::sampler::{Combine, CombineArgs, MAX_TERMS};
+use crate::ops::sampler::{Combine, CombineArgs, Hold, HoldArgs, MAX_TERMS};
 
 params! {
     /// See `kernels/sampler.cu`.
@@ -18,10 +18,29 @@ params! {
     }
 }
 
+params! {
+    /// See `kernels/sampler.cu`.
+    HoldParams {
+        original: Address,
+        noise: Address,
+        weight: Address,
+        sample: Address,
+        signal: f32,
+        noise_level: f32,
+        count: i32,
+        padding: i32,
+    }
+}
+
+/// Elements of a thread: four, if they divide all elements.
+fn width(len: usize) -> usize {
+    if len.is_multiple_of(4) { 4 } else { 1 }
+}
+
 /// Launches [`Combine`]; each buffer may be 16-bit or f32.
 pub(super) fn combine(cuda: &Cuda, op: &Combine<'_>, args: CombineArgs<'_, Buffer>) -> Result<()> {
     let CombineArgs { inputs, out } = args;
-    let width = if op.len.is_multiple_of(4) { 4 } else { 1 };
+    let width = width(op.len);
     let count = op.len / width;
     let terms = op.coefficients.len();
     let mut params = CombineParams {
@@ -44,4 +63,22 @@ pub(super) fn combine(cuda: &Cuda, op: &Combine<'_>, args: CombineArgs<'_, Buffe
         bytes += (op.len * buffer.precision.bytes()) as u64;
     }
     cuda.launch(&cuda.flat("combine", width > 1, count, op.flops(), bytes), &params)
+}
+
+/// Launches [`Hold`].
+pub(super) fn hold(cuda: &Cuda, op: &Hold, args: HoldArgs<'_, Buffer>) -> Result<()> {
+    let width = width(op.len);
+    let count = op.len / width;
+    let params = HoldParams {
+        original: args.original.single(),
+        noise: args.noise.single(),
+        weight: args.weight.single(),
+        sample: args.sample.single(),
+        signal: op.signal,
+        noise_level: op.noise_level,
+        count: int(count)?,
+        padding: 0,
+    };
+    let kernel = if width > 1 { "hold_f32" } else { "hold_ragged_f32" }.to_owned();
+    cuda.launch(&LaunchPlan { kernel, ..cuda.flat("hold", width > 1, count, op.flops(), op.bytes()) }, &params)
 }

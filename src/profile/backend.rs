@@ -18,7 +18,7 @@ use crate::ops::pixels::{FromBytes, FromBytesArgs, ToBytes, ToBytesArgs};
 use crate::ops::resample::{
     RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
 };
-use crate::ops::sampler::{Combine, CombineArgs};
+use crate::ops::sampler::{Combine, CombineArgs, Hold, HoldArgs};
 use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs};
 use crate::tensor::Tensor;
 use std::time::Instant;
@@ -197,6 +197,10 @@ impl<B: Backend> Backend for Counted<B> {
 
     fn run_combine(&self, op: &Combine<'_>, args: CombineArgs<'_, B::Buffer>) -> Result<()> {
         self.count("combine", op.flops(), op.bytes(), |b| b.run_combine(op, args))
+    }
+
+    fn run_hold(&self, op: &Hold, args: HoldArgs<'_, B::Buffer>) -> Result<()> {
+        self.count("hold", op.flops(), op.bytes(), |b| b.run_hold(op, args))
     }
 
     fn run_copy_box(&self, op: &CopyBox, args: CopyBoxArgs<'_, B::Buffer>) -> Result<()> {

@@ -1,5 +1,5 @@
 //! `kernels/sampler.cu`: every number of terms, and every mix of f32 and 16-bit buffers. The sum has the CPU's bits,
-//! rounded once if the output is 16-bit.
+//! rounded once if the output is 16-bit. What is held has the CPU's bits under every mask.
 
 use super::Work;
 use super::trial::{Body, Trial, ensure, host};
@@ -7,7 +7,7 @@ use super::values::{half_values, values};
 use crate::backend::Backend;
 use crate::cuda::Half;
 use crate::error::Result;
-use crate::ops::sampler::{Combine, CombineArgs};
+use crate::ops::sampler::{Combine, CombineArgs, Hold, HoldArgs};
 
 /// Which buffers are f32: bit `i` for input `i`, bit 8 for the output.
 type Singles = u32;
@@ -109,11 +109,68 @@ fn combine_accepts_zero_elements(trial: &mut Trial) -> Result<()> {
     })
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Mask {
+    /// This weight everywhere.
+    Even(f32),
+    /// Weights between 0 and 1, and some of each.
+    Mixed,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    op: Hold,
+    mask: Mask,
+}
+
+impl Held {
+    fn new(len: usize, mask: Mask) -> Self {
+        Self { op: Hold { len, signal: 0.8, noise_level: 0.6 }, mask }
+    }
+
+    fn weight(&self) -> Vec<f32> {
+        match self.mask {
+            Mask::Even(weight) => vec![weight; self.op.len],
+            Mask::Mixed => values(4, self.op.len).iter().map(|x| (x + 0.5).clamp(0.0, 1.0)).collect(),
+        }
+    }
+}
+
+impl Body for Held {
+    fn run<B: Backend>(&self, backend: &B, _: Half) -> Result<Vec<f32>> {
+        let state = |seed| backend.upload_f32(&values(seed, self.op.len));
+        let (original, noise, mut sample) = (state(1)?, state(2)?, state(3)?);
+        let weight = backend.upload_f32(&self.weight())?;
+        let args = HoldArgs { original: &original, noise: &noise, weight: &weight, sample: &mut sample };
+        backend.hold(&self.op, args)?;
+        host(backend, &sample)
+    }
+}
+
+fn masks_hold_a_clip_to_the_bit(trial: &mut Trial) -> Result<()> {
+    for len in [1, 7, 256, 1028, 1030] {
+        for mask in [Mask::Mixed, Mask::Even(1.0), Mask::Even(0.0), Mask::Even(0.3)] {
+            trial.exactly_the_cpu(&Held::new(len, mask))?;
+        }
+    }
+    Ok(())
+}
+
+fn hold_accepts_zero_elements(trial: &mut Trial) -> Result<()> {
+    trial.each(&"no elements", |kernels, half| Held::new(0, Mask::Mixed).run(kernels, half).map(drop))
+}
+
 /// A step of 17 and of 56 frames.
 pub(super) fn work() -> Vec<Work> {
     let case =
         |frames: usize| Case { len: frames * 4 * 64 * 64, coefficients: coefficients(4), clamp: None, singles: ALL };
-    vec![Work::of("4 states of 4x17x64x64", case(17)), Work::of("4 states of 4x56x64x64", case(56))]
+    let held = |frames: usize| Held::new(frames * 4 * 64 * 64, Mask::Mixed);
+    vec![
+        Work::of("4 states of 4x17x64x64", case(17)),
+        Work::of("4 states of 4x56x64x64", case(56)),
+        Work::of("a mask over 4x17x64x64", held(17)),
+        Work::of("a mask over 4x56x64x64", held(56)),
+    ]
 }
 
 checks! {
@@ -122,4 +179,6 @@ checks! {
     a_product_of_minus_zero_becomes_zero,
     the_clamp_passes_nan_and_stops_infinities,
     combine_accepts_zero_elements,
+    masks_hold_a_clip_to_the_bit,
+    hold_accepts_zero_elements,
 }

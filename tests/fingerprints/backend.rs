@@ -16,7 +16,7 @@ use osp::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, R
 use osp::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
 use osp::ops::pixels::{FromBytes, FromBytesArgs, ToBytes, ToBytesArgs};
 use osp::ops::resample::{RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs};
-use osp::ops::sampler::{Combine, CombineArgs};
+use osp::ops::sampler::{Combine, CombineArgs, Hold, HoldArgs};
 use osp::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs};
 use osp::ops::{DeviceBuffer, DeviceWeight};
 use osp::tensor::Tensor;
@@ -317,6 +317,12 @@ impl<B: Backend> Backend for Printing<B> {
         let out = &mut *args.out;
         self.backend.run_combine(op, CombineArgs { out: &mut *out, ..args })?;
         self.print(None, out)
+    }
+
+    fn run_hold(&self, op: &Hold, args: HoldArgs<'_, B::Buffer>) -> Result<()> {
+        let sample = &mut *args.sample;
+        self.backend.run_hold(op, HoldArgs { sample: &mut *sample, ..args })?;
+        self.print(None, sample)
     }
 
     fn run_copy_box(&self, op: &CopyBox, args: CopyBoxArgs<'_, B::Buffer>) -> Result<()> {

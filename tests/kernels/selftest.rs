@@ -155,6 +155,8 @@ tests! {
         a_product_of_minus_zero_becomes_zero
         the_clamp_passes_nan_and_stops_infinities
         combine_accepts_zero_elements
+        masks_hold_a_clip_to_the_bit
+        hold_accepts_zero_elements
         hostile_inputs_stay_within_the_bounds
     }
     tile {

@@ -48,6 +48,7 @@ fn tables<B: Backend>() -> Vec<Table<B>> {
         ("patch_embed", others::patch_embed),
         ("unpatchify", others::unpatchify),
         ("combine", others::combine),
+        ("hold", others::hold),
         ("copy_box", others::copy_box),
         ("blend_box", others::blend_box),
         ("from_bytes", others::from_bytes),

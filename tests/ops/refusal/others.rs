@@ -7,7 +7,7 @@ use osp::ops::finite::{Finite, FiniteArgs};
 use osp::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
 use osp::ops::pixels::{FromBytes, FromBytesArgs, ToBytes, ToBytesArgs};
 use osp::ops::resample::{RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs};
-use osp::ops::sampler::{Combine, CombineArgs};
+use osp::ops::sampler::{Combine, CombineArgs, Hold, HoldArgs};
 use osp::ops::tile::{BlendAxis, BlendBox, BlendBoxArgs, BoxAt, CopyBox, CopyBoxArgs};
 
 pub fn time_average<B: Backend>(on: &B) -> Answers {
@@ -115,6 +115,21 @@ pub fn combine<B: Backend>(on: &B) -> Answers {
         (call(&[1.0; 2], &[4], 4), "inputs has 1, expected one input per coefficient".into()),
         (call(&[1.0; 2], &[4, 5], 4), len("input", 5, 4)),
         (call(&[1.0; 2], &[4, 4], 5), len("out", 5, 4)),
+    ]
+}
+
+pub fn hold<B: Backend>(on: &B) -> Answers {
+    let call = |lens: [usize; 4]| {
+        let [original, noise, weight, mut sample] = lens.map(|len| single(on, len));
+        let args = HoldArgs { original: &original, noise: &noise, weight: &weight, sample: &mut sample };
+        on.hold(&Hold { len: 4, signal: 0.8, noise_level: 0.6 }, args)
+    };
+    vec![
+        (call([4; 4]), String::new()),
+        (call([3, 4, 4, 4]), len("original", 3, 4)),
+        (call([4, 5, 4, 4]), len("noise", 5, 4)),
+        (call([4, 4, 0, 4]), len("weight", 0, 4)),
+        (call([4, 4, 4, 8]), len("sample", 8, 4)),
     ]
 }
 
