@@ -89,27 +89,44 @@ impl Level {
     }
 }
 
+/// The steps of a sampler: all that it spaces its timesteps for, or only the last of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Steps {
+    /// The steps from pure noise to the sample.
+    pub(super) all: usize,
+    /// The steps that are made, the last ones of all.
+    pub(super) made: usize,
+}
+
+impl Steps {
+    /// Every step.
+    #[cfg(test)]
+    pub(super) fn all(all: usize) -> Self {
+        Self { all, made: all }
+    }
+}
+
 /// Timesteps every ⌊1000 / steps⌋ from 0 on ("leading" spacing), the highest first.
-pub(super) fn leading(steps: usize) -> Vec<isize> {
+pub(super) fn leading(steps: Steps) -> Vec<isize> {
     let stride = stride(steps);
-    (0..steps as isize).rev().map(|index| index * stride).collect()
+    (0..steps.made as isize).rev().map(|index| index * stride).collect()
 }
 
 /// The distance of [`leading`] timesteps.
-pub(super) fn stride(steps: usize) -> isize {
-    (TRAINING_STEPS / steps) as isize
+pub(super) fn stride(steps: Steps) -> isize {
+    (TRAINING_STEPS / steps.all) as isize
 }
 
-/// `steps` evenly spaced timesteps from 999 to 0, not rounded; only 0 for one step.
-pub(super) fn even(steps: usize) -> Vec<f32> {
-    let stride = LAST / (steps.max(2) - 1) as f64;
-    (0..steps).rev().map(|index| (index as f64 * stride).min(LAST) as f32).collect()
+/// Evenly spaced timesteps from 999 to 0, not rounded; only 0 for one step.
+pub(super) fn even(steps: Steps) -> Vec<f32> {
+    let stride = LAST / (steps.all.max(2) - 1) as f64;
+    (0..steps.made).rev().map(|index| (index as f64 * stride).min(LAST) as f32).collect()
 }
 
-/// The first `steps` of `steps + 1` evenly spaced timesteps from 999 to 0, rounded to whole numbers, ties to even.
-pub(super) fn whole(steps: usize) -> Vec<f32> {
-    let stride = LAST / steps as f64;
-    (1..=steps).rev().map(|index| (index as f64 * stride).round_ties_even() as f32).collect()
+/// Evenly spaced timesteps from 999 to 0, without the 0, rounded to whole numbers, ties to even.
+pub(super) fn whole(steps: Steps) -> Vec<f32> {
+    let stride = LAST / steps.all as f64;
+    (1..=steps.made).rev().map(|index| (index as f64 * stride).round_ties_even() as f32).collect()
 }
 
 #[cfg(test)]
@@ -129,14 +146,24 @@ mod tests {
 
     #[test]
     fn every_spacing_has_its_documented_ends() {
-        assert_eq!(leading(3), [666, 333, 0]);
-        assert_eq!(even(1), [0.0]);
-        assert_eq!(even(3), [999.0, 499.5, 0.0]);
-        assert_eq!(whole(2), [999.0, 500.0]);
-        assert_eq!(whole(1), [999.0]);
+        assert_eq!(leading(Steps::all(3)), [666, 333, 0]);
+        assert_eq!(even(Steps::all(1)), [0.0]);
+        assert_eq!(even(Steps::all(3)), [999.0, 499.5, 0.0]);
+        assert_eq!(whole(Steps::all(2)), [999.0, 500.0]);
+        assert_eq!(whole(Steps::all(1)), [999.0]);
         for steps in 2..=TRAINING_STEPS {
-            assert_eq!((even(steps)[0], even(steps)[steps - 1]), (999.0, 0.0));
-            assert_eq!(whole(steps)[0], 999.0);
+            let (even, whole) = (even(Steps::all(steps)), whole(Steps::all(steps)));
+            assert_eq!((even[0], even[steps - 1], whole[0]), (999.0, 0.0, 999.0));
+        }
+    }
+
+    #[test]
+    fn the_last_steps_have_the_last_timesteps_of_all() {
+        for (all, made) in [(7, 3), (30, 1), (150, 149), (1000, 1000)] {
+            let (whole_run, part) = (Steps::all(all), Steps { all, made });
+            assert!(leading(whole_run).ends_with(&leading(part)) && leading(part).len() == made);
+            assert!(even(whole_run).ends_with(&even(part)) && even(part).len() == made);
+            assert!(whole(whole_run).ends_with(&whole(part)) && whole(part).len() == made);
         }
     }
 }

@@ -7,7 +7,7 @@
 //!   x' = √ᾱ'·β/(1−ᾱ)·x₀ + √α·(1−ᾱ')/(1−ᾱ)·x + √(β·(1−ᾱ')/(1−ᾱ))·noise, with no noise drawn at timestep 0.
 
 use super::Sampler;
-use super::betas::{Training, leading, stride};
+use super::betas::{Steps, Training, leading, stride};
 use super::schedule::Slot::{History, Noise, Prediction, Sample};
 use super::schedule::{Call, Schedule, Slot, Update};
 
@@ -18,7 +18,7 @@ const ORIGINAL: Slot = History(0);
 pub(super) struct Ddim;
 
 impl Sampler for Ddim {
-    fn compile(&self, steps: usize) -> Schedule {
+    fn compile(&self, steps: Steps) -> Schedule {
         compile(steps, |t, alpha_bar, next| {
             let step = Update::new(Sample, &[(ORIGINAL, next.sqrt()), (Prediction, (1.0 - next).sqrt())]);
             Call::new(t, [original(alpha_bar), step])
@@ -30,7 +30,7 @@ impl Sampler for Ddim {
 pub(super) struct Ddpm;
 
 impl Sampler for Ddpm {
-    fn compile(&self, steps: usize) -> Schedule {
+    fn compile(&self, steps: Steps) -> Schedule {
         compile(steps, |t, alpha_bar, next| {
             let alpha = alpha_bar / next;
             let beta = 1.0 - alpha;
@@ -47,7 +47,7 @@ impl Sampler for Ddpm {
 }
 
 /// A schedule of `call(timestep, ᾱ, ᾱ')` at leading timesteps.
-fn compile(steps: usize, call: impl Fn(f32, f32, f32) -> Call) -> Schedule {
+fn compile(steps: Steps, call: impl Fn(f32, f32, f32) -> Call) -> Schedule {
     let training = Training::standard();
     let call = |t: isize| {
         let alpha_bar = training.alpha_bar(t).expect("leading timesteps lie in training");

@@ -9,7 +9,7 @@
 //! The last step ends at the noise level of timestep 0.
 
 use super::Sampler;
-use super::betas::{Level, Training, whole};
+use super::betas::{Level, Steps, Training, whole};
 use super::schedule::Slot::{History, Prediction, Sample};
 use super::schedule::{Call, Schedule, Slot, Update};
 
@@ -22,14 +22,14 @@ const FEW: usize = 15;
 pub(super) struct DeisMultistep;
 
 impl Sampler for DeisMultistep {
-    fn compile(&self, steps: usize) -> Schedule {
+    fn compile(&self, steps: Steps) -> Schedule {
         let training = Training::standard();
         let timesteps = whole(steps);
         let sigmas = training.sigmas(&timesteps, training.sigma(0.0));
         let levels: Vec<Level> = sigmas.into_iter().map(Level::new).collect();
         let call = |step: usize| {
             let (from, to) = (levels[step], levels[step + 1]);
-            let lower = step == 0 || (step == steps - 1 && steps < FEW);
+            let lower = step == 0 || (step == steps.made - 1 && steps.all < FEW);
             let earlier = if lower { None } else { Some(levels[step - 1]) };
             // Two predictions at the same level (1000 steps round two timesteps to 500) do not determine the slope.
             let update = match earlier.filter(|earlier| earlier.rho() != from.rho()) {
@@ -38,7 +38,7 @@ impl Sampler for DeisMultistep {
             };
             Call::new(timesteps[step], [update, Update::copy(EARLIER, Prediction)])
         };
-        Schedule { init_noise_sigma: 1.0, history: 1, calls: (0..steps).map(call).collect() }
+        Schedule { init_noise_sigma: 1.0, history: 1, calls: (0..steps.made).map(call).collect() }
     }
 }
 

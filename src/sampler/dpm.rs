@@ -15,7 +15,7 @@
 //! Both end at σ = 0, where x' = m.
 
 use super::Sampler;
-use super::betas::{Level, Training, whole};
+use super::betas::{Level, Steps, Training, whole};
 use super::schedule::Slot::{History, Prediction, Sample};
 use super::schedule::{Call, Schedule, Slot, Update};
 
@@ -23,11 +23,11 @@ use super::schedule::{Call, Schedule, Slot, Update};
 pub(super) struct Multistep;
 
 impl Sampler for Multistep {
-    fn compile(&self, steps: usize) -> Schedule {
+    fn compile(&self, steps: Steps) -> Schedule {
         let call = |step: usize, levels: &[Level]| {
             let (latest, earlier) = (History(step % 2), History((step + 1) % 2));
             let (from, to) = (levels[step], levels[step + 1]);
-            let update = if step == 0 || step == steps - 1 {
+            let update = if step == 0 || step == steps.made - 1 {
                 advance(Sample, from, to, &[(latest, 1.0)])
             } else {
                 let half = half_ratio(levels[step - 1], from, from, to);
@@ -50,10 +50,10 @@ const SECOND: Slot = History(2);
 pub(super) struct Singlestep;
 
 impl Sampler for Singlestep {
-    fn compile(&self, steps: usize) -> Schedule {
+    fn compile(&self, steps: Steps) -> Schedule {
         let call = |step: usize, levels: &[Level]| {
             let (from, to) = (levels[step], levels[step + 1]);
-            if step % 2 == 1 && step != steps - 1 {
+            if step % 2 == 1 && step != steps.made - 1 {
                 let start = levels[step - 1];
                 let half = half_ratio(start, from, start, to);
                 let update = advance(START, start, to, &[(SECOND, half), (FIRST, 1.0 - half)]);
@@ -67,7 +67,7 @@ impl Sampler for Singlestep {
 }
 
 /// A schedule in which `updates(step, noise levels)` follow call number `step`.
-fn compile(steps: usize, history: usize, updates: impl Fn(usize, &[Level]) -> Vec<Update>) -> Schedule {
+fn compile(steps: Steps, history: usize, updates: impl Fn(usize, &[Level]) -> Vec<Update>) -> Schedule {
     let timesteps = whole(steps);
     let levels: Vec<Level> = Training::standard().sigmas(&timesteps, 0.0).into_iter().map(Level::new).collect();
     let calls = timesteps.iter().enumerate().map(|(step, &t)| Call::new(t, updates(step, &levels)));

@@ -6,7 +6,7 @@
 //! σ_down² = σ'²−σ_up². Both end at σ = 0.
 
 use super::Sampler;
-use super::betas::{Training, even};
+use super::betas::{Steps, Training, even};
 use super::schedule::Slot::{Noise, Prediction, Sample};
 use super::schedule::{Call, Schedule, Update};
 
@@ -14,7 +14,7 @@ use super::schedule::{Call, Schedule, Update};
 pub(super) struct EulerDiscrete;
 
 impl Sampler for EulerDiscrete {
-    fn compile(&self, steps: usize) -> Schedule {
+    fn compile(&self, steps: Steps) -> Schedule {
         compile(steps, |t, from, to| Call::new(t, [Update::new(Sample, &[(Sample, 1.0), (Prediction, to - from)])]))
     }
 }
@@ -23,7 +23,7 @@ impl Sampler for EulerDiscrete {
 pub(super) struct EulerAncestralDiscrete;
 
 impl Sampler for EulerAncestralDiscrete {
-    fn compile(&self, steps: usize) -> Schedule {
+    fn compile(&self, steps: Steps) -> Schedule {
         compile(steps, |t, from, to| {
             let Ancestral { down, up } = Ancestral::between(from, to);
             let step = Update::new(Sample, &[(Sample, 1.0), (Prediction, down - from), (Noise, up)]);
@@ -33,7 +33,7 @@ impl Sampler for EulerAncestralDiscrete {
 }
 
 /// A schedule of `call(timestep, σ, σ')` at even timesteps.
-fn compile(steps: usize, call: impl Fn(f32, f32, f32) -> Call) -> Schedule {
+fn compile(steps: Steps, call: impl Fn(f32, f32, f32) -> Call) -> Schedule {
     let timesteps = even(steps);
     let sigmas = Training::standard().sigmas(&timesteps, 0.0);
     let calls = timesteps.iter().zip(sigmas.windows(2));

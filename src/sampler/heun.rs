@@ -5,7 +5,7 @@
 //! x' = x + (σ'−σ)·(ε + ε')/2. The last step, to σ = 0, is Euler's.
 
 use super::Sampler;
-use super::betas::{Training, even};
+use super::betas::{Steps, Training, even};
 use super::schedule::Slot::{History, Prediction, Sample};
 use super::schedule::{Call, Schedule, Slot, Update};
 
@@ -16,10 +16,10 @@ const HALFWAY: Slot = History(0);
 pub(super) struct HeunDiscrete;
 
 impl Sampler for HeunDiscrete {
-    fn compile(&self, steps: usize) -> Schedule {
+    fn compile(&self, steps: Steps) -> Schedule {
         let timesteps = even(steps);
         let sigmas = Training::gentle().sigmas(&timesteps, 0.0);
-        let mut calls = Vec::with_capacity(2 * steps - 1);
+        let mut calls = Vec::with_capacity(2 * steps.made - 1);
         for (index, &t) in timesteps.iter().enumerate() {
             let (from, to) = (sigmas[index], sigmas[index + 1]);
             let halfway = Update::new(HALFWAY, &[(Sample, 1.0), (Prediction, (to - from) / 2.0)]);

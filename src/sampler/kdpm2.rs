@@ -7,7 +7,7 @@
 //! second call of a step uses it. (Since σ_down = σ'²/σ, the middle is σ', up to rounding.)
 
 use super::Sampler;
-use super::betas::{Training, even};
+use super::betas::{Steps, Training, even};
 use super::euler::Ancestral;
 use super::schedule::Slot::{History, Noise, Prediction, Sample};
 use super::schedule::{Call, Schedule, Slot, Update};
@@ -19,11 +19,11 @@ const START: Slot = History(0);
 pub(super) struct Kdpm2AncestralDiscrete;
 
 impl Sampler for Kdpm2AncestralDiscrete {
-    fn compile(&self, steps: usize) -> Schedule {
+    fn compile(&self, steps: Steps) -> Schedule {
         let training = Training::gentle();
         let timesteps = even(steps);
         let sigmas = training.sigmas(&timesteps, 0.0);
-        let mut calls = Vec::with_capacity(2 * steps - 1);
+        let mut calls = Vec::with_capacity(2 * steps.made - 1);
         for (&t, pair) in timesteps.iter().zip(sigmas.windows(2)) {
             let (from, to) = (pair[0], pair[1]);
             let step_to = |to: f32| Update::new(Sample, &[(Sample, 1.0), (Prediction, to - from)]);

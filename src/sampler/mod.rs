@@ -28,7 +28,7 @@ pub use run::{SamplerRun, SamplerState, guide};
 pub use schedule::{Call, Schedule, Slot, Update};
 
 use crate::error::{Error, Result};
-use betas::{TRAINING_STEPS, Training};
+use betas::{Steps, TRAINING_STEPS, Training};
 use std::fmt;
 use std::str::FromStr;
 
@@ -39,8 +39,9 @@ trait Sampler {
         1
     }
 
-    /// All of its model calls for `steps`, which lies between [`Sampler::fewest_steps`] and [`TRAINING_STEPS`].
-    fn compile(&self, steps: usize) -> Schedule;
+    /// Its model calls. Both numbers of `steps` lie between [`Sampler::fewest_steps`] and [`TRAINING_STEPS`]. A sampler that uses
+    /// earlier predictions has none at its first step, also if that is not the first of all.
+    fn compile(&self, steps: Steps) -> Schedule;
 }
 
 /// The samplers. They have the names of the original scripts; upper and lower case do not matter.
@@ -106,24 +107,58 @@ impl SamplerKind {
     ///
     /// [`Error::Usage`] unless `steps` lies between 1 (PNDM: 4) and 1000.
     pub fn schedule(self, steps: usize) -> Result<Schedule> {
-        let sampler = self.sampler();
-        let fewest = sampler.fewest_steps();
-        if (fewest..=TRAINING_STEPS).contains(&steps) {
-            return Ok(sampler.compile(steps));
+        self.last_of(steps, steps)
+    }
+
+    /// The fewest steps that it can make.
+    pub fn fewest_steps(self) -> usize {
+        self.sampler().fewest_steps()
+    }
+
+    /// The model calls of the last `made` of `steps` steps, for a sample that has the noise of the first of them
+    /// ([`Self::signal_and_noise`]).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] unless `steps` lies between 1 (PNDM: 4) and 1000, and `made` between 1 (PNDM: 4) and `steps`.
+    pub fn last_of(self, steps: usize, made: usize) -> Result<Schedule> {
+        let fewest = self.fewest_steps();
+        if !(fewest..=TRAINING_STEPS).contains(&steps) {
+            return Err(Error::Usage(format!(
+                "{self} cannot sample in {steps} steps: choose between {fewest} and {TRAINING_STEPS}"
+            )));
         }
-        Err(Error::Usage(format!(
-            "{self} cannot sample in {steps} steps: choose between {fewest} and {TRAINING_STEPS}"
-        )))
+        if !(fewest..=steps).contains(&made) {
+            return Err(Error::Usage(format!(
+                "{self} cannot make only the last {made} of {steps} steps: choose between {fewest} and {steps}"
+            )));
+        }
+        Ok(self.sampler().compile(Steps { all: steps, made }))
+    }
+
+    /// How much of the clean sample and of the noise are in the sample before `call`, a call of this sampler: the factors of
+    /// x₀ and ε in x = signal·x₀ + noise·ε.
+    pub fn signal_and_noise(self, call: &Call) -> (f32, f32) {
+        if call.input_scale == 1.0 {
+            let alpha_bar = self.alpha_bar(call.timestep);
+            return (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
+        }
+        // These samplers divide by √ᾱ.
+        (1.0, self.training().sigma(call.timestep))
     }
 
     /// ᾱ at a timestep of its schedule, to the nearest whole timestep.
     pub(crate) fn alpha_bar(self, timestep: f32) -> f32 {
-        let training = match self {
+        let nearest = timestep.round().clamp(0.0, (TRAINING_STEPS - 1) as f32);
+        self.training().alpha_bar(nearest as isize).expect("it is not before the first")
+    }
+
+    /// The noise levels that it assumes.
+    fn training(self) -> Training {
+        match self {
             Self::HeunDiscrete | Self::Kdpm2AncestralDiscrete => Training::gentle(),
             _ => Training::standard(),
-        };
-        let nearest = timestep.round().clamp(0.0, (TRAINING_STEPS - 1) as f32);
-        training.alpha_bar(nearest as isize).expect("it is not before the first")
+        }
     }
 
     fn sampler(self) -> &'static dyn Sampler {
@@ -206,6 +241,14 @@ mod tests {
                 assert!(error.to_string().contains(&format!("between {fewest} and 1000")), "{error}");
             }
             assert!(kind.schedule(fewest).is_ok() && kind.schedule(1000).is_ok());
+            for made in [0, fewest - 1, 31] {
+                let error = kind.last_of(30, made).unwrap_err().to_string();
+                assert!(
+                    error.contains(&format!("the last {made} of 30 steps: choose between {fewest} and 30")),
+                    "{error}"
+                );
+            }
+            assert!(kind.last_of(30, fewest).is_ok());
         }
     }
 }

@@ -10,7 +10,7 @@
 //! uses the ᾱ of timestep 0.
 
 use super::Sampler;
-use super::betas::{Training, leading, stride};
+use super::betas::{Steps, Training, leading, stride};
 use super::schedule::Slot::{History, Prediction, Sample};
 use super::schedule::{Call, Schedule, Slot, Update};
 
@@ -31,15 +31,15 @@ impl Sampler for Pndm {
         WARM_UP + 1
     }
 
-    fn compile(&self, steps: usize) -> Schedule {
+    fn compile(&self, steps: Steps) -> Schedule {
         let transfer = Transfer { training: Training::standard() };
         let timesteps = leading(steps);
         let stride = stride(steps);
-        let mut calls = Vec::with_capacity(steps + 9);
+        let mut calls = Vec::with_capacity(steps.made + 9);
         for step in 0..WARM_UP {
             calls.extend(transfer.runge_kutta(timesteps[step], timesteps[step + 1], stride / 2, History(step)));
         }
-        calls.extend((WARM_UP..steps).map(|step| transfer.multistep(timesteps[step], stride, step)));
+        calls.extend((WARM_UP..steps.made).map(|step| transfer.multistep(timesteps[step], stride, step)));
         Schedule { init_noise_sigma: 1.0, history: 5, calls }
     }
 }

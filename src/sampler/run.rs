@@ -4,7 +4,7 @@ use super::schedule::{Call, Schedule, Slot, Update};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::ops::DeviceBuffer;
-use crate::ops::sampler::{Combine, CombineArgs};
+use crate::ops::sampler::{Combine, CombineArgs, Hold, HoldArgs};
 
 /// Where a sampler stands between two calls, on the host: all that the calls after it need.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -91,8 +91,22 @@ impl<'a, B: Backend> SamplerRun<'a, B> {
         let mut sample = backend.alloc_f32(len)?;
         let scale = Combine { len, coefficients: &[schedule.init_noise_sigma], clamp: None };
         backend.combine(&scale, CombineArgs { inputs: &[&noise], out: &mut sample })?;
-        let history = (0..schedule.history).map(|_| backend.alloc_f32(len)).collect::<Result<_>>()?;
-        Ok(Self { backend, schedule, done: 0, sample, history, spare: noise })
+        Self::with(backend, schedule, sample, noise)
+    }
+
+    /// A run before its first call, whose sample is `sample`: a clean sample with the noise of that call.
+    ///
+    /// # Errors
+    ///
+    /// The backend's: out of memory.
+    pub fn begin(backend: &'a B, schedule: &'a Schedule, sample: B::Buffer) -> Result<Self> {
+        let spare = backend.alloc_f32(sample.len())?;
+        Self::with(backend, schedule, sample, spare)
+    }
+
+    fn with(backend: &'a B, schedule: &'a Schedule, sample: B::Buffer, spare: B::Buffer) -> Result<Self> {
+        let history = (0..schedule.history).map(|_| backend.alloc_f32(sample.len())).collect::<Result<_>>()?;
+        Ok(Self { backend, schedule, done: 0, sample, history, spare })
     }
 
     /// A run that goes on from `state`, whose sample is not empty. The rest has the same bits as without a stop.
@@ -142,6 +156,16 @@ impl<'a, B: Backend> SamplerRun<'a, B> {
     /// The sample; after the last call, the result.
     pub fn sample(&self) -> &B::Buffer {
         &self.sample
+    }
+
+    /// Puts a clean sample with noise back into parts of the sample. The operands are the clean sample, the noise and the
+    /// weights of [`Hold`].
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Shape`] if one has another size than the sample; the backend's.
+    pub fn hold(&mut self, op: &Hold, [original, noise, weight]: [&B::Buffer; 3]) -> Result<()> {
+        self.backend.hold(op, HoldArgs { original, noise, weight, sample: &mut self.sample })
     }
 
     /// The model's input in the next call, in f32; after the last call, the sample.

@@ -127,6 +127,28 @@ mod tests {
         }
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
+        #[test]
+        fn so_is_every_end_of_a_schedule(all in 4usize..=300, share in 0.0..=1.0) {
+            let made = 4 + (share * (all - 4) as f64) as usize;
+            for kind in SamplerKind::ALL {
+                check(&kind.last_of(all, made).unwrap());
+            }
+        }
+    }
+
+    /// Samplers that use no earlier step go on as in the middle of the whole.
+    #[test]
+    fn one_step_samplers_end_alike_wherever_they_begin() {
+        use SamplerKind::{Ddim, Ddpm, EulerAncestralDiscrete, EulerDiscrete, HeunDiscrete, Kdpm2AncestralDiscrete};
+        for kind in [Ddim, Ddpm, EulerDiscrete, EulerAncestralDiscrete, HeunDiscrete, Kdpm2AncestralDiscrete] {
+            let (whole, part) = (kind.schedule(30).unwrap(), kind.last_of(30, 11).unwrap());
+            assert!(whole.calls.ends_with(&part.calls), "{kind}");
+        }
+    }
+
     #[test]
     fn the_shortest_and_the_longest_schedules_are_finite_too() {
         for kind in SamplerKind::ALL {

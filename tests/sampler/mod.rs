@@ -1,6 +1,7 @@
 //! Golden data of PyTorch and diffusers: the JSON and the tensors of cases.
 
 mod noise;
+mod partial;
 mod resumed;
 mod schedules;
 mod trajectories;
