@@ -26,6 +26,7 @@ mod gif;
 mod h264;
 mod images;
 mod input;
+mod mask;
 pub mod metrics;
 mod mp4;
 mod rate;
@@ -42,6 +43,7 @@ mod yuv;
 
 pub use description::description;
 pub use format::{Format, check_writable, is_stdout};
+pub use mask::Mask;
 pub use rate::FrameRate;
 pub use reader::{ReadOptions, Reader, read_clip};
 pub use writer::{Writer, write_clip};
