@@ -125,7 +125,7 @@ impl Progress {
         match self {
             Self::Begun => "before the first step".to_owned(),
             Self::Sampling { sampler, .. } => {
-                let calls = settings.sampler.schedule(settings.steps).map_or(0, |schedule| schedule.calls.len());
+                let calls = settings.schedule().map_or(0, |schedule| schedule.calls.len());
                 format!("after step {} of {calls}", sampler.done)
             }
             Self::Decoding { .. } => format!("with the latent and {frames} of {} frames", settings.frames),
@@ -159,14 +159,14 @@ impl Saved {
 }
 
 impl State {
-    /// What a batch takes to go on.
+    /// What a batch takes to go on. An edit also needs its pixels ([`Task::of_footage`]).
     pub fn task(&self) -> Task {
         let start = match &self.progress {
             Progress::Begun => Start::Noise,
             Progress::Sampling { sampler, .. } => Start::Call(sampler.clone()),
             Progress::Decoding { latent, .. } => Start::Latent { values: latent.clone(), windows: self.windows() },
         };
-        Task { settings: self.settings.clone(), start }
+        Task { start, ..Task::from(self.settings.clone()) }
     }
 
     /// The frames that are decoded, `height·width·3` bytes each.
@@ -321,7 +321,7 @@ impl Stored<'_> {
         let latent = floats(latent::TENSOR, &latent, &[1, channels, frames, height, width])?;
         let latent = nhwc_from_nchw(&latent, channels);
         if let Ok(sample) = file.tensor(SAMPLE) {
-            let schedule = settings.sampler.schedule(settings.steps).map_err(|error| error.to_string())?;
+            let schedule = settings.schedule().map_err(|error| error.to_string())?;
             let kept = (0..schedule.history).map(|index| match file.tensor(&history(index)) {
                 Ok(tensor) => floats(&history(index), &tensor, &size),
                 Err(_) => Ok(Vec::new()),

@@ -285,7 +285,7 @@ fn limits_are_kept_and_only_kernels_have_them() {
     let settings = request().settle(&model.defaults).unwrap();
     let peak = |engine: Engine| {
         let plans = engine.plan(&model, &settings, 9).unwrap();
-        plans.stages().map(|(_, plan)| plan.rehearsed.as_ref().unwrap().plan.bytes).into_iter().max().unwrap()
+        plans.stages().iter().map(|(_, plan)| plan.rehearsed.as_ref().unwrap().plan.bytes).max().unwrap()
     };
     let short = Engine::dry().memory_limit(1000).unwrap().plan(&model, &settings, 9);
     let Err(Error::OutOfMemory { needed, free: 1000, .. }) = short else { panic!("{short:?}") };

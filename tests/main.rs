@@ -10,6 +10,9 @@ mod cli;
 #[cfg(target_os = "linux")]
 mod driver;
 
+/// Edits of clips: what is kept, and what an edit has in common with sampling.
+mod edits;
+
 /// Hashes of the bits of each layer on the emulator.
 mod fingerprints;
 

@@ -1,7 +1,8 @@
 //! Many videos in one run: all captions are encoded first, then each video is made.
 
 use super::devices::all_fit;
-use super::models::{Models, Work};
+use super::models::{Given, Models, Work};
+use super::original::{Encoded, Originals};
 use super::text::{Texts, embed};
 use super::text_cache::{Key, TextCache};
 use super::{Captions, Devices, Observer, Outcome, Stage, StageMemory, StagePlan, Start, Task, Text, Timings, Wanted};
@@ -33,6 +34,8 @@ struct Video {
     text: Text,
     text_seconds: f64,
     text_memory: StageMemory,
+    /// The latent of an edit's clip.
+    original: Option<Rc<Encoded>>,
     /// Its latent, once it is made.
     denoised: Option<Denoised>,
 }
@@ -72,7 +75,10 @@ pub fn batch<'a, D: Devices + 'a>(
     let mut models = Models::new(devices, model, longest, tasks.len() > 1);
     let text_plan = plan_all(&mut models, &mut videos, texts.missing())?;
     check_any(&mut videos)?;
+    let mut originals = Originals::of(videos.iter().flatten().map(|(task, _)| task));
+    let encode_plans = originals.plans(models.devices(), model)?;
     observer.planned(Stage::Text, &text_plan);
+    encode_plans.iter().for_each(|plan| observer.planned(Stage::Encode, plan));
     models.planned().for_each(|(stage, plan)| observer.planned(stage, plan));
 
     let start = Instant::now();
@@ -86,7 +92,9 @@ pub fn batch<'a, D: Devices + 'a>(
     }
     let text_seconds = start.elapsed().as_secs_f64();
     let text_memory = StageMemory::of(Stage::Text, &text_plan);
+    originals.encode(models.devices(), model, observer)?;
     let video = |((task, captions), text): ((Task, Captions), Text)| Video {
+        original: originals.get(&task),
         task,
         cleaned_prompt: captions.cleaned_prompt,
         text,
@@ -103,6 +111,7 @@ pub fn batch<'a, D: Devices + 'a>(
 /// A task that makes sense, and the captions that it needs.
 fn asked(task: &Task, captions: Captions) -> Result<(Task, Captions)> {
     task.validate()?;
+    task.check_footage()?;
     let samples = if task.needs_transformer() { captions.samples } else { Vec::new() };
     Ok((task.clone(), Captions { samples, ..captions }))
 }
@@ -145,7 +154,7 @@ impl Batch<'_> {
     /// [`Error::Usage`] if the start does not fit the settings; [`Error::OutOfMemory`]; the video's, if it was refused.
     ///
     /// # Panics
-    /// If the batch began with the video's latent, and so has no text for another start.
+    /// If the batch began with the video's latent, and so has no text and no encoded clip for another start.
     pub fn begin_at(&mut self, video: usize, start: Start) -> Result<()> {
         let Self { videos, work, .. } = self;
         let video = accepted(&mut videos[video])?;
@@ -169,7 +178,9 @@ impl Batch<'_> {
         let latent = match &of_video.task.start {
             Start::Latent { values, .. } => values.clone(),
             Start::Noise | Start::Call(_) => {
-                let latent = work.denoise(&of_video.task, &of_video.text, video, observer)?;
+                let original = of_video.original.as_ref().map(|encoded| &encoded.original);
+                let given = Given { text: &of_video.text, original };
+                let latent = work.denoise(&of_video.task, given, video, observer)?;
                 observer.denoised(video, &latent);
                 latent
             }
@@ -190,24 +201,35 @@ impl Batch<'_> {
         let video = accepted(&mut videos[video])?;
         let Denoised { latent, seconds } = video.denoised.take().expect("just made");
         let start = Instant::now();
-        work.decode(&video.task, &latent, observer, frame)?;
-        let timings = Timings { text: video.text_seconds, denoise: seconds, decode: start.elapsed().as_secs_f64() };
-        let [denoise, decode] = work.plans(&video.task);
-        let memory = [
-            video.text_memory.clone(),
-            StageMemory::of(Stage::Denoise, &*denoise?),
-            StageMemory::of(Stage::Decode, &*decode?),
-        ];
+        let mut shown = video.task.first_frame();
+        work.decode(&video.task, &latent, observer, &mut |rgb| {
+            let pasted = video.task.pasted(shown, rgb);
+            shown += 1;
+            frame(&pasted)
+        })?;
+        let encode = video.original.as_ref().map_or(0.0, |encoded| encoded.seconds);
+        let (text, decode) = (video.text_seconds, start.elapsed().as_secs_f64());
+        let memory = video.memory(work.plans(&video.task))?;
         let settings = video.task.settings.clone();
         Ok(Outcome {
             cleaned_prompt: video.cleaned_prompt.clone(),
             text_cached: video.text.cached,
-            model_calls: settings.sampler.schedule(settings.steps)?.calls.len(),
+            model_calls: settings.schedule()?.calls.len(),
             latent: Latent { values: latent, size: settings.latent_size(), fps: Some(settings.fps) },
-            timings,
-            memory: memory.to_vec(),
+            timings: Timings { text, encode, denoise: seconds, decode },
+            memory,
             settings,
         })
+    }
+}
+
+impl Video {
+    /// How the stages used memory, with the plans of transformer and decoder.
+    fn memory(&self, [denoise, decode]: [Result<Rc<StagePlan>>; 2]) -> Result<Vec<StageMemory>> {
+        let text = [self.text_memory.clone()].into_iter();
+        let encode = self.original.iter().flat_map(|encoded| encoded.memory.iter().cloned());
+        let rest = [StageMemory::of(Stage::Denoise, &*denoise?), StageMemory::of(Stage::Decode, &*decode?)];
+        Ok(text.chain(encode).chain(rest).collect())
     }
 }
 

@@ -1,6 +1,9 @@
 //! Noise to a latent: runs a sampler's schedule with the transformer, and with guidance.
 
+use super::evaluation::{Evaluation, evaluations};
 use super::finite::{Axes, Checking, Made};
+use super::held::{CLEAN, Held};
+use super::original::Original;
 use super::{Observer, Reached, Settings, Stage, Task, Text, Warning, tick};
 use crate::backend::Backend;
 use crate::checkpoint::Component;
@@ -9,9 +12,7 @@ use crate::layout::nhwc_from_nchw;
 use crate::memory::MemoryOptions;
 use crate::model::latte::{Latte, LatteConfig, Prepared, Shape};
 use crate::ops::DeviceBuffer;
-use crate::ops::sampler::{Combine, CombineArgs};
-use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
-use crate::sampler::{SamplerRun, SamplerState, Schedule, TorchRng, guide};
+use crate::sampler::{SamplerRun, SamplerState, Schedule, TorchRng};
 use std::ops::Deref;
 
 /// The source of a run's noise, in the original's order and layout: (C, T, H, W).
@@ -29,16 +30,18 @@ pub(crate) struct Denoising<'a> {
     pub settings: &'a Settings,
     pub schedule: &'a Schedule,
     pub text: &'a Text,
-    /// Where it begins, if not at its noise.
+    /// The latent of an edit's clip.
+    pub original: Option<&'a Original>,
+    /// Where it goes on, if an earlier run has begun.
     pub state: Option<&'a SamplerState>,
     /// The video's index in the batch.
     pub video: usize,
 }
 
 impl<'a> Denoising<'a> {
-    /// What makes the latent of `task`, which is `video` of its batch.
-    pub fn of(task: &'a Task, schedule: &'a Schedule, text: &'a Text, video: usize) -> Self {
-        Self { settings: &task.settings, schedule, text, state: task.state(), video }
+    /// What makes the latent of `task`, which is no edit and alone in its batch.
+    pub fn of(task: &'a Task, schedule: &'a Schedule, text: &'a Text) -> Self {
+        Self { settings: &task.settings, schedule, text, original: None, state: task.state(), video: 0 }
     }
 
     /// Calls of the model that an earlier run has made.
@@ -89,8 +92,12 @@ impl<'a, W> Denoiser<'a, W> {
     /// Warns of a length that the model was not trained for.
     pub fn warn_of_other_lengths(&self, settings: &Settings, observer: &mut dyn Observer) {
         let trained = settings.factors.frames(self.model.config().video_length);
-        if settings.frames != 1 && settings.frames != trained {
-            observer.warn(&Warning::OtherLength { frames: settings.frames, trained });
+        let frames = settings.factors.frames(settings.frames_at_once());
+        if frames < settings.frames {
+            observer.warn(&Warning::Spans { frames: settings.frames, span: frames });
+        }
+        if frames != 1 && frames != trained {
+            observer.warn(&Warning::OtherLength { frames, trained });
         }
     }
 
@@ -98,29 +105,25 @@ impl<'a, W> Denoiser<'a, W> {
     pub fn run<B: Backend<Weight = W>>(
         &self,
         backend: &B,
-        Denoising { settings, schedule, text, state, video }: Denoising<'_>,
+        denoising: Denoising<'_>,
         noise: &mut Noise<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Vec<f32>> {
+        let Denoising { settings, schedule, text, video, .. } = denoising;
         backend.begin_run();
         let c = self.model.config();
         let [frames, height, width] = settings.latent_size();
         let prepared = self.prepare(backend, settings, text)?;
 
         let len = frames * height * width * c.in_channels;
-        let mut run = match state {
-            Some(state) => {
-                noise.skip(state.draws(schedule), len, c.in_channels);
-                SamplerRun::resume(backend, schedule, state)?
-            }
-            None => SamplerRun::new(backend, schedule, &noise.draw(len, c.in_channels))?,
-        };
+        let (mut run, held) = begin(backend, &denoising, noise, len, c.in_channels)?;
         let mut prediction = backend.alloc_f32(len)?;
-        let mut evaluation = Evaluation::new(backend, settings, prepared, len)?;
+        let mut evaluation = Evaluation::new(backend, settings, prepared, [frames, len / frames])?;
         let axes = [("frame", frames), ("row", height), ("column", width), ("channel", c.in_channels)];
         let calls = schedule.calls.len();
         let mut checks = Checks { axes: &axes, steps: calls, done: run.done(), last: None };
         while let Some(call) = run.call() {
+            held.iter().try_for_each(|held| held.hold(&mut run, settings.sampler.signal_and_noise(call)))?;
             let sample = run.model_input()?;
             evaluation.predict(backend, &self.model, sample, call.timestep, &mut prediction)?;
             checks.next(Checking::start(backend, &prediction, 0, len)?)?;
@@ -144,6 +147,7 @@ impl<'a, W> Denoiser<'a, W> {
             tick(observer)?;
         }
         checks.end()?;
+        held.iter().try_for_each(|held| held.hold(&mut run, CLEAN))?;
         let latent = host(backend, run.sample())?;
         Made { stage: Stage::Denoise.name().into(), what: "the latent", axes: &axes }.check(&latent, f32::MAX)?;
         Ok(latent)
@@ -157,7 +161,8 @@ impl<'a, W> Denoiser<'a, W> {
         text: &Text,
     ) -> Result<Vec<Prepared<B>>> {
         let patch = self.model.config().patch_size;
-        let [frames, height, width] = settings.latent_size();
+        let [_, height, width] = settings.latent_size();
+        let frames = settings.frames_at_once();
         let batch = evaluations(settings);
         let samples = if self.branches_in_turn { 1 } else { batch };
         let (rows, columns) = (height / patch, width / patch);
@@ -169,6 +174,29 @@ impl<'a, W> Denoiser<'a, W> {
         };
         parts.map(prepare).collect()
     }
+}
+
+/// The sampler before its next call, and the clip that an edit holds.
+fn begin<'a, B: Backend>(
+    backend: &'a B,
+    &Denoising { settings, schedule, original, state, .. }: &Denoising<'a>,
+    noise: &mut Noise<'_>,
+    len: usize,
+    channels: usize,
+) -> Result<(SamplerRun<'a, B>, Option<Held<B>>)> {
+    let first = noise.draw(len, channels);
+    let held = original.map(|original| Held::new(backend, original, &first)).transpose()?;
+    let run = match (state, &held, schedule.calls.first()) {
+        (Some(state), ..) => {
+            noise.skip(state.draws(schedule).saturating_sub(1), len, channels);
+            SamplerRun::resume(backend, schedule, state)?
+        }
+        (None, Some(held), Some(call)) if !settings.begins_with_noise() => {
+            SamplerRun::begin(backend, schedule, held.at(backend, settings.sampler.signal_and_noise(call))?)?
+        }
+        _ => SamplerRun::new(backend, schedule, &first)?,
+    };
+    Ok((run, held))
 }
 
 /// The latent that a prediction leads to: x₀ of input = √ᾱ·x₀ + √(1−ᾱ)·ε.
@@ -222,103 +250,18 @@ impl Checks<'_> {
     }
 }
 
-/// Evaluations of the model for one call of the sampler: two with guidance, else one.
-fn evaluations(settings: &Settings) -> usize {
-    if settings.guidance > 1.0 { 2 } else { 1 }
-}
-
-/// The model's evaluations for one call of the sampler, as one batch or one after the other.
-struct Evaluation<B: Backend> {
-    guidance: f32,
-    /// One for the batch, or one for each evaluation.
-    prepared: Vec<Prepared<B>>,
-    /// `[T, H, W, C]`, in the device's precision
-    latent: B::Buffer,
-    /// Inputs and outputs of a batch of several, `[N, T, H, W, C]` each.
-    batch: Option<[B::Buffer; 2]>,
-    /// The output of each evaluation; with guidance, the branch of the negative prompt is the first.
-    outputs: Vec<B::Buffer>,
-}
-
-impl<B: Backend> Evaluation<B> {
-    fn new(backend: &B, settings: &Settings, prepared: Vec<Prepared<B>>, len: usize) -> Result<Self> {
-        let samples = evaluations(settings);
-        let batch = match prepared.len() == samples {
-            true => None,
-            false => Some([backend.alloc(samples * len)?, backend.alloc(samples * len)?]),
-        };
-        Ok(Self {
-            guidance: settings.guidance,
-            prepared,
-            latent: backend.alloc(len)?,
-            batch,
-            outputs: (0..samples).map(|_| backend.alloc(len)).collect::<Result<_>>()?,
-        })
-    }
-
-    /// Predicts the noise in `sample [T, H, W, C]`; both are f32.
-    fn predict(
-        &mut self,
-        backend: &B,
-        model: &Latte<'_, B::Weight>,
-        sample: &B::Buffer,
-        timestep: f32,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        let rounded = Combine { len: sample.len(), coefficients: &[1.0], clamp: None };
-        backend.combine(&rounded, CombineArgs { inputs: &[sample], out: &mut self.latent })?;
-        let channels = model.config().in_channels;
-        match &mut self.batch {
-            Some([inputs, outputs]) => {
-                spread(backend, &self.latent, self.outputs.len(), inputs)?;
-                model.forward(backend, &self.prepared[0], inputs, timestep, channels, outputs)?;
-                split(backend, outputs, &mut self.outputs)?;
-            }
-            None => {
-                for (prepared, output) in self.prepared.iter().zip(&mut self.outputs) {
-                    model.forward(backend, prepared, &self.latent, timestep, channels, output)?;
-                }
-            }
-        }
-        match &self.outputs[..] {
-            [unconditional, conditional] => guide(backend, self.guidance, unconditional, conditional, out),
-            [conditional] => backend.combine(&rounded, CombineArgs { inputs: &[conditional], out }),
-            _ => unreachable!("there are one or two evaluations"),
-        }
-    }
-}
-
-/// Sample `index` of `samples`.
-fn at(samples: usize, index: usize) -> BoxAt {
-    BoxAt { size: [samples, 1, 1], origin: [index, 0, 0] }
-}
-
-/// `out [N, …]`: `one` for each sample.
-fn spread<B: Backend>(backend: &B, one: &B::Buffer, samples: usize, out: &mut B::Buffer) -> Result<()> {
-    for i in 0..samples {
-        let op = CopyBox { extent: [1; 3], channels: one.len(), from: at(1, 0), to: at(samples, i) };
-        backend.copy_box(&op, CopyBoxArgs { x: one, out })?;
-    }
-    Ok(())
-}
-
-/// The samples of `all [N, …]`.
-fn split<B: Backend>(backend: &B, all: &B::Buffer, parts: &mut [B::Buffer]) -> Result<()> {
-    let samples = parts.len();
-    for (i, part) in parts.iter_mut().enumerate() {
-        let op = CopyBox { extent: [1; 3], channels: part.len(), from: at(samples, i), to: at(1, 0) };
-        backend.copy_box(&op, CopyBoxArgs { x: all, out: part })?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cuda::device::{Dry, Event};
+    use crate::checkpoint::Opening;
+    use crate::cpu::Cpu;
+    use crate::cuda::device::{Dry, Emulated, Event};
     use crate::cuda::{Cuda, Half};
-    use crate::engine::Request;
+    use crate::engine::{Quiet, Request, Spans};
+    use crate::layout::nchw_from_nhwc;
     use crate::preset;
+    use crate::sampler::SamplerKind;
+    use std::path::Path;
     use std::sync::Arc;
 
     /// The length of the device's log after every call of the model.
@@ -344,7 +287,8 @@ mod tests {
         let schedule = settings.sampler.schedule(settings.steps).unwrap();
         let mut steps = Steps { dry: dry.clone(), ends: Vec::new() };
         let denoiser = Denoiser::load(&backend, &part, savings).unwrap();
-        let denoising = Denoising { settings: &settings, schedule: &schedule, text: &text, state: None, video: 0 };
+        let denoising =
+            Denoising { settings: &settings, schedule: &schedule, text: &text, original: None, state: None, video: 0 };
         denoiser.run(&backend, denoising, &mut Noise::seeded(0), &mut steps).unwrap();
         let log = dry.log();
         let size = |event: &Event| if let Event::Alloc { bytes, .. } = event { Some(*bytes) } else { None };
@@ -358,5 +302,49 @@ mod tests {
             assert!(calls.len() > 4 && !calls[0].is_empty(), "{savings:?}");
             assert!(calls.iter().all(|call| *call == calls[0]), "{savings:?}");
         }
+    }
+
+    /// The latent `[T, H, W, C]` that one step of DPM-Solver++ makes of noise `[T, H, W, C]` of so many latent frames.
+    fn one_step<B: Backend>(backend: &B, noise: &[f32], frames: usize, spans: Spans) -> Vec<f32> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pipeline");
+        let model = Opening::default().open(folder).unwrap();
+        let request =
+            Request::new("a cat").frames(4 * frames - 3).size(16, 32).sampler(SamplerKind::DpmSolverMultistep).steps(1);
+        let settings = request.spans(spans).settle(&model.defaults).unwrap();
+        let part = model.need_transformer().unwrap();
+        let text =
+            Text { tokens: 3, embeddings: TorchRng::new(2).randn(6 * part.config.caption_channels), cached: false };
+        let schedule = settings.schedule().unwrap();
+        let denoising =
+            Denoising { settings: &settings, schedule: &schedule, text: &text, original: None, state: None, video: 0 };
+        let mut draws = [nchw_from_nhwc(noise, 4)].into_iter();
+        let denoiser = Denoiser::load(backend, part, MemoryOptions::NONE).unwrap();
+        denoiser.run(backend, denoising, &mut Noise::Given(&mut draws), &mut Quiet).unwrap()
+    }
+
+    fn spans_are_predicted_alone_and_fade<B: Backend>(backend: &B) {
+        const FRAME: usize = 2 * 4 * 4;
+        let noise = TorchRng::new(1).randn(7 * FRAME);
+        let part = |from: usize, to: usize| noise[from * FRAME..to * FRAME].to_vec();
+        // Spans of 4 latent frames overlap by 1, and begin at 0 and at 3.
+        let long = one_step(backend, &noise, 7, Spans::Of(13));
+        let [first, second] = [(0, 4), (3, 7)].map(|(from, to)| one_step(backend, &part(from, to), 4, Spans::Trained));
+        assert!(long[..4 * FRAME] == first[..], "the overlap begins with the earlier span");
+        assert!(long[4 * FRAME..] == second[FRAME..]);
+        // At 0, 1 and 2 the overlaps are longer.
+        let long = one_step(backend, &noise[..6 * FRAME], 6, Spans::Of(13));
+        let second = one_step(backend, &part(2, 6), 4, Spans::Trained);
+        assert!(long[..3 * FRAME] == first[..3 * FRAME] && long[4 * FRAME..] == second[2 * FRAME..]);
+        let fading = 3 * FRAME..4 * FRAME;
+        let means = first[fading.clone()].iter().zip(&second[FRAME..2 * FRAME]).map(|(a, b)| (a + b) / 2.0);
+        for (found, mean) in long[fading].iter().zip(means) {
+            assert!((found - mean).abs() < 0.5, "{found} is not half of each: {mean}");
+        }
+    }
+
+    #[test]
+    fn spans_are_predicted_alone_and_fade_into_each_other() {
+        spans_are_predicted_alone_and_fade(&Cpu::new());
+        spans_are_predicted_alone_and_fade(&Cuda::new(Arc::new(Emulated::new(0)), Half::F16));
     }
 }

@@ -10,14 +10,19 @@ mod captions;
 mod clips;
 mod denoise;
 mod devices;
+mod edit;
+mod evaluation;
 mod finite;
+mod held;
 mod models;
+mod original;
 mod processor;
 mod projection;
 mod projection_cache;
 mod request;
 mod sample;
 mod saved;
+mod span;
 mod stage;
 mod task;
 mod text;
@@ -28,10 +33,12 @@ pub use batch::{Batch, TakeFrame, batch};
 pub use captions::{Captions, Wanted, tokenize};
 pub use clips::{Coding, Reconstruction, decode_planned, encode_planned, plan_encode, validate_clip};
 pub use devices::{Devices, PlannedDevice, Rehearsal, StageMemory, StagePlan};
+pub use edit::{Edit, Footage};
 pub use projection_cache::ProjectionCache;
 pub use request::{Request, Settings, validate_frames, validate_size};
 pub use sample::{Outcome, Plans, Timings, plan};
 pub use saved::SavedSettings;
+pub use span::{Span, Spans};
 pub use stage::{Observer, Quiet, Reached, Stage, Warning};
 pub use task::{Start, Task};
 pub use text::Text;
@@ -218,9 +225,28 @@ impl Engine {
     /// [`Error::Usage`] for an invalid request; [`Error::OutOfMemory`] before any work if a stage does not fit; errors of the
     /// weights and of the device; [`Error::Interrupted`] if the observer cancels.
     pub fn sample(&self, model: &Model, request: &Request, observer: &mut dyn Observer) -> Result<Sample> {
-        let settings = request.settle(&model.defaults)?;
-        let info = VideoInfo { width: settings.width, height: settings.height, fps: settings.fps };
-        let mut batch = self.batch(model, &[settings], observer)?;
+        self.make(model, Task::from(request.settle(&model.defaults)?), observer)
+    }
+
+    /// Samples an edit of a clip, or a video that begins with an image. [`Request::edits`] makes the request.
+    ///
+    /// # Errors
+    /// Those of [`Self::sample`]; [`Error::Usage`] if the request is not one for this footage.
+    pub fn edit(
+        &self,
+        model: &Model,
+        request: &Request,
+        footage: Footage,
+        observer: &mut dyn Observer,
+    ) -> Result<Sample> {
+        let task = Task::from(request.settle(&model.defaults)?).of_footage(Some(Arc::new(footage)));
+        self.make(model, task, observer)
+    }
+
+    fn make(&self, model: &Model, task: Task, observer: &mut dyn Observer) -> Result<Sample> {
+        let Settings { height, width, fps, .. } = task.settings;
+        let info = VideoInfo { width, height, fps };
+        let mut batch = self.resume(model, &[task], observer)?;
         let mut outcome = None;
         let clip = gather(info, |frame| {
             outcome = Some(batch.decode(0, observer, frame)?);

@@ -3,8 +3,9 @@
 use super::autoencoder::Decoder;
 use super::denoise::{Denoiser, Denoising, Noise};
 use super::finite::blame;
+use super::original::Original;
 use super::sample::{plan_decode, plan_denoise, plan_text};
-use super::{Devices, Observer, Stage, StagePlan, TakeFrame, Task, Text, Wanted, Windowed};
+use super::{Devices, Edit, Observer, Span, Stage, StagePlan, TakeFrame, Task, Text, Wanted, Windowed};
 use crate::backend::Backend;
 use crate::checkpoint::Model;
 use crate::error::Result;
@@ -18,6 +19,11 @@ struct Denoises {
     guided: bool,
     sampler: SamplerKind,
     steps: usize,
+    /// Calls of the model; an edit makes only the last.
+    calls: usize,
+    /// For an edit, whether a part of its latent is held.
+    holds: Option<bool>,
+    span: Option<Span>,
     /// Calls that an earlier run has made.
     done: Option<usize>,
     needed: bool,
@@ -44,6 +50,9 @@ impl From<&Task> for Denoises {
             guided: settings.guidance > 1.0,
             sampler: settings.sampler,
             steps: settings.steps,
+            calls: settings.schedule().map_or(0, |schedule| schedule.calls.len()),
+            holds: settings.edit.as_ref().map(Edit::holds),
+            span: settings.span,
             done: task.state().map(|state| state.done),
             needed: task.needs_transformer(),
         }
@@ -99,13 +108,20 @@ struct Open<K, M> {
     model: M,
 }
 
+/// What the transformer makes a latent from, besides its noise.
+pub(super) struct Given<'g> {
+    pub text: &'g Text,
+    pub original: Option<&'g Original>,
+}
+
 /// What a batch does with its models, whatever the device.
 pub(super) trait Work {
     /// The plans of the transformer and of the decoder for `task`.
     fn plans(&mut self, task: &Task) -> [Result<Rc<StagePlan>>; 2];
 
     /// The latent `[T, H, W, C]` of `task`, which is `video` of its batch.
-    fn denoise(&mut self, task: &Task, text: &Text, video: usize, observer: &mut dyn Observer) -> Result<Vec<f32>>;
+    fn denoise(&mut self, task: &Task, given: Given<'_>, video: usize, observer: &mut dyn Observer)
+    -> Result<Vec<f32>>;
 
     /// Decodes the rest of a video, and gives its frames to `frame`.
     fn decode(
@@ -126,13 +142,19 @@ impl<'a, D: Devices + 'a> Work for Models<'a, D> {
         ]
     }
 
-    fn denoise(&mut self, task: &Task, text: &Text, video: usize, observer: &mut dyn Observer) -> Result<Vec<f32>> {
+    fn denoise(
+        &mut self,
+        task: &Task,
+        Given { text, original }: Given<'_>,
+        video: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<f32>> {
         let part = self.model.need_transformer()?;
         let open = self.transformer(task).map_err(|error| error.during(Stage::Denoise.name()))?;
         let (backend, denoiser) = &open.model;
         denoiser.warn_of_other_lengths(&task.settings, observer);
-        let schedule = task.settings.sampler.schedule(task.settings.steps)?;
-        let denoising = Denoising::of(task, &schedule, text, video);
+        let schedule = task.settings.schedule()?;
+        let denoising = Denoising { original, video, ..Denoising::of(task, &schedule, text) };
         observer.begin(Stage::Denoise, (schedule.calls.len() - denoising.done()) as u64);
         let made = denoiser.run(&**backend, denoising, &mut Noise::seeded(task.settings.seed), observer);
         let latent = made.map_err(|error| blame(error, part))?;

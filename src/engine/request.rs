@@ -1,11 +1,11 @@
 //! What a user asks for, and the settings that follow from it and from the model.
 
-use super::Windowed;
+use super::{Edit, Footage, Span, Spans, Windowed};
 use crate::checkpoint::Defaults;
 use crate::error::{Error, Result};
 use crate::model::vae::Factors;
 use crate::model::vae::tiling::Tiling;
-use crate::sampler::{SamplerKind, validate_guidance};
+use crate::sampler::{SamplerKind, Schedule, validate_guidance};
 use crate::text::caption;
 use crate::video::FrameRate;
 
@@ -41,6 +41,10 @@ pub struct Request {
     pub fps: FrameRate,
     /// Windows of the VAE; `None` decodes everything at once.
     pub tiling: Option<Tiling>,
+    /// What makes it an edit ([`Self::edits`]).
+    pub edit: Option<Edit>,
+    /// How much of the video the transformer sees at once.
+    pub spans: Spans,
 }
 
 impl Request {
@@ -58,6 +62,8 @@ impl Request {
             seed: 0,
             fps: FrameRate::default(),
             tiling: Some(Tiling::default()),
+            edit: None,
+            spans: Spans::Trained,
         }
     }
 
@@ -121,17 +127,34 @@ impl Request {
         Self { tiling, ..self }
     }
 
+    /// Chooses how much of the video the transformer sees at once; by default as many frames as the training videos had.
+    #[must_use]
+    pub fn spans(self, spans: Spans) -> Self {
+        Self { spans, ..self }
+    }
+
+    /// Asks for an edit of `footage` ([`crate::Engine::edit`]). `strength` is the share of the sampler's steps that are made: the
+    /// lower, the more of the clip remains. The video gets the size and the rate of the clip.
+    #[must_use]
+    pub fn edits(self, footage: &Footage, strength: f32) -> Self {
+        let (size, fps) = (footage.size(), footage.fps().unwrap_or(self.fps));
+        let (frames, sides) = size.map(|[frames, height, width]| (frames, [height, width])).unzip();
+        let (frames, size) = (frames.or(self.frames), sides.or(self.size));
+        Self { frames, size, fps, edit: Some(footage.edit(strength)), ..self }
+    }
+
     /// The settings of the request, what it leaves open taken from `defaults`, and checked.
     ///
     /// # Errors
     /// [`Error::Usage`] says what to change.
     pub fn settle(&self, defaults: &Defaults) -> Result<Settings> {
         let [height, width] = self.size.unwrap_or([defaults.height, defaults.width]);
+        let frames = self.frames.unwrap_or(defaults.frames);
         let settings = Settings {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative_prompt.clone(),
             clean_caption: self.clean_caption,
-            frames: self.frames.unwrap_or(defaults.frames),
+            frames,
             height,
             width,
             sampler: self.sampler.unwrap_or(defaults.sampler),
@@ -140,11 +163,29 @@ impl Request {
             seed: self.seed,
             fps: self.fps,
             tiling: self.tiling,
+            edit: self.edit.clone(),
+            span: self.span(frames, defaults)?,
             factors: defaults.factors,
             patch: defaults.patch,
         };
         settings.validate()?;
         Ok(settings)
+    }
+
+    /// The spans of a video of `frames` frames; `None` if the transformer sees all of them at once.
+    fn span(&self, frames: usize, defaults: &Defaults) -> Result<Option<Span>> {
+        let latents = |frames: usize| defaults.factors.latent_size([frames, 0, 0])[0];
+        let of = match self.spans {
+            Spans::Whole => return Ok(None),
+            // An image is no span.
+            Spans::Trained if latents(defaults.frames) < 2 => return Ok(None),
+            Spans::Trained => defaults.frames,
+            Spans::Of(frames) => {
+                validate_frames(frames, defaults.factors)?;
+                frames
+            }
+        };
+        Ok((of < frames).then(|| Span::of(latents(of))))
     }
 }
 
@@ -175,6 +216,10 @@ pub struct Settings {
     pub fps: FrameRate,
     /// Windows of the VAE; `None` decodes everything at once.
     pub tiling: Option<Tiling>,
+    /// What makes it an edit.
+    pub edit: Option<Edit>,
+    /// What the transformer sees at once, if not the whole video.
+    pub span: Option<Span>,
     /// What the VAE makes of pixels and frames.
     pub factors: Factors,
     /// Latents a side of the transformer's tokens.
@@ -196,6 +241,8 @@ impl From<&Settings> for Request {
             seed: settings.seed,
             fps: settings.fps,
             tiling: settings.tiling,
+            edit: settings.edit.clone(),
+            spans: settings.span.map_or(Spans::Whole, |span| Spans::Of(settings.factors.frames(span.frames))),
         }
     }
 }
@@ -216,13 +263,36 @@ impl Settings {
                 self.prompt
             )));
         }
+        self.edit.as_ref().map_or(Ok(()), |edit| edit.validate(self.frames, self.factors))?;
         validate_frames(self.frames, self.factors)?;
         validate_size([self.height, self.width], self.factors.space * self.patch)?;
         validate_guidance(self.guidance)?;
         if let Some(tiling) = &self.tiling {
             tiling.validate(self.factors)?;
         }
-        self.sampler.schedule(self.steps).map(drop)
+        self.span.map_or(Ok(()), Span::validate)?;
+        self.schedule().map(drop)
+    }
+
+    /// Latent frames that the transformer sees at once.
+    pub(super) fn frames_at_once(&self) -> usize {
+        let all = self.latent_size()[0];
+        self.span.map_or(all, |span| span.frames.min(all))
+    }
+
+    /// The model calls of the sampler: those of all steps, or of an edit's.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the sampler cannot make so many steps, or a strength makes no sense.
+    pub fn schedule(&self) -> Result<Schedule> {
+        let made = self.edit.as_ref().map_or(Ok(self.steps), |edit| edit.made_steps(self.sampler, self.steps))?;
+        self.sampler.last_of(self.steps, made)
+    }
+
+    /// Whether the sampler begins with pure noise.
+    pub fn begins_with_noise(&self) -> bool {
+        let all = |edit: &Edit| edit.made_steps(self.sampler, self.steps).is_ok_and(|made| made == self.steps);
+        self.edit.as_ref().is_none_or(all)
     }
 
     /// A text as it goes to the tokenizer.

@@ -3,6 +3,7 @@
 use super::autoencoder::Decoder;
 use super::denoise::{Denoiser, Denoising, Noise};
 use super::devices::all_fit;
+use super::original::{Original, plan_originals};
 use super::text::{Texts, embed};
 use super::{Captions, Devices, Settings, Stage, StageMemory, StagePlan, Task, Text, Wanted};
 use crate::checkpoint::Model;
@@ -14,6 +15,8 @@ use crate::latent::Latent;
 pub struct Timings {
     /// Text encoder (all captions of the run).
     pub text: f64,
+    /// VAE encoder, for the clip of an edit; videos of the same clip share it.
+    pub encode: f64,
     /// Transformer, for this video.
     pub denoise: f64,
     /// VAE, for this video, with the time of the frames' consumer.
@@ -39,11 +42,13 @@ pub struct Outcome {
     pub memory: Vec<StageMemory>,
 }
 
-/// How the three stages of sampling will run.
+/// How the stages of sampling will run.
 #[derive(Clone, Debug)]
 pub struct Plans {
     /// Text encoder.
     pub text: StagePlan,
+    /// VAE encoder, for each clip or image that an edit begins with.
+    pub encode: Vec<StagePlan>,
     /// Transformer.
     pub denoise: StagePlan,
     /// VAE decoder.
@@ -52,8 +57,10 @@ pub struct Plans {
 
 impl Plans {
     /// Each stage with its plan, in the order in which they run.
-    pub fn stages(&self) -> [(Stage, &StagePlan); 3] {
-        [(Stage::Text, &self.text), (Stage::Denoise, &self.denoise), (Stage::Decode, &self.decode)]
+    pub fn stages(&self) -> Vec<(Stage, &StagePlan)> {
+        let encode = self.encode.iter().map(|plan| (Stage::Encode, plan));
+        let rest = [(Stage::Denoise, &self.denoise), (Stage::Decode, &self.decode)];
+        std::iter::once((Stage::Text, &self.text)).chain(encode).chain(rest).collect()
     }
 }
 
@@ -66,12 +73,13 @@ pub fn plan<D: Devices>(devices: &D, model: &Model, settings: &Settings, caption
     task.validate()?;
     let (shapes, channels) = (model.shapes(), model.need_text_encoder()?.config.d_model);
     let texts = Texts::new(std::slice::from_ref(captions), channels);
+    let encode = plan_originals(devices, model, settings)?;
     all_fit([
         plan_text(devices, &shapes, texts.missing()),
         plan_denoise(devices, &shapes, &task, captions.tokens),
         plan_decode(devices, &shapes, &task),
     ])
-    .map(|[text, denoise, decode]| Plans { text, denoise, decode })
+    .map(|[text, denoise, decode]| Plans { text, encode, denoise, decode })
 }
 
 /// Plans the encoding of captions. `shapes` is the model without values, here and below.
@@ -91,8 +99,9 @@ pub(super) fn plan_denoise<D: Devices>(devices: &D, shapes: &Model, task: &Task,
             return Ok(());
         }
         let denoiser = Denoiser::load(backend, part, savings)?;
-        let schedule = task.settings.sampler.schedule(task.settings.steps)?;
-        let denoising = Denoising::of(task, &schedule, &text, 0);
+        let schedule = task.settings.schedule()?;
+        let original = Original::counted(&task.settings);
+        let denoising = Denoising { original: original.as_ref(), ..Denoising::of(task, &schedule, &text) };
         denoiser.run(backend, denoising, &mut Noise::Absent, observer).map(drop)
     })
 }

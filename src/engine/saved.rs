@@ -1,6 +1,6 @@
 //! Settings as plain values, for files that a later run reads.
 
-use super::Settings;
+use super::{Edit, Settings, Span};
 use crate::checkpoint::Model;
 use crate::error::Result;
 use crate::latent;
@@ -28,6 +28,10 @@ pub struct SavedSettings {
     seed: u64,
     fps: String,
     tiling: Option<SavedTiling>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    edit: Option<Edit>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    span: Option<Span>,
     factors: [usize; 3],
     patch: usize,
 }
@@ -62,6 +66,8 @@ impl From<&Settings> for SavedSettings {
             seed: settings.seed,
             fps: latent::rate_text(settings.fps),
             tiling,
+            edit: settings.edit.clone(),
+            span: settings.span,
             factors: [space, time, channels],
             patch: settings.patch,
         }
@@ -97,6 +103,8 @@ impl SavedSettings {
                 Some(saved) => Some(tiling(saved)?),
                 None => None,
             },
+            edit: self.edit,
+            span: self.span,
             factors: Factors { space, time, channels },
             patch: self.patch,
         })

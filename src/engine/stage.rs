@@ -145,9 +145,16 @@ pub enum Warning {
         /// Number of unknown tokens.
         parts: usize,
     },
+    /// The video is longer than what the transformer sees at once.
+    Spans {
+        /// Frames of the video.
+        frames: usize,
+        /// Frames of a span.
+        span: usize,
+    },
     /// The model was trained for another length.
     OtherLength {
-        /// Frames of the video.
+        /// Frames that the transformer sees at once.
         frames: usize,
         /// Frames of the training videos.
         trained: usize,
@@ -173,6 +180,12 @@ impl fmt::Display for Warning {
             }
             Self::Unknown { text, parts } => {
                 write!(f, "{parts} parts of the {text} are unknown to the text encoder, and mean nothing")
+            }
+            Self::Spans { frames, span } => {
+                write!(
+                    f,
+                    "{frames} frames are made in spans of {span}, which overlap; motion may change where they meet"
+                )
             }
             Self::OtherLength { frames, trained } => write!(
                 f,

@@ -1,15 +1,19 @@
 //! What a batch makes: videos from their beginning, or from where an earlier run stopped.
 
-use super::Settings;
+use super::{Footage, Settings};
 use crate::error::{Error, Result};
 use crate::model::vae::tiling::window_ends;
 use crate::sampler::SamplerState;
+use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A video of a batch.
 #[derive(Clone, Debug)]
 pub struct Task {
     /// Its settings.
     pub settings: Settings,
+    /// The pixels that an edit begins with; they may be missing until a batch makes it.
+    pub footage: Option<Arc<Footage>>,
     /// Where it begins.
     pub start: Start,
 }
@@ -32,11 +36,29 @@ pub enum Start {
 
 impl From<Settings> for Task {
     fn from(settings: Settings) -> Self {
-        Self { settings, start: Start::Noise }
+        Self { settings, footage: None, start: Start::Noise }
     }
 }
 
 impl Task {
+    /// This task as an edit of `footage`.
+    #[must_use]
+    pub fn of_footage(self, footage: Option<Arc<Footage>>) -> Self {
+        Self { footage, ..self }
+    }
+
+    /// Checks that an edit has the pixels that its settings name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] says what is missing or differs.
+    pub(super) fn check_footage(&self) -> Result<()> {
+        match (&self.settings.edit, &self.footage) {
+            (None, None) => Ok(()),
+            (_, Some(footage)) => footage.check(&self.settings),
+            (Some(_), None) => Err(Error::Usage("the pixels that the edit begins with are missing".into())),
+        }
+    }
+
     /// Whether the transformer, and so the text encoder, have work left.
     pub(crate) fn needs_transformer(&self) -> bool {
         !matches!(self.start, Start::Latent { .. })
@@ -52,6 +74,16 @@ impl Task {
         if let Start::Latent { windows, .. } = self.start { windows } else { 0 }
     }
 
+    /// The first frame that the decoder makes.
+    pub(super) fn first_frame(&self) -> usize {
+        self.windows().checked_sub(1).map_or(0, |last| self.settings.window_ends()[last])
+    }
+
+    /// Decoded frame `index` as it is shown.
+    pub(super) fn pasted<'a>(&'a self, index: usize, rgb: &'a [u8]) -> Cow<'a, [u8]> {
+        self.footage.as_ref().map_or(rgb.into(), |footage| footage.pasted(index, rgb))
+    }
+
     /// Checks the settings, and that the start fits them.
     ///
     /// # Errors
@@ -61,7 +93,7 @@ impl Task {
         let len = self.settings.latent_size().iter().product::<usize>() * self.settings.factors.channels;
         match &self.start {
             Start::Noise => Ok(()),
-            Start::Call(state) => state.validate(&self.settings.sampler.schedule(self.settings.steps)?, len),
+            Start::Call(state) => state.validate(&self.settings.schedule()?, len),
             Start::Latent { values, windows } => {
                 let all = self.settings.window_ends().len();
                 if values.len() == len && *windows < all {

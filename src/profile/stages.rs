@@ -60,7 +60,8 @@ impl Profiler<'_> {
         self.observer.begin(Stage::Denoise, schedule.calls.len() as u64);
         let passes = Passes::new(self.recorder, self.measure);
         let mut steps = Steps { observer: &mut *self.observer, passes, begun: false, failed: Ok(()) };
-        let denoising = Denoising { settings: &settings, schedule: &schedule, text: &text, state: None, video: 0 };
+        let denoising =
+            Denoising { settings: &settings, schedule: &schedule, text: &text, original: None, state: None, video: 0 };
         denoiser.run(backend, denoising, &mut Noise::seeded(0), &mut steps)?;
         let Steps { passes, failed, .. } = steps;
         self.observer.end();

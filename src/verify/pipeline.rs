@@ -53,7 +53,8 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
                 settings.sampler
             )));
         }
-        let denoising = Denoising { settings: &settings, schedule: &schedule, text: &text, state: None, video: 0 };
+        let denoising =
+            Denoising { settings: &settings, schedule: &schedule, text: &text, original: None, state: None, video: 0 };
         let latent = denoiser.run(backend, denoising, &mut Noise::Given(&mut draws), &mut Quiet)?;
 
         let expected = golden.floats(name, "final_latent", 5)?;
@@ -88,6 +89,8 @@ fn settings(case: &Case, defaults: &Defaults) -> Result<Settings> {
         seed: 0,
         fps: FrameRate::default(),
         tiling: case.tile.map(Into::into),
+        edit: None,
+        span: None,
         factors,
         patch,
     })

@@ -61,6 +61,8 @@ fn request(frames: usize, [height, width]: [usize; 2], sampler: SamplerKind, ste
         seed: 1,
         fps: FrameRate::default(),
         tiling: Some(Tiling::default()),
+        edit: None,
+        span: None,
         factors: Factors::PUBLISHED,
         patch: 2,
     }

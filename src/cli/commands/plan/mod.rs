@@ -65,7 +65,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     } else {
         let tokens = args.subject.tokens(&model)?;
         let plans = engine.plan(&model, &settings, tokens)?;
-        (Some(tokens), plans.stages().map(|(stage, plan)| (stage, plan.clone())).to_vec())
+        (Some(tokens), plans.stages().into_iter().map(|(stage, plan)| (stage, plan.clone())).collect())
     };
     let model = model.place.display().to_string();
     let report = Report { model, settings, tokens, limit: engine.limit(), gpu, stages };
