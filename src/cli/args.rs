@@ -2,6 +2,7 @@
 
 use clap::Args;
 use osp::checkpoint::{Defaults, WeightSource};
+use osp::engine::Spans;
 use osp::model::vae::tiling::Tiling;
 use osp::sampler::SamplerKind;
 use osp::{Error, Request, Result};
@@ -32,7 +33,7 @@ pub struct ComponentArgs {
 }
 
 /// Options for the size of the video.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct SizeArgs {
     /// Number of frames, 4k+1; 1 is an image [default: the model's training size]
     #[arg(long, value_name = "N", value_parser = frames)]
@@ -150,6 +151,15 @@ pub fn frames(text: &str) -> Result<usize> {
         Ok(frames) if frames <= MOST => Ok(frames),
         Ok(_) => Err(Error::Usage(format!("more than {MOST} frames"))),
         Err(_) => Err(Error::Usage("expected a number of frames, such as 65".into())),
+    }
+}
+
+/// Reads a number of frames, or `all`.
+pub fn span(text: &str) -> Result<Spans> {
+    match (text, text.parse()) {
+        ("all", _) => Ok(Spans::Whole),
+        (_, Ok(frames)) if (5..=MOST).contains(&frames) => Ok(Spans::Of(frames)),
+        _ => Err(Error::Usage("expected a number of frames from 5 on, such as 65, or all".into())),
     }
 }
 

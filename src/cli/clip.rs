@@ -7,7 +7,7 @@ use osp::model::vae::Factors;
 use osp::video::{Clip, ReadOptions, Reader, VideoInfo, resize};
 use osp::{Error, Result};
 use rayon::prelude::*;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Options that choose the clip.
 #[derive(clap::Args)]
@@ -18,13 +18,21 @@ pub struct InputArgs {
     /// Read at most the first N frames; the largest 4k+1 of them are used
     #[arg(long, value_name = "N", value_parser = frames)]
     max_frames: Option<usize>,
-    /// Resize to cover these rows and columns, multiples of 8, and cut out the middle [default: the input's size, cut
-    /// to multiples of 8]
+    /// Resize to cover these rows and columns, multiples of 8 (in an edit of 16), and cut out the middle [default: the input's
+    /// size, cut to such multiples]
     #[arg(long, value_name = "HxW")]
     size: Option<Size>,
     /// With --size: only cut out the middle, do not resize
     #[arg(long, requires = "size")]
     crop: bool,
+}
+
+/// A clip of a size that a model takes, and how frames of the input became it.
+pub struct Cut {
+    pub clip: Clip,
+    pub fit: Fit,
+    /// Size and rate of the input.
+    pub from: VideoInfo,
 }
 
 /// Options for the latent: the mean of the encoder's distribution, or a sample.
@@ -54,13 +62,37 @@ impl InputArgs {
         Ok(())
     }
 
-    /// Reads the clip and cuts it to a size that a VAE with these factors can encode. Each frame is cut when it is
-    /// read, because all uncut frames together may need far more memory.
+    /// The options by name, for a later run in any folder.
+    pub fn noted(&self) -> Vec<(&'static str, String)> {
+        let size = self.size.map(|Size { height, width }| format!("{height}x{width}"));
+        let frames = self.max_frames.map(|frames| frames.to_string());
+        let crop = self.crop.then(String::new);
+        let input = [("input", noted_path(&self.input)), ("max_frames", frames), ("input_size", size), ("crop", crop)];
+        input.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+
+    /// The options that an earlier run noted; `None` if it noted no input.
+    pub fn of_notes(noted: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
+        Some(Self {
+            input: noted("input")?.into(),
+            max_frames: noted("max_frames").and_then(|text| text.parse().ok()),
+            size: noted("input_size").and_then(|text| text.parse().ok()),
+            crop: noted("crop").is_some(),
+        })
+    }
+
+    /// Reads the clip and cuts it to a size that a VAE with these factors can encode.
     pub fn read(&self, factors: Factors, console: &Console) -> Result<Clip> {
-        self.size.map_or(Ok(()), |size| size.check(factors.space))?;
+        self.cut(factors, factors.space, console).map(|cut| cut.clip)
+    }
+
+    /// Reads the clip and cuts it to whole latents in time, and to sides in multiples of `step`. Each frame is cut when it is
+    /// read, because all uncut frames together may need far more memory.
+    pub fn cut(&self, factors: Factors, step: usize, console: &Console) -> Result<Cut> {
+        self.size.map_or(Ok(()), |size| size.check(step))?;
         let options = ReadOptions { max_frames: self.max_frames, ..ReadOptions::default() };
         let mut reader = Reader::open(&self.input, &options)?;
-        let fit = self.fit(reader.info(), factors.space, console)?;
+        let fit = self.fit(reader.info(), step, console)?;
         let info = fit.to(reader.info());
         let (mut pixels, mut waiting) = (Vec::new(), Vec::new());
         let most = BATCH_BYTES.div_ceil(reader.info().frame_bytes());
@@ -83,7 +115,7 @@ impl InputArgs {
             console.warning(&format!("using {frames} of {found} frames: the model needs {}k+1 frames", factors.time));
             pixels.truncate(frames * info.frame_bytes());
         }
-        Clip::new(info, pixels)
+        Ok(Cut { clip: Clip::new(info, pixels)?, fit, from: reader.info() })
     }
 
     /// How frames of `from` become the requested size or, without `--size`, a size in multiples of `step`.
@@ -116,11 +148,17 @@ impl InputArgs {
     }
 }
 
+/// A path for a later run in any folder; stdin stays stdin.
+pub fn noted_path(path: &Path) -> Option<String> {
+    let whole = if path == Path::new("-") { path.to_path_buf() } else { std::path::absolute(path).ok()? };
+    whole.into_os_string().into_string().ok()
+}
+
 /// Bytes of frames that are cut in parallel.
 const BATCH_BYTES: usize = 1 << 26;
 
 /// How a frame becomes the wanted size.
-enum Fit {
+pub enum Fit {
     /// Resize, then cut out the middle.
     Cover(resize::Cover),
     /// Cut out the middle. Frames must be large enough.
@@ -137,7 +175,8 @@ impl Fit {
         VideoInfo { height, width, ..from }
     }
 
-    fn apply(&self, frame: Vec<u8>) -> Vec<u8> {
+    /// A frame of the wanted size.
+    pub fn apply(&self, frame: Vec<u8>) -> Vec<u8> {
         match self {
             Self::Cover(cover) => cover.apply(frame),
             Self::Cut { from, size } => resize::cut_middle(frame, [from.height, from.width], [size.height, size.width]),

@@ -3,7 +3,7 @@
 //! It holds no time, no path and no device, so equal requests make equal files.
 
 use super::model::Fingerprints;
-use osp::engine::{SavedSettings, Settings};
+use osp::engine::{Edit, SavedSettings, Settings};
 use osp::state::{State, is_state};
 use osp::video::description;
 use osp::{Error, Model, Result};
@@ -62,7 +62,16 @@ pub fn settings_of(path: &Path) -> Result<(Settings, Option<Made>)> {
 
 /// A request in one line: `seed 0, 33 frames of 64x64, PNDM in 30 steps, guidance 4.5`.
 pub fn in_words(settings: &Settings) -> String {
-    let Settings { seed, frames, height, width, sampler, steps, guidance, .. } = settings;
+    let Settings { seed, frames, height, width, sampler, steps, guidance, edit, span, factors, .. } = settings;
     let size = if *frames == 1 { "an image".to_owned() } else { format!("{frames} frames") };
-    format!("seed {seed}, {size} of {height}x{width}, {sampler} in {steps} steps, guidance {guidance}")
+    let edit = match edit {
+        None => String::new(),
+        Some(Edit { clip: None, .. }) => ", from an image".to_owned(),
+        Some(Edit { extend: Some(frames), .. }) => format!(", the last {frames} behind a clip"),
+        Some(Edit { strength, mask, .. }) => {
+            format!(", strength {strength}{}", if mask.is_some() { ", with a mask" } else { "" })
+        }
+    };
+    let spans = span.map_or_else(String::new, |span| format!(", in spans of {}", factors.frames(span.frames)));
+    format!("seed {seed}, {size} of {height}x{width}, {sampler} in {steps} steps, guidance {guidance}{spans}{edit}")
 }

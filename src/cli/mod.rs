@@ -12,6 +12,7 @@ mod config;
 mod console;
 mod device;
 mod events;
+mod footage;
 mod hints;
 mod interrupt;
 mod lock;

@@ -2,8 +2,9 @@
 
 use super::{fails, osp, succeeds};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "sample",
+    "edit",
     "reconstruct",
     "encode",
     "decode",

@@ -10,6 +10,7 @@ mod damage;
 mod device;
 mod documents;
 mod download;
+mod edit;
 mod events;
 mod help;
 mod info;

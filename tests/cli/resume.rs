@@ -1,9 +1,10 @@
 //! Runs that are stopped or killed, and go on from their state with the same bits.
 
-use super::{fails, model_argument, names, osp};
+use super::{clip, fails, model_argument, names, osp, write};
 use osp::Latent;
 use osp::sampler::{SamplerKind, TorchRng};
 use osp::state::{Progress, State};
+use osp::video::write_clip;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -172,6 +173,47 @@ fn of_several_videos_each_that_was_begun_has_a_state() {
     run(whole.path(), &request("out.gif", &args));
     for name in ["out-000.gif", "out-001.gif"] {
         assert!(fs::read(at(name)).unwrap() == fs::read(whole.path().join(name)).unwrap(), "{name}");
+    }
+}
+
+/// The arguments of an edit of `clip.y4m` with a mask and a first frame.
+fn edit(more: &[&str]) -> Vec<String> {
+    let model = model_argument();
+    let fixed =
+        ["edit", "clip.y4m", "a cat", "--model", &model, "--device", "cpu", "--tile-frames", "5", "-o", "out.y4m"];
+    let change = ["--mask", "0,0,16,16", "--first-frame", "first.png", "--steps", "30", "--sampler", "DDPM"];
+    fixed.iter().chain(&change).chain(more).map(|&word| word.to_owned()).collect()
+}
+
+#[test]
+fn an_edit_survives_a_kill_if_its_files_are_the_same() {
+    for point in [2, 1000, 1005] {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        write(&at("clip.y4m"), 17, 16, 32);
+        write(&at("first.png"), 1, 16, 32);
+        run(folder.path(), &edit(&[]));
+        fs::rename(at("out.y4m"), at("whole.y4m")).unwrap();
+        let mut child = start(folder.path(), &edit(&["--checkpoint-every", "1"]));
+        if !stop_at(point, &mut child, &at("out.y4m.state"), "KILL") {
+            continue;
+        }
+        child.wait().unwrap();
+        let resume = ["sample", "--resume", "out.y4m.state"];
+        // Files that changed, and files that are gone.
+        for (name, frames) in [("clip.y4m", 17), ("first.png", 1)] {
+            let whole = fs::read(at(name)).unwrap();
+            let mut other = clip(frames, 16, 32);
+            other.pixels.iter_mut().for_each(|byte| *byte = 255 - *byte);
+            write_clip(&at(name), &other).unwrap();
+            fails(folder.path(), &resume, 1, &["out.y4m.state", "other pixels"]);
+            fs::remove_file(at(name)).unwrap();
+            fails(folder.path(), &resume, 1, &[name]);
+            fs::write(at(name), whole).unwrap();
+        }
+        run(folder.path(), &resume.map(str::to_owned));
+        assert!(fs::read(at("out.y4m")).unwrap() == fs::read(at("whole.y4m")).unwrap(), "stopped at {point}");
+        assert!(!at("out.y4m.state").exists());
     }
 }
 

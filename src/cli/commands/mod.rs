@@ -5,6 +5,7 @@ mod convert;
 mod decode;
 mod doctor;
 mod download;
+mod edit;
 mod encode;
 mod info;
 mod man;
@@ -23,6 +24,7 @@ use osp::Result;
 #[derive(Subcommand)]
 pub enum Command {
     Sample(Box<sample::Args>),
+    Edit(Box<edit::Args>),
     Reconstruct(reconstruct::Args),
     Encode(encode::Args),
     Decode(decode::Args),
@@ -43,7 +45,7 @@ impl Command {
     /// Whether the command checks for signals while it works, because it writes files or has started processes.
     pub fn stops_by_itself(&self) -> bool {
         match self {
-            Self::Sample(_) | Self::Reconstruct(_) | Self::Encode(_) | Self::Decode(_) => true,
+            Self::Sample(_) | Self::Edit(_) | Self::Reconstruct(_) | Self::Encode(_) | Self::Decode(_) => true,
             Self::Convert(_) | Self::Download(_) => true,
             Self::Selftest(args) => args.starts_processes(),
             Self::Verify(_) | Self::Info(_) | Self::Plan(_) | Self::Profile(_) => false,
@@ -55,6 +57,7 @@ impl Command {
     pub fn run(self, definition: clap::Command, console: &Console) -> Result<()> {
         match self {
             Self::Sample(args) => sample::run(&args, console),
+            Self::Edit(args) => edit::run(&args, console),
             Self::Reconstruct(args) => reconstruct::run(&args, console),
             Self::Encode(args) => encode::run(&args, console),
             Self::Decode(args) => decode::run(&args, console),

@@ -2,8 +2,8 @@
 
 use super::preview::Shown;
 use super::prompts::{Asked, Wish};
-use super::{Args, place};
-use crate::cli::args::Size;
+use super::{Material, RunArgs, place};
+use crate::cli::args::{Size, SizeArgs};
 use crate::cli::claims::Claims;
 use crate::cli::console::Console;
 use crate::cli::events::Event;
@@ -11,14 +11,15 @@ use crate::cli::model;
 use crate::cli::output::{check_file, marked, slug};
 use crate::cli::record;
 use osp::checkpoint::Defaults;
-use osp::engine::{Settings, Task};
+use osp::engine::{Footage, Settings, Spans, Task};
 use osp::model::vae::Factors;
 use osp::sampler::{SamplerKind, validate_steps};
 use osp::state::State;
 use osp::video::{Format, VideoInfo, Writer, is_stdout, sheet};
 use osp::{Error, Model, Request, Result, staged};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// One video to make.
 pub struct Job {
@@ -27,6 +28,8 @@ pub struct Job {
     /// Where it is asked for, for messages.
     pub place: String,
     pub settings: Settings,
+    /// The pixels of an edit.
+    footage: Option<Arc<Footage>>,
     pub output: PathBuf,
     pub latent: Option<PathBuf>,
     /// Whether the video says how it was made.
@@ -57,6 +60,10 @@ pub struct JobList {
     pub refused: Vec<Refused>,
     /// The grid, if there are several videos.
     pub grid: Option<Grid>,
+    /// The files of an edit and how they are read, by name.
+    pub footage: BTreeMap<String, String>,
+    /// The files that are read.
+    reads: Vec<PathBuf>,
 }
 
 /// A video that cannot be made.
@@ -81,14 +88,10 @@ impl JobList {
     /// Completes the wishes with the options and the model's defaults, and checks everything that can be checked without work.
     /// Before the model is opened, `defaults` is `None`: placeholders accept everything that some model may allow. A video of a
     /// list in a file fails alone, unless all do.
-    pub fn new(args: &Args, asked: &Asked, defaults: Option<&Defaults>) -> Result<Self> {
-        let Asked { wishes, like, .. } = asked;
-        let settle = |wish: &Wish| match defaults {
-            Some(defaults) => args.request(wish, like.as_ref()).settle(defaults),
-            None => args.known_request(wish, like.as_ref())?.settle(&PLACEHOLDERS),
-        };
-        let settled: Vec<Result<Settings>> = wishes.iter().map(settle).collect();
-        let frames = settled.iter().flatten().next().map(|settings| settings.frames);
+    pub fn new(args: &RunArgs, asked: &Asked<'_>, defaults: Option<&Defaults>) -> Result<Self> {
+        let wishes = &asked.wishes;
+        let settled: Vec<Result<Settled>> = wishes.iter().map(|wish| args.settle(wish, asked, defaults)).collect();
+        let frames = settled.iter().flatten().next().map(|(settings, _)| settings.frames);
         let several = wishes.len() > 1;
         let output = args.output.clone().unwrap_or_else(|| default_output(wishes, frames));
         if several && is_stdout(&output) {
@@ -104,10 +107,11 @@ impl JobList {
                 _ => output.display().to_string(),
             };
             match settings {
-                Ok(settings) => jobs.push(Job {
+                Ok((settings, footage)) => jobs.push(Job {
                     number,
                     place,
                     settings,
+                    footage,
                     output,
                     latent: args.save_latent.as_ref().map(|path| numbered(path, number)),
                     describes: !args.no_metadata,
@@ -124,34 +128,44 @@ impl JobList {
         let alike = jobs.iter().all(|job| job.frame_size() == jobs[0].frame_size());
         let all = refused.is_empty() && args.shard.is_none() && jobs.len() <= MOST_SHOWN;
         let grid = (several && alike && all).then(|| Grid::new(marked(&output, "grid"), jobs[0].info(), jobs.len()));
-        let plan = Self { jobs, refused, grid };
+        let reads = args.prompts.iter().chain(&args.like).cloned().chain(asked.material.reads()).collect();
+        let plan = Self { jobs, refused, grid, footage: asked.material.noted(), reads };
         plan.check(args)?;
         Ok(plan)
     }
 
-    /// The video whose state is in the file `path`.
-    pub fn resumed(args: &Args, path: &Path, state: State) -> Result<Self> {
+    /// The video whose state is in the file `path`; an edit with its pixels.
+    pub fn resumed(args: &RunArgs, path: &Path, state: State, footage: Option<Arc<Footage>>) -> Result<Self> {
         let unnamed =
             || Error::Usage(format!("{}: this name does not say where the video goes; add -o", path.display()));
         let beside = || place::output_of(path).ok_or_else(unnamed);
         let output = args.output.clone().map_or_else(beside, Ok)?;
+        // The notes that say which files an edit reads.
+        let files = ["input", "init_image", "mask", "first_frame"];
+        let noted = |names: &[&str]| {
+            let of_footage = state.notes.iter().filter(|(name, _)| names.contains(&name.as_str()));
+            of_footage.map(|(name, value)| (name.clone(), value.clone())).collect::<BTreeMap<_, _>>()
+        };
+        let reads = noted(&files).into_values().map(PathBuf::from).collect();
+        let noted = noted(&[&files[..], &["max_frames", "input_size", "crop", "feather", "extend"]].concat());
         let job = Job {
             number: 0,
             place: output.display().to_string(),
             settings: state.settings.clone(),
+            footage,
             output,
             latent: args.save_latent.clone(),
             describes: !args.no_metadata,
             preview: args.preview_file().map(Path::to_path_buf),
             from: OnceLock::from((path.to_path_buf(), state)),
         };
-        let plan = Self { jobs: vec![job], refused: Vec::new(), grid: None };
+        let plan = Self { jobs: vec![job], refused: Vec::new(), grid: None, footage: noted, reads };
         plan.check(args)?;
         Ok(plan)
     }
 
     /// Fails now, before the work, if an output cannot be written.
-    fn check(&self, args: &Args) -> Result<()> {
+    fn check(&self, args: &RunArgs) -> Result<()> {
         if self.jobs.iter().any(|job| is_stdout(&job.output)) {
             if self.jobs.len() + self.refused.len() > 1 {
                 return Err(only_one_on_stdout());
@@ -163,7 +177,7 @@ impl JobList {
             }
         }
         let mut claims = Claims::new(model::files(&args.model, &args.components));
-        for input in args.prompts.iter().chain(&args.like) {
+        for input in &self.reads {
             claims = claims.reads(input);
         }
         for job in &self.jobs {
@@ -203,14 +217,40 @@ fn default_output(wishes: &[Wish], frames: Option<usize>) -> PathBuf {
     }
 }
 
-impl Args {
+/// The settings of a video, and the pixels that it begins with.
+type Settled = (Settings, Option<Arc<Footage>>);
+
+impl RunArgs {
+    /// The settings of a wish. Before the model is known they are placeholders that only check.
+    fn settle(&self, wish: &Wish, asked: &Asked<'_>, defaults: Option<&Defaults>) -> Result<Settled> {
+        let Asked { size, material, like, .. } = asked;
+        let like = like.as_ref();
+        if matches!(material, Material::Clip(_)) && (wish.frames.is_some() || wish.size.is_some()) {
+            return Err(Error::Usage("the clip decides the frames and the size of an edit; leave them out".into()));
+        }
+        if matches!(material, Material::Noise) && like.is_some_and(|like| like.edit.is_some()) {
+            return Err(Error::Usage(
+                "the other video is an edit: name what it begins with, as in osp edit INPUT".into(),
+            ));
+        }
+        let request = Request { edit: None, ..self.request(wish, size, like) };
+        let Some(defaults) = defaults else {
+            return Ok((known(request)?.settle(&PLACEHOLDERS)?, None));
+        };
+        let sides = request.size.unwrap_or([defaults.height, defaults.width]);
+        let Some(footage) = material.footage(sides)? else { return Ok((request.settle(defaults)?, None)) };
+        let edit = material.edits(request, &footage, like);
+        let edit = Request { fps: self.fps.unwrap_or(edit.fps), ..edit };
+        Ok((edit.settle(defaults)?, Some(footage)))
+    }
+
     /// The file that shows previews.
     fn preview_file(&self) -> Option<&Path> {
         if let Some(Shown::File(path)) = &self.preview { Some(path) } else { None }
     }
 
     /// The request for this video: what the list says, else the options, else the video of `like`.
-    fn request(&self, wish: &Wish, like: Option<&Settings>) -> Request {
+    fn request(&self, wish: &Wish, size: &SizeArgs, like: Option<&Settings>) -> Request {
         let like = like.map_or_else(|| Request::new(""), Request::from);
         let given = self.tiles.given();
         let request = Request {
@@ -227,31 +267,35 @@ impl Args {
             tiling: if given { self.tiles.tiling() } else { like.tiling },
             ..like
         };
-        let options = self.sampler.of(self.size.of(Request::new("")));
+        // Another length than that of the video that is repeated has its own spans.
+        let resized = wish.frames.is_some() || size.frames.is_some();
+        let spans = self.span.unwrap_or(if resized { Spans::Trained } else { request.spans });
+        let options = self.sampler.of(size.of(Request::new("")));
         Request {
             frames: wish.frames.or(options.frames).or(request.frames),
             size: wish.size.map(|Size { height, width }| [height, width]).or(options.size).or(request.size),
             steps: wish.steps.or(options.steps).or(request.steps),
             guidance: wish.guidance.or(options.guidance).or(request.guidance),
             sampler: wish.sampler.or(options.sampler).or(request.sampler),
+            spans,
             ..request
         }
     }
+}
 
-    /// As [`Self::request`], with only what can be checked before the model is opened. Only the model knows its default sampler,
-    /// so without a sampler the number of steps is checked loosely.
-    fn known_request(&self, wish: &Wish, like: Option<&Settings>) -> Result<Request> {
-        let request = self.request(wish, like).tiling(None);
-        request.steps.map_or(Ok(()), validate_steps)?;
-        let steps = request.steps.filter(|_| request.sampler.is_some());
-        Ok(Request { steps, ..request })
-    }
+/// What of a request can be checked before the model is opened. Only the model knows its default sampler, so without a sampler the
+/// number of steps is checked loosely.
+fn known(request: Request) -> Result<Request> {
+    request.steps.map_or(Ok(()), validate_steps)?;
+    let steps = request.steps.filter(|_| request.sampler.is_some());
+    Ok(Request { steps, tiling: None, ..request })
 }
 
 impl Job {
     /// What the engine makes.
     pub fn task(&self) -> Task {
-        self.from().map_or_else(|| Task::from(self.settings.clone()), |(_, state)| state.task())
+        let task = self.from().map_or_else(|| Task::from(self.settings.clone()), |(_, state)| state.task());
+        task.of_footage(self.footage.clone())
     }
 
     /// Says in an event that the stages that follow are those of this video.

@@ -175,7 +175,7 @@ impl<'a> Making<'a> {
         let (jobs, mut locks): (Vec<&'a Job>, Vec<Option<Lock>>) = jobs.into_iter().unzip();
         let (origin, keeping) = (self.origin.clone(), self.keeping);
         let keeper = Keeper::new(&jobs, &origin, keeping, self.previews, self.console);
-        let tasks: Vec<Task> = jobs.iter().map(|job| Task::from(job.settings.clone())).collect();
+        let tasks: Vec<Task> = jobs.iter().map(|job| job.task()).collect();
         let mut batch = match self.engine.resume(self.model, &tasks, &mut &keeper) {
             Ok(batch) => batch,
             // None can be made, each for its own reason.

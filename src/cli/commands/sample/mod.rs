@@ -4,23 +4,26 @@ pub mod dry_run;
 mod jobs;
 mod keeper;
 mod making;
+mod material;
 mod place;
 mod preview;
 mod prompts;
 mod shard;
 pub mod videos;
 
-use crate::cli::args::{ComponentArgs, ModelArgs, SamplerArgs, SizeArgs, TilingArgs, seed};
+use crate::cli::args::{ComponentArgs, ModelArgs, SamplerArgs, SizeArgs, TilingArgs, seed, span};
 use crate::cli::console::Console;
 use crate::cli::device::{DeviceArgs, MemoryArgs};
+use crate::cli::footage::Grid;
 use crate::cli::model;
 use crate::cli::output::check_stdout;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use jobs::JobList;
 use keeper::{Every, Keeping, every};
 use making::Making;
-use osp::checkpoint::Need;
-use osp::engine::TextCache;
+pub use material::Material;
+use osp::checkpoint::{Defaults, Need};
+use osp::engine::{Spans, TextCache};
 use osp::state::{Origin, State};
 use osp::video::FrameRate;
 use osp::{Engine, Model, Result};
@@ -65,6 +68,21 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    size: SizeArgs,
+    /// Image that the first frame shows, resized to cover the video; the rest follows it
+    #[arg(long, value_name = "IMAGE")]
+    init_image: Option<PathBuf>,
+    /// Go on from a state that an interrupted run left beside its output; the rest of the request is in it
+    #[arg(long, value_name = "STATE", help_heading = RESUMING, conflicts_with_all = OF_REQUEST)]
+    resume: Option<PathBuf>,
+}
+
+/// Options of every command that samples.
+#[derive(clap::Args)]
+pub struct RunArgs {
     /// What the video should show; each PROMPT makes one video
     #[arg(value_name = "PROMPT", conflicts_with = "prompts")]
     prompt: Vec<String>,
@@ -86,14 +104,12 @@ pub struct Args {
     #[command(flatten)]
     components: ComponentArgs,
     #[command(flatten)]
-    size: SizeArgs,
-    #[command(flatten)]
     sampler: SamplerArgs,
     /// Seed of the noise, for all prompts; or several seeds: one for each prompt, or several videos of one prompt [default: 0]
     #[arg(long, value_name = "SEED[,SEED…]", value_delimiter = ',', value_parser = seed)]
     #[arg(allow_hyphen_values = true)]
     seed: Vec<u64>,
-    /// Frames per second of the output; a .gif plays at 50 at most [default: 24]
+    /// Frames per second of the output; a .gif plays at 50 at most [default: 24, in an edit the clip's]
     #[arg(long, value_name = "RATE")]
     fps: Option<FrameRate>,
     /// Only convert prompts to lower case; do not remove links, markup and unusual characters
@@ -102,9 +118,13 @@ pub struct Args {
     /// Encode every prompt again; do not use or keep text embeddings, or the colours of previews, in the cache
     #[arg(long)]
     no_cache: bool,
+    /// Frames that the transformer sees at once, 4k+1, or `all`; it makes a longer video in spans that overlap by a quarter
+    /// [default: the length of the model's training videos]
+    #[arg(long, value_name = "N|all", value_parser = span)]
+    span: Option<Spans>,
     #[command(flatten)]
     tiles: TilingArgs,
-    /// Repeat what this video of `osp sample` says about itself, or a state; other options change it
+    /// Repeat what this video of `osp sample` or `osp edit` says about itself, or a state; other options change it
     #[arg(long, value_name = "FILE")]
     like: Option<PathBuf>,
     /// Only check everything, and say what would be done
@@ -124,9 +144,6 @@ pub struct Args {
     device: DeviceArgs,
     #[command(flatten)]
     memory: MemoryArgs,
-    /// Go on from a state that an interrupted run left beside its output; the rest of the request is in it
-    #[arg(long, value_name = "STATE", help_heading = RESUMING, conflicts_with_all = OF_REQUEST)]
-    resume: Option<PathBuf>,
     /// Keep a state beside the output, OUTPUT.state, every N calls of the model, or every N minutes with `Nmin`, and after
     /// windows of the decoder; it is removed when the video is complete
     #[arg(long, value_name = "N|Nmin", help_heading = RESUMING, value_parser = every)]
@@ -140,8 +157,10 @@ const LISTS: &str = "Lists";
 const RESUMING: &str = "Interruptions";
 
 /// The options that a state decides, and a dry run, which says what a request would do.
-const OF_REQUEST: [&str; 17] = [
+const OF_REQUEST: [&str; 19] = [
     "dry_run",
+    "init_image",
+    "span",
     "prompt",
     "prompts",
     "like",
@@ -162,44 +181,65 @@ const OF_REQUEST: [&str; 17] = [
 
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
-    args.preview.as_ref().map_or(Ok(()), |shown| shown.check(console))?;
+    let run = &args.run;
     if let Some(path) = &args.resume {
-        return resume(args, path, console);
+        run.check(console)?;
+        return resume(run, path, console);
     }
-    args.output.as_deref().map_or(Ok(()), |output| check_stdout(output, console))?;
-    let asked = Asked::of(args)?;
+    make(run, &args.size, || Material::image(args.init_image.as_deref(), console), console)
+}
+
+/// Makes the videos that are asked for, in a size that the options or the material say.
+pub fn make<'a>(
+    args: &'a RunArgs,
+    size: &'a SizeArgs,
+    material: impl FnOnce() -> Result<Material<'a>>,
+    console: &Console,
+) -> Result<()> {
+    args.check(console)?;
+    let asked = Asked::of(args, size, material()?)?;
     JobList::new(args, &asked, None)?;
     let engine = args.engine(&args.device, console)?;
     let model = model::open(&args.model, &args.components, Need::Sampling, console)?;
+    let Defaults { factors, patch, .. } = model.defaults;
+    asked.material.open(Grid { factors, patch }, console)?;
     asked.compare(&model, console);
     let plan = JobList::new(args, &asked, Some(&model.defaults))?;
     let ours = |number| args.shard.is_none_or(|shard| shard.has(number));
     if args.dry_run {
         return dry_run::run(&engine, &model, &plan, ours, args.again || args.prompts.is_none(), console);
     }
-    let keeping = args.keeping(&args.device, &args.model, &args.components);
+    let keeping = args.keeping(&args.device, &args.model, &args.components, &plan);
     let previews = args.previews(&engine, &model, console)?;
     let making = Making::new(&engine, &model, &plan, &keeping, previews.as_ref(), console)?;
     if args.prompts.is_some() { making.list(ours, args.again) } else { making.all() }
 }
 
 /// Goes on from a state.
-fn resume(args: &Args, path: &Path, console: &Console) -> Result<()> {
-    args.output.as_deref().map_or(Ok(()), |output| check_stdout(output, console))?;
-    let plan = JobList::resumed(args, path, State::read(path)?)?;
+fn resume(args: &RunArgs, path: &Path, console: &Console) -> Result<()> {
+    let state = State::read(path)?;
+    let notes = state.notes.clone();
+    let noted = |name: &str| notes.get(name).cloned();
+    let footage = material::again(path, &state.settings, &noted, console)?;
+    let plan = JobList::resumed(args, path, state, footage)?;
     let (_, state) = plan.jobs[0].from().expect("it was just read");
-    let noted = |name: &str| state.notes.get(name).cloned();
     let (chosen, components) = model::or_noted(&args.model, &args.components, noted);
     let device = args.device.or_noted(noted);
     let engine = args.engine(&device, console)?;
     let model = model::open(&chosen, &components, Need::Sampling, console)?;
     state.check_origin(path, &Origin::of(&engine, &model)?)?;
-    let keeping = args.keeping(&device, &chosen, &components);
+    let keeping = args.keeping(&device, &chosen, &components, &plan);
     let previews = args.previews(&engine, &model, console)?;
     Making::new(&engine, &model, &plan, &keeping, previews.as_ref(), console)?.all()
 }
 
-impl Args {
+impl RunArgs {
+    /// Checks what needs no file.
+    fn check(&self, console: &Console) -> Result<()> {
+        self.preview.as_ref().map_or(Ok(()), |shown| shown.check(console))?;
+        self.output.as_deref().map_or(Ok(()), |output| check_stdout(output, console))
+    }
+
     /// The engine on `device`, with the cache of texts.
     fn engine(&self, device: &DeviceArgs, console: &Console) -> Result<Engine> {
         let engine = match self.dry_run {
@@ -219,9 +259,10 @@ impl Args {
     }
 
     /// When states are kept, with the options that a run needs to go on from one.
-    fn keeping(&self, device: &DeviceArgs, model: &ModelArgs, components: &ComponentArgs) -> Keeping {
+    fn keeping(&self, device: &DeviceArgs, model: &ModelArgs, components: &ComponentArgs, plan: &JobList) -> Keeping {
         let noted = device.noted().into_iter().chain(model::noted(model, components));
-        let notes = noted.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+        let noted = noted.filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let notes = noted.chain(plan.footage.clone()).collect();
         Keeping { every: self.checkpoint_every, notes, again: self.prompts.is_some() }
     }
 }

@@ -1,7 +1,7 @@
 //! The videos that a user asks for: prompts of the command line, or a list in a file.
 
-use super::Args;
-use crate::cli::args::Size;
+use super::{Material, RunArgs};
+use crate::cli::args::{Size, SizeArgs};
 use crate::cli::console::Console;
 use crate::cli::made::{Made, settings_of};
 use crate::cli::model::Fingerprints;
@@ -73,30 +73,32 @@ impl Wish {
 }
 
 /// What is asked for.
-pub struct Asked {
+pub struct Asked<'a> {
     pub wishes: Vec<Wish>,
+    pub size: &'a SizeArgs,
+    pub material: Material<'a>,
     /// The settings of another video, which hold where nothing else is said.
     pub like: Option<Settings>,
     /// What that video says about itself.
     made: Option<Made>,
 }
 
-impl Asked {
+impl<'a> Asked<'a> {
     /// What the arguments ask for.
-    pub fn of(args: &Args) -> Result<Self> {
+    pub fn of(args: &RunArgs, size: &'a SizeArgs, material: Material<'a>) -> Result<Self> {
         let (like, made) = args.like.as_deref().map(settings_of).transpose()?.unzip();
         let wishes = match (&args.prompts, &like) {
             (Some(path), _) => read(path)?,
             (None, Some(like)) if args.prompt.is_empty() => vec![Wish::new(&like.prompt, None)],
             (None, None) if args.prompt.is_empty() => {
-                let problem = "no prompt is given: use osp sample \"what to show\", or --prompts FILE";
+                let problem = "no prompt is given: say \"what to show\", or use --prompts FILE";
                 return Err(Error::Usage(problem.into()));
             }
             (None, _) => args.prompt.iter().map(|prompt| Wish::new(prompt, None)).collect(),
         };
         let default = like.as_ref().map_or(0, |like| like.seed);
         let seeds = if args.seed.is_empty() { &[default][..] } else { &args.seed };
-        Ok(Self { wishes: seeded(wishes, seeds)?, like, made: made.flatten() })
+        Ok(Self { wishes: seeded(wishes, seeds)?, size, material, like, made: made.flatten() })
     }
 
     /// Says so if the other video was made with other weights.

@@ -5,12 +5,13 @@ use super::keeper::Keeper;
 use crate::cli::console::Console;
 use crate::cli::made::Made;
 use crate::cli::record::{Origin, Record, Tiles};
-use osp::engine::{Batch, Outcome, StageMemory};
+use osp::engine::{Batch, Edit, Outcome, StageMemory};
 use osp::video::{Clip, Format, resize, sheet, write_clip};
 use osp::{Engine, Model, Result};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -40,6 +41,12 @@ struct Facts<'a> {
     /// Whether a state of an earlier run was its beginning; `seconds` are this run's.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     resumed: bool,
+    /// What makes it an edit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edit: Option<&'a Edit>,
+    /// The files of the edit and how they are read, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    footage: &'a BTreeMap<String, String>,
     sampler: &'static str,
     steps: usize,
     model_calls: usize,
@@ -57,6 +64,9 @@ struct Facts<'a> {
 #[derive(Serialize, JsonSchema)]
 struct Seconds {
     text: f64,
+    /// For an edit, of all videos of its clip.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encode: Option<f64>,
     denoise: f64,
     decode: f64,
     /// Seconds since the run began; with several prompts, this includes earlier ones.
@@ -129,7 +139,7 @@ impl<'a> Videos<'a> {
         Ok(())
     }
 
-    fn facts<'b>(&self, job: &'b Job, outcome: &'b Outcome) -> Result<Facts<'b>> {
+    fn facts<'b>(&'b self, job: &'b Job, outcome: &'b Outcome) -> Result<Facts<'b>> {
         let settings = &outcome.settings;
         Ok(Facts {
             fingerprint: settings.fingerprint(self.model)?,
@@ -140,6 +150,8 @@ impl<'a> Videos<'a> {
             clean_caption: settings.clean_caption,
             seed: settings.seed,
             resumed: job.from().is_some(),
+            edit: settings.edit.as_ref(),
+            footage: &self.plan.footage,
             sampler: settings.sampler.name(),
             steps: settings.steps,
             model_calls: outcome.model_calls,
@@ -153,6 +165,7 @@ impl<'a> Videos<'a> {
             memory: &outcome.memory,
             seconds: Seconds {
                 text: outcome.timings.text,
+                encode: settings.edit.as_ref().map(|_| outcome.timings.encode),
                 denoise: outcome.timings.denoise,
                 decode: outcome.timings.decode,
                 since_start: self.start.elapsed().as_secs_f64(),

@@ -1,0 +1,151 @@
+//! What the videos of a run begin with: noise alone, an image, or a clip.
+
+use crate::cli::clip::{InputArgs, noted_path};
+use crate::cli::console::Console;
+use crate::cli::footage::{ChangeArgs, Grid, covering, image};
+use osp::engine::{Footage, Settings};
+use osp::video::Clip;
+use osp::{Error, Request, Result};
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What all videos of a run begin with.
+pub enum Material<'a> {
+    /// Noise alone.
+    Noise,
+    /// An image that the first frame of each video shows.
+    Image(Still<'a>),
+    /// A clip to edit.
+    Clip(Edited<'a>),
+}
+
+/// An image, and what it became for the sizes of the videos.
+pub struct Still<'a> {
+    path: &'a Path,
+    image: Clip,
+    console: &'a Console,
+    sizes: RefCell<Vec<([usize; 2], Arc<Footage>)>>,
+}
+
+/// A clip to edit, which is read when the model is known.
+pub struct Edited<'a> {
+    pub input: &'a InputArgs,
+    pub change: &'a ChangeArgs,
+    pub strength: Option<f32>,
+    footage: OnceCell<Arc<Footage>>,
+}
+
+/// Share of the sampler's steps that an edit makes, if none is given.
+const STRENGTH: f32 = 0.8;
+
+impl<'a> Material<'a> {
+    /// The image of `--init-image`, if there is one.
+    pub fn image(path: Option<&'a Path>, console: &'a Console) -> Result<Self> {
+        let Some(path) = path else { return Ok(Self::Noise) };
+        Ok(Self::Image(Still { path, image: image(path, console)?, console, sizes: RefCell::default() }))
+    }
+
+    /// A clip to edit; `strength` as given.
+    pub fn clip(input: &'a InputArgs, change: &'a ChangeArgs, strength: Option<f32>) -> Self {
+        Self::Clip(Edited { input, change, strength, footage: OnceCell::new() })
+    }
+
+    /// The files that are read.
+    pub fn reads(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Noise => Vec::new(),
+            Self::Image(still) => vec![still.path.to_path_buf()],
+            Self::Clip(Edited { input, change, .. }) => {
+                [input.input.clone()].into_iter().chain(change.reads()).collect()
+            }
+        }
+    }
+
+    /// The options by name, for the record and for a later run in any folder.
+    pub fn noted(&self) -> BTreeMap<String, String> {
+        let noted = match self {
+            Self::Noise => Vec::new(),
+            Self::Image(still) => noted_path(still.path).map(|path| vec![("init_image", path)]).unwrap_or_default(),
+            Self::Clip(Edited { input, change, .. }) => [input.noted(), change.noted()].concat(),
+        };
+        noted.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// Reads the clip.
+    pub fn open(&self, grid: Grid, console: &Console) -> Result<()> {
+        if let Self::Clip(Edited { input, change, footage, .. }) = self {
+            // A run reads its clip once.
+            let _ = footage.set(Arc::new(change.read(input, grid, console)?));
+        }
+        Ok(())
+    }
+
+    /// The footage for a video of these rows and columns, once the clip is read.
+    pub fn footage(&self, [height, width]: [usize; 2]) -> Result<Option<Arc<Footage>>> {
+        match self {
+            Self::Noise => Ok(None),
+            Self::Clip(Edited { footage, .. }) => Ok(footage.get().cloned()),
+            Self::Image(Still { path, image, console, sizes }) => {
+                if let Some((_, known)) = sizes.borrow().iter().find(|(size, _)| *size == [height, width]) {
+                    return Ok(Some(known.clone()));
+                }
+                let footage = Arc::new(Footage::image(covering(path, image, [height, width], console)?)?);
+                sizes.borrow_mut().push(([height, width], footage.clone()));
+                Ok(Some(footage))
+            }
+        }
+    }
+
+    /// The request as an edit of `footage`; `like` is the request of a video that it repeats.
+    pub fn edits(&self, request: Request, footage: &Footage, like: Option<&Settings>) -> Request {
+        let before = like.and_then(|like| like.edit.as_ref());
+        let strength = match self {
+            Self::Clip(Edited { change, .. }) if change.extends() => 1.0,
+            Self::Clip(Edited { strength, .. }) => {
+                strength.or(before.map(|before| before.strength)).unwrap_or(STRENGTH)
+            }
+            Self::Noise | Self::Image(_) => 1.0,
+        };
+        request.edits(footage, strength)
+    }
+}
+
+/// The footage of a state, read again; `noted` are the state's notes.
+///
+/// # Errors
+/// [`Error::Media`] with the state's `path` if its footage is not there any more.
+pub fn again(
+    path: &Path,
+    settings: &Settings,
+    noted: &dyn Fn(&str) -> Option<String>,
+    console: &Console,
+) -> Result<Option<Arc<Footage>>> {
+    let Some(edit) = &settings.edit else { return Ok(None) };
+    let missing = || Error::media(path, "is the state of an edit, and does not say of which file");
+    let (place, footage) = match (noted("init_image"), InputArgs::of_notes(noted)) {
+        (Some(place), _) => {
+            let still = image(Path::new(&place), console)?;
+            let still = covering(Path::new(&place), &still, [settings.height, settings.width], console)?;
+            (place, Footage::image(still)?)
+        }
+        (None, Some(input)) if input.input == Path::new("-") => {
+            return Err(Error::media(
+                path,
+                "is the state of an edit of stdin, which cannot be read again; edit a file",
+            ));
+        }
+        (None, Some(input)) => {
+            let footage = ChangeArgs::of_notes(noted)?.read(&input, Grid::of(settings), console)?;
+            (input.input.display().to_string(), footage)
+        }
+        (None, None) => return Err(missing()),
+    };
+    if footage.edit(edit.strength) != *edit {
+        let problem =
+            format!("was made with other pixels than {place} and its mask have now; restore them, or begin anew");
+        return Err(Error::media(path, problem));
+    }
+    Ok(Some(Arc::new(footage)))
+}
