@@ -36,7 +36,7 @@ mod pipes;
 /// Empty, truncated and corrupted files are errors, never panics.
 mod damage;
 
-/// PSNR and SSIM against their formulas.
+/// PSNR, SSIM and the warp error against their formulas.
 mod metrics;
 
 /// Resizing, contact sheets and strips.

@@ -1,44 +1,17 @@
-//! The similarity of two clips: PSNR and SSIM.
+//! Structural similarity.
 
-use super::Clip;
-use crate::error::{Error, Result};
+use super::{Scores, same_shape};
+use crate::error::Result;
+use crate::video::Clip;
 use rayon::prelude::*;
 use std::collections::VecDeque;
-
-/// A measure of every frame, and of all frames together.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scores {
-    /// One value for each frame.
-    pub frames: Vec<f64>,
-    /// The value of all frames together.
-    pub overall: f64,
-}
-
-/// Peak signal-to-noise ratio in dB, 10·log₁₀(255² / mean squared error), with the error over all pixels and channels.
-/// The overall value uses the error over all frames, so it is not the mean of the frames' ratios. Infinite for equal
-/// frames.
-///
-/// # Errors
-/// [`Error::Shape`] if the clips differ in size or number of frames.
-pub fn psnr(a: &Clip, b: &Clip) -> Result<Scores> {
-    same_shape("psnr", a, b)?;
-    let squares = |index| -> u64 {
-        let pairs = a.frame(index).iter().zip(b.frame(index));
-        pairs.map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2)).sum()
-    };
-    let errors: Vec<u64> = (0..a.frames).into_par_iter().map(squares).collect();
-    let decibels = |error: u64, values: usize| 10.0 * (255f64.powi(2) * values as f64 / error as f64).log10();
-    let frame = a.info().frame_bytes();
-    let overall = decibels(errors.iter().sum(), frame * a.frames);
-    Ok(Scores { frames: errors.iter().map(|&error| decibels(error, frame)).collect(), overall })
-}
 
 /// Structural similarity (Wang, Bovik, Sheikh, Simoncelli 2004): windows of 11×11 with Gaussian weights, σ = 1.5,
 /// K₁ = 0.01, K₂ = 0.03, only windows inside the frame; the mean over R, G and B. The overall value is the mean over
 /// frames. In frames of less than 11 pixels, the window has the largest odd size that fits. 1 for equal frames.
 ///
 /// # Errors
-/// [`Error::Shape`] if the clips differ in size or number of frames.
+/// [`Error::Shape`](crate::Error::Shape) if the clips differ in size or number of frames.
 pub fn ssim(a: &Clip, b: &Clip) -> Result<Scores> {
     same_shape("ssim", a, b)?;
     let size = [a.height, a.width];
@@ -47,14 +20,6 @@ pub fn ssim(a: &Clip, b: &Clip) -> Result<Scores> {
     let frames: Vec<f64> = (0..a.frames).into_par_iter().map(frame).collect();
     let overall = frames.iter().sum::<f64>() / a.frames as f64;
     Ok(Scores { frames, overall })
-}
-
-fn same_shape(op: &'static str, a: &Clip, b: &Clip) -> Result<()> {
-    if (a.frames, a.height, a.width) == (b.frames, b.height, b.width) {
-        return Ok(());
-    }
-    let shape = |clip: &Clip| format!("{} frames of {}x{}", clip.frames, clip.height, clip.width);
-    Err(Error::Shape { op, argument: "second clip", expected: shape(a), found: shape(b) })
 }
 
 const WINDOW: usize = 11;
