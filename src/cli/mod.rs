@@ -20,6 +20,7 @@ mod made;
 mod memory;
 mod model;
 mod output;
+mod quality;
 mod record;
 mod subject;
 mod summary;

@@ -7,11 +7,11 @@ use crate::cli::console::Console;
 use crate::cli::device::{DeviceArgs, MemoryArgs};
 use crate::cli::model;
 use crate::cli::output::{check_stdout, playable};
+use crate::cli::quality::{Quality, table};
 use crate::cli::record::{Origin, Record, Tiles, lossy};
 use osp::Result;
 use osp::checkpoint::Need;
 use osp::engine::{Coding, StageMemory};
-use osp::video::metrics::Scores;
 use osp::video::{Format, Writer, check_writable, is_stdout};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
@@ -64,19 +64,6 @@ struct Facts<'a> {
     ssim: Quality,
 }
 
-/// A measure of similarity; infinite values (equal frames) are `null` in JSON.
-#[derive(Serialize, JsonSchema)]
-struct Quality {
-    overall: f64,
-    frames: Vec<f64>,
-}
-
-impl From<Scores> for Quality {
-    fn from(Scores { overall, frames }: Scores) -> Self {
-        Self { overall, frames }
-    }
-}
-
 /// The form of the record.
 pub fn schema(schemas: &mut SchemaGenerator) -> Schema {
     Record::<Facts<'_>>::json_schema(schemas)
@@ -120,27 +107,4 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     Record::new(&args.output, facts, &Origin::new(&model, engine.name())).print(console)?;
     console.summarise();
     Ok(())
-}
-
-/// One line for each frame, and one for all frames.
-fn table(psnr: &Quality, ssim: &Quality) -> String {
-    let line = |name: &str, psnr: f64, ssim: f64| format!("{name:>5}  {psnr:>7.2}  {ssim:>6.4}");
-    let frames = psnr.frames.iter().zip(&ssim.frames).enumerate();
-    let mut lines = vec!["frame  PSNR dB    SSIM".to_owned()];
-    lines.extend(frames.map(|(index, (&psnr, &ssim))| line(&index.to_string(), psnr, ssim)));
-    lines.push(line("all", psnr.overall, ssim.overall));
-    lines.join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_has_a_line_for_each_frame_and_one_for_all() {
-        let psnr = Quality { overall: 33.0, frames: vec![f64::INFINITY, 30.123] };
-        let ssim = Quality { overall: 0.95, frames: vec![1.0, 0.9] };
-        let expected = "frame  PSNR dB    SSIM\n    0      inf  1.0000\n    1    30.12  0.9000\n  all    33.00  0.9500";
-        assert_eq!(table(&psnr, &ssim), expected);
-    }
 }
