@@ -1,4 +1,4 @@
-//! What the pictures of several commands share: the head with the title, and the colours of kernels.
+//! What the pictures of several commands share: the head with the title, the colours of kernels, and embedded images.
 
 /// A kind of kernels or of their buffers: the prefixes of its labels, its name, its colour.
 pub type Category = (&'static [&'static str], &'static str, &'static str);
@@ -44,14 +44,42 @@ pub fn head(title: &str, [width, height]: [f64; 2], left: f64, categories: &[Cat
     svg
 }
 
-/// Text that may stand in an element.
+/// Text that may stand in an element. XML allows no control characters, which names of files may have.
 pub fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace(char::is_control, " ").replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// The address of a PNG that a picture holds itself.
+pub fn embedded(png: &[u8]) -> String {
+    format!("data:image/png;base64,{}", base64(png))
+}
+
+/// Base64 with padding (RFC 4648): each three bytes are four digits of six bits.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let byte = |index: usize| u32::from(*three.get(index).unwrap_or(&0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        let digit = |index: usize| char::from(DIGITS[(bits >> (18 - 6 * index)) as usize & 63]);
+        text.extend((0..4).map(|index| if index <= three.len() { digit(index) } else { '=' }));
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn base64_of_every_length_is_that_of_the_standard() {
+        let cases =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")];
+        for (bytes, text) in cases {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xfb, 0xff, 0xfe]), "+//+");
+    }
 
     #[test]
     fn every_kind_is_one_of_kernels() {

@@ -68,6 +68,25 @@ impl FrameSink for Sink {
     }
 }
 
+/// One frame, `[H, W, 3]`, as the bytes of a PNG.
+///
+/// # Errors
+/// [`Error::Shape`] if it has another number of bytes; [`Error::Unsupported`] if the encoder refuses it.
+pub fn png_bytes(rgb: &[u8], info: VideoInfo) -> Result<Vec<u8>> {
+    if rgb.len() != info.frame_bytes() {
+        return Err(Error::Shape {
+            op: "png",
+            argument: "frame",
+            expected: format!("{}x{}x3 bytes", info.height, info.width),
+            found: format!("{} bytes", rgb.len()),
+        });
+    }
+    let mut bytes = Vec::new();
+    encode(&mut bytes, rgb, info, None)
+        .map_err(|problem| Error::Unsupported(format!("cannot encode PNG: {problem}")))?;
+    Ok(bytes)
+}
+
 /// Writes a PNG, and its comment before the image. The sides fit: the writer has checked that.
 fn encode(
     out: impl Write,

@@ -43,6 +43,7 @@ mod yuv;
 
 pub use description::description;
 pub use format::{Format, check_writable, is_stdout};
+pub use images::png_bytes;
 pub use mask::Mask;
 pub use rate::FrameRate;
 pub use reader::{ReadOptions, Reader, read_clip};
