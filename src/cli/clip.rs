@@ -56,10 +56,7 @@ impl Posterior {
 impl InputArgs {
     /// Checks what can be checked before the input is opened.
     pub fn check(&self) -> Result<()> {
-        if self.max_frames == Some(0) {
-            return Err(Error::Usage("--max-frames 0 reads no frames: give at least 1".into()));
-        }
-        Ok(())
+        check_max_frames(self.max_frames)
     }
 
     /// The options by name, for a later run in any folder.
@@ -152,6 +149,14 @@ impl InputArgs {
 pub fn noted_path(path: &Path) -> Option<String> {
     let whole = if path == Path::new("-") { path.to_path_buf() } else { std::path::absolute(path).ok()? };
     whole.into_os_string().into_string().ok()
+}
+
+/// Fails if the largest number of frames is 0.
+pub fn check_max_frames(most: Option<usize>) -> Result<()> {
+    if most == Some(0) {
+        return Err(Error::Usage("--max-frames 0 reads no frames: give at least 1".into()));
+    }
+    Ok(())
 }
 
 /// Bytes of frames that are cut in parallel.

@@ -141,7 +141,10 @@ fn program(folder: &Path, args: &[&str], ran: &mut Vec<String>) -> Option<String
         let mut commands = lines.filter_map(|line| line.split(' ').next()).filter(|name| *name != "help");
         return commands.find_map(|name| parses(folder, &[&[name], rest].concat()));
     }
-    let elsewhere = |word: &&str| [&PLACEHOLDER[..], &ELSEWHERE].concat().iter().any(|name| word.contains(name));
+    // The inputs of `osp compare` are letters, so words that only contain them are none.
+    let elsewhere = |word: &&str| {
+        ["A", "B"].contains(word) || [&PLACEHOLDER[..], &ELSEWHERE].concat().iter().any(|name| word.contains(name))
+    };
     // A command without arguments is the name of one.
     let alone = args.len() == 1 && args[0] != "doctor";
     if alone || args.iter().any(|word| elsewhere(word) || word.contains("…")) {

@@ -163,6 +163,11 @@ fn a_run_is_events_and_records_as_the_schemas_say() {
     schemas.check("/records/encode", &records[0]);
     let (_, records) = json(&["reconstruct", "clip.gif", "-o", "d.gif", "--model", &model], 0);
     schemas.check("/records/reconstruct", &records[0]);
+    // Equal frames have an infinite PSNR.
+    for other in ["clip.gif", "d.gif"] {
+        let (_, records) = json(&["compare", "clip.gif", other], 0);
+        schemas.check("/records/compare", &records[0]);
+    }
     let (_, records) = json(&["plan", "--preset", "v1.1.0", "--frames", "1", "--size", "256x256", "--gpu", "h100"], 0);
     schemas.check("/plan", &records[0]);
     let (_, records) = json(&[&sample[..], &["-o", "a.gif", "--dry-run"]].concat(), 0);

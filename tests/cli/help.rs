@@ -6,6 +6,7 @@ const COMMANDS: [&str; 14] = [
     "sample",
     "edit",
     "reconstruct",
+    "compare",
     "encode",
     "decode",
     "verify",

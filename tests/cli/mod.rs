@@ -3,6 +3,7 @@
 mod bad_input;
 mod beforehand;
 mod coder;
+mod compare;
 mod completions;
 mod config;
 mod convert;

@@ -1,5 +1,6 @@
 //! The commands, one module each: arguments and work.
 
+mod compare;
 mod completions;
 mod convert;
 mod decode;
@@ -26,6 +27,7 @@ pub enum Command {
     Sample(Box<sample::Args>),
     Edit(Box<edit::Args>),
     Reconstruct(reconstruct::Args),
+    Compare(compare::Args),
     Encode(encode::Args),
     Decode(decode::Args),
     Verify(verify::Args),
@@ -48,7 +50,7 @@ impl Command {
             Self::Sample(_) | Self::Edit(_) | Self::Reconstruct(_) | Self::Encode(_) | Self::Decode(_) => true,
             Self::Convert(_) | Self::Download(_) => true,
             Self::Selftest(args) => args.starts_processes(),
-            Self::Verify(_) | Self::Info(_) | Self::Plan(_) | Self::Profile(_) => false,
+            Self::Compare(_) | Self::Verify(_) | Self::Info(_) | Self::Plan(_) | Self::Profile(_) => false,
             Self::Doctor(_) | Self::Schema(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
@@ -59,6 +61,7 @@ impl Command {
             Self::Sample(args) => sample::run(&args, console),
             Self::Edit(args) => edit::run(&args, console),
             Self::Reconstruct(args) => reconstruct::run(&args, console),
+            Self::Compare(args) => compare::run(&args, console),
             Self::Encode(args) => encode::run(&args, console),
             Self::Decode(args) => decode::run(&args, console),
             Self::Verify(args) => verify::run(&args, console),

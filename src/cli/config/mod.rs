@@ -239,6 +239,7 @@ mod tests {
             "osp sample --prompts list.txt --shard 1/2 --seed 1,-2 --negative-prompt \"q\" --guidance -1.5 --no-cache",
             "osp sample --resume a.state --quiet",
             "osp reconstruct in.mp4 -o out.mp4 --size 64x64 --crop --mean",
+            "osp compare a.mp4 b.mp4 --max-frames 5 --svg c.svg",
             "osp encode in.mp4 -o out.safetensors --seed -1",
             "osp decode in.safetensors -o out.mp4 --no-tiling --memory 2GiB",
             "osp verify golden --least-memory",
