@@ -2,7 +2,7 @@
 
 use super::{fails, osp, succeeds};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "sample",
     "edit",
     "reconstruct",
