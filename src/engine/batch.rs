@@ -1,6 +1,6 @@
 //! Many videos in one run: all captions are encoded first, then each video is made.
 
-use super::devices::all_fit;
+use super::devices::{all_fit, both_fit};
 use super::models::{Given, Models, Work};
 use super::original::{Encoded, Originals};
 use super::text::{Texts, embed};
@@ -73,10 +73,10 @@ pub fn batch<'a, D: Devices + 'a>(
         texts.look_up(cache, key);
     }
     let mut models = Models::new(devices, model, longest, tasks.len() > 1);
-    let text_plan = plan_all(&mut models, &mut videos, texts.missing())?;
-    check_any(&mut videos)?;
     let mut originals = Originals::of(videos.iter().flatten().map(|(task, _)| task));
-    let encode_plans = originals.plans(models.devices(), model)?;
+    let text_plan = plan_all(&mut models, &mut videos, texts.missing());
+    let sampling = both_fit(text_plan, check_any(&mut videos));
+    let ((text_plan, ()), encode_plans) = both_fit(sampling, originals.plans(models.devices(), model))?;
     observer.planned(Stage::Text, &text_plan);
     encode_plans.iter().for_each(|plan| observer.planned(Stage::Encode, plan));
     models.planned().for_each(|(stage, plan)| observer.planned(stage, plan));

@@ -191,6 +191,19 @@ fn no_room(error: Error, stage: Stage) -> Error {
     Error::OutOfMemory { stage: stage.name().into(), needed, free, relief }
 }
 
+/// Both, or the error of the one that needs more memory.
+pub(super) fn both_fit<A, B>(a: Result<A>, b: Result<B>) -> Result<(A, B)> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(Error::OutOfMemory { needed: less, .. }), Err(error @ Error::OutOfMemory { needed, .. }))
+            if needed > less =>
+        {
+            Err(error)
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
 /// All plans, or the error of the stage that needs most memory: with that much, the others fit too.
 pub(super) fn all_fit<P: Debug, const N: usize>(plans: [Result<P>; N]) -> Result<[P; N]> {
     let mut fitting = Vec::new();

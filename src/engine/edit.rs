@@ -207,8 +207,7 @@ impl Footage {
     /// [`Error::Usage`] says what differs.
     pub(super) fn check(&self, settings: &Settings) -> Result<()> {
         let Settings { frames, height, width, edit, .. } = settings;
-        let named = edit.as_ref().map(|edit| self.edit(edit.strength));
-        if named != *edit {
+        if edit.as_ref().is_none_or(|edit| self.edit(edit.strength) != *edit) {
             return Err(Error::Usage("these are not the pixels that the edit begins with".into()));
         }
         let size = [*frames, *height, *width];

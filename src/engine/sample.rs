@@ -2,7 +2,7 @@
 
 use super::autoencoder::Decoder;
 use super::denoise::{Denoiser, Denoising, Noise};
-use super::devices::all_fit;
+use super::devices::{all_fit, both_fit};
 use super::original::{Original, plan_originals};
 use super::text::{Texts, embed};
 use super::{Captions, Devices, Settings, Stage, StageMemory, StagePlan, Task, Text, Wanted};
@@ -73,13 +73,13 @@ pub fn plan<D: Devices>(devices: &D, model: &Model, settings: &Settings, caption
     task.validate()?;
     let (shapes, channels) = (model.shapes(), model.need_text_encoder()?.config.d_model);
     let texts = Texts::new(std::slice::from_ref(captions), channels);
-    let encode = plan_originals(devices, model, settings)?;
-    all_fit([
+    let sampling = all_fit([
         plan_text(devices, &shapes, texts.missing()),
         plan_denoise(devices, &shapes, &task, captions.tokens),
         plan_decode(devices, &shapes, &task),
-    ])
-    .map(|[text, denoise, decode]| Plans { text, encode, denoise, decode })
+    ]);
+    let encode = plan_originals(devices, model, settings);
+    both_fit(sampling, encode).map(|([text, denoise, decode], encode)| Plans { text, encode, denoise, decode })
 }
 
 /// Plans the encoding of captions. `shapes` is the model without values, here and below.

@@ -13,7 +13,8 @@ fn edit(folder: &Path, input: &str, args: &[&str]) {
 
 fn arguments(input: &str, args: &[&str]) -> Vec<String> {
     let fixed = ["edit", input, "--model", &model_argument(), "--device", "cpu"].map(str::to_owned);
-    let fixed = fixed.into_iter().chain(["--steps", "5", "--sampler", "DDIM"].map(str::to_owned));
+    let sampler = if args.contains(&"--sampler") { &[][..] } else { &["--sampler", "DDIM"] };
+    let fixed = fixed.into_iter().chain(["--steps", "5"].iter().chain(sampler).map(|&word| word.to_owned()));
     fixed.chain(args.iter().map(|&arg| arg.to_owned())).collect()
 }
 
