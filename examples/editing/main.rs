@@ -42,7 +42,7 @@ const CHANGES: [Change; 4] = [
     Change { from: ["blue", "square"], to: ["green", "square"], around: ["a small", "moving up on a gray background"] },
 ];
 
-const SEEDS: [u64; 3] = [1, 2, 3];
+const SEEDS: [u64; 2] = [1, 2];
 /// Pixels around the shape of the clip that a mask lets change, and that do not count as kept.
 const MARGIN: usize = 6;
 /// Frames of a strip, and pixels between them.

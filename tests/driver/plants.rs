@@ -23,11 +23,14 @@ fn streams_that_do_not_wait_and_memory_that_is_freed_too_early_are_seen() {
         return;
     }
     assert!(verify("seed=4").status.success());
-    for (plant, seed) in [("ignore-waits", 4), ("record-early", 4), ("free-at-once", 4), ("free-at-once", 0)] {
-        let output = verify(&format!("seed={seed} plant={plant}"));
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(3), "{plant}, seed {seed}: {stderr}");
-        assert!(stderr.contains("CUDA_ERROR_ILLEGAL_ADDRESS"), "{plant}, seed {seed}: {stderr}");
+    for plant in ["ignore-waits", "record-early", "free-at-once"] {
+        // The seed decides which launches are late, so not every seed lets a launch read memory that is gone.
+        let shows = |seed: u32| {
+            let output = verify(&format!("seed={seed} plant={plant}"));
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            output.status.code() == Some(3) && stderr.contains("CUDA_ERROR_ILLEGAL_ADDRESS")
+        };
+        assert!((0..8).any(shows), "{plant}");
     }
 }
 
