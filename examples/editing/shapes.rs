@@ -12,8 +12,8 @@ pub const COLOURS: [(&str, [u8; 3]); 6] = [
     ("magenta", [210, 60, 200]),
 ];
 
-/// A pixel belongs to the shape if its channels differ from the background's by this in total.
-const CONTRAST: u32 = 90;
+/// The distance of colours from which a pixel is not background.
+const CONTRAST: f64 = 60.0;
 /// The fewest pixels of a shape.
 const AREA: usize = 20;
 /// The share of its bounding box that a shape fills at most: a triangle half, a circle π/4.
@@ -36,12 +36,17 @@ pub fn background(clip: &Clip) -> [u8; 3] {
     [clip.pixels[0], clip.pixels[1], clip.pixels[2]]
 }
 
-/// Which pixels of a frame belong to its shape.
+/// Which pixels of a frame belong to its shape: those whose colour is nearer to the shape's than to the background's.
 pub fn pixels(clip: &Clip, frame: usize) -> Vec<bool> {
     let back = background(clip);
-    let differs =
-        |pixel: &[u8]| pixel.iter().zip(back).map(|(&value, back)| u32::from(value.abs_diff(back))).sum::<u32>();
-    clip.frame(frame).chunks_exact(3).map(|pixel| differs(pixel) > CONTRAST).collect()
+    let distance = |pixel: &[u8]| {
+        pixel.iter().zip(back).map(|(&value, back)| f64::from(value.abs_diff(back)).powi(2)).sum::<f64>().sqrt()
+    };
+    let contrasts: Vec<f64> = clip.frame(frame).chunks_exact(3).map(distance).collect();
+    let mut visible: Vec<f64> = contrasts.iter().copied().filter(|&contrast| contrast > CONTRAST).collect();
+    visible.sort_by(f64::total_cmp);
+    let of_shape = visible.get(visible.len() * 4 / 5).map_or(CONTRAST, |most| (most / 2.0).max(CONTRAST));
+    contrasts.into_iter().map(|contrast| contrast > of_shape).collect()
 }
 
 /// The shape of a frame; `None` if there is none.

@@ -157,6 +157,17 @@ fn frames_are_added_behind_a_clip() {
 }
 
 #[test]
+fn videos_of_513_frames_are_made_in_spans() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model_argument();
+    let sample = ["sample", "a cat", "--model", &model, "--device", "cpu", "--steps", "2", "--sampler", "DDIM"];
+    succeeds(folder.path(), &[&sample[..], &["--frames", "513", "--size", "16x16", "-o", "long.y4m"]].concat());
+    assert_eq!(read(folder.path(), "long.y4m").frames, 513);
+    let record = json(folder.path(), "long.y4m.json");
+    assert_eq!((&record["frames"], &record["model_calls"]), (&513.into(), &2.into()));
+}
+
+#[test]
 fn an_image_begins_a_video() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

@@ -2,7 +2,7 @@
 
 use super::preview::Shown;
 use super::prompts::{Asked, Wish};
-use super::{Material, RunArgs, place};
+use super::{Material, RunArgs, material, place};
 use crate::cli::args::{Size, SizeArgs};
 use crate::cli::claims::Claims;
 use crate::cli::console::Console;
@@ -61,7 +61,7 @@ pub struct JobList {
     /// The grid, if there are several videos.
     pub grid: Option<Grid>,
     /// The files of an edit and how they are read, by name.
-    pub footage: BTreeMap<String, String>,
+    pub noted: BTreeMap<String, String>,
     /// The files that are read.
     reads: Vec<PathBuf>,
 }
@@ -129,7 +129,7 @@ impl JobList {
         let all = refused.is_empty() && args.shard.is_none() && jobs.len() <= MOST_SHOWN;
         let grid = (several && alike && all).then(|| Grid::new(marked(&output, "grid"), jobs[0].info(), jobs.len()));
         let reads = args.prompts.iter().chain(&args.like).cloned().chain(asked.material.reads()).collect();
-        let plan = Self { jobs, refused, grid, footage: asked.material.noted(), reads };
+        let plan = Self { jobs, refused, grid, noted: asked.material.noted(), reads };
         plan.check(args)?;
         Ok(plan)
     }
@@ -140,14 +140,7 @@ impl JobList {
             || Error::Usage(format!("{}: this name does not say where the video goes; add -o", path.display()));
         let beside = || place::output_of(path).ok_or_else(unnamed);
         let output = args.output.clone().map_or_else(beside, Ok)?;
-        // The notes that say which files an edit reads.
-        let files = ["input", "init_image", "mask", "first_frame"];
-        let noted = |names: &[&str]| {
-            let of_footage = state.notes.iter().filter(|(name, _)| names.contains(&name.as_str()));
-            of_footage.map(|(name, value)| (name.clone(), value.clone())).collect::<BTreeMap<_, _>>()
-        };
-        let reads = noted(&files).into_values().map(PathBuf::from).collect();
-        let noted = noted(&[&files[..], &["max_frames", "input_size", "crop", "feather", "extend"]].concat());
+        let (noted, reads) = material::noted_in(&state.notes);
         let job = Job {
             number: 0,
             place: output.display().to_string(),
@@ -159,7 +152,7 @@ impl JobList {
             preview: args.preview_file().map(Path::to_path_buf),
             from: OnceLock::from((path.to_path_buf(), state)),
         };
-        let plan = Self { jobs: vec![job], refused: Vec::new(), grid: None, footage: noted, reads };
+        let plan = Self { jobs: vec![job], refused: Vec::new(), grid: None, noted, reads };
         plan.check(args)?;
         Ok(plan)
     }

@@ -112,6 +112,16 @@ impl<'a> Material<'a> {
     }
 }
 
+/// What a state's notes say of its footage, as [`Material::noted`] said it, and the files that are read.
+pub fn noted_in(notes: &BTreeMap<String, String>) -> (BTreeMap<String, String>, Vec<PathBuf>) {
+    const FILES: [&str; 4] = ["input", "init_image", "mask", "first_frame"];
+    const HOW: [&str; 5] = ["max_frames", "input_size", "crop", "feather", "extend"];
+    let files = notes.iter().filter(|(name, _)| FILES.contains(&name.as_str()));
+    let reads = files.clone().map(|(_, file)| PathBuf::from(file)).collect();
+    let how = notes.iter().filter(|(name, _)| HOW.contains(&name.as_str()));
+    (files.chain(how).map(|(name, value)| (name.clone(), value.clone())).collect(), reads)
+}
+
 /// The footage of a state, read again; `noted` are the state's notes.
 ///
 /// # Errors

@@ -262,7 +262,7 @@ impl RunArgs {
     fn keeping(&self, device: &DeviceArgs, model: &ModelArgs, components: &ComponentArgs, plan: &JobList) -> Keeping {
         let noted = device.noted().into_iter().chain(model::noted(model, components));
         let noted = noted.filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        let notes = noted.chain(plan.footage.clone()).collect();
+        let notes = noted.chain(plan.noted.clone()).collect();
         Keeping { every: self.checkpoint_every, notes, again: self.prompts.is_some() }
     }
 }

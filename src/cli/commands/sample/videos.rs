@@ -151,7 +151,7 @@ impl<'a> Videos<'a> {
             seed: settings.seed,
             resumed: job.from().is_some(),
             edit: settings.edit.as_ref(),
-            footage: &self.plan.footage,
+            footage: &self.plan.noted,
             sampler: settings.sampler.name(),
             steps: settings.steps,
             model_calls: outcome.model_calls,
