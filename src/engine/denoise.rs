@@ -322,7 +322,8 @@ mod tests {
         denoiser.run(backend, denoising, &mut Noise::Given(&mut draws), &mut Quiet).unwrap()
     }
 
-    fn spans_are_predicted_alone_and_fade<B: Backend>(backend: &B) {
+    /// `tolerance`: of values of some hundreds. The step multiplies the rounding of the predictions, and so does guidance.
+    fn spans_are_predicted_alone_and_fade<B: Backend>(backend: &B, tolerance: f32) {
         const FRAME: usize = 2 * 4 * 4;
         let noise = TorchRng::new(1).randn(7 * FRAME);
         let part = |from: usize, to: usize| noise[from * FRAME..to * FRAME].to_vec();
@@ -338,13 +339,13 @@ mod tests {
         let fading = 3 * FRAME..4 * FRAME;
         let means = first[fading.clone()].iter().zip(&second[FRAME..2 * FRAME]).map(|(a, b)| (a + b) / 2.0);
         for (found, mean) in long[fading].iter().zip(means) {
-            assert!((found - mean).abs() < 0.5, "{found} is not half of each: {mean}");
+            assert!((found - mean).abs() < tolerance, "{found} is not half of each: {mean}");
         }
     }
 
     #[test]
     fn spans_are_predicted_alone_and_fade_into_each_other() {
-        spans_are_predicted_alone_and_fade(&Cpu::new());
-        spans_are_predicted_alone_and_fade(&Cuda::new(Arc::new(Emulated::new(0)), Half::F16));
+        spans_are_predicted_alone_and_fade(&Cpu::new(), 0.01);
+        spans_are_predicted_alone_and_fade(&Cuda::new(Arc::new(Emulated::new(0)), Half::F16), 5.0);
     }
 }
