@@ -148,7 +148,7 @@ fn a_red_circle_becomes_blue_on_the_same_path() {
     let engine = Engine::cpu();
     let caption = |shape: &str| Request::new(format!("a large {shape} moving right on a black background"));
     let circle = engine.sample(&model, &caption("red circle").seed(1), &mut Quiet).unwrap().clip;
-    let square = edit(&engine, &model, caption("blue square").seed(5), Footage::clip(circle.clone()), 0.8).clip;
+    let square = edit(&engine, &model, caption("blue square").seed(5), Footage::clip(circle.clone()), 0.5).clip;
     let (mut away, mut moved) = (0.0, Vec::new());
     for frame in 0..circle.frames {
         let [old, new] = [&circle, &square].map(|clip| shape(clip, frame).expect("there is a shape"));

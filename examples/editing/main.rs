@@ -67,17 +67,17 @@ enum Way {
 
 const WAYS: [Way; 12] = [
     Way::Sample,
+    Way::Strength(0.3),
+    Way::Strength(0.4),
     Way::Strength(0.5),
     Way::Strength(0.6),
-    Way::Strength(0.7),
     Way::Strength(0.8),
-    Way::Strength(0.9),
+    Way::Mask(0.5),
     Way::Mask(0.8),
-    Way::Mask(0.9),
     Way::Mask(1.0),
-    Way::FirstFrame(0.7),
-    Way::FirstFrame(0.8),
-    Way::FirstFrame(0.9),
+    Way::FirstFrame(0.4),
+    Way::FirstFrame(0.5),
+    Way::FirstFrame(0.6),
 ];
 
 impl Way {

@@ -61,7 +61,7 @@ impl Edit {
     pub(super) fn made_steps(&self, sampler: SamplerKind, steps: usize) -> Result<usize> {
         let strength = self.strength;
         if !(strength > 0.0 && strength <= 1.0) {
-            return Err(Error::Usage(format!("strength {strength} is not above 0 and at most 1; 0.8 is usual")));
+            return Err(Error::Usage(format!("strength {strength} is not above 0 and at most 1; 0.5 is usual")));
         }
         if self.clip.is_none() && strength < 1.0 {
             return Err(Error::Usage(format!(

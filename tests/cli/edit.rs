@@ -42,7 +42,7 @@ fn size_rate_and_length_are_kept_and_what_is_cut_is_said() {
     let made = read(folder.path(), "out.y4m");
     assert_eq!((made.frames, made.height, made.width, made.fps), (9, 32, 48, clip(1, 8, 8).fps));
     let record = json(folder.path(), "out.y4m.json");
-    assert_eq!((&record["edit"]["strength"], &record["model_calls"]), (&0.8.into(), &4.into()));
+    assert_eq!((&record["edit"]["strength"], &record["model_calls"]), (&0.5.into(), &3.into()));
     assert_eq!(record["footage"]["input"], at("clip.y4m").to_str().unwrap());
     assert!(record["seconds"]["encode"].as_f64().unwrap() > 0.0);
     let stages: Vec<_> = record["memory"].as_array().unwrap().iter().map(|memory| memory["stage"].clone()).collect();
@@ -122,7 +122,7 @@ fn edits_are_repeated_and_made_from_lists() {
         let args = arguments(input, &[&list[..], &["--dry-run"]].concat());
         succeeds(folder.path(), &args.iter().map(String::as_str).collect::<Vec<_>>())
     };
-    assert!(dry("clip.y4m").lines().all(|line| line.starts_with("leave  ") && line.ends_with(", strength 0.8")));
+    assert!(dry("clip.y4m").lines().all(|line| line.starts_with("leave  ") && line.ends_with(", strength 0.5")));
     assert!(dry("other.y4m").lines().all(|line| line.starts_with("make   ")));
     fs::write(at("sized.jsonl"), "{\"prompt\": \"a cat\", \"size\": \"16x16\"}").unwrap();
     let sized = ["--prompts", "sized.jsonl", "-o", "s.gif"];

@@ -15,11 +15,11 @@ docs/editing.md has the equations and compares the ways to edit.
 Outputs, lists, states and records are those of osp sample; osp sample --resume goes on with an edit, too.
 
 Examples:
-  osp edit circle.mp4 \"a blue square moving to the right\" --strength 0.9 -o square.mp4
+  osp edit circle.mp4 \"a blue square moving to the right\" --strength 0.6 -o square.mp4
   osp edit street.mp4 \"a red bus\" --mask 40,120,200,160@0-64 -o bus.mp4
   osp edit street.mp4 \"a street in the rain\" --mask sky.png --feather 12 --seed 1,2,3
   osp edit walk.mp4 \"a man in a green coat\" --first-frame green.png -o green.mp4
-  osp edit photo.jpg \"an oil painting of a lake\" --strength 0.6 -o painting.png";
+  osp edit photo.jpg \"an oil painting of a lake\" --strength 0.4 -o painting.png";
 
 /// Edits a video or an image: samples it anew from itself with noise, as prompts say
 #[derive(clap::Args)]
@@ -27,7 +27,7 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     input: InputArgs,
-    /// How much may change: the share of the sampler's steps that are made, above 0 [default: 0.8; with 1, sampling from noise]
+    /// How much may change: the share of the sampler's steps that are made, above 0 [default: 0.5; from 0.7 on little remains of the clip, with 1 nothing]
     #[arg(long, value_name = "SHARE", value_parser = strength, allow_negative_numbers = true)]
     strength: Option<f32>,
     #[command(flatten)]
@@ -40,7 +40,7 @@ pub struct Args {
 fn strength(text: &str) -> Result<f32> {
     match text.parse::<f32>() {
         Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
-        _ => Err(Error::Usage("expected a share above 0 and at most 1, such as 0.8".into())),
+        _ => Err(Error::Usage("expected a share above 0 and at most 1, such as 0.5".into())),
     }
 }
 
