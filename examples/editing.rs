@@ -6,6 +6,7 @@
 //!
 //! Each pair of captions and each seed gives a clip to edit, and the shape and colour that it should become.
 
+#[path = "editing/shapes.rs"]
 mod shapes;
 
 use osp::engine::Footage;
