@@ -141,7 +141,7 @@ fn a_first_frame_and_an_image_are_held() {
     assert!(matches!(error, Err(Error::Usage(text)) if text.contains("needs a clip")));
 }
 
-/// On the demo model. The caption asks for a square, but only half of its own samples have the right shape, so none is asked for here.
+/// On the demo model. The caption says square, but the shape is not checked: half of the model's own samples have a wrong one.
 #[test]
 fn a_red_circle_becomes_blue_on_the_same_path() {
     let model = Model::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")).unwrap();

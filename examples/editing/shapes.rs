@@ -97,7 +97,7 @@ pub fn kind(clip: &Clip) -> &'static str {
     FILLS.iter().find(|(most, _)| median < most).expect("the last has no limit").1
 }
 
-/// The first frame of `clip` with a shape of another kind and colour in place of its own.
+/// The first frame of `clip`, with another shape where its shape is.
 pub fn redrawn(clip: &Clip, kind: &str, colour: &str) -> Result<Clip> {
     let rgb = COLOURS.into_iter().find(|(name, _)| *name == colour).expect("it is a colour of the demo model").1;
     let shape = shape(clip, 0).expect("the first frame shows a shape");

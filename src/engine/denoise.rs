@@ -304,7 +304,7 @@ mod tests {
         }
     }
 
-    /// The latent `[T, H, W, C]` that one step of DPM-Solver++ makes of noise `[T, H, W, C]` of so many latent frames.
+    /// One step of DPM-Solver++ from noise of `frames` latent frames to the latent, both `[T, H, W, C]`.
     fn one_step<B: Backend>(backend: &B, noise: &[f32], frames: usize, spans: Spans) -> Vec<f32> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pipeline");
         let model = Opening::default().open(folder).unwrap();

@@ -283,7 +283,7 @@ impl Settings {
     /// The model calls of the sampler: those of all steps, or of an edit's.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the sampler cannot make so many steps, or a strength makes no sense.
+    /// [`Error::Usage`] for a number of steps or a strength that the sampler cannot take.
     pub fn schedule(&self) -> Result<Schedule> {
         let made = self.edit.as_ref().map_or(Ok(self.steps), |edit| edit.made_steps(self.sampler, self.steps))?;
         self.sampler.last_of(self.steps, made)

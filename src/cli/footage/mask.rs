@@ -137,7 +137,7 @@ fn read_file(path: &Path, cut: &Cut, console: &Console) -> Result<Vec<bool>> {
         return Err(Error::media(
             path,
             format!(
-                "has {}x{} pixels, and a mask must have as many as the input, {}x{}",
+                "has {}x{} pixels; expected a mask of the input's size, {}x{}",
                 found.height, found.width, input.height, input.width
             ),
         ));
