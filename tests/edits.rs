@@ -60,10 +60,7 @@ fn strength_1_is_sampling_from_noise() {
         let sampled = engine.sample(&model, &sampled, &mut Quiet).unwrap();
         let edited = edit(&engine, &model, request(sampler), Footage::clip(clip(FRAMES)), 1.0);
         assert!(same(&sampled, &edited), "{sampler}");
-        assert_eq!(
-            (sampled.outcome.model_calls, edited.outcome.model_calls),
-            (edited.outcome.model_calls, sampled.outcome.model_calls)
-        );
+        assert_eq!(sampled.outcome.model_calls, edited.outcome.model_calls);
         let less = edit(&engine, &model, request(sampler), Footage::clip(clip(FRAMES)), 0.5);
         assert!(!same(&sampled, &less) && less.outcome.model_calls < edited.outcome.model_calls, "{sampler}");
     }
