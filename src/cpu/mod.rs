@@ -32,22 +32,7 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops;
 use crate::ops::DeviceBuffer;
-use crate::ops::attention::{Attention, AttentionArgs};
-use crate::ops::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
-use crate::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
-use crate::ops::enlarge::{FoldEnlargement, FoldEnlargementArgs};
-use crate::ops::finite::{Finite, FiniteArgs};
-use crate::ops::folded::{FoldNorm, FoldNormArgs, RowMoments, RowMomentsArgs, RowStatistics, RowStatisticsArgs};
-use crate::ops::gemm::{Linear, LinearArgs};
-use crate::ops::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
-use crate::ops::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
-use crate::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
-use crate::ops::pixels::{FromBytes, FromBytesArgs, ToBytes, ToBytesArgs};
-use crate::ops::resample::{
-    RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
-};
-use crate::ops::sampler::{Combine, CombineArgs, Hold, HoldArgs};
-use crate::ops::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs};
+use crate::ops::prelude::*;
 use crate::tensor::Tensor;
 use memory::Pool;
 use std::sync::Arc;

@@ -23,6 +23,26 @@ pub mod tile;
 
 pub use operands::{DeviceBuffer, DeviceWeight};
 
+/// Every descriptor with its operands, for [`crate::backend::Backend`] and all that implement it.
+pub mod prelude {
+    pub use super::attention::{Attention, AttentionArgs};
+    pub use super::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
+    pub use super::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
+    pub use super::enlarge::{FoldEnlargement, FoldEnlargementArgs};
+    pub use super::finite::{Finite, FiniteArgs};
+    pub use super::folded::{FoldNorm, FoldNormArgs, RowMoments, RowMomentsArgs, RowStatistics, RowStatisticsArgs};
+    pub use super::gemm::{Linear, LinearArgs};
+    pub use super::groupnorm::{GroupNorm, GroupNormArgs, Moments, MomentsArgs, Statistics, StatisticsArgs};
+    pub use super::norm::{AdaLayerNorm, AdaLayerNormArgs, LayerNorm, LayerNormArgs, RmsNorm, RmsNormArgs};
+    pub use super::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
+    pub use super::pixels::{FromBytes, FromBytesArgs, ToBytes, ToBytesArgs};
+    pub use super::resample::{
+        RegroupFrames, RegroupFramesArgs, TimeAverage, TimeAverageArgs, TimeDouble, TimeDoubleArgs,
+    };
+    pub use super::sampler::{Combine, CombineArgs, Hold, HoldArgs};
+    pub use super::tile::{BlendBox, BlendBoxArgs, CopyBox, CopyBoxArgs};
+}
+
 use crate::error::{Error, Result};
 
 /// An argument check: `found` elements must be `expected`.
