@@ -470,6 +470,18 @@ pub trait Backend {
     /// The body of [`Self::to_bytes`].
     fn run_to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, Self::Buffer>) -> Result<Box<dyn Arriving>>;
 
+    /// [`Distance`], its sums on their way to the host, as for [`Self::to_bytes`].
+    ///
+    /// # Errors
+    /// Those of [`Distance::validate`], and of [`Self::to_bytes`] for the sums.
+    fn distance(&self, op: &Distance, args: DistanceArgs<'_, Self::Buffer>) -> Result<Box<dyn Arriving>> {
+        op.validate(&args)?;
+        self.run_distance(op, args)
+    }
+
+    /// The body of [`Self::distance`].
+    fn run_distance(&self, op: &Distance, args: DistanceArgs<'_, Self::Buffer>) -> Result<Box<dyn Arriving>>;
+
     /// [`Finite`], its counts on their way to the host, as for [`Self::to_bytes`].
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 
 mod attention;
 mod conv3d;
+mod distance;
 mod embed;
 mod enlarge;
 mod finite;
@@ -252,6 +253,10 @@ impl Backend for Cpu {
 
     fn run_to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
         Ok(Box::new(pixels::to_bytes(op, args)))
+    }
+
+    fn run_distance(&self, op: &Distance, args: DistanceArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
+        Ok(Box::new(distance::distance(op, args)))
     }
 
     fn run_finite(&self, op: &Finite, args: FiniteArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {

@@ -2,8 +2,8 @@
 
 use super::{Buffer, Cuda, ElementType, Weight, lock};
 use super::{
-    attention, conv3d, depthwise, embed, enlarge, finite, folded, gemm, groupnorm, norm, patch, pixels, resample,
-    sampler, tile,
+    attention, conv3d, depthwise, distance, embed, enlarge, finite, folded, gemm, groupnorm, norm, patch, pixels,
+    resample, sampler, tile,
 };
 use crate::arriving::Arriving;
 use crate::backend::Backend;
@@ -226,6 +226,10 @@ impl Backend for Cuda {
 
     fn run_to_bytes(&self, op: &ToBytes, args: ToBytesArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
         pixels::to_bytes(self, op, args)
+    }
+
+    fn run_distance(&self, op: &Distance, args: DistanceArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {
+        distance::distance(self, op, args)
     }
 
     fn run_finite(&self, op: &Finite, args: FiniteArgs<'_, Buffer>) -> Result<Box<dyn Arriving>> {

@@ -2,8 +2,8 @@
 
 use super::params::{Fields, Params, padded};
 use super::{
-    FLAT_THREADS, attention, conv3d, depthwise, embed, enlarge, facts, facts_sm90, finite, folded, gemm, groupnorm,
-    norm, patch, pixels, resample, sampler, tile,
+    FLAT_THREADS, attention, conv3d, depthwise, distance, embed, enlarge, facts, facts_sm90, finite, folded, gemm,
+    groupnorm, norm, patch, pixels, resample, sampler, tile,
 };
 
 /// A struct of parameters, and the threads that are launched with it.
@@ -40,6 +40,7 @@ pub const CONTRACTS: &[Contract] = &[
     contract::<conv3d::CausalConv3dParams>("conv3d", &[conv3d::THREADS]),
     contract::<conv3d::sm90::CausalConv3dSm90Params>("conv3d_sm90", &[conv3d::sm90::THREADS]),
     contract::<depthwise::DepthwiseConvParams>("depthwise", &[FLAT_THREADS]),
+    contract::<distance::DistanceParams>("distance", &[FLAT_THREADS]),
     contract::<embed::EmbeddingParams>("embed", &[FLAT_THREADS]),
     contract::<embed::AddRowsParams>("embed", &[FLAT_THREADS]),
     contract::<enlarge::FoldEnlargementParams>("enlarge", &[FLAT_THREADS]),

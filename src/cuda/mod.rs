@@ -12,6 +12,7 @@ mod contracts;
 mod conv3d;
 mod depthwise;
 pub mod device;
+mod distance;
 #[cfg(debug_assertions)]
 mod documented;
 mod embed;

@@ -7,6 +7,7 @@
 
 pub mod attention;
 pub mod conv3d;
+pub mod distance;
 pub mod embed;
 pub mod enlarge;
 pub mod finite;
@@ -27,6 +28,7 @@ pub use operands::{DeviceBuffer, DeviceWeight};
 pub mod prelude {
     pub use super::attention::{Attention, AttentionArgs};
     pub use super::conv3d::{Conv3d, ConvArgs, DepthwiseConv, DepthwiseConvArgs};
+    pub use super::distance::{Distance, DistanceArgs};
     pub use super::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
     pub use super::enlarge::{FoldEnlargement, FoldEnlargementArgs};
     pub use super::finite::{Finite, FiniteArgs};

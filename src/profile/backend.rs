@@ -204,6 +204,10 @@ impl<B: Backend> Backend for Counted<B> {
         self.count("to_bytes", 0, op.bytes(self.element), |b| b.run_to_bytes(op, args))
     }
 
+    fn run_distance(&self, op: &Distance, args: DistanceArgs<'_, B::Buffer>) -> Result<Box<dyn Arriving>> {
+        self.count("distance", op.flops(), op.bytes(self.element), |b| b.run_distance(op, args))
+    }
+
     fn run_finite(&self, op: &Finite, args: FiniteArgs<'_, B::Buffer>) -> Result<Box<dyn Arriving>> {
         self.count("finite", 0, op.bytes(self.element), |b| b.run_finite(op, args))
     }

@@ -17,6 +17,7 @@ macro_rules! checks {
 mod attention;
 mod conv3d;
 mod depthwise;
+mod distance;
 mod embed;
 mod enlarge;
 mod facts;
@@ -108,6 +109,7 @@ fn find(stem: &str) -> Option<Stem> {
         "attention" | "attention_wide" => (attention::checks, attention::work),
         "conv3d" => (conv3d::checks, conv3d::work),
         "depthwise" => (depthwise::checks, depthwise::work),
+        "distance" => (distance::checks, distance::work),
         "embed" => (embed::checks, embed::work),
         "enlarge" => (enlarge::checks, enlarge::work),
         "finite" => (finite::checks, finite::work),

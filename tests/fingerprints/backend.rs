@@ -335,6 +335,11 @@ impl<B: Backend> Backend for Printing<B> {
         self.backend.run_to_bytes(op, args)
     }
 
+    /// Only looks at outputs that are printed.
+    fn run_distance(&self, op: &Distance, args: DistanceArgs<'_, B::Buffer>) -> Result<Box<dyn Arriving>> {
+        self.backend.run_distance(op, args)
+    }
+
     /// Only looks at an output that is printed.
     fn run_finite(&self, op: &Finite, args: FiniteArgs<'_, B::Buffer>) -> Result<Box<dyn Arriving>> {
         self.backend.run_finite(op, args)

@@ -71,6 +71,13 @@ tests! {
         depthwise_conv_in_time_agrees_with_the_cpu
         hostile_inputs_stay_within_the_bounds
     }
+    distance {
+        sums_agree_with_the_cpu
+        every_element_counts_once
+        equal_tensors_have_no_distance
+        sums_have_the_same_bits_every_time
+        hostile_inputs_stay_within_the_bounds
+    }
     embed {
         embedding_copies_rows
         add_rows_agrees_with_the_cpu

@@ -4,6 +4,8 @@
 mod attention;
 /// Causal and depth-wise convolution.
 mod conv3d;
+/// Sums of differences.
+mod distance;
 /// Look-up of rows, and addition of rows.
 mod embed;
 /// Enlargements that are folded into the weight of the convolution behind them.

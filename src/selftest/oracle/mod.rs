@@ -11,6 +11,7 @@ mod attention;
 pub(super) mod bounded;
 mod conv3d;
 mod depthwise;
+mod distance;
 mod embed;
 mod enlarge;
 mod finite;
@@ -135,7 +136,7 @@ macro_rules! stems {
 }
 
 stems! {
-    attention conv3d depthwise embed enlarge finite folded gemm groupnorm norm patch pixels resample sampler tile
+    attention conv3d depthwise distance embed enlarge finite folded gemm groupnorm norm patch pixels resample sampler tile
 }
 
 #[cfg(test)]

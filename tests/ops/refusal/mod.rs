@@ -53,6 +53,7 @@ fn tables<B: Backend>() -> Vec<Table<B>> {
         ("blend_box", others::blend_box),
         ("from_bytes", others::from_bytes),
         ("to_bytes", others::to_bytes),
+        ("distance", others::distance),
         ("finite", others::finite),
     ]
 }

@@ -2,6 +2,7 @@
 
 use super::{Answers, buffer, len, shape, short, single, weight};
 use osp::backend::Backend;
+use osp::ops::distance::{Distance, DistanceArgs};
 use osp::ops::embed::{AddRows, AddRowsArgs, Embedding, EmbeddingArgs};
 use osp::ops::finite::{Finite, FiniteArgs};
 use osp::ops::patch::{PatchEmbed, PatchEmbedArgs, Unpatchify, UnpatchifyArgs};
@@ -183,6 +184,12 @@ pub fn to_bytes<B: Backend>(on: &B) -> Answers {
     let op = ToBytes { offset: 2, len: 5 };
     let call = |x: usize| on.to_bytes(&op, ToBytesArgs { x: &buffer(on, x) }).map(drop);
     vec![(call(7), String::new()), (call(6), short("x", 6, 7))]
+}
+
+pub fn distance<B: Backend>(on: &B) -> Answers {
+    let op = Distance { len: 5 };
+    let call = |a: usize, b: usize| on.distance(&op, DistanceArgs { a: &buffer(on, a), b: &buffer(on, b) }).map(drop);
+    vec![(call(5, 5), String::new()), (call(6, 5), len("a", 6, 5)), (call(5, 4), len("b", 4, 5))]
 }
 
 pub fn finite<B: Backend>(on: &B) -> Answers {
