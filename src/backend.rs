@@ -34,6 +34,9 @@ pub trait Backend {
     /// A run of loaded weights begins; all that was allocated since the last such call is free again.
     fn begin_run(&self) {}
 
+    /// A place that every run of a memory plan passes. Between two of them, a run may allocate less than was rehearsed.
+    fn landmark(&self) {}
+
     /// A buffer of `len` activations with unspecified contents, in the device's precision.
     ///
     /// # Errors

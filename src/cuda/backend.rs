@@ -30,6 +30,10 @@ impl Backend for Cuda {
         self.device.begin_run();
     }
 
+    fn landmark(&self) {
+        self.device.landmark();
+    }
+
     fn alloc(&self, len: usize) -> Result<Self::Buffer> {
         self.buffer(len, ElementType::Half)
     }

@@ -14,7 +14,8 @@ use std::time::Duration;
 /// A device whose memory is one block of another device's memory.
 ///
 /// Allocations must come in the order of the plan, and none may be larger than planned: a run that differs from its rehearsal
-/// is a bug of ours, and panics. Smaller ones occur, because a run is rehearsed with the longest caption of a batch.
+/// is a bug of ours, and panics. Smaller ones occur, because a run is rehearsed with the longest caption of a batch. Before
+/// a landmark of the rehearsal, allocations may be left out.
 #[derive(Debug)]
 pub struct Arena {
     block: Arc<Block>,
@@ -31,8 +32,10 @@ struct Block {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Allocations so far.
+    /// Allocations so far, those included that were left out before a landmark.
     allocations: usize,
+    /// Landmarks so far.
+    landmarks: usize,
     /// Where every run begins: allocations before it, and ranges that are handed out for all runs.
     run: Option<[usize; 2]>,
     /// The ranges that are handed out, as offsets: start to end.
@@ -165,6 +168,16 @@ impl Device for Arena {
         let [first, live] = *state.run.get_or_insert(now);
         assert_eq!(state.live.len(), live, "a run has freed all of its buffers");
         state.allocations = first;
+        state.landmarks = self.block.plan.landmarks.partition_point(|&before| before < first);
+    }
+
+    fn landmark(&self) {
+        let state = &mut *lock(&self.block.state);
+        let planned = self.block.plan.landmarks.get(state.landmarks).copied();
+        let planned = planned.filter(|&planned| state.allocations <= planned);
+        let number = state.landmarks;
+        state.allocations = planned.unwrap_or_else(|| panic!("landmark {number} is not in the rehearsal"));
+        state.landmarks += 1;
     }
 
     fn write(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {

@@ -39,6 +39,8 @@ impl PlannedBuffer {
 pub struct MemoryPlan {
     /// Every buffer, in the order in which they are allocated.
     pub buffers: Vec<PlannedBuffer>,
+    /// The number of allocations before each landmark.
+    pub landmarks: Vec<usize>,
     /// Size of the arena.
     pub bytes: u64,
     /// The moment at which most bytes are alive.
@@ -69,7 +71,7 @@ impl MemoryPlan {
         for (buffer, offset) in buffers.iter_mut().zip(offsets) {
             buffer.offset = offset;
         }
-        Self { buffers, bytes: end, peak }
+        Self { buffers, landmarks: landmarks(log), bytes: end, peak }
     }
 
     /// Most bytes of parameters that are alive at once.
@@ -81,6 +83,19 @@ impl MemoryPlan {
     pub fn activations(&self) -> u64 {
         peak_of(&self.buffers, |buffer| !buffer.weight).0
     }
+}
+
+fn landmarks(log: &[Event]) -> Vec<usize> {
+    let mut allocations = 0;
+    let mut landmarks = Vec::new();
+    for event in log {
+        match event {
+            Event::Alloc { .. } => allocations += 1,
+            Event::Landmark => landmarks.push(allocations),
+            _ => {}
+        }
+    }
+    landmarks
 }
 
 /// All buffers of a log, not yet placed. A buffer that is never freed lives to the end.
@@ -103,6 +118,7 @@ fn lifetimes(log: &[Event]) -> Vec<PlannedBuffer> {
             }
             Event::FirstUse { address, by } => buffers[places[&address]].label = by,
             Event::Launch { .. } => launches += 1,
+            Event::Landmark => {}
         }
     }
     let all = buffers.len();

@@ -161,6 +161,9 @@ pub trait Device: Debug + Send + Sync {
     /// again at its place of the first call, so one plan serves any number of equal runs.
     fn begin_run(&self) {}
 
+    /// A place that every run of a memory plan passes. Between two of them, a run may allocate less than was rehearsed.
+    fn landmark(&self) {}
+
     /// Copies `host` to the memory, from byte `offset` on.
     ///
     /// # Errors
