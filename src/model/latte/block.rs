@@ -161,6 +161,16 @@ impl<W> Block<W> {
     }
 }
 
+/// The tokens `h` in front of a block's self-attention: normed, shifted and scaled.
+pub(super) fn attention_input<B: Backend>(
+    backend: &B,
+    c: &LatteConfig,
+    inputs: &Inputs<'_, B::Buffer>,
+    h: &B::Buffer,
+) -> Result<B::Buffer> {
+    separate(backend, c, inputs, NORM, h)
+}
+
 /// Addition through a vector of the modulation.
 fn gated<'a, Buffer>(c: &LatteConfig, inputs: &Inputs<'a, Buffer>, vector: usize) -> Adding<'a, Buffer> {
     let (d, modulation) = (c.channels(), &inputs.modulation);

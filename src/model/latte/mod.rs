@@ -273,43 +273,93 @@ impl<'a, W> Latte<'a, W> {
         kept: usize,
         out: &mut B::Buffer,
     ) -> Result<()> {
-        let (c, shape) = (&self.config, prepared.shape);
-        let d = c.channels();
-        let time = self.embed_timestep(backend, &shape, timestep)?;
-        let h = self.embed_latent(backend, prepared, latent)?;
-        let mut tokens = Tokens::new(backend, h, shape.rows(), d, self.norms.fold(c, &shape))?;
-        let modulation = self.modulate(backend, prepared, &time.modulation)?;
-        let indices = (0..2 * c.num_layers).filter(|index| shape.temporal || index % 2 == 0);
-        self.blocks.each(backend, indices, |index, block| {
-            let (pair, axis) = (index / 2, index % 2);
-            if index == 1 {
-                let op = AddRows { outer: shape.samples, rows: shape.frames, inner: shape.positions(), channels: d };
-                backend.add_rows(&op, AddRowsArgs { table: &prepared.temporal_positions, x: tokens.change() })?;
-            }
-            let inputs = Inputs {
-                shape: &shape,
-                parts: self.parts,
-                modulation: Modulation { vectors: &modulation, blocks: 2 * c.num_layers, block: index },
-                rope: prepared.rope.as_ref().map(|tables| &tables[axis]),
-                text: TextKv {
-                    kv: &prepared.text_kv[pair],
-                    tokens: prepared.text_tokens,
-                    mask: prepared.text_mask.as_ref(),
-                },
-            };
-            block.run(backend, c, &inputs, &mut tokens)
-        })?;
-        self.output(backend, prepared, &time.embedding, &tokens.h, kept, out)
+        self.forward_watched(backend, prepared, latent, timestep, &mut |_, _| Ok(()), kept, out)
     }
 
-    /// Tokens `[N, T, S, D]` with their spatial positions.
-    fn embed_latent<B: Backend<Weight = W>>(
+    /// As [`Self::forward`]; `watch` sees the tokens `[N, T, S, D]` in front of the first block and behind the last.
+    ///
+    /// # Errors
+    /// Those of [`Self::forward`] and of `watch`.
+    #[expect(clippy::too_many_arguments, reason = "those of `forward`, and one")]
+    pub(crate) fn forward_watched<B: Backend<Weight = W>>(
         &self,
         backend: &B,
         prepared: &Prepared<B>,
         latent: &B::Buffer,
-    ) -> Result<B::Buffer> {
+        timestep: f32,
+        watch: Watch<'_, B>,
+        kept: usize,
+        out: &mut B::Buffer,
+    ) -> Result<()> {
         let (c, shape) = (&self.config, prepared.shape);
+        let d = c.channels();
+        let time = self.embed_timestep(backend, &shape, timestep)?;
+        let h = self.embed_latent(backend, prepared, &shape, latent)?;
+        watch(backend, &h)?;
+        let mut tokens = Tokens::new(backend, h, shape.rows(), d, self.norms.fold(c, &shape))?;
+        let vectors = self.modulate(backend, prepared, &shape, &time.modulation)?;
+        let indices = (0..2 * c.num_layers).filter(|index| shape.temporal || index % 2 == 0);
+        self.blocks.each(backend, indices, |index, block| {
+            if index == 1 {
+                let op = AddRows { outer: shape.samples, rows: shape.frames, inner: shape.positions(), channels: d };
+                backend.add_rows(&op, AddRowsArgs { table: &prepared.temporal_positions, x: tokens.change() })?;
+            }
+            block.run(backend, c, &self.inputs(prepared, &shape, &vectors, index), &mut tokens)
+        })?;
+        watch(backend, &tokens.h)?;
+        self.output(backend, prepared, &time.embedding, &tokens.h, kept, out)
+    }
+
+    /// What the first block's attention sees of one sample, whose text plays no part in it: `latent [T, H, W, in_channels]`
+    /// at `timestep` → tokens `[T, S, D]`, normed and modulated.
+    ///
+    /// # Errors
+    /// As for [`Self::forward`].
+    pub(crate) fn first_input<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        prepared: &Prepared<B>,
+        latent: &B::Buffer,
+        timestep: f32,
+    ) -> Result<B::Buffer> {
+        let shape = Shape { samples: 1, ..prepared.shape };
+        let time = self.embed_timestep(backend, &shape, timestep)?;
+        let h = self.embed_latent(backend, prepared, &shape, latent)?;
+        let vectors = self.modulate(backend, prepared, &shape, &time.modulation)?;
+        block::attention_input(backend, &self.config, &self.inputs(prepared, &shape, &vectors, 0), &h)
+    }
+
+    /// The inputs of block `index`, modulated by `vectors [N, blocks, 6D]`.
+    fn inputs<'i, B: Backend>(
+        &self,
+        prepared: &'i Prepared<B>,
+        shape: &'i Shape,
+        vectors: &'i B::Buffer,
+        index: usize,
+    ) -> Inputs<'i, B::Buffer> {
+        let (pair, axis) = (index / 2, index % 2);
+        Inputs {
+            shape,
+            parts: self.parts,
+            modulation: Modulation { vectors, blocks: 2 * self.config.num_layers, block: index },
+            rope: prepared.rope.as_ref().map(|tables| &tables[axis]),
+            text: TextKv {
+                kv: &prepared.text_kv[pair],
+                tokens: prepared.text_tokens,
+                mask: prepared.text_mask.as_ref(),
+            },
+        }
+    }
+
+    /// Tokens `[N, T, S, D]` with their spatial positions; `shape` may have fewer samples than was prepared, here and below.
+    fn embed_latent<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        prepared: &Prepared<B>,
+        shape: &Shape,
+        latent: &B::Buffer,
+    ) -> Result<B::Buffer> {
+        let c = &self.config;
         let (d, frames) = (c.channels(), shape.samples * shape.frames);
         let mut h = backend.alloc(shape.rows() * d)?;
         let op = PatchEmbed {
@@ -347,13 +397,14 @@ impl<'a, W> Latte<'a, W> {
         &self,
         backend: &B,
         prepared: &Prepared<B>,
+        shape: &Shape,
         timestep: &B::Buffer,
     ) -> Result<B::Buffer> {
-        let (samples, blocks) = (prepared.shape.samples, 2 * self.config.num_layers);
+        let (samples, blocks) = (shape.samples, 2 * self.config.num_layers);
         let channels = 6 * self.config.channels();
         let mut modulation = backend.alloc(samples * blocks * channels)?;
-        let size = BoxAt::whole([samples, blocks, 1]);
-        let op = CopyBox { extent: size.size, channels, from: size, to: size };
+        let [from, to] = [prepared.shape.samples, samples].map(|samples| BoxAt::whole([samples, blocks, 1]));
+        let op = CopyBox { extent: to.size, channels, from, to };
         backend.copy_box(&op, CopyBoxArgs { x: &prepared.tables, out: &mut modulation })?;
         let op = AddRows { outer: 1, rows: samples, inner: blocks, channels };
         backend.add_rows(&op, AddRowsArgs { table: timestep, x: &mut modulation })?;
@@ -409,6 +460,9 @@ impl<'a, W> Latte<'a, W> {
         backend.unpatchify(&op, UnpatchifyArgs { x: &patches, out })
     }
 }
+
+/// Sees tokens on their way through the transformer.
+pub(crate) type Watch<'a, B> = &'a mut dyn FnMut(&B, &<B as Backend>::Buffer) -> Result<()>;
 
 /// What the timestep gives to the blocks and to the output.
 struct Time<B: Backend> {
