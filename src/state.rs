@@ -8,10 +8,11 @@
 //! | `latent` `[1, C, T, H, W]` f32 | a draft of the latent, or the latent itself: a state is also a latent file | after the first call |
 //! | `sample` `[T, H, W, C]` f32 | the sampler's sample | between calls of the model |
 //! | `history.N` `[T, H, W, C]` f32 | what the sampler keeps between calls | once a call has written it |
+//! | `cache.N`, `cache.input`, `guidance.difference` `[T, H, W, C]` f32 | what shortcuts remember ([`Remembered`]) | with them |
 //! | `frames` `[F, height, width, 3]` u8 | the frames of the windows that are decoded | once one is |
 
 use crate::checkpoint::Model;
-use crate::engine::{Engine, SavedSettings, Settings, Start, Task};
+use crate::engine::{Engine, Remembered, RunState, SavedSettings, Settings, Spent, Start, Task};
 use crate::error::{Error, Result};
 use crate::latent;
 use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
@@ -105,8 +106,8 @@ pub enum Progress {
     Begun,
     /// Between two calls of the model.
     Sampling {
-        /// The sampler.
-        sampler: SamplerState,
+        /// The sampler and its shortcuts.
+        run: RunState,
         /// The latent `[T, H, W, C]` that the last prediction leads to.
         draft: Vec<f32>,
     },
@@ -124,9 +125,9 @@ impl Progress {
     pub fn stands(&self, settings: &Settings, frames: usize) -> String {
         match self {
             Self::Begun => "before the first step".to_owned(),
-            Self::Sampling { sampler, .. } => {
+            Self::Sampling { run, .. } => {
                 let calls = settings.schedule().map_or(0, |schedule| schedule.calls.len());
-                format!("after step {} of {calls}", sampler.done)
+                format!("after step {} of {calls}", run.sampler.done)
             }
             Self::Decoding { .. } => format!("with the latent and {frames} of {} frames", settings.frames),
         }
@@ -141,17 +142,41 @@ struct Saved {
     request: SavedSettings,
     /// Calls of the model that are complete.
     calls: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    remembered: Option<Numbers>,
     origin: Origin,
     notes: BTreeMap<String, String>,
+}
+
+/// The numbers among what shortcuts remember.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Numbers {
+    spent: Spent,
+    /// Of the predictions, newest first.
+    timesteps: Vec<f32>,
+    /// Calls that the difference of the branches of guidance has served.
+    served: Option<usize>,
+}
+
+impl Numbers {
+    /// `None` if nothing is remembered.
+    fn of(remembered: &Remembered) -> Option<Self> {
+        let Remembered { spent, predictions, difference, .. } = remembered;
+        let timesteps = predictions.iter().map(|(timestep, _)| *timestep).collect();
+        let served = difference.as_ref().map(|(served, _)| *served);
+        (*remembered != Remembered::default()).then_some(Self { spent: *spent, timesteps, served })
+    }
 }
 
 impl Saved {
     fn of(state: &State) -> Self {
         let State { settings, origin, notes, progress } = state;
+        let run = if let Progress::Sampling { run, .. } = progress { Some(run) } else { None };
         Self {
             format: FORMAT,
             request: settings.into(),
-            calls: if let Progress::Sampling { sampler, .. } = progress { sampler.done } else { 0 },
+            calls: run.map_or(0, |run| run.sampler.done),
+            remembered: run.and_then(|run| Numbers::of(&run.remembered)),
             origin: origin.clone(),
             notes: notes.clone(),
         }
@@ -163,7 +188,7 @@ impl State {
     pub fn task(&self) -> Task {
         let start = match &self.progress {
             Progress::Begun => Start::Noise,
-            Progress::Sampling { sampler, .. } => Start::Call(sampler.clone()),
+            Progress::Sampling { run, .. } => Start::Call(run.clone()),
             Progress::Decoding { latent, .. } => Start::Latent { values: latent.clone(), windows: self.windows() },
         };
         Task { start, ..Task::from(self.settings.clone()) }
@@ -220,12 +245,18 @@ impl State {
         };
         match &self.progress {
             Progress::Begun => Vec::new(),
-            Progress::Sampling { sampler, draft } => {
+            Progress::Sampling { run: RunState { sampler, remembered }, draft } => {
+                let Remembered { predictions, input, difference, .. } = remembered;
                 let kept = sampler.history.iter().enumerate().filter(|(_, tensor)| !tensor.is_empty());
                 let kept = kept.map(|(index, tensor)| stored(&history(index), tensor));
                 // At first a draft can be far outside of what a decoder takes.
                 let draft: Vec<f32> = draft.iter().map(|value| value.clamp(-latent::MOST, latent::MOST)).collect();
-                [as_latent(&draft), stored(SAMPLE, &sampler.sample)].into_iter().chain(kept).collect()
+                let predictions = predictions.iter().enumerate();
+                let predictions = predictions.map(|(index, (_, values))| stored(&prediction(index), values));
+                let input = input.iter().map(|values| stored(INPUT, values));
+                let difference = difference.iter().map(|(_, values)| stored(DIFFERENCE, values));
+                let of_sampler = [as_latent(&draft), stored(SAMPLE, &sampler.sample)].into_iter().chain(kept);
+                of_sampler.chain(predictions).chain(input).chain(difference).collect()
             }
             Progress::Decoding { latent, frames } if frames.is_empty() => vec![as_latent(latent)],
             Progress::Decoding { latent, frames } => {
@@ -256,10 +287,11 @@ impl State {
             let (found, expected) = (saved.format, FORMAT);
             return Err(fault(format!("is a state of format {found}; this program reads format {expected}")));
         }
-        let (calls, origin, notes) = (saved.calls, saved.origin.clone(), saved.notes.clone());
+        let (origin, notes) = (saved.origin.clone(), saved.notes.clone());
+        let done = (saved.calls, saved.remembered.clone());
         let settings = saved.request.settings().ok_or_else(|| fault("a value of its request is damaged".into()))?;
         settings.validate().map_err(|error| fault(format!("its request is damaged: {error}")))?;
-        let progress = Stored::progress(&file, &settings, calls).map_err(fault)?;
+        let progress = Stored::progress(&file, &settings, done).map_err(fault)?;
         let state = Self { settings, origin, notes, progress };
         state.validate().map_err(|error| fault(error.to_string()))?;
         Ok(state)
@@ -293,9 +325,15 @@ pub fn is_state(path: &Path) -> bool {
 /// Names of tensors, besides the latent's.
 const SAMPLE: &str = "sample";
 const FRAMES: &str = "frames";
+const INPUT: &str = "cache.input";
+const DIFFERENCE: &str = "guidance.difference";
 
 fn history(index: usize) -> String {
     format!("history.{index}")
+}
+
+fn prediction(index: usize) -> String {
+    format!("cache.{index}")
 }
 
 /// A tensor of a state file.
@@ -312,8 +350,13 @@ impl Stored<'_> {
         Self { name: name.to_owned(), dtype: Dtype::F32, shape, bytes: bytes.into() }
     }
 
-    /// How far a file's tensors say that the video came; a message if they do not fit each other.
-    fn progress(file: &SafeTensors<'_>, settings: &Settings, calls: usize) -> std::result::Result<Progress, String> {
+    /// How far a file's tensors say that the video came; a message if they do not fit each other. `calls` are done, and
+    /// shortcuts remember some numbers.
+    fn progress(
+        file: &SafeTensors<'_>,
+        settings: &Settings,
+        (calls, numbers): (usize, Option<Numbers>),
+    ) -> std::result::Result<Progress, String> {
         let channels = settings.factors.channels;
         let [frames, height, width] = settings.latent_size();
         let size = [frames, height, width, channels];
@@ -328,7 +371,8 @@ impl Stored<'_> {
             });
             let history = kept.collect::<std::result::Result<_, _>>()?;
             let sampler = SamplerState { done: calls, sample: floats(SAMPLE, &sample, &size)?, history };
-            return Ok(Progress::Sampling { sampler, draft: latent });
+            let remembered = numbers.map(|numbers| remembered(file, numbers, &size)).transpose()?.unwrap_or_default();
+            return Ok(Progress::Sampling { run: RunState { sampler, remembered }, draft: latent });
         }
         if calls > 0 {
             return Err(format!("holds no tensor {SAMPLE}, but {calls} calls of the model are complete"));
@@ -346,6 +390,25 @@ impl Stored<'_> {
         };
         Ok(Progress::Decoding { latent, frames })
     }
+}
+
+/// What shortcuts remember, in tensors of this shape; `numbers` say which there are.
+fn remembered(
+    file: &SafeTensors<'_>,
+    Numbers { spent, timesteps, served }: Numbers,
+    shape: &[usize],
+) -> std::result::Result<Remembered, String> {
+    let tensor = |name: &str| match file.tensor(name) {
+        Ok(tensor) => floats(name, &tensor, shape),
+        Err(_) => Err(format!("holds no tensor {name}")),
+    };
+    let predictions = timesteps.into_iter().enumerate().map(|(index, at)| Ok((at, tensor(&prediction(index))?)));
+    Ok(Remembered {
+        spent,
+        predictions: predictions.collect::<std::result::Result<_, String>>()?,
+        input: file.tensor(INPUT).is_ok().then(|| tensor(INPUT)).transpose()?,
+        difference: served.map(|served| Ok::<_, String>((served, tensor(DIFFERENCE)?))).transpose()?,
+    })
 }
 
 /// The finite values of a tensor of this shape.

@@ -4,8 +4,8 @@
 mod shapes;
 
 use osp::checkpoint::Opening;
-use osp::engine::{Coding, Footage, Outcome, Reached, Sample, Settings, Span, Spans, Task};
-use osp::sampler::{SamplerKind, SamplerState};
+use osp::engine::{Coding, Footage, Outcome, Reached, RunState, Sample, Settings, Span, Spans, Task};
+use osp::sampler::SamplerKind;
 use osp::video::{FrameRate, Mask, VideoInfo};
 use osp::{Clip, Engine, Error, Latent, Model, Observer, Quiet, Request, preset};
 use shapes::{kind, shape};
@@ -232,7 +232,7 @@ fn a_long_video_takes_the_memory_of_one_span() {
 /// Keeps a sampler's state after one call.
 struct Keep {
     at: usize,
-    state: Option<SamplerState>,
+    state: Option<RunState>,
 }
 
 impl Observer for Keep {
@@ -240,13 +240,13 @@ impl Observer for Keep {
         at.done == self.at
     }
 
-    fn reached(&mut self, _: Reached, state: &SamplerState, _: &[f32]) {
+    fn reached(&mut self, _: Reached, state: &RunState, _: &[f32]) {
         self.state = Some(state.clone());
     }
 }
 
 /// A masked edit that begins with a first frame, of two frames of latents.
-fn small(engine: &Engine, model: &Model, sampler: SamplerKind, at: usize) -> (Vec<u8>, Outcome, Option<SamplerState>) {
+fn small(engine: &Engine, model: &Model, sampler: SamplerKind, at: usize) -> (Vec<u8>, Outcome, Option<RunState>) {
     let (task, mut keep) = (small_task(model, sampler), Keep { at, state: None });
     let (bytes, outcome) = finish(engine, model, task, &mut keep);
     (bytes, outcome, keep.state)

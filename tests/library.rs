@@ -1,12 +1,11 @@
 //! The library as a program calls it that has no command line.
 
 use osp::checkpoint::{Need, Opening, WeightSource};
-use osp::engine::{Coding, Outcome, Reached, Sample, Settings, Stage, TextCache, Windowed};
+use osp::engine::{Coding, Outcome, Reached, RunState, Sample, Settings, Stage, TextCache, Windowed};
 use osp::memory::MemoryOptions;
 use osp::model::vae::Projection;
 use osp::model::vae::tiling::Tiling;
 use osp::profile::{Subject, Times};
-use osp::sampler::SamplerState;
 use osp::video::{FrameRate, VideoInfo};
 use osp::{Clip, Engine, Error, Latent, Model, Observer, Quiet, Relief, Request, preset};
 use serde_json::{Value, json};
@@ -65,7 +64,7 @@ impl Observer for Heard {
         self.states && self.wants_preview(at.done, at.calls)
     }
 
-    fn reached(&mut self, at: Reached, _: &SamplerState, draft: &[f32]) {
+    fn reached(&mut self, at: Reached, _: &RunState, draft: &[f32]) {
         self.drafts.push((at.done, draft.to_vec()));
     }
 

@@ -34,6 +34,9 @@ mod ops;
 /// The ten samplers and their noise against PyTorch and diffusers.
 mod sampler;
 
+/// Fewer evaluations: which calls are evaluated, and what stays the same.
+mod shortcuts;
+
 /// The scripts that check a GPU on a machine without cargo, with a mock program.
 #[cfg(target_os = "linux")]
 mod scripts;

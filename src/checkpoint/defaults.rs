@@ -1,6 +1,7 @@
 //! A model's defaults for a request.
 
 use super::folder::read_if_there;
+use super::{Calibration, Component};
 use crate::error::{Error, Result};
 use crate::model::latte::LatteConfig;
 use crate::model::vae::Factors;
@@ -29,6 +30,8 @@ pub struct Defaults {
     pub patch: usize,
     /// A sentence to show with every run, if the model's `sampling.json` has one.
     pub notice: Option<String>,
+    /// The coefficients of caches, if any are known.
+    pub calibration: Option<Calibration>,
 }
 
 /// `sampling.json` of a model: the recommended settings. Every key is optional.
@@ -52,7 +55,7 @@ impl Defaults {
 
     /// Frames and size from the transformer's config; sampler, steps and guidance from `sampling.json`, else those of the
     /// original's scripts.
-    pub(super) fn read(folder: &Path, transformer: Option<&LatteConfig>, factors: Factors) -> Result<Self> {
+    pub(super) fn read(folder: &Path, transformer: Option<&Component<LatteConfig>>, factors: Factors) -> Result<Self> {
         let path = folder.join("sampling.json");
         let fault = |error: Error| Error::config(&path, error.to_string());
         let sampling: Sampling = match read_if_there(&path)? {
@@ -65,6 +68,8 @@ impl Defaults {
         sampler.schedule(steps).map_err(fault)?;
         let guidance = sampling.guidance_scale.unwrap_or(7.5);
         validate_guidance(guidance).map_err(fault)?;
+        let calibration = transformer.map(|part| Calibration::of(&part.config, &part.folder)).transpose()?.flatten();
+        let transformer = transformer.map(|part| &part.config);
         let [height, width] = transformer.map_or([64; 2], |config| config.sample_size).map(|side| side * factors.space);
         Ok(Self {
             frames: factors.frames(transformer.map_or(17, |config| config.video_length)),
@@ -76,6 +81,7 @@ impl Defaults {
             factors,
             patch: transformer.map_or(2, |config| config.patch_size),
             notice: sampling.notice,
+            calibration,
         })
     }
 }

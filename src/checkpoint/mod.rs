@@ -1,9 +1,11 @@
 //! A model's folder: finds its components, reads their configs, and checks the weights.
 
+mod calibration;
 mod component;
 mod defaults;
 mod folder;
 
+pub use calibration::Calibration;
 pub use component::{Component, ComponentConfig, WeightSource, tokenizer};
 pub use defaults::Defaults;
 pub use folder::{class_of, has_weights, is_there, list, subfolders};
@@ -98,8 +100,7 @@ impl Opening {
             Some(part) if self.need == Need::Sampling => Some(Arc::new(tokenizer(&part.config, &part.folder)?)),
             _ => None,
         };
-        let config = transformer.as_ref().map(|part| &part.config);
-        let defaults = Defaults::read(&folder, config, Factors::of(&vae.config))?;
+        let defaults = Defaults::read(&folder, transformer.as_ref(), Factors::of(&vae.config))?;
         Ok(Model { place: folder, text_encoder, transformer, vae: Some(vae), tokenizer, defaults })
     }
 

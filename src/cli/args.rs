@@ -2,7 +2,7 @@
 
 use clap::Args;
 use osp::checkpoint::{Defaults, WeightSource};
-use osp::engine::Spans;
+use osp::engine::{Cache, Shortcuts, Spans};
 use osp::model::vae::tiling::Tiling;
 use osp::sampler::SamplerKind;
 use osp::{Error, Request, Result};
@@ -76,6 +76,40 @@ impl SamplerArgs {
     pub fn of(&self, request: Request) -> Request {
         Request { sampler: self.sampler, steps: self.steps, guidance: self.guidance, ..request }
     }
+}
+
+/// Options to make fewer evaluations of the transformer.
+#[derive(Args)]
+pub struct ShortcutArgs {
+    /// Which steps take an earlier prediction: teacache or magcache with a threshold, the lower the closer to the exact video, or
+    /// taylor, which evaluates every N-th step [default: none]
+    #[arg(long, value_name = "teacache[:X]|magcache[:X]|taylor[:N]", help_heading = SHORTCUTS)]
+    cache: Option<Cache>,
+    /// Evaluate the negative prompt's branch of guidance only in every N-th step [default: in all]
+    #[arg(long, value_name = "N", help_heading = SHORTCUTS)]
+    guidance_reuse: Option<usize>,
+    /// Guide only where the noise lies between two shares of the timesteps, from 0 (clean) to 1 (noise) [default: everywhere]
+    #[arg(long, value_name = "FROM-TO", value_parser = interval, help_heading = SHORTCUTS)]
+    guidance_interval: Option<[f32; 2]>,
+}
+
+const SHORTCUTS: &str = "Shortcuts (less work, another video; docs/shortcuts.md compares them)";
+
+impl ShortcutArgs {
+    /// The shortcuts that were given, else those of `like`.
+    pub fn or(&self, like: Shortcuts) -> Shortcuts {
+        Shortcuts {
+            cache: self.cache.clone().or(like.cache),
+            guidance_reuse: self.guidance_reuse.or(like.guidance_reuse),
+            guidance_interval: self.guidance_interval.or(like.guidance_interval),
+        }
+    }
+}
+
+/// Reads `FROM-TO`.
+fn interval(text: &str) -> Result<[f32; 2]> {
+    let shares = text.split_once('-').and_then(|(from, to)| Some([from.parse().ok()?, to.parse().ok()?]));
+    shares.ok_or_else(|| Error::Usage("expected two shares from 0 (clean) to 1 (noise), such as 0.2-0.9".into()))
 }
 
 /// Options for the windows of the VAE.

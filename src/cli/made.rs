@@ -3,7 +3,7 @@
 //! It holds no time, no path and no device, so equal requests make equal files.
 
 use super::model::Fingerprints;
-use osp::engine::{Edit, SavedSettings, Settings};
+use osp::engine::{Edit, SavedSettings, Settings, Shortcuts};
 use osp::state::{State, is_state};
 use osp::video::description;
 use osp::{Error, Model, Result};
@@ -62,7 +62,8 @@ pub fn settings_of(path: &Path) -> Result<(Settings, Option<Made>)> {
 
 /// A request in one line: `seed 0, 33 frames of 64x64, PNDM in 30 steps, guidance 4.5`.
 pub fn in_words(settings: &Settings) -> String {
-    let Settings { seed, frames, height, width, sampler, steps, guidance, edit, span, factors, .. } = settings;
+    let Settings { seed, frames, height, width, sampler, steps, guidance, edit, span, factors, shortcuts, .. } =
+        settings;
     let size = if *frames == 1 { "an image".to_owned() } else { format!("{frames} frames") };
     let edit = match edit {
         None => String::new(),
@@ -72,6 +73,18 @@ pub fn in_words(settings: &Settings) -> String {
             format!(", strength {strength}{}", if mask.is_some() { ", with a mask" } else { "" })
         }
     };
+    let shortcuts = shortcuts_in_words(shortcuts);
     let spans = span.map_or_else(String::new, |span| format!(", in spans of {}", factors.frames(span.frames)));
-    format!("seed {seed}, {size} of {height}x{width}, {sampler} in {steps} steps, guidance {guidance}{spans}{edit}")
+    format!(
+        "seed {seed}, {size} of {height}x{width}, {sampler} in {steps} steps, guidance {guidance}{shortcuts}{spans}{edit}"
+    )
+}
+
+/// What shortcuts a request takes: `, cache teacache:0.1`.
+fn shortcuts_in_words(shortcuts: &Shortcuts) -> String {
+    let Shortcuts { cache, guidance_reuse, guidance_interval } = shortcuts;
+    let cache = cache.as_ref().map(|cache| format!(", cache {cache}"));
+    let reuse = guidance_reuse.map(|calls| format!(", guidance evaluated every {calls} steps"));
+    let interval = guidance_interval.map(|[from, to]| format!(", guided in {from}-{to}"));
+    [cache, reuse, interval].into_iter().flatten().collect()
 }

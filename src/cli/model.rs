@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 const DEMO: &str = "assets/demo";
 
 /// Files that belong to weights and lie beside them.
-pub const BESIDE: [&str; 8] = [
+pub const BESIDE: [&str; 9] = [
+    "calibration.json",
     "config.json",
     "spiece.model",
     "tokenizer.json",

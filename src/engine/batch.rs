@@ -1,8 +1,10 @@
 //! Many videos in one run: all captions are encoded first, then each video is made.
 
+use super::denoise::Sampled;
 use super::devices::{all_fit, both_fit};
 use super::models::{Given, Models, Work};
 use super::original::{Encoded, Originals};
+use super::shortcuts::{Measured, MeasuredCall};
 use super::text::{Texts, embed};
 use super::text_cache::{Key, TextCache};
 use super::{Captions, Devices, Observer, Outcome, Stage, StageMemory, StagePlan, Start, Task, Text, Timings, Wanted};
@@ -42,8 +44,7 @@ struct Video {
 
 /// What the transformer made.
 struct Denoised {
-    /// `[T, H, W, C]`
-    latent: Vec<f32>,
+    sampled: Sampled,
     seconds: f64,
 }
 
@@ -175,18 +176,31 @@ impl Batch<'_> {
         let Self { videos, work, .. } = self;
         let of_video = accepted(&mut videos[video])?;
         let start = Instant::now();
-        let latent = match &of_video.task.start {
-            Start::Latent { values, .. } => values.clone(),
+        let sampled = match &of_video.task.start {
+            Start::Latent { values, .. } => Sampled { latent: values.clone(), evaluations: 0 },
             Start::Noise | Start::Call(_) => {
                 let original = of_video.original.as_ref().map(|encoded| &encoded.original);
-                let given = Given { text: &of_video.text, original };
-                let latent = work.denoise(&of_video.task, given, video, observer)?;
-                observer.denoised(video, &latent);
-                latent
+                let given = Given { text: &of_video.text, original, measured: None };
+                let sampled = work.denoise(&of_video.task, given, video, observer)?;
+                observer.denoised(video, &sampled.latent);
+                sampled
             }
         };
-        of_video.denoised = Some(Denoised { latent, seconds: start.elapsed().as_secs_f64() });
+        of_video.denoised = Some(Denoised { sampled, seconds: start.elapsed().as_secs_f64() });
         Ok(())
+    }
+
+    /// Samples a video, and measures what a cache could go by. Its settings ask for a cache that compares inputs.
+    ///
+    /// # Errors
+    /// Those of [`Self::denoise`].
+    pub(super) fn measure(&mut self, video: usize, observer: &mut dyn Observer) -> Result<Vec<MeasuredCall>> {
+        let Self { videos, work, .. } = self;
+        let of_video = accepted(&mut videos[video])?;
+        let mut measured = Measured::default();
+        let given = Given { text: &of_video.text, original: None, measured: Some(&mut measured) };
+        work.denoise(&of_video.task, given, video, observer)?;
+        Ok(measured.calls)
     }
 
     /// Decodes a video, and gives its frames to `frame`; makes its latent before, if that is not done.
@@ -199,7 +213,7 @@ impl Batch<'_> {
         }
         let Self { videos, work, .. } = self;
         let video = accepted(&mut videos[video])?;
-        let Denoised { latent, seconds } = video.denoised.take().expect("just made");
+        let Denoised { sampled: Sampled { latent, evaluations }, seconds } = video.denoised.take().expect("just made");
         let start = Instant::now();
         let mut shown = video.task.first_frame();
         work.decode(&video.task, &latent, observer, &mut |rgb| {
@@ -215,6 +229,7 @@ impl Batch<'_> {
             cleaned_prompt: video.cleaned_prompt.clone(),
             text_cached: video.text.cached,
             model_calls: settings.schedule()?.calls.len(),
+            evaluations,
             latent: Latent { values: latent, size: settings.latent_size(), fps: Some(settings.fps) },
             timings: Timings { text, encode, denoise: seconds, decode },
             memory,

@@ -1,10 +1,11 @@
 //! Noise to a latent: runs a sampler's schedule with the transformer, and with guidance.
 
-use super::evaluation::{Evaluation, evaluations};
+use super::evaluation::{Evaluation, branches};
 use super::finite::{Axes, Checking, Made};
 use super::held::{CLEAN, Held};
 use super::original::Original;
-use super::{Observer, Reached, Settings, Stage, Task, Text, Warning, tick};
+use super::shortcuts::{Observes, Predictor};
+use super::{Observer, Reached, RunState, Settings, Stage, Task, Text, Warning, tick};
 use crate::backend::Backend;
 use crate::checkpoint::Component;
 use crate::error::Result;
@@ -12,7 +13,7 @@ use crate::layout::nhwc_from_nchw;
 use crate::memory::MemoryOptions;
 use crate::model::latte::{Latte, LatteConfig, Prepared, Shape};
 use crate::ops::DeviceBuffer;
-use crate::sampler::{SamplerRun, SamplerState, Schedule, TorchRng};
+use crate::sampler::{SamplerRun, Schedule, TorchRng};
 use std::ops::Deref;
 
 /// The source of a run's noise, in the original's order and layout: (C, T, H, W).
@@ -33,9 +34,17 @@ pub(crate) struct Denoising<'a> {
     /// The latent of an edit's clip.
     pub original: Option<&'a Original>,
     /// Where it goes on, if an earlier run has begun.
-    pub state: Option<&'a SamplerState>,
+    pub state: Option<&'a RunState>,
     /// The video's index in the batch.
     pub video: usize,
+}
+
+/// What a sampler has made.
+pub(crate) struct Sampled {
+    /// The final latent, `[T, H, W, C]`.
+    pub latent: Vec<f32>,
+    /// Evaluations of the transformer, each of one branch of guidance.
+    pub evaluations: usize,
 }
 
 impl<'a> Denoising<'a> {
@@ -46,7 +55,7 @@ impl<'a> Denoising<'a> {
 
     /// Calls of the model that an earlier run has made.
     pub fn done(&self) -> usize {
-        self.state.map_or(0, |state| state.done)
+        self.state.map_or(0, |state| state.sampler.done)
     }
 }
 
@@ -101,14 +110,28 @@ impl<'a, W> Denoiser<'a, W> {
         }
     }
 
-    /// The final latent `[T, H, W, C]`.
+    /// The final latent.
     pub fn run<B: Backend<Weight = W>>(
         &self,
         backend: &B,
         denoising: Denoising<'_>,
         noise: &mut Noise<'_>,
         observer: &mut dyn Observer,
-    ) -> Result<Vec<f32>> {
+    ) -> Result<Sampled> {
+        let rehearses = matches!(noise, Noise::Absent);
+        let observes = if rehearses { Observes::Rehearsal } else { Observes::Nothing };
+        self.run_observed(backend, denoising, noise, observes, observer)
+    }
+
+    /// As [`Self::run`], which makes more of the calls of the model.
+    pub fn run_observed<B: Backend<Weight = W>>(
+        &self,
+        backend: &B,
+        denoising: Denoising<'_>,
+        noise: &mut Noise<'_>,
+        observes: Observes<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Sampled> {
         let Denoising { settings, schedule, text, video, .. } = denoising;
         backend.begin_run();
         let c = self.model.config();
@@ -118,14 +141,15 @@ impl<'a, W> Denoiser<'a, W> {
         let len = frames * height * width * c.in_channels;
         let (mut run, held) = begin(backend, &denoising, noise, len, c.in_channels)?;
         let mut prediction = backend.alloc_f32(len)?;
-        let mut evaluation = Evaluation::new(backend, settings, prepared, [frames, len / frames])?;
+        let evaluation = Evaluation::new(backend, settings, prepared, [frames, len / frames])?;
+        let mut predictor = Predictor::new(backend, evaluation, &denoising, observes, [height, width, c.in_channels])?;
         let axes = [("frame", frames), ("row", height), ("column", width), ("channel", c.in_channels)];
         let calls = schedule.calls.len();
         let mut checks = Checks { axes: &axes, steps: calls, done: run.done(), last: None };
         while let Some(call) = run.call() {
             held.iter().try_for_each(|held| held.hold(&mut run, settings.sampler.signal_and_noise(call)))?;
-            let sample = run.model_input()?;
-            evaluation.predict(backend, &self.model, sample, call.timestep, &mut prediction)?;
+            let index = run.done();
+            predictor.predict((backend, &self.model), index, run.model_input()?, &mut prediction)?;
             checks.next(Checking::start(backend, &prediction, 0, len)?)?;
             let at = Reached { video, done: run.done() + 1, calls };
             let (state, preview) = (observer.wants_state(at), observer.wants_preview(at.done, calls));
@@ -135,9 +159,9 @@ impl<'a, W> Denoiser<'a, W> {
             let drawn = call.draws_noise.then(|| noise.draw(len, c.in_channels));
             run.step(&prediction, drawn.as_deref())?;
             if let Some(draft) = draft.as_ref().filter(|_| state) {
-                let state = run.state()?;
+                let state = RunState { sampler: run.state()?, remembered: predictor.remembered(backend)? };
                 let stage = format!("{}, step {} of {calls}", Stage::Denoise.name(), at.done);
-                Made { stage, what: "the sample", axes: &axes }.check(&state.sample, f32::MAX)?;
+                Made { stage, what: "the sample", axes: &axes }.check(&state.sampler.sample, f32::MAX)?;
                 observer.reached(at, &state, draft);
             }
             if preview {
@@ -150,7 +174,7 @@ impl<'a, W> Denoiser<'a, W> {
         held.iter().try_for_each(|held| held.hold(&mut run, CLEAN))?;
         let latent = host(backend, run.sample())?;
         Made { stage: Stage::Denoise.name().into(), what: "the latent", axes: &axes }.check(&latent, f32::MAX)?;
-        Ok(latent)
+        Ok(Sampled { latent, evaluations: predictor.evaluations() })
     }
 
     /// The prepared text: one batch for all evaluations of a call, or one for each evaluation.
@@ -163,8 +187,9 @@ impl<'a, W> Denoiser<'a, W> {
         let patch = self.model.config().patch_size;
         let [_, height, width] = settings.latent_size();
         let frames = settings.frames_at_once();
-        let batch = evaluations(settings);
-        let samples = if self.branches_in_turn { 1 } else { batch };
+        let batch = branches(settings);
+        let in_turn = self.branches_in_turn || settings.shortcuts.split_guidance();
+        let samples = if in_turn { 1 } else { batch };
         let (rows, columns) = (height / patch, width / patch);
         let shape = Shape { samples, batch, frames, rows, columns, temporal: settings.frames > 1 };
         let parts = text.embeddings.chunks_exact(text.embeddings.len() / batch * samples);
@@ -188,8 +213,8 @@ fn begin<'a, B: Backend>(
     let held = original.map(|original| Held::new(backend, original, &first)).transpose()?;
     let run = match (state, &held, schedule.calls.first()) {
         (Some(state), ..) => {
-            noise.skip(state.draws(schedule).saturating_sub(1), len, channels);
-            SamplerRun::resume(backend, schedule, state)?
+            noise.skip(state.sampler.draws(schedule).saturating_sub(1), len, channels);
+            SamplerRun::resume(backend, schedule, &state.sampler)?
         }
         (None, Some(held), Some(call)) if !settings.begins_with_noise() => {
             SamplerRun::begin(backend, schedule, held.at(backend, settings.sampler.signal_and_noise(call))?)?
@@ -319,7 +344,7 @@ mod tests {
             Denoising { settings: &settings, schedule: &schedule, text: &text, original: None, state: None, video: 0 };
         let mut draws = [nchw_from_nhwc(noise, 4)].into_iter();
         let denoiser = Denoiser::load(backend, part, MemoryOptions::NONE).unwrap();
-        denoiser.run(backend, denoising, &mut Noise::Given(&mut draws), &mut Quiet).unwrap()
+        denoiser.run(backend, denoising, &mut Noise::Given(&mut draws), &mut Quiet).unwrap().latent
     }
 
     /// `tolerance`: of values of some hundreds. The step multiplies the rounding of the predictions, and so does guidance.

@@ -4,22 +4,33 @@ use super::Settings;
 use super::span::SpanBuffers;
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::model::latte::{Latte, Prepared};
+use crate::model::latte::{Latte, Prepared, Watch};
 use crate::ops::DeviceBuffer;
+use crate::ops::distance::{Distance, DistanceArgs};
 use crate::ops::sampler::{Combine, CombineArgs};
 use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
-use crate::sampler::guide;
 
-/// Evaluations of the model for one call of the sampler: two with guidance, else one.
-pub(super) fn evaluations(settings: &Settings) -> usize {
+/// The branches that a call of the sampler needs: two with guidance, else one.
+pub(super) fn branches(settings: &Settings) -> usize {
     if settings.guidance > 1.0 { 2 } else { 1 }
+}
+
+/// The transformer, and the device that it runs on.
+pub(super) type On<'a, B> = (&'a B, &'a Latte<'a, <B as Backend>::Weight>);
+
+/// Which branches of guidance are evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Branch {
+    /// All that there are.
+    All,
+    /// That of the prompt.
+    Conditional,
 }
 
 /// The model's evaluations for one call of the sampler.
 pub(super) struct Evaluation<B: Backend> {
-    guidance: f32,
     branches: Branches<B>,
-    /// `[T, H, W, C]`, in the device's precision
+    /// What the model sees: `[T, H, W, C]`, in the device's precision.
     latent: B::Buffer,
     /// The output of each branch; with guidance, the branch of the negative prompt is the first.
     outputs: Vec<B::Buffer>,
@@ -44,23 +55,26 @@ impl<B: Backend> Branches<B> {
         Ok(Self { prepared, batch })
     }
 
-    /// Predicts the noise in `latent [T, H, W, C]` at `timestep`, in each branch.
+    /// Predicts the noise in `latent [T, H, W, C]` at `timestep`, in the last branches; a batch has all of them.
     fn predict(
         &mut self,
-        backend: &B,
-        model: &Latte<'_, B::Weight>,
+        (backend, model): On<'_, B>,
         timestep: f32,
         latent: &B::Buffer,
         branches: &mut [B::Buffer],
+        watch: Watch<'_, B>,
     ) -> Result<()> {
         let channels = model.config().in_channels;
         if let Some([inputs, outputs]) = &mut self.batch {
             spread(backend, latent, branches.len(), inputs)?;
-            model.forward(backend, &self.prepared[0], inputs, timestep, channels, outputs)?;
+            model.forward_watched(backend, &self.prepared[0], inputs, timestep, watch, channels, outputs)?;
             return split(backend, outputs, branches);
         }
-        let mut pairs = self.prepared.iter().zip(branches);
-        pairs.try_for_each(|(prepared, output)| model.forward(backend, prepared, latent, timestep, channels, output))
+        let skipped = self.prepared.len() - branches.len();
+        let mut pairs = self.prepared[skipped..].iter().zip(branches);
+        pairs.try_for_each(|(prepared, output)| {
+            model.forward_watched(backend, prepared, latent, timestep, watch, channels, output)
+        })
     }
 }
 
@@ -72,38 +86,66 @@ impl<B: Backend> Evaluation<B> {
         prepared: Vec<Prepared<B>>,
         [frames, frame_len]: [usize; 2],
     ) -> Result<Self> {
-        let samples = evaluations(settings);
+        let samples = branches(settings);
         let (len, at_once) = (frames * frame_len, settings.frames_at_once() * frame_len);
         let branches = Branches::new(backend, prepared, samples, at_once)?;
         let latent = backend.alloc(len)?;
         let outputs = (0..samples).map(|_| backend.alloc(len)).collect::<Result<_>>()?;
         let spans = SpanBuffers::new(backend, settings.span, frames, frame_len, samples)?;
-        Ok(Self { guidance: settings.guidance, branches, latent, outputs, spans })
+        Ok(Self { branches, latent, outputs, spans })
     }
 
-    /// Predicts the noise in `sample [T, H, W, C]`; both are f32.
-    pub fn predict(
-        &mut self,
-        backend: &B,
-        model: &Latte<'_, B::Weight>,
-        sample: &B::Buffer,
-        timestep: f32,
-        out: &mut B::Buffer,
-    ) -> Result<()> {
-        let Self { guidance, branches, latent, outputs, spans } = self;
+    /// Shows `sample [T, H, W, C]`, in f32, to the model.
+    pub fn show(&mut self, backend: &B, sample: &B::Buffer) -> Result<()> {
         let rounded = Combine { len: sample.len(), coefficients: &[1.0], clamp: None };
-        backend.combine(&rounded, CombineArgs { inputs: &[sample], out: latent })?;
+        backend.combine(&rounded, CombineArgs { inputs: &[sample], out: &mut self.latent })
+    }
+
+    /// What the model sees.
+    pub fn latent(&self) -> &B::Buffer {
+        &self.latent
+    }
+
+    /// The outputs of the branches, as they were evaluated last. With guidance there are two, that of the negative prompt first.
+    pub fn outputs(&self) -> &[B::Buffer] {
+        &self.outputs
+    }
+
+    /// Predicts the noise in what the model sees, in some branches. Only branches that are no batch can be evaluated alone.
+    pub fn predict(&mut self, on: On<'_, B>, timestep: f32, branch: Branch, watch: Watch<'_, B>) -> Result<()> {
+        let Self { branches, latent, outputs, spans } = self;
+        let skipped = if branch == Branch::Conditional { outputs.len() - 1 } else { 0 };
         let mut predict =
-            |latent: &B::Buffer, outputs: &mut [B::Buffer]| branches.predict(backend, model, timestep, latent, outputs);
+            |latent: &B::Buffer, outputs: &mut [B::Buffer]| branches.predict(on, timestep, latent, outputs, watch);
         match spans {
-            None => predict(latent, outputs)?,
-            Some(spans) => spans.predict(backend, predict, latent, outputs)?,
+            None => predict(latent, &mut outputs[skipped..]),
+            Some(spans) => spans.predict(on.0, predict, latent, &mut outputs[skipped..]),
         }
-        match &outputs[..] {
-            [unconditional, conditional] => guide(backend, *guidance, unconditional, conditional, out),
-            [conditional] => backend.combine(&rounded, CombineArgs { inputs: &[conditional], out }),
-            _ => unreachable!("there are one or two evaluations"),
+    }
+
+    /// How much the input of the first block has changed from `before`, a latent at another timestep: Σ|a − b| / Σ|b|.
+    pub fn input_change(
+        &mut self,
+        (backend, model): On<'_, B>,
+        timestep: f32,
+        (before, at): (&B::Buffer, f32),
+    ) -> Result<f64> {
+        let prepared = &self.branches.prepared[0];
+        let mut sums = [0.0; 2];
+        let mut add = |[now, before]: [&B::Buffer; 2]| {
+            let before = model.first_input(backend, prepared, before, at)?;
+            let now = model.first_input(backend, prepared, now, timestep)?;
+            let op = Distance { len: now.len() };
+            let mut arriving = backend.distance(&op, DistanceArgs { a: &now, b: &before })?;
+            let [change, whole] = op.sums(arriving.bytes()?);
+            sums = [sums[0] + change, sums[1] + whole];
+            Ok(())
+        };
+        match &mut self.spans {
+            None => add([&self.latent, before])?,
+            Some(spans) => spans.each_of_two(backend, [&self.latent, before], add)?,
         }
+        Ok(Distance::ratio(sums))
     }
 }
 

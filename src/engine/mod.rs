@@ -6,6 +6,7 @@
 
 mod autoencoder;
 mod batch;
+mod calibrate;
 mod captions;
 mod clips;
 mod denoise;
@@ -22,6 +23,7 @@ mod projection_cache;
 mod request;
 mod sample;
 mod saved;
+mod shortcuts;
 mod span;
 mod stage;
 mod task;
@@ -30,6 +32,7 @@ mod text_cache;
 
 pub use autoencoder::{Windowed, decode, encode};
 pub use batch::{Batch, TakeFrame, batch};
+pub use calibrate::Fit;
 pub use captions::{Captions, Wanted, tokenize};
 pub use clips::{Coding, Reconstruction, decode_planned, encode_planned, plan_encode, validate_clip};
 pub use devices::{Devices, PlannedDevice, Rehearsal, StageMemory, StagePlan};
@@ -38,6 +41,7 @@ pub use projection_cache::ProjectionCache;
 pub use request::{Request, Settings, validate_frames, validate_size};
 pub use sample::{Outcome, Plans, Timings, plan};
 pub use saved::SavedSettings;
+pub use shortcuts::{Cache, Remembered, RunState, Shortcuts, Spent};
 pub use span::{Span, Spans};
 pub use stage::{Observer, Quiet, Reached, Stage, Warning};
 pub use task::{Start, Task};
@@ -45,7 +49,7 @@ pub use text::Text;
 pub use text_cache::TextCache;
 
 pub(crate) use autoencoder::{download, load_decoder, load_encoder};
-pub(crate) use denoise::{Denoiser, Denoising, Noise};
+pub(crate) use denoise::{Denoiser, Denoising, Noise, Sampled};
 pub(crate) use processor::Processor;
 pub(crate) use stage::tick;
 pub(crate) use text::{Texts, embed};

@@ -1,11 +1,12 @@
 //! The transformer and the decoder of a batch, open for as long as they serve the next video.
 
 use super::autoencoder::Decoder;
-use super::denoise::{Denoiser, Denoising, Noise};
+use super::denoise::{Denoiser, Denoising, Noise, Sampled};
 use super::finite::blame;
 use super::original::Original;
 use super::sample::{plan_decode, plan_denoise, plan_text};
-use super::{Devices, Edit, Observer, Span, Stage, StagePlan, TakeFrame, Task, Text, Wanted, Windowed};
+use super::shortcuts::{Measured, Observes};
+use super::{Devices, Edit, Observer, Shortcuts, Span, Stage, StagePlan, TakeFrame, Task, Text, Wanted, Windowed};
 use crate::backend::Backend;
 use crate::checkpoint::Model;
 use crate::error::Result;
@@ -13,7 +14,7 @@ use crate::sampler::SamplerKind;
 use std::rc::Rc;
 
 /// What decides the buffers of the transformer's part of a video, besides the length of its caption.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 struct Denoises {
     size: [usize; 3],
     guided: bool,
@@ -24,6 +25,7 @@ struct Denoises {
     /// For an edit, whether a part of its latent is held.
     holds: Option<bool>,
     span: Option<Span>,
+    shortcuts: Shortcuts,
     /// Calls that an earlier run has made.
     done: Option<usize>,
     needed: bool,
@@ -53,7 +55,8 @@ impl From<&Task> for Denoises {
             calls: settings.schedule().map_or(0, |schedule| schedule.calls.len()),
             holds: settings.edit.as_ref().map(Edit::holds),
             span: settings.span,
-            done: task.state().map(|state| state.done),
+            shortcuts: settings.shortcuts.clone(),
+            done: task.state().map(|state| state.sampler.done),
             needed: task.needs_transformer(),
         }
     }
@@ -112,6 +115,8 @@ struct Open<K, M> {
 pub(super) struct Given<'g> {
     pub text: &'g Text,
     pub original: Option<&'g Original>,
+    /// Gets what a cache could go by.
+    pub measured: Option<&'g mut Measured>,
 }
 
 /// What a batch does with its models, whatever the device.
@@ -119,9 +124,8 @@ pub(super) trait Work {
     /// The plans of the transformer and of the decoder for `task`.
     fn plans(&mut self, task: &Task) -> [Result<Rc<StagePlan>>; 2];
 
-    /// The latent `[T, H, W, C]` of `task`, which is `video` of its batch.
-    fn denoise(&mut self, task: &Task, given: Given<'_>, video: usize, observer: &mut dyn Observer)
-    -> Result<Vec<f32>>;
+    /// The latent of `task`, which is `video` of its batch.
+    fn denoise(&mut self, task: &Task, given: Given<'_>, video: usize, observer: &mut dyn Observer) -> Result<Sampled>;
 
     /// Decodes the rest of a video, and gives its frames to `frame`.
     fn decode(
@@ -145,10 +149,10 @@ impl<'a, D: Devices + 'a> Work for Models<'a, D> {
     fn denoise(
         &mut self,
         task: &Task,
-        Given { text, original }: Given<'_>,
+        Given { text, original, measured }: Given<'_>,
         video: usize,
         observer: &mut dyn Observer,
-    ) -> Result<Vec<f32>> {
+    ) -> Result<Sampled> {
         let part = self.model.need_transformer()?;
         let open = self.transformer(task).map_err(|error| error.during(Stage::Denoise.name()))?;
         let (backend, denoiser) = &open.model;
@@ -156,12 +160,14 @@ impl<'a, D: Devices + 'a> Work for Models<'a, D> {
         let schedule = task.settings.schedule()?;
         let denoising = Denoising { original, video, ..Denoising::of(task, &schedule, text) };
         observer.begin(Stage::Denoise, (schedule.calls.len() - denoising.done()) as u64);
-        let made = denoiser.run(&**backend, denoising, &mut Noise::seeded(task.settings.seed), observer);
-        let latent = made.map_err(|error| blame(error, part))?;
+        let observes = measured.map_or(Observes::Nothing, Observes::Measures);
+        let mut noise = Noise::seeded(task.settings.seed);
+        let made = denoiser.run_observed(&**backend, denoising, &mut noise, observes, observer);
+        let sampled = made.map_err(|error| blame(error, part))?;
         observer.end();
         // A run that fails may leave buffers behind, so its model is not used again.
         self.transformer = Some(open);
-        Ok(latent)
+        Ok(sampled)
     }
 
     fn decode(

@@ -1,6 +1,6 @@
 //! What a user asks for, and the settings that follow from it and from the model.
 
-use super::{Edit, Footage, Span, Spans, Windowed};
+use super::{Edit, Footage, Shortcuts, Span, Spans, Windowed};
 use crate::checkpoint::Defaults;
 use crate::error::{Error, Result};
 use crate::model::vae::Factors;
@@ -45,6 +45,8 @@ pub struct Request {
     pub edit: Option<Edit>,
     /// How much of the video the transformer sees at once.
     pub spans: Spans,
+    /// Ways to make fewer evaluations. The model brings the coefficients of a cache.
+    pub shortcuts: Shortcuts,
 }
 
 impl Request {
@@ -64,6 +66,7 @@ impl Request {
             tiling: Some(Tiling::default()),
             edit: None,
             spans: Spans::Trained,
+            shortcuts: Shortcuts::default(),
         }
     }
 
@@ -133,6 +136,12 @@ impl Request {
         Self { spans, ..self }
     }
 
+    /// Chooses ways to make fewer evaluations of the transformer, for other values; by default none.
+    #[must_use]
+    pub fn shortcuts(self, shortcuts: Shortcuts) -> Self {
+        Self { shortcuts, ..self }
+    }
+
     /// Asks for an edit of `footage` ([`crate::Engine::edit`]). `strength` is the share of the sampler's steps that are made: the
     /// lower, the more of the clip remains. The video gets the size and the rate of the clip.
     #[must_use]
@@ -165,11 +174,19 @@ impl Request {
             tiling: self.tiling,
             edit: self.edit.clone(),
             span: self.span(frames, defaults)?,
+            shortcuts: self.calibrated(defaults)?,
             factors: defaults.factors,
             patch: defaults.patch,
         };
         settings.validate()?;
         Ok(settings)
+    }
+
+    /// The shortcuts with the coefficients of the model.
+    fn calibrated(&self, defaults: &Defaults) -> Result<Shortcuts> {
+        let cache = self.shortcuts.cache.as_ref();
+        let cache = cache.map(|cache| cache.calibrated(defaults.calibration.as_ref())).transpose()?;
+        Ok(Shortcuts { cache, ..self.shortcuts })
     }
 
     /// The spans of a video of `frames` frames; `None` if the transformer sees all of them at once.
@@ -220,6 +237,8 @@ pub struct Settings {
     pub edit: Option<Edit>,
     /// What the transformer sees at once, if not the whole video.
     pub span: Option<Span>,
+    /// Ways to make fewer evaluations.
+    pub shortcuts: Shortcuts,
     /// What the VAE makes of pixels and frames.
     pub factors: Factors,
     /// Latents a side of the transformer's tokens.
@@ -243,6 +262,7 @@ impl From<&Settings> for Request {
             tiling: settings.tiling,
             edit: settings.edit.clone(),
             spans: settings.span.map_or(Spans::Whole, |span| Spans::Of(settings.factors.frames(span.frames))),
+            shortcuts: settings.shortcuts.clone(),
         }
     }
 }
@@ -271,6 +291,7 @@ impl Settings {
             tiling.validate(self.factors)?;
         }
         self.span.map_or(Ok(()), Span::validate)?;
+        self.shortcuts.validate()?;
         self.schedule().map(drop)
     }
 

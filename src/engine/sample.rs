@@ -34,6 +34,8 @@ pub struct Outcome {
     pub text_cached: bool,
     /// Model calls of the sampler.
     pub model_calls: usize,
+    /// Evaluations of the transformer in this run, each of one branch of guidance.
+    pub evaluations: usize,
     /// The latent.
     pub latent: Latent,
     /// Seconds of each stage.

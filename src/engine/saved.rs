@@ -1,6 +1,6 @@
 //! Settings as plain values, for files that a later run reads.
 
-use super::{Edit, Settings, Span};
+use super::{Edit, Settings, Shortcuts, Span};
 use crate::checkpoint::Model;
 use crate::error::Result;
 use crate::latent;
@@ -32,6 +32,8 @@ pub struct SavedSettings {
     edit: Option<Edit>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     span: Option<Span>,
+    #[serde(default, skip_serializing_if = "Shortcuts::is_empty")]
+    shortcuts: Shortcuts,
     factors: [usize; 3],
     patch: usize,
 }
@@ -68,6 +70,7 @@ impl From<&Settings> for SavedSettings {
             tiling,
             edit: settings.edit.clone(),
             span: settings.span,
+            shortcuts: settings.shortcuts.clone(),
             factors: [space, time, channels],
             patch: settings.patch,
         }
@@ -105,6 +108,7 @@ impl SavedSettings {
             },
             edit: self.edit,
             span: self.span,
+            shortcuts: self.shortcuts,
             factors: Factors { space, time, channels },
             patch: self.patch,
         })

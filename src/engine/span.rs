@@ -71,8 +71,8 @@ pub(super) struct SpanBuffers<B: Backend> {
     /// Frames of the whole latent, and elements of one of them.
     all: usize,
     frame_len: usize,
-    /// The latent of a span.
-    input: B::Buffer,
+    /// Latents of a span.
+    inputs: [B::Buffer; 2],
     /// The predictions of this span and of the one before, for each branch of guidance.
     made: [Vec<B::Buffer>; 2],
 }
@@ -83,8 +83,8 @@ impl<B: Backend> SpanBuffers<B> {
         let Some(span) = span.filter(|span| span.frames < all) else { return Ok(None) };
         let len = span.frames * frame_len;
         let outputs = || (0..branches).map(|_| backend.alloc(len)).collect::<Result<Vec<_>>>();
-        let (input, made) = (backend.alloc(len)?, [outputs()?, outputs()?]);
-        Ok(Some(Self { starts: span.starts(all), frames: span.frames, all, frame_len, input, made }))
+        let (inputs, made) = ([backend.alloc(len)?, backend.alloc(len)?], [outputs()?, outputs()?]);
+        Ok(Some(Self { starts: span.starts(all), frames: span.frames, all, frame_len, inputs, made }))
     }
 
     /// Predicts the noise of each span of `latent`, `[all, …]`, by `predict`, and puts the predictions together in `outputs`, one
@@ -97,14 +97,14 @@ impl<B: Backend> SpanBuffers<B> {
         outputs: &mut [B::Buffer],
     ) -> Result<()> {
         let Self { frames, all, frame_len, .. } = *self;
-        let at = |whole: usize, first: usize| BoxAt { size: [whole, 1, 1], origin: [first, 0, 0] };
-        let copy = |from: BoxAt, to: BoxAt| CopyBox { extent: [frames, 1, 1], channels: frame_len, from, to };
         let mut end = 0;
-        let Self { starts, input, made: pair, .. } = self;
+        let Self { starts, inputs: [input, _], made: pair, .. } = self;
         for &start in starts.iter() {
             let [made, before] = pair;
-            backend.copy_box(&copy(at(all, start), at(frames, 0)), CopyBoxArgs { x: latent, out: input })?;
-            predict(input, made)?;
+            let (part, whole) = (at(frames, 0), at(all, start));
+            let copy = |from, to| CopyBox { extent: [frames, 1, 1], channels: frame_len, from, to };
+            backend.copy_box(&copy(whole, part), CopyBoxArgs { x: latent, out: input })?;
+            predict(input, &mut made[..outputs.len()])?;
             for (branch, output) in outputs.iter_mut().enumerate() {
                 if start > 0 {
                     let blend = end - start;
@@ -113,14 +113,38 @@ impl<B: Backend> SpanBuffers<B> {
                         BlendBox { neighbour: sides, tile: sides, channels: frame_len, axis: BlendAxis::Rows, blend };
                     backend.blend_box(&op, BlendBoxArgs { neighbour: &before[branch], tile: &mut made[branch] })?;
                 }
-                backend
-                    .copy_box(&copy(at(frames, 0), at(all, start)), CopyBoxArgs { x: &made[branch], out: output })?;
+                backend.copy_box(&copy(part, whole), CopyBoxArgs { x: &made[branch], out: output })?;
             }
             end = start + frames;
             pair.swap(0, 1);
         }
         Ok(())
     }
+
+    /// Gives each span of two latents, `[all, …]`, to `each`.
+    pub fn each_of_two(
+        &mut self,
+        backend: &B,
+        latents: [&B::Buffer; 2],
+        mut each: impl FnMut([&B::Buffer; 2]) -> Result<()>,
+    ) -> Result<()> {
+        let Self { starts, inputs, frames, all, frame_len, .. } = self;
+        for &start in starts.iter() {
+            let op =
+                CopyBox { extent: [*frames, 1, 1], channels: *frame_len, from: at(*all, start), to: at(*frames, 0) };
+            for (input, latent) in inputs.iter_mut().zip(latents) {
+                backend.copy_box(&op, CopyBoxArgs { x: latent, out: input })?;
+            }
+            let [one, other] = inputs;
+            each([one, other])?;
+        }
+        Ok(())
+    }
+}
+
+/// The frames from `first` on, of `whole`.
+fn at(whole: usize, first: usize) -> BoxAt {
+    BoxAt { size: [whole, 1, 1], origin: [first, 0, 0] }
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! The stages of a run, and the observer of their progress.
 
-use super::StagePlan;
+use super::{RunState, StagePlan};
 use crate::error::{Error, Result};
-use crate::sampler::SamplerState;
 use std::fmt;
 
 /// One component's work in a run.
@@ -86,9 +85,9 @@ pub trait Observer {
         false
     }
 
-    /// Where a video's sampler stands: from `state`, [`crate::Engine::resume`] goes on. `draft` is the latent `[T, H, W, C]`
+    /// Where a video's run stands: from `state`, [`crate::Engine::resume`] goes on. `draft` is the latent `[T, H, W, C]`
     /// that the last prediction leads to.
-    fn reached(&mut self, at: Reached, state: &SamplerState, draft: &[f32]) {
+    fn reached(&mut self, at: Reached, state: &RunState, draft: &[f32]) {
         let _ = (at, state, draft);
     }
 

@@ -1,9 +1,8 @@
 //! What a batch makes: videos from their beginning, or from where an earlier run stopped.
 
-use super::{Footage, Settings};
+use super::{Footage, RunState, Settings};
 use crate::error::{Error, Result};
 use crate::model::vae::tiling::window_ends;
-use crate::sampler::SamplerState;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ pub enum Start {
     /// At its noise.
     Noise,
     /// Between two calls of the model.
-    Call(SamplerState),
+    Call(RunState),
     /// At its latent.
     Latent {
         /// `[T, H, W, C]`.
@@ -64,8 +63,8 @@ impl Task {
         !matches!(self.start, Start::Latent { .. })
     }
 
-    /// The state of the sampler, if the task begins with one.
-    pub(crate) fn state(&self) -> Option<&SamplerState> {
+    /// The state of the run, if the task begins with one.
+    pub(crate) fn state(&self) -> Option<&RunState> {
         if let Start::Call(state) = &self.start { Some(state) } else { None }
     }
 
@@ -93,7 +92,7 @@ impl Task {
         let len = self.settings.latent_size().iter().product::<usize>() * self.settings.factors.channels;
         match &self.start {
             Start::Noise => Ok(()),
-            Start::Call(state) => state.validate(&self.settings.schedule()?, len),
+            Start::Call(state) => state.validate(&self.settings.schedule()?, &self.settings.shortcuts, len),
             Start::Latent { values, windows } => {
                 let all = self.settings.window_ends().len();
                 if values.len() == len && *windows < all {

@@ -8,7 +8,7 @@ pub const BLOCK: usize = 16_384;
 
 /// Descriptor of `distance`: for each [`BLOCK`] of elements, the sums Σ|a − b| and Σ|b|.
 ///
-/// The sums are pairs of little-endian f32; [`Self::relative`] reads them. TeaCache (Liu et al. 2024, arXiv 2411.19108)
+/// The sums are pairs of little-endian f32; [`Self::sums`] reads them. TeaCache (Liu et al. 2024, arXiv 2411.19108)
 /// compares the transformer's first modulated input of two steps by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Distance {
@@ -51,15 +51,24 @@ impl Distance {
         2 * self.len as u64 * element + 8 * self.blocks() as u64
     }
 
-    /// The relative distance Σ|a − b| / Σ|b| of all elements, from the bytes of the sums.
+    /// The relative distance of all elements, from the bytes of the sums.
+    pub fn relative(&self, sums: &[u8]) -> f64 {
+        Self::ratio(self.sums(sums))
+    }
+
+    /// Σ|a − b| and Σ|b| of all elements, from the bytes of the sums. The blocks' sums are added in order, in f64.
+    pub fn sums(&self, sums: &[u8]) -> [f64; 2] {
+        let (pairs, _) = sums.as_chunks::<8>();
+        pairs.iter().fold([0.0; 2], |[apart, size], &[a, b, c, d, e, f, g, h]| {
+            [apart + f64::from(f32::from_le_bytes([a, b, c, d])), size + f64::from(f32::from_le_bytes([e, f, g, h]))]
+        })
+    }
+
+    /// The relative distance Σ|a − b| / Σ|b|.
     ///
     /// Equal tensors have the distance 0, also if both are zero. If b alone is zero, the distance is infinite. If a value
-    /// of either is NaN or infinite, the distance is not finite. The blocks' sums are added in order, in f64.
-    pub fn relative(&self, sums: &[u8]) -> f64 {
-        let (pairs, _) = sums.as_chunks::<8>();
-        let [apart, size] = pairs.iter().fold([0.0; 2], |[apart, size], &[a, b, c, d, e, f, g, h]| {
-            [apart + f64::from(f32::from_le_bytes([a, b, c, d])), size + f64::from(f32::from_le_bytes([e, f, g, h]))]
-        });
+    /// of either is NaN or infinite, the distance is not finite.
+    pub fn ratio([apart, size]: [f64; 2]) -> f64 {
         if apart == 0.0 { 0.0 } else { apart / size }
     }
 }

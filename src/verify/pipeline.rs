@@ -4,7 +4,7 @@ use super::golden::{Bf16Error, Golden, Tile};
 use super::{Check, Precision, all_numbers, relative_l2, tolerance};
 use crate::backend::Backend;
 use crate::checkpoint::{Defaults, Model};
-use crate::engine::{Captions, Denoiser, Denoising, Noise, Quiet, Settings, Texts, decode, embed};
+use crate::engine::{Captions, Denoiser, Denoising, Noise, Quiet, Sampled, Settings, Shortcuts, Texts, decode, embed};
 use crate::error::{Error, Result};
 use crate::layout::nchw_from_nhwc;
 use crate::sampler::SamplerKind;
@@ -55,7 +55,7 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
         }
         let denoising =
             Denoising { settings: &settings, schedule: &schedule, text: &text, original: None, state: None, video: 0 };
-        let latent = denoiser.run(backend, denoising, &mut Noise::Given(&mut draws), &mut Quiet)?;
+        let Sampled { latent, .. } = denoiser.run(backend, denoising, &mut Noise::Given(&mut draws), &mut Quiet)?;
 
         let expected = golden.floats(name, "final_latent", 5)?;
         let found = nchw_from_nhwc(&latent, expected.shape[1]);
@@ -91,6 +91,7 @@ fn settings(case: &Case, defaults: &Defaults) -> Result<Settings> {
         tiling: case.tile.map(Into::into),
         edit: None,
         span: None,
+        shortcuts: Shortcuts::default(),
         factors,
         patch,
     })

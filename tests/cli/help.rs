@@ -2,7 +2,7 @@
 
 use super::{fails, osp, succeeds};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "sample",
     "edit",
     "reconstruct",
@@ -10,6 +10,7 @@ const COMMANDS: [&str; 15] = [
     "encode",
     "decode",
     "verify",
+    "calibrate",
     "info",
     "plan",
     "profile",

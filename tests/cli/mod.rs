@@ -37,6 +37,7 @@ mod resume;
 mod same_file;
 mod sample;
 mod selftest;
+mod shortcuts;
 mod stdout;
 mod strange;
 mod text_cache;

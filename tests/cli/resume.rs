@@ -35,7 +35,7 @@ fn reached(state: &Path) -> usize {
     let Ok(state) = State::read(state) else { return 0 };
     match state.progress {
         Progress::Begun => 0,
-        Progress::Sampling { sampler, .. } => sampler.done,
+        Progress::Sampling { run, .. } => run.sampler.done,
         Progress::Decoding { .. } => 1000 + state.frames().len() / state.settings.frame_bytes(),
     }
 }
@@ -292,8 +292,8 @@ fn a_damaged_state_is_refused_in_one_line() {
         fails(folder.path(), &resume, 1, &["out.y4m.state", word]);
     }
     let mut infinite = state;
-    let Progress::Sampling { sampler, .. } = &mut infinite.progress else { panic!("it samples") };
-    sampler.sample[5] = f32::INFINITY;
+    let Progress::Sampling { run, .. } = &mut infinite.progress else { panic!("it samples") };
+    run.sampler.sample[5] = f32::INFINITY;
     infinite.write(&path).unwrap();
     fails(folder.path(), &resume, 1, &["value 5 of tensor sample"]);
 }
@@ -316,8 +316,13 @@ fn a_state_decodes_to_a_draft() {
     run(folder.path(), &["sample", "--resume", "out.png.state", "--save-latent", "end.safetensors"].map(str::to_owned));
     let end = Latent::read(&folder.path().join("end.safetensors")).unwrap().values;
     let distance = |values: &[f32]| values.iter().zip(&end).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
-    let Progress::Sampling { sampler, draft } = &state.progress else { panic!("it samples") };
-    assert!(distance(draft) < 0.5 * distance(&sampler.sample), "{} {}", distance(draft), distance(&sampler.sample));
+    let Progress::Sampling { run, draft } = &state.progress else { panic!("it samples") };
+    assert!(
+        distance(draft) < 0.5 * distance(&run.sampler.sample),
+        "{} {}",
+        distance(draft),
+        distance(&run.sampler.sample)
+    );
 
     let begun = State { progress: Progress::Begun, ..state };
     begun.write(&folder.path().join("begun.state")).unwrap();

@@ -3,7 +3,9 @@ use osp::backend::Backend;
 use osp::checkpoint::{Opening, WeightSource};
 use osp::cuda::device::{Device, Dry, Emulated, Event};
 use osp::cuda::{Cuda, Half, Variant};
-use osp::engine::{Captions, Devices, PlannedDevice, Quiet, Rehearsal, Settings, Stage, StagePlan, Windowed, tokenize};
+use osp::engine::{
+    Captions, Devices, PlannedDevice, Quiet, Rehearsal, Settings, Shortcuts, Stage, StagePlan, Windowed, tokenize,
+};
 use osp::memory::MemoryOptions;
 use osp::memory::arena::Arena;
 use osp::memory::plan::MemoryPlan;
@@ -63,6 +65,7 @@ fn request(frames: usize, [height, width]: [usize; 2], sampler: SamplerKind, ste
         tiling: Some(Tiling::default()),
         edit: None,
         span: None,
+        shortcuts: Shortcuts::default(),
         factors: Factors::PUBLISHED,
         patch: 2,
     }
@@ -227,6 +230,34 @@ fn a_run_that_keeps_a_buffer_is_a_bug() {
     arena.begin_run();
     let _kept = arena.alloc(300).unwrap();
     arena.begin_run();
+}
+
+#[test]
+fn what_a_run_leaves_out_before_a_landmark_keeps_its_place() {
+    let alloc = |address, bytes| Event::Alloc { address, bytes, weight: false };
+    let free = |address| Event::Free { address };
+    let part = |address| [Event::Landmark, alloc(address, 300), free(address)];
+    let log = [&[alloc(256, 100)][..], &part(1024), &part(2048), &[Event::Landmark, alloc(4096, 600)]].concat();
+    let plan = Arc::new(MemoryPlan::of(&log));
+    assert_eq!(plan.landmarks, [1, 2, 3]);
+    let arena = Arena::new(Arc::new(Emulated::new(0)), plan).unwrap();
+    let _kept = arena.alloc(100).unwrap();
+    for left_out in [[false, false], [true, false], [false, true], [true, true]] {
+        arena.begin_run();
+        for left_out in left_out {
+            arena.landmark();
+            let _piece = (!left_out).then(|| arena.alloc(300).unwrap());
+        }
+        arena.landmark();
+        // Too large for the places that were left out.
+        assert_eq!(arena.alloc(600).unwrap().len(), 600);
+    }
+}
+
+#[test]
+#[should_panic(expected = "landmark 0 is not in the rehearsal")]
+fn a_landmark_too_many_is_a_bug() {
+    arena(512).landmark();
 }
 
 #[test]

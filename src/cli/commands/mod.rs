@@ -1,5 +1,6 @@
 //! The commands, one module each: arguments and work.
 
+mod calibrate;
 mod compare;
 mod completions;
 mod convert;
@@ -31,6 +32,7 @@ pub enum Command {
     Encode(encode::Args),
     Decode(decode::Args),
     Verify(verify::Args),
+    Calibrate(calibrate::Args),
     Info(info::Args),
     Plan(plan::Args),
     Profile(profile::Args),
@@ -48,7 +50,7 @@ impl Command {
     pub fn stops_by_itself(&self) -> bool {
         match self {
             Self::Sample(_) | Self::Edit(_) | Self::Reconstruct(_) | Self::Encode(_) | Self::Decode(_) => true,
-            Self::Convert(_) | Self::Download(_) => true,
+            Self::Calibrate(_) | Self::Convert(_) | Self::Download(_) => true,
             Self::Selftest(args) => args.starts_processes(),
             Self::Compare(_) | Self::Verify(_) | Self::Info(_) | Self::Plan(_) | Self::Profile(_) => false,
             Self::Doctor(_) | Self::Schema(_) | Self::Completions(_) | Self::Man(_) => false,
@@ -65,6 +67,7 @@ impl Command {
             Self::Encode(args) => encode::run(&args, console),
             Self::Decode(args) => decode::run(&args, console),
             Self::Verify(args) => verify::run(&args, console),
+            Self::Calibrate(args) => calibrate::run(&args, console),
             Self::Info(args) => info::run(&args, console),
             Self::Plan(args) => plan::run(&args, console),
             Self::Profile(args) => profile::run(&args, console),

@@ -1,6 +1,6 @@
 //! `osp schema`: the forms of everything that osp prints as JSON.
 
-use super::{compare, decode, encode, plan, reconstruct, sample};
+use super::{calibrate, compare, decode, encode, plan, reconstruct, sample};
 use crate::cli::console::Console;
 use crate::cli::events::Event;
 use crate::cli::made::Made;
@@ -32,6 +32,7 @@ pub fn run(console: &Console) -> Result<()> {
         "encode": encode::schema(&mut schemas),
         "reconstruct": reconstruct::schema(&mut schemas),
         "compare": compare::schema(&mut schemas),
+        "calibrate": calibrate::schema(&mut schemas),
     });
     let (would, made) = (sample::dry_run::schema(&mut schemas), Made::json_schema(&mut schemas));
     let (event, plan) = (Event::json_schema(&mut schemas), plan::schema(&mut schemas));

@@ -11,7 +11,7 @@ use crate::cli::model;
 use crate::cli::output::{check_file, marked, slug};
 use crate::cli::record;
 use osp::checkpoint::Defaults;
-use osp::engine::{Footage, Settings, Spans, Task};
+use osp::engine::{Footage, Settings, Shortcuts, Spans, Task};
 use osp::model::vae::Factors;
 use osp::sampler::{SamplerKind, validate_steps};
 use osp::state::State;
@@ -51,6 +51,7 @@ const PLACEHOLDERS: Defaults = Defaults {
     factors: Factors::ANY_SIZE,
     patch: 1,
     notice: None,
+    calibration: None,
 };
 
 /// All videos to make.
@@ -271,17 +272,19 @@ impl RunArgs {
             guidance: wish.guidance.or(options.guidance).or(request.guidance),
             sampler: wish.sampler.or(options.sampler).or(request.sampler),
             spans,
+            shortcuts: self.shortcuts.or(request.shortcuts.clone()),
             ..request
         }
     }
 }
 
 /// What of a request can be checked before the model is opened. Only the model knows its default sampler, so without a sampler the
-/// number of steps is checked loosely.
+/// number of steps is checked loosely. The model also has the coefficients of caches.
 fn known(request: Request) -> Result<Request> {
     request.steps.map_or(Ok(()), validate_steps)?;
     let steps = request.steps.filter(|_| request.sampler.is_some());
-    Ok(Request { steps, tiling: None, ..request })
+    let shortcuts = Shortcuts { cache: None, ..request.shortcuts };
+    Ok(Request { steps, tiling: None, shortcuts, ..request })
 }
 
 impl Job {

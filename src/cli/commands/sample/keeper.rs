@@ -5,8 +5,7 @@ use super::place::path;
 use super::preview::Previews;
 use crate::cli::console::Console;
 use crate::cli::interrupt;
-use osp::engine::{Observer, Reached, Stage, StagePlan, Warning};
-use osp::sampler::SamplerState;
+use osp::engine::{Observer, Reached, RunState, Stage, StagePlan, Warning};
 use osp::state::{Origin, Progress, State};
 use osp::{Error, Result, staged};
 use std::collections::BTreeMap;
@@ -287,9 +286,9 @@ impl Observer for &Keeper<'_> {
         kept.stopping || self.keeping.due(kept.last, |calls| at.done.is_multiple_of(calls))
     }
 
-    fn reached(&mut self, at: Reached, sampler: &SamplerState, draft: &[f32]) {
+    fn reached(&mut self, at: Reached, run: &RunState, draft: &[f32]) {
         let mut kept = self.kept();
-        let progress = Progress::Sampling { sampler: sampler.clone(), draft: draft.to_vec() };
+        let progress = Progress::Sampling { run: run.clone(), draft: draft.to_vec() };
         let of_video = &mut kept.videos[at.video];
         (of_video.progress, of_video.saved) = (progress, false);
         self.save(&mut kept, at.video);

@@ -11,7 +11,7 @@ mod prompts;
 mod shard;
 pub mod videos;
 
-use crate::cli::args::{ComponentArgs, ModelArgs, SamplerArgs, SizeArgs, TilingArgs, seed, span};
+use crate::cli::args::{ComponentArgs, ModelArgs, SamplerArgs, ShortcutArgs, SizeArgs, TilingArgs, seed, span};
 use crate::cli::console::Console;
 use crate::cli::device::{DeviceArgs, MemoryArgs};
 use crate::cli::footage::Grid;
@@ -105,6 +105,8 @@ pub struct RunArgs {
     components: ComponentArgs,
     #[command(flatten)]
     sampler: SamplerArgs,
+    #[command(flatten)]
+    shortcuts: ShortcutArgs,
     /// Seed of the noise, for all prompts; or several seeds: one for each prompt, or several videos of one prompt [default: 0]
     #[arg(long, value_name = "SEED[,SEED…]", value_delimiter = ',', value_parser = seed)]
     #[arg(allow_hyphen_values = true)]
@@ -157,7 +159,10 @@ const LISTS: &str = "Lists";
 const RESUMING: &str = "Interruptions";
 
 /// The options that a state decides, and a dry run, which says what a request would do.
-const OF_REQUEST: [&str; 19] = [
+const OF_REQUEST: [&str; 22] = [
+    "cache",
+    "guidance_reuse",
+    "guidance_interval",
     "dry_run",
     "init_image",
     "span",

@@ -5,7 +5,7 @@ use super::keeper::Keeper;
 use crate::cli::console::Console;
 use crate::cli::made::Made;
 use crate::cli::record::{Origin, Record, Tiles};
-use osp::engine::{Batch, Edit, Outcome, StageMemory};
+use osp::engine::{Batch, Edit, Outcome, Shortcuts, StageMemory};
 use osp::video::{Clip, Format, resize, sheet, write_clip};
 use osp::{Engine, Model, Result};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -50,6 +50,11 @@ struct Facts<'a> {
     sampler: &'static str,
     steps: usize,
     model_calls: usize,
+    /// Evaluations of the transformer in this run, each of one branch of guidance.
+    evaluations: usize,
+    /// Ways to make fewer of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shortcuts: Option<&'a Shortcuts>,
     guidance: f32,
     frames: usize,
     height: usize,
@@ -155,6 +160,8 @@ impl<'a> Videos<'a> {
             sampler: settings.sampler.name(),
             steps: settings.steps,
             model_calls: outcome.model_calls,
+            evaluations: outcome.evaluations,
+            shortcuts: Some(&settings.shortcuts).filter(|shortcuts| !shortcuts.is_empty()),
             guidance: settings.guidance,
             frames: settings.frames,
             height: settings.height,
