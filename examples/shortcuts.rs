@@ -100,7 +100,7 @@ impl Way {
 /// What a way is worth; means over all videos.
 struct Worth {
     evaluations: f64,
-    /// To the exact run: the mean, and that of the worst tenth.
+    /// To the exact run: the median, and the mean of the worst tenth.
     psnr: [f64; 2],
     ssim: f64,
     judged: f64,
@@ -121,7 +121,7 @@ fn main() -> Result<()> {
         Ok(worth)
     })?;
     let mut others = others.into_iter();
-    println!("| sampler | options | evaluations | PSNR, dB | of the worst tenth | SSIM | judged right |");
+    println!("| sampler | options | evaluations | PSNR, dB: median | worst tenth | SSIM | judged right |");
     println!("|---|---|---|---|---|---|---|");
     let mut points = Vec::new();
     for way in &ways {
@@ -129,7 +129,9 @@ fn main() -> Result<()> {
         let worth =
             if way.is_exact() { worth(exact, exact, &asked)? } else { others.next().expect("one for each way") };
         println!("{}", row(way, &worth));
-        points.push(Point { sampler: way.sampler, kind: way.kind(), at: [worth.evaluations, worth.psnr[0]] });
+        if worth.psnr[0].is_finite() {
+            points.push(Point { sampler: way.sampler, kind: way.kind(), at: [worth.evaluations, worth.psnr[0]] });
+        }
     }
     picture
         .map_or(Ok(()), |path| std::fs::write(&path, chart(&points)).map_err(|error| Error::Usage(error.to_string())))
@@ -205,7 +207,7 @@ fn worth(exact: &Made, made: &Made, asked: &[Asked]) -> Result<Worth> {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     Ok(Worth {
         evaluations: made.evaluations as f64 / count,
-        psnr: [mean(&decibels), mean(&decibels[..decibels.len().div_ceil(10)])],
+        psnr: [decibels[decibels.len() / 2], mean(&decibels[..decibels.len().div_ceil(10)])],
         ssim: similar / count,
         judged: right as f64 / count,
     })
@@ -213,7 +215,7 @@ fn worth(exact: &Made, made: &Made, asked: &[Asked]) -> Result<Worth> {
 
 fn row(way: &Way, worth: &Worth) -> String {
     let Worth { evaluations, psnr, ssim, judged } = worth;
-    let [mean, worst] = psnr.map(|value| if value.is_finite() { format!("{value:.1}") } else { "exact".to_owned() });
+    let [median, worst] = psnr.map(|value| if value.is_finite() { format!("{value:.1}") } else { "exact".to_owned() });
     let (sampler, name, judged) = (way.sampler, way.name(), 100.0 * judged);
-    format!("| {sampler} | `{name}` | {evaluations:.0} | {mean} | {worst} | {ssim:.3} | {judged:.0} % |")
+    format!("| {sampler} | `{name}` | {evaluations:.0} | {median} | {worst} | {ssim:.3} | {judged:.0} % |")
 }

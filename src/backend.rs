@@ -34,8 +34,8 @@ pub trait Backend {
     /// A run of loaded weights begins; all that was allocated since the last such call is free again.
     fn begin_run(&self) {}
 
-    /// A place that every run of a memory plan passes. Between two of them, a run may allocate less than was rehearsed.
-    fn landmark(&self) {}
+    /// A place that every run of a memory plan passes; whether it may have allocated less than was rehearsed since the last one.
+    fn landmark(&self, _less: bool) {}
 
     /// A buffer of `len` activations with unspecified contents, in the device's precision.
     ///

@@ -1,6 +1,6 @@
 //! The configs of the published models, without weights: for runs that only count, or that generate weights.
 
-use crate::checkpoint::{Calibration, Component, ComponentConfig, Defaults, Model};
+use crate::checkpoint::{Calibrated, Component, ComponentConfig, Defaults, Model};
 use crate::error::{Error, Result};
 use crate::model::latte::LatteConfig;
 use crate::model::vae::Factors;
@@ -81,7 +81,7 @@ fn assemble(name: &str, frames: Option<usize>, seed: Option<u64>) -> Result<Mode
         factors,
         patch: transformer.patch_size,
         notice: None,
-        calibration: Calibration::published(&transformer),
+        calibration: Calibrated::published(&transformer),
     };
     let folder = PathBuf::from(name);
     Ok(Model {

@@ -12,7 +12,7 @@
 //! | `frames` `[F, height, width, 3]` u8 | the frames of the windows that are decoded | once one is |
 
 use crate::checkpoint::Model;
-use crate::engine::{Engine, Remembered, RunState, SavedSettings, Settings, Spent, Start, Task};
+use crate::engine::{Engine, Remembered, RunState, SavedSettings, Settings, SinceEvaluation, Start, Task};
 use crate::error::{Error, Result};
 use crate::latent;
 use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
@@ -151,7 +151,7 @@ struct Saved {
 /// The numbers among what shortcuts remember.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Numbers {
-    spent: Spent,
+    since: SinceEvaluation,
     /// Of the predictions, newest first.
     timesteps: Vec<f32>,
     /// Calls that the difference of the branches of guidance has served.
@@ -161,10 +161,10 @@ struct Numbers {
 impl Numbers {
     /// `None` if nothing is remembered.
     fn of(remembered: &Remembered) -> Option<Self> {
-        let Remembered { spent, predictions, difference, .. } = remembered;
+        let Remembered { since, predictions, difference, .. } = remembered;
         let timesteps = predictions.iter().map(|(timestep, _)| *timestep).collect();
         let served = difference.as_ref().map(|(served, _)| *served);
-        (*remembered != Remembered::default()).then_some(Self { spent: *spent, timesteps, served })
+        (*remembered != Remembered::default()).then_some(Self { since: *since, timesteps, served })
     }
 }
 
@@ -395,7 +395,7 @@ impl Stored<'_> {
 /// What shortcuts remember, in tensors of this shape; `numbers` say which there are.
 fn remembered(
     file: &SafeTensors<'_>,
-    Numbers { spent, timesteps, served }: Numbers,
+    Numbers { since, timesteps, served }: Numbers,
     shape: &[usize],
 ) -> std::result::Result<Remembered, String> {
     let tensor = |name: &str| match file.tensor(name) {
@@ -404,7 +404,7 @@ fn remembered(
     };
     let predictions = timesteps.into_iter().enumerate().map(|(index, at)| Ok((at, tensor(&prediction(index))?)));
     Ok(Remembered {
-        spent,
+        since,
         predictions: predictions.collect::<std::result::Result<_, String>>()?,
         input: file.tensor(INPUT).is_ok().then(|| tensor(INPUT)).transpose()?,
         difference: served.map(|served| Ok::<_, String>((served, tensor(DIFFERENCE)?))).transpose()?,

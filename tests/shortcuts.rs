@@ -1,8 +1,9 @@
-use osp::checkpoint::{Calibration, Opening};
-use osp::engine::{Cache, Outcome, Reached, RunState, Settings, Shortcuts, Spans, Start, Task};
+use osp::checkpoint::{Calibrated, Calibration, Opening};
+use osp::engine::{Cache, Footage, Outcome, Reached, RunState, Settings, Shortcuts, Spans, Start, Task};
 use osp::sampler::SamplerKind;
 use osp::state::{Origin, Progress, State};
-use osp::{Engine, Error, Model, Observer, Quiet, Request, preset};
+use osp::video::{FrameRate, VideoInfo};
+use osp::{Clip, Engine, Error, Model, Observer, Quiet, Request, preset};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -16,7 +17,8 @@ fn model() -> Model {
     // The estimate is the change of the input, and magnitudes halve.
     let polynomial = [0.0, 0.0, 0.0, 1.0, 0.0];
     let magnitudes = vec![[999.0, 2.0], [0.0, 1.0]];
-    model.defaults.calibration = Some(Calibration { source: "a test".to_owned(), polynomial, magnitudes });
+    let known = Calibration { source: "a test".to_owned(), polynomial, fitted_to: None, magnitudes };
+    model.defaults.calibration = Calibrated::Known(known);
     model
 }
 
@@ -187,7 +189,7 @@ fn a_state_of_other_shortcuts_is_refused() {
             let mut nothing = state.clone();
             nothing.remembered.predictions.clear();
             let mut nan = state;
-            nan.remembered.spent.change = f32::NAN;
+            nan.remembered.since.change = f32::NAN;
             wrong.extend([nothing, nan].map(|state| (state, shortcuts.clone())));
         }
         for (state, shortcuts) in wrong {
@@ -211,12 +213,11 @@ fn kernels_leave_out_the_same_calls_with_the_least_memory_as_with_all() {
         let mut keep = Keep { every: 6, ..Keep::default() };
         let whole = made(&Engine::emulated(), &model, std::slice::from_ref(&task), &mut keep).remove(0);
         let least = Engine::emulated().memory_limit(needed).unwrap();
-        // A second video in the same arena begins anew.
-        let twice = made(&least, &model, &[task.clone(), task.clone()], &mut Quiet);
-        for least in twice {
-            assert!(whole.0 == least.0 && whole.1.latent == least.1.latent, "{shortcuts:?}");
-            assert_eq!(whole.1.evaluations, least.1.evaluations);
-        }
+        // Another video before it in the same arena leaves out other calls.
+        let other = Task::from(Settings { seed: 8, ..task.settings.clone() });
+        let after_another = made(&least, &model, &[other, task.clone()], &mut Quiet).remove(1);
+        assert!(whole.0 == after_another.0 && whole.1.latent == after_another.1.latent, "{shortcuts:?}");
+        assert_eq!(whole.1.evaluations, after_another.1.evaluations);
         let start = Start::Call(keep.states.remove(0));
         let rest = made(&least, &model, &[Task { start, ..task.clone() }], &mut Quiet).remove(0);
         assert!(rest.0 == whole.0, "{shortcuts:?}: a run that goes on");
@@ -274,7 +275,44 @@ fn memory_for_a_cache_is_a_few_latents() {
     }
     let settings = Request::new("a lake").shortcuts(cached("teacache")).settle(&model.defaults).unwrap();
     let Some(Cache::TeaCache { polynomial, .. }) = settings.shortcuts.cache else { panic!("it was asked for") };
-    assert_eq!(polynomial, model.defaults.calibration.as_ref().map(|published| published.polynomial));
+    assert_eq!(polynomial, model.defaults.calibration.known().unwrap().map(|published| published.polynomial));
     let error = Request::new("a lake").shortcuts(cached("magcache")).settle(&model.defaults).unwrap_err();
     assert!(error.to_string().contains("no coefficients for magcache:0.1"), "{error}");
+}
+
+#[test]
+fn states_that_remember_other_tensors_go_on_in_one_batch() {
+    let model = model();
+    // Whether a difference is remembered depends on values, and so do the buffers of a run that goes on.
+    let shortcuts = Shortcuts { guidance_interval: Some([0.1, 1.0]), ..all().pop().unwrap() };
+    let task = task(&model, SamplerKind::Ddim, &shortcuts);
+    let whole = made(&Engine::emulated(), &model, std::slice::from_ref(&task), &mut Quiet).remove(0);
+    let mut keep = Keep { every: 1, ..Keep::default() };
+    made(&Engine::emulated(), &model, std::slice::from_ref(&task), &mut keep);
+    let known = |state: &&RunState| state.remembered.difference.is_some();
+    let with = keep.states.iter().filter(|state| state.sampler.done > 1).find(known).unwrap();
+    let mut without = with.clone();
+    without.remembered.difference = None;
+    let [with, without] = [with.clone(), without].map(|state| Task { start: Start::Call(state), ..task.clone() });
+    let both = made(&Engine::emulated(), &model, &[without, with], &mut Quiet);
+    assert!(both[1].0 == whole.0, "the one that an earlier run left");
+}
+
+#[test]
+fn images_and_edits_take_shortcuts_too() {
+    let (engine, model) = (Engine::cpu(), model());
+    for shortcuts in all() {
+        let image = request(SamplerKind::EulerAncestralDiscrete, &shortcuts).frames(1);
+        let task = Task::from(image.settle(&model.defaults).unwrap());
+        let mut keep = Keep { every: 7, ..Keep::default() };
+        let whole = made(&engine, &model, std::slice::from_ref(&task), &mut keep).remove(0);
+        let start = Start::Call(keep.states.remove(0));
+        let rest = made(&engine, &model, &[Task { start, ..task }], &mut Quiet).remove(0);
+        assert!(whole.0 == rest.0 && whole.1.evaluations <= 2 * CALLS, "{shortcuts:?}");
+        let info = VideoInfo { width: 32, height: 16, fps: FrameRate::default() };
+        let footage = Footage::clip(Clip::new(info, vec![90; 5 * info.frame_bytes()]).unwrap());
+        let edit = request(SamplerKind::Ddim, &shortcuts).edits(&footage, 0.8);
+        let edited = engine.edit(&model, &edit, footage, &mut Quiet).unwrap();
+        assert!(edited.outcome.evaluations <= 2 * edited.outcome.model_calls, "{shortcuts:?}");
+    }
 }

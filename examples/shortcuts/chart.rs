@@ -8,7 +8,7 @@ pub struct Point {
     pub sampler: SamplerKind,
     /// What is left out.
     pub kind: &'static str,
-    /// Evaluations, and PSNR to the exact run in dB; infinite for the exact run itself.
+    /// Evaluations, and PSNR to the exact run in dB.
     pub at: [f64; 2],
 }
 

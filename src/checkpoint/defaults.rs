@@ -1,7 +1,7 @@
 //! A model's defaults for a request.
 
 use super::folder::read_if_there;
-use super::{Calibration, Component};
+use super::{Calibrated, Component};
 use crate::error::{Error, Result};
 use crate::model::latte::LatteConfig;
 use crate::model::vae::Factors;
@@ -31,7 +31,7 @@ pub struct Defaults {
     /// A sentence to show with every run, if the model's `sampling.json` has one.
     pub notice: Option<String>,
     /// The coefficients of caches, if any are known.
-    pub calibration: Option<Calibration>,
+    pub calibration: Calibrated,
 }
 
 /// `sampling.json` of a model: the recommended settings. Every key is optional.
@@ -68,7 +68,7 @@ impl Defaults {
         sampler.schedule(steps).map_err(fault)?;
         let guidance = sampling.guidance_scale.unwrap_or(7.5);
         validate_guidance(guidance).map_err(fault)?;
-        let calibration = transformer.map(|part| Calibration::of(&part.config, &part.folder)).transpose()?.flatten();
+        let calibration = transformer.map(|part| Calibrated::of(&part.config, &part.folder)).unwrap_or_default();
         let transformer = transformer.map(|part| &part.config);
         let [height, width] = transformer.map_or([64; 2], |config| config.sample_size).map(|side| side * factors.space);
         Ok(Self {

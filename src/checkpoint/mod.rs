@@ -5,7 +5,7 @@ mod component;
 mod defaults;
 mod folder;
 
-pub use calibration::Calibration;
+pub use calibration::{COEFFICIENTS, Calibrated, Calibration};
 pub use component::{Component, ComponentConfig, WeightSource, tokenizer};
 pub use defaults::Defaults;
 pub use folder::{class_of, has_weights, is_there, list, subfolders};

@@ -81,11 +81,11 @@ impl SamplerArgs {
 /// Options to make fewer evaluations of the transformer.
 #[derive(Args)]
 pub struct ShortcutArgs {
-    /// Which steps take an earlier prediction: teacache or magcache with a threshold, the lower the closer to the exact video, or
-    /// taylor, which evaluates every N-th step [default: none]
+    /// Which calls of the model take an earlier prediction: teacache or magcache with a threshold (the lower, the closer to the
+    /// exact video), or taylor, which evaluates every N-th call [default: none]
     #[arg(long, value_name = "teacache[:X]|magcache[:X]|taylor[:N]", help_heading = SHORTCUTS)]
     cache: Option<Cache>,
-    /// Evaluate the negative prompt's branch of guidance only in every N-th step [default: in all]
+    /// Evaluate the negative prompt's branch of guidance only in every N-th call that is evaluated and guided [default: in all]
     #[arg(long, value_name = "N", help_heading = SHORTCUTS)]
     guidance_reuse: Option<usize>,
     /// Guide only where the noise lies between two shares of the timesteps, from 0 (clean) to 1 (noise) [default: everywhere]
@@ -93,7 +93,7 @@ pub struct ShortcutArgs {
     guidance_interval: Option<[f32; 2]>,
 }
 
-const SHORTCUTS: &str = "Shortcuts (less work, another video; docs/shortcuts.md compares them)";
+const SHORTCUTS: &str = "Shortcuts (less work, and the video changes; docs/shortcuts.md compares them)";
 
 impl ShortcutArgs {
     /// The shortcuts that were given, else those of `like`.

@@ -84,7 +84,7 @@ pub fn in_words(settings: &Settings) -> String {
 fn shortcuts_in_words(shortcuts: &Shortcuts) -> String {
     let Shortcuts { cache, guidance_reuse, guidance_interval } = shortcuts;
     let cache = cache.as_ref().map(|cache| format!(", cache {cache}"));
-    let reuse = guidance_reuse.map(|calls| format!(", guidance evaluated every {calls} steps"));
+    let reuse = guidance_reuse.map(|calls| format!(", guidance reused for {calls} calls"));
     let interval = guidance_interval.map(|[from, to]| format!(", guided in {from}-{to}"));
     [cache, reuse, interval].into_iter().flatten().collect()
 }

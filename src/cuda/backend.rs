@@ -30,8 +30,8 @@ impl Backend for Cuda {
         self.device.begin_run();
     }
 
-    fn landmark(&self) {
-        self.device.landmark();
+    fn landmark(&self, less: bool) {
+        self.device.landmark(less);
     }
 
     fn alloc(&self, len: usize) -> Result<Self::Buffer> {

@@ -2,11 +2,8 @@
 
 use super::shortcuts::MeasuredCall;
 use super::{Cache, Engine, Observer, Request, Shortcuts};
-use crate::checkpoint::{Calibration, Model};
+use crate::checkpoint::{COEFFICIENTS, Calibration, Model};
 use crate::error::{Error, Result};
-
-/// Factors of a polynomial of TeaCache.
-const FACTORS: usize = 5;
 
 /// How well a calibration describes what was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,15 +31,15 @@ impl Engine {
         let mut settings = Vec::new();
         for request in requests {
             let mut exact = request.clone().shortcuts(Shortcuts::default()).settle(&model.defaults)?;
-            // The cache that compares inputs, so that the memory for it is planned. It lets nothing pass.
-            let compares = Cache::TeaCache { threshold: f32::MIN_POSITIVE, polynomial: Some([0.0; FACTORS]) };
-            exact.shortcuts.cache = Some(compares);
+            // The plan of a cache that compares inputs has the memory for it. A measured run evaluates every call.
+            let polynomial = Some([0.0; COEFFICIENTS]);
+            exact.shortcuts.cache = Some(Cache::TeaCache { threshold: 1.0, polynomial, fitted_to: None });
             settings.push(exact);
         }
         let mut batch = self.batch(model, &settings, observer)?;
         let calls = (0..settings.len()).map(|video| batch.measure(video, observer)).collect::<Result<Vec<_>>>()?;
         let calls = calls.concat();
-        let (polynomial, fit) = polynomial(&calls)?;
+        let (polynomial, fitted_to, fit) = fitted(&calls)?;
         let first = settings.first().expect("a batch of nothing fails");
         let source = format!(
             "osp calibrate: {} videos of {}x{}x{}, {} in {} steps, guidance {}",
@@ -54,17 +51,17 @@ impl Engine {
             first.steps,
             first.guidance
         );
-        Ok((Calibration { source, polynomial, magnitudes: magnitudes(&calls) }, fit))
+        Ok((Calibration { source, polynomial, fitted_to: Some(fitted_to), magnitudes: magnitudes(&calls) }, fit))
     }
 }
 
-/// The polynomial of least squares from the changes of inputs to those of predictions.
-fn polynomial(calls: &[MeasuredCall]) -> Result<([f32; FACTORS], Fit)> {
+/// The polynomial of least squares from the changes of inputs to those of predictions, and the largest change of an input.
+fn fitted(calls: &[MeasuredCall]) -> Result<([f32; COEFFICIENTS], f32, Fit)> {
     let pairs: Vec<[f64; 2]> = calls.iter().filter_map(|call| call.changes).collect();
     let most = pairs.iter().map(|[input, _]| *input).fold(0.0, f64::max);
     // Of inputs from 0 to 1, so that their powers are of one size.
     let powers = |input: f64| [4, 3, 2, 1, 0].map(|power| (input / most).powi(power));
-    let mut equations = [[0.0; FACTORS + 1]; FACTORS];
+    let mut equations = [[0.0; COEFFICIENTS + 1]; COEFFICIENTS];
     for &[input, output] in &pairs {
         let powers = powers(input);
         for (equation, power) in equations.iter_mut().zip(powers) {
@@ -83,33 +80,32 @@ fn polynomial(calls: &[MeasuredCall]) -> Result<([f32; FACTORS], Fit)> {
     let count = pairs.len() as f64;
     let change = pairs.iter().map(|[_, output]| output).sum::<f64>() / count;
     let fit = Fit { pairs: pairs.len(), change, error: (squares / count).sqrt() };
-    let mut polynomial = [0.0; FACTORS];
+    let mut polynomial = [0.0; COEFFICIENTS];
     for (power, (factor, solved)) in polynomial.iter_mut().rev().zip(solved.into_iter().rev()).enumerate() {
         *factor = (solved / most.powi(power as i32)) as f32;
     }
-    Ok((polynomial, fit))
+    Ok((polynomial, most as f32, fit))
 }
 
 /// Solves equations `[a₀, …, b]` with Gauss's elimination; `None` if they have no single solution.
-fn solve(mut equations: [[f64; FACTORS + 1]; FACTORS]) -> Option<[f64; FACTORS]> {
-    for column in 0..FACTORS {
+fn solve(mut equations: [[f64; COEFFICIENTS + 1]; COEFFICIENTS]) -> Option<[f64; COEFFICIENTS]> {
+    for column in 0..COEFFICIENTS {
         let size = |row: &usize| equations[*row][column].abs();
-        let best = (column..FACTORS).max_by(|a, b| size(a).total_cmp(&size(b)))?;
+        let best = (column..COEFFICIENTS).max_by(|a, b| size(a).total_cmp(&size(b)))?;
         equations.swap(column, best);
         let pivot = equations[column];
         // Far below the size of the sums, which are of powers from 0 to 1.
         if pivot[column].is_nan() || pivot[column].abs() < 1e-12 {
             return None;
         }
-        for (row, equation) in equations.iter_mut().enumerate().filter(|(row, _)| *row != column) {
-            debug_assert_ne!(row, column);
+        for (_, equation) in equations.iter_mut().enumerate().filter(|(row, _)| *row != column) {
             let factor = equation[column] / pivot[column];
             equation.iter_mut().zip(pivot).for_each(|(value, of_pivot)| *value -= factor * of_pivot);
         }
     }
-    let mut solved = [0.0; FACTORS];
+    let mut solved = [0.0; COEFFICIENTS];
     for (index, solved) in solved.iter_mut().enumerate() {
-        *solved = equations[index][FACTORS] / equations[index][index];
+        *solved = equations[index][COEFFICIENTS] / equations[index][index];
     }
     Some(solved)
 }
@@ -140,11 +136,11 @@ mod tests {
         let output = |input: f64| known.iter().fold(0.0, |sum, factor| sum * input + factor);
         let inputs = (0..40).map(|index| 0.002 * f64::from(index));
         let calls: Vec<_> = inputs.map(|input| call(1.0, Some([input, output(input)]), 1.0)).collect();
-        let (found, fit) = polynomial(&calls).unwrap();
+        let (found, most, fit) = fitted(&calls).unwrap();
         for (found, known) in found.into_iter().zip(known) {
             assert!((f64::from(found) / known - 1.0).abs() < 1e-4, "{found} {known}");
         }
-        assert!(fit.error < 1e-8 && fit.pairs == 40, "{fit:?}");
+        assert!(fit.error < 1e-8 && fit.pairs == 40 && most == 0.078, "{fit:?} {most}");
     }
 
     #[test]
@@ -152,7 +148,7 @@ mod tests {
         let few: Vec<_> = (0..4).map(|index| call(1.0, Some([f64::from(index), 1.0]), 1.0)).collect();
         let alike = vec![call(1.0, Some([0.1, 0.2]), 1.0); 50];
         for calls in [vec![], vec![call(1.0, None, 1.0)], few, alike] {
-            assert!(polynomial(&calls).unwrap_err().to_string().contains("too few or too alike"), "{calls:?}");
+            assert!(fitted(&calls).unwrap_err().to_string().contains("too few or too alike"), "{calls:?}");
         }
     }
 

@@ -4,7 +4,8 @@ use super::evaluation::{Evaluation, branches};
 use super::finite::{Axes, Checking, Made};
 use super::held::{CLEAN, Held};
 use super::original::Original;
-use super::shortcuts::{Observes, Predictor};
+use super::shortcuts::{Predictor, Purpose};
+use super::transfer::host;
 use super::{Observer, Reached, RunState, Settings, Stage, Task, Text, Warning, tick};
 use crate::backend::Backend;
 use crate::checkpoint::Component;
@@ -12,7 +13,6 @@ use crate::error::Result;
 use crate::layout::nhwc_from_nchw;
 use crate::memory::MemoryOptions;
 use crate::model::latte::{Latte, LatteConfig, Prepared, Shape};
-use crate::ops::DeviceBuffer;
 use crate::sampler::{SamplerRun, Schedule, TorchRng};
 use std::ops::Deref;
 
@@ -119,17 +119,17 @@ impl<'a, W> Denoiser<'a, W> {
         observer: &mut dyn Observer,
     ) -> Result<Sampled> {
         let rehearses = matches!(noise, Noise::Absent);
-        let observes = if rehearses { Observes::Rehearsal } else { Observes::Nothing };
-        self.run_observed(backend, denoising, noise, observes, observer)
+        let purpose = if rehearses { Purpose::Rehearsal } else { Purpose::Sampling };
+        self.run_for(purpose, backend, denoising, noise, observer)
     }
 
-    /// As [`Self::run`], which makes more of the calls of the model.
-    pub fn run_observed<B: Backend<Weight = W>>(
+    /// As [`Self::run`], for this purpose.
+    pub fn run_for<B: Backend<Weight = W>>(
         &self,
+        purpose: Purpose<'_>,
         backend: &B,
         denoising: Denoising<'_>,
         noise: &mut Noise<'_>,
-        observes: Observes<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Sampled> {
         let Denoising { settings, schedule, text, video, .. } = denoising;
@@ -142,7 +142,7 @@ impl<'a, W> Denoiser<'a, W> {
         let (mut run, held) = begin(backend, &denoising, noise, len, c.in_channels)?;
         let mut prediction = backend.alloc_f32(len)?;
         let evaluation = Evaluation::new(backend, settings, prepared, [frames, len / frames])?;
-        let mut predictor = Predictor::new(backend, evaluation, &denoising, observes, [height, width, c.in_channels])?;
+        let mut predictor = Predictor::new(backend, evaluation, &denoising, purpose, [height, width, c.in_channels])?;
         let axes = [("frame", frames), ("row", height), ("column", width), ("channel", c.in_channels)];
         let calls = schedule.calls.len();
         let mut checks = Checks { axes: &axes, steps: calls, done: run.done(), last: None };
@@ -238,15 +238,8 @@ fn draft<B: Backend>(
     Ok(input.iter().zip(prediction).map(|(x, predicted)| (x - noise * predicted) / signal).collect())
 }
 
-/// A sampler's sample on the host.
-fn host<B: Backend>(backend: &B, sample: &B::Buffer) -> Result<Vec<f32>> {
-    let mut values = vec![0.0; sample.len()];
-    backend.download(sample, 0, &mut values)?;
-    Ok(values)
-}
-
-/// Checks of the predictions. The host reads the result of a step's check after it has launched the next step, so the device
-/// never waits for the host.
+/// Checks of the predictions. The host reads the result of a step's check after it has launched the next step, so
+/// that the check keeps no device waiting.
 struct Checks<'a> {
     axes: Axes<'a>,
     steps: usize,

@@ -2,12 +2,12 @@
 
 use super::Settings;
 use super::span::SpanBuffers;
+use super::transfer::copy;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::model::latte::{Latte, Prepared, Watch};
 use crate::ops::DeviceBuffer;
 use crate::ops::distance::{Distance, DistanceArgs};
-use crate::ops::sampler::{Combine, CombineArgs};
 use crate::ops::tile::{BoxAt, CopyBox, CopyBoxArgs};
 
 /// The branches that a call of the sampler needs: two with guidance, else one.
@@ -97,8 +97,7 @@ impl<B: Backend> Evaluation<B> {
 
     /// Shows `sample [T, H, W, C]`, in f32, to the model.
     pub fn show(&mut self, backend: &B, sample: &B::Buffer) -> Result<()> {
-        let rounded = Combine { len: sample.len(), coefficients: &[1.0], clamp: None };
-        backend.combine(&rounded, CombineArgs { inputs: &[sample], out: &mut self.latent })
+        copy(backend, sample, &mut self.latent)
     }
 
     /// What the model sees.
@@ -114,6 +113,7 @@ impl<B: Backend> Evaluation<B> {
     /// Predicts the noise in what the model sees, in some branches. Only branches that are no batch can be evaluated alone.
     pub fn predict(&mut self, on: On<'_, B>, timestep: f32, branch: Branch, watch: Watch<'_, B>) -> Result<()> {
         let Self { branches, latent, outputs, spans } = self;
+        debug_assert!(branch == Branch::All || branches.batch.is_none(), "a batch has all branches");
         let skipped = if branch == Branch::Conditional { outputs.len() - 1 } else { 0 };
         let mut predict =
             |latent: &B::Buffer, outputs: &mut [B::Buffer]| branches.predict(on, timestep, latent, outputs, watch);

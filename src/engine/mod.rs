@@ -29,6 +29,7 @@ mod stage;
 mod task;
 mod text;
 mod text_cache;
+mod transfer;
 
 pub use autoencoder::{Windowed, decode, encode};
 pub use batch::{Batch, TakeFrame, batch};
@@ -41,7 +42,7 @@ pub use projection_cache::ProjectionCache;
 pub use request::{Request, Settings, validate_frames, validate_size};
 pub use sample::{Outcome, Plans, Timings, plan};
 pub use saved::SavedSettings;
-pub use shortcuts::{Cache, Remembered, RunState, Shortcuts, Spent};
+pub use shortcuts::{Cache, Remembered, RunState, Shortcuts, SinceEvaluation};
 pub use span::{Span, Spans};
 pub use stage::{Observer, Quiet, Reached, Stage, Warning};
 pub use task::{Start, Task};

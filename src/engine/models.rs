@@ -5,7 +5,7 @@ use super::denoise::{Denoiser, Denoising, Noise, Sampled};
 use super::finite::blame;
 use super::original::Original;
 use super::sample::{plan_decode, plan_denoise, plan_text};
-use super::shortcuts::{Measured, Observes};
+use super::shortcuts::{Measured, Purpose};
 use super::{Devices, Edit, Observer, Shortcuts, Span, Stage, StagePlan, TakeFrame, Task, Text, Wanted, Windowed};
 use crate::backend::Backend;
 use crate::checkpoint::Model;
@@ -26,8 +26,8 @@ struct Denoises {
     holds: Option<bool>,
     span: Option<Span>,
     shortcuts: Shortcuts,
-    /// Calls that an earlier run has made.
-    done: Option<usize>,
+    /// Calls that an earlier run has made, and which tensors its shortcuts remember.
+    done: Option<(usize, [usize; 3])>,
     needed: bool,
 }
 
@@ -56,7 +56,7 @@ impl From<&Task> for Denoises {
             holds: settings.edit.as_ref().map(Edit::holds),
             span: settings.span,
             shortcuts: settings.shortcuts.clone(),
-            done: task.state().map(|state| state.sampler.done),
+            done: task.state().map(|state| (state.sampler.done, state.remembered.tensors())),
             needed: task.needs_transformer(),
         }
     }
@@ -115,7 +115,7 @@ struct Open<K, M> {
 pub(super) struct Given<'g> {
     pub text: &'g Text,
     pub original: Option<&'g Original>,
-    /// Gets what a cache could go by.
+    /// Gets what `osp calibrate` needs.
     pub measured: Option<&'g mut Measured>,
 }
 
@@ -160,9 +160,9 @@ impl<'a, D: Devices + 'a> Work for Models<'a, D> {
         let schedule = task.settings.schedule()?;
         let denoising = Denoising { original, video, ..Denoising::of(task, &schedule, text) };
         observer.begin(Stage::Denoise, (schedule.calls.len() - denoising.done()) as u64);
-        let observes = measured.map_or(Observes::Nothing, Observes::Measures);
+        let purpose = measured.map_or(Purpose::Sampling, Purpose::Measuring);
         let mut noise = Noise::seeded(task.settings.seed);
-        let made = denoiser.run_observed(&**backend, denoising, &mut noise, observes, observer);
+        let made = denoiser.run_for(purpose, &**backend, denoising, &mut noise, observer);
         let sampled = made.map_err(|error| blame(error, part))?;
         observer.end();
         // A run that fails may leave buffers behind, so its model is not used again.

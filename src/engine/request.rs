@@ -184,8 +184,8 @@ impl Request {
 
     /// The shortcuts with the coefficients of the model.
     fn calibrated(&self, defaults: &Defaults) -> Result<Shortcuts> {
-        let cache = self.shortcuts.cache.as_ref();
-        let cache = cache.map(|cache| cache.calibrated(defaults.calibration.as_ref())).transpose()?;
+        let cache = self.shortcuts.cache.clone();
+        let cache = cache.map(|cache| cache.calibrated(&defaults.calibration)).transpose()?;
         Ok(Shortcuts { cache, ..self.shortcuts })
     }
 

@@ -71,8 +71,8 @@ pub(super) struct SpanBuffers<B: Backend> {
     /// Frames of the whole latent, and elements of one of them.
     all: usize,
     frame_len: usize,
-    /// Latents of a span.
-    inputs: [B::Buffer; 2],
+    /// The latent of a span.
+    input: B::Buffer,
     /// The predictions of this span and of the one before, for each branch of guidance.
     made: [Vec<B::Buffer>; 2],
 }
@@ -83,8 +83,8 @@ impl<B: Backend> SpanBuffers<B> {
         let Some(span) = span.filter(|span| span.frames < all) else { return Ok(None) };
         let len = span.frames * frame_len;
         let outputs = || (0..branches).map(|_| backend.alloc(len)).collect::<Result<Vec<_>>>();
-        let (inputs, made) = ([backend.alloc(len)?, backend.alloc(len)?], [outputs()?, outputs()?]);
-        Ok(Some(Self { starts: span.starts(all), frames: span.frames, all, frame_len, inputs, made }))
+        let (input, made) = (backend.alloc(len)?, [outputs()?, outputs()?]);
+        Ok(Some(Self { starts: span.starts(all), frames: span.frames, all, frame_len, input, made }))
     }
 
     /// Predicts the noise of each span of `latent`, `[all, …]`, by `predict`, and puts the predictions together in `outputs`, one
@@ -98,7 +98,7 @@ impl<B: Backend> SpanBuffers<B> {
     ) -> Result<()> {
         let Self { frames, all, frame_len, .. } = *self;
         let mut end = 0;
-        let Self { starts, inputs: [input, _], made: pair, .. } = self;
+        let Self { starts, input, made: pair, .. } = self;
         for &start in starts.iter() {
             let [made, before] = pair;
             let (part, whole) = (at(frames, 0), at(all, start));
@@ -128,15 +128,15 @@ impl<B: Backend> SpanBuffers<B> {
         latents: [&B::Buffer; 2],
         mut each: impl FnMut([&B::Buffer; 2]) -> Result<()>,
     ) -> Result<()> {
-        let Self { starts, inputs, frames, all, frame_len, .. } = self;
+        let Self { starts, input, frames, all, frame_len, .. } = self;
+        let mut other = backend.alloc(*frames * *frame_len)?;
         for &start in starts.iter() {
             let op =
                 CopyBox { extent: [*frames, 1, 1], channels: *frame_len, from: at(*all, start), to: at(*frames, 0) };
-            for (input, latent) in inputs.iter_mut().zip(latents) {
-                backend.copy_box(&op, CopyBoxArgs { x: latent, out: input })?;
+            for (part, latent) in [&mut *input, &mut other].into_iter().zip(latents) {
+                backend.copy_box(&op, CopyBoxArgs { x: latent, out: part })?;
             }
-            let [one, other] = inputs;
-            each([one, other])?;
+            each([input, &other])?;
         }
         Ok(())
     }

@@ -14,8 +14,8 @@ use std::time::Duration;
 /// A device whose memory is one block of another device's memory.
 ///
 /// Allocations must come in the order of the plan, and none may be larger than planned: a run that differs from its rehearsal
-/// is a bug of ours, and panics. Smaller ones occur, because a run is rehearsed with the longest caption of a batch. Before
-/// a landmark of the rehearsal, allocations may be left out.
+/// is a bug of ours, and panics. Smaller ones occur, because a run is rehearsed with the longest caption of a batch. Some landmarks
+/// of the rehearsal say that allocations since the last one may be missing.
 #[derive(Debug)]
 pub struct Arena {
     block: Arc<Block>,
@@ -171,13 +171,14 @@ impl Device for Arena {
         state.landmarks = self.block.plan.landmarks.partition_point(|&before| before < first);
     }
 
-    fn landmark(&self) {
+    fn landmark(&self, less: bool) {
         let state = &mut *lock(&self.block.state);
-        let planned = self.block.plan.landmarks.get(state.landmarks).copied();
-        let planned = planned.filter(|&planned| state.allocations <= planned);
-        let number = state.landmarks;
-        state.allocations = planned.unwrap_or_else(|| panic!("landmark {number} is not in the rehearsal"));
-        state.landmarks += 1;
+        let (number, made) = (state.landmarks, state.allocations);
+        let planned = self.block.plan.landmarks.get(number).copied();
+        let planned = planned.filter(|&planned| made == planned || less && made < planned);
+        let there =
+            planned.unwrap_or_else(|| panic!("landmark {number} after {made} allocations is not in the rehearsal"));
+        (state.allocations, state.landmarks) = (there, number + 1);
     }
 
     fn write(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {

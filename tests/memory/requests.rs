@@ -236,28 +236,38 @@ fn a_run_that_keeps_a_buffer_is_a_bug() {
 fn what_a_run_leaves_out_before_a_landmark_keeps_its_place() {
     let alloc = |address, bytes| Event::Alloc { address, bytes, weight: false };
     let free = |address| Event::Free { address };
-    let part = |address| [Event::Landmark, alloc(address, 300), free(address)];
-    let log = [&[alloc(256, 100)][..], &part(1024), &part(2048), &[Event::Landmark, alloc(4096, 600)]].concat();
+    let part = |address| [alloc(address, 300), free(address), Event::Landmark];
+    let log = [&[alloc(256, 100), Event::Landmark][..], &part(1024), &part(2048), &[alloc(4096, 600)]].concat();
     let plan = Arc::new(MemoryPlan::of(&log));
     assert_eq!(plan.landmarks, [1, 2, 3]);
     let arena = Arena::new(Arc::new(Emulated::new(0)), plan).unwrap();
     let _kept = arena.alloc(100).unwrap();
     for left_out in [[false, false], [true, false], [false, true], [true, true]] {
         arena.begin_run();
+        arena.landmark(false);
         for left_out in left_out {
-            arena.landmark();
             let _piece = (!left_out).then(|| arena.alloc(300).unwrap());
+            arena.landmark(true);
         }
-        arena.landmark();
         // Too large for the places that were left out.
         assert_eq!(arena.alloc(600).unwrap().len(), 600);
     }
 }
 
 #[test]
-#[should_panic(expected = "landmark 0 is not in the rehearsal")]
+#[should_panic(expected = "landmark 0 after 0 allocations is not in the rehearsal")]
 fn a_landmark_too_many_is_a_bug() {
-    arena(512).landmark();
+    arena(512).landmark(true);
+}
+
+#[test]
+#[should_panic(expected = "landmark 0 after 1 allocations is not in the rehearsal")]
+fn what_a_run_leaves_out_elsewhere_is_a_bug() {
+    let alloc = |address| Event::Alloc { address, bytes: 300, weight: false };
+    let plan = MemoryPlan::of(&[alloc(256), alloc(1024), Event::Landmark]);
+    let arena = Arena::new(Arc::new(Emulated::new(0)), Arc::new(plan)).unwrap();
+    let _piece = arena.alloc(300).unwrap();
+    arena.landmark(false);
 }
 
 #[test]

@@ -15,8 +15,8 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
-Samples one video of each prompt, with every step evaluated, and measures how the predictions follow from the model's inputs. \
---cache teacache and --cache magcache of osp sample read the result. Only --cache taylor can do without.
+Samples one video of each prompt, evaluates every step, and measures how the predictions follow from the model's inputs. \
+--cache teacache and --cache magcache of osp sample need the result; for v1.1.0, that of teacache is built in.
 
 Give prompts as the model will get them, and the sampler that will be used; docs/shortcuts.md says what is measured.
 
@@ -25,7 +25,7 @@ Examples:
   osp calibrate \"a quiet lake\" \"a dog runs over grass\" --model models/Open-Sora-Plan-v1.1.0 --transformer 65x512x512
   osp calibrate --sampler PNDM --steps 50 -o calibration.json";
 
-/// Subjects of all kinds, for a model that is not asked for anything special.
+/// Taken if no prompt is given.
 const PROMPTS: [&str; 4] = [
     "a red circle moving to the right",
     "a quiet lake between mountains at sunset",
@@ -37,7 +37,7 @@ const PROMPTS: [&str; 4] = [
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// What the videos show that are measured [default: four prompts of general kind]
+    /// Prompts of the videos to measure [default: four of different kinds]
     #[arg(value_name = "PROMPT")]
     prompt: Vec<String>,
     #[command(flatten)]
@@ -94,7 +94,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         return console.json_result(&Calibrated { output: &output, calibration: &calibration, pairs, change, error });
     }
     console.note(&format!(
-        "predictions change by {:.1} % from step to step; from the inputs, that is known to {:.1} % (of {pairs} pairs)",
+        "predictions change by {:.1} % from step to step; estimates from the inputs miss that by {:.1} % ({pairs} pairs)",
         100.0 * change,
         100.0 * error
     ));

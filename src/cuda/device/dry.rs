@@ -324,7 +324,7 @@ impl Device for Dry {
         self.give(bytes, true)
     }
 
-    fn landmark(&self) {
+    fn landmark(&self, _: bool) {
         self.state().log.push(Event::Landmark);
     }
 

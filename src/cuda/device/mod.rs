@@ -161,8 +161,8 @@ pub trait Device: Debug + Send + Sync {
     /// again at its place of the first call, so one plan serves any number of equal runs.
     fn begin_run(&self) {}
 
-    /// A place that every run of a memory plan passes. Between two of them, a run may allocate less than was rehearsed.
-    fn landmark(&self) {}
+    /// A place that every run of a memory plan passes; whether it may have allocated less than was rehearsed since the last one.
+    fn landmark(&self, _less: bool) {}
 
     /// Copies `host` to the memory, from byte `offset` on.
     ///

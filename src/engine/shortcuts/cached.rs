@@ -1,8 +1,9 @@
 //! A cache of predictions on a device.
 
 use super::pace::Place;
-use super::{Cache, Remembered, Spent};
+use super::{Cache, Remembered, SinceEvaluation};
 use crate::backend::Backend;
+use crate::engine::transfer::{copy, host};
 use crate::error::Result;
 use crate::ops::DeviceBuffer;
 use crate::ops::sampler::{Combine, CombineArgs};
@@ -10,7 +11,7 @@ use crate::ops::sampler::{Combine, CombineArgs};
 /// The predictions that calls of the model take in place of their own, in f32.
 pub(super) struct Cached<'a, B: Backend> {
     cache: &'a Cache,
-    spent: Spent,
+    since: SinceEvaluation,
     /// Newest first, with their timesteps.
     kept: Vec<(f32, B::Buffer)>,
     /// Buffers for more.
@@ -21,7 +22,7 @@ impl<'a, B: Backend> Cached<'a, B> {
     /// A cache of predictions of `len` elements, with what an earlier run remembers.
     pub fn new(backend: &B, cache: &'a Cache, len: usize, remembered: &Remembered) -> Result<Self> {
         let free = (0..cache.depth()).map(|_| backend.alloc_f32(len)).collect::<Result<_>>()?;
-        let mut cached = Self { cache, spent: remembered.spent, kept: Vec::new(), free };
+        let mut cached = Self { cache, since: remembered.since, kept: Vec::new(), free };
         for (timestep, values) in remembered.predictions.iter().rev() {
             cached.keep(backend, *timestep, &backend.upload_f32(values)?)?;
         }
@@ -30,7 +31,7 @@ impl<'a, B: Backend> Cached<'a, B> {
 
     /// Whether the call takes a kept prediction, if the model's input has changed so much since the call before.
     pub fn lets_pass(&mut self, place: &Place, input_change: f64) -> bool {
-        self.spent.lets_pass(self.cache, place, input_change)
+        self.since.lets_pass(self.cache, place, input_change)
     }
 
     /// Keeps the prediction of an evaluated call.
@@ -59,18 +60,43 @@ impl<'a, B: Backend> Cached<'a, B> {
 
     /// Writes what a later run needs into `remembered`. The host waits for the device.
     pub fn remember(&self, backend: &B, remembered: &mut Remembered) -> Result<()> {
-        remembered.spent = self.spent;
+        remembered.since = self.since;
         for (timestep, prediction) in &self.kept {
-            let mut values = vec![0.0; prediction.len()];
-            backend.download(prediction, 0, &mut values)?;
-            remembered.predictions.push((*timestep, values));
+            remembered.predictions.push((*timestep, host(backend, prediction)?));
         }
         Ok(())
     }
 }
 
-/// `to = from`, rounded to the precision of `to`.
-pub(super) fn copy<B: Backend>(backend: &B, from: &B::Buffer, to: &mut B::Buffer) -> Result<()> {
-    let op = Combine { len: to.len(), coefficients: &[1.0], clamp: None };
-    backend.combine(&op, CombineArgs { inputs: &[from], out: to })
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Cpu;
+
+    /// The predictions of a cache at 400 after evaluations with these timesteps and values.
+    fn predicted(cache: &Cache, evaluated: &[(f32, f32)]) -> f32 {
+        let backend = Cpu::new();
+        let mut cached = Cached::new(&backend, cache, 1, &Remembered::default()).unwrap();
+        for &(timestep, value) in evaluated {
+            cached.keep(&backend, timestep, &backend.upload_f32(&[value]).unwrap()).unwrap();
+        }
+        let mut out = backend.alloc_f32(1).unwrap();
+        cached.predict(&backend, 400.0, &mut out).unwrap();
+        host(&backend, &out).unwrap()[0]
+    }
+
+    #[test]
+    fn taylor_goes_on_along_the_line_of_the_last_two_timesteps() {
+        let taylor = Cache::Taylor { interval: 3 };
+        assert_eq!(predicted(&taylor, &[(600.0, 5.0)]), 5.0);
+        assert_eq!(predicted(&taylor, &[(900.0, 0.0), (600.0, 5.0), (500.0, 7.0)]), 9.0);
+        // The later of two predictions at one timestep counts.
+        assert_eq!(predicted(&taylor, &[(600.0, 5.0), (500.0, 100.0), (500.0, 7.0)]), 9.0);
+    }
+
+    #[test]
+    fn other_caches_take_the_last_prediction() {
+        let magcache = Cache::MagCache { threshold: 0.1, magnitudes: None };
+        assert_eq!(predicted(&magcache, &[(600.0, 5.0), (500.0, 7.0)]), 7.0);
+    }
 }

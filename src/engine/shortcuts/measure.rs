@@ -1,8 +1,8 @@
-//! What the calls of a run would tell a cache: for `osp calibrate`.
+//! What `osp calibrate` measures.
 
 use crate::backend::Backend;
+use crate::engine::transfer::host;
 use crate::error::Result;
-use crate::ops::DeviceBuffer;
 
 /// A call of the model, measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,8 +79,33 @@ fn relative_change(a: &[f32], b: &[f32]) -> f64 {
     change / a.iter().map(|a| f64::from(a.abs())).sum::<f64>()
 }
 
-fn host<B: Backend>(backend: &B, buffer: &B::Buffer) -> Result<Vec<f32>> {
-    let mut values = vec![0.0; buffer.len()];
-    backend.download(buffer, 0, &mut values)?;
-    Ok(values)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Cpu;
+
+    #[test]
+    fn the_magnitude_is_the_mean_length_of_what_was_added_to_a_token() {
+        let backend = Cpu::new();
+        let mut magnitude = Magnitude::new(2);
+        let mut see = |values: &[f32]| magnitude.see(&backend, &backend.upload(values).unwrap()).unwrap();
+        // Two tokens that get (3, 4) and nothing; then, in another span, one that gets (0, -1).
+        see(&[1.0, 1.0, 7.0, 7.0]);
+        see(&[4.0, 5.0, 7.0, 7.0]);
+        see(&[2.0, 2.0]);
+        see(&[2.0, 1.0]);
+        assert!((magnitude.mean() - 2.0).abs() < 1e-6, "{}", magnitude.mean());
+    }
+
+    #[test]
+    fn changes_are_relative_to_the_call_before() {
+        let backend = Cpu::new();
+        let mut measured = Measured::default();
+        let mut add = |input, values: &[f32]| {
+            measured.add(&backend, [9.0, 1.0], input, &backend.upload_f32(values).unwrap()).unwrap();
+        };
+        add(None, &[1.0, -3.0]);
+        add(Some(0.25), &[2.0, -3.0]);
+        assert_eq!(measured.calls.iter().map(|call| call.changes).collect::<Vec<_>>(), [None, Some([0.25, 0.25])]);
+    }
 }

@@ -11,13 +11,13 @@ mod pace;
 mod predictor;
 mod remembered;
 
-pub use pace::Spent;
+pub use pace::SinceEvaluation;
 pub use remembered::{Remembered, RunState};
 
 pub(crate) use measure::{Measured, MeasuredCall};
-pub(super) use predictor::{Observes, Predictor};
+pub(super) use predictor::{Predictor, Purpose};
 
-use crate::checkpoint::Calibration;
+use crate::checkpoint::{COEFFICIENTS, Calibrated};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -44,16 +44,19 @@ pub enum Cache {
     TeaCache {
         /// Change of the prediction, relative, that is let pass before the next evaluation.
         threshold: f32,
-        /// Estimates the change of the prediction from that of the input, highest power first.
+        /// Estimates the change of the prediction from that of the input, highest power first; if missing, that of the model.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        polynomial: Option<[f32; 5]>,
+        polynomial: Option<[f32; COEFFICIENTS]>,
+        /// The largest change of an input that the polynomial was fitted to; beyond it, the estimate grows in proportion.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fitted_to: Option<f32>,
     },
     /// Calls before which the transformer's work has changed little in magnitude (MagCache, Ma et al. 2025,
     /// <https://arxiv.org/abs/2506.09045>).
     MagCache {
         /// Change of the magnitude, relative and added up over calls, that is let pass before the next evaluation.
         threshold: f32,
-        /// Timesteps, falling, and the magnitudes there.
+        /// Timesteps, falling, and the magnitudes there; if missing, those of the model.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         magnitudes: Option<Vec<[f32; 2]>>,
     },
@@ -91,35 +94,38 @@ impl Cache {
         }
     }
 
-    /// The cache with the coefficients of a model.
+    /// The cache with its coefficients: its own, else those of the model.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the model has none, and the cache needs them.
-    pub(super) fn calibrated(&self, calibration: Option<&Calibration>) -> Result<Self> {
-        let missing = || {
-            let name = self.to_string();
-            Error::Usage(format!("the model has no coefficients for {name}: run `osp calibrate` on it once"))
+    /// [`Error::Usage`] if the model has none, and the cache needs them; [`Error::Config`] if the model's are damaged.
+    pub(super) fn calibrated(self, of_model: &Calibrated) -> Result<Self> {
+        if self.is_exact() {
+            return Ok(self);
+        }
+        let missing = |cache: &Self| {
+            Error::Usage(format!("the model has no coefficients for {cache}: run `osp calibrate` on it once"))
         };
-        let needed = !self.is_exact();
-        Ok(match *self {
-            Self::TeaCache { threshold, .. } => {
-                let known = calibration.map(|calibration| calibration.polynomial);
-                Self::TeaCache { threshold, polynomial: if needed { Some(known.ok_or_else(missing)?) } else { None } }
+        match self {
+            Self::TeaCache { threshold, polynomial: None, .. } => {
+                let known = of_model.known()?.ok_or_else(|| missing(&self))?;
+                Ok(Self::TeaCache { threshold, polynomial: Some(known.polynomial), fitted_to: known.fitted_to })
             }
-            Self::MagCache { threshold, .. } => {
-                let known = calibration.map(|calibration| &calibration.magnitudes);
-                let known = known.filter(|magnitudes| !magnitudes.is_empty()).cloned();
-                Self::MagCache { threshold, magnitudes: if needed { Some(known.ok_or_else(missing)?) } else { None } }
+            Self::MagCache { threshold, magnitudes: None } => {
+                let known = of_model.known()?.filter(|known| !known.magnitudes.is_empty());
+                let known = known.ok_or_else(|| missing(&self))?;
+                Ok(Self::MagCache { threshold, magnitudes: Some(known.magnitudes.clone()) })
             }
-            Self::Taylor { interval } => Self::Taylor { interval },
-        })
+            given => Ok(given),
+        }
     }
 
     /// Checks the threshold or the interval, and the coefficients.
     fn validate(&self) -> Result<()> {
         let wrong = |found: String, expected: &str| Err(Error::Usage(format!("the cache has {found}; {expected}")));
         let (threshold, coefficients): (f32, Vec<f32>) = match self {
-            Self::TeaCache { threshold, polynomial } => (*threshold, polynomial.iter().flatten().copied().collect()),
+            Self::TeaCache { threshold, polynomial, fitted_to } => {
+                (*threshold, polynomial.iter().flatten().chain(fitted_to).copied().collect())
+            }
             Self::MagCache { threshold, magnitudes } => {
                 (*threshold, magnitudes.iter().flatten().flatten().copied().collect())
             }
@@ -213,7 +219,7 @@ impl FromStr for Cache {
             given.filter(|given| given.is_finite() && *given >= 0.0).ok_or_else(wrong)
         };
         let cache = match name {
-            "teacache" => Self::TeaCache { threshold: threshold(TEACACHE)?, polynomial: None },
+            "teacache" => Self::TeaCache { threshold: threshold(TEACACHE)?, polynomial: None, fitted_to: None },
             "magcache" => Self::MagCache { threshold: threshold(MAGCACHE)?, magnitudes: None },
             "taylor" => {
                 let interval = value.map_or(Some(TAYLOR), |value| value.parse().ok());
@@ -246,7 +252,7 @@ mod tests {
 
     #[test]
     fn an_exact_cache_needs_no_coefficients_and_another_says_how_to_get_them() {
-        let calibrated = |text: &str| text.parse::<Cache>().unwrap().calibrated(None);
+        let calibrated = |text: &str| text.parse::<Cache>().unwrap().calibrated(&Calibrated::Nothing);
         for exact in ["teacache:0", "magcache:0", "taylor:1"] {
             assert!(calibrated(exact).unwrap().is_exact(), "{exact}");
         }
@@ -262,9 +268,14 @@ mod tests {
         let said = |shortcuts: Shortcuts| shortcuts.validate().unwrap_err().to_string();
         let with = |cache: Cache| Shortcuts { cache: Some(cache), ..Shortcuts::default() };
         for threshold in [-0.1, f32::NAN, f32::INFINITY] {
-            assert!(said(with(Cache::TeaCache { threshold, polynomial: Some([0.0; 5]) })).contains("the threshold"));
+            assert!(
+                said(with(Cache::TeaCache { threshold, polynomial: Some([0.0; 5]), fitted_to: None }))
+                    .contains("the threshold")
+            );
         }
-        assert!(said(with(Cache::TeaCache { threshold: 0.1, polynomial: None })).contains("osp calibrate"));
+        assert!(
+            said(with(Cache::TeaCache { threshold: 0.1, polynomial: None, fitted_to: None })).contains("osp calibrate")
+        );
         let negative = Cache::MagCache { threshold: 0.1, magnitudes: Some(vec![[900.0, -1.0]]) };
         assert!(said(with(negative)).contains("wrong ones"));
         assert!(said(with(Cache::Taylor { interval: 0 })).contains("an interval of 0 calls"));

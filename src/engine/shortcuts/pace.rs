@@ -10,7 +10,7 @@ const MOST_IN_TURN: usize = 4;
 
 /// What a cache has let pass since the last evaluation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Spent {
+pub struct SinceEvaluation {
     /// The sum that is compared with a threshold.
     pub change: f32,
     /// Magnitude of the transformer's work, relative to that of the last evaluation, less 1.
@@ -26,8 +26,8 @@ pub(super) struct Place {
     pub index: usize,
     pub calls: usize,
     pub timestep: f32,
-    /// The timestep of the call before.
-    pub before: f32,
+    /// That of the call before.
+    pub timestep_before: f32,
 }
 
 impl Place {
@@ -41,7 +41,7 @@ impl Place {
     }
 }
 
-impl Spent {
+impl SinceEvaluation {
     /// Whether the call takes an earlier prediction. `input_change` is the relative change of the model's input since the call
     /// before, which only TeaCache needs.
     pub(super) fn lets_pass(&mut self, cache: &Cache, place: &Place, input_change: f64) -> bool {
@@ -55,16 +55,15 @@ impl Spent {
     fn has_room(&mut self, cache: &Cache, place: &Place, input_change: f64) -> bool {
         self.calls += 1;
         match cache {
-            Cache::TeaCache { threshold, polynomial } => {
+            Cache::TeaCache { threshold, polynomial, fitted_to } => {
                 let polynomial = polynomial.expect("a cache that is not exact is calibrated");
-                let estimate = polynomial.iter().fold(0.0, |sum, &factor| sum * input_change + f64::from(factor));
-                // Zeros have no relative change, and a product with infinity may be NaN.
-                self.change += if estimate.is_nan() { f32::INFINITY } else { estimate.max(0.0) as f32 };
+                self.change += estimate(&polynomial, *fitted_to, input_change) as f32;
                 self.change < *threshold
             }
             Cache::MagCache { threshold, magnitudes } => {
                 let magnitudes = magnitudes.as_ref().expect("a cache that is not exact is calibrated");
-                let [before, now] = [place.before, place.timestep].map(|timestep| magnitude(magnitudes, timestep));
+                let [before, now] =
+                    [place.timestep_before, place.timestep].map(|timestep| magnitude(magnitudes, timestep));
                 self.growth = (1.0 + self.growth) * now / before - 1.0;
                 self.change += self.growth.abs();
                 !place.is_of_beginning() && self.calls <= MOST_IN_TURN && self.change <= *threshold
@@ -72,6 +71,18 @@ impl Spent {
             Cache::Taylor { interval } => !place.is_of_beginning() && self.calls < *interval,
         }
     }
+}
+
+/// The change of the prediction, from that of the input. Nothing is known beyond the largest change that the polynomial was fitted
+/// to, where it may fall; there, the estimate grows in proportion.
+fn estimate(polynomial: &[f32], fitted_to: Option<f32>, input_change: f64) -> f64 {
+    // Inputs behind zeros have no finite change.
+    if !input_change.is_finite() {
+        return f64::INFINITY;
+    }
+    let within = fitted_to.map_or(input_change, |most| input_change.min(f64::from(most)));
+    let value = polynomial.iter().fold(0.0, |sum, &factor| sum * within + f64::from(factor));
+    value.max(0.0) * if within > 0.0 { input_change / within } else { 1.0 }
 }
 
 /// The magnitude at a timestep, on the line between its neighbours; `known` has falling timesteps.
@@ -89,12 +100,12 @@ mod tests {
 
     /// Which of `changes.len()` calls pass; the timesteps fall by 10.
     fn passed(cache: &Cache, changes: &[f64]) -> Vec<bool> {
-        let mut spent = Spent::default();
+        let mut since = SinceEvaluation::default();
         let at = |index: usize| 10.0 * (changes.len() - index) as f32;
         let call = |(index, &change): (usize, &f64)| {
-            let before = at(index.saturating_sub(1));
-            let place = Place { index, calls: changes.len(), timestep: at(index), before };
-            spent.lets_pass(cache, &place, change)
+            let timestep_before = at(index.saturating_sub(1));
+            let place = Place { index, calls: changes.len(), timestep: at(index), timestep_before };
+            since.lets_pass(cache, &place, change)
         };
         changes.iter().enumerate().map(call).collect()
     }
@@ -106,11 +117,21 @@ mod tests {
     #[test]
     fn teacache_adds_the_estimates_up_to_the_threshold() {
         // The estimate is twice the change.
-        let cache = Cache::TeaCache { threshold: 0.5, polynomial: Some([0.0, 0.0, 0.0, 2.0, 0.0]) };
+        let cache = Cache::TeaCache { threshold: 0.5, polynomial: Some([0.0, 0.0, 0.0, 2.0, 0.0]), fitted_to: None };
         assert_eq!(words(&cache, &[0.1; 8]), "E..E..EE");
         assert_eq!(words(&cache, &[0.0, 0.3, 0.0, 0.1, 0.1, 0.1, 0.0, 0.0]), "EE...E.E");
         let infinite = [f64::INFINITY; 4];
         assert_eq!(words(&cache, &infinite), "EEEE", "an input behind zeros has no relative change");
+    }
+
+    #[test]
+    fn beyond_the_changes_that_were_measured_the_estimate_grows_in_proportion() {
+        // x − x², which falls from 0.5 on, and is negative from 1 on.
+        let falls = [0.0, 0.0, -1.0, 1.0, 0.0];
+        let at = |change: f64| estimate(&falls, Some(0.5), change);
+        assert_eq!([at(0.25), at(0.5), at(1.0), at(2.0)], [0.1875, 0.25, 0.5, 1.0]);
+        assert_eq!(estimate(&falls, None, 2.0), 0.0, "less than nothing is nothing");
+        assert_eq!([at(f64::INFINITY), estimate(&falls, None, f64::NAN)], [f64::INFINITY; 2]);
     }
 
     #[test]

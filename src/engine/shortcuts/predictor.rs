@@ -1,13 +1,14 @@
 //! The predictions of a run: each evaluated, or made by a shortcut.
 
-use super::cached::{Cached, copy};
+use super::cached::Cached;
 use super::guidance::Difference;
 use super::measure::{Magnitude, Measured};
 use super::pace::Place;
-use super::{Cache, Remembered, Shortcuts};
+use super::{Remembered, Shortcuts};
 use crate::backend::Backend;
 use crate::engine::Denoising;
 use crate::engine::evaluation::{Branch, Evaluation, On};
+use crate::engine::transfer::{copy, host};
 use crate::error::Result;
 use crate::ops::DeviceBuffer;
 use crate::sampler::{Schedule, guide};
@@ -19,22 +20,51 @@ pub(in crate::engine) struct Predictor<'a, B: Backend> {
     shortcuts: &'a Shortcuts,
     schedule: &'a Schedule,
     cached: Option<Cached<'a, B>>,
-    /// The model's last input, in the device's precision, if inputs are compared; whether there is one.
-    before: Option<(B::Buffer, bool)>,
+    /// If inputs are compared.
+    input: Option<LastInput<B>>,
     difference: Option<Difference<B>>,
-    observes: Observes<'a>,
+    purpose: Purpose<'a>,
     /// Evaluations of branches so far.
     evaluations: usize,
 }
 
-/// What besides predictions comes of a run.
-pub(crate) enum Observes<'a> {
-    /// Nothing.
-    Nothing,
-    /// A rehearsal: the device computes nothing, so what depends on values is evaluated.
+/// What a run is made for.
+pub(crate) enum Purpose<'a> {
+    /// Its latent.
+    Sampling,
+    /// A plan of its memory. The device computes nothing, so what depends on values is evaluated.
     Rehearsal,
-    /// What a cache could go by; every call is evaluated.
-    Measures(&'a mut Measured),
+    /// What `osp calibrate` needs. Every call is evaluated.
+    Measuring(&'a mut Measured),
+}
+
+/// What the model saw in the call before, in the device's precision.
+struct LastInput<B: Backend> {
+    latent: B::Buffer,
+    /// Whether there was a call before.
+    known: bool,
+}
+
+/// Where the branches of guidance come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Guidance {
+    /// There is one branch.
+    Absent,
+    /// Both are evaluated.
+    Evaluated,
+    /// That of the prompt is evaluated, and the difference of an earlier call serves.
+    Reused,
+    /// Only that of the prompt is used.
+    Off,
+}
+
+impl<B: Backend> LastInput<B> {
+    /// What an earlier run remembers, if it does.
+    fn new(backend: &B, len: usize, remembered: Option<&Vec<f32>>) -> Result<Self> {
+        let mut latent = backend.alloc(len)?;
+        remembered.map_or(Ok(()), |values| copy(backend, &backend.upload_f32(values)?, &mut latent))?;
+        Ok(Self { latent, known: remembered.is_some() })
+    }
 }
 
 impl<'a, B: Backend> Predictor<'a, B> {
@@ -43,36 +73,26 @@ impl<'a, B: Backend> Predictor<'a, B> {
         backend: &B,
         evaluation: Evaluation<B>,
         &Denoising { settings, schedule, state, .. }: &Denoising<'a>,
-        observes: Observes<'a>,
+        purpose: Purpose<'a>,
         frame: [usize; 3],
     ) -> Result<Self> {
-        let nothing = Remembered::default();
+        let (shortcuts, nothing) = (&settings.shortcuts, Remembered::default());
         let remembered = state.map_or(&nothing, |state| &state.remembered);
-        let shortcuts = &settings.shortcuts;
         let len = evaluation.latent().len();
         let cache = shortcuts.caching();
-        let compares = cache.is_some_and(Cache::compares_inputs) || matches!(observes, Observes::Measures(_));
-        let mut before = if compares { Some((backend.alloc(len)?, false)) } else { None };
-        if let (Some((buffer, known)), Some(values)) = (&mut before, &remembered.input) {
-            copy(backend, &backend.upload_f32(values)?, buffer)?;
-            *known = true;
-        }
-        let guided = evaluation.outputs().len() == 2;
-        let reuse = shortcuts.reuse().filter(|_| guided);
+        let input = cache.filter(|cache| cache.compares_inputs());
+        let reuse = shortcuts.reuse().filter(|_| evaluation.outputs().len() == 2);
         let frames = len / frame.iter().product::<usize>();
-        let mut difference = reuse.map(|calls| Difference::new(backend, calls, frames, frame)).transpose()?;
-        if let (Some(difference), Some(known)) = (&mut difference, &remembered.difference) {
-            difference.set(backend, known.clone())?;
-        }
+        let difference = |calls| Difference::new(backend, calls, frames, frame, remembered.difference.as_ref());
         Ok(Self {
             cached: cache.map(|cache| Cached::new(backend, cache, len, remembered)).transpose()?,
+            input: input.map(|_| LastInput::new(backend, len, remembered.input.as_ref())).transpose()?,
+            difference: reuse.map(difference).transpose()?,
             guidance: settings.guidance,
             evaluation,
             shortcuts,
             schedule,
-            before,
-            difference,
-            observes,
+            purpose,
             evaluations: 0,
         })
     }
@@ -86,20 +106,20 @@ impl<'a, B: Backend> Predictor<'a, B> {
     pub fn predict(&mut self, on: On<'_, B>, index: usize, sample: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
         let (backend, calls) = (on.0, &self.schedule.calls);
         self.evaluation.show(backend, sample)?;
-        let (timestep, before) = (calls[index].timestep, calls[index.saturating_sub(1)].timestep);
-        let place = Place { index, calls: calls.len(), timestep, before };
+        let (timestep, timestep_before) = (calls[index].timestep, calls[index.saturating_sub(1)].timestep);
+        let place = Place { index, calls: calls.len(), timestep, timestep_before };
         let input_change = self.input_change(on, &place)?;
-        if let Observes::Measures(_) = self.observes {
-            return self.measure(on, timestep, input_change, out);
+        let optional = self.input.is_some();
+        if optional {
+            backend.landmark(false);
         }
-        let everything = self.rehearses_values();
-        let change = input_change.unwrap_or_default();
-        let passes = !everything && self.cached.as_mut().is_some_and(|cached| cached.lets_pass(&place, change));
-        backend.landmark();
+        let passes = self.passes(&place, input_change.unwrap_or_default());
         if !passes {
-            self.evaluate(on, timestep, out)?;
+            self.evaluate(on, timestep, input_change, out)?;
         }
-        backend.landmark();
+        if optional {
+            backend.landmark(true);
+        }
         match &mut self.cached {
             Some(cached) if passes => cached.predict(backend, timestep, out),
             Some(cached) => cached.keep(backend, timestep, out),
@@ -107,70 +127,81 @@ impl<'a, B: Backend> Predictor<'a, B> {
         }
     }
 
-    /// Whether this is a rehearsal of a run whose evaluations depend on values. It evaluates everything.
-    fn rehearses_values(&self) -> bool {
-        matches!(self.observes, Observes::Rehearsal) && self.before.is_some()
+    /// Whether the call takes an earlier prediction.
+    fn passes(&mut self, place: &Place, input_change: f64) -> bool {
+        let evaluates_all = match self.purpose {
+            Purpose::Sampling => false,
+            Purpose::Rehearsal => self.input.is_some(),
+            Purpose::Measuring(_) => true,
+        };
+        let mut cached = self.cached.as_mut().filter(|_| !evaluates_all);
+        cached.as_mut().is_some_and(|cached| cached.lets_pass(place, input_change))
     }
 
     /// How much the model's input has changed since the call before, if that is asked for and known; keeps the input.
     fn input_change(&mut self, on: On<'_, B>, place: &Place) -> Result<Option<f64>> {
-        let Some((before, known)) = &mut self.before else { return Ok(None) };
+        let Some(LastInput { latent, known }) = &mut self.input else { return Ok(None) };
         let change = match known {
-            true => Some(self.evaluation.input_change(on, place.timestep, (before, place.before))?),
+            true => Some(self.evaluation.input_change(on, place.timestep, (latent, place.timestep_before))?),
             false => None,
         };
         *known = true;
-        copy(on.0, self.evaluation.latent(), before)?;
+        copy(on.0, self.evaluation.latent(), latent)?;
         Ok(change)
     }
 
-    /// Evaluates a call as its guidance asks for.
-    fn evaluate(&mut self, on: On<'_, B>, timestep: f32, out: &mut B::Buffer) -> Result<()> {
-        let everything = self.rehearses_values();
-        let Self { evaluation, shortcuts, difference, guidance, .. } = self;
-        let guided = evaluation.outputs().len() == 2;
-        let unguided = guided && !shortcuts.guides_at(timestep);
-        let reuses = guided && !unguided && !everything && difference.as_mut().is_some_and(Difference::serves);
-        let branch = if unguided || reuses { Branch::Conditional } else { Branch::All };
-        self.evaluations += if guided && branch == Branch::All { 2 } else { 1 };
-        evaluation.predict(on, timestep, branch, &mut |_, _| Ok(()))?;
-        if unguided && let Some(difference) = difference {
-            difference.forget();
-        }
-        match (evaluation.outputs(), difference) {
-            ([_, conditional], Some(difference)) if reuses => {
-                difference.guide(on.0, *guidance, timestep, conditional, out)
-            }
-            ([unconditional, conditional], difference) if !unguided => {
-                difference.as_mut().map_or(Ok(()), |known| known.keep(on.0, unconditional, conditional))?;
-                guide(on.0, *guidance, unconditional, conditional, out)
-            }
-            ([.., conditional], _) => copy(on.0, conditional, out),
-            ([], _) => unreachable!("there are one or two branches"),
+    /// Where the branches of a call come from that is evaluated.
+    fn source(&mut self, timestep: f32) -> Guidance {
+        // The evaluations between two uses of a difference depend on values, too.
+        let evaluates_all = matches!(self.purpose, Purpose::Rehearsal) && self.input.is_some();
+        if self.evaluation.outputs().len() == 1 {
+            Guidance::Absent
+        } else if !self.shortcuts.guides_at(timestep) {
+            Guidance::Off
+        } else if !evaluates_all && self.difference.as_mut().is_some_and(Difference::serves) {
+            Guidance::Reused
+        } else {
+            Guidance::Evaluated
         }
     }
 
-    /// Evaluates a call, and notes what a cache could go by.
-    fn measure(&mut self, on: On<'_, B>, timestep: f32, input_change: Option<f64>, out: &mut B::Buffer) -> Result<()> {
+    /// Evaluates a call as its guidance asks for.
+    fn evaluate(&mut self, on: On<'_, B>, timestep: f32, change: Option<f64>, out: &mut B::Buffer) -> Result<()> {
+        let source = self.source(timestep);
+        let Self { evaluation, difference, guidance, purpose, .. } = self;
+        let branch = if source == Guidance::Evaluated { Branch::All } else { Branch::Conditional };
+        self.evaluations += if source == Guidance::Evaluated { 2 } else { 1 };
         let mut magnitude = Magnitude::new(on.1.config().channels());
-        let mut see = |backend: &B, tokens: &B::Buffer| magnitude.see(backend, tokens);
-        self.evaluation.predict(on, timestep, Branch::All, &mut see)?;
-        match self.evaluation.outputs() {
-            [unconditional, conditional] => guide(on.0, self.guidance, unconditional, conditional, out)?,
-            outputs => copy(on.0, &outputs[0], out)?,
+        match purpose {
+            Purpose::Measuring(_) => evaluation.predict(on, timestep, branch, &mut |b, x| magnitude.see(b, x))?,
+            _ => evaluation.predict(on, timestep, branch, &mut |_, _| Ok(()))?,
         }
-        let Observes::Measures(measured) = &mut self.observes else { return Ok(()) };
-        measured.add(on.0, [f64::from(timestep), magnitude.mean()], input_change, out)
+        match (source, evaluation.outputs(), difference) {
+            (Guidance::Evaluated, [unconditional, conditional], difference) => {
+                difference.as_mut().map_or(Ok(()), |known| known.keep(on.0, unconditional, conditional))?;
+                guide(on.0, *guidance, unconditional, conditional, out)?;
+            }
+            (Guidance::Reused, [_, conditional], Some(difference)) => {
+                difference.guide(on.0, *guidance, timestep, conditional, out)?;
+            }
+            (_, [.., conditional], difference) => {
+                difference.iter_mut().for_each(Difference::forget);
+                copy(on.0, conditional, out)?;
+            }
+            (_, [], _) => unreachable!("there are one or two branches"),
+        }
+        match purpose {
+            Purpose::Measuring(measured) => measured.add(on.0, [f64::from(timestep), magnitude.mean()], change, out),
+            Purpose::Sampling | Purpose::Rehearsal => Ok(()),
+        }
     }
 
     /// What a later run needs. The host waits for the device.
     pub fn remembered(&self, backend: &B) -> Result<Remembered> {
         let mut remembered = Remembered::default();
         self.cached.as_ref().map_or(Ok(()), |cached| cached.remember(backend, &mut remembered))?;
-        if let (Some((before, true)), Some(_)) = (&self.before, &self.cached) {
-            let mut values = vec![0.0; before.len()];
-            backend.download(before, 0, &mut values)?;
-            remembered.input = Some(values);
+        if let Some(LastInput { latent, known: true }) = &self.input {
+            remembered.input = Some(host(backend, latent)?);
         }
         remembered.difference = self.difference.as_ref().and_then(Difference::known).cloned();
         Ok(remembered)

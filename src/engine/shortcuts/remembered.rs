@@ -1,8 +1,8 @@
 //! Where a run stands between two calls of the model, shortcuts included.
 
-use super::{Cache, Shortcuts, Spent};
+use super::{Cache, Shortcuts, SinceEvaluation};
 use crate::error::{Error, Result};
-use crate::sampler::{SamplerState, Schedule};
+use crate::sampler::{Call, SamplerState, Schedule};
 
 /// All that the calls of the model after a stop need, on the host.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,7 +17,7 @@ pub struct RunState {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Remembered {
     /// What a cache has let pass since the last evaluation.
-    pub spent: Spent,
+    pub since: SinceEvaluation,
     /// The last evaluated predictions `[T, H, W, C]` with their timesteps, newest first.
     pub predictions: Vec<(f32, Vec<f32>)>,
     /// The model's last input `[T, H, W, C]`, if the cache compares inputs.
@@ -48,7 +48,7 @@ impl RunState {
     /// [`Error::Usage`] says what does not fit.
     pub fn validate(&self, schedule: &Schedule, shortcuts: &Shortcuts, len: usize) -> Result<()> {
         self.sampler.validate(schedule, len)?;
-        if self.remembered.fits(shortcuts, self.sampler.done, len) {
+        if self.remembered.fits(shortcuts, &schedule.calls[..self.sampler.done], len) {
             return Ok(());
         }
         let done = self.sampler.done;
@@ -57,19 +57,28 @@ impl RunState {
 }
 
 impl Remembered {
-    fn fits(&self, shortcuts: &Shortcuts, done: usize, len: usize) -> bool {
-        let Self { spent, predictions, input, difference } = self;
+    /// How many tensors there are of each kind.
+    pub(in crate::engine) fn tensors(&self) -> [usize; 3] {
+        [self.predictions.len(), usize::from(self.input.is_some()), usize::from(self.difference.is_some())]
+    }
+
+    /// Whether it is what shortcuts remember after these calls.
+    fn fits(&self, shortcuts: &Shortcuts, done: &[Call], len: usize) -> bool {
+        let Self { since, predictions, input, difference } = self;
         let sizes = predictions.iter().map(|(_, values)| values.len()).chain(input.iter().map(Vec::len));
         let sizes = sizes.chain(difference.iter().map(|(_, values)| values.len()));
         let cached = match shortcuts.caching() {
-            Some(cache) if done > 0 => {
+            Some(cache) if !done.is_empty() => {
                 (1..=cache.depth()).contains(&predictions.len()) && input.is_some() == cache.compares_inputs()
             }
-            _ => predictions.is_empty() && input.is_none() && *spent == Spent::default(),
+            _ => predictions.is_empty() && input.is_none() && *since == SinceEvaluation::default(),
         };
-        let known = [spent.change, spent.growth].into_iter().chain(predictions.iter().map(|(timestep, _)| *timestep));
+        let evaluated = |timestep: f32| done.iter().any(|call| call.timestep == timestep);
+        let timesteps = predictions.iter().all(|(timestep, _)| evaluated(*timestep));
+        let counted =
+            since.change >= 0.0 && since.change.is_finite() && since.growth.is_finite() && since.calls <= done.len();
         let reused =
             difference.as_ref().is_none_or(|(served, _)| shortcuts.reuse().is_some_and(|calls| *served < calls));
-        cached && reused && known.into_iter().all(f32::is_finite) && sizes.into_iter().all(|size| size == len)
+        cached && reused && timesteps && counted && sizes.into_iter().all(|size| size == len)
     }
 }

@@ -10,7 +10,7 @@ use crate::cli::events::Event;
 use crate::cli::model;
 use crate::cli::output::{check_file, marked, slug};
 use crate::cli::record;
-use osp::checkpoint::Defaults;
+use osp::checkpoint::{Calibrated, Defaults};
 use osp::engine::{Footage, Settings, Shortcuts, Spans, Task};
 use osp::model::vae::Factors;
 use osp::sampler::{SamplerKind, validate_steps};
@@ -51,7 +51,7 @@ const PLACEHOLDERS: Defaults = Defaults {
     factors: Factors::ANY_SIZE,
     patch: 1,
     notice: None,
-    calibration: None,
+    calibration: Calibrated::Nothing,
 };
 
 /// All videos to make.
