@@ -137,7 +137,7 @@ fn main() -> Result<()> {
         .map_or(Ok(()), |path| std::fs::write(&path, chart(&points)).map_err(|error| Error::Usage(error.to_string())))
 }
 
-/// Does `work` for each item, on as many threads as there are cores: for models this small, the engine uses one.
+/// Does `work` for each item, some on each core. A model this small gains little from several threads.
 fn side_by_side<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> Result<T> + Sync) -> Result<Vec<T>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
@@ -145,10 +145,11 @@ fn side_by_side<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> Result<T> + 
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
+                let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread can be had");
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = items.get(index) else { break };
-                    let result = work(item);
+                    let result = alone.install(|| work(item));
                     done.lock().expect("no thread panics").push((index, result));
                 }
             });
