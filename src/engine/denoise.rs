@@ -142,7 +142,8 @@ impl<'a, W> Denoiser<'a, W> {
         let (mut run, held) = begin(backend, &denoising, noise, len, c.in_channels)?;
         let mut prediction = backend.alloc_f32(len)?;
         let evaluation = Evaluation::new(backend, settings, prepared, [frames, len / frames])?;
-        let mut predictor = Predictor::new(backend, evaluation, &denoising, purpose, [height, width, c.in_channels])?;
+        let (frame, remembered) = ([height, width, c.in_channels], denoising.state.map(|state| &state.remembered));
+        let mut predictor = Predictor::new(backend, evaluation, (settings, schedule), remembered, purpose, frame)?;
         let axes = [("frame", frames), ("row", height), ("column", width), ("channel", c.in_channels)];
         let calls = schedule.calls.len();
         let mut checks = Checks { axes: &axes, steps: calls, done: run.done(), last: None };

@@ -6,7 +6,7 @@ use super::measure::{Magnitude, Measured};
 use super::pace::Place;
 use super::{Remembered, Shortcuts};
 use crate::backend::Backend;
-use crate::engine::Denoising;
+use crate::engine::Settings;
 use crate::engine::evaluation::{Branch, Evaluation, On};
 use crate::engine::transfer::{copy, host};
 use crate::error::Result;
@@ -68,16 +68,18 @@ impl<B: Backend> LastInput<B> {
 }
 
 impl<'a, B: Backend> Predictor<'a, B> {
-    /// Predictions by `evaluation`; `frame`: rows, columns and channels of a latent frame.
+    /// Predictions by `evaluation` for the calls of a schedule, from what an earlier run remembers on. `frame`: rows, columns and
+    /// channels of a latent frame.
     pub fn new(
         backend: &B,
         evaluation: Evaluation<B>,
-        &Denoising { settings, schedule, state, .. }: &Denoising<'a>,
+        (settings, schedule): (&'a Settings, &'a Schedule),
+        remembered: Option<&Remembered>,
         purpose: Purpose<'a>,
         frame: [usize; 3],
     ) -> Result<Self> {
         let (shortcuts, nothing) = (&settings.shortcuts, Remembered::default());
-        let remembered = state.map_or(&nothing, |state| &state.remembered);
+        let remembered = remembered.unwrap_or(&nothing);
         let len = evaluation.latent().len();
         let cache = shortcuts.caching();
         let input = cache.filter(|cache| cache.compares_inputs());
