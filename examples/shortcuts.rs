@@ -184,6 +184,8 @@ impl Made {
         };
         let settings: Vec<Settings> = asked.iter().map(settled).collect::<Result<_>>()?;
         let mut batch = engine.batch(&model, &settings, &mut Quiet)?;
+        // All latents before the first is decoded, so that each model is opened once.
+        (0..settings.len()).try_for_each(|video| batch.denoise(video, &mut Quiet))?;
         let mut made = Self { clips: Vec::new(), evaluations: 0 };
         for (video, Settings { height, width, fps, .. }) in settings.iter().enumerate() {
             let mut pixels = Vec::new();
