@@ -1,7 +1,7 @@
-//! Compares ways to make fewer evaluations: the table and the picture of `docs/shortcuts.md`, on the demo model.
+//! Compares ways to make fewer evaluations, on the demo model: the table of `docs/shortcuts.md`, and a picture of it.
 //!
 //! ```sh
-//! cargo run --release --example shortcuts -- docs/images/shortcuts.svg
+//! cargo run --release --example shortcuts -- shortcuts.svg
 //! ```
 //!
 //! A second argument is the number of videos, 96 if it is missing: those that `tools/demo_model/results/evaluation.json` lists.
