@@ -38,7 +38,7 @@ impl Measured {
     }
 }
 
-/// Sums the lengths of what the blocks add to tokens of so many channels.
+/// The mean length of what the blocks add to a token.
 pub(super) struct Magnitude {
     channels: usize,
     before: Vec<f32>,
