@@ -1,15 +1,19 @@
 //! Compares ways to make fewer evaluations, on the demo model: the table of `docs/shortcuts.md`, and a picture of it.
 //!
 //! ```sh
-//! cargo run --release --example shortcuts -- shortcuts.svg
+//! cargo run --release --example shortcuts -- docs/benchmarks/shortcuts.jsonl docs/images/shortcuts.svg
 //! ```
 //!
-//! A second argument is the number of videos, 96 if it is missing: those that `tools/demo_model/results/evaluation.json` lists.
+//! It takes hours, and appends what it measures to the first file. What stands there is not measured again; without the file,
+//! everything is. A third argument is the number of videos, 96 if it is missing: those that
+//! `tools/demo_model/results/evaluation.json` lists.
 
 #[path = "shortcuts/chart.rs"]
 mod chart;
 #[path = "shortcuts/judge.rs"]
 mod judge;
+#[path = "shortcuts/results.rs"]
+mod results;
 
 use chart::{Point, chart};
 use judge::{Asked, judge};
@@ -18,31 +22,47 @@ use osp::sampler::SamplerKind;
 use osp::video::VideoInfo;
 use osp::video::metrics::{psnr, ssim};
 use osp::{Clip, Engine, Error, Model, Quiet, Request, Result};
+use results::{Key, Results, Row, Worth};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Steps of the exact runs.
 const STEPS: usize = 50;
-const FEWER: [(SamplerKind, &[usize]); 2] =
-    [(SamplerKind::DpmSolverMultistep, &[40, 30, 25, 20, 15, 10]), (SamplerKind::Pndm, &[40, 30, 20])];
-/// The options of `osp sample`: `--cache`, `--guidance-reuse` and `--guidance-interval`.
-const WAYS: [(&str, usize, Option<[f32; 2]>); 16] = [
-    ("teacache:0.03", 1, None),
-    ("teacache:0.05", 1, None),
-    ("teacache:0.1", 1, None),
-    ("magcache:0.05", 1, None),
-    ("magcache:0.1", 1, None),
-    ("magcache:0.2", 1, None),
-    ("taylor:2", 1, None),
-    ("taylor:3", 1, None),
-    ("taylor:4", 1, None),
-    ("taylor:5", 1, None),
-    ("", 2, None),
-    ("", 5, None),
-    ("", 1, Some([0.0, 0.9])),
-    ("", 1, Some([0.2, 1.0])),
-    ("taylor:2", 2, None),
-    ("taylor:3", 2, None),
+/// Options of `osp sample`: `--cache`, `--guidance-reuse` and `--guidance-interval`.
+type Options = (&'static str, usize, Option<[f32; 2]>);
+
+/// A sampler, the numbers of fewer steps to try with it, and the options.
+const TRIED: [(SamplerKind, &[usize], &[Options]); 2] = [
+    (
+        SamplerKind::DpmSolverMultistep,
+        &[40, 30, 25, 20, 15, 10],
+        &[
+            ("taylor:2", 1, None),
+            ("taylor:3", 1, None),
+            ("taylor:4", 1, None),
+            ("magcache:0.05", 1, None),
+            ("magcache:0.2", 1, None),
+            ("teacache:0.03", 1, None),
+            ("teacache:0.1", 1, None),
+            ("", 2, None),
+            ("", 5, None),
+            ("", 1, Some([0.0, 0.9])),
+            ("taylor:2", 2, None),
+            ("taylor:3", 2, None),
+        ],
+    ),
+    (
+        SamplerKind::Pndm,
+        &[40, 30, 20, 15],
+        &[
+            ("taylor:2", 1, None),
+            ("taylor:3", 1, None),
+            ("magcache:0.1", 1, None),
+            ("teacache:0.05", 1, None),
+            ("", 2, None),
+            ("taylor:2", 2, None),
+        ],
+    ),
 ];
 
 /// A way to sample.
@@ -55,10 +75,10 @@ struct Way {
 impl Way {
     fn all() -> Result<Vec<Self>> {
         let mut all = Vec::new();
-        for (sampler, fewer) in FEWER {
+        for (sampler, fewer, options) in TRIED {
             let steps = std::iter::once(&STEPS).chain(fewer);
             all.extend(steps.map(|&steps| Self { sampler, steps, shortcuts: Shortcuts::default() }));
-            for (cache, calls, guidance_interval) in WAYS {
+            for &(cache, calls, guidance_interval) in options {
                 let cache = (!cache.is_empty()).then(|| cache.parse()).transpose()?;
                 let guidance_reuse = (calls > 1).then_some(calls);
                 let shortcuts = Shortcuts { cache, guidance_reuse, guidance_interval };
@@ -84,6 +104,10 @@ impl Way {
         if options.is_empty() { format!("--steps {}", self.steps) } else { options.join(" ") }
     }
 
+    fn key(&self, videos: usize) -> Key {
+        Key { sampler: self.sampler.to_string(), options: self.name(), videos }
+    }
+
     fn kind(&self) -> &'static str {
         let Shortcuts { cache, guidance_reuse, .. } = &self.shortcuts;
         match (cache.as_ref().map(ToString::to_string), guidance_reuse) {
@@ -97,44 +121,40 @@ impl Way {
     }
 }
 
-/// What a way is worth; means over all videos.
-struct Worth {
-    evaluations: f64,
-    /// To the exact run: the median, and the mean of the worst tenth.
-    psnr: [f64; 2],
-    ssim: f64,
-    judged: f64,
-}
-
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let picture = arguments.next();
-    let videos = arguments.next().map_or(96, |text| text.parse().expect("the second argument is a number"));
+    let [Some(results), Some(picture)] = [arguments.next(), arguments.next()] else {
+        return Err(Error::Usage("name two files: FILE.jsonl for the results, and FILE.svg for the picture".into()));
+    };
+    let videos = arguments.next().map_or(96, |text| text.parse().expect("the third argument is a number"));
     let asked = asked("tools/demo_model/results/evaluation.json", videos)?;
     let ways = Way::all()?;
-    let (exact, others): (Vec<&Way>, Vec<&Way>) = ways.iter().partition(|way| way.is_exact());
+    let results = Results::open(results.into())?;
+    let missing: Vec<&Way> = ways.iter().filter(|way| results.row(&way.key(videos)).is_none()).collect();
+    let results = Mutex::new(results);
+    let needs_exact = |way: &&Way| way.is_exact() && missing.iter().any(|other| other.sampler == way.sampler);
+    let exact: Vec<&Way> = ways.iter().filter(needs_exact).collect();
     let exact = side_by_side(&exact, |way| Ok((way.sampler, Made::by(way, &asked)?)))?;
-    let of = |sampler| &exact.iter().find(|(of, _)| *of == sampler).expect("each sampler has one").1;
-    let others = side_by_side(&others, |way| {
-        let worth = worth(of(way.sampler), &Made::by(way, &asked)?, &asked)?;
-        eprintln!("{}", row(way, &worth));
-        Ok(worth)
+    side_by_side(&missing, |way| {
+        let of_sampler = &exact.iter().find(|(sampler, _)| *sampler == way.sampler).expect("each sampler has one").1;
+        let worth = match way.is_exact() {
+            true => worth(of_sampler, of_sampler, &asked)?,
+            false => worth(of_sampler, &Made::by(way, &asked)?, &asked)?,
+        };
+        results.lock().expect("no thread panics").add(Row { key: way.key(videos), worth })
     })?;
-    let mut others = others.into_iter();
+    let results = results.into_inner().expect("no thread panics");
     println!("| sampler | options | evaluations | PSNR, dB: median | worst tenth | SSIM | judged right |");
     println!("|---|---|---|---|---|---|---|");
     let mut points = Vec::new();
     for way in &ways {
-        let exact = of(way.sampler);
-        let worth =
-            if way.is_exact() { worth(exact, exact, &asked)? } else { others.next().expect("one for each way") };
-        println!("{}", row(way, &worth));
-        if worth.psnr[0].is_finite() {
-            points.push(Point { sampler: way.sampler, kind: way.kind(), at: [worth.evaluations, worth.psnr[0]] });
+        let row = results.row(&way.key(videos)).expect("all are measured");
+        println!("{row}");
+        if let Some([median, _]) = row.worth.psnr {
+            points.push(Point { sampler: way.sampler, kind: way.kind(), at: [row.worth.evaluations, median] });
         }
     }
-    picture
-        .map_or(Ok(()), |path| std::fs::write(&path, chart(&points)).map_err(|error| Error::Usage(error.to_string())))
+    std::fs::write(&picture, chart(&points)).map_err(|error| Error::Usage(format!("{picture}: {error}")))
 }
 
 /// Does `work` for each item, some on each core. A model this small gains little from several threads.
@@ -208,17 +228,11 @@ fn worth(exact: &Made, made: &Made, asked: &[Asked]) -> Result<Worth> {
     let similar = pairs().map(|(a, b)| Ok(ssim(a, b)?.overall)).sum::<Result<f64>>()?;
     let right = made.clips.iter().zip(asked).filter(|(clip, asked)| judge(clip) == asked.content).count();
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let psnr = [decibels[decibels.len() / 2], mean(&decibels[..decibels.len().div_ceil(10)])];
     Ok(Worth {
         evaluations: made.evaluations as f64 / count,
-        psnr: [decibels[decibels.len() / 2], mean(&decibels[..decibels.len().div_ceil(10)])],
+        psnr: psnr[0].is_finite().then_some(psnr),
         ssim: similar / count,
         judged: right as f64 / count,
     })
-}
-
-fn row(way: &Way, worth: &Worth) -> String {
-    let Worth { evaluations, psnr, ssim, judged } = worth;
-    let [median, worst] = psnr.map(|value| if value.is_finite() { format!("{value:.1}") } else { "exact".to_owned() });
-    let (sampler, name, judged) = (way.sampler, way.name(), 100.0 * judged);
-    format!("| {sampler} | `{name}` | {evaluations:.0} | {median} | {worst} | {ssim:.3} | {judged:.0} % |")
 }
