@@ -9,7 +9,7 @@
 #[path = "editing/shapes.rs"]
 mod shapes;
 
-use osp::engine::Footage;
+use osp::engine::{Footage, Method};
 use osp::video::metrics::{psnr_where, warp_error_along};
 use osp::video::{Mask, VideoInfo, sheet};
 use osp::{Clip, Engine, Model, Quiet, Request, Result};
@@ -64,9 +64,13 @@ enum Way {
     Strength(f32),
     Mask(f32),
     FirstFrame(f32),
+    /// With the caption of the clip as source prompt.
+    Inversion(f32),
+    Delta(f32),
+    DeltaMask(f32),
 }
 
-const WAYS: [Way; 12] = [
+const WAYS: [Way; 18] = [
     Way::Sample,
     Way::Strength(0.3),
     Way::Strength(0.4),
@@ -79,6 +83,12 @@ const WAYS: [Way; 12] = [
     Way::FirstFrame(0.4),
     Way::FirstFrame(0.5),
     Way::FirstFrame(0.6),
+    Way::Inversion(0.5),
+    Way::Inversion(0.8),
+    Way::Inversion(1.0),
+    Way::Delta(0.6),
+    Way::Delta(0.8),
+    Way::DeltaMask(0.8),
 ];
 
 impl Way {
@@ -89,6 +99,17 @@ impl Way {
             Self::Strength(strength) => format!("`--strength {strength}`"),
             Self::Mask(strength) => format!("`--strength {strength} --mask`"),
             Self::FirstFrame(strength) => format!("`--strength {strength} --first-frame`"),
+            Self::Inversion(strength) => format!("`--strength {strength} --method inversion`"),
+            Self::Delta(strength) => format!("`--strength {strength} --method delta`"),
+            Self::DeltaMask(strength) => format!("`--strength {strength} --method delta --mask`"),
+        }
+    }
+
+    fn method(self, source: String) -> Method {
+        match self {
+            Self::Inversion(_) => Method::Inversion { source },
+            Self::Delta(_) | Self::DeltaMask(_) => Method::Delta { source },
+            _ => Method::Noise,
         }
     }
 
@@ -97,8 +118,8 @@ impl Way {
         let footage = Footage::clip(clip.clone());
         Ok(match self {
             Self::Sample => None,
-            Self::Strength(strength) => Some((strength, footage)),
-            Self::Mask(strength) => Some((strength, footage.mask(around.mask(clip))?)),
+            Self::Strength(strength) | Self::Inversion(strength) | Self::Delta(strength) => Some((strength, footage)),
+            Self::Mask(strength) | Self::DeltaMask(strength) => Some((strength, footage.mask(around.mask(clip))?)),
             Self::FirstFrame(strength) => {
                 let VideoInfo { width, height, fps } = clip.info();
                 let first = redrawn(clip, to[1], to[0])?;
@@ -219,7 +240,8 @@ fn edits(
         let sample = match way.footage(clip, &around, change.to)? {
             None => engine.sample(model, &request, &mut Quiet)?,
             Some((strength, footage)) => {
-                engine.edit(model, &request.clone().edits(&footage, strength), footage, &mut Quiet)?
+                let method = way.method(change.caption(change.from));
+                engine.edit(model, &request.clone().edits_by(method, &footage, strength), footage, &mut Quiet)?
             }
         };
         let seconds = start.elapsed().as_secs_f64();

@@ -1,3 +1,5 @@
+mod methods;
+
 /// What the demo model's clips show.
 #[allow(dead_code, reason = "an example uses all of it")]
 #[path = "../examples/editing/shapes.rs"]

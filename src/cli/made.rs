@@ -69,8 +69,11 @@ pub fn in_words(settings: &Settings) -> String {
         None => String::new(),
         Some(Edit { clip: None, .. }) => ", from an image".to_owned(),
         Some(Edit { extend: Some(frames), .. }) => format!(", the last {frames} behind a clip"),
-        Some(Edit { strength, mask, .. }) => {
-            format!(", strength {strength}{}", if mask.is_some() { ", with a mask" } else { "" })
+        Some(Edit { strength, mask, method, .. }) => {
+            let mask = if mask.is_some() { ", with a mask" } else { "" };
+            let source = method.source().map(|source| format!(" from {source:?}"));
+            let method = source.map_or_else(String::new, |source| format!("{}{source}, ", method.name()));
+            format!(", {method}strength {strength}{mask}")
         }
     };
     let shortcuts = shortcuts_in_words(shortcuts);

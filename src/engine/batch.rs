@@ -65,7 +65,7 @@ pub fn batch<'a, D: Devices + 'a>(
     check_any(&mut videos)?;
     let captions: Vec<Captions> =
         videos.iter().map(|video| video.as_ref().map(|(_, captions)| captions.clone()).unwrap_or_default()).collect();
-    let longest = captions.iter().map(|captions| captions.tokens).max().unwrap_or(0);
+    let longest = captions.iter().map(Captions::longest).max().unwrap_or(0);
     let part = model.need_text_encoder()?;
     let cache = cache.map(|cache| (cache, Key::new(&devices.name(Stage::Text), part)));
     let cache = cache.as_ref().map(|(cache, key)| (*cache, key));
@@ -113,8 +113,11 @@ pub fn batch<'a, D: Devices + 'a>(
 fn asked(task: &Task, captions: Captions) -> Result<(Task, Captions)> {
     task.validate()?;
     task.check_footage()?;
-    let samples = if task.needs_transformer() { captions.samples } else { Vec::new() };
-    Ok((task.clone(), Captions { samples, ..captions }))
+    let captions = match task.needs_transformer() {
+        true => captions,
+        false => Captions { samples: Vec::new(), source: None, ..captions },
+    };
+    Ok((task.clone(), captions))
 }
 
 /// Fails with the first error if there are only errors.

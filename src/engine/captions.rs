@@ -25,12 +25,28 @@ pub struct Captions {
     pub tokens: usize,
     /// With guidance the negative prompt, then the caption.
     pub samples: Vec<Wanted>,
+    /// Those of an edit's source prompt.
+    pub source: Option<Box<Captions>>,
 }
 
 impl Captions {
-    /// The tokens of one video. Both captions are cut to the caption's K tokens. If the negative prompt is shorter, the
-    /// encoder's output at its padding counts.
+    /// The tokens of one video, and those of its source prompt.
     pub(crate) fn of(
+        tokenizer: &Tokenizer,
+        max_tokens: usize,
+        settings: &Settings,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let source = settings.source();
+        let source = source.map(|source| Self::named("source prompt", tokenizer, max_tokens, &source, observer));
+        let source = source.transpose()?.map(Box::new);
+        Ok(Self { source, ..Self::named("caption", tokenizer, max_tokens, settings, observer)? })
+    }
+
+    /// The tokens of one prompt. Both captions are cut to the caption's K tokens. If the negative prompt is shorter, the encoder's
+    /// output at its padding counts.
+    fn named(
+        name: &'static str,
         tokenizer: &Tokenizer,
         max_tokens: usize,
         settings: &Settings,
@@ -55,7 +71,7 @@ impl Captions {
         if !cleaned_prompt.chars().any(char::is_alphanumeric) {
             observer.warn(&Warning::BareCaption { caption: cleaned_prompt.clone() });
         }
-        let prompt = encode("caption", &cleaned_prompt, observer)?;
+        let prompt = encode(name, &cleaned_prompt, observer)?;
         let tokens = prompt.unmasked;
         let mut samples = Vec::new();
         if settings.guidance > 1.0 {
@@ -67,7 +83,17 @@ impl Captions {
             samples.push(wanted(&negative.ids, negative.unmasked, tokens));
         }
         samples.push(wanted(&prompt.ids, tokens, tokens));
-        Ok(Self { cleaned_prompt, tokens, samples })
+        Ok(Self { cleaned_prompt, tokens, samples, source: None })
+    }
+
+    /// The captions of the prompt, then those of the source prompt.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Wanted> {
+        self.samples.iter().chain(self.source.iter().flat_map(|source| &source.samples))
+    }
+
+    /// Tokens of the longer one of the prompt and the source prompt.
+    pub(super) fn longest(&self) -> usize {
+        self.tokens.max(self.source.as_ref().map_or(0, |source| source.tokens))
     }
 
     /// Captions of `tokens` tokens without text, for runs that only count.
@@ -77,7 +103,7 @@ impl Captions {
             Wanted { caption, kept: tokens }
         };
         let samples = (0..if guidance > 1.0 { 2 } else { 1 }).map(sample).collect();
-        Self { cleaned_prompt: String::new(), tokens, samples }
+        Self { tokens, samples, ..Self::default() }
     }
 }
 

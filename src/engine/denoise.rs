@@ -132,23 +132,27 @@ impl<'a, W> Denoiser<'a, W> {
         noise: &mut Noise<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Sampled> {
-        let Denoising { settings, schedule, text, video, .. } = denoising;
+        let Denoising { settings, schedule, text, original, video, .. } = denoising;
         backend.begin_run();
         let c = self.model.config();
         let [frames, height, width] = settings.latent_size();
         let prepared = self.prepare(backend, settings, text)?;
+        let source = settings.source().zip(text.source.as_deref());
+        let source = source.map(|(settings, text)| self.prepare(backend, &settings, text)).transpose()?;
 
         let len = frames * height * width * c.in_channels;
-        let (mut run, held) = begin(backend, &denoising, noise, len, c.in_channels)?;
+        let first = noise.draw(len, c.in_channels);
+        let held = original.map(|original| Held::new(backend, original, &first)).transpose()?;
+        let mut run = begin(backend, &denoising, noise, &first, (held.as_ref(), c.in_channels))?;
         let mut prediction = backend.alloc_f32(len)?;
-        let evaluation = Evaluation::new(backend, settings, prepared, [frames, len / frames])?;
+        let evaluation = Evaluation::new(backend, settings, (prepared, source), [frames, len / frames])?;
         let (frame, remembered) = ([height, width, c.in_channels], denoising.state.map(|state| &state.remembered));
         let mut predictor = Predictor::new(backend, evaluation, (settings, schedule), remembered, purpose, frame)?;
         let axes = [("frame", frames), ("row", height), ("column", width), ("channel", c.in_channels)];
         let calls = schedule.calls.len();
         let mut checks = Checks { axes: &axes, steps: calls, done: run.done(), last: None };
         while let Some(call) = run.call() {
-            held.iter().try_for_each(|held| held.hold(&mut run, settings.sampler.signal_and_noise(call)))?;
+            held.iter().try_for_each(|held| held.before(&mut run, settings.sampler))?;
             let index = run.done();
             predictor.predict((backend, &self.model), index, run.model_input()?, &mut prediction)?;
             checks.next(Checking::start(backend, &prediction, 0, len)?)?;
@@ -166,14 +170,14 @@ impl<'a, W> Denoiser<'a, W> {
                 observer.reached(at, &state, draft);
             }
             if preview {
-                let shown = draft.filter(|_| at.done < calls).map_or_else(|| host(backend, run.sample()), Ok)?;
+                let shown = draft.filter(|_| at.done < calls).map_or_else(|| host(backend, run.result()), Ok)?;
                 observer.preview(at.done, &shown);
             }
             tick(observer)?;
         }
         checks.end()?;
         held.iter().try_for_each(|held| held.hold(&mut run, CLEAN))?;
-        let latent = host(backend, run.sample())?;
+        let latent = host(backend, run.result())?;
         Made { stage: Stage::Denoise.name().into(), what: "the latent", axes: &axes }.check(&latent, f32::MAX)?;
         Ok(Sampled { latent, evaluations: predictor.evaluations() })
     }
@@ -202,36 +206,40 @@ impl<'a, W> Denoiser<'a, W> {
     }
 }
 
-/// The sampler before its next call, and the clip that an edit holds.
+/// The sampler before its next call. `first` is the run's first draw, and `held` the clip of an edit.
 fn begin<'a, B: Backend>(
     backend: &'a B,
-    &Denoising { settings, schedule, original, state, .. }: &Denoising<'a>,
+    &Denoising { settings, schedule, state, .. }: &Denoising<'a>,
     noise: &mut Noise<'_>,
-    len: usize,
-    channels: usize,
-) -> Result<(SamplerRun<'a, B>, Option<Held<B>>)> {
-    let first = noise.draw(len, channels);
-    let held = original.map(|original| Held::new(backend, original, &first)).transpose()?;
-    let run = match (state, &held, schedule.calls.first()) {
+    first: &[f32],
+    (held, channels): (Option<&'a Held<B>>, usize),
+) -> Result<SamplerRun<'a, B>> {
+    let level = schedule.calls.first().and_then(|call| settings.begins_at(call));
+    let run = match (state, held, level) {
         (Some(state), ..) => {
-            noise.skip(state.sampler.draws(schedule).saturating_sub(1), len, channels);
+            noise.skip(state.sampler.draws(schedule).saturating_sub(1), first.len(), channels);
             SamplerRun::resume(backend, schedule, &state.sampler)?
         }
-        (None, Some(held), Some(call)) if !settings.begins_with_noise() => {
-            SamplerRun::begin(backend, schedule, held.at(backend, settings.sampler.signal_and_noise(call))?)?
-        }
-        _ => SamplerRun::new(backend, schedule, &first)?,
+        (None, Some(held), Some(level)) => SamplerRun::begin(backend, schedule, held.at(backend, level)?)?,
+        _ => SamplerRun::new(backend, schedule, first)?,
     };
-    Ok((run, held))
+    Ok(match held {
+        Some(held) => run.of_original(held.original()),
+        None => run,
+    })
 }
 
-/// The latent that a prediction leads to: x₀ of input = √ᾱ·x₀ + √(1−ᾱ)·ε.
+/// The latent that a prediction leads to: x₀ of input = √ᾱ·x₀ + √(1−ᾱ)·ε; or, if the sample is only a noisy form of the
+/// result, what the result is by now.
 fn draft<B: Backend>(
     backend: &B,
     settings: &Settings,
     run: &mut SamplerRun<'_, B>,
     prediction: &B::Buffer,
 ) -> Result<Vec<f32>> {
+    if let Some(result) = run.edited() {
+        return host(backend, result);
+    }
     let timestep = run.call().expect("the call is not complete").timestep;
     let alpha_bar = settings.sampler.alpha_bar(timestep);
     let (signal, noise) = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
@@ -302,7 +310,7 @@ mod tests {
         let part = preset::open("v1.1.0", Some(221)).unwrap().transformer.unwrap();
         let defaults = preset::open("v1.1.0", Some(221)).unwrap().defaults;
         let settings = Request::new("a lake").steps(4).settle(&defaults).unwrap();
-        let text = Text { tokens: 120, embeddings: vec![0.5; 2 * 120 * 4096], cached: false };
+        let text = Text { tokens: 120, embeddings: vec![0.5; 2 * 120 * 4096], cached: false, source: None };
         let schedule = settings.sampler.schedule(settings.steps).unwrap();
         let mut steps = Steps { dry: dry.clone(), ends: Vec::new() };
         let denoiser = Denoiser::load(&backend, &part, savings).unwrap();
@@ -331,8 +339,12 @@ mod tests {
             Request::new("a cat").frames(4 * frames - 3).size(16, 32).sampler(SamplerKind::DpmSolverMultistep).steps(1);
         let settings = request.spans(spans).settle(&model.defaults).unwrap();
         let part = model.need_transformer().unwrap();
-        let text =
-            Text { tokens: 3, embeddings: TorchRng::new(2).randn(6 * part.config.caption_channels), cached: false };
+        let text = Text {
+            tokens: 3,
+            embeddings: TorchRng::new(2).randn(6 * part.config.caption_channels),
+            cached: false,
+            source: None,
+        };
         let schedule = settings.schedule().unwrap();
         let denoising =
             Denoising { settings: &settings, schedule: &schedule, text: &text, original: None, state: None, video: 0 };

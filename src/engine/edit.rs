@@ -4,7 +4,7 @@
 //! the steps from there (SDEdit, Meng et al. 2022). Where a latent is held, each call of the model sees x₀ with the noise of its
 //! timestep (blended latent diffusion, Avrahami et al. 2023): outside of a mask, and in the first frame if an image is put there.
 
-use super::Settings;
+use super::{Method, Settings};
 use crate::error::{Error, Result};
 use crate::model::vae::Factors;
 use crate::sampler::SamplerKind;
@@ -19,6 +19,9 @@ use std::borrow::Cow;
 pub struct Edit {
     /// Share of the sampler's steps that are made, above 0; 1 makes all, from pure noise.
     pub strength: f32,
+    /// How the clip is used.
+    #[serde(default, skip_serializing_if = "Method::is_noise")]
+    pub method: Method,
     /// Fingerprint of the clip's pixels; an edit without a clip has a first frame.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<String>,
@@ -34,6 +37,11 @@ pub struct Edit {
 }
 
 impl Edit {
+    /// An edit of nothing, with strength 1.
+    fn of_noise() -> Self {
+        Self { strength: 1.0, method: Method::Noise, clip: None, mask: None, first_frame: None, extend: None }
+    }
+
     /// Whether a part of the latent is held.
     pub fn holds(&self) -> bool {
         self.mask.is_some() || self.first_frame.is_some() || self.extend.is_some()
@@ -68,6 +76,9 @@ impl Edit {
                 "strength {strength} needs a clip to begin with, and there is only an image"
             )));
         }
+        if self.method.source().is_some() && (self.clip.is_none() || self.extend.is_some()) {
+            return Err(Error::Usage(format!("the method {} needs a clip that may change", self.method.name())));
+        }
         if self.extend.is_some() && strength < 1.0 {
             return Err(Error::Usage(format!("new frames are made from noise, and not with strength {strength}")));
         }
@@ -93,15 +104,14 @@ pub struct Footage {
     first: Option<Clip>,
     /// Frames behind the clip.
     extra: usize,
-    /// With strength 1.
+    /// With strength 1, and the usual method.
     edit: Edit,
 }
 
 impl Footage {
     /// A clip to edit.
     pub fn clip(clip: Clip) -> Self {
-        let edit =
-            Edit { strength: 1.0, clip: Some(fingerprint_of(&clip)), mask: None, first_frame: None, extend: None };
+        let edit = Edit { clip: Some(fingerprint_of(&clip)), ..Edit::of_noise() };
         Self { clip: Some(clip), mask: None, first: None, extra: 0, edit }
     }
 
@@ -110,8 +120,7 @@ impl Footage {
     /// # Errors
     /// [`Error::Usage`] if it has several frames.
     pub fn image(image: Clip) -> Result<Self> {
-        let edit = Edit { strength: 1.0, clip: None, mask: None, first_frame: None, extend: None };
-        Self { clip: None, mask: None, first: None, extra: 0, edit }.first_frame(image)
+        Self { clip: None, mask: None, first: None, extra: 0, edit: Edit::of_noise() }.first_frame(image)
     }
 
     /// Allows changes only where the mask does.
@@ -181,9 +190,14 @@ impl Footage {
         self.clip.as_ref().map(|clip| clip.fps)
     }
 
-    /// The edit of this footage with a strength.
-    pub fn edit(&self, strength: f32) -> Edit {
-        Edit { strength, ..self.edit.clone() }
+    /// The edit of this footage with a strength and a method.
+    pub fn edit(&self, strength: f32, method: Method) -> Edit {
+        Edit { strength, method, ..self.edit.clone() }
+    }
+
+    /// Whether these are the pixels that an edit names.
+    pub fn is_of(&self, edit: &Edit) -> bool {
+        self.edit(edit.strength, edit.method.clone()) == *edit
     }
 
     /// The clips to encode: the clip, then the first frame.
@@ -207,7 +221,7 @@ impl Footage {
     /// [`Error::Usage`] says what differs.
     pub(super) fn check(&self, settings: &Settings) -> Result<()> {
         let Settings { frames, height, width, edit, .. } = settings;
-        if edit.as_ref().is_none_or(|edit| self.edit(edit.strength) != *edit) {
+        if edit.as_ref().is_none_or(|edit| !self.is_of(edit)) {
             return Err(Error::Usage("these are not the pixels that the edit begins with".into()));
         }
         let size = [*frames, *height, *width];
@@ -288,7 +302,7 @@ mod tests {
 
     #[test]
     fn strength_is_a_share_of_the_steps() {
-        let edit = |strength| Edit { strength, ..Footage::clip(clip(5)).edit(1.0) };
+        let edit = |strength| Edit { strength, ..Footage::clip(clip(5)).edit(1.0, Method::Noise) };
         let made = |strength, steps| edit(strength).made_steps(SamplerKind::Ddim, steps);
         assert_eq!([made(1.0, 30).unwrap(), made(0.5, 30).unwrap(), made(0.02, 30).unwrap()], [30, 15, 1]);
         for wrong in [0.0, -0.5, 1.01, f32::NAN, f32::INFINITY] {
@@ -298,7 +312,7 @@ mod tests {
         assert!(error.contains("makes 0 of 30 steps, and DDIM needs 1: choose a strength of 0.02 or more"), "{error}");
         let error = edit(0.1).made_steps(SamplerKind::Pndm, 30).unwrap_err().to_string();
         assert!(error.contains("PNDM needs 4: choose a strength of 0.12 or more"), "{error}");
-        let image = Footage::image(clip(1)).unwrap().edit(0.5);
+        let image = Footage::image(clip(1)).unwrap().edit(0.5, Method::Noise);
         assert!(image.made_steps(SamplerKind::Ddim, 30).unwrap_err().to_string().contains("needs a clip"));
     }
 

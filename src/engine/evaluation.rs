@@ -18,6 +18,15 @@ pub(super) fn branches(settings: &Settings) -> usize {
 /// The transformer, and the device that it runs on.
 pub(super) type On<'a, B> = (&'a B, &'a Latte<'a, <B as Backend>::Weight>);
 
+/// What a call of the model predicts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Prompt {
+    /// The prompt.
+    Target,
+    /// The source prompt of an edit.
+    Source,
+}
+
 /// Which branches of guidance are evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Branch {
@@ -27,9 +36,14 @@ pub(super) enum Branch {
     Conditional,
 }
 
+/// Prepared texts: of the prompt, and of an edit's source prompt.
+pub(super) type Texts<B> = (Vec<Prepared<B>>, Option<Vec<Prepared<B>>>);
+
 /// The model's evaluations for one call of the sampler.
 pub(super) struct Evaluation<B: Backend> {
     branches: Branches<B>,
+    /// Those for the source prompt of an edit.
+    source: Option<Branches<B>>,
     /// What the model sees: `[T, H, W, C]`, in the device's precision.
     latent: B::Buffer,
     /// The output of each branch; with guidance, the branch of the negative prompt is the first.
@@ -40,6 +54,7 @@ pub(super) struct Evaluation<B: Backend> {
 
 /// The branches of guidance, evaluated as one batch or one after the other.
 struct Branches<B: Backend> {
+    count: usize,
     /// One for the batch, or one for each branch.
     prepared: Vec<Prepared<B>>,
     /// Inputs and outputs of a batch of several, `[N, T, H, W, C]` each.
@@ -52,7 +67,7 @@ impl<B: Backend> Branches<B> {
             true => None,
             false => Some([backend.alloc(samples * len)?, backend.alloc(samples * len)?]),
         };
-        Ok(Self { prepared, batch })
+        Ok(Self { count: samples, prepared, batch })
     }
 
     /// Predicts the noise in `latent [T, H, W, C]` at `timestep`, in the last branches; a batch has all of them.
@@ -83,21 +98,31 @@ impl<B: Backend> Evaluation<B> {
     pub fn new(
         backend: &B,
         settings: &Settings,
-        prepared: Vec<Prepared<B>>,
+        (prepared, source): Texts<B>,
         [frames, frame_len]: [usize; 2],
     ) -> Result<Self> {
         let samples = branches(settings);
         let (len, at_once) = (frames * frame_len, settings.frames_at_once() * frame_len);
+        let of_source = settings.source().as_ref().map_or(0, branches);
+        let source = source.map(|prepared| Branches::new(backend, prepared, of_source, at_once)).transpose()?;
         let branches = Branches::new(backend, prepared, samples, at_once)?;
         let latent = backend.alloc(len)?;
         let outputs = (0..samples).map(|_| backend.alloc(len)).collect::<Result<_>>()?;
         let spans = SpanBuffers::new(backend, settings.span, frames, frame_len, samples)?;
-        Ok(Self { branches, latent, outputs, spans })
+        Ok(Self { branches, source, latent, outputs, spans })
     }
 
     /// Shows `sample [T, H, W, C]`, in f32, to the model.
     pub fn show(&mut self, backend: &B, sample: &B::Buffer) -> Result<()> {
         copy(backend, sample, &mut self.latent)
+    }
+
+    /// The branches of guidance that there are for `of`.
+    pub fn branches(&self, of: Prompt) -> usize {
+        match of {
+            Prompt::Target => self.branches.count,
+            Prompt::Source => self.source.as_ref().map_or(0, |source| source.count),
+        }
     }
 
     /// What the model sees.
@@ -110,11 +135,19 @@ impl<B: Backend> Evaluation<B> {
         &self.outputs
     }
 
-    /// Predicts the noise in what the model sees, in some branches. Only branches that are no batch can be evaluated alone.
-    pub fn predict(&mut self, on: On<'_, B>, timestep: f32, branch: Branch, watch: Watch<'_, B>) -> Result<()> {
-        let Self { branches, latent, outputs, spans } = self;
+    /// Predicts the noise in what the model sees for `of`, in some branches: the last outputs. Only branches that are no batch can
+    /// be evaluated alone.
+    pub fn predict(
+        &mut self,
+        on: On<'_, B>,
+        (of, timestep): (Prompt, f32),
+        branch: Branch,
+        watch: Watch<'_, B>,
+    ) -> Result<()> {
+        let skipped = self.outputs.len() - if branch == Branch::All { self.branches(of) } else { 1 };
+        let Self { branches, source, latent, outputs, spans } = self;
+        let branches = if of == Prompt::Source { source.as_mut().expect("an edit has it") } else { branches };
         debug_assert!(branch == Branch::All || branches.batch.is_none(), "a batch has all branches");
-        let skipped = if branch == Branch::Conditional { outputs.len() - 1 } else { 0 };
         let mut predict =
             |latent: &B::Buffer, outputs: &mut [B::Buffer]| branches.predict(on, timestep, latent, outputs, watch);
         match spans {

@@ -5,7 +5,7 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::DeviceBuffer;
 use crate::ops::sampler::{Combine, CombineArgs, Hold};
-use crate::sampler::SamplerRun;
+use crate::sampler::{SamplerKind, SamplerRun};
 
 /// How much of the clean latent and of the noise a sample holds: x = signal·x₀ + noise·ε.
 pub(super) type Level = (f32, f32);
@@ -40,7 +40,21 @@ impl<B: Backend> Held<B> {
         Ok(sample)
     }
 
-    /// Puts the latent at a level back into a sampler's sample, where it is held.
+    /// The latent x₀.
+    pub fn original(&self) -> &B::Buffer {
+        &self.original
+    }
+
+    /// Puts the latent back where it is held, before the next call. An inversion inverts the whole clip.
+    pub fn before(&self, run: &mut SamplerRun<'_, B>, sampler: SamplerKind) -> Result<()> {
+        match run.call() {
+            _ if run.edited().is_some() => self.hold(run, CLEAN),
+            Some(call) if !call.source => self.hold(run, sampler.signal_and_noise(call)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts the latent at a level back into what becomes the result, where it is held.
     pub fn hold(&self, run: &mut SamplerRun<'_, B>, (signal, noise_level): Level) -> Result<()> {
         let Some(weights) = &self.weights else { return Ok(()) };
         let op = Hold { len: self.original.len(), signal, noise_level };

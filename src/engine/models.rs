@@ -6,7 +6,7 @@ use super::finite::blame;
 use super::original::Original;
 use super::sample::{plan_decode, plan_denoise, plan_text};
 use super::shortcuts::{Measured, Purpose};
-use super::{Devices, Edit, Observer, Shortcuts, Span, Stage, StagePlan, TakeFrame, Task, Text, Wanted, Windowed};
+use super::{Devices, Observer, Shortcuts, Span, Stage, StagePlan, TakeFrame, Task, Text, Wanted, Windowed};
 use crate::backend::Backend;
 use crate::checkpoint::Model;
 use crate::error::Result;
@@ -22,8 +22,8 @@ struct Denoises {
     steps: usize,
     /// Calls of the model; an edit makes only the last.
     calls: usize,
-    /// For an edit, whether a part of its latent is held.
-    holds: Option<bool>,
+    /// For an edit, its method, and whether a part of its latent is held.
+    edit: Option<(&'static str, bool)>,
     span: Option<Span>,
     shortcuts: Shortcuts,
     /// Calls that an earlier run has made, and which tensors its shortcuts remember.
@@ -53,7 +53,7 @@ impl From<&Task> for Denoises {
             sampler: settings.sampler,
             steps: settings.steps,
             calls: settings.schedule().map_or(0, |schedule| schedule.calls.len()),
-            holds: settings.edit.as_ref().map(Edit::holds),
+            edit: settings.edit.as_ref().map(|edit| (edit.method.name(), edit.holds())),
             span: settings.span,
             shortcuts: settings.shortcuts.clone(),
             done: task.state().map(|state| (state.sampler.done, state.remembered.tensors())),

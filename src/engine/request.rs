@@ -1,6 +1,6 @@
 //! What a user asks for, and the settings that follow from it and from the model.
 
-use super::{Edit, Footage, Shortcuts, Span, Spans, Windowed};
+use super::{Edit, Footage, Method, Shortcuts, Span, Spans, Windowed};
 use crate::checkpoint::Defaults;
 use crate::error::{Error, Result};
 use crate::model::vae::Factors;
@@ -142,14 +142,20 @@ impl Request {
         Self { shortcuts, ..self }
     }
 
-    /// Asks for an edit of `footage` ([`crate::Engine::edit`]). `strength` is the share of the sampler's steps that are made: the
-    /// lower, the more of the clip remains. The video gets the size and the rate of the clip.
+    /// Asks for an edit of `footage` ([`crate::Engine::edit`]), by giving it noise. `strength` is the share of the sampler's steps
+    /// that are made: the lower, the more of the clip remains. The video gets the size and the rate of the clip.
     #[must_use]
     pub fn edits(self, footage: &Footage, strength: f32) -> Self {
+        self.edits_by(Method::Noise, footage, strength)
+    }
+
+    /// As [`Self::edits`], by another method.
+    #[must_use]
+    pub fn edits_by(self, method: Method, footage: &Footage, strength: f32) -> Self {
         let (size, fps) = (footage.size(), footage.fps().unwrap_or(self.fps));
         let (frames, sides) = size.map(|[frames, height, width]| (frames, [height, width])).unzip();
         let (frames, size) = (frames.or(self.frames), sides.or(self.size));
-        Self { frames, size, fps, edit: Some(footage.edit(strength)), ..self }
+        Self { frames, size, fps, edit: Some(footage.edit(strength, method)), ..self }
     }
 
     /// The settings of the request, what it leaves open taken from `defaults`, and checked.
@@ -292,6 +298,7 @@ impl Settings {
         }
         self.span.map_or(Ok(()), Span::validate)?;
         self.shortcuts.validate()?;
+        self.validate_source()?;
         self.schedule().map(drop)
     }
 
@@ -307,13 +314,8 @@ impl Settings {
     /// [`Error::Usage`] for a number of steps or a strength that the sampler cannot take.
     pub fn schedule(&self) -> Result<Schedule> {
         let made = self.edit.as_ref().map_or(Ok(self.steps), |edit| edit.made_steps(self.sampler, self.steps))?;
-        self.sampler.last_of(self.steps, made)
-    }
-
-    /// Whether the sampler begins with pure noise.
-    pub fn begins_with_noise(&self) -> bool {
-        let all = |edit: &Edit| edit.made_steps(self.sampler, self.steps).is_ok_and(|made| made == self.steps);
-        self.edit.as_ref().is_none_or(all)
+        let method = self.edit.as_ref().map_or(&Method::Noise, |edit| &edit.method);
+        method.schedule(self.sampler, self.steps, made)
     }
 
     /// A text as it goes to the tokenizer.

@@ -77,7 +77,7 @@ pub fn plan<D: Devices>(devices: &D, model: &Model, settings: &Settings, caption
     let texts = Texts::new(std::slice::from_ref(captions), channels);
     let sampling = all_fit([
         plan_text(devices, &shapes, texts.missing()),
-        plan_denoise(devices, &shapes, &task, captions.tokens),
+        plan_denoise(devices, &shapes, &task, captions.longest()),
         plan_decode(devices, &shapes, &task),
     ]);
     let encode = plan_originals(devices, model, settings);
@@ -95,7 +95,7 @@ pub(super) fn plan_text<D: Devices>(devices: &D, shapes: &Model, wanted: &[&Want
 pub(super) fn plan_denoise<D: Devices>(devices: &D, shapes: &Model, task: &Task, tokens: usize) -> Result<StagePlan> {
     let part = shapes.need_transformer()?;
     let channels = shapes.need_text_encoder()?.config.d_model;
-    let text = Text::counted(&Captions::counted(tokens, task.settings.guidance), channels);
+    let text = Text::counted(tokens, &task.settings, channels);
     devices.plan(Stage::Denoise, &|backend, savings, observer| {
         if !task.needs_transformer() {
             return Ok(());

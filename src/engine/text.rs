@@ -1,9 +1,10 @@
 //! Tokens to text embeddings.
 
 use super::captions::{Captions, Wanted};
+use super::evaluation::branches;
 use super::finite::{Made, blame};
 use super::text_cache::{Key, TextCache};
-use super::{Observer, Stage, tick};
+use super::{Observer, Settings, Stage, tick};
 use crate::backend::Backend;
 use crate::checkpoint::Component;
 use crate::error::Result;
@@ -20,13 +21,15 @@ pub struct Text {
     pub embeddings: Vec<f32>,
     /// Whether all of them came from the cache.
     pub cached: bool,
+    /// That of an edit's source prompt.
+    pub source: Option<Box<Text>>,
 }
 
 impl Text {
     /// Zeros in place of embeddings, for runs that only count.
-    pub(crate) fn counted(captions: &Captions, channels: usize) -> Self {
-        let Captions { tokens, samples, .. } = captions;
-        Self { tokens: *tokens, embeddings: vec![0.0; samples.len() * tokens * channels], cached: false }
+    pub(crate) fn counted(tokens: usize, settings: &Settings, channels: usize) -> Self {
+        let source = settings.source().map(|source| Box::new(Self::counted(tokens, &source, channels)));
+        Self { tokens, embeddings: vec![0.0; branches(settings) * tokens * channels], cached: false, source }
     }
 }
 
@@ -44,7 +47,7 @@ impl<'a> Texts<'a> {
     /// All captions are missing.
     pub fn new(captions: &'a [Captions], channels: usize) -> Self {
         let mut missing: Vec<&Wanted> = Vec::new();
-        for wanted in captions.iter().flat_map(|captions| &captions.samples) {
+        for wanted in captions.iter().flat_map(Captions::all) {
             if !missing.contains(&wanted) {
                 missing.push(wanted);
             }
@@ -80,15 +83,17 @@ impl<'a> Texts<'a> {
 
     /// The texts of all requests, once no caption is missing.
     pub fn into_texts(self) -> Vec<Text> {
-        let text = |captions: &Captions| {
-            let found: Vec<_> = captions.samples.iter().map(|wanted| &self.known[wanted]).collect();
-            Text {
-                tokens: captions.tokens,
-                embeddings: found.iter().flat_map(|(embeddings, _)| embeddings).copied().collect(),
-                cached: found.iter().all(|(_, cached)| *cached),
-            }
-        };
-        self.captions.iter().map(text).collect()
+        self.captions.iter().map(|captions| self.text(captions)).collect()
+    }
+
+    fn text(&self, captions: &Captions) -> Text {
+        let found: Vec<_> = captions.samples.iter().map(|wanted| &self.known[wanted]).collect();
+        Text {
+            tokens: captions.tokens,
+            embeddings: found.iter().flat_map(|(embeddings, _)| embeddings).copied().collect(),
+            cached: captions.all().all(|wanted| self.known[wanted].1),
+            source: captions.source.as_ref().map(|source| Box::new(self.text(source))),
+        }
     }
 }
 

@@ -54,7 +54,7 @@ impl Profiler<'_> {
         let request = request.sampler(SamplerKind::Ddim).steps(1 + self.measure.runs()).guidance(7.5);
         let settings = request.settle(&model.defaults)?;
         let embeddings = vec![0.5; 2 * tokens * component.config.caption_channels];
-        let text = Text { tokens, embeddings, cached: false };
+        let text = Text { tokens, embeddings, cached: false, source: None };
         let denoiser = Denoiser::load(backend, component, MemoryOptions::NONE)?;
         let schedule = settings.sampler.schedule(settings.steps)?;
         self.observer.begin(Stage::Denoise, schedule.calls.len() as u64);

@@ -53,7 +53,7 @@ fn compile(steps: Steps, call: impl Fn(f32, f32, f32) -> Call) -> Schedule {
         let alpha_bar = training.alpha_bar(t).expect("leading timesteps lie in training");
         call(t as f32, alpha_bar, training.alpha_bar(t - stride(steps)).unwrap_or(1.0))
     };
-    Schedule { init_noise_sigma: 1.0, history: 1, calls: leading(steps).into_iter().map(call).collect() }
+    Schedule::new(1.0, 1, leading(steps).into_iter().map(call).collect())
 }
 
 /// Computes x₀. The model scales latents so that those of images lie within ±1.

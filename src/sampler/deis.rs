@@ -38,7 +38,7 @@ impl Sampler for DeisMultistep {
             };
             Call::new(timesteps[step], [update, Update::copy(EARLIER, Prediction)])
         };
-        Schedule { init_noise_sigma: 1.0, history: 1, calls: (0..steps.made).map(call).collect() }
+        Schedule::new(1.0, 1, (0..steps.made).map(call).collect())
     }
 }
 

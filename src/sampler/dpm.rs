@@ -71,7 +71,7 @@ fn compile(steps: Steps, history: usize, updates: impl Fn(usize, &[Level]) -> Ve
     let timesteps = whole(steps);
     let levels: Vec<Level> = Training::standard().sigmas(&timesteps, 0.0).into_iter().map(Level::new).collect();
     let calls = timesteps.iter().enumerate().map(|(step, &t)| Call::new(t, updates(step, &levels)));
-    Schedule { init_noise_sigma: 1.0, history, calls: calls.collect() }
+    Schedule::new(1.0, history, calls.collect())
 }
 
 /// Computes m = (x − σ·ε)/α.

@@ -37,11 +37,8 @@ fn compile(steps: Steps, call: impl Fn(f32, f32, f32) -> Call) -> Schedule {
     let timesteps = even(steps);
     let sigmas = Training::standard().sigmas(&timesteps, 0.0);
     let calls = timesteps.iter().zip(sigmas.windows(2));
-    Schedule {
-        init_noise_sigma: sigmas[0],
-        history: 0,
-        calls: calls.map(|(&t, pair)| call(t, pair[0], pair[1]).scaled(pair[0])).collect(),
-    }
+    let calls = calls.map(|(&t, pair)| call(t, pair[0], pair[1]).scaled(pair[0]));
+    Schedule::new(sigmas[0], 0, calls.collect())
 }
 
 impl Call {

@@ -32,6 +32,6 @@ impl Sampler for HeunDiscrete {
             let again = Update::new(Sample, &[(HALFWAY, 1.0), (Prediction, (to - from) / 2.0)]);
             calls.push(Call::new(next, [again]).scaled(to));
         }
-        Schedule { init_noise_sigma: sigmas[0], history: 1, calls }
+        Schedule::new(sigmas[0], 1, calls)
     }
 }

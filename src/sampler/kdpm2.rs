@@ -38,6 +38,6 @@ impl Sampler for Kdpm2AncestralDiscrete {
             calls.push(Call::new(training.timestep(middle), [whole]).scaled(middle));
         }
         calls.iter_mut().for_each(|call| call.draws_noise = true);
-        Schedule { init_noise_sigma: sigmas[0], history: 1, calls }
+        Schedule::new(sigmas[0], 1, calls)
     }
 }

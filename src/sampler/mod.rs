@@ -15,6 +15,7 @@ mod betas;
 mod ddim_ddpm;
 mod deis;
 mod dpm;
+mod edits;
 mod euler;
 mod heun;
 mod kdpm2;

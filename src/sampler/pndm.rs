@@ -40,7 +40,7 @@ impl Sampler for Pndm {
             calls.extend(transfer.runge_kutta(timesteps[step], timesteps[step + 1], stride / 2, History(step)));
         }
         calls.extend((WARM_UP..steps.made).map(|step| transfer.multistep(timesteps[step], stride, step)));
-        Schedule { init_noise_sigma: 1.0, history: 5, calls }
+        Schedule::new(1.0, 5, calls)
     }
 }
 

@@ -74,6 +74,8 @@ pub struct SamplerRun<'a, B: Backend> {
     done: usize,
     sample: B::Buffer,
     history: Vec<B::Buffer>,
+    /// The clean sample that an edit begins with.
+    original: Option<&'a B::Buffer>,
     /// Receives the result of each update, then swaps places with the tensor that the update replaces: `combine` does
     /// not work in place. Between updates it holds the scaled input of the model.
     spare: B::Buffer,
@@ -106,7 +108,13 @@ impl<'a, B: Backend> SamplerRun<'a, B> {
 
     fn with(backend: &'a B, schedule: &'a Schedule, sample: B::Buffer, spare: B::Buffer) -> Result<Self> {
         let history = (0..schedule.history).map(|_| backend.alloc_f32(sample.len())).collect::<Result<_>>()?;
-        Ok(Self { backend, schedule, done: 0, sample, history, spare })
+        Ok(Self { backend, schedule, done: 0, sample, history, original: None, spare })
+    }
+
+    /// This run, as an edit that begins with `original`. Schedules that read [`Slot::Original`] need it.
+    #[must_use]
+    pub fn of_original(self, original: &'a B::Buffer) -> Self {
+        Self { original: Some(original), ..self }
     }
 
     /// A run that goes on from `state`, whose sample is not empty. The rest has the same bits as without a stop.
@@ -123,7 +131,7 @@ impl<'a, B: Backend> SamplerRun<'a, B> {
         };
         let (sample, spare) = (backend.upload_f32(&state.sample)?, backend.alloc_f32(len)?);
         let history = state.history.iter().map(tensor).collect::<Result<_>>()?;
-        Ok(Self { backend, schedule, done: state.done, sample, history, spare })
+        Ok(Self { backend, schedule, done: state.done, sample, history, original: None, spare })
     }
 
     /// Where the run stands. The host waits for the device.
@@ -153,19 +161,36 @@ impl<'a, B: Backend> SamplerRun<'a, B> {
         self.done
     }
 
-    /// The sample; after the last call, the result.
+    /// The sample.
     pub fn sample(&self) -> &B::Buffer {
         &self.sample
     }
 
-    /// Puts a clean sample with noise back into parts of the sample. The operands are the clean sample, the noise and the
-    /// weights of [`Hold`].
+    /// After the last call, the result.
+    pub fn result(&self) -> &B::Buffer {
+        self.edited().unwrap_or(&self.sample)
+    }
+
+    /// What the result is by now, if the sample is only a noisy form of it and a call has written it.
+    pub fn edited(&self) -> Option<&B::Buffer> {
+        let Slot::History(index) = self.schedule.result else { return None };
+        self.schedule.written(self.done)[index].then(|| &self.history[index])
+    }
+
+    /// Puts a clean sample with noise back into parts of the tensor that becomes the result. The operands are the clean sample,
+    /// the noise and the weights of [`Hold`]. An inversion's own noise takes the place of the operand once it is found.
     ///
     /// # Errors
     ///
     /// [`crate::Error::Shape`] if one has another size than the sample; the backend's.
     pub fn hold(&mut self, op: &Hold, [original, noise, weight]: [&B::Buffer; 3]) -> Result<()> {
-        self.backend.hold(op, HoldArgs { original, noise, weight, sample: &mut self.sample })
+        let Self { schedule, history, sample, .. } = self;
+        let (held, noise) = match (schedule.result, schedule.inverted) {
+            (Slot::History(index), _) => (&mut history[index], noise),
+            (_, Some(Slot::History(index))) => (sample, &history[index]),
+            _ => (sample, noise),
+        };
+        self.backend.hold(op, HoldArgs { original, noise, weight, sample: held })
     }
 
     /// The model's input in the next call, in f32; after the last call, the sample.
@@ -205,11 +230,12 @@ impl<'a, B: Backend> SamplerRun<'a, B> {
     }
 
     fn update(&mut self, update: &Update, prediction: &B::Buffer, noise: Option<&B::Buffer>) -> Result<()> {
-        let Self { sample, history, spare, .. } = self;
+        let Self { sample, history, original, spare, .. } = self;
         let inputs = update.terms.iter().map(|&(slot, _)| match slot {
             Slot::Sample => &*sample,
             Slot::Prediction => prediction,
             Slot::Noise => noise.expect("a schedule uses noise only in calls that draw it"),
+            Slot::Original => original.expect("only the schedule of an edit reads what it begins with"),
             Slot::History(index) => &history[index],
         });
         let inputs: Vec<&B::Buffer> = inputs.collect();
@@ -219,7 +245,9 @@ impl<'a, B: Backend> SamplerRun<'a, B> {
         let replaced = match update.out {
             Slot::Sample => sample,
             Slot::History(index) => &mut history[index],
-            Slot::Prediction | Slot::Noise => panic!("a schedule writes only the sample and its history"),
+            Slot::Prediction | Slot::Noise | Slot::Original => {
+                panic!("a schedule writes only the sample and its history")
+            }
         };
         std::mem::swap(spare, replaced);
         Ok(())

@@ -9,6 +9,10 @@ pub struct Schedule {
     pub history: usize,
     /// The model calls, in order.
     pub calls: Vec<Call>,
+    /// The tensor that becomes the result: the sample, or for some edits another, of which the sample is a noisy form.
+    pub result: Slot,
+    /// The noise that an inversion has found in an edit's clip; it is written before the first call that makes the clip anew.
+    pub inverted: Option<Slot>,
 }
 
 /// One call of the model and the updates after it.
@@ -21,6 +25,8 @@ pub struct Call {
     /// Whether a tensor of N(0, 1) noise is drawn after the prediction. Some calls draw noise that no update uses: the
     /// original draws it, and the same seed must give the same later draws here.
     pub draws_noise: bool,
+    /// Whether the model predicts for the source prompt of an edit, and not for the prompt.
+    pub source: bool,
     /// The updates, in order; each sees the results of earlier updates.
     pub updates: Vec<Update>,
 }
@@ -45,11 +51,24 @@ pub enum Slot {
     Prediction,
     /// The noise drawn in this call; never written.
     Noise,
+    /// The clean sample that an edit begins with; never written.
+    Original,
     /// A tensor that is kept between calls, by number; unspecified before its first write.
     History(usize),
 }
 
 impl Schedule {
+    /// Calls that make a sample from noise.
+    pub(super) fn new(init_noise_sigma: f32, history: usize, calls: Vec<Call>) -> Self {
+        Self { init_noise_sigma, history, calls, result: Slot::Sample, inverted: None }
+    }
+
+    /// Whether the updates use noise that is drawn between calls.
+    pub(super) fn adds_noise(&self) -> bool {
+        let mut terms = self.calls.iter().flat_map(|call| &call.updates).flat_map(|update| &update.terms);
+        terms.any(|&(slot, _)| slot == Slot::Noise)
+    }
+
     /// Which tensors of the history the first `calls` calls have written.
     pub(super) fn written(&self, calls: usize) -> Vec<bool> {
         let updates = self.calls[..calls].iter().flat_map(|call| &call.updates);
@@ -66,7 +85,7 @@ impl Schedule {
 impl Call {
     /// A call whose input is the unscaled sample, and that draws no noise.
     pub(super) fn new(timestep: f32, updates: impl Into<Vec<Update>>) -> Self {
-        Self { timestep, input_scale: 1.0, draws_noise: false, updates: updates.into() }
+        Self { timestep, input_scale: 1.0, draws_noise: false, source: false, updates: updates.into() }
     }
 }
 
@@ -84,7 +103,7 @@ impl Update {
 
 #[cfg(test)]
 mod tests {
-    use super::Slot::{History, Noise, Prediction, Sample};
+    use super::Slot::{History, Noise, Original, Prediction, Sample};
     use super::*;
     use crate::ops::sampler::MAX_TERMS;
     use crate::sampler::SamplerKind;
@@ -94,7 +113,7 @@ mod tests {
     /// Checks what the executor relies on.
     fn check(schedule: &Schedule) {
         assert!(schedule.init_noise_sigma.is_finite() && schedule.init_noise_sigma > 0.0);
-        let mut written = HashSet::from([Sample, Prediction]);
+        let mut written = HashSet::from([Sample, Prediction, Original]);
         for call in &schedule.calls {
             assert!((0.0..1000.0).contains(&call.timestep), "{call:?}");
             assert!(call.input_scale > 0.0 && call.input_scale <= 1.0, "{call:?}");
@@ -107,13 +126,13 @@ mod tests {
                 match update.out {
                     Sample => {}
                     History(index) => assert!(index < schedule.history, "{call:?}"),
-                    Noise | Prediction => panic!("{call:?}"),
+                    Noise | Prediction | Original => panic!("{call:?}"),
                 }
                 written.insert(update.out);
             }
         }
         let last = schedule.calls.last().expect("a schedule has calls");
-        assert!(last.updates.iter().any(|update| update.out == Sample));
+        assert!(last.updates.iter().any(|update| update.out == schedule.result));
     }
 
     proptest! {
@@ -135,6 +154,10 @@ mod tests {
             let made = 4 + (share * (all - 4) as f64) as usize;
             for kind in SamplerKind::ALL {
                 check(&kind.last_of(all, made).unwrap());
+                check(&kind.delta(all, made).unwrap());
+                let inverted = kind.inverted(all, made);
+                assert_eq!(inverted.is_err(), kind.schedule(4).unwrap().adds_noise(), "{kind}");
+                inverted.iter().for_each(check);
             }
         }
     }

@@ -96,6 +96,23 @@ fn outside_of_a_mask_pixels_are_the_input_s() {
 }
 
 #[test]
+fn a_clip_that_osp_made_says_what_it_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write(&at("clip.y4m"), 5, 16, 32);
+    edit(folder.path(), "clip.y4m", &["a cat", "--method", "delta", "--source", "a dog", "-o", "cat.gif"]);
+    let record = json(folder.path(), "cat.gif.json");
+    assert_eq!(record["edit"]["method"]["delta"]["source"], "a dog");
+    let info = succeeds(folder.path(), &["info", "cat.gif"]);
+    assert!(info.contains(", delta from \"a dog\", strength 0.5"), "{info}");
+    // The GIF has the prompt that it was made of.
+    edit(folder.path(), "cat.gif", &["a bird", "--method", "inversion", "-o", "bird.gif"]);
+    assert_eq!(json(folder.path(), "bird.gif.json")["edit"]["method"]["inversion"]["source"], "a cat");
+    edit(folder.path(), "cat.gif", &["--like", "bird.gif", "-o", "again.gif"]);
+    assert!(fs::read(at("bird.gif")).unwrap() == fs::read(at("again.gif")).unwrap());
+}
+
+#[test]
 fn edits_are_repeated_and_made_from_lists() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
@@ -205,6 +222,17 @@ fn nonsense_is_refused_with_one_line() {
         (&["a cat", "--strength", "nan"], 2, &["--strength"]),
         (&["a cat", "--strength", "0.05"], 2, &["0.05 makes 0 of 5 steps", "0.1 or more"]),
         (&["a cat", "--sampler", "PNDM", "--strength", "0.5"], 2, &["PNDM needs 4", "0.7 or more"]),
+        (&["a cat", "--method", "magic"], 2, &["--method", "magic", "inversion"]),
+        (&["a cat", "--method", "delta"], 2, &["needs --source", "what the clip shows"]),
+        (&["a cat", "--source", "a dog"], 2, &["--source serves the methods inversion and delta"]),
+        (&["a cat", "--method", "delta", "--source", ""], 2, &["source prompt"]),
+        (
+            &["a cat", "--method", "inversion", "--source", "a dog", "--sampler", "DDPM"],
+            2,
+            &["DDPM adds noise", "DDIM"],
+        ),
+        (&["a cat", "--method", "delta", "--source", "a dog", "--cache", "taylor"], 2, &["delta evaluates every call"]),
+        (&["a cat", "--method", "delta", "--source", "a dog", "--extend", "4"], 2, &["--extend", "--method"]),
         (&["a cat", "--mask", "0,0,0,5"], 2, &["--mask", "no pixels"]),
         (&["a cat", "--mask", "0,0,5,5@3-2"], 2, &["--mask", "@"]),
         (&["a cat", "--mask", "20,0,13,5"], 2, &["reaches beyond the input", "32x16"]),

@@ -1,5 +1,6 @@
 //! Golden data of PyTorch and diffusers: the JSON and the tensors of cases.
 
+mod edits;
 mod noise;
 mod partial;
 mod resumed;

@@ -1,12 +1,14 @@
 //! The pixels that edits begin with: a clip with a mask and a first frame, or only an image.
 
 mod mask;
+mod method;
 
 use super::args::frames;
 use super::clip::{Cut, InputArgs, noted_path};
 use super::console::Console;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use mask::MaskArg;
+pub use method::MethodArgs;
 use osp::engine::{Footage, Settings};
 use osp::model::vae::Factors;
 use osp::video::{Clip, ReadOptions, Reader, resize};
@@ -27,7 +29,7 @@ pub struct ChangeArgs {
     #[arg(long, value_name = "IMAGE")]
     first_frame: Option<PathBuf>,
     /// Keep the whole clip, and add this many frames behind it, a multiple of 4
-    #[arg(long, value_name = "N", value_parser = frames, conflicts_with_all = ["mask", "first_frame", "strength"])]
+    #[arg(long, value_name = "N", value_parser = frames, conflicts_with_all = ["mask", "first_frame", "strength", "method"])]
     extend: Option<usize>,
 }
 

@@ -7,7 +7,7 @@ use super::pace::Place;
 use super::{Remembered, Shortcuts};
 use crate::backend::Backend;
 use crate::engine::Settings;
-use crate::engine::evaluation::{Branch, Evaluation, On};
+use crate::engine::evaluation::{Branch, Evaluation, On, Prompt};
 use crate::engine::transfer::{copy, host};
 use crate::error::Result;
 use crate::ops::DeviceBuffer;
@@ -108,6 +108,7 @@ impl<'a, B: Backend> Predictor<'a, B> {
     pub fn predict(&mut self, on: On<'_, B>, index: usize, sample: &B::Buffer, out: &mut B::Buffer) -> Result<()> {
         let (backend, calls) = (on.0, &self.schedule.calls);
         self.evaluation.show(backend, sample)?;
+        let of = if calls[index].source { Prompt::Source } else { Prompt::Target };
         let (timestep, timestep_before) = (calls[index].timestep, calls[index.saturating_sub(1)].timestep);
         let place = Place { index, calls: calls.len(), timestep, timestep_before };
         let input_change = self.input_change(on, &place)?;
@@ -117,7 +118,7 @@ impl<'a, B: Backend> Predictor<'a, B> {
         }
         let passes = self.passes(&place, input_change.unwrap_or_default());
         if !passes {
-            self.evaluate(on, timestep, input_change, out)?;
+            self.evaluate(on, (of, timestep), input_change, out)?;
         }
         if optional {
             backend.landmark(true);
@@ -153,10 +154,10 @@ impl<'a, B: Backend> Predictor<'a, B> {
     }
 
     /// Where the branches of a call come from that is evaluated.
-    fn source(&mut self, timestep: f32) -> Guidance {
+    fn guidance(&mut self, (of, timestep): (Prompt, f32)) -> Guidance {
         // The evaluations between two uses of a difference depend on values, too.
         let evaluates_all = matches!(self.purpose, Purpose::Rehearsal) && self.input.is_some();
-        if self.evaluation.outputs().len() == 1 {
+        if self.evaluation.branches(of) == 1 {
             Guidance::Absent
         } else if !self.shortcuts.guides_at(timestep) {
             Guidance::Off
@@ -168,17 +169,23 @@ impl<'a, B: Backend> Predictor<'a, B> {
     }
 
     /// Evaluates a call as its guidance asks for.
-    fn evaluate(&mut self, on: On<'_, B>, timestep: f32, change: Option<f64>, out: &mut B::Buffer) -> Result<()> {
-        let source = self.source(timestep);
+    fn evaluate(
+        &mut self,
+        on: On<'_, B>,
+        (of, timestep): (Prompt, f32),
+        change: Option<f64>,
+        out: &mut B::Buffer,
+    ) -> Result<()> {
+        let from = self.guidance((of, timestep));
         let Self { evaluation, difference, guidance, purpose, .. } = self;
-        let branch = if source == Guidance::Evaluated { Branch::All } else { Branch::Conditional };
-        self.evaluations += if source == Guidance::Evaluated { 2 } else { 1 };
+        let branch = if from == Guidance::Evaluated { Branch::All } else { Branch::Conditional };
+        self.evaluations += if from == Guidance::Evaluated { 2 } else { 1 };
         let mut magnitude = Magnitude::new(on.1.config().channels());
         match purpose {
-            Purpose::Measuring(_) => evaluation.predict(on, timestep, branch, &mut |b, x| magnitude.see(b, x))?,
-            _ => evaluation.predict(on, timestep, branch, &mut |_, _| Ok(()))?,
+            Purpose::Measuring(_) => evaluation.predict(on, (of, timestep), branch, &mut |b, x| magnitude.see(b, x))?,
+            _ => evaluation.predict(on, (of, timestep), branch, &mut |_, _| Ok(()))?,
         }
-        match (source, evaluation.outputs(), difference) {
+        match (from, evaluation.outputs(), difference) {
             (Guidance::Evaluated, [unconditional, conditional], difference) => {
                 difference.as_mut().map_or(Ok(()), |known| known.keep(on.0, unconditional, conditional))?;
                 guide(on.0, *guidance, unconditional, conditional, out)?;

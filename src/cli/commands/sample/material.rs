@@ -3,7 +3,7 @@
 use crate::cli::clip::{InputArgs, noted_path};
 use crate::cli::console::Console;
 use crate::cli::footage::{ChangeArgs, Grid, covering, image};
-use osp::engine::{Footage, Settings};
+use osp::engine::{Footage, Method, Settings};
 use osp::video::Clip;
 use osp::{Error, Request, Result};
 use std::cell::{OnceCell, RefCell};
@@ -34,6 +34,7 @@ pub struct Edited<'a> {
     pub input: &'a InputArgs,
     pub change: &'a ChangeArgs,
     pub strength: Option<f32>,
+    pub method: Option<Method>,
     footage: OnceCell<Arc<Footage>>,
 }
 
@@ -48,9 +49,13 @@ impl<'a> Material<'a> {
         Ok(Self::Image(Still { path, image: image(path, console)?, console, sizes: RefCell::default() }))
     }
 
-    /// A clip to edit; `strength` as given.
-    pub fn clip(input: &'a InputArgs, change: &'a ChangeArgs, strength: Option<f32>) -> Self {
-        Self::Clip(Edited { input, change, strength, footage: OnceCell::new() })
+    /// A clip to edit, with a strength and by a method as given.
+    pub fn clip(
+        input: &'a InputArgs,
+        change: &'a ChangeArgs,
+        (strength, method): (Option<f32>, Option<Method>),
+    ) -> Self {
+        Self::Clip(Edited { input, change, strength, method, footage: OnceCell::new() })
     }
 
     /// The files that are read.
@@ -102,14 +107,14 @@ impl<'a> Material<'a> {
     /// The request as an edit of `footage`; `like` is the request of a video that it repeats.
     pub fn edits(&self, request: Request, footage: &Footage, like: Option<&Settings>) -> Request {
         let before = like.and_then(|like| like.edit.as_ref());
-        let strength = match self {
-            Self::Clip(Edited { change, .. }) if change.extends() => 1.0,
-            Self::Clip(Edited { strength, .. }) => {
-                strength.or(before.map(|before| before.strength)).unwrap_or(STRENGTH)
+        match self {
+            Self::Clip(Edited { change, strength, method, .. }) if !change.extends() => {
+                let strength = strength.or(before.map(|before| before.strength)).unwrap_or(STRENGTH);
+                let method = method.clone().or(before.map(|before| before.method.clone())).unwrap_or_default();
+                request.edits_by(method, footage, strength)
             }
-            Self::Noise | Self::Image(_) => 1.0,
-        };
-        request.edits(footage, strength)
+            _ => request.edits(footage, 1.0),
+        }
     }
 }
 
@@ -153,7 +158,7 @@ pub fn again(
         }
         (None, None) => return Err(missing()),
     };
-    if footage.edit(edit.strength) != *edit {
+    if !footage.is_of(edit) {
         let problem =
             format!("was made with other pixels than {place} and its mask have now; restore them, or begin anew");
         return Err(Error::media(path, problem));
