@@ -1,3 +1,8 @@
+/// What the demo model's videos show.
+#[allow(dead_code, reason = "an example uses all of it")]
+#[path = "../examples/shortcuts/judge.rs"]
+mod judge;
+
 use osp::checkpoint::{Calibrated, Calibration, Opening};
 use osp::engine::{Cache, Footage, Outcome, Reached, RunState, Settings, Shortcuts, Spans, Start, Task};
 use osp::sampler::SamplerKind;
@@ -319,5 +324,20 @@ fn images_and_edits_take_shortcuts_too() {
         let edit = request(SamplerKind::Ddim, &shortcuts).edits(&footage, 0.8);
         let edited = engine.edit(&model, &edit, footage, &mut Quiet).unwrap();
         assert!(edited.outcome.evaluations <= 2 * edited.outcome.model_calls, "{shortcuts:?}");
+    }
+}
+
+/// `tools/demo_model/judge.py` wrote down what it saw in the same videos; in the first, the shape is not the one that was asked for.
+#[test]
+fn the_judge_of_the_comparison_sees_what_the_judge_of_the_evaluation_saw() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let list = std::fs::read(folder.join("tools/demo_model/results/evaluation.json")).unwrap();
+    let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
+    let (engine, model) = (Engine::cpu(), Model::open(folder.join("assets/demo")).unwrap());
+    for sample in list["samples"].as_array().unwrap().iter().take(2) {
+        let asked = judge::Asked::of(sample).unwrap();
+        let request = Request::new(&asked.prompt).seed(asked.seed).steps(30);
+        let seen = judge::judge(&engine.sample(&model, &request, &mut Quiet).unwrap().clip);
+        assert_eq!(seen, judge::KEYS.map(|key| sample[key]["seen"].as_str().unwrap().to_owned()), "{}", asked.prompt);
     }
 }

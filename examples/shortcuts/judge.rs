@@ -6,7 +6,8 @@ use serde_json::Value;
 /// Colour, background, shape, size and direction.
 pub type Content = [String; 5];
 
-const KEYS: [&str; 5] = ["colour", "background", "shape", "size", "direction"];
+/// The names of a content's parts.
+pub const KEYS: [&str; 5] = ["colour", "background", "shape", "size", "direction"];
 const COLOURS: [(&str, [f64; 3]); 6] = [
     ("red", [230.0, 30.0, 30.0]),
     ("green", [30.0, 200.0, 50.0]),
