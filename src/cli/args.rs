@@ -1,5 +1,6 @@
 //! Groups of options that several commands share, and the parsers of their values.
 
+use super::size::{MOST, Size};
 use clap::Args;
 use osp::checkpoint::{Defaults, WeightSource};
 use osp::engine::{Cache, Shortcuts, Spans};
@@ -7,7 +8,6 @@ use osp::model::vae::tiling::Tiling;
 use osp::sampler::SamplerKind;
 use osp::{Error, Request, Result};
 use std::path::PathBuf;
-use std::str::FromStr;
 
 /// Options that choose the model.
 #[derive(Args)]
@@ -150,33 +150,11 @@ impl TilingArgs {
     }
 }
 
-/// Rows and columns of pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    pub height: usize,
-    pub width: usize,
-}
-
 /// Reads a seed as `torch.manual_seed` does: a negative seed means the unsigned 64-bit number with the same bits.
 pub fn seed(text: &str) -> Result<u64> {
     let positive = text.parse::<u64>().ok();
     let seed = positive.or_else(|| text.parse::<i64>().ok().map(i64::cast_unsigned));
     seed.ok_or_else(|| Error::Usage("expected a whole number of 64 bits, such as 42 or -1".into()))
-}
-
-impl FromStr for Size {
-    type Err = Error;
-
-    /// Reads `HEIGHTxWIDTH`.
-    fn from_str(text: &str) -> Result<Self> {
-        let sides = text.split_once(['x', 'X', '×']);
-        let sides = sides.and_then(|(height, width)| Some((height.parse().ok()?, width.parse().ok()?)));
-        match sides {
-            Some((height, width)) if height <= MOST && width <= MOST => Ok(Self { height, width }),
-            Some(_) => Err(Error::Usage(format!("more than {MOST} pixels a side"))),
-            None => Err(Error::Usage("expected rows and columns of pixels, such as 512x512".into())),
-        }
-    }
 }
 
 /// Reads a number of frames.
@@ -196,9 +174,6 @@ pub fn span(text: &str) -> Result<Spans> {
         _ => Err(Error::Usage("expected a number of frames from 5 on, such as 65, or all".into())),
     }
 }
-
-/// More pixels a side, or more frames, than this are a typing error, and their products might overflow.
-const MOST: usize = 65_536;
 
 /// Reads `files` or `synthetic:SEED`.
 pub fn weight_source(text: &str) -> Result<WeightSource> {

@@ -1,8 +1,9 @@
 //! Reads the clip to encode, cut to a number of frames and a size that the VAE can encode.
 
-use super::args::{Size, frames, seed};
+use super::args::{frames, seed};
 use super::console::Console;
 use super::interrupt;
+use super::size::Size;
 use osp::model::vae::Factors;
 use osp::video::{Clip, ReadOptions, Reader, VideoInfo, resize};
 use osp::{Error, Result};

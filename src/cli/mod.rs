@@ -22,6 +22,7 @@ mod model;
 mod output;
 mod quality;
 mod record;
+mod size;
 mod subject;
 mod summary;
 mod svg;

@@ -1,15 +1,17 @@
 //! The videos to make, settled and checked before any work.
 
+use super::list::Wish;
 use super::preview::Shown;
-use super::prompts::{Asked, Wish};
+use super::prompts::Asked;
 use super::{Material, RunArgs, material, place};
-use crate::cli::args::{Size, SizeArgs};
+use crate::cli::args::SizeArgs;
 use crate::cli::claims::Claims;
 use crate::cli::console::Console;
 use crate::cli::events::Event;
 use crate::cli::model;
 use crate::cli::output::{check_file, marked, slug};
 use crate::cli::record;
+use crate::cli::size::Size;
 use osp::checkpoint::{Calibrated, Defaults};
 use osp::engine::{Footage, Settings, Shortcuts, Spans, Task};
 use osp::model::vae::Factors;

@@ -3,6 +3,7 @@
 pub mod dry_run;
 mod jobs;
 mod keeper;
+mod list;
 mod making;
 mod material;
 mod place;

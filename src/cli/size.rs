@@ -1,0 +1,29 @@
+//! Rows and columns of pixels, as an option or a list says them.
+
+use osp::{Error, Result};
+use std::str::FromStr;
+
+/// More pixels a side, or more frames, than this are a typing error, and their products might overflow.
+pub const MOST: usize = 65_536;
+
+/// Rows and columns of pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    pub height: usize,
+    pub width: usize,
+}
+
+impl FromStr for Size {
+    type Err = Error;
+
+    /// Reads `HEIGHTxWIDTH`.
+    fn from_str(text: &str) -> Result<Self> {
+        let sides = text.split_once(['x', 'X', '×']);
+        let sides = sides.and_then(|(height, width)| Some((height.parse().ok()?, width.parse().ok()?)));
+        match sides {
+            Some((height, width)) if height <= MOST && width <= MOST => Ok(Self { height, width }),
+            Some(_) => Err(Error::Usage(format!("more than {MOST} pixels a side"))),
+            None => Err(Error::Usage("expected rows and columns of pixels, such as 512x512".into())),
+        }
+    }
+}
