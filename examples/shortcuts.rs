@@ -150,7 +150,7 @@ fn main() -> Result<()> {
     for way in &ways {
         let row = results.row(&way.key(videos)).expect("all are measured");
         println!("{row}");
-        if let Some([median, _]) = row.worth.psnr {
+        if let [Some(median), _] = row.worth.psnr {
             points.push(Point { sampler: way.sampler, kind: way.kind(), at: [row.worth.evaluations, median] });
         }
     }
@@ -231,7 +231,7 @@ fn worth(exact: &Made, made: &Made, asked: &[Asked]) -> Result<Worth> {
     let psnr = [decibels[decibels.len() / 2], mean(&decibels[..decibels.len().div_ceil(10)])];
     Ok(Worth {
         evaluations: made.evaluations as f64 / count,
-        psnr: psnr[0].is_finite().then_some(psnr),
+        psnr: psnr.map(|value| value.is_finite().then_some(value)),
         ssim: similar / count,
         judged: right as f64 / count,
     })

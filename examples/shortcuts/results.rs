@@ -19,8 +19,8 @@ pub struct Key {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Worth {
     pub evaluations: f64,
-    /// To the exact run, in dB: the median, and the mean of the worst tenth; `None` for the exact run.
-    pub psnr: Option<[f64; 2]>,
+    /// To the exact run, in dB: the median, and the mean of the worst tenth; `None` if nothing differs.
+    pub psnr: [Option<f64>; 2],
     pub ssim: f64,
     /// Share of videos that show what the prompt asks for.
     pub judged: f64,
@@ -74,8 +74,7 @@ fn wrong(path: &std::path::Path, error: impl fmt::Display) -> Error {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key: Key { sampler, options, .. }, worth: Worth { evaluations, psnr, ssim, judged } } = self;
-        let [median, worst] =
-            psnr.map_or(["exact", "exact"].map(str::to_owned), |psnr| psnr.map(|value| format!("{value:.1}")));
+        let [median, worst] = psnr.map(|value| value.map_or("exact".to_owned(), |value| format!("{value:.1}")));
         let judged = 100.0 * judged;
         write!(f, "| {sampler} | `{options}` | {evaluations:.0} | {median} | {worst} | {ssim:.3} | {judged:.0} % |")
     }

@@ -1,10 +1,14 @@
 //! Prompts to the tokens of the text encoder.
 
-use super::{Observer, Settings, Warning};
+use super::evaluation::branches;
+use super::{Observer, Quiet, Settings, Warning};
 use crate::checkpoint::Model;
 use crate::error::Result;
 use crate::model::t5::Caption;
 use crate::text::tokenizer::Tokenizer;
+
+/// What warnings call the prompt.
+const CAPTION: &str = "caption";
 
 /// The encoder's input for a caption, and the number of positions that are needed. A masked token changes only its own row, so
 /// only the needed positions are encoded.
@@ -40,7 +44,7 @@ impl Captions {
         let source = settings.source();
         let source = source.map(|source| Self::named("source prompt", tokenizer, max_tokens, &source, observer));
         let source = source.transpose()?.map(Box::new);
-        Ok(Self { source, ..Self::named("caption", tokenizer, max_tokens, settings, observer)? })
+        Ok(Self { source, ..Self::named(CAPTION, tokenizer, max_tokens, settings, observer)? })
     }
 
     /// The tokens of one prompt. Both captions are cut to the caption's K tokens. If the negative prompt is shorter, the encoder's
@@ -69,13 +73,15 @@ impl Captions {
         };
         let cleaned_prompt = settings.prepared(&settings.prompt);
         if !cleaned_prompt.chars().any(char::is_alphanumeric) {
-            observer.warn(&Warning::BareCaption { caption: cleaned_prompt.clone() });
+            observer.warn(&Warning::BareCaption { text: name, caption: cleaned_prompt.clone() });
         }
         let prompt = encode(name, &cleaned_prompt, observer)?;
         let tokens = prompt.unmasked;
         let mut samples = Vec::new();
         if settings.guidance > 1.0 {
             let negative = settings.prepared(&settings.negative_prompt);
+            // It is that of the prompt, and said once.
+            let observer: &mut dyn Observer = if name == CAPTION { observer } else { &mut Quiet };
             if negative.is_empty() && !settings.negative_prompt.trim().is_empty() {
                 observer.warn(&Warning::EmptyNegativePrompt { prompt: settings.negative_prompt.clone() });
             }
@@ -92,18 +98,24 @@ impl Captions {
     }
 
     /// Tokens of the longer one of the prompt and the source prompt.
-    pub(super) fn longest(&self) -> usize {
+    pub fn longest(&self) -> usize {
         self.tokens.max(self.source.as_ref().map_or(0, |source| source.tokens))
     }
 
     /// Captions of `tokens` tokens without text, for runs that only count.
-    pub fn counted(tokens: usize, guidance: f32) -> Self {
-        let sample = |id: u32| {
-            let caption = Caption { ids: vec![id; tokens], mask: vec![true; tokens] };
-            Wanted { caption, kept: tokens }
-        };
-        let samples = (0..if guidance > 1.0 { 2 } else { 1 }).map(sample).collect();
-        Self { tokens, samples, ..Self::default() }
+    pub fn counted(tokens: usize, settings: &Settings) -> Self {
+        let all = [Some(branches(settings)), settings.source().as_ref().map(branches)];
+        let mut ids = 0..;
+        let mut captions = all.into_iter().flatten().map(|count| {
+            // Equal captions would be encoded once.
+            let sample = |id: u32| {
+                let caption = Caption { ids: vec![id; tokens], mask: vec![true; tokens] };
+                Wanted { caption, kept: tokens }
+            };
+            Self { tokens, samples: ids.by_ref().take(count).map(sample).collect(), ..Self::default() }
+        });
+        let own = captions.next().expect("a video has a prompt");
+        Self { source: captions.next().map(Box::new), ..own }
     }
 }
 

@@ -138,7 +138,7 @@ impl<'a, W> Denoiser<'a, W> {
         let [frames, height, width] = settings.latent_size();
         let prepared = self.prepare(backend, settings, text)?;
         let source = settings.source().zip(text.source.as_deref());
-        let source = source.map(|(settings, text)| self.prepare(backend, &settings, text)).transpose()?;
+        let source = source.map(|(of, text)| Ok((self.prepare(backend, &of, text)?, branches(&of)))).transpose()?;
 
         let len = frames * height * width * c.in_channels;
         let first = noise.draw(len, c.in_channels);
@@ -160,9 +160,11 @@ impl<'a, W> Denoiser<'a, W> {
             let (state, preview) = (observer.wants_state(at), observer.wants_preview(at.done, calls));
             // After the last call, the latent itself is shown.
             let drafted = state || preview && at.done < calls;
-            let draft = drafted.then(|| draft(backend, settings, &mut run, &prediction)).transpose()?;
+            let draft = drafted.then(|| draft(backend, settings, &mut run, &prediction, held.as_ref())).transpose()?;
             let drawn = call.draws_noise.then(|| noise.draw(len, c.in_channels));
             run.step(&prediction, drawn.as_deref())?;
+            let edited = run.edited().filter(|_| drafted).map(|edited| host(backend, edited)).transpose()?;
+            let draft = edited.or(draft);
             if let Some(draft) = draft.as_ref().filter(|_| state) {
                 let state = RunState { sampler: run.state()?, remembered: predictor.remembered(backend)? };
                 let stage = format!("{}, step {} of {calls}", Stage::Denoise.name(), at.done);
@@ -229,19 +231,20 @@ fn begin<'a, B: Backend>(
     })
 }
 
-/// The latent that a prediction leads to: x₀ of input = √ᾱ·x₀ + √(1−ᾱ)·ε; or, if the sample is only a noisy form of the
-/// result, what the result is by now.
+/// The latent that a prediction leads to: x₀ of input = √ᾱ·x₀ + √(1−ᾱ)·ε. While an inversion looks for the noise of the clip, the
+/// clip is what it would lead to.
 fn draft<B: Backend>(
     backend: &B,
     settings: &Settings,
     run: &mut SamplerRun<'_, B>,
     prediction: &B::Buffer,
+    held: Option<&Held<B>>,
 ) -> Result<Vec<f32>> {
-    if let Some(result) = run.edited() {
-        return host(backend, result);
+    let call = run.call().expect("the call is not complete");
+    if let Some(held) = held.filter(|_| call.source) {
+        return host(backend, held.original());
     }
-    let timestep = run.call().expect("the call is not complete").timestep;
-    let alpha_bar = settings.sampler.alpha_bar(timestep);
+    let alpha_bar = settings.sampler.alpha_bar(call.timestep);
     let (signal, noise) = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
     let (input, prediction) = (host(backend, run.model_input()?)?, host(backend, prediction)?);
     Ok(input.iter().zip(prediction).map(|(x, predicted)| (x - noise * predicted) / signal).collect())

@@ -1,7 +1,7 @@
 //! What an edit asks for, and the pixels that it begins with.
 //!
 //! An edit is sampling that begins elsewhere. The clip's latent x₀ gets the noise of a later timestep, and the sampler makes only
-//! the steps from there (SDEdit, Meng et al. 2022). Where a latent is held, each call of the model sees x₀ with the noise of its
+//! the steps from there (SDEdit, Meng et al. 2022); [`Method`] has other ways. Where a latent is held, each call of the model sees x₀ with the noise of its
 //! timestep (blended latent diffusion, Avrahami et al. 2023): outside of a mask, and in the first frame if an image is put there.
 
 use super::{Method, Settings};
@@ -17,7 +17,7 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Edit {
-    /// Share of the sampler's steps that are made, above 0; 1 makes all, from pure noise.
+    /// Share of the sampler's steps that are made, above 0; 1 makes all, with the method noise from pure noise.
     pub strength: f32,
     /// How the clip is used.
     #[serde(default, skip_serializing_if = "Method::is_noise")]
@@ -65,7 +65,8 @@ impl Edit {
     /// How many of `steps` steps of `sampler` are made.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a strength that is not above 0 and at most 1, or too low for the sampler.
+    /// [`Error::Usage`] for a strength that is not above 0 and at most 1, or too low for the sampler; for a method that does not fit
+    /// the footage.
     pub(super) fn made_steps(&self, sampler: SamplerKind, steps: usize) -> Result<usize> {
         let strength = self.strength;
         if !(strength > 0.0 && strength <= 1.0) {
@@ -76,8 +77,12 @@ impl Edit {
                 "strength {strength} needs a clip to begin with, and there is only an image"
             )));
         }
-        if self.method.source().is_some() && (self.clip.is_none() || self.extend.is_some()) {
-            return Err(Error::Usage(format!("the method {} needs a clip that may change", self.method.name())));
+        let other = self.clip.is_none() || self.extend.is_some() || self.first_frame.is_some();
+        if self.method.source().is_some() && other {
+            return Err(Error::Usage(format!(
+                "the method {} needs a clip, without a new first frame and without new frames behind it",
+                self.method.name()
+            )));
         }
         if self.extend.is_some() && strength < 1.0 {
             return Err(Error::Usage(format!("new frames are made from noise, and not with strength {strength}")));

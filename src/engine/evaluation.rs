@@ -36,8 +36,8 @@ pub(super) enum Branch {
     Conditional,
 }
 
-/// Prepared texts: of the prompt, and of an edit's source prompt.
-pub(super) type Texts<B> = (Vec<Prepared<B>>, Option<Vec<Prepared<B>>>);
+/// Prepared texts: of the prompt, and of an edit's source prompt with the number of its branches.
+pub(super) type Texts<B> = (Vec<Prepared<B>>, Option<(Vec<Prepared<B>>, usize)>);
 
 /// The model's evaluations for one call of the sampler.
 pub(super) struct Evaluation<B: Backend> {
@@ -103,8 +103,7 @@ impl<B: Backend> Evaluation<B> {
     ) -> Result<Self> {
         let samples = branches(settings);
         let (len, at_once) = (frames * frame_len, settings.frames_at_once() * frame_len);
-        let of_source = settings.source().as_ref().map_or(0, branches);
-        let source = source.map(|prepared| Branches::new(backend, prepared, of_source, at_once)).transpose()?;
+        let source = source.map(|(prepared, count)| Branches::new(backend, prepared, count, at_once)).transpose()?;
         let branches = Branches::new(backend, prepared, samples, at_once)?;
         let latent = backend.alloc(len)?;
         let outputs = (0..samples).map(|_| backend.alloc(len)).collect::<Result<_>>()?;

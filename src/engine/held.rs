@@ -13,7 +13,8 @@ pub(super) type Level = (f32, f32);
 /// The level of a latent without noise.
 pub(super) const CLEAN: Level = (1.0, 0.0);
 
-/// The latent x₀ of an edit's clip, and the noise ε that it gets. ε is the run's first draw, at every level the same.
+/// The latent x₀ of an edit's clip, and the noise ε that it gets: the run's first draw, at every level the same. An inversion finds
+/// other noise, which the sampler keeps.
 pub(super) struct Held<B: Backend> {
     original: B::Buffer,
     noise: B::Buffer,

@@ -66,16 +66,16 @@ impl Settings {
         self.edit.as_ref().map(|edit| &edit.method)
     }
 
-    /// What the predictions for the source prompt would be settings of, if the edit has one. An inversion follows the source
-    /// prompt alone: with guidance it would not find the way back.
+    /// These settings with the edit's source prompt as the prompt, if it has one. An inversion has no guidance, which would not
+    /// lead back the same way.
     pub(super) fn source(&self) -> Option<Self> {
         let method = self.method()?;
         let guidance = if matches!(method, Method::Inversion { .. }) { 1.0 } else { self.guidance };
         Some(Self { prompt: method.source()?.to_owned(), guidance, edit: None, ..self.clone() })
     }
 
-    /// Checks that the source prompt says something, and that every call is evaluated: shortcuts compare neighbouring calls,
-    /// which have one prompt.
+    /// Checks that the source prompt says something, and that no call takes an earlier prediction, which may be one for the other
+    /// prompt.
     pub(super) fn validate_source(&self) -> Result<()> {
         let Some(source) = self.source() else { return Ok(()) };
         if source.prepared(&source.prompt).is_empty() {
@@ -84,11 +84,13 @@ impl Settings {
                 source.prompt
             )));
         }
-        if self.shortcuts.is_empty() {
+        if self.shortcuts.caching().is_none() && self.shortcuts.reuse().is_none() {
             return Ok(());
         }
         let method = self.method().map_or("", Method::name);
-        Err(Error::Usage(format!("the method {method} evaluates every call: leave shortcuts out, or take fewer steps")))
+        Err(Error::Usage(format!(
+            "the method {method} can reuse no prediction, because neighbouring ones have different prompts: take fewer steps"
+        )))
     }
 
     /// How much of the clip and of the noise the sampler's first sample holds; `None` for pure noise.

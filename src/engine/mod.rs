@@ -362,13 +362,13 @@ impl Engine {
         Ok(Reconstruction { clip: decoded, latent, psnr, ssim, memory: [encoding, decoding] })
     }
 
-    /// Plans the sampling of a video whose caption has `tokens` tokens: the memory and the launches of each stage. The CPU
+    /// Plans the sampling of a video whose prompts have at most `tokens` tokens: the memory and the launches of each stage. The CPU
     /// plans nothing.
     ///
     /// # Errors
     /// [`Error::Usage`] for invalid settings; [`Error::OutOfMemory`] if a stage does not fit.
     pub fn plan(&self, model: &Model, settings: &Settings, tokens: usize) -> Result<Plans> {
-        let captions = Captions::counted(tokens, settings.guidance);
+        let captions = Captions::counted(tokens, settings);
         match &self.processor {
             Processor::Cpu(cpu) => plan(cpu, model, settings, &captions),
             _ => plan(&self.planned()?, model, settings, &captions),

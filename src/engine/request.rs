@@ -274,7 +274,7 @@ impl From<&Settings> for Request {
 }
 
 impl Settings {
-    /// Checks frames, size, steps, guidance, tiling and prompt.
+    /// Checks frames, size, steps, guidance, tiling, the prompts and the edit.
     ///
     /// # Errors
     /// [`Error::Usage`] says what to change.
@@ -311,7 +311,7 @@ impl Settings {
     /// The model calls of the sampler: those of all steps, or of an edit's.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a number of steps or a strength that the sampler cannot take.
+    /// [`Error::Usage`] for a number of steps, a strength or a method that the sampler cannot take.
     pub fn schedule(&self) -> Result<Schedule> {
         let made = self.edit.as_ref().map_or(Ok(self.steps), |edit| edit.made_steps(self.sampler, self.steps))?;
         let method = self.edit.as_ref().map_or(&Method::Noise, |edit| &edit.method);

@@ -120,6 +120,8 @@ pub(crate) fn tick(observer: &mut dyn Observer) -> Result<()> {
 pub enum Warning {
     /// The caption holds no letter and no digit.
     BareCaption {
+        /// `caption` or `source prompt`.
+        text: &'static str,
         /// The caption.
         caption: String,
     },
@@ -130,7 +132,7 @@ pub enum Warning {
     },
     /// A text is longer than the text encoder takes.
     Cut {
-        /// `caption` or `negative prompt`.
+        /// `caption`, `negative prompt` or `source prompt`.
         text: &'static str,
         /// The encoder's limit in tokens.
         most: usize,
@@ -139,7 +141,7 @@ pub enum Warning {
     },
     /// The tokenizer has no token for some characters of a text.
     Unknown {
-        /// `caption` or `negative prompt`.
+        /// `caption`, `negative prompt` or `source prompt`.
         text: &'static str,
         /// Number of unknown tokens.
         parts: usize,
@@ -165,8 +167,8 @@ pub enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BareCaption { caption } => {
-                write!(f, "the caption is {caption:?} and nothing more; is that all that the video should show?")
+            Self::BareCaption { text, caption } => {
+                write!(f, "the {text} is {caption:?} and nothing more; is that all that the video should show?")
             }
             Self::EmptyNegativePrompt { prompt } => {
                 write!(f, "nothing is left of the negative prompt {prompt:?} when it is cleaned")

@@ -7,28 +7,28 @@ use super::schedule::Slot::{History, Noise, Original, Prediction, Sample};
 use super::schedule::{Call, Schedule, Slot, Update};
 use crate::error::{Error, Result};
 
-/// A noise level of a schedule.
+/// A noise level, and the timestep at which the model is called there.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Level {
+struct NoiseLevel {
     timestep: f32,
-    /// σ.
     sigma: f32,
 }
 
-/// The edited clip of [`SamplerKind::delta`].
-const EDITED: Slot = History(0);
+/// The number of the edited clip of [`SamplerKind::delta`].
+const RESULT: usize = 0;
+const EDITED: Slot = History(RESULT);
 /// The prediction for the source prompt, then what the other one differs by.
 const SOURCE: Slot = History(1);
 /// How far the clip has moved.
 const MOVED: Slot = History(2);
 
 impl SamplerKind {
-    /// The calls that turn a clean sample into the noise from which the sampler would make it (DDIM inversion, Dhariwal and Nichol
-    /// 2021), then those of [`Self::last_of`], which make it anew.
+    /// The calls that turn a clean sample into the noise from which the sampler would make it (DDIM inversion, Song et al. 2020,
+    /// section 4.3), then those of [`Self::last_of`], which make it anew.
     ///
     /// The inversion takes the levels of the sampler's calls the other way round. From a level to the next, σ to σ', it is a step of
-    /// Euler's method, y' = y + (σ'−σ)·ε, with ε predicted for the source prompt at the timestep of σ'. It also leaves the noise
-    /// of the clip, ε = (y − x₀)/σ, in [`Schedule::inverted`].
+    /// Euler's method, y' = y + (σ'−σ)·ε. The model sees the sample of level σ, at the timestep of σ', and predicts for the source
+    /// prompt. The inversion also leaves the noise of the clip, ε = (y − x₀)/σ, in [`Schedule::inverted`].
     ///
     /// # Errors
     /// Those of [`Self::last_of`]; [`Error::Usage`] for a sampler that adds noise.
@@ -38,29 +38,32 @@ impl SamplerKind {
             return Err(Error::Usage(format!(
                 "{self} adds noise, which hides what an inversion has found: choose a sampler such as {} or {}",
                 Self::DpmSolverMultistep,
-                Self::Ddim
+                Self::EulerDiscrete
             )));
         }
-        let noise = History(schedule.history);
-        let (signal, level) = self.signal_and_noise(&schedule.calls[0]);
-        let levels = self.levels(&schedule);
+        let found = schedule.history;
+        let (signal, noise) = self.signal_and_noise(&schedule.calls[0]);
+        let levels = levels(&schedule, |call| {
+            let (signal, noise) = self.signal_and_noise(call);
+            NoiseLevel { timestep: call.timestep, sigma: noise / signal }
+        });
         let mut sigma = 0.0;
         let mut calls = Vec::new();
         for (index, next) in levels.iter().rev().enumerate() {
+            // The last step leads to the sampler's own scale.
             let last = index + 1 == levels.len();
             let scale = if last { signal } else { signal_of(next.sigma) };
             let terms = [(Sample, scale / signal_of(sigma)), (Prediction, scale * (next.sigma - sigma))];
-            let step = Update::new(Sample, &terms);
-            let found = last.then(|| Update::new(noise, &[(Sample, 1.0 / level), (Original, -signal / level)]));
-            let updates: Vec<Update> = std::iter::once(step).chain(found).collect();
+            let noise = Update::new(History(found), &[(Sample, 1.0 / noise), (Original, -signal / noise)]);
+            let updates: Vec<Update> = [Update::new(Sample, &terms)].into_iter().chain(last.then_some(noise)).collect();
             calls.push(Call { source: true, ..Call::new(next.timestep, updates) });
             sigma = next.sigma;
         }
         calls.append(&mut schedule.calls);
-        Ok(Schedule { calls, history: schedule.history + 1, inverted: Some(noise), ..schedule })
+        Ok(Schedule { calls, history: found + 1, inverted: Some(found), ..schedule })
     }
 
-    /// The calls that move a clean sample along the difference of two flows (FlowEdit, Kulikov et al. 2024; DFVEdit, Bai et al.
+    /// The calls that move a clean sample along the difference of two flows (FlowEdit, Kulikov et al. 2024; DFVEdit, Cai et al.
     /// 2025). At each level of [`Self::last_of`], the sample z₀ and the edited one ẑ get the same noise; the model predicts the noise of
     /// the first for the source prompt and that of the second for the new one; and ẑ' = ẑ + (σ'−σ)·(ε_new − ε_source). Differences
     /// are taken first, so that equal predictions leave the bits of the clip. All of this is in the space x, at whole timesteps.
@@ -68,30 +71,26 @@ impl SamplerKind {
     /// # Errors
     /// Those of [`Self::last_of`].
     pub fn delta(self, steps: usize, made: usize) -> Result<Schedule> {
-        let mut timesteps: Vec<f32> =
-            self.last_of(steps, made)?.calls.iter().map(|call| call.timestep.round()).collect();
-        timesteps.sort_by(|a, b| b.total_cmp(a));
-        timesteps.dedup();
-        let sigma_of = |timestep: f32| ((1.0 - self.alpha_bar(timestep)) / self.alpha_bar(timestep)).sqrt();
+        let levels = levels(&self.last_of(steps, made)?, |call| {
+            let alpha_bar = self.alpha_bar(call.timestep);
+            NoiseLevel { timestep: call.timestep.round(), sigma: ((1.0 - alpha_bar) / alpha_bar).sqrt() }
+        });
         let mut calls = Vec::new();
-        for (index, &timestep) in timesteps.iter().enumerate() {
-            let sigma = sigma_of(timestep);
-            let next = timesteps.get(index + 1).map(|&timestep| sigma_of(timestep));
+        for (index, &NoiseLevel { timestep, sigma }) in levels.iter().enumerate() {
+            let next = levels.get(index + 1).map(|level| level.sigma);
             // Before the first step nothing is edited.
             let begins = (index == 0).then(|| Update::copy(EDITED, Original));
-            let signal = signal_of(sigma);
             let to_edited = [
                 Update::copy(SOURCE, Prediction),
                 Update::new(MOVED, &[(EDITED, 1.0), (Original, -1.0)]),
-                Update::new(Sample, &[(Sample, 1.0), (MOVED, signal)]),
+                Update::new(Sample, &[(Sample, 1.0), (MOVED, signal_of(sigma))]),
             ];
             let updates: Vec<Update> = begins.into_iter().chain(to_edited).collect();
             calls.push(Call { source: true, ..Call::new(timestep, updates) });
 
-            let step = next.unwrap_or(0.0) - sigma;
             let moves = [
                 Update::new(SOURCE, &[(Prediction, 1.0), (SOURCE, -1.0)]),
-                Update::new(EDITED, &[(EDITED, 1.0), (SOURCE, step)]),
+                Update::new(EDITED, &[(EDITED, 1.0), (SOURCE, next.unwrap_or(0.0) - sigma)]),
             ];
             let noised = next.map(|sigma| {
                 let signal = signal_of(sigma);
@@ -100,20 +99,16 @@ impl SamplerKind {
             let updates: Vec<Update> = moves.into_iter().chain(noised).collect();
             calls.push(Call { draws_noise: next.is_some(), ..Call::new(timestep, updates) });
         }
-        Ok(Schedule { result: EDITED, ..Schedule::new(1.0, 3, calls) })
+        Ok(Schedule { result: Some(RESULT), ..Schedule::new(1.0, 3, calls) })
     }
+}
 
-    /// The levels of a schedule's calls, each once, the highest first.
-    fn levels(self, schedule: &Schedule) -> Vec<Level> {
-        let level = |call: &Call| {
-            let (signal, noise) = self.signal_and_noise(call);
-            Level { timestep: call.timestep, sigma: noise / signal }
-        };
-        let mut levels: Vec<Level> = schedule.calls.iter().map(level).collect();
-        levels.sort_by(|a, b| b.sigma.total_cmp(&a.sigma));
-        levels.dedup_by(|a, b| a.sigma == b.sigma);
-        levels
-    }
+/// The levels of a schedule's calls, each once, the highest first.
+fn levels(schedule: &Schedule, of: impl FnMut(&Call) -> NoiseLevel) -> Vec<NoiseLevel> {
+    let mut levels: Vec<NoiseLevel> = schedule.calls.iter().map(of).collect();
+    levels.sort_by(|a, b| b.sigma.total_cmp(&a.sigma));
+    levels.dedup_by(|a, b| a.sigma == b.sigma);
+    levels
 }
 
 /// √ᾱ at a level.

@@ -173,12 +173,12 @@ impl<'a, B: Backend> SamplerRun<'a, B> {
 
     /// What the result is by now, if the sample is only a noisy form of it and a call has written it.
     pub fn edited(&self) -> Option<&B::Buffer> {
-        let Slot::History(index) = self.schedule.result else { return None };
+        let index = self.schedule.result?;
         self.schedule.written(self.done)[index].then(|| &self.history[index])
     }
 
     /// Puts a clean sample with noise back into parts of the tensor that becomes the result. The operands are the clean sample,
-    /// the noise and the weights of [`Hold`]. An inversion's own noise takes the place of the operand once it is found.
+    /// the noise and the weights of [`Hold`]. In the schedule of an inversion, the noise that it has found takes the operand's place.
     ///
     /// # Errors
     ///
@@ -186,9 +186,9 @@ impl<'a, B: Backend> SamplerRun<'a, B> {
     pub fn hold(&mut self, op: &Hold, [original, noise, weight]: [&B::Buffer; 3]) -> Result<()> {
         let Self { schedule, history, sample, .. } = self;
         let (held, noise) = match (schedule.result, schedule.inverted) {
-            (Slot::History(index), _) => (&mut history[index], noise),
-            (_, Some(Slot::History(index))) => (sample, &history[index]),
-            _ => (sample, noise),
+            (Some(index), _) => (&mut history[index], noise),
+            (None, Some(index)) => (sample, &history[index]),
+            (None, None) => (sample, noise),
         };
         self.backend.hold(op, HoldArgs { original, noise, weight, sample: held })
     }

@@ -9,10 +9,11 @@ pub struct Schedule {
     pub history: usize,
     /// The model calls, in order.
     pub calls: Vec<Call>,
-    /// The tensor that becomes the result: the sample, or for some edits another, of which the sample is a noisy form.
-    pub result: Slot,
-    /// The noise that an inversion has found in an edit's clip; it is written before the first call that makes the clip anew.
-    pub inverted: Option<Slot>,
+    /// The tensor of the history that becomes the result, if it is not the sample: the sample is then a noisy form of it.
+    pub result: Option<usize>,
+    /// The tensor of the history that gets the noise which an inversion finds in an edit's clip. The last call of the inversion
+    /// writes it.
+    pub inverted: Option<usize>,
 }
 
 /// One call of the model and the updates after it.
@@ -60,7 +61,7 @@ pub enum Slot {
 impl Schedule {
     /// Calls that make a sample from noise.
     pub(super) fn new(init_noise_sigma: f32, history: usize, calls: Vec<Call>) -> Self {
-        Self { init_noise_sigma, history, calls, result: Slot::Sample, inverted: None }
+        Self { init_noise_sigma, history, calls, result: None, inverted: None }
     }
 
     /// Whether the updates use noise that is drawn between calls.
@@ -132,7 +133,7 @@ mod tests {
             }
         }
         let last = schedule.calls.last().expect("a schedule has calls");
-        assert!(last.updates.iter().any(|update| update.out == schedule.result));
+        assert!(last.updates.iter().any(|update| update.out == schedule.result.map_or(Sample, History)));
     }
 
     proptest! {

@@ -110,6 +110,11 @@ fn a_clip_that_osp_made_says_what_it_shows() {
     assert_eq!(json(folder.path(), "bird.gif.json")["edit"]["method"]["inversion"]["source"], "a cat");
     edit(folder.path(), "cat.gif", &["--like", "bird.gif", "-o", "again.gif"]);
     assert!(fs::read(at("bird.gif")).unwrap() == fs::read(at("again.gif")).unwrap());
+    // What is typed changes a part of what is repeated.
+    edit(folder.path(), "clip.y4m", &["--like", "bird.gif", "--source", "a fox", "-o", "fox.gif"]);
+    assert_eq!(json(folder.path(), "fox.gif.json")["edit"]["method"]["inversion"]["source"], "a fox");
+    edit(folder.path(), "clip.y4m", &["--like", "bird.gif", "--method", "delta", "-o", "delta.gif"]);
+    assert_eq!(json(folder.path(), "delta.gif.json")["edit"]["method"]["delta"]["source"], "a cat");
 }
 
 #[test]
@@ -229,9 +234,13 @@ fn nonsense_is_refused_with_one_line() {
         (
             &["a cat", "--method", "inversion", "--source", "a dog", "--sampler", "DDPM"],
             2,
-            &["DDPM adds noise", "DDIM"],
+            &["DDPM adds noise", "EulerDiscrete"],
         ),
-        (&["a cat", "--method", "delta", "--source", "a dog", "--cache", "taylor"], 2, &["delta evaluates every call"]),
+        (
+            &["a cat", "--method", "delta", "--source", "a dog", "--cache", "taylor"],
+            2,
+            &["delta can reuse no prediction"],
+        ),
         (&["a cat", "--method", "delta", "--source", "a dog", "--extend", "4"], 2, &["--extend", "--method"]),
         (&["a cat", "--mask", "0,0,0,5"], 2, &["--mask", "no pixels"]),
         (&["a cat", "--mask", "0,0,5,5@3-2"], 2, &["--mask", "@"]),

@@ -1,11 +1,11 @@
 //! Edits with a source prompt: inversions and deltas.
 
 use super::{FRAMES, Keep, clip, encoded, finish, mask, model, request, same};
-use osp::engine::{Footage, Method, Sample, Settings, Shortcuts, Start, Task};
+use osp::engine::{Footage, Method, Reached, RunState, Sample, Settings, Shortcuts, Start, Task};
 use osp::sampler::SamplerKind;
 use osp::video::metrics::psnr;
 use osp::video::{FrameRate, Mask, VideoInfo};
-use osp::{Clip, Engine, Error, Model, Quiet, Request};
+use osp::{Clip, Engine, Error, Model, Observer, Quiet, Request};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -123,6 +123,57 @@ fn they_go_on_from_any_call_with_the_same_bits() {
     }
 }
 
+/// Keeps every draft.
+#[derive(Default)]
+struct Drafts(Vec<Vec<f32>>);
+
+impl Observer for Drafts {
+    fn wants_state(&mut self, _: Reached) -> bool {
+        true
+    }
+
+    fn reached(&mut self, _: Reached, _: &RunState, draft: &[f32]) {
+        self.0.push(draft.to_vec());
+    }
+}
+
+#[test]
+fn a_draft_is_what_the_edit_is_by_now() {
+    let (engine, model) = (Engine::cpu(), model());
+    let drafts = |method: Method| {
+        let (footage, mut drafts) = (Footage::clip(clip(FRAMES)), Drafts::default());
+        let request = request(SamplerKind::DpmSolverMultistep).edits_by(method, &footage, 0.5);
+        let latent = engine.edit(&model, &request, footage, &mut drafts).unwrap().outcome.latent.values;
+        (drafts.0, latent)
+    };
+    let clip = encoded(&engine, &model, &clip(FRAMES)).values;
+    // Four calls look for the noise, and four make the clip anew.
+    let (inverted, _) = drafts(inversion("a dog"));
+    assert!(inverted[..4].iter().all(|draft| *draft == clip) && inverted[4] != clip);
+    // Every other call moves the clip, and the last one makes it what it becomes.
+    let (moved, latent) = drafts(delta("a dog"));
+    assert!(moved[0] == clip && moved[1] != clip && moved[2] == moved[1] && moved[3] != moved[2]);
+    assert!(moved[7] == latent);
+}
+
+#[test]
+fn plans_count_the_source_prompt() {
+    let model = model();
+    let engine = Engine::emulated();
+    let needed = |method: &Method| {
+        let settings = small_task(&model, method).settings;
+        engine
+            .plan(&model, &settings, 9)
+            .unwrap()
+            .stages()
+            .iter()
+            .map(|(_, plan)| plan.rehearsed.as_ref().unwrap().plan.bytes)
+            .collect::<Vec<_>>()
+    };
+    let [noise, delta] = [Method::Noise, delta("a dog")].map(|method| needed(&method));
+    assert!(delta[2] > noise[2], "the transformer keeps two texts: {delta:?}, {noise:?}");
+}
+
 #[test]
 fn kernels_make_them_with_the_least_memory_as_with_all() {
     let model = model();
@@ -156,10 +207,14 @@ fn what_makes_no_sense_is_one_line() {
     }
     let shortcuts = Shortcuts { cache: Some("taylor:2".parse().unwrap()), ..Shortcuts::default() };
     let error = said(asked(SamplerKind::Ddim, delta("a dog")).shortcuts(shortcuts));
-    assert!(error.contains("the method delta evaluates every call"), "{error}");
-    for footage in [Footage::clip(clip(FRAMES)).extend(8).unwrap(), Footage::image(clip(1)).unwrap()] {
+    assert!(error.contains("the method delta can reuse no prediction"), "{error}");
+    let interval = Shortcuts { guidance_interval: Some([0.1, 0.8]), ..Shortcuts::default() };
+    assert!(asked(SamplerKind::Ddim, delta("a dog")).shortcuts(interval).settle(&model.defaults).is_ok());
+    let extended = Footage::clip(clip(FRAMES)).extend(8).unwrap();
+    let begun = Footage::clip(clip(FRAMES)).first_frame(clip(1)).unwrap();
+    for footage in [extended, begun, Footage::image(clip(1)).unwrap()] {
         let error = said(request(SamplerKind::Ddim).frames(FRAMES).edits_by(delta("a dog"), &footage, 1.0));
-        assert!(error.contains("the method delta needs a clip that may change"), "{error}");
+        assert!(error.contains("the method delta needs a clip, without a new first frame"), "{error}");
     }
 }
 

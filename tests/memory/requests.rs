@@ -132,7 +132,7 @@ proptest! {
     fn a_run_allocates_what_its_plan_says((request, tokens) in requests(), savings in savings(), again in any::<bool>()) {
         prop_assume!(request.validate().is_ok());
         let model = tiny(WeightSource::Shapes);
-        let captions = vec![Captions::counted(tokens, request.guidance); if again { 2 } else { 1 }];
+        let captions = vec![Captions::counted(tokens, &request); if again { 2 } else { 1 }];
         let requests = vec![request; captions.len()];
 
         let dry = Arc::new(Dry::new());
@@ -289,7 +289,7 @@ fn a_copy_beyond_a_buffer_is_a_bug() {
 fn within(limit: u64) -> Result<Vec<(MemoryOptions, u64)>> {
     let model = tiny(WeightSource::Shapes);
     let requests = [request(17, [32, 32], SamplerKind::Pndm, 4, 7.5)];
-    let captions = [Captions::counted(9, 7.5)];
+    let captions = [Captions::counted(9, &requests[0])];
     let devices = PlannedDevice::within(Arc::new(Dry::new()), HALVES, Some(limit));
     let sampled = run(devices, &model, &requests, &captions)?;
     Ok(sampled.outcomes[0].memory.iter().map(|stage| (stage.savings, stage.arena_bytes.unwrap())).collect())
@@ -328,7 +328,7 @@ const GIB: f64 = (1u64 << 30) as f64;
 fn arenas(devices: &PlannedDevice, frames: usize) -> [(f64, MemoryOptions); 3] {
     let model = preset::open("v1.1.0", Some(frames)).unwrap();
     let request = request(frames, [512, 512], SamplerKind::Pndm, 150, 7.5);
-    let plans = osp::engine::plan(devices, &model, &request, &Captions::counted(120, 7.5)).unwrap();
+    let plans = osp::engine::plan(devices, &model, &request, &Captions::counted(120, &request)).unwrap();
     [("text", plans.text), ("denoise", plans.denoise), ("decode", plans.decode)].map(|(stage, plan)| {
         let rehearsed = plan.rehearsed.unwrap();
         let (plan, work) = (rehearsed.plan, rehearsed.work);

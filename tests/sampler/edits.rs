@@ -7,7 +7,7 @@ use osp::sampler::{Call, SamplerKind, SamplerRun, Schedule, TorchRng};
 
 const LEN: usize = 64;
 
-/// A clean sample, as latents are.
+/// A clean sample between the ±1 to which DDIM and DDPM clamp.
 fn clean(seed: u64) -> Vec<f32> {
     TorchRng::new(seed).randn(LEN).into_iter().map(|value| value.clamp(-1.0, 1.0)).collect()
 }
@@ -96,7 +96,7 @@ fn the_way_back_leads_to_the_clip_and_the_nearer_the_more_steps() {
 fn a_sampler_that_adds_noise_cannot_serve_an_inversion() {
     let error = SamplerKind::Ddpm.inverted(30, 15).unwrap_err();
     assert_eq!(error.exit_code(), 2);
-    assert!(error.to_string().contains("DDPM adds noise") && error.to_string().contains("DDIM"), "{error}");
+    assert!(error.to_string().contains("DDPM adds noise") && error.to_string().contains("EulerDiscrete"), "{error}");
 }
 
 /// Each model leads to a clean sample of its own.

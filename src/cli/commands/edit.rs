@@ -9,7 +9,7 @@ use osp::{Error, Result};
 
 const EXAMPLES: &str = "\
 The clip is encoded, gets noise, and is denoised with the prompt. --strength says how much noise: with 1 nothing of the clip \
-remains but what is held; near 0 nothing changes. Outside of a mask the video has the clip's pixels, until its format encodes them.
+remains but what is held (unless a method finds the clip's own noise); near 0 nothing changes. Outside of a mask the video has the clip's pixels, until its format encodes them.
 
 --method inversion looks for the noise from which the sampler would make the clip; --method delta moves the clip along the \
 difference of what the model predicts for two prompts. Both must know what the clip shows: --source says it. docs/editing.md has the \
@@ -31,7 +31,7 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     input: InputArgs,
-    /// How much may change: the share of the sampler's steps that are made, above 0 [default: 0.5; from 0.7 on little remains of the clip, with 1 nothing]
+    /// How much may change: the share of the sampler's steps that are made, above 0 [default: 0.5; with the method noise, from 0.7 on little remains of the clip, with 1 nothing]
     #[arg(long, value_name = "SHARE", value_parser = strength, allow_negative_numbers = true)]
     strength: Option<f32>,
     #[command(flatten)]
@@ -53,7 +53,6 @@ fn strength(text: &str) -> Result<f32> {
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     args.input.check()?;
-    let material =
-        || Ok(Material::clip(&args.input, &args.change, (args.strength, args.method.method(&args.input.input)?)));
+    let material = || Ok(Material::clip(&args.input, &args.change, (args.strength, &args.method)));
     make(&args.run, &SizeArgs::default(), material, console)
 }

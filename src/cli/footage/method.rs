@@ -1,10 +1,8 @@
 //! How an edit uses its clip.
 
-use crate::cli::made::settings_of;
 use clap::ValueEnum;
 use osp::engine::Method;
 use osp::{Error, Result};
-use std::path::Path;
 
 /// Options that say how the clip is used.
 #[derive(clap::Args)]
@@ -28,23 +26,30 @@ enum Name {
 }
 
 impl MethodArgs {
-    /// The method, if one is asked for; `input` is the clip.
-    pub fn method(&self, input: &Path) -> Result<Option<Method>> {
-        let name = self.method.unwrap_or(Name::Noise);
-        if name == Name::Noise {
-            return match self.source {
-                None => Ok(self.method.map(|_| Method::Noise)),
-                Some(_) => {
-                    Err(Error::Usage("--source serves the methods inversion and delta: choose one of them".into()))
-                }
-            };
+    /// Whether the clip is asked what it shows.
+    pub fn asks_the_clip(&self) -> bool {
+        self.source.is_none() && self.method.is_some_and(|name| name != Name::Noise)
+    }
+
+    /// The method. `before` is that of a video which is repeated, `shown` what the clip says of itself.
+    pub fn method(&self, before: Option<&Method>, shown: Option<&str>) -> Result<Method> {
+        let name = self.method.unwrap_or(match before {
+            None | Some(Method::Noise) => Name::Noise,
+            Some(Method::Inversion { .. }) => Name::Inversion,
+            Some(Method::Delta { .. }) => Name::Delta,
+        });
+        if name == Name::Noise && self.method.is_none() && self.source.is_some() {
+            return Err(Error::Usage("--source serves the methods inversion and delta: choose one of them".into()));
         }
-        let source = self.source.clone().or_else(|| settings_of(input).ok().map(|(settings, _)| settings.prompt));
-        let source = source.ok_or_else(|| {
-            Error::Usage(
-                "this method needs --source, a prompt that says what the clip shows; the clip itself does not".into(),
-            )
-        })?;
-        Ok(Some(if name == Name::Inversion { Method::Inversion { source } } else { Method::Delta { source } }))
+        let source = self.source.as_deref().or_else(|| before.and_then(Method::source)).or(shown);
+        let source = || {
+            let problem = "this method needs --source, a prompt that says what the clip shows";
+            source.map(str::to_owned).ok_or_else(|| Error::Usage(problem.into()))
+        };
+        Ok(match name {
+            Name::Noise => Method::Noise,
+            Name::Inversion => Method::Inversion { source: source()? },
+            Name::Delta => Method::Delta { source: source()? },
+        })
     }
 }

@@ -29,7 +29,7 @@ pub struct ChangeArgs {
     #[arg(long, value_name = "IMAGE")]
     first_frame: Option<PathBuf>,
     /// Keep the whole clip, and add this many frames behind it, a multiple of 4
-    #[arg(long, value_name = "N", value_parser = frames, conflicts_with_all = ["mask", "first_frame", "strength", "method"])]
+    #[arg(long, value_name = "N", value_parser = frames, conflicts_with_all = ["mask", "first_frame", "strength", "method", "source"])]
     extend: Option<usize>,
 }
 

@@ -148,12 +148,12 @@ impl Cache {
 
 impl Shortcuts {
     /// The cache, unless it evaluates every call.
-    fn caching(&self) -> Option<&Cache> {
+    pub(super) fn caching(&self) -> Option<&Cache> {
         self.cache.as_ref().filter(|cache| !cache.is_exact())
     }
 
     /// N of the reuse of guidance, unless every call evaluates both branches.
-    fn reuse(&self) -> Option<usize> {
+    pub(super) fn reuse(&self) -> Option<usize> {
         self.guidance_reuse.filter(|&calls| calls > 1)
     }
 

@@ -59,7 +59,7 @@ pub fn run(
         }
     }
     if let (Some(job), Some(captions)) = (jobs.first(), captions.first()) {
-        let plans = engine.plan(model, &job.settings, captions.tokens)?;
+        let plans = engine.plan(model, &job.settings, captions.longest())?;
         plans.stages().iter().for_each(|(stage, plan)| (&mut &*console).planned(*stage, plan));
     }
     match failed {

@@ -235,7 +235,7 @@ impl RunArgs {
         };
         let sides = request.size.unwrap_or([defaults.height, defaults.width]);
         let Some(footage) = material.footage(sides)? else { return Ok((request.settle(defaults)?, None)) };
-        let edit = material.edits(request, &footage, like);
+        let edit = material.edits(request, &footage, like)?;
         let edit = Request { fps: self.fps.unwrap_or(edit.fps), ..edit };
         Ok((edit.settle(defaults)?, Some(footage)))
     }

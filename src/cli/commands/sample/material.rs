@@ -2,8 +2,9 @@
 
 use crate::cli::clip::{InputArgs, noted_path};
 use crate::cli::console::Console;
-use crate::cli::footage::{ChangeArgs, Grid, covering, image};
-use osp::engine::{Footage, Method, Settings};
+use crate::cli::footage::{ChangeArgs, Grid, MethodArgs, covering, image};
+use crate::cli::made::settings_of;
+use osp::engine::{Footage, Settings};
 use osp::video::Clip;
 use osp::{Error, Request, Result};
 use std::cell::{OnceCell, RefCell};
@@ -34,8 +35,10 @@ pub struct Edited<'a> {
     pub input: &'a InputArgs,
     pub change: &'a ChangeArgs,
     pub strength: Option<f32>,
-    pub method: Option<Method>,
+    pub method: &'a MethodArgs,
     footage: OnceCell<Arc<Footage>>,
+    /// The prompt of which osp made the clip, if that is asked and known.
+    shown: OnceCell<String>,
 }
 
 /// Share of the sampler's steps that an edit makes, if none is given. The noise that the models were trained with leaves a quarter
@@ -53,9 +56,9 @@ impl<'a> Material<'a> {
     pub fn clip(
         input: &'a InputArgs,
         change: &'a ChangeArgs,
-        (strength, method): (Option<f32>, Option<Method>),
+        (strength, method): (Option<f32>, &'a MethodArgs),
     ) -> Self {
-        Self::Clip(Edited { input, change, strength, method, footage: OnceCell::new() })
+        Self::Clip(Edited { input, change, strength, method, footage: OnceCell::new(), shown: OnceCell::new() })
     }
 
     /// The files that are read.
@@ -81,7 +84,12 @@ impl<'a> Material<'a> {
 
     /// Reads the clip.
     pub fn open(&self, grid: Grid, console: &Console) -> Result<()> {
-        if let Self::Clip(Edited { input, change, footage, .. }) = self {
+        if let Self::Clip(Edited { input, change, method, footage, shown, .. }) = self {
+            // A pipe can be read only once.
+            let asked = method.asks_the_clip() && (input.input.is_file() || input.input.is_dir());
+            if let Some(made) = asked.then(|| settings_of(&input.input).ok()).flatten() {
+                let _ = shown.set(made.0.prompt);
+            }
             // A run reads its clip once.
             let _ = footage.set(Arc::new(change.read(input, grid, console)?));
         }
@@ -105,16 +113,16 @@ impl<'a> Material<'a> {
     }
 
     /// The request as an edit of `footage`; `like` is the request of a video that it repeats.
-    pub fn edits(&self, request: Request, footage: &Footage, like: Option<&Settings>) -> Request {
+    pub fn edits(&self, request: Request, footage: &Footage, like: Option<&Settings>) -> Result<Request> {
         let before = like.and_then(|like| like.edit.as_ref());
-        match self {
-            Self::Clip(Edited { change, strength, method, .. }) if !change.extends() => {
+        Ok(match self {
+            Self::Clip(Edited { change, strength, method, shown, .. }) if !change.extends() => {
                 let strength = strength.or(before.map(|before| before.strength)).unwrap_or(STRENGTH);
-                let method = method.clone().or(before.map(|before| before.method.clone())).unwrap_or_default();
+                let method = method.method(before.map(|before| &before.method), shown.get().map(String::as_str))?;
                 request.edits_by(method, footage, strength)
             }
             _ => request.edits(footage, 1.0),
-        }
+        })
     }
 }
 
