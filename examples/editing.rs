@@ -86,7 +86,7 @@ const WAYS: [Way; 18] = [
     Way::Inversion(0.5),
     Way::Inversion(0.8),
     Way::Inversion(1.0),
-    Way::Delta(0.6),
+    Way::Delta(0.5),
     Way::Delta(0.8),
     Way::DeltaMask(0.8),
 ];
