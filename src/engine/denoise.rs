@@ -152,7 +152,7 @@ impl<'a, W> Denoiser<'a, W> {
         let calls = schedule.calls.len();
         let mut checks = Checks { axes: &axes, steps: calls, done: run.done(), last: None };
         while let Some(call) = run.call() {
-            held.iter().try_for_each(|held| held.before(&mut run, settings.sampler))?;
+            held.iter().try_for_each(|held| held.hold_before_call(&mut run, settings.sampler))?;
             let index = run.done();
             predictor.predict((backend, &self.model), index, run.model_input()?, &mut prediction)?;
             checks.next(Checking::start(backend, &prediction, 0, len)?)?;

@@ -1,8 +1,9 @@
 //! What an edit asks for, and the pixels that it begins with.
 //!
 //! An edit is sampling that begins elsewhere. The clip's latent x₀ gets the noise of a later timestep, and the sampler makes only
-//! the steps from there (SDEdit, Meng et al. 2022); [`Method`] has other ways. Where a latent is held, each call of the model sees x₀ with the noise of its
-//! timestep (blended latent diffusion, Avrahami et al. 2023): outside of a mask, and in the first frame if an image is put there.
+//! the steps from there (SDEdit, Meng et al. 2022); [`Method`] has other ways. Where a latent is held, each call of the model sees
+//! x₀ with the noise of its timestep (blended latent diffusion, Avrahami et al. 2023): outside of a mask, and in the first frame
+//! if an image is put there.
 
 use super::{Method, Settings};
 use crate::error::{Error, Result};
@@ -38,7 +39,7 @@ pub struct Edit {
 
 impl Edit {
     /// An edit of nothing, with strength 1.
-    fn of_noise() -> Self {
+    fn of_nothing() -> Self {
         Self { strength: 1.0, method: Method::Noise, clip: None, mask: None, first_frame: None, extend: None }
     }
 
@@ -116,7 +117,7 @@ pub struct Footage {
 impl Footage {
     /// A clip to edit.
     pub fn clip(clip: Clip) -> Self {
-        let edit = Edit { clip: Some(fingerprint_of(&clip)), ..Edit::of_noise() };
+        let edit = Edit { clip: Some(fingerprint_of(&clip)), ..Edit::of_nothing() };
         Self { clip: Some(clip), mask: None, first: None, extra: 0, edit }
     }
 
@@ -125,7 +126,7 @@ impl Footage {
     /// # Errors
     /// [`Error::Usage`] if it has several frames.
     pub fn image(image: Clip) -> Result<Self> {
-        Self { clip: None, mask: None, first: None, extra: 0, edit: Edit::of_noise() }.first_frame(image)
+        Self { clip: None, mask: None, first: None, extra: 0, edit: Edit::of_nothing() }.first_frame(image)
     }
 
     /// Allows changes only where the mask does.

@@ -37,7 +37,7 @@ pub(super) enum Branch {
 }
 
 /// Prepared texts: of the prompt, and of an edit's source prompt with the number of its branches.
-pub(super) type Texts<B> = (Vec<Prepared<B>>, Option<(Vec<Prepared<B>>, usize)>);
+pub(super) type PreparedTexts<B> = (Vec<Prepared<B>>, Option<(Vec<Prepared<B>>, usize)>);
 
 /// The model's evaluations for one call of the sampler.
 pub(super) struct Evaluation<B: Backend> {
@@ -98,7 +98,7 @@ impl<B: Backend> Evaluation<B> {
     pub fn new(
         backend: &B,
         settings: &Settings,
-        (prepared, source): Texts<B>,
+        (prepared, source): PreparedTexts<B>,
         [frames, frame_len]: [usize; 2],
     ) -> Result<Self> {
         let samples = branches(settings);

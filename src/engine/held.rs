@@ -47,7 +47,7 @@ impl<B: Backend> Held<B> {
     }
 
     /// Puts the latent back where it is held, before the next call. An inversion inverts the whole clip.
-    pub fn before(&self, run: &mut SamplerRun<'_, B>, sampler: SamplerKind) -> Result<()> {
+    pub fn hold_before_call(&self, run: &mut SamplerRun<'_, B>, sampler: SamplerKind) -> Result<()> {
         match run.call() {
             _ if run.edited().is_some() => self.hold(run, CLEAN),
             Some(call) if !call.source => self.hold(run, sampler.signal_and_noise(call)),

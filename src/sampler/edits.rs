@@ -31,12 +31,12 @@ impl SamplerKind {
     /// prompt. The inversion also leaves the noise of the clip, ε = (y − x₀)/σ, in [`Schedule::inverted`].
     ///
     /// # Errors
-    /// Those of [`Self::last_of`]; [`Error::Usage`] for a sampler that adds noise.
+    /// Those of [`Self::last_of`]; [`Error::Usage`] for a sampler that adds noise or clamps.
     pub fn inverted(self, steps: usize, made: usize) -> Result<Schedule> {
         let mut schedule = self.last_of(steps, made)?;
-        if schedule.adds_noise() {
+        if !schedule.is_reversible() {
             return Err(Error::Usage(format!(
-                "{self} adds noise, which hides what an inversion has found: choose a sampler such as {} or {}",
+                "{self} adds noise or clamps its predictions, so an inversion cannot lead back to the clip: choose a sampler such as {} or {}",
                 Self::DpmSolverMultistep,
                 Self::EulerDiscrete
             )));

@@ -106,12 +106,16 @@ fn a_clip_that_osp_made_says_what_it_shows() {
     let info = succeeds(folder.path(), &["info", "cat.gif"]);
     assert!(info.contains(", delta from \"a dog\", strength 0.5"), "{info}");
     // The GIF has the prompt that it was made of.
-    edit(folder.path(), "cat.gif", &["a bird", "--method", "inversion", "-o", "bird.gif"]);
+    edit(
+        folder.path(),
+        "cat.gif",
+        &["a bird", "--method", "inversion", "--sampler", "PNDM", "--strength", "0.8", "-o", "bird.gif"],
+    );
     assert_eq!(json(folder.path(), "bird.gif.json")["edit"]["method"]["inversion"]["source"], "a cat");
-    edit(folder.path(), "cat.gif", &["--like", "bird.gif", "-o", "again.gif"]);
+    edit(folder.path(), "cat.gif", &["--like", "bird.gif", "--sampler", "PNDM", "-o", "again.gif"]);
     assert!(fs::read(at("bird.gif")).unwrap() == fs::read(at("again.gif")).unwrap());
     // What is typed changes a part of what is repeated.
-    edit(folder.path(), "clip.y4m", &["--like", "bird.gif", "--source", "a fox", "-o", "fox.gif"]);
+    edit(folder.path(), "clip.y4m", &["--like", "bird.gif", "--sampler", "PNDM", "--source", "a fox", "-o", "fox.gif"]);
     assert_eq!(json(folder.path(), "fox.gif.json")["edit"]["method"]["inversion"]["source"], "a fox");
     edit(folder.path(), "clip.y4m", &["--like", "bird.gif", "--method", "delta", "-o", "delta.gif"]);
     assert_eq!(json(folder.path(), "delta.gif.json")["edit"]["method"]["delta"]["source"], "a cat");
@@ -232,9 +236,9 @@ fn nonsense_is_refused_with_one_line() {
         (&["a cat", "--source", "a dog"], 2, &["--source serves the methods inversion and delta"]),
         (&["a cat", "--method", "delta", "--source", ""], 2, &["source prompt"]),
         (
-            &["a cat", "--method", "inversion", "--source", "a dog", "--sampler", "DDPM"],
+            &["a cat", "--method", "inversion", "--source", "a dog", "--sampler", "DDIM"],
             2,
-            &["DDPM adds noise", "EulerDiscrete"],
+            &["DDIM adds noise or clamps", "EulerDiscrete"],
         ),
         (
             &["a cat", "--method", "delta", "--source", "a dog", "--cache", "taylor"],

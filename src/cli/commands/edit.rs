@@ -9,7 +9,8 @@ use osp::{Error, Result};
 
 const EXAMPLES: &str = "\
 The clip is encoded, gets noise, and is denoised with the prompt. --strength says how much noise: with 1 nothing of the clip \
-remains but what is held (unless a method finds the clip's own noise); near 0 nothing changes. Outside of a mask the video has the clip's pixels, until its format encodes them.
+remains but what is held; near 0 nothing changes. Outside of a mask the video has the clip's pixels, until its format encodes \
+them.
 
 --method inversion looks for the noise from which the sampler would make the clip; --method delta moves the clip along the \
 difference of what the model predicts for two prompts. Both must know what the clip shows: --source says it. docs/editing.md has the \
