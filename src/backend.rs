@@ -40,7 +40,7 @@ pub trait Backend {
     /// A buffer of `len` activations with unspecified contents, in the device's precision.
     ///
     /// # Errors
-    /// On a GPU [`crate::Error::OutOfMemory`] and [`crate::Error::Device`]. On the CPU the process's allocator handles failure.
+    /// [`crate::Error::OutOfMemory`]; on a GPU [`crate::Error::Device`]. On the CPU a small buffer is left to the process's allocator.
     fn alloc(&self, len: usize) -> Result<Self::Buffer>;
 
     /// A buffer of `len` f32 values with unspecified contents: the states of samplers.

@@ -2,8 +2,7 @@
 //! files.
 //!
 //! Rust aborts in this case and has no stable hook. So the program's allocator is the system's, plus a check of its
-//! results. Linux rarely refuses memory: it promises more than it has, and kills a process that uses it. So large
-//! allocations are first compared with the memory of the machine.
+//! results. Linux rarely refuses memory, so large allocations are first compared with what there is ([`osp::room`]).
 
 #[cfg(unix)]
 use super::interrupt;
@@ -87,7 +86,7 @@ mod large {
 #[cfg(target_os = "linux")]
 mod large {
     use super::refused;
-    use rustix::fs::{Mode, OFlags, open};
+    use osp::room::Room;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Smaller allocations are not counted.
@@ -96,8 +95,7 @@ mod large {
     /// Bytes of all large allocations.
     static HELD: AtomicU64 = AtomicU64::new(0);
 
-    /// Counts that an allocation of `before` bytes becomes `after`, and ends the process if the machine has no room for
-    /// it.
+    /// Counts that an allocation of `before` bytes becomes `after`, and ends the process if there is no room for it.
     pub fn book(before: usize, after: usize) {
         let large = |bytes: usize| if bytes >= LARGE { bytes as u64 } else { 0 };
         let (before, after) = (large(before), large(after));
@@ -107,62 +105,9 @@ mod large {
         }
         let more = after - before;
         let held = HELD.fetch_add(more, Ordering::Relaxed);
-        if room().is_some_and(|room| !room.has(held, more)) {
+        // To ask takes small allocations, which are not counted.
+        if Room::now().is_some_and(|room| !room.has(held, more)) {
             refused(more as usize);
-        }
-    }
-
-    /// Memory and swap space of a machine, in bytes.
-    #[derive(Debug, PartialEq)]
-    struct Room {
-        free: u64,
-        all: u64,
-    }
-
-    impl Room {
-        /// Whether `more` bytes can be used. `held` are allocated, but the system counts untouched pages of them as
-        /// free.
-        fn has(&self, held: u64, more: u64) -> bool {
-            more <= self.free && held + more <= self.all
-        }
-    }
-
-    /// Reads the memory of this machine, if the system reports it. Allocates nothing.
-    fn room() -> Option<Room> {
-        let file = open("/proc/meminfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        let mut text = [0; 2048];
-        let read = rustix::io::read(&file, &mut text).ok()?;
-        parse(std::str::from_utf8(&text[..read]).ok()?)
-    }
-
-    /// Parses lines of a name, a colon and a number of KiB.
-    fn parse(meminfo: &str) -> Option<Room> {
-        let bytes = |name: &str| {
-            let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-            line.trim().strip_suffix(" kB")?.parse().ok().map(|kib: u64| kib << 10)
-        };
-        let swap = |name| bytes(name).unwrap_or(0);
-        Some(Room { free: bytes("MemAvailable")? + swap("SwapFree"), all: bytes("MemTotal")? + swap("SwapTotal") })
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-
-        #[test]
-        fn both_free_memory_and_held_memory_limit_an_allocation() {
-            let text = "MemTotal:       1000 kB\nMemFree:  1 kB\nMemAvailable:    600 kB\nSwapTotal: 100 kB\nSwapFree: 50 kB\n";
-            let room = parse(text).unwrap();
-            assert_eq!(room, Room { free: 650 << 10, all: 1100 << 10 });
-            assert!(room.has(0, 650 << 10) && !room.has(0, 651 << 10));
-            assert!(room.has(500 << 10, 600 << 10) && !room.has(501 << 10, 600 << 10));
-            assert_eq!(parse("MemTotal: 5 kB\n"), None);
-        }
-
-        #[test]
-        fn this_machine_reports_its_memory() {
-            let Room { free, all } = room().unwrap();
-            assert!(all > 1 << 20 && (1..=all).contains(&free));
         }
     }
 }

@@ -1,9 +1,14 @@
 //! Activation buffers, and the pool that reuses freed buffers: fresh pages cost more than the work on them.
 
+use crate::error::Result;
 use crate::ops::DeviceBuffer;
+use crate::room;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
+
+/// Bytes of a buffer that is large. To ask for room takes a twentieth of the time in which its pages are touched first.
+const LARGE: u64 = 8 << 20;
 
 /// f32 values in memory that returns to its pool when dropped.
 #[derive(Debug)]
@@ -14,8 +19,11 @@ pub struct Buffer {
 
 impl Buffer {
     /// `len` unspecified values.
-    pub(super) fn new(pool: &Arc<Pool>, len: usize) -> Self {
-        Self { values: pool.take(len), pool: pool.clone() }
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] if a large buffer has no room.
+    pub(super) fn new(pool: &Arc<Pool>, len: usize) -> Result<Self> {
+        Ok(Self { values: pool.take(len)?, pool: pool.clone() })
     }
 }
 
@@ -66,7 +74,7 @@ impl Pool {
     }
 
     /// A vector of `len` elements: the smallest free one that holds them and is at most a quarter larger, or a new one.
-    fn take(&self, len: usize) -> Vec<f32> {
+    fn take(&self, len: usize) -> Result<Vec<f32>> {
         let mut state = self.state.lock().expect("no panic while the pool is locked");
         let fit = state.free.range(len..=len + len / 4).next().map(|(&capacity, _)| capacity);
         let mut values = match fit {
@@ -76,6 +84,7 @@ impl Pool {
         if fit.is_none() {
             // Freed buffers of other sizes will hardly be needed soon: free them before the pool grows.
             state.shrink(len);
+            state.check(len)?;
             values = vec![0.0; len];
         }
         state.used_elements += values.capacity();
@@ -84,7 +93,7 @@ impl Pool {
         values.resize(len, 0.0);
         #[cfg(debug_assertions)]
         values.fill(f32::NAN);
-        values
+        Ok(values)
     }
 
     fn give(&self, values: Vec<f32>) {
@@ -107,6 +116,13 @@ impl State {
         values
     }
 
+    /// Checks that there is room for a large buffer.
+    fn check(&self, len: usize) -> Result<()> {
+        let bytes = |elements: usize| elements as u64 * size_of::<f32>() as u64;
+        let held = bytes(self.used_elements + self.free_elements);
+        if bytes(len) < LARGE { Ok(()) } else { room::check("cpu", held, bytes(len)) }
+    }
+
     /// Frees the largest buffers until the total with `len` more elements is within the peak.
     fn shrink(&mut self, len: usize) {
         while self.used_elements + self.free_elements + len > self.peak_elements {
@@ -123,15 +139,26 @@ mod tests {
     #[test]
     fn a_freed_buffer_is_reused_and_the_pool_never_exceeds_the_peak() {
         let pool = Arc::new(Pool::default());
-        let first = Buffer::new(&pool, 1000);
+        let first = Buffer::new(&pool, 1000).unwrap();
         let address = first.as_ptr();
         drop(first);
-        let second = Buffer::new(&pool, 900);
+        let second = Buffer::new(&pool, 900).unwrap();
         assert_eq!(second.as_ptr(), address);
         drop(second);
-        drop(Buffer::new(&pool, 10_000));
+        drop(Buffer::new(&pool, 10_000).unwrap());
         let state = pool.state.lock().unwrap();
         assert_eq!(state.used_elements, 0);
         assert_eq!((state.free_elements, state.peak_elements), (10_000, 10_000));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_buffer_beyond_the_memory_of_the_machine_is_an_error() {
+        use crate::Error;
+        let pool = Arc::new(Pool::default());
+        let all = room::Room::now().unwrap().all;
+        let failed = Buffer::new(&pool, all as usize / 4 + 1).unwrap_err();
+        assert!(matches!(failed, Error::OutOfMemory { needed, free, .. } if needed > all && free <= all), "{failed}");
+        drop(Buffer::new(&pool, 1000).unwrap());
     }
 }

@@ -78,7 +78,7 @@ impl Backend for Cpu {
     }
 
     fn alloc(&self, len: usize) -> Result<Buffer> {
-        Ok(Buffer::new(&self.pool, len))
+        Buffer::new(&self.pool, len)
     }
 
     fn alloc_f32(&self, len: usize) -> Result<Buffer> {
@@ -90,7 +90,7 @@ impl Backend for Cpu {
     }
 
     fn upload(&self, host: &[f32]) -> Result<Buffer> {
-        let mut buffer = Buffer::new(&self.pool, host.len());
+        let mut buffer = Buffer::new(&self.pool, host.len())?;
         buffer.copy_from_slice(host);
         Ok(buffer)
     }

@@ -113,6 +113,7 @@ pub fn batch<'a, D: Devices + 'a>(
 fn asked(task: &Task, captions: Captions) -> Result<(Task, Captions)> {
     task.validate()?;
     task.check_footage()?;
+    task.check_room()?;
     let captions = match task.needs_transformer() {
         true => captions,
         false => Captions { samples: Vec::new(), source: None, ..captions },

@@ -163,7 +163,7 @@ impl<'a, D: Devices + 'a> Work for Models<'a, D> {
         let purpose = measured.map_or(Purpose::Sampling, Purpose::Measuring);
         let mut noise = Noise::seeded(task.settings.seed);
         let made = denoiser.run_for(purpose, &**backend, denoising, &mut noise, observer);
-        let sampled = made.map_err(|error| blame(error, part))?;
+        let sampled = made.map_err(|error| blame(error.during(Stage::Denoise.name()), part))?;
         observer.end();
         // A run that fails may leave buffers behind, so its model is not used again.
         self.transformer = Some(open);

@@ -73,6 +73,7 @@ impl Plans {
 pub fn plan<D: Devices>(devices: &D, model: &Model, settings: &Settings, captions: &Captions) -> Result<Plans> {
     let task = Task::from(settings.clone());
     task.validate()?;
+    task.check_room()?;
     let (shapes, channels) = (model.shapes(), model.need_text_encoder()?.config.d_model);
     let texts = Texts::new(std::slice::from_ref(captions), channels);
     let sampling = all_fit([

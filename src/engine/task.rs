@@ -1,8 +1,9 @@
 //! What a batch makes: videos from their beginning, or from where an earlier run stopped.
 
-use super::{Footage, RunState, Settings};
+use super::{Footage, RunState, Settings, Stage};
 use crate::error::{Error, Result};
 use crate::model::vae::tiling::window_ends;
+use crate::room;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -83,13 +84,26 @@ impl Task {
         self.footage.as_ref().map_or(rgb.into(), |footage| footage.pasted(index, rgb))
     }
 
+    /// Values of the latent.
+    fn len(&self) -> usize {
+        self.settings.latent_size().iter().product::<usize>() * self.settings.factors.channels
+    }
+
+    /// Checks that the host has room for the latent and its noise. What a stage needs beside them, its device knows.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(super) fn check_room(&self) -> Result<()> {
+        room::check(Stage::Denoise.name(), 0, 2 * (self.len() * size_of::<f32>()) as u64)
+    }
+
     /// Checks the settings, and that the start fits them.
     ///
     /// # Errors
     /// [`Error::Usage`] says what does not fit.
     pub fn validate(&self) -> Result<()> {
         self.settings.validate()?;
-        let len = self.settings.latent_size().iter().product::<usize>() * self.settings.factors.channels;
+        let len = self.len();
         match &self.start {
             Start::Noise => Ok(()),
             Start::Call(state) => state.validate(&self.settings.schedule()?, &self.settings.shortcuts, len),
