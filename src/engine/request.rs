@@ -273,12 +273,29 @@ impl From<&Settings> for Request {
     }
 }
 
+/// Bytes of a prompt. The encoder reads less, and the time to clean a text grows with the square of its length.
+const MOST_PROMPT: usize = 16 << 10;
+
 impl Settings {
     /// Checks frames, size, steps, guidance, tiling, the prompts and the edit.
     ///
     /// # Errors
     /// [`Error::Usage`] says what to change.
     pub fn validate(&self) -> Result<()> {
+        let source = self.edit.as_ref().and_then(|edit| edit.method.source());
+        let texts = [
+            ("prompt", Some(&*self.prompt)),
+            ("negative prompt", Some(&self.negative_prompt)),
+            ("source prompt", source),
+        ];
+        for (name, text) in texts {
+            if let Some(text) = text.filter(|text| text.len() > MOST_PROMPT) {
+                return Err(Error::Usage(format!(
+                    "the {name} has {} bytes, and the text encoder reads some hundred words: write at most {MOST_PROMPT} bytes",
+                    text.len()
+                )));
+            }
+        }
         if self.prompt.trim().is_empty() {
             return Err(Error::Usage("the prompt is empty; say what the video should show".into()));
         }

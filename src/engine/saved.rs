@@ -86,7 +86,15 @@ impl SavedSettings {
         };
         let [space, time, channels] = self.factors;
         // Sizes whose products fit into a word, and no divisor of 0.
+        let given = [
+            self.span.map(|span| span.frames),
+            self.span.map(|span| span.overlap.saturating_add(1)),
+            self.edit.as_ref().and_then(|edit| edit.extend),
+            self.tiling.as_ref().map(|tiling| tiling.size),
+            self.tiling.as_ref().map(|tiling| tiling.frames),
+        ];
         let sides = [self.frames, self.height, self.width, self.patch, space, time, channels];
+        let sides = sides.into_iter().chain(given.into_iter().flatten()).collect::<Vec<_>>();
         if sides.iter().any(|&side| side == 0 || side > MOST_SIDE) {
             return None;
         }
@@ -130,5 +138,37 @@ impl Settings {
         ];
         let all = format!("{} {settings} {}", env!("CARGO_PKG_VERSION"), weights.join(" "));
         Ok(format!("{:016x}", fnv1a(all.as_bytes())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn sizes_that_no_request_has_are_refused() {
+        let saved = json!({
+            "prompt": "a cat", "negative_prompt": "", "clean_caption": true, "frames": 5, "height": 16, "width": 16,
+            "sampler": "DDIM", "steps": 4, "guidance": 7.5, "seed": 1, "fps": "24/1", "tiling": null,
+            "factors": [8, 4, 4], "patch": 2,
+        });
+        let read = |key: &str, value: Value| {
+            let mut saved = saved.clone();
+            saved[key] = value;
+            serde_json::from_value::<SavedSettings>(saved).unwrap().settings()
+        };
+        assert!(read("frames", json!(9)).is_some());
+        assert!(read("span", json!({"frames": 5, "overlap": 0})).is_some());
+        let wrong = [
+            ("frames", json!(0)),
+            ("width", json!(1u64 << 40)),
+            ("span", json!({"frames": 0, "overlap": 0})),
+            ("span", json!({"frames": 5, "overlap": u64::MAX})),
+            ("tiling", json!({"size": 0, "frames": 5, "overlap": "0.25"})),
+        ];
+        for (key, value) in wrong {
+            assert!(read(key, value.clone()).is_none(), "{key} {value}");
+        }
     }
 }

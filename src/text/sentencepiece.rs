@@ -13,6 +13,8 @@ pub(super) struct Model {
     pub charsmap: Vec<u8>,
 }
 
+/// Bytes of a piece. The tokenizer keeps pieces in a tree as deep as the longest one, and takes it down recursively.
+pub(super) const MOST_PIECE: usize = 1000;
 /// Field 3 of a piece.
 const UNKNOWN: u64 = 2;
 /// Field 3 of the trainer's specification.
@@ -61,6 +63,9 @@ fn parse_piece(bytes: &[u8]) -> Result<(String, f64, u64), String> {
     }
     if text.is_empty() {
         return Err("a piece is empty".into());
+    }
+    if text.len() > MOST_PIECE {
+        return Err(format!("a piece has {} bytes, expected at most {MOST_PIECE}", text.len()));
     }
     if !score.is_finite() {
         return Err(format!("the score of piece {text:?} is {score}"));

@@ -1,6 +1,6 @@
 //! The T5 tokenizer: a SentencePiece Unigram model with a hundred extra tokens.
 
-use super::sentencepiece::{self, Model};
+use super::sentencepiece::{self, MOST_PIECE, Model};
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -160,19 +160,33 @@ fn extra_token(number: usize) -> String {
 /// Reads the format of the `tokenizers` library.
 fn from_json(bytes: &[u8]) -> tokenizers::Result<tokenizers::Tokenizer> {
     let json: Value = serde_json::from_slice(bytes)?;
-    let normalizers = json["normalizer"]["normalizers"].as_array().map_or(&[][..], Vec::as_slice);
-    for normalizer in normalizers.iter().chain([&json["normalizer"]]) {
-        // The library does not check this table and would panic later.
-        if let Some(charsmap) = normalizer["precompiled_charsmap"].as_str() {
-            let checked = decode_base64(charsmap).and_then(|charsmap| sentencepiece::check_charsmap(&charsmap));
-            checked.ok_or("its character normalisation is damaged")?;
-        }
-    }
+    check_texts(&json)?;
     let mut tokenizer: tokenizers::Tokenizer = serde_json::from_value(json)?;
     // The file may have been saved with padding and truncation.
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None)?;
     Ok(tokenizer)
+}
+
+/// Checks every text in a file, wherever it stands: a normalizer may hold others.
+fn check_texts(json: &Value) -> std::result::Result<(), String> {
+    match json {
+        Value::String(text) if text.len() > MOST_PIECE => {
+            Err(format!("a text in it has {} bytes, expected at most {MOST_PIECE}", text.len()))
+        }
+        Value::Array(values) => values.iter().try_for_each(check_texts),
+        Value::Object(values) => values.iter().try_for_each(|(key, value)| match (key.as_str(), value) {
+            (key, _) if key.len() > MOST_PIECE => check_texts(&Value::String(key.to_owned())),
+            // The library does not check this table and would panic later.
+            ("precompiled_charsmap", Value::String(charsmap)) => {
+                let checked = decode_base64(charsmap).and_then(|charsmap| sentencepiece::check_charsmap(&charsmap));
+                checked.ok_or_else(|| "its character normalisation is damaged".to_owned())
+            }
+            ("precompiled_charsmap", _) => Ok(()),
+            _ => check_texts(value),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn decode_base64(text: &str) -> Option<Vec<u8>> {

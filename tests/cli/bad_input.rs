@@ -14,8 +14,12 @@ fn folder() -> tempfile::TempDir {
 
 #[test]
 fn faults_that_need_no_model_are_found_before_the_model_is_opened() {
-    let cases: [(&[&str], i32, &[&str]); 27] = [
+    // To clean it would take minutes.
+    let long = "a.".repeat(10_000);
+    let cases: [(&[&str], i32, &[&str]); 29] = [
         (&[], 2, &["no prompt"]),
+        (&[&long], 2, &["the prompt has 20000 bytes", "at most 16384"]),
+        (&["a cat", "--negative-prompt", &long], 2, &["the negative prompt has 20000 bytes"]),
         (&[""], 2, &["prompt is empty"]),
         (&["  \t "], 2, &["prompt is empty"]),
         (&["a cat", ""], 2, &["prompt is empty"]),

@@ -156,8 +156,29 @@ fn a_damaged_normalisation_in_json_is_refused() {
     let damaged = charsmap.as_str().unwrap().replacen("ALQCAACE", "ALQC/ACE", 1);
     assert_ne!(charsmap.as_str(), Some(damaged.as_str()));
     *charsmap = damaged.into();
-    let folder = folder_with("tokenizer.json", json.to_string().as_bytes());
-    assert!(error_of(folder.path()).to_string().contains("normalisation"));
+    let refused = |json: &serde_json::Value| {
+        let folder = folder_with("tokenizer.json", json.to_string().as_bytes());
+        assert!(error_of(folder.path()).to_string().contains("normalisation"));
+    };
+    refused(&json);
+    // The same, within another normalizer.
+    json["normalizer"] = serde_json::json!({"type": "Sequence", "normalizers": [json["normalizer"]]});
+    refused(&json);
+}
+
+#[test]
+fn a_piece_that_is_too_long_is_refused() {
+    let long = "a".repeat(1001);
+    // Field 1 of the model is a piece. Its field 1 is the text, its field 2 the score.
+    let piece = [&b"\x0a\xe9\x07"[..], long.as_bytes(), b"\x15\0\0\0\0"].concat();
+    let more = [&golden_bytes("spiece.model")[..], b"\x0a\xf1\x07", &piece].concat();
+    assert_eq!(piece.len(), 0x71 + 7 * 128);
+    let mut json: serde_json::Value = serde_json::from_slice(&golden_bytes("tokenizer.json")).unwrap();
+    json["model"]["vocab"].as_array_mut().unwrap().push(serde_json::json!([long, -1.0]));
+    for (name, bytes) in [("spiece.model", more), ("tokenizer.json", json.to_string().into_bytes())] {
+        let said = error_of(folder_with(name, &bytes).path()).to_string();
+        assert!(said.contains(name) && said.contains("has 1001 bytes, expected at most 1000"), "{said}");
+    }
 }
 
 static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(open_golden);

@@ -309,6 +309,28 @@ fn pickles_that_grow_without_end_take_no_memory() {
 }
 
 #[test]
+fn names_are_not_repeated_without_end() {
+    let tensor = pickle(&Py::Tensor(Tensor::f32("0", &[1], &[1.0])));
+    // A name and a tensor, and both again and again: four bytes for each pair.
+    let program = |name: &str, times: usize| {
+        let key = [&b"X"[..], &(name.len() as u32).to_le_bytes(), name.as_bytes(), b"q\xc8"].concat();
+        let value = [&tensor[2..tensor.len() - 1], b"q\xc9"].concat();
+        [&b"\x80\x02}("[..], &key, &value, &b"h\xc8h\xc9".repeat(times), b"u."].concat()
+    };
+    let mut entries = entries(&state([("x", Tensor::f32("0", &[1], &[1.0]))]));
+    entries[0].1 = program("a", 0);
+    assert_eq!(names(&open(&zip(&entries, false)).unwrap()), ["a"]);
+    entries[0].1 = program("a", 100_000);
+    assert!(refusal(&zip(&entries, false)).contains("is there twice"));
+    entries[0].1 = program(&"a".repeat(1001), 0);
+    assert!(refusal(&zip(&entries, false)).contains("a name of 1001 bytes; expected at most 1000"));
+    // A storage whose description has a hundred thousand parts, which a tensor names a thousand times.
+    let long = [&b"("[..], &b"N".repeat(100_000), b"tq\xca"].concat();
+    entries[0].1 = [&b"\x80\x02"[..], &long, &b"Q0h\xca".repeat(1000), b"Q."].concat();
+    refusal(&zip(&entries, false));
+}
+
+#[test]
 fn a_change_of_length_of_an_open_file_is_detected() {
     let folder = tempfile::tempdir().unwrap();
     let path: PathBuf = folder.path().join("pytorch_model.bin");

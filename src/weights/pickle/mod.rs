@@ -17,7 +17,11 @@ use super::table::{Stored, Table};
 use crate::error::{Error, Result};
 use archive::Archive;
 use machine::Pickle;
+use std::collections::HashSet;
 use value::{Id, Value};
+
+/// Bytes of a tensor's name. Those of the published models have less than 100.
+const MOST_NAME: usize = 1000;
 
 /// The tensors of a file: those of its `state_dict` if it has one (Lightning's checkpoints do, beside the state of the
 /// training), else those of its root dictionary.
@@ -26,11 +30,17 @@ pub(super) fn table(file: &Mapped) -> Result<Table> {
     let Archive { pickle, storages } = archive::open(file.all()).map_err(fault)?;
     let items = weights(&pickle).map_err(fault)?;
     let mut tensors: Vec<Stored> = Vec::new();
+    // A pickle repeats a long name in four bytes, and each tensor has a copy of its own.
+    let mut names = HashSet::new();
     let mut hash = 0;
     for (name, value) in items {
         let Value::Text(name) = *pickle.value(*name) else { continue };
-        let fault = |problem: String| Error::weight(file.path(), name, problem);
+        let fault = |problem: String| Error::weight(file.path(), format!("{name:.80}"), problem);
         match pickle.value(*value) {
+            Value::Tensor(_) if name.len() > MOST_NAME => {
+                return Err(fault(format!("has a name of {} bytes; expected at most {MOST_NAME}", name.len())));
+            }
+            Value::Tensor(_) if !names.insert(name) => return Err(fault("is there twice".into())),
             Value::Tensor(view) => tensors.push(layout::place(name, view, &storages).map_err(fault)?),
             // Numbers and texts among weights are not weights; an object might be a weight.
             other @ Value::Instance(..) => {

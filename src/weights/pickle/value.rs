@@ -104,7 +104,8 @@ pub(super) fn persistent<'a>(values: &[Value<'a>], id: Id) -> Result<Value<'a>, 
     let value = |id: &Id| &values[*id as usize];
     let unknown = || "refers to data in a way that PyTorch does not use; save it again with torch.save".to_owned();
     let Value::Sequence(items) = value(&id) else { return Err(unknown()) };
-    match (items.iter().map(value).collect::<Vec<_>>()).as_slice() {
+    // The first ones decide. A pickle can repeat a long tuple in three bytes.
+    match (items.iter().take(6).map(value).collect::<Vec<_>>()).as_slice() {
         [Value::Text("module"), Value::Name(module, name), ..] => Ok(Value::Name(module, name)),
         [Value::Text("storage"), Value::Name(_, class), Value::Text(key), _, Value::Int(count), rest @ ..] => {
             let first = match rest {
