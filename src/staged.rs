@@ -2,6 +2,7 @@
 
 #[cfg(unix)]
 mod leftovers;
+mod stale;
 
 /// Other systems have no signal handler, so nothing needs the list of temporary files.
 #[cfg(not(unix))]
@@ -24,6 +25,7 @@ mod leftovers {
 pub use leftovers::{Known, remove_all};
 
 use crate::error::{Error, Result};
+use stale::{ENDING, Lock, prefix, sweep};
 use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -41,6 +43,7 @@ pub struct Staged {
     work: Work,
     // Dropped last, after the temporary file or folder is gone.
     _known: Known,
+    _lock: Option<Lock>,
 }
 
 enum Work {
@@ -56,7 +59,7 @@ impl Staged {
     /// # Errors
     /// [`Error::Io`] if the folder is not writable, [`Error::Usage`] if links form a circle.
     pub fn file(target: &Path) -> Result<Self> {
-        Self::new(target, |folder| named(".part", 0o666).tempfile_in(folder).map(Work::File))
+        Self::new(target, |folder| named(ENDING, 0o666).tempfile_in(folder).map(Work::File))
     }
 
     /// A temporary folder beside `target`, which may be a link. A folder that is at the target when the work is done
@@ -65,7 +68,7 @@ impl Staged {
     /// # Errors
     /// As for [`Self::file`].
     pub fn folder(target: &Path, check: Check) -> Result<Self> {
-        Self::new(target, |folder| Ok(Work::Folder(named(".part", 0o777).tempdir_in(folder)?, check)))
+        Self::new(target, |folder| Ok(Work::Folder(named(ENDING, 0o777).tempdir_in(folder)?, check)))
     }
 
     /// A temporary file that is copied to stdout when it is complete.
@@ -74,13 +77,20 @@ impl Staged {
     /// [`Error::Io`] if the temporary file cannot be made.
     pub fn stdout() -> Result<Self> {
         let work = Work::Stdout(tempfile::tempfile().map_err(Error::io("cannot make a temporary file for", STDOUT))?);
-        Ok(Self { named: STDOUT.into(), target: STDOUT.into(), _known: Known::none(), work })
+        Ok(Self { named: STDOUT.into(), target: STDOUT.into(), _known: Known::none(), _lock: None, work })
     }
 
-    fn new(named: &Path, make: impl FnOnce(&Path) -> io::Result<Work>) -> Result<Self> {
+    fn new(named: &Path, make: impl Fn(&Path) -> io::Result<Work>) -> Result<Self> {
         let target = destination(named)?;
-        let work = make(&parent(&target)).map_err(Error::io("cannot write", named))?;
-        Ok(Self { named: named.to_path_buf(), target, _known: Known::new(work.path()), work })
+        let folder = parent(&target);
+        sweep(&folder);
+        loop {
+            let work = make(&folder).map_err(Error::io("cannot write", named))?;
+            if let Some(lock) = Lock::of(work.path()) {
+                let _known = Known::new(work.path());
+                return Ok(Self { named: named.to_path_buf(), target, _known, _lock: Some(lock), work });
+            }
+        }
     }
 
     /// The temporary path; for stdout, the name that errors use.
@@ -167,7 +177,9 @@ pub fn write_lasting(path: &Path, bytes: &[u8]) -> Result<()> {
     let target = destination(path)?;
     let part = hidden_part(&target);
     let _known = Known::new(&part);
-    let mut file = File::create(&part).map_err(failed())?;
+    // A link that somebody placed there is not followed.
+    let _ = fs::remove_file(&part);
+    let mut file = File::create_new(&part).map_err(failed())?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&part, &target));
     written.inspect_err(|_| drop(fs::remove_file(&part))).map_err(failed())?;
     // The name outlasts a failure once its folder is written. Not every system can do that.
@@ -208,7 +220,9 @@ fn hidden_part(target: &Path) -> PathBuf {
 pub fn keep(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let full = || Error::io("cannot write to", folder);
     fs::create_dir_all(folder).map_err(full())?;
-    let mut file = named(".part", 0o600).tempfile_in(folder).map_err(full())?;
+    sweep(folder);
+    let mut file = named(ENDING, 0o600).tempfile_in(folder).map_err(full())?;
+    let _lock = Lock::of(file.path());
     let _known = Known::new(file.path());
     file.write_all(bytes).map_err(full())?;
     file.persist(folder.join(name)).map(drop).map_err(|failed| full()(failed.error))
@@ -323,7 +337,7 @@ fn exchange(_: &Path, _: &Path) -> bool {
 /// file.
 fn named(ending: &str, mode: u32) -> Builder<'static, '_> {
     let mut builder = Builder::new();
-    builder.prefix(".osp-").suffix(ending);
+    builder.prefix(prefix()).suffix(ending);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
