@@ -13,6 +13,8 @@ mod documents;
 mod download;
 mod edit;
 mod events;
+#[cfg(target_os = "linux")]
+mod faults;
 mod help;
 mod info;
 #[cfg(unix)]
@@ -38,6 +40,12 @@ mod same_file;
 mod sample;
 mod selftest;
 mod shortcuts;
+/// The sizes that a list of videos may say.
+#[allow(dead_code, reason = "the program uses all of it")]
+#[path = "../../src/cli/size.rs"]
+pub mod size;
+#[cfg(target_os = "linux")]
+mod soak;
 mod stdout;
 mod strange;
 mod text_cache;

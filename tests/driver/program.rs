@@ -140,3 +140,29 @@ fn a_kernel_that_fails_in_the_middle_leaves_no_output() {
         );
     }
 }
+
+#[test]
+fn a_run_whose_gpu_fails_goes_on_from_its_state() {
+    if !compiled() {
+        return;
+    }
+    let sample = |folder: &Path, settings: &str, device: &str| {
+        let mut command = osp(folder, settings);
+        command.args(["sample", "a cat", "-o", "out.y4m", "--frames", "1", "--size", "16x16", "--steps", "6"]);
+        command.args(["--sampler", "DDIM", "--device", device, "--model", &model_argument()]);
+        command
+    };
+    let whole = tempfile::tempdir().unwrap();
+    sample(whole.path(), "", "emulated").assert().success();
+    // In the fourth step, behind a state that was asked for; and when all steps are done.
+    let failures =
+        [("seed=3 fail=combine_f16@4", &["--checkpoint-every", "1"][..]), ("seed=4 fail=to_bytes_f16@1", &[])];
+    for (settings, args) in failures {
+        let folder = tempfile::tempdir().unwrap();
+        sample(folder.path(), settings, "cuda").args(args).assert().code(3);
+        assert_eq!(names(folder.path()), ["out.y4m.state"], "{settings}");
+        osp(folder.path(), "seed=5").args(["sample", "--resume", "out.y4m.state"]).assert().success();
+        let videos = [&whole, &folder].map(|folder| fs::read(folder.path().join("out.y4m")).unwrap());
+        assert!(videos[0] == videos[1], "{settings}");
+    }
+}

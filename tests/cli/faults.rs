@@ -1,0 +1,164 @@
+//! Files that fail: a disk that is full at any write, folders that take no file, reads that fail. `tests/failing_files` makes them.
+
+use super::{CACHE, contents, model, names, osp};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+/// Calls that fail, as `KIND:ERRNO`, with the error numbers of Linux.
+const DISK_FULL: [&str; 2] = ["write", "28"];
+const NO_NEW_FILE: [&str; 2] = ["open", "28"];
+const READ_ONLY: [&str; 2] = ["open", "30"];
+const BAD_DISK: [&str; 2] = ["read", "5"];
+
+/// The layer between the program and its files.
+fn layer() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_osp"));
+    let layer = program.parent().unwrap().join("examples/libfailing_files.so");
+    assert!(layer.exists(), "first run `cargo build --example failing_files`");
+    layer
+}
+
+/// The arguments of a small sample.
+fn sample<'a>(model: &'a Path, args: &[&'a str]) -> Vec<&'a str> {
+    let all = ["sample", "--size", "16x32", "--steps", "4", "--device", "cpu", "--model", model.to_str().unwrap()];
+    [&all, args].concat()
+}
+
+/// Runs the program, and lets call `number` of a kind, and all later ones, fail for files whose paths begin with `beginning`.
+/// Returns the number of calls, too.
+fn run(folder: &Path, args: &[&str], beginning: &Path, [kind, error]: [&str; 2], number: usize) -> (Output, usize) {
+    let counted = tempfile::NamedTempFile::new().unwrap();
+    let failing = format!("{kind}:{number}:{error}:{}", beginning.display());
+    let mut command = osp(folder);
+    command.args(args).env("LD_PRELOAD", layer()).env("OSP_FAILING", failing);
+    let output = command.env("OSP_FAILING_CALLS", counted.path()).output().unwrap();
+    let calls = fs::read_to_string(counted.path()).unwrap();
+    let calls = calls.parse().unwrap_or_else(|_| panic!("{calls:?}: {}", String::from_utf8_lossy(&output.stderr)));
+    (output, calls)
+}
+
+/// Checks that a failure is one line, and no crash.
+#[track_caller]
+fn one_line(output: &Output, what: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let code = output.status.code();
+    let errors = stderr.lines().filter(|line| line.contains("error: ")).count();
+    assert!(matches!(code, Some(1..=6)) && errors == 1, "{what}: {code:?}, {stderr}");
+}
+
+/// Lets each call of a kind fail that a sample makes for its outputs. Whatever fails, each output is the older one or the new one, and
+/// nothing else is left.
+fn each_output_is_whole_or_the_older_one(kind: [&str; 2], args: &[&str]) {
+    let (home, model) = (tempfile::tempdir().unwrap(), model());
+    let folder = home.path().canonicalize().unwrap();
+    let [first, then] =
+        ["1", "2"].map(|seed| sample(&model, &[args, &["a cat", "--frames", "5", "--seed", seed]].concat()));
+    osp(&folder).args(&first).assert().success();
+    let old = contents(&folder);
+    let (output, calls) = run(&folder, &then, &folder, kind, 0);
+    assert!(output.status.success() && calls > 0, "{kind:?}: {calls} calls");
+    let new = contents(&folder);
+    assert!(old.keys().eq(new.keys()) && old != new, "the second run replaces what the first one made");
+    for number in 1..=calls {
+        let _ = fs::remove_dir_all(folder.join(CACHE));
+        restore(&old);
+        let (output, _) = run(&folder, &then, &folder, kind, number);
+        let what = format!("{kind:?}, call {number} of {calls}");
+        if !output.status.success() {
+            one_line(&output, &what);
+        }
+        let left = contents(&folder);
+        assert!(left.keys().eq(old.keys()), "{what}: {:?}", left.keys());
+        for (path, bytes) in &left {
+            // Records hold times.
+            let record = path.extension().is_some_and(|ending| ending == "json");
+            assert!(record || *bytes == old[path] || *bytes == new[path], "{what}: {} is neither", path.display());
+        }
+    }
+}
+
+fn restore(files: &BTreeMap<PathBuf, Vec<u8>>) {
+    files.iter().filter(|(path, _)| path.is_file()).for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_write_costs_no_output() {
+    for out in ["a.mp4", "frames", "a.gif", "a.y4m"] {
+        each_output_is_whole_or_the_older_one(DISK_FULL, &["-o", out]);
+    }
+    each_output_is_whole_or_the_older_one(DISK_FULL, &["-o", "a.mp4", "--save-latent", "a.safetensors"]);
+}
+
+#[test]
+fn a_folder_that_takes_no_file_at_any_moment_costs_no_output() {
+    for kind in [NO_NEW_FILE, READ_ONLY] {
+        each_output_is_whole_or_the_older_one(kind, &["-o", "a.mp4", "--save-latent", "a.safetensors"]);
+    }
+}
+
+#[test]
+fn work_that_a_full_disk_stops_goes_on_from_its_state() {
+    let model = model();
+    let args = sample(&model, &["a cat", "-o", "a.y4m", "--frames", "5"]);
+    let [whole, stopped] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    osp(whole.path()).args(&args).assert().success();
+    let folder = stopped.path().canonicalize().unwrap();
+    // The video finds the disk full, and its state does not: it is small.
+    let (output, _) = run(&folder, &args, &folder.join(".osp-"), DISK_FULL, 1);
+    one_line(&output, "the first frame");
+    assert_eq!(names(&folder), ["a.y4m.state"]);
+    osp(&folder).args(["sample", "--resume", "a.y4m.state"]).assert().success();
+    assert!(fs::read(folder.join("a.y4m")).unwrap() == fs::read(whole.path().join("a.y4m")).unwrap());
+}
+
+#[test]
+fn a_full_disk_ends_a_list_and_the_same_command_goes_on() {
+    let (home, model) = (tempfile::tempdir().unwrap(), model());
+    let folder = home.path().canonicalize().unwrap();
+    let list = ["a", "b", "c"].map(|name| format!("{{\"prompt\": \"a cat\", \"output\": \"{name}.y4m\"}}\n"));
+    fs::write(folder.join("list.jsonl"), list.concat()).unwrap();
+    let args = sample(&model, &["--prompts", "list.jsonl", "--frames", "1"]);
+    let (output, _) = run(&folder, &args, &folder.join(".osp-"), DISK_FULL, 1);
+    one_line(&output, "the first video");
+    let made = names(&folder).into_iter().filter(|name| name.ends_with(".y4m")).count();
+    assert_eq!(made, 0, "{:?}", names(&folder));
+    osp(&folder).args(&args).assert().success();
+    for name in ["a", "b", "c"].map(|name| format!("{name}.y4m")) {
+        assert!(names(&folder).contains(&name), "{:?}", names(&folder));
+    }
+}
+
+#[test]
+fn reads_that_fail_are_named() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().canonicalize().unwrap();
+    let model = folder.join("model");
+    copy(&super::model(), &model);
+    let args = sample(&model, &["a cat", "-o", "a.png", "--frames", "1"]);
+    let place = folder.join("run");
+    fs::create_dir(&place).unwrap();
+    let (output, calls) = run(&place, &args, &model, BAD_DISK, 0);
+    assert!(output.status.success() && calls > 0, "{}", String::from_utf8_lossy(&output.stderr));
+    for number in 1..=calls {
+        fs::remove_dir_all(&place).unwrap();
+        fs::create_dir(&place).unwrap();
+        let (output, _) = run(&place, &args, &model, BAD_DISK, number);
+        let what = format!("read {number} of {calls}");
+        // What a reader may do without, such as a marker of a format, may fail.
+        if !output.status.success() {
+            one_line(&output, &what);
+            assert!(contents(&place).is_empty(), "{what}: {:?}", contents(&place).keys());
+        }
+    }
+}
+
+/// Copies the files of a model.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for (path, bytes) in contents(from) {
+        let place = to.join(path.strip_prefix(from).unwrap());
+        if path.is_dir() { fs::create_dir_all(place).unwrap() } else { fs::write(place, bytes).unwrap() }
+    }
+}

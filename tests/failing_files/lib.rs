@@ -1,0 +1,117 @@
+//! A layer between a program and its files that fails on request, for `LD_PRELOAD`. It counts the calls of one kind that concern
+//! files whose paths begin in one way, and lets them fail from some call on.
+//!
+//! `OSP_FAILING=KIND:NUMBER:ERRNO:BEGINNING`, such as `write:3:28:/tmp/x`: the third write to `/tmp/x` and below finds the disk full, and so
+//! do all later ones. Number 0 fails nothing. The program writes how many calls there were to the file that `OSP_FAILING_CALLS` names.
+//!
+//! Kinds: `write` (write, pwrite, writev), `read` (read, pread), `open` (for writing), `rename`, `sync`, `create` (mkdir).
+
+#![allow(clippy::missing_safety_doc, reason = "these are functions of the C library, with its rules")]
+
+use libc::{c_char, c_int, c_uint, c_void, iovec, mode_t, off_t, size_t, ssize_t};
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What fails.
+struct Plan {
+    kind: String,
+    /// The first call that fails; 0 for none.
+    number: usize,
+    error: c_int,
+    /// How the paths begin.
+    beginning: String,
+}
+
+static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+impl Plan {
+    fn get() -> Option<&'static Self> {
+        PLAN.get_or_init(|| Self::read(&std::env::var("OSP_FAILING").ok()?)).as_ref()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(4, ':');
+        let (kind, number, error) =
+            (parts.next()?.to_owned(), parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let beginning = parts.next()?.to_owned();
+        // Safety: the function is called at the end, when nothing else runs.
+        unsafe { libc::atexit(write_calls) };
+        Some(Self { kind, number, error, beginning })
+    }
+}
+
+/// Writes down how many calls there were.
+extern "C" fn write_calls() {
+    if let Some(name) = std::env::var_os("OSP_FAILING_CALLS") {
+        let _ = std::fs::write(name, CALLS.load(Ordering::SeqCst).to_string());
+    }
+}
+
+/// Whether a call of `kind` for `path` fails; sets `errno` then.
+fn fails(kind: &str, path: impl FnOnce() -> Option<PathBuf>) -> bool {
+    let Some(plan) = Plan::get().filter(|plan| plan.kind == kind) else { return false };
+    if !path().is_some_and(|path| path.as_os_str().as_bytes().starts_with(plan.beginning.as_bytes())) {
+        return false;
+    }
+    let call = CALLS.fetch_add(1, Ordering::SeqCst) + 1;
+    if plan.number == 0 || call < plan.number {
+        return false;
+    }
+    // Safety: errno is this thread's own.
+    unsafe { *libc::__errno_location() = plan.error };
+    true
+}
+
+/// The file of a descriptor.
+fn of(descriptor: c_int) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{descriptor}")).ok()
+}
+
+/// A path of the C library, made absolute.
+fn named(path: *const c_char) -> Option<PathBuf> {
+    // Safety: the caller gives a string of the C library.
+    let path = unsafe { CStr::from_ptr(path) };
+    std::path::absolute(Path::new(OsStr::from_bytes(path.to_bytes()))).ok()
+}
+
+/// Defines a function that fails on request, and otherwise is the C library's.
+macro_rules! layer {
+    ($kind:literal, $name:ident($($argument:ident: $type:ty),*) -> $result:ty, $path:expr) => {
+        /// See the module.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($argument: $type),*) -> $result {
+            type Function = unsafe extern "C" fn($($type),*) -> $result;
+            static NEXT: OnceLock<usize> = OnceLock::new();
+            if fails($kind, || $path) {
+                return -1;
+            }
+            let name = concat!(stringify!($name), "\0");
+            // Safety: the name ends with a zero, and the function that follows this layer has this type.
+            unsafe {
+                let next = *NEXT.get_or_init(|| libc::dlsym(libc::RTLD_NEXT, name.as_ptr().cast()) as usize);
+                std::mem::transmute::<usize, Function>(next)($($argument),*)
+            }
+        }
+    };
+}
+
+layer!("write", write(descriptor: c_int, bytes: *const c_void, count: size_t) -> ssize_t, of(descriptor));
+layer!("write", writev(descriptor: c_int, parts: *const iovec, count: c_int) -> ssize_t, of(descriptor));
+layer!("write", pwrite64(descriptor: c_int, bytes: *const c_void, count: size_t, at: off_t) -> ssize_t, of(descriptor));
+layer!("read", read(descriptor: c_int, bytes: *mut c_void, count: size_t) -> ssize_t, of(descriptor));
+layer!("read", pread64(descriptor: c_int, bytes: *mut c_void, count: size_t, at: off_t) -> ssize_t, of(descriptor));
+layer!("sync", fsync(descriptor: c_int) -> c_int, of(descriptor));
+layer!("sync", fdatasync(descriptor: c_int) -> c_int, of(descriptor));
+layer!("rename", rename(from: *const c_char, to: *const c_char) -> c_int, named(to));
+layer!("rename", renameat2(a: c_int, from: *const c_char, b: c_int, to: *const c_char, flags: c_uint) -> c_int, named(to));
+layer!("rename", link(from: *const c_char, to: *const c_char) -> c_int, named(to));
+layer!("create", mkdir(path: *const c_char, mode: mode_t) -> c_int, named(path));
+layer!("open", open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int, writable(flags).and_then(|()| named(path)));
+
+fn writable(flags: c_int) -> Option<()> {
+    (flags & (libc::O_WRONLY | libc::O_RDWR) != 0).then_some(())
+}
