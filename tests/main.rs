@@ -6,6 +6,9 @@ mod architecture;
 /// The command line: every command, and every bad input with its error line.
 mod cli;
 
+/// Inputs that fuzzing has kept, for every parser of foreign bytes.
+mod corpora;
+
 /// The GPU device and the whole program, on a stand-in for NVIDIA's driver.
 #[cfg(target_os = "linux")]
 mod driver;
@@ -30,6 +33,9 @@ mod model;
 
 /// Every operation of the CPU backend against the naive formula, over ragged shapes.
 mod ops;
+
+/// The promises of docs/reliability.md, and the tests that hold them.
+mod reliability;
 
 /// The ten samplers and their noise against PyTorch and diffusers.
 mod sampler;

@@ -1,4 +1,4 @@
-//! Every command that README.md, CONTRIBUTING.md and docs/ show. What needs neither network, GPU, weights to download nor
+//! Every command that README.md, CONTRIBUTING.md, SECURITY.md and docs/ show. What needs neither network, GPU, weights to download nor
 //! more than a minute runs; of everything else the program that it names parses the arguments.
 
 use super::osp;
@@ -16,7 +16,7 @@ fn documents() -> Vec<PathBuf> {
     let folders = ["docs", "docs/benchmarks"].map(project);
     let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
     let texts = files.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
-    texts.chain(["README.md", "CONTRIBUTING.md"].map(project)).collect()
+    texts.chain(["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(project)).collect()
 }
 
 /// The commands of a text: the lines of its shell blocks, and code in its sentences and tables. Lines that end in a backslash
