@@ -28,17 +28,15 @@ pub struct TokenLayout {
 }
 
 impl TokenLayout {
-    /// Elements that a buffer needs for this layout.
+    /// Elements that a buffer needs for this layout. A number that is too large becomes the largest.
     fn extent(&self, outer: usize, inner: usize, tokens: usize, row: usize) -> usize {
-        let last = |count: usize, stride: usize| count.saturating_sub(1) * stride;
-        self.offset
-            + last(outer, self.outer_stride)
-            + last(inner, self.inner_stride)
-            + last(tokens, self.token_stride)
-            + row
+        let axes = [(outer, self.outer_stride), (inner, self.inner_stride), (tokens, self.token_stride)];
+        let last = axes.map(|(count, stride)| count.saturating_sub(1).saturating_mul(stride));
+        last.into_iter().fold(self.offset.saturating_add(row), usize::saturating_add)
     }
 
-    /// Whether no two rows share an element: every stride is at least the extent of the smaller strides.
+    /// Whether no two rows share an element: every stride is at least the extent of the smaller strides. The buffer
+    /// must have the layout's extent.
     fn rows_are_apart(&self, outer: usize, inner: usize, tokens: usize, row: usize) -> bool {
         let mut axes = [(self.outer_stride, outer), (self.inner_stride, inner), (self.token_stride, tokens)];
         axes.sort_unstable();
@@ -119,7 +117,7 @@ impl Attention {
     /// [`crate::Error::Shape`] names the first argument that is too short or has another size. There must be keys and
     /// features, and RoPE takes as many queries as keys, in groups of an even number of features that divides a head.
     pub fn validate<B: DeviceBuffer>(&self, args: &AttentionArgs<'_, B>) -> Result<()> {
-        let row = self.heads * self.head_dim;
+        let row = self.heads.saturating_mul(self.head_dim);
         expect_that(OP, "keys", self.keys > 0, "at least one", self.keys)?;
         expect_that(OP, "head_dim", self.head_dim > 0, "at least one", self.head_dim)?;
         expect_at_least(OP, "q", args.q.len(), self.q.extent(self.outer, self.inner, self.queries, row))?;

@@ -224,10 +224,12 @@ impl Conv3d {
 
     /// Checks that `found` elements are the whole output, or hold the computed frames from frame `at` on.
     fn expect_place(&self, argument: &'static str, found: usize, at: Option<usize>) -> Result<()> {
-        let frame: usize = self.out_shape()[1..].iter().product();
+        // A number that is too large becomes the largest, which no buffer has.
+        let [frames, sizes @ ..] = self.out_shape();
+        let elements = |frames| sizes.into_iter().fold(frames, usize::saturating_mul);
         match at {
-            None => expect_len("conv3d", argument, found, self.out_shape()[0] * frame),
-            Some(at) => expect_at_least("conv3d", argument, found, (at + self.computed().len()) * frame),
+            None => expect_len("conv3d", argument, found, elements(frames)),
+            Some(at) => expect_at_least("conv3d", argument, found, elements(at.saturating_add(self.computed().len()))),
         }
     }
 

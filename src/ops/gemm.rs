@@ -181,7 +181,8 @@ impl Linear {
             }
         }
         self.check_norm(args, weight_rows)?;
-        expect_rows(OP, "out", args.out.len(), (place.out_row + self.rows) * self.out_features)
+        let out_rows = place.out_row.saturating_add(self.rows);
+        expect_rows(OP, "out", args.out.len(), out_rows.saturating_mul(self.out_features))
     }
 
     /// Checks a folded norm, and the moments of the result.

@@ -63,6 +63,7 @@ pub fn linear<B: Backend>(on: &B) -> Answers {
         (call(part(3, 0, 0, 0), right()), "part.whole_rows has 3, expected at least the part's".into()),
         (call(part(9, 1, 0, 0), right()), short("x", 32, 40)),
         (call(part(9, 0, 1, 0), right()), short("out", 24, 30)),
+        (call(part(9, 0, usize::MAX, 0), right()), short("out", 24, usize::MAX)),
         (call(part(9, 0, 0, 2), right()), shape("weight", &[6, 8], &[8, 8])),
         (
             call(part(9, 1, 1, 2), LinearSizes { x: 40, weight: vec![8, 8], bias: 8, gate: None, out: 30 }),
@@ -121,6 +122,8 @@ pub fn attention<B: Backend>(on: &B) -> Answers {
         (call(Attention { rope_group, ..op }, right), said)
     };
     let fewer = AttentionSizes { bias: 12, ..right };
+    // Twice the stride is 2⁶⁴.
+    let three_far_apart = Attention { outer: 3, out: TokenLayout { outer_stride: 1 << 63, ..layout }, ..op };
     vec![
         (call(op, right), String::new()),
         (call(Attention { keys: 0, ..op }, right), "keys has 0, expected at least one".into()),
@@ -129,6 +132,7 @@ pub fn attention<B: Backend>(on: &B) -> Answers {
         (call(op, AttentionSizes { k: 191, ..right }), short("k", 191, 192)),
         (call(op, AttentionSizes { v: 191, ..right }), short("v", 191, 192)),
         (call(op, AttentionSizes { out: 191, ..right }), short("out", 191, 192)),
+        (call(three_far_apart, AttentionSizes { q: 288, k: 288, v: 288, ..right }), short("out", 192, usize::MAX)),
         apart(TokenLayout { inner_stride: 0, ..layout }),
         apart(TokenLayout { token_stride: 15, ..layout }),
         apart(TokenLayout { outer_stride: 48, ..layout }),
@@ -206,6 +210,7 @@ pub fn conv3d<B: Backend>(on: &B) -> Answers {
         (call(Conv3d { other_frame: Some(1), ..op }, right()), short("other", 192, 288)),
         (call(op, ConvSizes { out: 191, ..right() }), len("out", 191, 192)),
         (call(Conv3d { out_frame: Some(1), ..op }, right()), short("out", 192, 288)),
+        (call(Conv3d { out_frame: Some(usize::MAX), ..op }, right()), short("out", 192, usize::MAX)),
         (call(Conv3d { moment_groups: 0, ..op }, right()), groups("moment_groups", 0, 8)),
         (call(Conv3d { moment_groups: 3, ..op }, right()), groups("moment_groups", 3, 8)),
         (call(nothing, ConvSizes { x: 0, other: 0, out: 0, ..right() }), groups("moment_groups", 0, 8)),
