@@ -70,11 +70,26 @@ impl DType {
 #[derive(Clone, Debug)]
 pub enum Bytes {
     /// A range of a file; pages are read when touched.
-    Mapped(Arc<Mmap>, Range<usize>),
+    Mapped(FileRange),
     /// Owned.
     Owned(Arc<Vec<u8>>),
     /// The bytes of a tensor that has only a shape: reading them is a bug.
     Absent,
+}
+
+/// A range of a mapped file.
+#[derive(Clone, Debug)]
+pub struct FileRange {
+    map: Arc<Mmap>,
+    range: Range<usize>,
+}
+
+impl FileRange {
+    /// A range of `map`, which must be a read-only map of a file. Panics if the range lies beyond it.
+    pub(crate) fn new(map: Arc<Mmap>, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= map.len(), "{range:?} of {}", map.len());
+        Self { map, range }
+    }
 }
 
 impl Bytes {
@@ -82,8 +97,9 @@ impl Bytes {
     /// process's memory. The bytes can still be read again.
     pub fn release(&self) {
         #[cfg(unix)]
-        if let Self::Mapped(map, range) = self {
-            // SAFETY: the map is of a file and read only, so the system reads dropped pages from the file again.
+        if let Self::Mapped(FileRange { map, range }) = self {
+            // SAFETY: the range lies in the map, which is of a file and read only: `FileRange::new` says so. So the
+            // system reads dropped pages from the file again.
             let dropped = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
             // A hint: nothing depends on it.
             let _ = dropped;
@@ -96,7 +112,7 @@ impl std::ops::Deref for Bytes {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Mapped(map, range) => &map[range.clone()],
+            Self::Mapped(FileRange { map, range }) => &map[range.clone()],
             Self::Owned(bytes) => bytes,
             Self::Absent => panic!("this tensor has a shape, but no values"),
         }

@@ -1,7 +1,7 @@
 //! Mapped weight files: pages are read when touched, and dropped when the system needs the memory.
 
 use crate::error::{Error, Result};
-use crate::tensor::Bytes;
+use crate::tensor::{Bytes, FileRange};
 use memmap2::Mmap;
 use std::fs::File;
 use std::ops::Range;
@@ -26,9 +26,10 @@ impl Mapped {
         if size < 8 {
             return Err(Error::weight(path, "", format!("holds no weights: it has {size} bytes; download it again")));
         }
-        // SAFETY: the map is read only. If another process truncates the file while it is mapped, reads fault. `bytes`
-        // detects a length that has already changed. A change between this check and the read is the accepted risk of
-        // every program that maps its inputs.
+        // SAFETY: the map is read only, and this program writes its outputs under other names, so only another process
+        // can change the bytes. If one truncates the file while it is mapped, reads fault. `bytes` detects a length
+        // that has already changed. A change between this check and the read is the accepted risk of every program that
+        // maps its inputs.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io("cannot map", path))?;
         if map.starts_with(b"version https://git-lfs") {
             let problem = "is a pointer of Git LFS, not the file itself; fetch the file with `git lfs pull`";
@@ -54,7 +55,7 @@ impl Mapped {
         &self.map
     }
 
-    /// A range of the file. Fails if the length of the file has changed.
+    /// A range of the file, which its table of tensors names. Fails if the length of the file has changed.
     pub fn bytes(&self, range: Range<usize>) -> Result<Bytes> {
         let length = self.file.metadata().map_err(Error::io("cannot read", &self.path))?.len();
         if length != self.map.len() as u64 {
@@ -64,7 +65,7 @@ impl Mapped {
             );
             return Err(Error::weight(&self.path, "", problem));
         }
-        Ok(Bytes::Mapped(self.map.clone(), range))
+        Ok(Bytes::Mapped(FileRange::new(self.map.clone(), range)))
     }
 }
 
