@@ -4,7 +4,8 @@ use super::raw::FiniteParams;
 use super::{alone, compiled};
 use osp::Error;
 use osp::cuda::CONTRACTS;
-use osp::cuda::device::{Device, Driver, Launch, Replacement, entry_points};
+use osp::cuda::device::{Device, Driver, Emulated, Launch, Replacement, entry_points};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 #[test]
 fn calls_keep_to_the_rules_of_the_driver() {
@@ -39,6 +40,8 @@ fn on_the_stand_in() {
     what_is_read_behind_is_what_was_there(&driver);
     freed_memory_is_given_back_before_there_is_none(&driver);
     only_launches_that_need_it_raise_shared_memory(&driver);
+    only_whole_parameters_are_launched(&driver);
+    only_bytes_of_its_own_memory_are_copied(&driver);
     // Twice the size of the cache; the stand-in checks the memory.
     driver.clear_caches().unwrap();
     driver.clear_caches().unwrap();
@@ -143,6 +146,25 @@ fn only_launches_that_need_it_raise_shared_memory(driver: &Driver) {
     assert!(refused.contains("CUDA_ERROR_INVALID_VALUE") && refused.contains("grid 1x65536x1"), "{refused}");
     let refused = launch("finite_f64", [1; 3], 0).unwrap_err().to_string();
     assert!(refused.contains("there is no such kernel"), "{refused}");
+}
+
+fn only_whole_parameters_are_launched(driver: &Driver) {
+    let out = driver.alloc(4).unwrap();
+    let params = FiniteParams { x: 0, out: out.address(), len: 0, single: 0, padding: 0 };
+    let params = bytemuck::bytes_of(&params);
+    for wrong in [&params[1..], &[params, &[0]].concat()] {
+        let refused = driver.launch(&launch("finite_f16", [1; 3], 32, wrong)).unwrap_err().to_string();
+        assert!(refused.contains("the kernel takes 32 parameter bytes"), "{refused}");
+    }
+}
+
+fn only_bytes_of_its_own_memory_are_copied(driver: &Driver) {
+    let (own, foreign) = (driver.alloc(8).unwrap(), Emulated::new(0).alloc(8).unwrap());
+    let read = |memory, offset| catch_unwind(AssertUnwindSafe(|| driver.read(memory, offset, &mut [0; 8])));
+    assert!(read(&*own, 0).is_ok());
+    for (memory, offset) in [(&*own, 1), (&*own, usize::MAX), (&*foreign, 0)] {
+        assert!(read(memory, offset).is_err(), "a bug of the caller is a panic");
+    }
 }
 
 fn times_are_those_of_the_work(driver: &Driver) {

@@ -22,7 +22,7 @@ pub struct FiniteParams {
 
 /// Opens the first GPU, and makes its context current.
 pub fn open() {
-    // SAFETY: the calls get valid arguments.
+    // SAFETY: there is room for each result, and the context is the driver's.
     unsafe {
         assert_eq!(sys::cuInit(0), SUCCESS);
         let (mut device, mut context) = (0, null_mut());

@@ -8,6 +8,7 @@ use crate::error::{Error, Relief, Result};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use kernels::Kernels;
 use landing::Landings;
+use memory::{DeviceMemory, place};
 use pinned::Ring;
 use prefetch::Prefetch;
 use std::ffi::c_void;
@@ -21,6 +22,7 @@ mod encoded;
 mod image;
 mod kernels;
 mod landing;
+mod memory;
 mod pinned;
 mod prefetch;
 mod replaced;
@@ -53,41 +55,15 @@ pub struct Driver {
     swept: Mutex<Option<Box<dyn Memory>>>,
 }
 
-// SAFETY: handles of the driver may be used from any thread to which the context is bound, which every call sees to.
+// SAFETY: only the pool and the functions of `kernels` are not `Send` by themselves. They are handles, which belong to
+// no thread: any thread to which the context is bound may use them, and every call binds it.
 unsafe impl Send for Driver {}
-// SAFETY: as above.
+// SAFETY: as above. The driver's functions may be called by several threads at once.
 unsafe impl Sync for Driver {}
 
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver").field("card", &self.card).finish_non_exhaustive()
-    }
-}
-
-/// Memory of the GPU, given back to the stream's pool when dropped.
-#[derive(Debug)]
-struct DeviceMemory {
-    address: sys::CUdeviceptr,
-    len: usize,
-    stream: Arc<CudaStream>,
-}
-
-impl Memory for DeviceMemory {
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    fn address(&self) -> u64 {
-        self.address
-    }
-}
-
-impl Drop for DeviceMemory {
-    fn drop(&mut self) {
-        // This thread may not have used the GPU yet. A failure can only repeat a failure that an earlier call reported.
-        let _ = self.stream.context().bind_to_thread();
-        // SAFETY: it came from this stream, and everything that uses it was put on the stream before.
-        let _ = unsafe { result::free_async(self.address, self.stream.cu_stream()) };
     }
 }
 
@@ -121,12 +97,12 @@ pub fn entry_points(stem: &str) -> Option<&'static [&'static str]> {
 
 /// The newest CUDA that the driver supports, as (major, minor); `None` without a driver.
 pub fn driver_version() -> Option<(i32, i32)> {
-    // SAFETY: it only tries to load the library.
+    // SAFETY: it only tries to load the library, whose own code is NVIDIA's.
     if !unsafe { sys::is_culib_present() } {
         return None;
     }
     let mut version = 0;
-    // SAFETY: it writes one number, and may be called before anything else.
+    // SAFETY: the library is there. The call writes one number, and may come before any other.
     let result = unsafe { sys::cuDriverGetVersion(&mut version) };
     (result == sys::CUresult::CUDA_SUCCESS).then_some((version / 1000, version % 1000 / 10))
 }
@@ -187,7 +163,7 @@ impl Driver {
         }
         // One stream orders everything except prefetched copies, which `Prefetch` orders. Events for each buffer would
         // only cost time.
-        // SAFETY: this program uses no buffer type of cudarc.
+        // SAFETY: the events order the use of cudarc's own buffers, and this program has none.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(|error| device_error("no stream", error))?;
         let prefetch = Prefetch::new(&context)?;
@@ -210,7 +186,7 @@ impl Driver {
     /// free, so this waits for the stream.
     fn trim(&self) -> std::result::Result<(), DriverError> {
         self.stream.synchronize()?;
-        // SAFETY: it is the device's own pool, which always exists.
+        // SAFETY: it is the device's own pool, which always exists. The call touches only memory that nobody has.
         unsafe { result::mem_pool::trim_to(self.pool, 0) }
     }
 
@@ -284,7 +260,8 @@ fn or_after<T>(
 fn pool_that_keeps_freed_memory(context: &CudaContext) -> Result<sys::CUmemoryPool> {
     let mut pool = std::ptr::null_mut();
     let mut most = u64::MAX;
-    // SAFETY: the device exists; the attribute is a u64, which outlives the call.
+    // SAFETY: the context's device exists, and there is room for its pool. The attribute is a u64, which outlives the
+    // call.
     unsafe {
         sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device())
             .result()
@@ -331,8 +308,7 @@ impl Device for Driver {
 
     fn alloc(&self, bytes: usize) -> Result<Box<dyn Memory>> {
         self.bind()?;
-        // SAFETY: the stream lives as long as the memory, and only this stream uses the memory. An allocation of 0
-        // bytes would have no address.
+        // SAFETY: the stream exists, and `DeviceMemory` keeps it. An allocation of 0 bytes would have no address.
         let allocate = || unsafe { result::malloc_async(self.stream.cu_stream(), bytes.max(1)) };
         // The pool's free memory may lie in pieces that are too short.
         match or_after(allocate, || self.trim()) {
@@ -348,8 +324,7 @@ impl Device for Driver {
     }
 
     fn write(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
-        assert!(offset + host.len() <= memory.len(), "the copy lies in the buffer");
-        self.writes.send(memory.address() + offset as u64, host)
+        self.writes.send(place(memory, offset, host.len()), host)
     }
 
     fn order_prefetch(&self) -> Result<()> {
@@ -357,8 +332,7 @@ impl Device for Driver {
     }
 
     fn write_prefetched(&self, memory: &mut dyn Memory, offset: usize, host: &[u8]) -> Result<()> {
-        assert!(offset + host.len() <= memory.len(), "the copy lies in the buffer");
-        self.prefetch.write(memory.address() + offset as u64, host)
+        self.prefetch.write(place(memory, offset, host.len()), host)
     }
 
     fn finish_prefetch(&self) -> Result<()> {
@@ -366,17 +340,17 @@ impl Device for Driver {
     }
 
     fn read(&self, memory: &dyn Memory, offset: usize, host: &mut [u8]) -> Result<()> {
-        assert!(offset + host.len() <= memory.len(), "the copy lies in the buffer");
+        let from = place(memory, offset, host.len());
         self.bind()?;
-        // SAFETY: the bounds were checked; nobody touches `host` before the stream is done.
-        unsafe { result::memcpy_dtoh_async(host, memory.address() + offset as u64, self.stream.cu_stream()) }
+        // SAFETY: the buffer has as many bytes as `host`. A copy to memory that is not pinned returns when it is done,
+        // and this function waits for one that is.
+        unsafe { result::memcpy_dtoh_async(host, from, self.stream.cu_stream()) }
             .map_err(|error| device_error("copy from the GPU", error))?;
         self.synchronize()
     }
 
     fn read_behind(&self, memory: &dyn Memory, offset: usize, bytes: usize) -> Result<Box<dyn Arriving>> {
-        assert!(offset + bytes <= memory.len(), "the copy lies in the buffer");
-        self.landings.receive(memory.address() + offset as u64, bytes)
+        self.landings.receive(place(memory, offset, bytes), bytes)
     }
 
     fn launch(&self, launch: &Launch<'_>) -> Result<()> {
@@ -385,8 +359,9 @@ impl Device for Driver {
         let [x, y, z] = launch.grid;
         let bytes = encoded::params(launch)?;
         let mut params = [bytes.as_ptr().cast_mut().cast::<c_void>()];
-        // SAFETY: the one parameter has the size of the kernel's struct (a test compares them), and the call copies it.
-        // The buffers at its addresses are freed later on the same stream.
+        // SAFETY: the one parameter has the size of the kernel's struct, which `Kernels::function` compared; the user
+        // of a replacement vouches for its struct. The call copies it. The caller of the launch has the buffers at its
+        // addresses, and frees them later on the same stream.
         unsafe {
             result::launch_kernel(
                 function,
@@ -427,7 +402,7 @@ impl Device for Driver {
             }
         };
         self.bind()?;
-        // SAFETY: the memory has this length, and only this stream uses it.
+        // SAFETY: the memory has this length. Only this call uses it, always on this stream, and `swept` keeps it.
         unsafe { result::memset_d8_async(memory.address(), 0, memory.len(), self.stream.cu_stream()) }
             .map_err(|error| device_error("clearing the caches", error))
     }

@@ -6,7 +6,7 @@
 //! `OSP_EMULATOR` names a library whose emulator and kernels replace the program's own. scripts/emulator-asan builds
 //! such a library with AddressSanitizer.
 
-use super::{Device, H100_MOST_SHARED, H100_MULTIPROCESSORS, Launch, Memory, MemoryInfo};
+use super::{Device, FOREIGN, H100_MOST_SHARED, H100_MULTIPROCESSORS, Launch, Memory, MemoryInfo};
 use crate::cuda::Variant;
 use crate::cuda::params::Addresses;
 use crate::error::{Error, Result};
@@ -36,7 +36,8 @@ pub(super) struct Kernel {
 impl Kernel {
     /// Its entry point.
     pub(super) fn name(&self) -> &'static str {
-        // SAFETY: kernels and their names, which end in a zero, live as long as the program.
+        // SAFETY: the name is a string literal of the macro `KERNEL`, so it ends in a zero and lives as long as its
+        // library, which is never unloaded.
         let name: &'static CStr = unsafe { CStr::from_ptr(self.name) };
         name.to_str().expect("names of kernels are ASCII")
     }
@@ -66,7 +67,8 @@ struct RawLaunch {
     seed: u64,
 }
 
-// SAFETY: threads only read it, and everything that it points to outlives the launch.
+// SAFETY: threads only read it, and nobody writes to what it points to: the kernel's name and entry are the library's,
+// and `launch` keeps parameters and regions until all clusters have run.
 unsafe impl Sync for RawLaunch {}
 
 /// `osp_emulator_find` of kernels/emulator/launch.cpp.
@@ -76,6 +78,7 @@ type RunCluster = unsafe extern "C" fn(*const RawLaunch, *const [u32; 3], messag
 /// `osp_emulator_toolchain` of kernels/emulator/launch.cpp.
 type Toolchain = unsafe extern "C" fn() -> *const c_char;
 
+// SAFETY: the types are those of kernels/emulator/launch.cpp.
 unsafe extern "C" {
     fn osp_emulator_find(name: *const c_char) -> *const Kernel;
     fn osp_emulator_run_cluster(_: *const RawLaunch, _: *const [u32; 3], message: *mut c_char, bytes: usize) -> bool;
@@ -106,7 +109,7 @@ static LIBRARY: LazyLock<std::result::Result<Library, String>> = LazyLock::new(|
         format!("OSP_EMULATOR does not name a library of kernels: {reason}")
     };
     // SAFETY: the user who sets the variable vouches for the code that loading the file runs, and for its functions'
-    // types.
+    // types. They stay valid, because the library is never unloaded.
     let library = unsafe {
         libloading::Library::new(&file).and_then(|file| {
             let (find, run_cluster) = (*file.get(b"osp_emulator_find")?, *file.get(b"osp_emulator_run_cluster")?);
@@ -154,7 +157,8 @@ impl Emulated {
     /// [`Error::Usage`] if `OSP_EMULATOR` does not name a library of kernels.
     pub fn toolchain() -> Result<String> {
         let library = LIBRARY.as_ref().map_err(|problem| Error::Usage(problem.clone()))?;
-        // SAFETY: the text ends in a zero and lives as long as the program.
+        // SAFETY: the function takes nothing and returns a string that ends in a zero and lives as long as its library,
+        // which is never unloaded.
         let toolchain = unsafe { CStr::from_ptr((library.toolchain)()) };
         Ok(toolchain.to_string_lossy().into_owned())
     }
@@ -217,9 +221,6 @@ struct HostMemory {
     in_pieces: bool,
     buffers: Arc<Mutex<Buffers>>,
 }
-
-/// The panic's message for memory of another device.
-const FOREIGN: &str = "a device takes only the memory that it allocated";
 
 impl HostMemory {
     fn of(memory: &dyn Memory) -> &Self {
@@ -366,7 +367,8 @@ impl Device for Emulated {
 
 fn find(name: &CStr) -> std::result::Result<Option<&'static Kernel>, &'static str> {
     let library = LIBRARY.as_ref().map_err(String::as_str)?;
-    // SAFETY: the name ends in a zero; entries live as long as the program.
+    // SAFETY: the name ends in a zero. The result is null or an entry of the list of kernels, which is complete before
+    // `main` or when its library is loaded, and stays as long as the program runs.
     Ok(unsafe { (library.find)(name.as_ptr()).as_ref() })
 }
 
@@ -377,8 +379,9 @@ fn run_cluster(raw: &RawLaunch, index: u64) -> std::result::Result<(), String> {
     let block = [(index % x) as u32, (index / x % y) as u32, (index / x / y) as u32];
     let mut message = [0u8; 512];
     let run_cluster = LIBRARY.as_ref().map_err(String::clone)?.run_cluster;
-    // SAFETY: the launch and everything that it points to live until this returns; the message has `bytes` bytes. The
-    // emulator checks how kernels use the addresses in their parameters.
+    // SAFETY: the launch and everything that it points to live until this returns, and the parameters have the size
+    // that the kernel takes, which `find` compared. The message has as many bytes as the call is told. The emulator
+    // lets a kernel access only the launch's regions: they are buffers that the caller of the launch keeps.
     let done = unsafe { run_cluster(raw, &block, message.as_mut_ptr().cast(), message.len()) };
     if done {
         return Ok(());

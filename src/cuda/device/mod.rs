@@ -39,6 +39,9 @@ pub trait Memory: Any + Debug + Send {
     fn address(&self) -> u64;
 }
 
+/// The panic's message for memory of another device.
+const FOREIGN: &str = "a device takes only the memory that it allocated";
+
 /// One launch of a kernel: `grid` blocks of `threads` threads.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {

@@ -35,7 +35,8 @@ fn encoded(map: &TensorMap) -> std::result::Result<sys::CUtensorMap, String> {
     let sizes = map.sizes.map(u64::from);
     let every = [1; 5];
     let mut encoded = sys::CUtensorMap { opaque: [0; 16] };
-    // SAFETY: the arrays have at least as many elements as the tensor has dimensions, and there is room for the result.
+    // SAFETY: `params` has checked that the map has at most five dimensions, and each array has five numbers, or four
+    // strides. There is room for the result, at the alignment of its type. The address is only stored.
     let result = unsafe {
         sys::cuTensorMapEncodeTiled(
             &mut encoded,

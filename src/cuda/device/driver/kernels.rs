@@ -3,8 +3,8 @@
 use super::compiled::{FILES, File, holder};
 use super::device_error;
 use super::replaced::Replacement;
-use crate::cuda::device::Launch;
-use crate::error::Result;
+use crate::cuda::device::{Emulated, Launch};
+use crate::error::{Error, Result};
 use cudarc::driver::{CudaContext, result, sys};
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -24,6 +24,8 @@ pub(super) struct Kernels {
 
 struct Function {
     handle: sys::CUfunction,
+    /// Bytes of the parameters. The driver does not say how many it reads; the emulator has the same kernels.
+    params_bytes: usize,
     /// Bytes of shared memory that a block has besides the dynamic ones: the kernel's static shared memory, and the
     /// bytes that its code reserves for the system.
     own_shared: u32,
@@ -38,7 +40,7 @@ impl Kernels {
         let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
         let most = context.attribute(attribute).map_err(|error| device_error("the GPU's limits", error))?;
         let capability = context.compute_capability().map_err(|error| device_error("the GPU's limits", error))?;
-        let mut functions = HashMap::new();
+        let (emulated, mut functions) = (Emulated::new(0), HashMap::new());
         for File { stem, image, entries, .. } in FILES.iter().filter(|file| file.runs_on(capability)) {
             let other = replaced.iter().find(|other| other.stem() == *stem);
             let image = other.map(Replacement::image).or(*image).expect("all files are compiled");
@@ -46,12 +48,13 @@ impl Kernels {
                 || "the kernels were not compiled for this GPU".to_owned(),
                 |other| format!("{} does not load", other.path().display()),
             );
-            // SAFETY: nvcc made the image, or the user says so. It is aligned, and a zero follows it if it is PTX.
-            // Modules are never unloaded.
+            // SAFETY: nvcc made the image; that of a file is whole, as `Replacement::read` checked. So the driver finds
+            // its end: by its headers, or by the zero that follows PTX. It is aligned, which a test checks.
             let module = unsafe { result::module::load_data(image.as_ptr().cast()) };
             let module = module.map_err(|error| device_error(&what, error))?;
             for name in *entries {
-                functions.insert((*name).to_owned(), Function::of(module, name)?);
+                let (_, params_bytes) = emulated.kernel(name).ok_or_else(|| no_size(name))?;
+                functions.insert((*name).to_owned(), Function::of(module, name, params_bytes)?);
             }
         }
         Ok(Self { functions, replaced, most_shared: bytes(most) })
@@ -62,8 +65,8 @@ impl Kernels {
         self.functions.contains_key(kernel)
     }
 
-    /// The function of a launch, after it was allowed the launch's shared memory. The context must be bound to this
-    /// thread.
+    /// The function of a launch, whose parameters have the right size, after it was allowed the launch's shared memory.
+    /// The context must be bound to this thread.
     pub fn function(&self, launch: &Launch<'_>) -> Result<sys::CUfunction> {
         let refused = |problem: String| launch.error(problem);
         let absent = || match holder(launch.kernel) {
@@ -71,6 +74,9 @@ impl Kernels {
             None => refused("there is no such kernel".to_owned()),
         };
         let function = self.functions.get(launch.kernel).ok_or_else(absent)?;
+        if launch.params.len() != function.params_bytes {
+            return Err(refused(format!("the kernel takes {} parameter bytes", function.params_bytes)));
+        }
         let limit = shared_limit(launch.shared_bytes, function.own_shared, self.most_shared);
         let limit = limit.map_err(|room| refused(format!("this GPU has {room} bytes of shared memory for a block")))?;
         if let Some(limit) = limit.filter(|_| !function.raised.load(Ordering::Acquire)) {
@@ -81,15 +87,15 @@ impl Kernels {
 }
 
 impl Function {
-    fn of(module: sys::CUmodule, name: &str) -> Result<Self> {
+    fn of(module: sys::CUmodule, name: &str, params_bytes: usize) -> Result<Self> {
         let failed = |error| device_error(&format!("kernel {name}"), error);
         let c_name = CString::new(name).expect("names of kernels hold no zeros");
-        // SAFETY: the module is loaded.
+        // SAFETY: the module is loaded, and the name ends in a zero.
         let handle = unsafe { result::module::get_function(module, c_name) }.map_err(failed)?;
         let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
-        // SAFETY: the function was just found.
+        // SAFETY: the function was just found, and modules are never unloaded.
         let own = unsafe { result::function::get_function_attribute(handle, attribute) }.map_err(failed)?;
-        Ok(Self { handle, own_shared: bytes(own), raised: AtomicBool::new(false) })
+        Ok(Self { handle, params_bytes, own_shared: bytes(own), raised: AtomicBool::new(false) })
     }
 
     /// Lets launches ask for up to `limit` bytes. Two threads that call this at once have the same limit.
@@ -101,6 +107,13 @@ impl Function {
         self.raised.store(true, Ordering::Release);
         Ok(())
     }
+}
+
+fn no_size(kernel: &str) -> Error {
+    Error::Device(format!(
+        "the emulator that OSP_EMULATOR names lacks the kernel {kernel}, so the size of its parameters is not known; unset \
+         the variable"
+    ))
 }
 
 /// Converts a size that the driver gives.

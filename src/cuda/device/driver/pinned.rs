@@ -106,14 +106,15 @@ impl Place {
     }
 }
 
-// SAFETY: only its owner uses the memory, and any thread may use and free it.
+// SAFETY: nobody else has its pointer. Pinned memory belongs to no thread: any may use it, and any to which the context
+// is bound may free it.
 unsafe impl Send for Pinned {}
 
 impl Pinned {
     /// Allocates `bytes` bytes. The context must be bound to this thread.
     pub fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
         let copied = context.new_event(None).map_err(|error| device_error("no event", error))?;
-        // SAFETY: the context is bound to this thread. `drop` frees the memory.
+        // SAFETY: the context is bound to this thread, as the caller promises; without one, the call would only fail.
         let first = unsafe { result::malloc_host(bytes, 0) };
         let first = first.map_err(|error| device_error("no pinned memory", error))?.cast::<u8>();
         Ok(Self { first, bytes, copied })
@@ -128,8 +129,9 @@ impl Pinned {
     pub fn receive(&mut self, address: sys::CUdeviceptr, bytes: usize, stream: &CudaStream) -> Result<()> {
         assert!(bytes <= self.bytes, "the copy has room");
         let failed = |error| device_error("copy from the GPU", error);
-        // SAFETY: only this object uses the memory, and nobody reads it before `copied` is reached. Earlier copies into
-        // it are earlier on the same stream.
+        // SAFETY: the memory has room for the copy, and `address` is the first of as many bytes, which the device
+        // checked. Only this object uses the memory: `arrived` waits for `copied` before it reads, `drop` before it
+        // frees, and earlier copies into it are earlier on the same stream.
         unsafe {
             let to = std::slice::from_raw_parts_mut(self.first, bytes);
             result::memcpy_dtoh_async(to, address, stream.cu_stream()).map_err(failed)?;
@@ -141,7 +143,7 @@ impl Pinned {
     pub fn arrived(&mut self, bytes: usize) -> Result<&[u8]> {
         assert!(bytes <= self.bytes, "no more than was received");
         self.copied.synchronize().map_err(|error| device_error("copy from the GPU", error))?;
-        // SAFETY: a copy has written all of them, and the next copy needs this object mutably.
+        // SAFETY: they lie in the memory, no copy writes to them any more, and the next one needs this object mutably.
         Ok(unsafe { std::slice::from_raw_parts(self.first, bytes) })
     }
 
@@ -149,15 +151,16 @@ impl Pinned {
     /// the buffer.
     fn send(&mut self, start: usize, piece: &[u8], address: sys::CUdeviceptr, stream: &CudaStream) -> Result<()> {
         assert!(start + piece.len() <= self.bytes, "the piece lies in the buffer");
-        // SAFETY: only this object uses the memory, and no copy reads this range. `piece` does not overlap it, because
-        // the memory is never lent.
+        // SAFETY: the range lies in the memory, which only this object uses, and by the caller's promise no copy reads
+        // it. `piece` does not overlap it, because the memory is lent only by `arrived`, while this object is borrowed.
         let staged = unsafe {
             let to = self.first.add(start);
             to.copy_from_nonoverlapping(piece.as_ptr(), piece.len());
             std::slice::from_raw_parts(to, piece.len())
         };
-        // SAFETY: the ring's caller gives an address of the GPU with room for the piece, and has bound the context. The
-        // copy reads this range until `copied` is reached, and nobody writes to it or frees it before.
+        // SAFETY: the ring's caller gives an address of the GPU with room for the piece, which the device checked, and
+        // the ring has bound the context. The copy reads this range until `copied` is reached, and nobody writes to it
+        // or frees it before.
         unsafe { result::memcpy_htod_async(address, staged, stream.cu_stream()) }.map_err(failed)?;
         self.copied.record(stream).map_err(failed)
     }
