@@ -58,13 +58,14 @@ fn difference(found: &[u8], expected: &[u8]) -> Option<usize> {
 }
 
 fn bytes(region: &Region) -> Vec<u8> {
-    // SAFETY: the region is a buffer of the launch, or a range of one, which lives until the launch ends; no kernel runs
-    // now.
+    // SAFETY: `Emulated::regions` made the region from a buffer, or a range of one, which the caller of the launch
+    // keeps until the launch ends. No kernel of this launch runs now, so nobody writes to it.
     unsafe { std::slice::from_raw_parts(region.start as *const u8, region.bytes as usize) }.to_vec()
 }
 
 fn restore(region: &Region, before: &[u8]) {
-    // SAFETY: as above; the caller of the launch holds no reference into the buffer, because kernels write to it.
+    // SAFETY: as above. `before` are the region's bytes, so they fit, and lie in memory of their own. Nobody has a
+    // reference into the buffer during a launch, because kernels write to it.
     unsafe { std::ptr::copy_nonoverlapping(before.as_ptr(), region.start as *mut u8, before.len()) };
 }
 

@@ -6,7 +6,7 @@
 use super::clocks::{Clocks, Stamp};
 use super::cluster::{Cluster, early};
 use super::mbarrier::{By, Failure};
-use super::memory::{Accessing, Memory, Place, read_bytes};
+use super::memory::{Accessing, Memory, Place};
 use super::random::Random;
 use super::shadow::Use;
 use super::tensor::Boxed;
@@ -21,12 +21,14 @@ pub enum Source {
 
 impl Source {
     /// The bytes, as they will lie in shared memory.
-    fn bytes(&self, count: usize) -> Vec<u8> {
+    fn bytes(&self, count: usize, memory: &mut Memory<'_>) -> Vec<u8> {
         let mut bytes = vec![0; count];
         match self {
-            Self::Bytes(from) => read_bytes(*from, &mut bytes),
+            Self::Bytes(from) => memory.read_bytes(*from, &mut bytes),
             Self::Box(boxed) => {
-                boxed.rows().for_each(|row| read_bytes(row.address, &mut bytes[row.offset..row.offset + row.bytes]));
+                for row in boxed.rows() {
+                    memory.read_bytes(row.address, &mut bytes[row.offset..row.offset + row.bytes]);
+                }
                 bytes = boxed.swizzled(&bytes);
             }
         }
@@ -110,7 +112,8 @@ impl Cluster {
         if self.has_ended(rank) {
             return Err((by.who, by.line, early(rank)));
         }
-        memory.write(Place::Shared(to), &source.bytes(bytes));
+        let found = source.bytes(bytes, memory);
+        memory.write(Place::Shared(to), &found);
         let failed = |problem| (by.who, by.line, problem);
         let clock = self.barriers.check(by, clocks).map_err(failed)?;
         memory.land(to, bytes, Stamp::of(clocks.now, clock, by.line));

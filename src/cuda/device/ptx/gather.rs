@@ -6,8 +6,9 @@ use super::program::{Gather, Instruction, Running, Shuffle, Slot, Space, Vote};
 use super::registers::{ALL, LANES, Registers};
 use super::shadow::Use;
 
+// SAFETY: the type is that of kernels/emulator/warp.cpp.
 unsafe extern "C" {
-    /// The emulator's matrix product; see kernels/emulator/warp.cpp.
+    /// The emulator's matrix product.
     fn osp_emulator_mma(
         variant: u32,
         a: *const [u32; 4],
@@ -192,7 +193,8 @@ fn product(variant: u32, deep: bool, i: &Instruction, registers: &mut Registers)
         let row = &registers.words[slot.row as usize];
         c.iter_mut().zip(row).for_each(|(c, &value)| c[e] = value);
     }
-    // SAFETY: each array has an element for each lane, as the function expects.
+    // SAFETY: each array has an element for each of the 32 lanes, which the function reads; it writes only `d`, for
+    // each lane. An f32 and a word have the same layout.
     let known = unsafe { osp_emulator_mma(variant, a.as_ptr(), b.as_ptr(), c.as_ptr(), d.as_mut_ptr()) };
     assert!(known, "the decoder uses the emulator's numbers of variants");
     for (e, slot) in i.written().iter().enumerate() {

@@ -295,7 +295,7 @@ impl<'a> Memory<'a> {
         match place {
             Place::Parameter(at) => out[..bytes].copy_from_slice(&self.parameters[at..at + bytes]),
             Place::Shared(at) => out[..bytes].copy_from_slice(&self.shared[at..at + bytes]),
-            Place::Global(region, at) => read_global(self.regions[region].start + at, &mut out[..bytes]),
+            Place::Global(region, at) => read_global(self.inside(region, at, bytes), &mut out[..bytes]),
         }
         out
     }
@@ -305,8 +305,27 @@ impl<'a> Memory<'a> {
         match place {
             Place::Parameter(_) => {}
             Place::Shared(at) => self.shared[at..at + bytes.len()].copy_from_slice(bytes),
-            Place::Global(region, at) => write_global(self.regions[region].start + at, bytes),
+            Place::Global(region, at) => write_global(self.inside(region, at, bytes.len()), bytes),
         }
+    }
+
+    /// The address of some bytes of a region. Panics if they lie outside.
+    fn inside(&self, region: usize, at: usize, bytes: usize) -> usize {
+        let Region { start, bytes: size } = self.regions[region];
+        assert!(at + bytes <= size as usize, "they were checked");
+        start + at
+    }
+
+    /// Reads any bytes of a buffer that were checked before.
+    pub fn read_bytes(&mut self, address: u64, out: &mut [u8]) {
+        self.global(address, out.len(), "").expect("they were checked");
+        parts(address, out.len()).for_each(|(at, bytes)| read_global(address as usize + at, &mut out[at..at + bytes]));
+    }
+
+    /// Writes any bytes of a buffer that were checked before.
+    pub fn write_bytes(&mut self, address: u64, bytes: &[u8]) {
+        self.global(address, bytes.len(), "").expect("they were checked");
+        parts(address, bytes.len()).for_each(|(at, part)| write_global(address as usize + at, &bytes[at..at + part]));
     }
 
     /// Ends an asynchronous copy to shared memory, which is a write with this stamp from now on.
@@ -399,16 +418,6 @@ impl<'a> Memory<'a> {
     }
 }
 
-/// Reads any bytes of a buffer that were checked before.
-pub fn read_bytes(address: u64, out: &mut [u8]) {
-    parts(address, out.len()).for_each(|(at, bytes)| read_global(address as usize + at, &mut out[at..at + bytes]));
-}
-
-/// Writes any bytes of a buffer that were checked before.
-pub fn write_bytes(address: u64, bytes: &[u8]) {
-    parts(address, bytes.len()).for_each(|(at, part)| write_global(address as usize + at, &bytes[at..at + part]));
-}
-
 /// Cuts bytes into parts of at most [`LARGEST`] bytes that are aligned to their size: offset and size of each.
 fn parts(address: u64, bytes: usize) -> impl Iterator<Item = (usize, usize)> {
     let mut at = 0;
@@ -423,8 +432,9 @@ fn parts(address: u64, bytes: usize) -> impl Iterator<Item = (usize, usize)> {
 /// Reads bytes of a buffer. Blocks run in parallel, and a kernel with a race must not be undefined behaviour here, so
 /// the accesses are atomic.
 fn read_global(address: usize, out: &mut [u8]) {
-    // SAFETY: `place` found the bytes in a buffer of this launch, which lives until the launch ends, and the address is
-    // a multiple of their number.
+    // SAFETY: `inside` or `global` found the bytes in a region of this launch: a buffer, which the caller of the launch
+    // keeps until the launch ends, and which nobody accesses meanwhile except by these atomics. The address is a
+    // multiple of their number, as `place` and `parts` see to.
     unsafe {
         match out.len() {
             1 => out[0] = AtomicU8::from_ptr(address as *mut u8).load(Relaxed),
@@ -445,7 +455,7 @@ fn write_global(address: usize, bytes: &[u8]) {
         word[..bytes.len()].copy_from_slice(bytes);
         u64::from_le_bytes(word)
     };
-    // SAFETY: as in `read_global`.
+    // SAFETY: as in `read_global`. The buffer may be written to, because kernels are there to write.
     unsafe {
         match bytes.len() {
             1 => AtomicU8::from_ptr(address as *mut u8).store(bytes[0], Relaxed),

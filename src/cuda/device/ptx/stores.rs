@@ -5,7 +5,7 @@
 
 use super::clocks::{Clocks, Other, Stamp, Who};
 use super::mbarrier::Failure;
-use super::memory::{Accessing, Failed, Memory, write_bytes};
+use super::memory::{Accessing, Failed, Memory};
 use super::random::Random;
 use super::registers::LANES;
 use super::shadow::Use;
@@ -106,13 +106,13 @@ impl Stores {
 
 impl Store {
     /// Moves the bytes, once.
-    fn arrive(&mut self, memory: &Memory<'_>) {
+    fn arrive(&mut self, memory: &mut Memory<'_>) {
         if std::mem::replace(&mut self.moved, true) {
             return;
         }
         let bytes = self.boxed.swizzled(memory.shared_bytes(self.from, self.boxed.bytes()));
         for row in self.boxed.rows() {
-            write_bytes(row.address, &bytes[row.offset..row.offset + row.bytes]);
+            memory.write_bytes(row.address, &bytes[row.offset..row.offset + row.bytes]);
         }
     }
 

@@ -12,8 +12,9 @@ use super::registers::{ALL, LANES, Registers};
 use super::shadow::Use;
 use super::tensor::swizzled;
 
+// SAFETY: the type is that of kernels/emulator/product.cpp.
 unsafe extern "C" {
-    /// The emulator's product of matrices for 16 steps of k; see kernels/emulator/product.cpp.
+    /// The emulator's product of matrices for 16 steps of k.
     fn osp_emulator_product(f16: u32, rows: u32, columns: u32, a: *const u16, b: *const u16, c: *mut f32) -> bool;
 }
 
@@ -262,7 +263,9 @@ fn product(form: &Multiplication, a: &[u16], b: &[u16], add: bool, registers: &m
         places(e).for_each(|(lane, at)| c[at] = f32::from_bits(registers.words[sum.row as usize][lane]));
     }
     let (rows, columns) = (ROWS as u32, columns as u32);
-    // SAFETY: the slices have the sizes that these numbers say.
+    assert!(a.len() == ROWS * DEPTH && b.len() == form.columns * DEPTH, "16 steps of k");
+    // SAFETY: the function reads 16 steps of k for each row of a and each column of b, and reads and writes
+    // rows·columns sums of c. The slices have these sizes.
     let known = unsafe { osp_emulator_product(form.f16.into(), rows, columns, a.as_ptr(), b.as_ptr(), c.as_mut_ptr()) };
     assert!(known, "the decoder lets only these shapes pass");
     for (e, sum) in form.sums.iter().enumerate() {
