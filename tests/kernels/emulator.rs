@@ -17,9 +17,10 @@ use osp::selftest::values;
 use osp::{Error, Result};
 use std::sync::Arc;
 
+// SAFETY: `KERNEL_FILE` defines the function: it takes, returns and does nothing.
 unsafe extern "C" {
     // A reference, so that the linker keeps the file.
-    fn osp_kernels_faults();
+    safe fn osp_kernels_faults();
 }
 
 const THREADS: u32 = 64;
@@ -41,8 +42,7 @@ fn run(kernel: &str, faulty: bool, seed: u64, x: &[u8], outputs: usize, blocks: 
 }
 
 fn run_on(device: &dyn Device, kernel: &str, faulty: bool, x: &[u8], outputs: usize, blocks: u32) -> Result<Vec<f32>> {
-    // SAFETY: the function does nothing.
-    unsafe { osp_kernels_faults() };
+    osp_kernels_faults();
     let mut input = device.alloc(x.len())?;
     device.write(&mut *input, 0, x)?;
     let out = device.alloc(4 * outputs)?;
@@ -179,8 +179,7 @@ fn overruns_of_shared_memory_are_errors() {
             choice: None,
         })
     };
-    // SAFETY: the function does nothing.
-    unsafe { osp_kernels_faults() };
+    osp_kernels_faults();
     launch(0).unwrap();
     let text = launch(1).unwrap_err().to_string();
     assert!(text.contains("wrote outside of its 256 bytes of shared memory"), "{text}");

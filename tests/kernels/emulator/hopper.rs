@@ -7,17 +7,17 @@ use osp::Result;
 use osp::cuda::device::{Device, Emulated, Launch, Memory};
 use osp::cuda::params::{Address, TensorMap};
 
+// SAFETY: `KERNEL_FILE` defines the function: it takes, returns and does nothing.
 unsafe extern "C" {
     // A reference, so that the linker keeps the file.
-    fn osp_kernels_hopper_faults();
+    safe fn osp_kernels_hopper_faults();
 }
 
 /// The orders of threads that every kernel must survive.
 pub const SEEDS: std::ops::Range<u64> = 0..9;
 
 pub fn device(seed: u64) -> Emulated {
-    // SAFETY: the function does nothing.
-    unsafe { osp_kernels_hopper_faults() };
+    osp_kernels_hopper_faults();
     Emulated::new(seed)
 }
 

@@ -7,15 +7,18 @@ use osp::cuda::device::Device;
 use osp::selftest::values;
 use proptest::prelude::*;
 
+// SAFETY: the type is that of kernels/emulator/product.cpp.
 unsafe extern "C" {
     fn osp_emulator_product(f16: u32, rows: u32, columns: u32, a: *const u16, b: *const u16, c: *mut f32) -> bool;
 }
 
 /// c += a·b for 16 steps of k; a [rows][16], b [columns][16].
 fn product(is_f16: bool, a: &[u16], b: &[u16], c: &mut [f32]) {
+    assert!(a.len().is_multiple_of(16) && b.len().is_multiple_of(16));
     assert_eq!(c.len(), a.len() / 16 * (b.len() / 16));
     let (rows, columns) = (a.len() as u32 / 16, b.len() as u32 / 16);
-    // SAFETY: the slices have as many elements as the function reads and writes.
+    // SAFETY: the function reads 16 steps of k for each row of a and each column of b, and reads and writes
+    // rows·columns sums of c. The slices have these sizes.
     let done = unsafe { osp_emulator_product(is_f16.into(), rows, columns, a.as_ptr(), b.as_ptr(), c.as_mut_ptr()) };
     assert!(done);
 }
