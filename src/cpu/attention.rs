@@ -230,8 +230,9 @@ impl Problem<'_> {
             || {
                 for ((query, met), sums) in queries.clone().zip(met).zip(sums.chunks_exact(width)) {
                     let start = self.start(&self.op.out, head, query);
-                    // SAFETY: validation has checked that the rows of the output are disjoint, no two tasks have the
-                    // same head of the same query, and this task has one slice at a time.
+                    // SAFETY: validation has checked that the rows of the output share no element and that their places
+                    // do not overflow. No two tasks have the same head of the same query, and this task has one slice
+                    // at a time.
                     let out = unsafe { self.out.slice(start..start + self.op.head_dim) };
                     let factor = 1.0 / met.total;
                     out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * factor);

@@ -224,7 +224,9 @@ impl Call<'_> {
             || {
                 for (pixel, sums) in sums.chunks_exact(stride).enumerate() {
                     let at = (first + pixel) * cout + block.columns.start;
-                    // SAFETY: blocks are disjoint.
+                    // SAFETY: the blocks of `run` differ in frame, rows or channels, and each task has one of them. Its
+                    // pixels share no element either: validation has checked that the output's sizes are those of a
+                    // buffer, so `at` does not overflow.
                     let out = unsafe { self.out.slice(at..at + bias.len()) };
                     for ((out, sum), bias) in out.iter_mut().zip(sums).zip(bias) {
                         *out = scale * (sum + bias);

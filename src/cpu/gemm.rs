@@ -272,7 +272,9 @@ impl Call<'_> {
                 for (i, row) in block.rows.clone().enumerate() {
                     let u = &mut u[i * stride..][..width];
                     let at = row * n + block.columns.start;
-                    // SAFETY: blocks are disjoint.
+                    // SAFETY: `narrow`, `few` and `wide` cut the result into blocks that share no element, and each
+                    // task has one of them. Its rows share none either: validation has checked that rows·columns is the
+                    // size of a buffer, so `at` does not overflow.
                     let out = unsafe { self.out.slice(at..at + width) };
                     if let Some(norm) = &self.norm {
                         norm.apply(row, block.columns.clone(), u);

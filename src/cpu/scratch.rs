@@ -7,13 +7,9 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 
 /// A cache line, so that vector loads of packed operands never straddle two.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Line([f32; 16]);
-
-// SAFETY: an array of f32 whose size equals its alignment: no padding, and all bit patterns are valid.
-unsafe impl Zeroable for Line {}
-unsafe impl Pod for Line {}
 
 /// The most lines that are kept: 64 MiB.
 const KEPT: usize = 1 << 20;

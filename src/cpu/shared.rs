@@ -11,8 +11,10 @@ pub(super) struct SharedMut<'a> {
     borrow: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: it is a `&mut [f32]` whose users promise disjoint access.
+// SAFETY: its pointer is that of a `&mut [f32]`, which any thread may own, and `'a` keeps the slice borrowed.
 unsafe impl Send for SharedMut<'_> {}
+// SAFETY: threads that share it reach elements only through `slice`, whose callers promise that no two of them have the
+// same element.
 unsafe impl Sync for SharedMut<'_> {}
 
 impl<'a> SharedMut<'a> {
@@ -27,7 +29,8 @@ impl<'a> SharedMut<'a> {
     /// No element may be in two slices that are alive at the same time.
     pub(super) unsafe fn slice(&self, range: Range<usize>) -> &'a mut [f32] {
         assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
-        // SAFETY: in bounds, and disjoint by the caller's promise.
+        // SAFETY: the range lies in the slice, which stays borrowed for `'a`. By the caller's promise, nobody else has
+        // one of its elements as long as the result lives.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(range.start), range.len()) }
     }
 }

@@ -82,7 +82,8 @@ fn pack(op: &Conv3d, weight: &Weight, times: &[Range<usize>], micro: &Micro) -> 
             for point in 0..POINTS {
                 let rows = Rows { values: &points[point * panel.width * STEPS..], stride: STEPS };
                 let at = point * columns * depth + panel.column * depth + (time * op.cin + start) * panel.width;
-                // SAFETY: every panel, group of taps and run of channels has its own place.
+                // SAFETY: each task has a panel and a group of taps of its own. For each point and each run of
+                // channels, they have their own place in `packed`, whose length is the product of all sizes.
                 let out = unsafe { shared.slice(at..at + steps * panel.width) };
                 pack_panel(rows, panel.columns, panel.width, out);
             }
@@ -247,7 +248,9 @@ impl Call<'_> {
                                     pixel * cout + columns.start + column
                                 };
                                 let at = place(out_frame);
-                                // SAFETY: squares are disjoint.
+                                // SAFETY: each task has squares of its own, and each run of channels of each pixel is
+                                // one slice at a time. Validation has checked that the output's sizes are those of a
+                                // buffer, so `at` does not overflow.
                                 let out = unsafe { self.out.slice(at..at + LANES) };
                                 for ((out, value), bias) in out.iter_mut().zip(values).zip(bias) {
                                     *out = scale * (value + bias);

@@ -124,9 +124,11 @@ impl Micro {
         c: RowsMut<'_>,
         accumulate: bool,
     ) {
-        assert!(c.values.len() >= (rows - 1) * c.stride + width, "the tile lies in c");
+        assert!(c.values.len() >= last(rows, c.stride).saturating_add(width), "the tile lies in c");
+        let last_row = last(rows, a.stride);
         for segment in segments {
-            assert!(a.values.len() >= segment.a.saturating_add(segment.len + (rows - 1) * a.stride), "a has the rows");
+            let end = segment.a.saturating_add(segment.len);
+            assert!(a.values.len() >= end.saturating_add(last_row), "a has the rows");
             assert!(b.len() >= segment.b.saturating_add(segment.len).saturating_mul(width), "b has the segment");
         }
         let args = Args {
@@ -139,8 +141,9 @@ impl Micro {
             ldc: c.stride,
             accumulate,
         };
-        // SAFETY: `best` chose kernels that the processor can run; the bounds are checked above; indexing panics unless
-        // the width is one or two registers.
+        // SAFETY: `best` chose kernels that the processor can run. The kernel at this index has `rows` rows, and the
+        // lanes of its registers are at most `width`; for this tile, the lengths of a, b and c are checked above. c is
+        // borrowed mutably, so it shares no element with a and b.
         unsafe { self.tiles[rows - 1][width / self.lanes - 1](&args) }
     }
 
@@ -155,13 +158,12 @@ impl Micro {
         c: RowsMut<'_>,
         accumulate: bool,
     ) {
-        assert!(c.values.len() >= (rows - 1) * c.stride + columns, "the block lies in c");
+        assert!(c.values.len() >= last(rows, c.stride).saturating_add(columns), "the block lies in c");
+        let (last_row, last_column) = (last(rows, a.stride), last(columns, b.stride));
         for segment in segments {
-            assert!(a.values.len() >= segment.a.saturating_add(segment.len + (rows - 1) * a.stride), "a has the rows");
-            assert!(
-                b.values.len() >= segment.b.saturating_add(segment.len + (columns - 1) * b.stride),
-                "b has the segment"
-            );
+            let [of_a, of_b] = [segment.a, segment.b].map(|start| start.saturating_add(segment.len));
+            assert!(a.values.len() >= of_a.saturating_add(last_row), "a has the rows");
+            assert!(b.values.len() >= of_b.saturating_add(last_column), "b has the segment");
         }
         let args = Args {
             a: a.values.as_ptr(),
@@ -173,7 +175,8 @@ impl Micro {
             ldc: c.stride,
             accumulate,
         };
-        // SAFETY: as in `tile`.
+        // SAFETY: `best` chose kernels that the processor can run. The kernel at this index has `rows` rows and
+        // `columns` columns, for which the lengths of a, b and c are checked above. c is borrowed mutably.
         unsafe { self.dots[rows - 1][columns - 1](&args) }
     }
 
@@ -206,21 +209,42 @@ impl Micro {
     }
 }
 
+/// Where the last of `count` rows starts. A number that is too large becomes the largest, which no slice reaches.
+fn last(count: usize, stride: usize) -> usize {
+    (count - 1).saturating_mul(stride)
+}
+
 /// Divides `0..len` into the fewest pieces of at most `most`, as equal as possible.
 pub(super) fn cuts(len: usize, most: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let pieces = len.div_ceil(most);
     (0..pieces).map(move |i| i * len / pieces..(i + 1) * len / pieces)
 }
 
-/// Kernels for one vector type: `$tile` and `$dot` are the functions that carry the target feature.
+/// The kernels of one instruction set: its vector, the features that it needs, and how many rows its kernels have.
 macro_rules! kernels {
-    ($vector:ty, $tile:ident [$($rows:literal)*], $dot:ident [$($dot_rows:literal)*]) => {
+    ($vector:ty, $(#[$features:meta])? tiles [$($rows:literal)*] dots [$($dot_rows:literal)*]) => {{
+        /// # Safety
+        /// As for [`simd::tile`]; the processor has the features.
+        $(#[$features])?
+        unsafe fn tile<const M: usize, const N: usize>(args: &Args<'_>) {
+            // SAFETY: the same promises, and the features are those of the vector's methods.
+            unsafe { simd::tile::<$vector, M, N>(args) }
+        }
+
+        /// # Safety
+        /// As for [`simd::dot`]; the processor has the features.
+        $(#[$features])?
+        unsafe fn dot<const M: usize, const N: usize>(args: &Args<'_>) {
+            // SAFETY: the same promises, and the features are those of the vector's methods.
+            unsafe { simd::dot::<$vector, M, N>(args) }
+        }
+
         Micro {
             lanes: <$vector>::LANES,
-            tiles: &[$([$tile::<$rows, 1>, $tile::<$rows, 2>]),*],
-            dots: &[$([$dot::<$dot_rows, 1>, $dot::<$dot_rows, 2>, $dot::<$dot_rows, 3>, $dot::<$dot_rows, 4>]),*],
+            tiles: &[$([tile::<$rows, 1>, tile::<$rows, 2>]),*],
+            dots: &[$([dot::<$dot_rows, 1>, dot::<$dot_rows, 2>, dot::<$dot_rows, 3>, dot::<$dot_rows, 4>]),*],
         }
-    };
+    }};
 }
 
 // The largest tile fills the register file: 28 of 32 registers, or 12 of 16, hold sums; the others hold b and a. Inner
@@ -229,46 +253,20 @@ macro_rules! kernels {
 #[cfg(target_arch = "x86_64")]
 static AVX512: Micro = kernels!(
     std::arch::x86_64::__m512,
-    tile_avx512 [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
-    dot_avx512 [1 2 3 4]
+    #[target_feature(enable = "avx512f")]
+    tiles [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+    dots [1 2 3 4]
 );
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn tile_avx512<const M: usize, const N: usize>(args: &Args<'_>) {
-    unsafe { simd::tile::<std::arch::x86_64::__m512, M, N>(args) }
-}
+static AVX2: Micro = kernels!(
+    std::arch::x86_64::__m256,
+    #[target_feature(enable = "avx2,fma")]
+    tiles [1 2 3 4 5 6]
+    dots [1 2 3]
+);
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn dot_avx512<const M: usize, const N: usize>(args: &Args<'_>) {
-    unsafe { simd::dot::<std::arch::x86_64::__m512, M, N>(args) }
-}
-
-#[cfg(target_arch = "x86_64")]
-static AVX2: Micro = kernels!(std::arch::x86_64::__m256, tile_avx2 [1 2 3 4 5 6], dot_avx2 [1 2 3]);
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn tile_avx2<const M: usize, const N: usize>(args: &Args<'_>) {
-    unsafe { simd::tile::<std::arch::x86_64::__m256, M, N>(args) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn dot_avx2<const M: usize, const N: usize>(args: &Args<'_>) {
-    unsafe { simd::dot::<std::arch::x86_64::__m256, M, N>(args) }
-}
-
-static PORTABLE: Micro = kernels!(Portable, tile_portable [1 2 3 4 5 6], dot_portable [1 2 3]);
-
-unsafe fn tile_portable<const M: usize, const N: usize>(args: &Args<'_>) {
-    unsafe { simd::tile::<Portable, M, N>(args) }
-}
-
-unsafe fn dot_portable<const M: usize, const N: usize>(args: &Args<'_>) {
-    unsafe { simd::dot::<Portable, M, N>(args) }
-}
+static PORTABLE: Micro = kernels!(Portable, tiles [1 2 3 4 5 6] dots [1 2 3]);
 
 #[cfg(test)]
 mod tests {

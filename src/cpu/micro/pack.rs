@@ -63,7 +63,8 @@ fn transpose(rows: [&[f32]; 4], stride: usize, out: &mut [f32]) {
 fn square(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
     use std::arch::x86_64::*;
     use std::mem::transmute;
-    // SAFETY: every x86-64 processor has these instructions, and their registers have the layout of four f32.
+    // SAFETY: SSE is part of x86-64, so every such processor has these instructions. A register has the size of four f32,
+    // and all bits are values of both.
     unsafe {
         let [a, b, c, d] = transmute::<[[f32; 4]; 4], [__m128; 4]>(rows);
         let [low_ab, high_ab] = [_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b)];

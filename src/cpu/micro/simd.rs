@@ -1,6 +1,7 @@
 //! Vector registers, and the two loops written over them: outer products (`tile`) and inner products (`dot`).
 
-/// The arguments of a kernel, as pointers. [`super::Micro`] checks them.
+/// The arguments of a kernel, as pointers. [`super::Micro`] checks that all that a kernel of M rows touches lies in its
+/// slices: for each segment and each row, `len` elements of a from `segment.a` on, and what the kernel says of b and c.
 pub(super) struct Args<'a> {
     /// First row of the left operand.
     pub(super) a: *const f32,
@@ -24,8 +25,8 @@ pub(super) struct Args<'a> {
 ///
 /// # Safety
 /// Methods may be called only on a processor that has their instructions. They carry no `target_feature`: they are
-/// always inlined into a function at the bottom of [`super`], which has the `target_feature` and is called through a
-/// table.
+/// always inlined into a function of the macro `kernels` of [`super`], which has the `target_feature` and is called
+/// through a table.
 pub(super) trait Simd: Copy {
     /// f32 values in a register.
     const LANES: usize;
@@ -39,14 +40,22 @@ pub(super) trait Simd: Copy {
     unsafe fn sum(self) -> f32;
 
     /// Loads `LANES` values from `p`, of any alignment.
+    ///
+    /// # Safety
+    /// `LANES` values may be read from `p` on.
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: `Unaligned` needs no alignment and is as long as a register; the caller vouches for the values.
         unsafe { (*p.cast::<Unaligned<Self>>()).0 }
     }
 
     /// Stores `LANES` values to `p`, of any alignment.
+    ///
+    /// # Safety
+    /// `LANES` values may be written from `p` on.
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
+        // SAFETY: as in `load`.
         unsafe { (*p.cast::<Unaligned<Self>>()).0 = self }
     }
 }
@@ -59,8 +68,14 @@ pub(super) trait Simd: Copy {
 struct Unaligned<V>(V);
 
 /// `M` rows by `N` registers of c: one value of a, broadcast, times `N` registers of b for each step of k.
+///
+/// # Safety
+/// As [`Args`] and [`Simd`] say. b has `N` registers for each step of a segment, from step `segment.b` on, and each row
+/// of c has `N` registers.
 #[inline(always)]
 pub(super) unsafe fn tile<V: Simd, const M: usize, const N: usize>(args: &Args<'_>) {
+    // SAFETY: the steps of the inner loop are those of a segment. In each, `row` visits the step's element in M rows of
+    // a, and `b` the step's N registers; at the end, `row` and `c` visit N registers in M rows of c.
     unsafe {
         let mut sums = [[V::splat(0.0); N]; M];
         for segment in args.segments {
@@ -97,8 +112,14 @@ pub(super) unsafe fn tile<V: Simd, const M: usize, const N: usize>(args: &Args<'
 }
 
 /// `M` rows by `N` columns of c, each the inner product of two contiguous runs.
+///
+/// # Safety
+/// As [`Args`] and [`Simd`] say. Each of the `N` columns of b has the elements of a segment from `segment.b` on, and
+/// each row of c has `N` elements.
 #[inline(always)]
 pub(super) unsafe fn dot<V: Simd, const M: usize, const N: usize>(args: &Args<'_>) {
+    // SAFETY: the steps of the inner loop are whole registers of a segment, which `row` and `column` visit in M rows of
+    // a and N columns of b. `rest` takes an `i` below M and a `j` below N, and `c` is element `j` of row `i`.
     unsafe {
         let mut sums = [[V::splat(0.0); N]; M];
         for segment in args.segments {
@@ -132,6 +153,9 @@ pub(super) unsafe fn dot<V: Simd, const M: usize, const N: usize>(args: &Args<'_
 }
 
 /// The inner product of row `i` and column `j` over the elements that do not fill a register.
+///
+/// # Safety
+/// As for [`dot`]; the row and the column are two of its own.
 #[inline(always)]
 unsafe fn rest<V: Simd>(args: &Args<'_>, i: usize, j: usize) -> f32 {
     let mut sum = 0.0;
@@ -139,6 +163,7 @@ unsafe fn rest<V: Simd>(args: &Args<'_>, i: usize, j: usize) -> f32 {
         for k in segment.len / V::LANES * V::LANES..segment.len {
             let a = args.a.wrapping_add(segment.a + i * args.lda + k);
             let b = args.b.wrapping_add(segment.b + j * args.ldb + k);
+            // SAFETY: k is a step of the segment.
             sum += unsafe { *a * *b };
         }
     }
@@ -177,6 +202,7 @@ impl Simd for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[expect(unsafe_op_in_unsafe_fn, reason = "the methods only execute instructions, which their callers know to exist")]
 mod x86 {
     use super::Simd;
     use std::arch::x86_64::*;
@@ -186,22 +212,22 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
-            unsafe { _mm512_set1_ps(x) }
+            _mm512_set1_ps(x)
         }
 
         #[inline(always)]
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-            unsafe { _mm512_fmadd_ps(self, b, c) }
+            _mm512_fmadd_ps(self, b, c)
         }
 
         #[inline(always)]
         unsafe fn add(self, b: Self) -> Self {
-            unsafe { _mm512_add_ps(self, b) }
+            _mm512_add_ps(self, b)
         }
 
         #[inline(always)]
         unsafe fn sum(self) -> f32 {
-            unsafe { _mm512_reduce_add_ps(self) }
+            _mm512_reduce_add_ps(self)
         }
     }
 
@@ -210,26 +236,24 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
-            unsafe { _mm256_set1_ps(x) }
+            _mm256_set1_ps(x)
         }
 
         #[inline(always)]
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-            unsafe { _mm256_fmadd_ps(self, b, c) }
+            _mm256_fmadd_ps(self, b, c)
         }
 
         #[inline(always)]
         unsafe fn add(self, b: Self) -> Self {
-            unsafe { _mm256_add_ps(self, b) }
+            _mm256_add_ps(self, b)
         }
 
         #[inline(always)]
         unsafe fn sum(self) -> f32 {
-            unsafe {
-                let half = _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
-                let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
-                _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps::<1>(pair, pair)))
-            }
+            let half = _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
+            let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
+            _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps::<1>(pair, pair)))
         }
     }
 }
