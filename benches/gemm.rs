@@ -39,7 +39,8 @@ fn reference([m, k, n]: [usize; 3], a: &[f32], b: &[f32], c: &mut [f32]) {
     let [k_stride, n_stride] = [k as isize, n as isize];
     let threads = gemm::Parallelism::Rayon(0);
     let (a, b, c) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
-    // SAFETY: the matrices lie in their slices.
+    // SAFETY: with these strides, the matrices have the sizes that the assertion compares with their slices. c is
+    // borrowed mutably, so it overlaps neither a nor b.
     unsafe {
         gemm::gemm(
             m, n, k, c, 1, n_stride, false, a, 1, k_stride, b, k_stride, 1, 0.0, 1.0, false, false, false, threads,

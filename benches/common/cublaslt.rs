@@ -14,7 +14,7 @@ const RUNS: usize = 5;
 /// Operations per second of a product of matrices of `side`×`side` in `half`, summed in f32; `None` without the
 /// library.
 pub fn product(side: usize, half: Half, values: &[f32]) -> Option<f64> {
-    // SAFETY: it only tries to load the library.
+    // SAFETY: it only tries to load the library, whose own code is NVIDIA's.
     if !unsafe { sys::is_culib_present() } {
         return None;
     }
@@ -29,6 +29,7 @@ fn measure<T: DeviceRepr>(side: usize, values: Vec<T>) -> Result<f64, Box<dyn Er
 where
     CudaBlasLT: Matmul<T>,
 {
+    assert_eq!(values.len(), side * side, "one matrix");
     let context = CudaContext::new(0)?;
     let stream = context.new_stream()?;
     let a = stream.clone_htod(&values)?;
@@ -55,7 +56,7 @@ where
         stride_bias: None,
         batch_size: None,
     };
-    // SAFETY: all three matrices have side² elements.
+    // SAFETY: all three matrices have side² elements, as the configuration says, and live as long as `multiply`.
     let mut multiply = || unsafe { library.matmul(config, &a, &b, &mut out, None, None) };
     let event = || context.new_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
     let mut best = f64::INFINITY;

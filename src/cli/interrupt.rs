@@ -72,8 +72,9 @@ mod unix {
     }
 
     fn handle(signal: c_int, handler: extern "C" fn(c_int)) {
-        // Safety: zeros are valid for these plain structs. The handlers do only what signal handlers may: they use
-        // atomics, and make system calls that neither allocate nor lock.
+        // SAFETY: zeros are valid for these structs of numbers, sets and optional functions, and each pointer is null
+        // or one of them. The handlers have the type that the flags ask for, and do only what signal handlers may: they
+        // use atomics, and make system calls that neither allocate nor lock.
         unsafe {
             let mut found: libc::sigaction = zeroed();
             if libc::sigaction(signal, null(), &mut found) != 0 || found.sa_sigaction == libc::SIG_IGN {
@@ -110,7 +111,7 @@ mod unix {
     pub fn end(words: &[u8], exit_code: c_int) -> ! {
         say(words);
         staged::remove_all();
-        // Safety: it ends the process without running any more of its code.
+        // SAFETY: the call takes any number. It runs no code of the process any more, so it may be called anywhere.
         unsafe { libc::_exit(exit_code) }
     }
 
@@ -118,8 +119,8 @@ mod unix {
     /// system ends the process. The process then ends as without this handler.
     extern "C" fn on_abort(signal: c_int) {
         staged::remove_all();
-        // Safety: plain system calls. The signal is raised again with the default handler, which runs when this
-        // returns.
+        // SAFETY: signal handlers may make both calls, and `signal` is the number of the signal that this one handles.
+        // It is raised again with the default handler, which runs when this returns.
         unsafe {
             libc::signal(signal, libc::SIG_DFL);
             libc::raise(signal);

@@ -11,25 +11,31 @@ use std::alloc::{GlobalAlloc, Layout, System};
 /// The system's allocator. The process ends at the first allocation that fails.
 pub struct Allocator;
 
-// Safety: every call passes its arguments unchanged to the system's allocator.
+// SAFETY: memory and layouts are those of the system's allocator, to which every call passes its arguments unchanged.
+// What is done besides neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         large::book(0, layout.size());
+        // SAFETY: the caller's layout has a size above 0, which is all that `System` asks for.
         granted(unsafe { System.alloc(layout) }, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         large::book(0, layout.size());
+        // SAFETY: as in `alloc`.
         granted(unsafe { System.alloc_zeroed(layout) }, layout.size())
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
         large::book(layout.size(), bytes);
+        // SAFETY: the caller's memory came from this allocator with this layout, so it came from `System`. The new size
+        // is above 0, and its layout exists, by the caller's promise.
         granted(unsafe { System.realloc(memory, layout, bytes) }, bytes)
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         large::book(layout.size(), 0);
+        // SAFETY: as in `realloc`, the memory came from `System` with this layout.
         unsafe { System.dealloc(memory, layout) }
     }
 }

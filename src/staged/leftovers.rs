@@ -35,7 +35,7 @@ impl Known {
             |slot: &AtomicPtr<c_char>| slot.compare_exchange(null_mut(), path, Ordering::AcqRel, Ordering::Relaxed);
         let slot = PATHS.iter().position(|slot| claim(slot).is_ok());
         if slot.is_none() {
-            // Safety: it comes from `into_raw`, and no other thread has seen it.
+            // SAFETY: it comes from `into_raw`, and no exchange has stored it, so no other thread has seen it.
             drop(unsafe { CString::from_raw(path) });
         }
         Self(slot)
@@ -47,7 +47,7 @@ impl Drop for Known {
         let Some(slot) = self.0 else { return };
         let path = PATHS[slot].swap(null_mut(), Ordering::AcqRel);
         if !path.is_null() {
-            // Safety: it comes from `into_raw`, and after the swap no other thread has it.
+            // SAFETY: it comes from `into_raw`, and after the swap no other thread has it.
             drop(unsafe { CString::from_raw(path) });
         }
     }
@@ -58,7 +58,8 @@ pub fn remove_all() {
     for slot in &PATHS {
         let path = slot.swap(null_mut(), Ordering::AcqRel);
         if !path.is_null() {
-            // Safety: it is a string that ends in a zero, and after the swap no other thread has it. It is never freed.
+            // SAFETY: it comes from `CString::into_raw`, so it ends in a zero. After the swap no other thread has it,
+            // and this one never frees it.
             remove(CWD, unsafe { CStr::from_ptr(path) }, DEPTH);
         }
     }

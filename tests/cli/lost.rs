@@ -51,7 +51,8 @@ fn a_run_continues_when_its_terminal_is_closed() {
     use std::ptr::{null, null_mut};
     let folder = tempfile::tempdir().unwrap();
     let (mut ours, mut its) = (-1, -1);
-    // Safety: the call writes two descriptors, which are owned here afterwards.
+    // SAFETY: there is room for two descriptors, and the other pointers may be null. The descriptors are new, so nobody
+    // else owns them.
     let [mut ours, its] = unsafe {
         assert_eq!(libc::openpty(&mut ours, &mut its, null_mut(), null(), null()), 0);
         [File::from_raw_fd(ours), File::from_raw_fd(its)]
