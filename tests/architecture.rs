@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// How much unsafe code there is, and what it promises.
+mod unsafe_code;
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// All files below `folder` of the project with one of these endings.
