@@ -38,7 +38,7 @@ impl Plan {
         let (kind, number, error) =
             (parts.next()?.to_owned(), parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         let beginning = parts.next()?.to_owned();
-        // Safety: the function is called at the end, when nothing else runs.
+        // SAFETY: the function is called at the end, when nothing else runs.
         unsafe { libc::atexit(write_calls) };
         Some(Self { kind, number, error, beginning })
     }
@@ -61,7 +61,7 @@ fn fails(kind: &str, path: impl FnOnce() -> Option<PathBuf>) -> bool {
     if plan.number == 0 || call < plan.number {
         return false;
     }
-    // Safety: errno is this thread's own.
+    // SAFETY: errno is this thread's own.
     unsafe { *libc::__errno_location() = plan.error };
     true
 }
@@ -73,7 +73,7 @@ fn of(descriptor: c_int) -> Option<PathBuf> {
 
 /// A path of the C library, made absolute.
 fn named(path: *const c_char) -> Option<PathBuf> {
-    // Safety: the caller gives a string of the C library.
+    // SAFETY: the caller gives a string of the C library.
     let path = unsafe { CStr::from_ptr(path) };
     std::path::absolute(Path::new(OsStr::from_bytes(path.to_bytes()))).ok()
 }
@@ -90,7 +90,7 @@ macro_rules! layer {
                 return -1;
             }
             let name = concat!(stringify!($name), "\0");
-            // Safety: the name ends with a zero, and the function that follows this layer has this type.
+            // SAFETY: the name ends with a zero, and the function that follows this layer has this type.
             unsafe {
                 let next = *NEXT.get_or_init(|| libc::dlsym(libc::RTLD_NEXT, name.as_ptr().cast()) as usize);
                 std::mem::transmute::<usize, Function>(next)($($argument),*)
