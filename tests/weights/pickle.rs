@@ -226,7 +226,7 @@ fn claims_about_tensors_are_checked_against_the_file() {
         state([("x", tensor)])
     };
     type Change = fn(&mut Tensor);
-    let cases: [(Change, &str); 14] = [
+    let cases: [(Change, &str); 15] = [
         (|tensor| tensor.count = 7, "claims 7 elements of 4 bytes, but the file has 24 bytes"),
         (|tensor| tensor.count = i64::MAX, "claims 9223372036854775807 elements"),
         (|tensor| tensor.count = -1, "claims -1 elements"),
@@ -237,6 +237,7 @@ fn claims_about_tensors_are_checked_against_the_file() {
             |tensor| (tensor.shape, tensor.strides) = (vec![1 << 62, 1 << 62], vec![1 << 62, 1]),
             "elements overlap or lie outside of storage 0",
         ),
+        (|tensor| (tensor.shape, tensor.strides) = (vec![1 << 62, 4, 0], vec![1, 1, 1]), "whose sizes have no product"),
         (|tensor| tensor.shape = vec![-2, 3], "the shape [-2, 3]"),
         (|tensor| tensor.strides = vec![-3, 1], "the strides [-3, 1]"),
         (|tensor| tensor.strides = vec![0, 1], "elements overlap"),

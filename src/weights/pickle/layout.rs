@@ -36,6 +36,11 @@ pub(super) fn place(name: &str, view: &View<'_>, storages: &HashMap<&str, Range<
     };
     let start = start.filter(|start| *start <= bytes.len()).ok_or_else(|| past("and starts outside of".into()))?;
     if shape.contains(&0) {
+        // Whoever multiplies the sizes may meet the zero last.
+        let mut above_zero = shape.iter().filter(|&&size| size > 0);
+        if above_zero.try_fold(1usize, |all, &size| all.checked_mul(size)).is_none() {
+            return Err(format!("has shape {shape:?}, whose sizes have no product"));
+        }
         return Ok(Stored { name: name.to_owned(), dtype: *dtype, shape, start: bytes.start, strides: None });
     }
     let last = last_element(&shape, &strides).ok_or_else(|| past("whose elements overlap or lie outside of".into()))?;
