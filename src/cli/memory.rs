@@ -12,7 +12,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 pub struct Allocator;
 
 // SAFETY: memory and layouts are those of the system's allocator, to which every call passes its arguments unchanged.
-// What is done besides neither allocates nor unwinds.
+// What is done besides does not unwind, and what it allocates is too small to be looked at again.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         large::book(0, layout.size());

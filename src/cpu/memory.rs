@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
-/// Bytes of a buffer that is large. To ask for room takes a twentieth of the time in which its pages are touched first.
+/// Bytes of a buffer that is large: it asks whether there is room, which reads a dozen small files.
 const LARGE: u64 = 8 << 20;
 
 /// f32 values in memory that returns to its pool when dropped.
