@@ -11,6 +11,8 @@ const DISK_FULL: [&str; 2] = ["write", "28"];
 const NO_NEW_FILE: [&str; 2] = ["open", "28"];
 const READ_ONLY: [&str; 2] = ["open", "30"];
 const BAD_DISK: [&str; 2] = ["read", "5"];
+const NO_NEW_FOLDER: [&str; 2] = ["create", "28"];
+const NOT_SYNCHRONISED: [&str; 2] = ["sync", "5"];
 
 /// The layer between the program and its files.
 fn layer() -> PathBuf {
@@ -89,12 +91,32 @@ fn a_disk_that_is_full_at_any_write_costs_no_output() {
         each_output_is_whole_or_the_older_one(DISK_FULL, &["-o", out]);
     }
     each_output_is_whole_or_the_older_one(DISK_FULL, &["-o", "a.mp4", "--save-latent", "a.safetensors"]);
+    each_output_is_whole_or_the_older_one(NOT_SYNCHRONISED, &["-o", "a.mp4", "--checkpoint-every", "2"]);
 }
 
 #[test]
 fn a_folder_that_takes_no_file_at_any_moment_costs_no_output() {
     for kind in [NO_NEW_FILE, READ_ONLY] {
         each_output_is_whole_or_the_older_one(kind, &["-o", "a.mp4", "--save-latent", "a.safetensors"]);
+    }
+    each_output_is_whole_or_the_older_one(NO_NEW_FOLDER, &["-o", "frames"]);
+}
+
+#[test]
+fn a_clock_that_jumps_by_years_changes_nothing() {
+    let model = model();
+    let args =
+        sample(&model, &["a cat", "-o", "a.gif", "--frames", "1", "--seed", "1,2", "--checkpoint-every", "1min"]);
+    let [expected, folder] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    osp(expected.path()).args(&args).assert().success();
+    // The second time, the texts come from the cache, whose entries have times.
+    for _ in 0..2 {
+        let mut command = osp(folder.path());
+        command.args(&args).env("LD_PRELOAD", layer()).env("OSP_CLOCK_JUMPS", "100000000").assert().success();
+    }
+    assert_eq!(names(folder.path()), names(expected.path()));
+    for name in names(folder.path()).iter().filter(|name| name.ends_with(".gif")) {
+        assert!(fs::read(folder.path().join(name)).unwrap() == fs::read(expected.path().join(name)).unwrap(), "{name}");
     }
 }
 

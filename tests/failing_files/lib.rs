@@ -4,16 +4,18 @@
 //! `OSP_FAILING=KIND:NUMBER:ERRNO:BEGINNING`, such as `write:3:28:/tmp/x`: the third write to `/tmp/x` and below finds the disk full, and so
 //! do all later ones. Number 0 fails nothing. The program writes how many calls there were to the file that `OSP_FAILING_CALLS` names.
 //!
-//! Kinds: `write` (write, pwrite, writev), `read` (read, pread), `open` (for writing), `rename`, `sync`, `create` (mkdir).
+//! Kinds: `write` (write, pwrite, writev), `read` (read, pread), `open` (for writing), `sync` (fsync, fdatasync), `create` (mkdir).
+//!
+//! With `OSP_CLOCK_JUMPS=SECONDS`, each reading of the wall clock is so much too late, and the next one too early.
 
 #![allow(clippy::missing_safety_doc, reason = "these are functions of the C library, with its rules")]
 
-use libc::{c_char, c_int, c_uint, c_void, iovec, mode_t, off_t, size_t, ssize_t};
+use libc::{c_char, c_int, c_long, c_void, clockid_t, iovec, mode_t, off_t, size_t, ssize_t, timespec};
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What fails.
 struct Plan {
@@ -106,12 +108,26 @@ layer!("read", read(descriptor: c_int, bytes: *mut c_void, count: size_t) -> ssi
 layer!("read", pread64(descriptor: c_int, bytes: *mut c_void, count: size_t, at: off_t) -> ssize_t, of(descriptor));
 layer!("sync", fsync(descriptor: c_int) -> c_int, of(descriptor));
 layer!("sync", fdatasync(descriptor: c_int) -> c_int, of(descriptor));
-layer!("rename", rename(from: *const c_char, to: *const c_char) -> c_int, named(to));
-layer!("rename", renameat2(a: c_int, from: *const c_char, b: c_int, to: *const c_char, flags: c_uint) -> c_int, named(to));
-layer!("rename", link(from: *const c_char, to: *const c_char) -> c_int, named(to));
 layer!("create", mkdir(path: *const c_char, mode: mode_t) -> c_int, named(path));
 layer!("open", open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int, writable(flags).and_then(|()| named(path)));
 
 fn writable(flags: c_int) -> Option<()> {
     (flags & (libc::O_WRONLY | libc::O_RDWR) != 0).then_some(())
+}
+
+/// See the module.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
+    static JUMPS: OnceLock<c_long> = OnceLock::new();
+    static LATE: AtomicBool = AtomicBool::new(false);
+    // SAFETY: the caller gives room for a time, as the system's call wants it.
+    let result = unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) };
+    let read = || std::env::var("OSP_CLOCK_JUMPS").ok().and_then(|text| text.parse().ok());
+    if result == 0 && clock == libc::CLOCK_REALTIME {
+        let jump = *JUMPS.get_or_init(|| read().unwrap_or(0));
+        let late = LATE.fetch_xor(true, Ordering::SeqCst);
+        // SAFETY: the system has just written this time.
+        unsafe { (*time).tv_sec += if late { jump } else { -jump } };
+    }
+    result as c_int
 }
