@@ -5,6 +5,7 @@
 use crate::error::{Error, Result};
 use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
 use crate::model::vae::Factors;
+use crate::reading;
 use crate::staged;
 use crate::video::FrameRate;
 use safetensors::tensor::TensorView;
@@ -14,6 +15,8 @@ use std::path::Path;
 
 /// The largest magnitude in a valid file. Latents have nearly a normal distribution; a larger value shows a damaged file.
 pub(crate) const MOST: f32 = 1000.0;
+/// The most bytes of a file. 221 frames of 512×512 pixels have less than four million.
+const MOST_BYTES: u64 = 1 << 30;
 /// The tensor of a latent file.
 pub(crate) const TENSOR: &str = "latent";
 
@@ -71,7 +74,7 @@ impl Latent {
     /// [`Error::Io`] if it cannot be read, [`Error::Media`] if it does not hold a latent.
     pub fn read(path: &Path) -> Result<Self> {
         let fault = |problem: String| Error::media(path, problem);
-        let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
+        let bytes = reading::piped_bytes(path, MOST_BYTES).map_err(Error::io("cannot read", path))?;
         let damaged = |error| fault(format!("is not a whole safetensors file: {error}"));
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
         let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;

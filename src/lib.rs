@@ -68,6 +68,7 @@ pub mod ops;
 pub mod preset;
 pub mod profile;
 pub mod program;
+pub mod reading;
 pub mod room;
 pub mod sampler;
 pub mod selftest;

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::latent;
 use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
 use crate::program;
+use crate::reading;
 use crate::sampler::SamplerState;
 use crate::staged;
 use safetensors::tensor::TensorView;
@@ -24,7 +25,6 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -274,7 +274,7 @@ impl State {
     /// [`Error::Io`] if it cannot be read, [`Error::Media`] if it is not a whole state.
     pub fn read(path: &Path) -> Result<Self> {
         let fault = |problem: String| Error::media(path, problem);
-        let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
+        let bytes = reading::bytes(path, u64::MAX).map_err(Error::io("cannot read", path))?;
         let damaged =
             |error| fault(format!("is not a whole state file: {error}; expected an OUTPUT.state of osp sample"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
@@ -312,7 +312,7 @@ pub fn is_state(path: &Path) -> bool {
     /// A state's header has a request and some names.
     const MOST_HEADER: u64 = 1 << 20;
     let header = || {
-        let mut file = File::open(path).ok()?;
+        let mut file = reading::open(path).ok()?;
         let mut len = [0; 8];
         file.read_exact(&mut len).ok()?;
         let mut header = Vec::new();

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::config;
+use crate::reading::{self, TEXT};
 use crate::weights::synthetic::Synthetic;
 use crate::weights::{Files, Source};
 use std::io::ErrorKind;
@@ -24,14 +25,14 @@ pub fn has_weights(folder: &Path) -> bool {
     WEIGHT_FILES.iter().chain(&PICKLE_FILES).any(|name| is_there(&folder.join(name)))
 }
 
-/// Whether there is a file or a dangling link. To open the link gives an error with its name.
+/// Whether there is something other than a folder. To open what is no file, such as a dangling link, gives an error with its name.
 pub fn is_there(path: &Path) -> bool {
-    path.is_symlink() || path.is_file()
+    path.symlink_metadata().is_ok_and(|found| !found.is_dir())
 }
 
 /// The text of an optional file. A dangling link is an error.
 pub(super) fn read_if_there(path: &Path) -> Result<Option<String>> {
-    match std::fs::read_to_string(path) {
+    match reading::text(path, TEXT) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => Ok(None),
         Err(error) => Err(Error::config(path, format!("cannot be read: {error}"))),

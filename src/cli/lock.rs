@@ -4,6 +4,7 @@
 //! a dead owner is known at once. Between machines that share a folder this lock may not exist. There the owner writes its file
 //! again and again, and a file that nobody writes for a while has a dead owner. No clocks are compared.
 
+use osp::reading;
 use osp::staged::Known;
 use osp::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -199,7 +200,7 @@ fn owner(file: &mut File) -> Option<Owner> {
 /// Whether a file is a lock, with its owner or not yet.
 pub fn is_lock(path: &Path) -> bool {
     let empty = || fs::metadata(path).is_ok_and(|facts| facts.is_file() && facts.len() == 0);
-    empty() || File::open(path).is_ok_and(|mut file| owner(&mut file).is_some())
+    empty() || reading::open(path).is_ok_and(|mut file| owner(&mut file).is_some())
 }
 
 /// Whether the file still has this path: an owner removes its file at the end.

@@ -4,11 +4,11 @@ use super::console::Console;
 use super::memory::peak_rss;
 use super::model::Fingerprints;
 use osp::model::vae::tiling::Tiling;
+use osp::reading::{self, TEXT};
 use osp::video::is_stdout;
 use osp::{Error, Model, Result, staged};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The path of the record of `output`: `out.mp4` → `out.mp4.json`, `frames/` → `frames.json`.
@@ -26,7 +26,7 @@ pub fn check(output: &Path) -> Result<()> {
     }
     let path = path(output);
     staged::check_file(&path)?;
-    if path.exists() && !is_record(&fs::read(&path).map_err(Error::io("cannot read", &path))?) {
+    if path.exists() && !is_record(&reading::bytes(&path, TEXT).map_err(Error::io("cannot read", &path))?) {
         return Err(Error::Usage(format!(
             "{} is not a record, but the record of output {} would replace it; move it or choose another output",
             path.display(),
@@ -38,7 +38,7 @@ pub fn check(output: &Path) -> Result<()> {
 
 /// Whether `output` exists, and its record has this fingerprint.
 pub fn is_of(output: &Path, fingerprint: &str) -> bool {
-    let record = || serde_json::from_slice::<serde_json::Value>(&fs::read(path(output)).ok()?).ok();
+    let record = || serde_json::from_slice::<serde_json::Value>(&reading::bytes(&path(output), TEXT).ok()?).ok();
     !is_stdout(output) && output.exists() && record().is_some_and(|record| record["fingerprint"] == fingerprint)
 }
 

@@ -4,10 +4,10 @@ use crate::checkpoint::Component;
 use crate::error::Result;
 use crate::model::vae::{Projection, VaeConfig};
 use crate::program;
+use crate::reading::{self, TEXT};
 use crate::staged;
 use crate::weights::synthetic::fnv1a;
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A folder of projections. Its files are small, and a file that cannot be read counts as absent.
@@ -38,7 +38,7 @@ impl ProjectionCache {
     /// The projection that was fitted to this VAE, if it is there. The device that fitted it does not matter.
     pub fn get(&self, vae: &Component<VaeConfig>) -> Option<Projection> {
         let key = key(vae);
-        let text = fs::read_to_string(self.folder.join(name(&key))).ok()?;
+        let text = reading::text(&self.folder.join(name(&key)), TEXT).ok()?;
         let kept: Kept = serde_json::from_str(&text).ok()?;
         let fits = kept.key == key && kept.projection.problem(vae.config.embed_dim).is_none();
         fits.then_some(kept.projection)
@@ -74,6 +74,7 @@ fn name(key: &str) -> String {
 mod tests {
     use super::*;
     use crate::preset;
+    use std::fs;
 
     #[test]
     fn what_was_put_is_found_and_a_damaged_file_is_absent() {

@@ -9,6 +9,7 @@ use crate::checkpoint::Component;
 use crate::error::{Error, Result};
 use crate::model::t5::T5Config;
 use crate::program::{self, modified};
+use crate::reading;
 use crate::staged;
 use crate::weights::synthetic::fnv1a;
 use safetensors::SafeTensors;
@@ -64,7 +65,7 @@ impl TextCache {
     /// The embeddings `[kept, channels]` of a caption, if they are there.
     pub(super) fn get(&self, key: &str, shape: [usize; 2]) -> Option<Vec<f32>> {
         let path = self.path(key);
-        let bytes = fs::read(&path).ok()?;
+        let bytes = reading::bytes(&path, MOST_BYTES).ok()?;
         let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
         let is_it = header.metadata().as_ref()?.get(KEY)? == key;
         let tensors = SafeTensors::deserialize(&bytes).ok()?;

@@ -1,6 +1,7 @@
 //! Reading `config.json` files.
 
 use crate::error::{Error, Result};
+use crate::reading::{self, TEXT};
 use serde::de::DeserializeOwned;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -30,7 +31,7 @@ pub trait Config: DeserializeOwned {
 /// [`Error::Config`] if it is missing, is not JSON, or has invalid values; [`Error::Io`] if it cannot be read.
 pub fn read<C: Config>(path: &Path) -> Result<C> {
     let missing = || Error::config(path, "is missing; every part of a model has a config.json beside its weights");
-    let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+    let text = reading::text(path, TEXT).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => missing(),
         _ => Error::io("cannot read", path)(error),
     })?;

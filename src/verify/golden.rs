@@ -1,6 +1,7 @@
 //! Reads a golden folder: `cases.json` describes each case, `cases.safetensors` holds `CASE.TENSOR`.
 
 use crate::error::{Error, Result};
+use crate::reading::{self, TEXT};
 use crate::tensor::{Bytes, DType, Tensor};
 use crate::weights::{Files, Source, strange};
 use serde::de::DeserializeOwned;
@@ -18,7 +19,7 @@ impl Golden {
     /// Opens both files.
     pub fn open(folder: &Path) -> Result<Self> {
         let file = folder.join("cases.json");
-        let text = std::fs::read_to_string(&file).map_err(Error::io("cannot read", &file))?;
+        let text = reading::text(&file, TEXT).map_err(Error::io("cannot read", &file))?;
         let cases: Map<String, Value> = serde_json::from_str(&text)
             .map_err(|error| Error::config(&file, format!("is not a table of cases: {error}")))?;
         let golden = Self { file, cases, tensors: Files::open(&folder.join("cases.safetensors"))? };

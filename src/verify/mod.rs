@@ -23,6 +23,7 @@ use crate::model::latte::LatteConfig;
 use crate::model::t5::T5Config;
 use crate::model::vae::VaeConfig;
 use crate::profile::{Profiled, Recorder};
+use crate::reading::{self, TEXT};
 use crate::weights::manifest::CheckpointManifest;
 use crate::weights::strange;
 use golden::Golden;
@@ -243,7 +244,7 @@ fn manifests(folder: &Path) -> Result<Vec<PathBuf>> {
         paths.clear();
     }
     let other = |path: &PathBuf| {
-        let text = std::fs::read_to_string(path).ok();
+        let text = reading::text(path, TEXT).ok();
         let value: Option<serde_json::Value> = text.and_then(|text| serde_json::from_str(&text).ok());
         value.is_some_and(|value| value.get("config").is_none() && value.get("tensors").is_none())
     };
@@ -275,7 +276,7 @@ fn check_manifests(check: &mut Check<'_>) -> Result<()> {
 
 /// The number of tensors that differ between a manifest and the model of its config.
 fn manifest(path: &Path) -> Result<usize> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
+    let text = reading::text(path, TEXT).map_err(Error::io("cannot read", path))?;
     let manifest: PublishedManifest =
         serde_json::from_str(&text).map_err(|error| Error::config(path, format!("is not a manifest: {error}")))?;
     match manifest.config.get("_class_name").and_then(|class| class.as_str()) {

@@ -6,6 +6,7 @@ use crate::backend::Backend;
 use crate::checkpoint::is_there;
 use crate::error::{Error, Result};
 use crate::model::t5::{self, T5, T5Config};
+use crate::reading::{self, TEXT};
 use crate::text::caption;
 use crate::text::tokenizer::Tokenizer;
 use serde::Deserialize;
@@ -32,7 +33,7 @@ struct Case {
 
 /// Reads a list, which must not be empty.
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
+    let text = reading::text(path, TEXT).map_err(Error::io("cannot read", path))?;
     let list: Vec<T> = serde_json::from_str(&text).map_err(|error| Error::config(path, error.to_string()))?;
     if list.is_empty() { Err(Error::config(path, "is an empty list")) } else { Ok(list) }
 }

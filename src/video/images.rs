@@ -5,6 +5,7 @@ use super::stream::{FrameSink, FrameSource, Stream};
 use super::view::{Turn, View};
 use super::{FrameRate, MAX_PIXELS, VideoInfo};
 use crate::error::{Error, Result};
+use crate::reading;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 use png::{BitDepth, ColorType, Compression, EncodingError, Filter};
 use std::cmp::Ordering;
@@ -187,7 +188,7 @@ impl FrameSource for Source {
 }
 
 fn decode_file(path: &Path) -> Result<(VideoInfo, Vec<u8>)> {
-    decode(BufReader::new(File::open(path).map_err(Error::io("cannot open", path))?), path)
+    decode(BufReader::new(reading::open(path).map_err(Error::io("cannot open", path))?), path)
 }
 
 /// Size and RGB of an image, rotated upright, on black; 16 bits are rounded to 8.

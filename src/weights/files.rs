@@ -5,6 +5,7 @@ use super::synthetic::fnv1a;
 use super::table::{Stored, Table};
 use super::{Entry, Source, pickle, safetensors};
 use crate::error::{Error, Result};
+use crate::reading::{self, TEXT};
 use crate::tensor::{Bytes, DType, Tensor};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -162,7 +163,7 @@ fn read_index(path: &Path) -> Result<Vec<(String, String)>> {
         weight_map: Vec<(String, String)>,
     }
 
-    let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
+    let text = reading::text(path, TEXT).map_err(Error::io("cannot read", path))?;
     let index: Index = serde_json::from_str(&text)
         .map_err(|error| Error::config(path, format!("is not an index of shards: {error}")))?;
     let mut seen = HashMap::new();

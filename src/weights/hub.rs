@@ -2,8 +2,12 @@
 //! into `blobs/`; `refs/main` names the commit.
 
 use crate::error::{Error, Result};
+use crate::reading;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
+
+/// Bytes of a reference: the name of a commit, which has 40.
+const MOST_REFERENCE: u64 = 4096;
 
 /// The folder that `name` means. `name` can be a folder; a model's folder in a cache of the hub, which means its
 /// snapshot; or, if no such folder exists, `ORG/NAME` of a model in such a cache, perhaps followed by folders inside
@@ -73,7 +77,7 @@ fn snapshot(folder: &Path) -> Result<PathBuf> {
     let snapshots = folder.join("snapshots");
     let reference = folder.join("refs/main");
     if reference.exists() {
-        let commit = std::fs::read_to_string(&reference).map_err(Error::io("cannot read", &reference))?;
+        let commit = reading::text(&reference, MOST_REFERENCE).map_err(Error::io("cannot read", &reference))?;
         let commit = commit.trim();
         let is_name = !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let found = Some(snapshots.join(commit)).filter(|found| is_name && found.is_dir());

@@ -1,6 +1,7 @@
 //! Mapped weight files: pages are read when touched, and dropped when the system needs the memory.
 
 use crate::error::{Error, Result};
+use crate::reading;
 use crate::tensor::{Bytes, FileRange};
 use memmap2::Mmap;
 use std::fs::File;
@@ -20,8 +21,8 @@ pub(super) struct Mapped {
 impl Mapped {
     /// Maps `path`, which an index or a folder lists.
     pub fn open(path: &Path) -> Result<Self> {
-        let file =
-            File::open(path).map_err(|error| missing(path).unwrap_or_else(|| Error::io("cannot open", path)(error)))?;
+        let file = reading::open(path)
+            .map_err(|error| missing(path).unwrap_or_else(|| Error::io("cannot open", path)(error)))?;
         let size = file.metadata().map_err(Error::io("cannot read", path))?.len();
         if size < 8 {
             return Err(Error::weight(path, "", format!("holds no weights: it has {size} bytes; download it again")));

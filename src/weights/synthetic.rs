@@ -4,6 +4,7 @@ use super::manifest::Expected;
 use super::shapes::Shapes;
 use super::{Entry, Source};
 use crate::error::{Error, Result};
+use crate::reading::{self, TEXT};
 use crate::tensor::{Bytes, DType, Tensor};
 use half::bf16;
 use rayon::prelude::*;
@@ -36,7 +37,7 @@ impl Synthetic {
     /// # Errors
     /// [`Error::Io`] if it cannot be read, [`Error::Config`] if it is not a table of synthetic weights.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
+        let text = reading::text(path, TEXT).map_err(Error::io("cannot read", path))?;
         let file: File = serde_json::from_str(&text)
             .map_err(|error| Error::config(path, format!("is not a table of synthetic weights: {error}")))?;
         let shape = |name: &str, value: serde_json::Value| {

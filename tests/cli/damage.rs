@@ -5,7 +5,10 @@ use super::weights::copy_of_the_model;
 use super::{golden, osp};
 use safetensors::{Dtype, SafeTensors};
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 /// Ways to damage a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,11 +25,18 @@ enum Damage {
     Dangle,
     /// All values of the first tensor are NaN.
     NotANumber,
+    /// The file is a pipe that nobody writes to.
+    Pipe,
+    /// The file is a link to a device without an end.
+    Endless,
 }
 
-use Damage::{Cut, Dangle, Delete, Empty, Flip, NotANumber};
+use Damage::{Cut, Dangle, Delete, Empty, Endless, Flip, NotANumber, Pipe};
 
 const ALL: [Damage; 6] = [Cut, Empty, Flip, Delete, Dangle, NotANumber];
+
+/// What an archive can hold in place of a file. To open it would wait for ever, or never end.
+const NO_FILES: [Damage; 2] = [Pipe, Endless];
 
 impl Damage {
     /// Damages `file`; false if it cannot be damaged in this way.
@@ -37,12 +47,14 @@ impl Damage {
             Empty => bytes.clear(),
             // A text is no longer UTF-8; in other files a length or a field changes.
             Flip => bytes[0] ^= 0x80,
-            Delete | Dangle => fs::remove_file(file).unwrap(),
+            Delete | Dangle | Pipe | Endless => fs::remove_file(file).unwrap(),
             NotANumber => return not_a_number(file),
         }
         match self {
             Delete => {}
-            Dangle => std::os::unix::fs::symlink("nothing", file).unwrap(),
+            Dangle => symlink("nothing", file).unwrap(),
+            Pipe => assert!(Command::new("mkfifo").arg(file).status().unwrap().success()),
+            Endless => symlink("/dev/zero", file).unwrap(),
             _ => fs::write(file, bytes).unwrap(),
         }
         true
@@ -70,14 +82,19 @@ type Harmless<'a> = &'a [(&'a str, Damage)];
 /// Runs `args` in a copy of `folder` for each of `files` and each damage, except those in `harmless`. Every run must
 /// fail with a line that has the names of the file and of its folder; for captions, only of the folder.
 fn never_succeeds(folder: &Path, args: &[&str], files: &[&str], harmless: Harmless<'_>) {
+    never_succeeds_with(&ALL, folder, args, files, harmless);
+}
+
+/// As [`never_succeeds`], for these kinds of damage.
+fn never_succeeds_with(damages: &[Damage], folder: &Path, args: &[&str], files: &[&str], harmless: Harmless<'_>) {
     for file in files {
-        for damage in ALL.into_iter().filter(|damage| !harmless.contains(&(file, *damage))) {
+        for damage in damages.iter().copied().filter(|damage| !harmless.contains(&(file, *damage))) {
             let place = tempfile::tempdir().unwrap();
             copy(folder, &place.path().join("it"));
             if !damage.inflict(&place.path().join("it").join(file)) {
                 continue;
             }
-            let output = osp(place.path()).args(args).output().unwrap();
+            let output = osp(place.path()).args(args).timeout(Duration::from_secs(100)).output().unwrap();
             let said =
                 [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
             let code = output.status.code();
@@ -179,5 +196,26 @@ fn damaged_golden_data_never_passes() {
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
         let harmless: Vec<(&str, Damage)> = harmless.iter().map(|(file, damage)| (file.as_str(), *damage)).collect();
         never_succeeds(&above, &["verify", "it"], &files, &harmless);
+    }
+}
+
+#[test]
+fn pipes_and_devices_in_place_of_files_are_refused_at_once() {
+    let model = model();
+    let configs = ["text_encoder/config.json", "transformer/config.json", "vae/config.json", "vae/preview.json"];
+    let files = [&configs[..], &["sampling.json", "vae/diffusion_pytorch_model.safetensors"]].concat();
+    let sample = ["sample", "a cat", "--model", "it", "-o", "o.png", "--frames", "1", "--size", "16x16"];
+    let previewed = [&sample[..], &["--preview", "p.png"]].concat();
+    for args in [&["info", "it"][..], &["convert", "it", "-o", "out"], &previewed] {
+        never_succeeds_with(&NO_FILES, model.path(), args, &files, &[]);
+    }
+    let golden_folders: [(&str, &[&str]); 4] = [
+        ("captions", &["captions.json"]),
+        ("noise", &["cases.json", "cases.safetensors"]),
+        ("latte_d64", &["cases.json", "config.json", "synthetic.json"]),
+        ("pipeline/text_encoder", &["cases.json", "tokens.json"]),
+    ];
+    for (name, files) in golden_folders {
+        never_succeeds_with(&NO_FILES, &golden(name), &["verify", "it"], files, &[]);
     }
 }

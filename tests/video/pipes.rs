@@ -1,9 +1,11 @@
 use super::{ALONE, file, has_ffmpeg, smooth};
-use osp::video::{Clip, ReadOptions, read_clip, write_clip};
+use osp::video::{Clip, ReadOptions, description, read_clip, write_clip};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 use tempfile::tempdir;
 
 /// Reads `path` through a named pipe.
@@ -54,4 +56,25 @@ fn an_empty_pipe_is_reported_as_empty_and_devices_are_refused() {
     fs::write(&empty, "").unwrap();
     assert!(piped(&empty, &ALONE).unwrap_err().to_string().contains("empty"));
     assert!(super::problem(Path::new("/dev/zero")).contains("device"));
+}
+
+/// A user who names a pipe wants to wait for it. In a folder that came from elsewhere, a pipe is a trap.
+#[test]
+fn a_pipe_in_a_folder_of_images_is_refused_at_once() {
+    let folder = tempdir().unwrap();
+    write_clip(&folder.path().join("a.png"), &smooth(1, 8, 8)).unwrap();
+    for name in ["b.png", "0.png"] {
+        assert!(Command::new("mkfifo").arg(folder.path().join(name)).status().unwrap().success());
+        let (done, said) = mpsc::channel();
+        let path = folder.path().to_path_buf();
+        thread::spawn(move || {
+            let read = [read_clip(&path, &ALONE).map(drop), description(&path).map(drop)];
+            done.send(read.map(|result| result.map_err(|error| error.to_string())))
+        });
+        let [read, described] = said.recv_timeout(Duration::from_secs(60)).expect("nothing waits for the pipe");
+        let error = read.unwrap_err();
+        assert!(error.contains(name) && error.contains("is a pipe or a device"), "{error}");
+        // The description is in the first image.
+        assert_eq!(described.is_err(), name == "0.png");
+    }
 }

@@ -9,6 +9,7 @@ use crate::cli::units::megabytes;
 use clap::ValueEnum;
 use osp::checkpoint::{self, Component, ComponentConfig, Defaults, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
+use osp::reading;
 use osp::staged::{self, Staged};
 use osp::tensor;
 use osp::video::is_stdout;
@@ -236,11 +237,14 @@ impl Opened {
     }
 }
 
+/// The most bytes of a file beside weights. The largest is a tokenizer, of some megabytes.
+const MOST_BESIDE: u64 = 64 << 20;
+
 /// Copies the files that belong to weights. Of links, as in caches, the targets are copied.
 fn copy_beside(from: &Path, to: &Path) -> Result<()> {
     for name in BESIDE.iter().filter(|name| checkpoint::is_there(&from.join(name))) {
         let target = to.join(name);
-        let bytes = fs::read(from.join(name)).map_err(Error::io("cannot read", from.join(name)))?;
+        let bytes = reading::bytes(&from.join(name), MOST_BESIDE).map_err(Error::io("cannot read", from.join(name)))?;
         fs::write(&target, bytes).map_err(Error::io("cannot write", &target))?;
     }
     Ok(())

@@ -2,8 +2,8 @@
 
 use super::{TYPED, is_flag, options};
 use clap::{Arg, ArgAction, Command};
+use osp::reading::{self, TEXT};
 use osp::{Error, Result};
-use std::fs;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
@@ -26,7 +26,7 @@ pub struct Setting<'c> {
 
 impl File {
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
+        let text = reading::piped_text(path, TEXT).map_err(Error::io("cannot read", path))?;
         Ok(Self { path: path.to_path_buf(), text })
     }
 

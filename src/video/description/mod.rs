@@ -11,6 +11,7 @@ use super::animation::Format;
 use super::input::Input;
 use super::{MAX_DESCRIPTION, images, mp4};
 use crate::error::{Error, Result};
+use crate::reading;
 use std::path::Path;
 
 /// The description of the MP4, GIF or PNG at `path`, or of the first image in a folder; `None` if it has none, or is of
@@ -29,10 +30,13 @@ use std::path::Path;
 /// [`Error::Io`] if the file cannot be opened or read. [`Error::Media`] if it is empty or damaged, or if its comment is
 /// longer than [`MAX_DESCRIPTION`] or is not UTF-8; or if a folder holds no image.
 pub fn description(path: &Path) -> Result<Option<String>> {
-    match path.is_dir() {
-        true => of_file(&images::in_folder(path)?[0]),
-        false => of_file(path),
+    if !path.is_dir() {
+        return of_file(path);
     }
+    let first = images::in_folder(path)?.swap_remove(0);
+    // A path of the user may be a pipe, but not one in a folder: it would be waited for.
+    reading::open(&first).map_err(Error::io("cannot open", &first))?;
+    of_file(&first)
 }
 
 fn of_file(path: &Path) -> Result<Option<String>> {

@@ -8,6 +8,7 @@ use crate::cli::record::lossy;
 use crate::cli::units::megabytes;
 use osp::checkpoint::{self, Component, ComponentConfig, Defaults, Opening, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
+use osp::reading::{self, TEXT};
 use osp::weights::manifest::CheckpointManifest;
 use osp::weights::{Entry, Source, hub, strange};
 use osp::{Error, Result};
@@ -236,7 +237,7 @@ impl Describe for VaeConfig {
 }
 
 fn inspect<C: Describe>(folder: &Path, args: &Args) -> ComponentReport {
-    let text = std::fs::read_to_string(folder.join("config.json")).unwrap_or_default();
+    let text = reading::text(&folder.join("config.json"), TEXT).unwrap_or_default();
     let mut report = ComponentReport {
         part: C::NAME,
         folder: folder.to_path_buf(),

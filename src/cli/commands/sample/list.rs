@@ -1,11 +1,15 @@
 //! Lists of videos in a file: a prompt on each line, or JSON objects.
 
 use crate::cli::size::Size;
+use osp::reading;
 use osp::sampler::SamplerKind;
 use osp::{Error, Result};
 use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+/// The most bytes of a list: half a million prompts.
+const MOST_BYTES: u64 = 64 << 20;
 
 /// A video that is asked for. The options say what it leaves open.
 #[derive(Clone, Debug, Deserialize)]
@@ -69,7 +73,7 @@ impl Wish {
 
 /// The lines of a file that are not blank: JSON objects if its name ends in `.jsonl`, else prompts.
 pub fn read(path: &Path) -> Result<Vec<Wish>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("cannot read", path))?;
+    let text = reading::piped_text(path, MOST_BYTES).map_err(Error::io("cannot read", path))?;
     let text = text.trim_start_matches('\u{feff}');
     let wishes =
         if path.extension().is_some_and(|ending| ending == "jsonl") { objects(text, path)? } else { lines(text) };

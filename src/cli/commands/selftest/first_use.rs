@@ -6,6 +6,7 @@ use crate::cli::console::Console;
 use osp::cuda::Variant;
 use osp::cuda::device::driver_version;
 use osp::program;
+use osp::reading::{self, TEXT};
 use osp::{Error, Result, staged};
 use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -112,7 +113,7 @@ fn name(of: &str) -> String {
 
 /// The stored result; `None` if the file cannot be read or is about another subject.
 fn known(folder: &Path, of: &str) -> Option<Verdict> {
-    let verdict: Verdict = serde_json::from_slice(&std::fs::read(folder.join(name(of))).ok()?).ok()?;
+    let verdict: Verdict = serde_json::from_slice(&reading::bytes(&folder.join(name(of)), TEXT).ok()?).ok()?;
     Some(verdict).filter(|verdict| verdict.of == of)
 }
 

@@ -3,12 +3,15 @@
 
 use super::{compiled, image};
 use crate::error::{Error, Result};
+use crate::reading;
 use crate::weights::synthetic::fnv1a;
 use bytemuck::{Pod, Zeroable};
 use std::path::{Path, PathBuf};
 
 /// The environment variable that names the folder for [`super::Driver::open`].
 const VARIABLE: &str = "OSP_KERNELS";
+/// The most bytes of a file. The program's own have less than a hundredth.
+const MOST_BYTES: u64 = 256 << 20;
 /// Endings of an image's file, in the order of the search.
 const ENDINGS: [&str; 3] = ["cubin", "fatbin", "ptx"];
 
@@ -39,7 +42,7 @@ impl Replacement {
     pub fn read(stem: &str, path: &Path) -> Result<Self> {
         let unknown = || Error::Usage(format!("kernels/{stem}.cu does not exist; use one of: {}", stems()));
         let file = compiled::file(stem).ok_or_else(unknown)?;
-        let bytes = std::fs::read(path).map_err(Error::io("cannot read", path))?;
+        let bytes = reading::bytes(path, MOST_BYTES).map_err(Error::io("cannot read", path))?;
         let mut lines = vec![Line([0; 64]); bytes.len() / size_of::<Line>() + 1];
         bytemuck::cast_slice_mut(&mut lines)[..bytes.len()].copy_from_slice(&bytes);
         let damaged = |problem| Error::Usage(format!("{}: {problem}", path.display()));
