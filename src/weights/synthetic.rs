@@ -19,6 +19,10 @@ pub struct Synthetic {
     seed: u64,
 }
 
+/// The most elements of all tensors of a file together: ten thousand times those of the published models, and few enough to count
+/// their bytes.
+const MOST_ELEMENTS: usize = 1 << 48;
+
 /// `synthetic.json`, which takes the place of a weight file.
 #[derive(Deserialize)]
 struct File {
@@ -35,7 +39,8 @@ impl Synthetic {
     /// Reads `synthetic.json`.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`Error::Config`] if it is not a table of synthetic weights.
+    /// [`Error::Io`] if it cannot be read, [`Error::Config`] if it is not a table of synthetic weights, [`Error::Weight`] if its
+    /// shapes are too large.
     pub fn open(path: &Path) -> Result<Self> {
         let text = reading::text(path, TEXT).map_err(Error::io("cannot read", path))?;
         let file: File = serde_json::from_str(&text)
@@ -44,11 +49,20 @@ impl Synthetic {
             serde_json::from_value::<Vec<usize>>(value)
                 .map_err(|_| Error::config(path, format!("the shape of {name} is not a list of sizes")))
         };
-        let tensors = file
+        let tensors: Vec<Expected> = file
             .tensors
             .into_iter()
             .map(|(name, value)| Ok(Expected { shape: shape(&name, value)?, name }))
             .collect::<Result<_>>()?;
+        // Nothing else bounds the shapes: there is no file with values.
+        let mut left = MOST_ELEMENTS;
+        for Expected { name, shape } in &tensors {
+            let count = shape.iter().try_fold(1usize, |count, size| count.checked_mul(*size));
+            left = count.and_then(|count| left.checked_sub(count)).ok_or_else(|| {
+                let problem = format!("has shape {shape:?}; expected at most {MOST_ELEMENTS} elements in all tensors");
+                Error::weight(path, name, problem)
+            })?;
+        }
         Ok(Self::new(path, file.seed, tensors))
     }
 }
@@ -144,5 +158,25 @@ mod tests {
         );
         assert_eq!(first(1, "decoder.up.2.time_upsample.mix_factor", &[1], 1), [1.3046875]);
         assert_eq!(first(4, "proj_out.bias", &[32], 3), [-0.080078125, 0.1123046875, -0.0380859375]);
+    }
+
+    #[test]
+    fn shapes_that_nothing_bounds_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("synthetic.json");
+        let open = |tensors: &str| {
+            std::fs::write(&path, format!("{{\"seed\": 1, \"tensors\": {{{tensors}}}}}")).unwrap();
+            Synthetic::open(&path)
+        };
+        assert_eq!(open(r#""x": [2, 3], "y": [0]"#).unwrap().entries().len(), 2);
+        for tensors in [
+            r#""x": [18446744073709551615, 2]"#,
+            r#""x": [18446744073709551615, 2, 0]"#,
+            r#""x": [281474976710657]"#,
+            r#""a": [281474976710656], "x": [1]"#,
+        ] {
+            let error = open(tensors).unwrap_err();
+            assert!(error.exit_code() == 5 && error.to_string().contains("tensor x: has shape"), "{error}");
+        }
     }
 }
