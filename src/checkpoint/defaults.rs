@@ -9,6 +9,9 @@ use crate::sampler::{SamplerKind, validate_guidance};
 use serde::Deserialize;
 use std::path::Path;
 
+/// The most pixels of a default video. The published models make 2^26.
+const MOST_PIXELS: usize = 1 << 31;
+
 /// A model's defaults for everything that a request leaves open.
 #[derive(Clone, Debug)]
 pub struct Defaults {
@@ -68,11 +71,11 @@ impl Defaults {
         sampler.schedule(steps).map_err(fault)?;
         let guidance = sampling.guidance_scale.unwrap_or(7.5);
         validate_guidance(guidance).map_err(fault)?;
+        let [frames, height, width] = trained_on(transformer, factors)?;
         let calibration = transformer.map(|part| Calibrated::of(&part.config, &part.folder)).unwrap_or_default();
         let transformer = transformer.map(|part| &part.config);
-        let [height, width] = transformer.map_or([64; 2], |config| config.sample_size).map(|side| side * factors.space);
         Ok(Self {
-            frames: factors.frames(transformer.map_or(17, |config| config.video_length)),
+            frames,
             height,
             width,
             sampler,
@@ -83,5 +86,21 @@ impl Defaults {
             notice: sampling.notice,
             calibration,
         })
+    }
+}
+
+/// Frames, rows and columns of the transformer's training videos, for a VAE with these factors.
+fn trained_on(transformer: Option<&Component<LatteConfig>>, factors: Factors) -> Result<[usize; 3]> {
+    let latents = transformer.map_or((17, [64; 2]), |part| (part.config.video_length, part.config.sample_size));
+    let (frames, [height, width]) = (factors.frames(latents.0), latents.1.map(|side| side * factors.space));
+    match transformer {
+        Some(part) if frames.saturating_mul(height).saturating_mul(width) > MOST_PIXELS => {
+            let problem = format!(
+                "video_length and sample_size mean videos of {frames}x{height}x{width} with this VAE, \
+                 expected at most {MOST_PIXELS} pixels"
+            );
+            Err(Error::config(part.folder.join("config.json"), problem))
+        }
+        _ => Ok([frames, height, width]),
     }
 }

@@ -211,6 +211,9 @@ pub fn transformers(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(subfolders(folder)?.into_iter().filter(candidate).collect())
 }
 
+/// The most position biases of the text encoder, which has one for each head and pair of tokens. The published one has six million.
+const MOST_BIASES: usize = 1 << 28;
+
 /// Checks the sizes in which the components must agree.
 fn check_fit(
     transformer: &Component<LatteConfig>,
@@ -223,6 +226,13 @@ fn check_fit(
             "caption_channels is {captions}, but d_model of the text encoder in {} is {text}",
             text_encoder.folder.display()
         );
+        return Err(Error::config(transformer.folder.join("config.json"), problem));
+    }
+    let (tokens, heads) = (transformer.config.model_max_length, text_encoder.config.num_heads);
+    if heads * tokens * tokens > MOST_BIASES {
+        let most = (MOST_BIASES / heads).isqrt();
+        let problem =
+            format!("model_max_length is {tokens}, expected at most {most} for {heads} heads of the text encoder");
         return Err(Error::config(transformer.folder.join("config.json"), problem));
     }
     let (latent, embedded) = (transformer.config.in_channels, vae.config.embed_dim);

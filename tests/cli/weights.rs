@@ -41,6 +41,13 @@ fn set(file: &Path, key: &str, value: Value) {
     fs::write(file, config.to_string()).unwrap();
 }
 
+/// Sets the size of the training videos, in latents.
+fn set_trained(model: &Path, frames: usize, side: usize) {
+    let config = model.join("transformer/config.json");
+    set(&config, "video_length", frames.into());
+    set(&config, "sample_size", [side, side].as_slice().into());
+}
+
 fn cut(file: &Path) {
     let bytes = fs::read(file).unwrap();
     fs::write(file, &bytes[..bytes.len() - 1000]).unwrap();
@@ -64,7 +71,7 @@ fn set_header_length(file: &Path, length: u64) {
 
 #[test]
 fn each_fault_of_a_model_is_one_line_that_names_it() {
-    let cases: [(Break, &[&str]); 37] = [
+    let cases: [(Break, &[&str]); 41] = [
         (|model| remove(model), &["not a folder"]),
         (|model| remove(&model.join("vae")), &["vae", "missing"]),
         (|model| remove(&model.join("transformer")), &["no transformer"]),
@@ -123,6 +130,20 @@ fn each_fault_of_a_model_is_one_line_that_names_it() {
             &["hidden_size_mult is"],
         ),
         (|model| set(&model.join("vae/config.json"), "num_res_blocks", u64::MAX.into()), &["num_res_blocks is"]),
+        (|model| set_trained(model, 16_384, 8192), &["transformer/config.json", "video_length · sample_size"]),
+        (|model| set_trained(model, 1000, 128), &["transformer/config.json", "3997x1024x1024", "at most 2147483648"]),
+        (
+            |model| set(&model.join("transformer/config.json"), "model_max_length", 65_536.into()),
+            &["transformer/config.json", "model_max_length is 65536, expected at most"],
+        ),
+        (
+            |model| {
+                remove(&model.join(VAE));
+                let table = r#"{"seed": 1, "tensors": {"x": [18446744073709551615, 2]}}"#;
+                fs::write(model.join("vae/synthetic.json"), table).unwrap();
+            },
+            &["vae/synthetic.json", "tensor x", "18446744073709551615, 2"],
+        ),
         (|model| sampling(model, r#"{"steps": 0}"#), &["sampling.json", "0 steps"]),
         (|model| sampling(model, r#"{"sampler": "PNDM", "steps": 3}"#), &["sampling.json", "PNDM"]),
         (|model| sampling(model, r#"{"guidance_scale": -1e39}"#), &["sampling.json", "guidance -inf"]),

@@ -96,6 +96,18 @@ impl Config for LatteConfig {
         if let Some(problem) = out_of_range(&sizes) {
             return Some(problem);
         }
+        // No weight has these sizes, so no file has to be large for them.
+        let products = [
+            (
+                "video_length · sample_size · in_channels",
+                self.sample_size.iter().product::<usize>() * self.video_length * self.in_channels,
+                1..=1 << 26,
+            ),
+            ("model_max_length · caption_channels", self.model_max_length * self.caption_channels, 1..=1 << 26),
+        ];
+        if let Some(problem) = out_of_range(&products) {
+            return Some(problem);
+        }
         if !(self.norm_eps >= 0.0 && self.norm_eps.is_finite()) {
             return Some(format!("norm_eps is {}, expected a small number of at least 0", self.norm_eps));
         }
