@@ -3,6 +3,11 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
+/// The most bytes of an index, which has some 20 for each coded frame.
+pub(super) const MOST_INDEX: u64 = 256 << 20;
+/// The most coded frames that are read: 77 hours at 30 frames/s.
+const MOST_FRAMES: u32 = 1 << 23;
+
 /// A coded frame's bytes in the file.
 #[derive(Clone, Copy)]
 pub(super) struct Sample {
@@ -16,6 +21,8 @@ pub(super) struct Sample {
 pub(super) enum Contents {
     /// A movie; these are the contents of its box `moov`.
     Movie(Vec<u8>),
+    /// A movie whose index has so many bytes, more than [`MOST_INDEX`].
+    Vast(u64),
     /// A still image of this kind.
     Still(&'static str),
     /// Neither.
@@ -36,7 +43,8 @@ pub(super) fn read_index(file: &mut File, length: u64) -> io::Result<Contents> {
             file.take((size - start).min(most)).read_to_end(&mut contents).map(|_| contents)
         };
         match &name {
-            b"moov" => return contents(u64::MAX).map(Contents::Movie),
+            b"moov" if size - start > MOST_INDEX => return Ok(Contents::Vast(size - start)),
+            b"moov" => return contents(MOST_INDEX).map(Contents::Movie),
             b"ftyp" => brands = contents(256)?,
             b"meta" => still = true,
             _ => {}
@@ -104,13 +112,24 @@ pub(super) fn missing(name: &str) -> Refusal {
 
 /// The places of the samples of the box `stbl` in a file of `file_length` bytes, in decoding order.
 pub(super) fn samples(tables: &[u8], file_length: u64, descriptions: usize) -> Result<Vec<Sample>, Refusal> {
-    let sizes = find(tables, b"stsz").and_then(|stsz| sizes(stsz, file_length)).ok_or_else(|| missing("stsz"))?;
+    let stsz = find(tables, b"stsz").unwrap_or_default();
+    if let Some(count) = word(stsz, 2).filter(|count| *count > MOST_FRAMES) {
+        return Err(Refusal::Damaged(format!("it claims {count} coded frames; at most {MOST_FRAMES} can be read")));
+    }
+    let sizes = sizes(stsz).ok_or_else(|| missing("stsz"))?;
     let chunks = chunks(tables).ok_or_else(|| missing("stco"))?;
     let runs = find(tables, b"stsc").and_then(rows).ok_or_else(|| missing("stsc"))?;
     let samples = place(&sizes, &chunks, &runs).map_err(Refusal::Damaged)?;
     if let Some(index) = samples.iter().position(|at| at.offset.saturating_add(at.size.into()) > file_length) {
         let all = samples.len();
         return Err(Refusal::Damaged(format!("coded frame {} of {all} lies beyond the end of the file", index + 1)));
+    }
+    // Frames that share bytes would be read and decoded as often as they are listed.
+    let bytes: u64 = sizes.iter().map(|&size| u64::from(size)).sum();
+    if bytes > file_length {
+        return Err(Refusal::Damaged(format!(
+            "its coded frames overlap: they have {bytes} bytes, and the file {file_length}"
+        )));
     }
     if samples.iter().any(|sample| sample.description >= descriptions) {
         return Err(missing("stsd"));
@@ -125,12 +144,11 @@ pub(super) fn rows<const N: usize>(table: &[u8]) -> Option<Vec<[u32; N]>> {
     Some(rows.map(|row| std::array::from_fn(|index| word(row, index).expect("rows are whole"))).collect())
 }
 
-/// The sizes of the samples. If all have one size, the list ends where the file does, whatever count the box claims.
-fn sizes(stsz: &[u8], file_length: u64) -> Option<Vec<u32>> {
+/// The sizes of the samples, whose number was checked.
+fn sizes(stsz: &[u8]) -> Option<Vec<u32>> {
     match (word(stsz, 1)?, word(stsz, 2)?) {
         (0, _) => Some(rows(stsz.get(4..)?)?.into_iter().map(|[size]| size).collect()),
-        (size, count) if u64::from(size) * u64::from(count) <= file_length => Some(vec![size; count as usize]),
-        _ => None,
+        (size, count) => Some(vec![size; count as usize]),
     }
 }
 
@@ -163,5 +181,56 @@ fn place(sizes: &[u32], chunks: &[u64], runs: &[[u32; 3]]) -> Result<Vec<Sample>
         (_, 0) => Err("it has no frames".into()),
         (placed, all) if placed < all => Err(format!("chunks hold {placed} coded frames of {all}")),
         _ => Ok(samples),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    fn a_box(name: &[u8; 4], contents: &[u32]) -> Vec<u8> {
+        [words(&[8 + 4 * contents.len() as u32]), name.to_vec(), words(contents)].concat()
+    }
+
+    /// The samples of a file of `length` bytes with these rows of `stsz` and offsets of chunks, each of one sample.
+    fn placed(stsz: &[u32], offsets: &[u32], length: u64) -> Result<usize, String> {
+        let chunks = [&[0, offsets.len() as u32], offsets].concat();
+        let tables = [a_box(b"stsz", stsz), a_box(b"stco", &chunks), a_box(b"stsc", &[0, 1, 1, 1, 1])].concat();
+        match samples(&tables, length, 1) {
+            Ok(samples) => Ok(samples.len()),
+            Err(Refusal::Damaged(problem)) => Err(problem),
+            Err(_) => panic!("tables of another kind"),
+        }
+    }
+
+    #[test]
+    fn coded_frames_that_share_bytes_are_refused() {
+        for stsz in [&[0, 10, 3][..], &[0, 0, 3, 10, 10, 10]] {
+            assert_eq!(placed(stsz, &[100, 110, 120], 130), Ok(3));
+            assert_eq!(placed(stsz, &[0, 0, 0], 30), Ok(3));
+            assert!(placed(stsz, &[0, 0, 0], 29).unwrap_err().contains("overlap: they have 30 bytes, and the file 29"));
+            assert!(placed(stsz, &[100, 110, 121], 130).unwrap_err().contains("frame 3 of 3 lies beyond the end"));
+        }
+    }
+
+    /// A sparse file can be as long as such a claim needs, and has no bytes for each frame.
+    #[test]
+    fn a_count_without_a_table_is_bounded() {
+        let said = placed(&[0, 1, MOST_FRAMES + 1], &[0], 1 << 40).unwrap_err();
+        assert!(said.contains("claims 8388609 coded frames"), "{said}");
+        assert!(placed(&[0, 1, MOST_FRAMES], &[0], 1 << 40).unwrap_err().contains("chunks hold 1 coded frames of"));
+    }
+
+    #[test]
+    fn a_vast_index_is_not_read() {
+        let mut file = tempfile::tempfile().unwrap();
+        let size = 16 + MOST_INDEX + 1;
+        std::io::Write::write_all(&mut file, &[&words(&[1])[..], b"moov", &size.to_be_bytes()].concat()).unwrap();
+        file.set_len(size).unwrap();
+        assert!(matches!(read_index(&mut file, size), Ok(Contents::Vast(length)) if length == MOST_INDEX + 1));
     }
 }

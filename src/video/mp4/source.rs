@@ -1,6 +1,6 @@
 //! Decodes the H.264 track of an MP4.
 
-use super::demux::{self, Contents, Refusal, Sample};
+use super::demux::{self, Contents, MOST_INDEX, Refusal, Sample};
 use super::track::{self, Description, Track};
 use crate::error::{Error, Result};
 use crate::video::h264::{Decoder, IDR, Picture, SPS, Stopped};
@@ -40,6 +40,9 @@ pub(in crate::video) fn open(mut file: File, path: &Path) -> Result<Opened> {
     let length = file.metadata().map_err(Error::io("cannot read", path))?.len();
     let index = match demux::read_index(&mut file, length).map_err(Error::io("cannot read", path))? {
         Contents::Movie(index) => index,
+        Contents::Vast(bytes) => {
+            return Err(damaged(format!("its index (moov) has {bytes} bytes; at most {MOST_INDEX} can be read")));
+        }
         Contents::Still(kind) => return Ok(Opened::NotHandled(format!("is {kind}"))),
         Contents::Unknown => return Err(damaged("it has no index (moov)".into())),
     };
@@ -227,7 +230,11 @@ struct Unit {
 }
 
 impl Unit {
+    /// Adds a unit, unless it is empty: then the start code would be longer than what the file has for it.
     fn push(&mut self, nal: &[u8]) {
+        if nal.is_empty() {
+            return;
+        }
         self.bytes.extend_from_slice(&[0, 0, 0, 1]);
         self.bytes.extend_from_slice(nal);
         match nal.first().map_or(0, |head| head & 31) {
@@ -258,5 +265,19 @@ impl FrameSource for Source {
             }
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_units_take_no_memory() {
+        let mut unit = Unit::default();
+        (0..1000).for_each(|_| unit.push(&[]));
+        assert!(unit.bytes.is_empty());
+        unit.push(&[IDR, 7]);
+        assert!(unit.is_idr && unit.bytes == [0, 0, 0, 1, IDR, 7]);
     }
 }
