@@ -2,6 +2,7 @@
 
 use super::stream::{FrameSource, Stream};
 use super::view::Turn;
+use super::webp::{self, read_whole};
 use super::{FrameRate, MAX_PIXELS, VideoInfo, apng, images};
 use crate::error::{Error, Result};
 use ::gif::DecodeOptions;
@@ -9,7 +10,7 @@ use image::codecs::gif::GifDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::{AnimationDecoder, Frames, ImageDecoder, ImageResult};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, BufReader, Seek};
 use std::path::{Path, PathBuf};
 
 /// A format that may be animated.
@@ -102,9 +103,10 @@ fn gif_frames(input: BufReader<File>) -> ImageResult<Animation> {
     Ok((decoder.into_frames(), size, Turn::default()))
 }
 
-fn webp_frames(input: BufReader<File>) -> ImageResult<Animation> {
-    let mut decoder = WebPDecoder::new(input)?;
-    let (size, turn) = (decoder.dimensions(), Turn::exif(decoder.orientation()?));
+fn webp_frames(mut input: BufReader<File>) -> ImageResult<Animation> {
+    let turn = webp::turn(&mut input)?.unwrap_or_default();
+    let decoder = WebPDecoder::new(input)?;
+    let size = decoder.dimensions();
     Ok((decoder.into_frames(), size, turn))
 }
 
@@ -212,13 +214,4 @@ fn webp_length(input: &mut BufReader<File>) -> io::Result<Option<Length>> {
         input.seek_relative(bytes)?;
     }
     Ok(extended.then_some(length))
-}
-
-/// Fills `bytes`; false at the end of the input.
-fn read_whole(input: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
-    match input.read_exact(bytes) {
-        Ok(()) => Ok(true),
-        Err(problem) if problem.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(problem) => Err(problem),
-    }
 }

@@ -3,7 +3,7 @@
 use super::format::frame_name;
 use super::stream::{FrameSink, FrameSource, Stream};
 use super::view::{Turn, View};
-use super::{FrameRate, MAX_PIXELS, VideoInfo};
+use super::{FrameRate, MAX_PIXELS, VideoInfo, webp};
 use crate::error::{Error, Result};
 use crate::reading;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
@@ -192,8 +192,9 @@ fn decode_file(path: &Path) -> Result<(VideoInfo, Vec<u8>)> {
 }
 
 /// Size and RGB of an image, rotated upright, on black; 16 bits are rounded to 8.
-fn decode(input: BufReader<File>, path: &Path) -> Result<(VideoInfo, Vec<u8>)> {
+fn decode(mut input: BufReader<File>, path: &Path) -> Result<(VideoInfo, Vec<u8>)> {
     let bad = |problem| damaged(path, "image", problem);
+    let turn = webp::turn(&mut input).map_err(|problem| bad(problem.into()))?;
     let mut reader = ImageReader::new(input).with_guessed_format().map_err(Error::io("cannot read", path))?;
     reader.limits(limits());
     let mut decoder = reader.into_decoder().map_err(bad)?;
@@ -202,7 +203,7 @@ fn decode(input: BufReader<File>, path: &Path) -> Result<(VideoInfo, Vec<u8>)> {
     if width * height > MAX_PIXELS {
         return Err(too_large(path, "image"));
     }
-    let turn = Turn::exif(decoder.orientation().map_err(bad)?);
+    let turn = turn.map_or_else(|| decoder.orientation().map(Turn::exif), Ok).map_err(bad)?;
     let image = DynamicImage::from_decoder(decoder).map_err(bad)?;
     let rgb = match image.color().has_alpha() {
         true => onto_black(image.into_rgba8().as_raw()),

@@ -38,6 +38,7 @@ mod stream;
 mod tags;
 mod view;
 mod writer;
+mod webp;
 mod y4m;
 mod yuv;
 
