@@ -128,3 +128,21 @@ fn clips_without_loss_have_no_notices() {
         assert!(reader.by_ref().all(|frame| frame.is_ok()) && reader.notices().is_empty(), "{name}");
     }
 }
+
+#[test]
+fn a_list_of_other_files_is_not_read() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let folder = tempdir().unwrap();
+    fs::copy(file("browser.webm"), folder.path().join("other.webm")).unwrap();
+    let list = b"ffconcat version 1.0\nfile other.webm\n".to_vec();
+    // ffmpeg also finds the list behind a tag of music.
+    let tagged = [b"ID3\x03\0\0\0\0\0\x0a".to_vec(), vec![0; 10], list.clone()].concat();
+    for bytes in [list, tagged] {
+        let path = folder.path().join("list.mkv");
+        fs::write(&path, bytes).unwrap();
+        let said = read_clip(&path, &ReadOptions::default()).unwrap_err().to_string();
+        assert!(said.contains("a list of other files"), "{said}");
+    }
+}

@@ -5,7 +5,7 @@ use std::process::ChildStderr;
 use std::thread::{self, JoinHandle};
 
 /// The most bytes of messages that are kept.
-const KEPT: u64 = 1 << 16;
+pub(super) const KEPT: u64 = 1 << 16;
 
 /// The messages of a running ffmpeg. A thread reads them: if nothing emptied the pipe, it would fill and ffmpeg would
 /// stop.

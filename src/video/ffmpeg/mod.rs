@@ -36,6 +36,9 @@ type Started = std::result::Result<Stream, String>;
 /// [`Error::Io`] if it cannot be started.
 pub(super) fn start(input: &mut Input) -> Result<Option<Started>> {
     let Some(facts) = probe::run(input)? else { return Ok(None) };
+    if let Some(reason) = facts.refusal {
+        return Ok(Some(Err(reason.to_owned())));
+    }
     // ffmpeg must not repeat or drop frames to keep a rate. Before version 5.1 the option for this had another name.
     let (mut passthrough, mut decoder) = ("-fps_mode", facts.decoder);
     loop {

@@ -1,5 +1,6 @@
 //! What ffmpeg reports of a file without decoding it.
 
+use super::messages::KEPT;
 use super::{command, spawn};
 use crate::error::{Error, Result};
 use crate::video::FrameRate;
@@ -14,10 +15,15 @@ const MOST_FRAMES: &str = "18000";
 /// Codecs whose default decoder in ffmpeg ignores alpha, each with the decoder that reads it.
 const ALPHA_DECODERS: [(&str, &str); 2] = [("vp8", "libvpx"), ("vp9", "libvpx-vp9")];
 
+/// ffmpeg's names of formats that are texts with the names of other files.
+const PLAYLISTS: [&str; 4] = ["hls", "concat", "dash", "imf"];
+
 /// How ffmpeg must decode a file.
 pub(super) struct Facts {
     /// Mean rate of the frames.
     pub rate: FrameRate,
+    /// Why the file must not be decoded.
+    pub refusal: Option<&'static str>,
     /// A warning about colours that are lost.
     pub warning: Option<String>,
     /// The decoder that must be named, because the default one would ignore alpha.
@@ -66,6 +72,7 @@ pub(super) fn run(input: &mut Input) -> Result<Option<Facts>> {
     let decoder = ALPHA_DECODERS.into_iter().find(|(codec, _)| is_apart && description.codec == *codec);
     let is_meant = |height| !description.has_matrix && description.is_yuv && is_high_definition(height);
     Ok(Some(Facts {
+        refusal: refusal(&messages),
         rate: times.rate().or(description.rate).unwrap_or_default(),
         warning: description.tags.warning(),
         decoder: decoder.map(|(_, decoder)| decoder),
@@ -73,6 +80,18 @@ pub(super) fn run(input: &mut Input) -> Result<Option<Facts>> {
         siting: description.siting(rotation(&messages)),
         matrix: description.height.filter(|&height| is_meant(height)).map(|_| "bt709"),
     }))
+}
+
+/// Why the file that ffmpeg said this of must not be decoded. Whoever writes a playlist chooses which files of this machine become
+/// frames. Only ffmpeg knows what it takes for one: it passes over other data before the first words.
+fn refusal(messages: &str) -> Option<&'static str> {
+    let mut formats =
+        messages.lines().filter_map(|line| line.strip_prefix("Input #0, ")?.split_once(", from ")).peekable();
+    if formats.peek().is_none() {
+        return (messages.len() as u64 >= KEPT).then_some("it has too many faults to tell its format");
+    }
+    let playlist = formats.any(|(names, _)| names.split(',').any(|name| PLAYLISTS.contains(&name)));
+    playlist.then_some("it is a list of other files; name the video itself")
 }
 
 /// Times of the frames of a stream.
@@ -230,6 +249,17 @@ mod tests {
         assert!(!Description::parse(unknown).has_matrix);
         assert!(Description::parse("Stream #0:0: Video: png, rgba(pc), 96x64, 25 fps").has_alpha);
         assert_eq!(Description::parse("no stream").height, None);
+    }
+
+    #[test]
+    fn lists_of_other_files_are_refused() {
+        let said = |formats: &str| {
+            refusal(&format!("[x @ 0x1] words\nInput #0, {formats}, from 'file:Input #0, hls, from':\n"))
+        };
+        assert!(PLAYLISTS.iter().all(|format| said(format).unwrap().contains("list of other files")));
+        assert_eq!(["matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"].map(said), [None; 2]);
+        assert_eq!(refusal("file:a: Invalid data found when processing input\n"), None);
+        assert!(refusal(&"Skip ('#words')\n".repeat(5000)).unwrap().contains("too many faults"));
     }
 
     #[test]
