@@ -129,6 +129,8 @@ pub enum Relief {
     LimitOrTiles,
     /// Fewer frames or a smaller size: the device has no more memory.
     Video,
+    /// Fewer frames of the clip that is read.
+    Clip,
 }
 
 impl Error {
@@ -216,6 +218,7 @@ impl fmt::Display for Error {
                         write!(f, "allow {needed} MiB, or choose smaller tiles, which change the result")
                     }
                     Relief::Video => f.write_str("ask for fewer frames or a smaller size"),
+                    Relief::Clip => f.write_str("read fewer of its frames"),
                 }
             }
             Self::Launch { kernel, grid: [x, y, z], threads, shared_bytes, problem } => {

@@ -5,7 +5,7 @@ use super::console::Console;
 use super::interrupt;
 use super::size::Size;
 use osp::model::vae::Factors;
-use osp::video::{Clip, ReadOptions, Reader, VideoInfo, resize};
+use osp::video::{Clip, Gathering, ReadOptions, Reader, VideoInfo, resize};
 use osp::{Error, Result};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -91,8 +91,8 @@ impl InputArgs {
         let options = ReadOptions { max_frames: self.max_frames, ..ReadOptions::default() };
         let mut reader = Reader::open(&self.input, &options)?;
         let fit = self.fit(reader.info(), step, console)?;
-        let info = fit.to(reader.info());
-        let (mut pixels, mut waiting) = (Vec::new(), Vec::new());
+        let mut gathering = Gathering::new(&self.input, fit.to(reader.info()));
+        let mut waiting = Vec::new();
         let most = BATCH_BYTES.div_ceil(reader.info().frame_bytes());
         loop {
             interrupt::check()?;
@@ -101,19 +101,15 @@ impl InputArgs {
                 break;
             }
             let cut: Vec<Vec<u8>> = waiting.par_drain(..).map(|frame| fit.apply(frame)).collect();
-            cut.iter().for_each(|frame| pixels.extend_from_slice(frame));
+            cut.iter().try_for_each(|frame| gathering.push(frame))?;
         }
         reader.notices().iter().for_each(|notice| console.warning(&format!("{}: {notice}", self.input.display())));
-        let found = pixels.len() / info.frame_bytes();
-        if found == 0 {
-            return Err(Error::media(&self.input, "has no frames"));
-        }
-        let frames = factors.fewer_frames(found);
+        let found = gathering.frames();
+        let frames = if found == 0 { 0 } else { factors.fewer_frames(found) };
         if frames != found {
             console.warning(&format!("using {frames} of {found} frames: the model needs {}k+1 frames", factors.time));
-            pixels.truncate(frames * info.frame_bytes());
         }
-        Ok(Cut { clip: Clip::new(info, pixels)?, fit, from: reader.info() })
+        Ok(Cut { clip: gathering.clip(frames)?, fit, from: reader.info() })
     }
 
     /// How frames of `from` become the requested size or, without `--size`, a size in multiples of `step`.

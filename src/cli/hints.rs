@@ -13,6 +13,7 @@ pub fn error(error: &Error) -> String {
                 Relief::LimitOrVideo => format!("{limit}; --frames, --size"),
                 Relief::LimitOrTiles => format!("{limit}; --tile-size, --tile-frames"),
                 Relief::Video => "--frames, --size".to_owned(),
+                Relief::Clip => "--max-frames".to_owned(),
             }
         }
         Error::Ambiguous { what: "transformer", .. } => "--transformer".to_owned(),
@@ -42,6 +43,7 @@ mod tests {
              size (--memory 3MiB; --frames, --size)"
         );
         assert!(error(&short(Relief::LimitOrTiles)).ends_with("(--memory 3MiB; --tile-size, --tile-frames)"));
+        assert!(error(&short(Relief::Clip)).ends_with("1 MiB are free; read fewer of its frames (--max-frames)"));
         let several = ["65x512x512".to_owned(), "221x512x512".to_owned()].to_vec();
         let several = Error::Ambiguous { folder: "models".into(), what: "transformer", found: several };
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use super::input::Input;
 use super::stream::{Opened, Stream};
-use super::{Clip, VideoInfo, animation, ffmpeg, images, mp4, y4m};
+use super::{Clip, Gathering, VideoInfo, animation, ffmpeg, images, mp4, y4m};
 use crate::error::{Error, Result};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,18 @@ impl Reader {
         self.stream.notices.iter().cloned().chain(self.stream.frames.notice()).collect()
     }
 
+    /// All frames that are left.
+    ///
+    /// # Errors
+    /// [`Error::Media`] if a frame is damaged or there are none; [`Error::OutOfMemory`] if there is no room for them.
+    pub fn clip(&mut self) -> Result<Clip> {
+        let mut gathering = Gathering::new(&self.path, self.info());
+        for frame in self {
+            gathering.push(&frame?)?;
+        }
+        gathering.clip(usize::MAX)
+    }
+
     fn next_frame(&mut self) -> Result<Option<Vec<u8>>> {
         let start = std::mem::take(&mut self.skip);
         for skipped in 0..start {
@@ -89,18 +101,9 @@ impl Iterator for Reader {
 /// Reads `path` into memory.
 ///
 /// # Errors
-/// Those of [`Reader::open`]; [`Error::Media`] if a frame is damaged or there are no frames.
+/// Those of [`Reader::open`] and [`Reader::clip`].
 pub fn read_clip(path: &Path, options: &ReadOptions) -> Result<Clip> {
-    let reader = Reader::open(path, options)?;
-    let info = reader.info();
-    let mut pixels = Vec::new();
-    for frame in reader {
-        pixels.extend_from_slice(&frame?);
-    }
-    if pixels.is_empty() {
-        return Err(Error::media(path, "no frames to read"));
-    }
-    Clip::new(info, pixels)
+    Reader::open(path, options)?.clip()
 }
 
 fn open_stream(path: &Path, may_run_ffmpeg: bool) -> Result<Stream> {

@@ -82,3 +82,33 @@ fn threads_that_the_system_refuses_are_named() {
     let output = limited(folder.path(), 512, "1024", &["doctor"]);
     refused(&output, &["osp: error: cannot start the threads", "RAYON_NUM_THREADS"]);
 }
+
+#[test]
+fn a_clip_beyond_the_memory_names_the_option_for_fewer_frames() {
+    let folder = tempfile::tempdir().unwrap();
+    // After the first frame, each has one pixel and takes some 20 bytes; in memory it is as large as the first.
+    let mut encoder = gif::Encoder::new(fs::File::create(folder.path().join("a.gif")).unwrap(), 2048, 2048, &[0; 6]);
+    let dot = gif::Frame { width: 1, height: 1, buffer: vec![0].into(), ..gif::Frame::default() };
+    let encoder = encoder.as_mut().unwrap();
+    (0..200).for_each(|_| encoder.write_frame(&dot).unwrap());
+    let output = limited(folder.path(), 640, "2", &["compare", "a.gif", "a.gif"]);
+    refused(&output, &["osp: error: a.gif: out of memory: needs", "read fewer of its frames (--max-frames)"]);
+    let output = limited(folder.path(), 640, "2", &["compare", "a.gif", "a.gif", "--max-frames", "2"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_chunk_that_claims_gigabytes_takes_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.webp");
+    image::save_buffer(&path, &[7; 48], 4, 4, image::ExtendedColorType::Rgb8).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let extended = b"VP8X\x0a\0\0\0\x08\0\0\0\x03\0\0\x03\0\0";
+    let claim = b"EXIF\xf0\xff\xff\xff";
+    let chunks = [b"WEBP".as_slice(), extended, &whole[12..], claim].concat();
+    fs::write(&path, [b"RIFF", &(chunks.len() as u32).to_le_bytes()[..], &chunks].concat()).unwrap();
+    let output = limited(folder.path(), 1024, "2", &["compare", "a.webp", "a.webp"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("damaged or truncated image"), "{said}");
+}

@@ -181,15 +181,9 @@ impl Comparison<'_> {
 
 /// Reads all frames, and prints what the reader has to say about them.
 fn read(mut reader: Reader, path: &Path, console: &Console) -> Result<Clip> {
-    let (info, mut pixels) = (reader.info(), Vec::new());
-    for frame in reader.by_ref() {
-        pixels.extend_from_slice(&frame?);
-    }
+    let clip = reader.clip()?;
     reader.notices().iter().for_each(|notice| console.warning(&format!("{}: {notice}", path.display())));
-    if pixels.is_empty() {
-        return Err(Error::media(path, "has no frames"));
-    }
-    Clip::new(info, pixels)
+    Ok(clip)
 }
 
 /// The index of the lowest value; of several, the first.
