@@ -87,10 +87,12 @@ fn threads_that_the_system_refuses_are_named() {
 fn a_clip_beyond_the_memory_names_the_option_for_fewer_frames() {
     let folder = tempfile::tempdir().unwrap();
     // After the first frame, each has one pixel and takes some 20 bytes; in memory it is as large as the first.
-    let mut encoder = gif::Encoder::new(fs::File::create(folder.path().join("a.gif")).unwrap(), 2048, 2048, &[0; 6]);
+    let file = fs::File::create(folder.path().join("a.gif")).unwrap();
+    let mut encoder = gif::Encoder::new(file, 2048, 2048, &[0; 6]).unwrap();
     let dot = gif::Frame { width: 1, height: 1, buffer: vec![0].into(), ..gif::Frame::default() };
-    let encoder = encoder.as_mut().unwrap();
     (0..200).for_each(|_| encoder.write_frame(&dot).unwrap());
+    // Writes the end of the file.
+    drop(encoder);
     let output = limited(folder.path(), 640, "2", &["compare", "a.gif", "a.gif"]);
     refused(&output, &["osp: error: a.gif: out of memory: needs", "read fewer of its frames (--max-frames)"]);
     let output = limited(folder.path(), 640, "2", &["compare", "a.gif", "a.gif", "--max-frames", "2"]);
