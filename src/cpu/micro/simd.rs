@@ -155,7 +155,7 @@ pub(super) unsafe fn dot<V: Simd, const M: usize, const N: usize>(args: &Args<'_
 /// The inner product of row `i` and column `j` over the elements that do not fill a register.
 ///
 /// # Safety
-/// As for [`dot`]; the row and the column are two of its own.
+/// As for [`dot`], with `i` below its M and `j` below its N.
 #[inline(always)]
 unsafe fn rest<V: Simd>(args: &Args<'_>, i: usize, j: usize) -> f32 {
     let mut sum = 0.0;

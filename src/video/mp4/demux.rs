@@ -21,7 +21,7 @@ pub(super) struct Sample {
 pub(super) enum Contents {
     /// A movie; these are the contents of its box `moov`.
     Movie(Vec<u8>),
-    /// A movie whose index has so many bytes, more than [`MOST_INDEX`].
+    /// A movie whose index is longer than [`MOST_INDEX`]: its bytes.
     Vast(u64),
     /// A still image of this kind.
     Still(&'static str),

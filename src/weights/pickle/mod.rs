@@ -30,7 +30,7 @@ pub(super) fn table(file: &Mapped) -> Result<Table> {
     let Archive { pickle, storages } = archive::open(file.all()).map_err(fault)?;
     let items = weights(&pickle).map_err(fault)?;
     let mut tensors: Vec<Stored> = Vec::new();
-    // A pickle repeats a long name in four bytes, and each tensor has a copy of its own.
+    // A pickle repeats a long name in four bytes, but the table copies it for each tensor.
     let mut names = HashSet::new();
     let mut hash = 0;
     for (name, value) in items {
