@@ -205,7 +205,7 @@ pub fn is_lock(path: &Path) -> bool {
 
 /// Whether the file still has this path: an owner removes its file at the end.
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
+pub fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let id = |facts: fs::Metadata| (facts.dev(), facts.ino());
     let ids = [file.metadata(), fs::metadata(path)].map(|facts| facts.map(id).ok());
@@ -213,7 +213,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 #[cfg(not(unix))]
-fn is_at(_: &File, path: &Path) -> bool {
+pub fn is_at(_: &File, path: &Path) -> bool {
     // A file that is open cannot be removed.
     path.exists()
 }

@@ -1,70 +1,68 @@
-//! The hub over HTTP: short answers, and downloads that resume where they stopped.
+//! The hub over HTTP. A thread of its own waits for each answer, so that Ctrl-C and a silent hub end the wait.
 
+use super::settings::{Address, Settings};
 use crate::cli::interrupt;
-use crate::cli::transfer::Transfer;
+use crate::cli::units::duration;
 use osp::{Error, Result};
-use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Seek, Write};
-use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::Duration;
-use ureq::config::RedirectAuthHeaders;
+use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
 use ureq::http::{Response, StatusCode};
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
-/// The hub's address, unless `HF_ENDPOINT` names another.
-const HUB: &str = "https://huggingface.co";
-/// A connection without data for this time counts as lost.
-const SILENCE: Duration = Duration::from_secs(30);
-/// A download fails after this number of attempts without a new byte.
-const ATTEMPTS: u32 = 4;
+/// The most redirects of one request. The hub has two.
+const REDIRECTS: usize = 10;
+/// A hub that sends fewer bytes a second than this counts as lost.
+const SLOWEST: u64 = 1 << 10;
+/// How often a wait looks for Ctrl-C.
+const GLANCE: Duration = Duration::from_millis(50);
+/// Bytes of a piece of an answer.
+const PIECE: usize = 1 << 18;
 
 /// A hub, with the user's token.
+#[derive(Clone)]
 pub struct Hub {
     agent: Agent,
-    endpoint: String,
+    endpoint: Address,
     token: Option<String>,
-}
-
-/// A file of a model.
-pub struct File {
-    /// Path in the model.
-    pub path: String,
-    pub size: u64,
-    pub hash: Hash,
-}
-
-/// A file's hash according to the hub, in hexadecimal.
-pub enum Hash {
-    /// SHA-256 of the bytes.
-    Sha256(String),
-    /// Git's SHA-1, of a header and the bytes.
-    GitBlob(String),
+    silence: Duration,
 }
 
 /// Why an attempt ended early.
-enum Failure {
+#[derive(Debug)]
+pub enum Failure {
     /// The connection failed; another attempt may succeed.
     Cut(String),
+    /// As `Cut`. The bytes that it brought do not count, because it brought them too slowly.
+    Slow(String),
     /// Another attempt would fail, too.
     Final(Error),
 }
 
+/// What a request brings.
+pub type Attempt<T> = std::result::Result<T, Failure>;
+
 impl Hub {
-    /// The hub that the environment names.
-    pub fn new() -> Self {
+    /// The hub of these settings.
+    pub fn new(settings: Settings) -> Self {
+        let Settings { endpoint, token, silence, roots } = settings;
+        // The waits below are the ones that users notice. These end a thread that nobody waits for any more.
+        let patience = Some(2 * silence);
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // The hub redirects within its host, which needs the token, and to storage hosts, which must not get it.
-            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
-            .timeout_connect(Some(SILENCE))
-            .timeout_per_read(Some(SILENCE))
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .accept_encoding("identity")
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
+            .timeout_resolve(patience)
+            .timeout_connect(patience)
+            .timeout_per_read(patience)
+            .timeout_per_write(patience)
+            .timeout_recv_response(patience)
             .build();
-        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| HUB.to_owned());
-        let endpoint = endpoint.trim_end_matches('/').to_owned();
-        Self { agent: config.into(), endpoint, token: set("HF_TOKEN") }
+        Self { agent: config.into(), endpoint, token, silence }
     }
 
     /// An error about `path` of the hub.
@@ -72,37 +70,79 @@ impl Hub {
         Error::io("cannot download", format!("{}/{path}", self.endpoint))(io::Error::other(problem.into()))
     }
 
-    /// Downloads a short answer into memory.
-    pub fn get(&self, path: &str) -> Result<Vec<u8>> {
-        let answer = || -> std::result::Result<Vec<u8>, Failure> {
-            let response = self.request(path, 0)?;
-            self.check(path, &response)?;
-            response.into_body().read_to_vec().map_err(|error| Failure::Cut(error.to_string()))
+    /// Downloads an answer of at most `most` bytes into memory.
+    pub fn get(&self, path: &str, most: u64) -> Result<Vec<u8>> {
+        let whole = || {
+            let mut answer = self.request(path, 0)?;
+            let mut bytes = Vec::new();
+            while let Some(piece) = answer.piece()? {
+                bytes.extend(piece);
+                if bytes.len() as u64 > most {
+                    let problem = format!("the answer has more than {most} bytes, the most that are read");
+                    return Err(Failure::Final(self.fault(path, problem)));
+                }
+            }
+            Ok(bytes)
         };
-        match answer() {
-            Ok(bytes) => Ok(bytes),
-            Err(Failure::Cut(problem)) => Err(self.fault(path, problem)),
-            Err(Failure::Final(error)) => Err(error),
-        }
+        whole().map_err(|failure| match failure {
+            Failure::Cut(problem) | Failure::Slow(problem) => self.fault(path, problem),
+            Failure::Final(error) => error,
+        })
     }
 
     /// Requests `path` from byte `start` on.
-    fn request(&self, path: &str, start: u64) -> std::result::Result<Response<Body>, Failure> {
-        let mut request = self.agent.get(format!("{}/{path}", self.endpoint));
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
+    pub fn request(&self, path: &str, start: u64) -> Attempt<Answer> {
+        let ((send_head, head), (send, pieces)) = (sync_channel(1), sync_channel(4));
+        let (hub, to) = (self.clone(), path.to_owned());
+        let spawned = thread::Builder::new().spawn(move || match hub.ask(&to, start) {
+            Err(failure) => drop(send_head.send(Err(failure))),
+            Ok(response) => {
+                let range = response.headers().get("content-range").and_then(|range| range.to_str().ok());
+                let _ = send_head.send(Ok((response.status(), range.map(str::to_owned))));
+                receive(response.into_body(), &send);
+            }
+        });
+        spawned.map_err(|error| Failure::Final(self.fault(path, format!("no thread can be had: {error}"))))?;
+        let lost = || Failure::Cut("the connection failed".into());
+        let (status, range) = wait(&head, self.silence)?.ok_or_else(lost)??;
+        Ok(Answer { status, range, pieces, silence: self.silence, waited: Duration::ZERO, bytes: 0 })
+    }
+
+    /// The answer of the hub, or of the host to which it redirects. Only the hub itself gets the token.
+    fn ask(&self, path: &str, start: u64) -> Attempt<Response<Body>> {
+        let wrong = |problem: String| Failure::Final(self.fault(path, problem));
+        let mut to = self.endpoint.join(path).ok_or_else(|| wrong("this is no address".into()))?;
+        for _ in 0..=REDIRECTS {
+            let mut request = self.agent.get(to.uri());
+            if let Some(token) = self.token.as_ref().filter(|_| to.is_beside(&self.endpoint)) {
+                request = request.header("Authorization", format!("Bearer {token}"));
+            }
+            if start > 0 {
+                request = request.header("Range", format!("bytes={start}-"));
+            }
+            let response = request.call().map_err(|error| match certificate(&error) {
+                true => wrong(format!("{to}: {error}; SSL_CERT_FILE can name certificates to trust")),
+                false => Failure::Cut(error.to_string()),
+            })?;
+            if !response.status().is_redirection() {
+                self.check(path, response.status())?;
+                return Ok(response);
+            }
+            let location = response.headers().get("location").and_then(|location| location.to_str().ok());
+            let next = location.and_then(|location| to.follow(location));
+            let next = next.ok_or_else(|| wrong(format!("{to} redirects to no address ({})", response.status())))?;
+            if to.is_exposed_by(&next) {
+                return Err(wrong(format!("{to} redirects to {next}, which is not encrypted")));
+            }
+            to = next;
         }
-        if start > 0 {
-            request = request.header("Range", format!("bytes={start}-"));
-        }
-        request.call().map_err(|error| Failure::Cut(error.to_string()))
+        Err(wrong(format!("more than {REDIRECTS} redirects, the last to {to}")))
     }
 
     /// Fails if the answer is an error.
-    fn check(&self, path: &str, response: &Response<Body>) -> std::result::Result<(), Failure> {
-        let status = response.status();
+    fn check(&self, path: &str, status: StatusCode) -> Attempt<()> {
         let problem = match status {
-            _ if status.is_success() => return Ok(()),
+            _ if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE => return Ok(()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 "access is restricted: accept the model's terms on its page, and set HF_TOKEN"
             }
@@ -116,175 +156,75 @@ impl Hub {
     }
 }
 
-/// A partly downloaded file, and the hash of its bytes.
-struct Partial {
-    path: PathBuf,
-    file: fs::File,
-    length: u64,
-    context: Context,
-}
-
-impl File {
-    /// Downloads the file from `url` of the hub to `target`. Until it is complete and its hash is right, its name is
-    /// `target.partial`; a later call resumes it.
-    pub fn fetch(&self, hub: &Hub, url: &str, target: &Path, transfer: &Transfer<'_>) -> Result<()> {
-        if self.is_at(target)? {
-            return transfer.advance(self.size);
-        }
-        let mut partial = Partial::open(target, self)?;
-        transfer.advance(partial.length)?;
-        let mut attempts = 0;
-        while partial.length < self.size {
-            let before = partial.length;
-            match partial.fetch(self, hub, url, transfer) {
-                Ok(()) => {}
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Cut(problem)) => {
-                    attempts = if partial.length > before { 0 } else { attempts + 1 };
-                    if attempts == ATTEMPTS {
-                        let (length, size) = (partial.length, self.size);
-                        let problem =
-                            format!("{problem}; {length} of {size} bytes are downloaded: run it again to resume");
-                        return Err(hub.fault(url, problem));
-                    }
-                    interrupt::check()?;
-                    sleep(Duration::from_millis(100 << (2 * attempts)));
-                }
-            }
-        }
-        partial.finish(self, target)
-    }
-
-    /// Whether the complete file is already at `target`.
-    fn is_at(&self, target: &Path) -> Result<bool> {
-        if fs::metadata(target).is_ok_and(|found| found.is_file() && found.len() == self.size) {
-            let mut file = fs::File::open(target).map_err(Error::io("cannot read", target))?;
-            let mut context = self.hash.context(self.size);
-            absorb(&mut file, &mut context).map_err(Error::io("cannot read", target))?;
-            return Ok(self.hash.is(context));
-        }
-        Ok(false)
+/// Whether an error says that the other side is not who it claims to be, which no other attempt changes.
+fn certificate(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => true,
+        ureq::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
+        _ => false,
     }
 }
 
-impl Partial {
-    /// Opens or creates the partial file beside `target`.
-    fn open(target: &Path, file: &File) -> Result<Self> {
-        let mut path = target.as_os_str().to_owned();
-        path.push(".partial");
-        let path = PathBuf::from(path);
-        let folder = target.parent().unwrap_or(Path::new(""));
-        fs::create_dir_all(folder).map_err(Error::io("cannot make the folder", folder))?;
-        let fault = || Error::io("cannot write", &path);
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut opened = opened.map_err(fault())?;
-        let mut context = file.hash.context(file.size);
-        let length = absorb(&mut opened, &mut context).map_err(fault())?;
-        let mut partial = Self { path, file: opened, length, context };
-        if length > file.size {
-            partial.restart(file)?;
-        }
-        Ok(partial)
-    }
-
-    fn restart(&mut self, file: &File) -> Result<()> {
-        let cut = self.file.set_len(0).and_then(|()| self.file.rewind());
-        cut.map_err(Error::io("cannot write", &self.path))?;
-        (self.length, self.context) = (0, file.hash.context(file.size));
-        Ok(())
-    }
-
-    /// One attempt to download the rest.
-    fn fetch(
-        &mut self,
-        file: &File,
-        hub: &Hub,
-        url: &str,
-        transfer: &Transfer<'_>,
-    ) -> std::result::Result<(), Failure> {
-        let response = hub.request(url, self.length)?;
-        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-            transfer.retreat(self.length);
-            self.restart(file).map_err(Failure::Final)?;
-            return Err(Failure::Cut("the hub has no such range".into()));
-        }
-        hub.check(url, &response)?;
-        // A server may ignore the requested range and send the whole file.
-        if response.status() != StatusCode::PARTIAL_CONTENT {
-            transfer.retreat(self.length);
-            self.restart(file).map_err(Failure::Final)?;
-        } else if !begins_at(&response, self.length) {
-            return Err(Failure::Final(hub.fault(url, "the hub sends another range than requested")));
-        }
-        let mut body = response.into_body().into_reader();
-        let mut buffer = vec![0; 1 << 18];
-        loop {
-            let count = body.read(&mut buffer).map_err(|error| Failure::Cut(error.to_string()))?;
-            if count == 0 {
-                break;
-            }
-            if self.length + count as u64 > file.size {
-                return Err(Failure::Final(
-                    hub.fault(url, format!("the file is longer than the {} bytes that the hub lists", file.size)),
-                ));
-            }
-            let written = self.file.write_all(&buffer[..count]).map_err(Error::io("cannot write", &self.path));
-            written.map_err(Failure::Final)?;
-            self.context.update(&buffer[..count]);
-            self.length += count as u64;
-            transfer.advance(count as u64).map_err(Failure::Final)?;
-        }
-        if self.length < file.size { Err(Failure::Cut("the connection was cut".into())) } else { Ok(()) }
-    }
-
-    /// Checks the hash and gives the file its final name.
-    fn finish(self, file: &File, target: &Path) -> Result<()> {
-        if !file.hash.is(self.context) {
-            fs::remove_file(&self.path).map_err(Error::io("cannot remove", &self.path))?;
-            let problem = "has another hash than the hub lists: the damaged download was deleted; run it again";
-            return Err(Error::weight(target, "", problem));
-        }
-        self.file.sync_all().map_err(Error::io("cannot write", &self.path))?;
-        fs::rename(&self.path, target).map_err(Error::io("cannot write", target))
-    }
-}
-
-/// Whether a partial answer begins at byte `start`.
-fn begins_at(response: &Response<Body>, start: u64) -> bool {
-    let range = response.headers().get("content-range").and_then(|range| range.to_str().ok());
-    range.is_some_and(|range| range.starts_with(&format!("bytes {start}-")))
-}
-
-/// Adds a file's bytes to a hash, and returns their number.
-fn absorb(file: &mut fs::File, context: &mut Context) -> io::Result<u64> {
-    let mut buffer = vec![0; 1 << 18];
-    let mut length = 0;
+/// Sends the pieces of a body until one end has enough.
+fn receive(body: Body, to: &SyncSender<io::Result<Vec<u8>>>) {
+    let mut body = body.into_reader();
+    let mut buffer = vec![0; PIECE];
     loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(length);
+        let piece = match body.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(count) => Ok(buffer[..count].to_vec()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Err(error),
+        };
+        let last = piece.is_err();
+        if to.send(piece).is_err() || last {
+            return;
         }
-        context.update(&buffer[..count]);
-        length += count as u64;
     }
 }
 
-impl Hash {
-    /// A hash before the first byte, for a file of `size` bytes.
-    fn context(&self, size: u64) -> Context {
-        match self {
-            Self::Sha256(_) => Context::new(&SHA256),
-            Self::GitBlob(_) => {
-                let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-                context.update(format!("blob {size}\0").as_bytes());
-                context
-            }
+/// The next thing that a thread sends; `None` if it has ended. Ctrl-C and silence end the wait.
+fn wait<T>(from: &Receiver<T>, silence: Duration) -> Attempt<Option<T>> {
+    let since = Instant::now();
+    loop {
+        match from.recv_timeout(GLANCE) {
+            Ok(thing) => return Ok(Some(thing)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => interrupt::check().map_err(Failure::Final)?,
+        }
+        if since.elapsed() > silence {
+            return Err(Failure::Cut(format!("the hub sent nothing for {}", duration(silence))));
         }
     }
+}
 
-    fn is(&self, context: Context) -> bool {
-        let found: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        let (Self::Sha256(expected) | Self::GitBlob(expected)) = self;
-        found == *expected
+/// An answer whose bytes are still to come.
+pub struct Answer {
+    pub status: StatusCode,
+    /// The header `Content-Range`.
+    pub range: Option<String>,
+    pieces: Receiver<io::Result<Vec<u8>>>,
+    silence: Duration,
+    /// The time for which the program has waited, and the bytes that came in it.
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Answer {
+    /// The next bytes; `None` at the end.
+    pub fn piece(&mut self) -> Attempt<Option<Vec<u8>>> {
+        let since = Instant::now();
+        let Some(piece) = wait(&self.pieces, self.silence)? else { return Ok(None) };
+        let piece = piece.map_err(|error| Failure::Cut(error.to_string()))?;
+        self.waited += since.elapsed();
+        self.bytes += piece.len() as u64;
+        if self.waited >= self.silence {
+            if self.bytes < SLOWEST * self.silence.as_secs() {
+                let [bytes, time] = [format!("{} bytes", self.bytes), duration(self.waited)];
+                return Err(Failure::Slow(format!("the hub sent only {bytes} in {time}")));
+            }
+            (self.waited, self.bytes) = (Duration::ZERO, 0);
+        }
+        Ok(Some(piece))
     }
 }

@@ -4,6 +4,12 @@
 mod fetch;
 #[cfg(feature = "download")]
 mod http;
+#[cfg(feature = "download")]
+mod list;
+#[cfg(feature = "download")]
+mod partial;
+#[cfg(feature = "download")]
+mod settings;
 
 use crate::cli::console::Console;
 use osp::Result;
@@ -15,8 +21,9 @@ Examples:
   osp download DeepFloyd/t5-v1_1-xxl -o models/t5
 
 After an interrupted download, run the command again: it resumes where it stopped. Files are checked against the hashes that
-the hub lists. HF_ENDPOINT names another hub; HF_TOKEN is the token for gated models. Needs a build with the feature
-`download`.";
+the hub lists. HF_ENDPOINT names another hub; HF_TOKEN is the token for gated models, and goes to that hub only. SSL_CERT_FILE names
+certificates in place of the built-in ones. A hub that sends nothing for 30 seconds, or for HF_HUB_DOWNLOAD_TIMEOUT, counts as
+lost. Needs a build with the feature `download`.";
 
 /// Downloads a model's weights, configs and tokenizer from the Hugging Face hub
 #[derive(clap::Args)]
