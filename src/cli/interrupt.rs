@@ -23,6 +23,7 @@ pub fn print_events(events: bool) {
 pub fn last_words(exit_code: u8) -> [&'static str; 2] {
     match (EVENTS.load(Ordering::Relaxed), exit_code) {
         (false, _) => ["osp: error: ", ""],
+        (true, 1) => ["{\"event\":\"error\",\"text\":\"", "\",\"exit_code\":1}"],
         (true, 4) => ["{\"event\":\"error\",\"text\":\"", "\",\"exit_code\":4}"],
         (true, _) => ["{\"event\":\"error\",\"text\":\"", "\",\"exit_code\":130}"],
     }
@@ -69,6 +70,7 @@ mod unix {
         for signal in [libc::SIGABRT, libc::SIGQUIT, libc::SIGXCPU, libc::SIGXFSZ] {
             handle(signal, on_abort);
         }
+        handle(libc::SIGBUS, on_lost_file);
     }
 
     fn handle(signal: c_int, handler: extern "C" fn(c_int)) {
@@ -105,6 +107,15 @@ mod unix {
                 false => b"osp: stopping after the current step; press Ctrl-C again to stop at once\n",
             });
         }
+    }
+
+    /// Ends the process when the bytes of a mapped file are gone: it has become shorter, or its disk fails.
+    extern "C" fn on_lost_file(_: c_int) {
+        let [before, after] = last_words(1);
+        let words =
+            "a file was cut short while it was read, or its disk failed: check the files of the model and the input";
+        [before, words, after].iter().for_each(|part| say(part.as_bytes()));
+        end(b"\n", 1);
     }
 
     /// Prints `words`, removes temporary files and ends the process at once. Neither allocates nor locks.

@@ -2,6 +2,7 @@
 
 use super::sentencepiece::{self, MOST_PIECE, Model};
 use crate::error::{Error, Result};
+use crate::reading;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tokenizers::models::unigram::Unigram;
@@ -22,6 +23,9 @@ const UNKNOWN: u32 = 2;
 const EXTRA_TOKENS: usize = 100;
 /// The character that SentencePiece writes for a space.
 const SPACE: char = '▁';
+
+/// The most bytes of a tokenizer's file. The published ones have a twentieth.
+const MOST: u64 = 64 << 20;
 
 /// A function that makes a tokenizer from a file's bytes.
 type Reader = fn(&[u8]) -> tokenizers::Result<tokenizers::Tokenizer>;
@@ -64,7 +68,7 @@ impl Tokenizer {
             if !is_there(&file) {
                 continue;
             }
-            let bytes = std::fs::read(&file).map_err(Error::io("cannot read", &file))?;
+            let bytes = reading::bytes(&file, MOST).map_err(Error::io("cannot read", &file))?;
             let inner = reader(&bytes).and_then(check).map_err(|problem| {
                 Error::weight(&file, "", format!("not a usable T5 tokenizer: {problem}; fetch the file again"))
             })?;

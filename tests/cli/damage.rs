@@ -209,6 +209,7 @@ fn pipes_and_devices_in_place_of_files_are_refused_at_once() {
     for args in [&["info", "it"][..], &["convert", "it", "-o", "out"], &previewed] {
         never_succeeds_with(&NO_FILES, model.path(), args, &files, &[]);
     }
+    never_succeeds_with(&NO_FILES, model.path(), &sample, &["text_encoder/spiece.model"], &[]);
     let golden_folders: [(&str, &[&str]); 4] = [
         ("captions", &["captions.json"]),
         ("noise", &["cases.json", "cases.safetensors"]),

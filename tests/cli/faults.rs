@@ -15,7 +15,7 @@ const NO_NEW_FOLDER: [&str; 2] = ["create", "28"];
 const NOT_SYNCHRONISED: [&str; 2] = ["sync", "5"];
 
 /// The layer between the program and its files.
-fn layer() -> PathBuf {
+pub fn layer() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_osp"));
     let layer = program.parent().unwrap().join("examples/libfailing_files.so");
     assert!(layer.exists(), "first run `cargo build --example failing_files`");
@@ -23,19 +23,30 @@ fn layer() -> PathBuf {
 }
 
 /// The arguments of a small sample.
-fn sample<'a>(model: &'a Path, args: &[&'a str]) -> Vec<&'a str> {
+pub fn sample<'a>(model: &'a Path, args: &[&'a str]) -> Vec<&'a str> {
     let all = ["sample", "--size", "16x32", "--steps", "4", "--device", "cpu", "--model", model.to_str().unwrap()];
     [&all, args].concat()
 }
 
-/// Runs the program, and lets call `number` of a kind, and all later ones, fail for files whose paths begin with `beginning`.
-/// Returns the number of calls, too.
-fn run(folder: &Path, args: &[&str], beginning: &Path, [kind, error]: [&str; 2], number: usize) -> (Output, usize) {
-    let counted = tempfile::NamedTempFile::new().unwrap();
-    let failing = format!("{kind}:{number}:{error}:{}", beginning.display());
+/// The program, of which call `number` of a kind, and all later ones, fail for files whose paths begin with `beginning`. It writes the number
+/// of calls to `counted`.
+pub fn failing(
+    folder: &Path,
+    beginning: &Path,
+    [kind, effect]: [&str; 2],
+    number: usize,
+    counted: &Path,
+) -> assert_cmd::Command {
     let mut command = osp(folder);
-    command.args(args).env("LD_PRELOAD", layer()).env("OSP_FAILING", failing);
-    let output = command.env("OSP_FAILING_CALLS", counted.path()).output().unwrap();
+    command.env("LD_PRELOAD", layer()).env("OSP_FAILING_CALLS", counted);
+    command.env("OSP_FAILING", format!("{kind}:{number}:{effect}:{}", beginning.display()));
+    command
+}
+
+/// Runs [`failing`], and returns the number of calls, too.
+fn run(folder: &Path, args: &[&str], beginning: &Path, kind: [&str; 2], number: usize) -> (Output, usize) {
+    let counted = tempfile::NamedTempFile::new().unwrap();
+    let output = failing(folder, beginning, kind, number, counted.path()).args(args).output().unwrap();
     let calls = fs::read_to_string(counted.path()).unwrap();
     let calls = calls.parse().unwrap_or_else(|_| panic!("{calls:?}: {}", String::from_utf8_lossy(&output.stderr)));
     (output, calls)
@@ -82,7 +93,7 @@ fn each_output_is_whole_or_the_older_one(kind: [&str; 2], args: &[&str]) {
     }
 }
 
-fn restore(files: &BTreeMap<PathBuf, Vec<u8>>) {
+pub fn restore(files: &BTreeMap<PathBuf, Vec<u8>>) {
     files.iter().filter(|(path, _)| path.is_file()).for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
 }
 
@@ -178,7 +189,7 @@ fn reads_that_fail_are_named() {
 }
 
 /// Copies the files of a model.
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for (path, bytes) in contents(from) {
         let place = to.join(path.strip_prefix(from).unwrap());

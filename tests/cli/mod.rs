@@ -19,6 +19,8 @@ mod help;
 mod info;
 #[cfg(unix)]
 mod interrupt;
+#[cfg(target_os = "linux")]
+mod kills;
 #[cfg(unix)]
 mod lists;
 #[cfg(unix)]

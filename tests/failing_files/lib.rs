@@ -3,8 +3,11 @@
 //!
 //! `OSP_FAILING=KIND:NUMBER:ERRNO:BEGINNING`, such as `write:3:28:/tmp/x`: the third write to `/tmp/x` and below finds the disk full, and so
 //! do all later ones. Number 0 fails nothing. The program writes how many calls there were to the file that `OSP_FAILING_CALLS` names.
+//! With `kill` in place of the error, SIGKILL ends the program before the call. With `pause`, the program writes that file, and
+//! waits before the call until somebody removes the file.
 //!
-//! Kinds: `write` (write, pwrite, writev), `read` (read, pread), `open` (for writing), `sync` (fsync, fdatasync), `create` (mkdir).
+//! Kinds: `write` (write, pwrite, writev), `read` (read, pread), `open` (for writing), `sync` (fsync, fdatasync), `create` (mkdir),
+//! `name` (rename, link, unlink, rmdir), and `change` for all of them but `read`.
 //!
 //! With `OSP_CLOCK_JUMPS=SECONDS`, each reading of the wall clock is so much too late, and the next one too early.
 
@@ -22,9 +25,17 @@ struct Plan {
     kind: String,
     /// The first call that fails; 0 for none.
     number: usize,
-    error: c_int,
+    effect: Effect,
     /// How the paths begin.
     beginning: String,
+}
+
+/// What a call does in place of its work.
+enum Effect {
+    Error(c_int),
+    Kill,
+    /// It waits, once, and then does its work.
+    Pause,
 }
 
 static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
@@ -37,12 +48,16 @@ impl Plan {
 
     fn read(text: &str) -> Option<Self> {
         let mut parts = text.splitn(4, ':');
-        let (kind, number, error) =
-            (parts.next()?.to_owned(), parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let (kind, number) = (parts.next()?.to_owned(), parts.next()?.parse().ok()?);
+        let effect = match parts.next()? {
+            "kill" => Effect::Kill,
+            "pause" => Effect::Pause,
+            error => Effect::Error(error.parse().ok()?),
+        };
         let beginning = parts.next()?.to_owned();
         // SAFETY: the function is called at the end, when nothing else runs.
         unsafe { libc::atexit(write_calls) };
-        Some(Self { kind, number, error, beginning })
+        Some(Self { kind, number, effect, beginning })
     }
 }
 
@@ -53,9 +68,18 @@ extern "C" fn write_calls() {
     }
 }
 
+/// Waits until somebody has seen how many calls there were, and removed the file that says it.
+fn wait() {
+    write_calls();
+    while std::env::var_os("OSP_FAILING_CALLS").is_some_and(|name| Path::new(&name).exists()) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 /// Whether a call of `kind` for `path` fails; sets `errno` then.
 fn fails(kind: &str, path: impl FnOnce() -> Option<PathBuf>) -> bool {
-    let Some(plan) = Plan::get().filter(|plan| plan.kind == kind) else { return false };
+    let concerns = |plan: &&Plan| plan.kind == kind || (plan.kind == "change" && kind != "read");
+    let Some(plan) = Plan::get().filter(concerns) else { return false };
     if !path().is_some_and(|path| path.as_os_str().as_bytes().starts_with(plan.beginning.as_bytes())) {
         return false;
     }
@@ -63,8 +87,18 @@ fn fails(kind: &str, path: impl FnOnce() -> Option<PathBuf>) -> bool {
     if plan.number == 0 || call < plan.number {
         return false;
     }
-    // SAFETY: errno is this thread's own.
-    unsafe { *libc::__errno_location() = plan.error };
+    match plan.effect {
+        // SAFETY: errno is this thread's own.
+        Effect::Error(error) => unsafe { *libc::__errno_location() = error },
+        // SAFETY: the call takes any signal; this one ends the process.
+        Effect::Kill => unsafe { drop(libc::raise(libc::SIGKILL)) },
+        Effect::Pause => {
+            if call == plan.number {
+                wait();
+            }
+            return false;
+        }
+    }
     true
 }
 
@@ -109,6 +143,10 @@ layer!("read", pread64(descriptor: c_int, bytes: *mut c_void, count: size_t, at:
 layer!("sync", fsync(descriptor: c_int) -> c_int, of(descriptor));
 layer!("sync", fdatasync(descriptor: c_int) -> c_int, of(descriptor));
 layer!("create", mkdir(path: *const c_char, mode: mode_t) -> c_int, named(path));
+layer!("name", rename(from: *const c_char, to: *const c_char) -> c_int, named(to));
+layer!("name", link(from: *const c_char, to: *const c_char) -> c_int, named(to));
+layer!("name", unlink(path: *const c_char) -> c_int, named(path));
+layer!("name", rmdir(path: *const c_char) -> c_int, named(path));
 layer!("open", open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int, writable(flags).and_then(|()| named(path)));
 
 fn writable(flags: c_int) -> Option<()> {
