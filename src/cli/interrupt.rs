@@ -59,7 +59,7 @@ mod unix {
     use std::ffi::c_int;
     use std::mem::zeroed;
     use std::ptr::{null, null_mut};
-    use std::sync::atomic::Ordering;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     /// Installs handlers for Ctrl-C and the other signals that end a process, except those of a crash. A signal that
     /// was ignored when this process started (by `nohup`, or in a background job of a script) stays ignored.
@@ -111,6 +111,12 @@ mod unix {
 
     /// Ends the process when the bytes of a mapped file are gone: it has become shorter, or its disk fails.
     extern "C" fn on_lost_file(_: c_int) {
+        static SAID: AtomicBool = AtomicBool::new(false);
+        // Many threads read one file. The first that finds it short speaks for all.
+        while SAID.swap(true, Ordering::Relaxed) {
+            // SAFETY: the call waits for a signal, and signal handlers may make it.
+            unsafe { libc::pause() };
+        }
         let [before, after] = last_words(1);
         let words =
             "a file was cut short while it was read, or its disk failed: check the files of the model and the input";

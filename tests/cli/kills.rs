@@ -5,7 +5,7 @@ use super::{CACHE, contents, model, osp};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -82,6 +82,8 @@ fn a_kill_at_any_moment_costs_no_output(place: &Place, older: Option<&[&str]>, a
         place.runs(older);
     }
     let old = place.files();
+    // The text is encoded anew, as in the runs below.
+    place.reset(&old);
     let stopping = |number| failing(&place.folder, &place.folder, ["change", "kill"], number, &counted);
     stopping(0).args(Place::whole(args)).assert().success();
     let calls: usize = fs::read_to_string(&counted).unwrap().parse().unwrap();
@@ -89,7 +91,7 @@ fn a_kill_at_any_moment_costs_no_output(place: &Place, older: Option<&[&str]>, a
     let [before, after] = [&old, &new].map(|files| place.outputs(files));
     // All of them take minutes.
     let kills: usize = std::env::var("OSP_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let stride = (calls / (kills * 8)).max(1);
+    let stride = (calls / (kills.max(1) * 8)).max(1);
     for number in (1..=calls).step_by(stride) {
         let what = format!("{args:?} killed at {number} of {calls}");
         place.reset(&old);
@@ -127,8 +129,8 @@ fn a_kill_at_any_moment_of_other_commands_costs_no_output() {
     a_kill_at_any_moment_costs_no_output(&place, None, &["convert", "model", "-o", "bf16", "--dtype", "bf16"]);
 }
 
-/// Runs a command that waits before its `number`-th change of a file; sends it a signal there; returns its exit code and what it says.
-fn signalled(place: &Place, args: &[&str], number: usize, signal: &str) -> (Option<i32>, String) {
+/// Runs a command that waits before its `number`-th change of a file; does something to it there; returns its exit code and what it says.
+fn held(place: &Place, args: &[&str], number: usize, what: impl FnOnce(&Child)) -> (Option<i32>, String) {
     let counted = place.folder.with_file_name("calls");
     let _ = fs::remove_file(&counted);
     let mut command = Command::new(osp(&place.folder).get_program());
@@ -141,15 +143,18 @@ fn signalled(place: &Place, args: &[&str], number: usize, signal: &str) -> (Opti
         assert!(since.elapsed() < Duration::from_secs(60), "{args:?} makes no {number} changes");
         sleep(Duration::from_millis(5));
     }
-    let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
+    what(&child);
     fs::remove_file(&counted).unwrap();
     let output = child.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
+fn send(signal: &str, child: &Child) {
+    assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
+}
+
 #[test]
-fn every_command_that_writes_stops_at_ctrl_c_and_leaves_the_folder_as_it_was() {
+fn ctrl_c_stops_other_commands_and_leaves_the_folder_as_it_was() {
     let place = Place::new();
     let before = place.files();
     for args in [
@@ -159,24 +164,45 @@ fn every_command_that_writes_stops_at_ctrl_c_and_leaves_the_folder_as_it_was() {
         &["convert", "model", "-o", "bf16", "--dtype", "bf16"],
         &["calibrate", "a cat", "--steps", "4", "--size", "16x32", "--frames", "1", "--model", "model"],
     ] {
-        let (code, said) = signalled(&place, args, 1, "INT");
+        let (code, said) = held(&place, args, 1, |child| send("INT", child));
         assert_eq!(code, Some(130), "{args:?}: {said}");
         assert_eq!(said.lines().last(), Some("osp: error: interrupted"), "{args:?}");
         assert!(place.files() == before, "{args:?}: {:?}", place.files().keys());
     }
 }
 
+const MADE: [&str; 6] = ["sample", "a cat", "--frames", "5", "-o", "a.mp4"];
+
 #[test]
 fn a_mapped_file_that_loses_its_bytes_ends_the_run_with_one_line() {
     let place = Place::new();
     let before = place.files();
-    let args = ["sample", "a cat", "--frames", "5", "-o", "a.mp4"];
     for (more, word) in [(&[][..], "osp: error: "), (&["--progress", "json"], "\"event\":\"error\"")] {
         // The system sends this signal when a page of a mapped file is not there.
-        let (code, said) = signalled(&place, &[&args, more].concat(), 1, "BUS");
+        let (code, said) = held(&place, &[&MADE, more].concat(), 1, |child| send("BUS", child));
         assert_eq!(code, Some(1), "{said}");
         let last = said.lines().last().unwrap();
         assert!(last.contains(word) && last.contains("was cut short while it was read"), "{said}");
         assert!(place.files() == before, "{:?}", place.files().keys());
+    }
+}
+
+#[test]
+fn weights_that_are_cut_short_at_any_moment_are_one_line_and_no_output() {
+    let place = Place::new();
+    let before = place.files();
+    for number in 1..=4 {
+        for weights in ["transformer/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"] {
+            let path = place.folder.join("model").join(weights);
+            let cut = |_: &Child| fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+            let (code, said) = held(&place, &MADE, number, cut);
+            assert!(matches!(code, Some(0 | 1 | 5)), "{weights} at {number}: {code:?}, {said}");
+            let errors = said.lines().filter(|line| line.starts_with("osp: error: ")).count();
+            assert_eq!(errors, usize::from(code != Some(0)), "{weights} at {number}: {said}");
+            let made = place.files().keys().any(|path| path.ends_with("a.mp4"));
+            assert_eq!(made, code == Some(0), "{weights} at {number}: {said}");
+            fs::write(&path, &before[&path]).unwrap();
+            place.reset(&before);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Connections that end early, and runs that do.
 
-use super::hub::{Hub, PARTIAL, TARGET, arrived, begin, head, send, weights};
+use super::hub::{Hub, PARTIAL, TARGET, arrived, begin, head, reply, send, weights};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -48,6 +48,19 @@ fn attempts_that_bring_next_to_nothing_come_to_an_end() {
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains("4 of 5000 bytes are downloaded"), "{stderr}");
     assert_eq!(hub.ranges().len(), 4);
+}
+
+#[test]
+fn a_hub_that_takes_back_what_it_sent_comes_to_an_end() {
+    // It never has the rest, and then begins again.
+    let hub = Hub::storing(|request, stream| match request.start() {
+        0 => send(stream, request, &weights(), 600),
+        _ => reply(stream, "416 Range Not Satisfiable", "", b""),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let (code, stderr) = hub.download(folder.path(), &[]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("of 5000 bytes are downloaded") && hub.ranges().len() < 8, "{stderr}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn a_head_without_an_end_is_not_read_to_it() {
     });
     let (code, said) = hub.download(tempfile::tempdir().unwrap().path(), &[]);
     assert_eq!(code, Some(1));
-    assert!(said.starts_with("osp: error: cannot download"), "{said}");
+    assert!(said.starts_with("osp: error: cannot download") && said.contains("header"), "{said}");
 }
 
 #[test]

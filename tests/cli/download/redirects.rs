@@ -26,10 +26,7 @@ fn addresses_that_are_no_web_addresses_are_refused_at_once() {
 fn redirects_in_circles_come_to_an_end() {
     let (code, said, requests) = redirected("/circle");
     assert_eq!((code, requests), (Some(1), 12), "{said}");
-    assert!(
-        said.contains("more than 10 redirects, the last to http://127.0.0.1") && said.contains("/circle"),
-        "{said}"
-    );
+    assert!(said.contains("more than 10 redirects, the last to http://127.0.0.1"), "{said}");
 }
 
 #[test]

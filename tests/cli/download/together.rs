@@ -4,6 +4,7 @@ use super::hub::{Hub, PARTIAL, arrived, send, weights};
 use std::fs;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 #[test]
 fn of_two_downloads_of_a_file_one_goes_on_and_the_other_says_so() {
@@ -18,8 +19,10 @@ fn of_two_downloads_of_a_file_one_goes_on_and_the_other_says_so() {
     });
     let folder = tempfile::tempdir().unwrap();
     let first = hub.command(folder.path(), &[]).spawn().unwrap();
+    let since = Instant::now();
     while hub.ranges().is_empty() {
-        std::thread::yield_now();
+        assert!(since.elapsed() < Duration::from_secs(60), "the first download never asked");
+        std::thread::sleep(Duration::from_millis(5));
     }
     let (code, said) = hub.download(folder.path(), &[]);
     assert_eq!(code, Some(1));
@@ -40,10 +43,11 @@ fn a_link_or_a_pipe_where_the_partial_file_belongs_is_refused() {
     fs::create_dir_all(folder.path().join("ORG/NAME/vae")).unwrap();
     fs::write(folder.path().join("precious"), "precious").unwrap();
     let partial = folder.path().join(PARTIAL);
-    for strange in ["link", "dangling link", "pipe", "folder"] {
+    for strange in ["link", "dangling link", "second name", "pipe", "folder"] {
         match strange {
             "link" => symlink(folder.path().join("precious"), &partial),
             "dangling link" => symlink(folder.path().join("new"), &partial),
+            "second name" => fs::hard_link(folder.path().join("precious"), &partial),
             "pipe" => Command::new("mkfifo").arg(&partial).status().map(|done| assert!(done.success())),
             _ => fs::create_dir(&partial),
         }

@@ -64,7 +64,7 @@ fn the_token_goes_to_no_other_port_and_comes_back_with_the_hub() {
 
 #[test]
 fn no_error_says_the_token_or_a_signature() {
-    for status in ["400 Bad Request", "401 Unauthorized", "403 Forbidden", "404 Not Found", "500 Oh"] {
+    for status in ["302 Found", "400 Bad Request", "401 Unauthorized", "403 Forbidden", "404 Not Found", "500 Oh"] {
         let hub = Hub::with(move |request, stream| match request.path.as_str() {
             path if path.ends_with(".ckpt") => {
                 redirect(stream, &format!("http://me:hunter2@localhost:{}/signed?signature=abc", request.port))

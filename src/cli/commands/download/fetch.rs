@@ -92,7 +92,8 @@ fn check_room(files: &[File], output: &Path) -> Result<()> {
 #[cfg(unix)]
 fn free_bytes(folder: &Path) -> Option<u64> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let found = rustix::fs::statvfs(folder).ok()?;
+    // Some network file systems know no sizes.
+    let found = rustix::fs::statvfs(folder).ok().filter(|found| found.f_blocks > 0)?;
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 

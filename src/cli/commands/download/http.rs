@@ -15,11 +15,13 @@ use ureq::{Agent, Body};
 /// The most redirects of one request. The hub has two.
 const REDIRECTS: usize = 10;
 /// A hub that sends fewer bytes a second than this counts as lost.
-const SLOWEST: u64 = 1 << 10;
+pub const SLOWEST: u64 = 1 << 10;
 /// How often a wait looks for Ctrl-C.
 const GLANCE: Duration = Duration::from_millis(50);
 /// Bytes of a piece of an answer.
 const PIECE: usize = 1 << 18;
+/// The most characters of an error, which may repeat words of the hub.
+const WORDS: usize = 300;
 
 /// A hub, with the user's token.
 #[derive(Clone)]
@@ -35,8 +37,6 @@ pub struct Hub {
 pub enum Failure {
     /// The connection failed; another attempt may succeed.
     Cut(String),
-    /// As `Cut`. The bytes that it brought do not count, because it brought them too slowly.
-    Slow(String),
     /// Another attempt would fail, too.
     Final(Error),
 }
@@ -48,7 +48,7 @@ impl Hub {
     /// The hub of these settings.
     pub fn new(settings: Settings) -> Self {
         let Settings { endpoint, token, silence, roots } = settings;
-        // The waits below are the ones that users notice. These end a thread that nobody waits for any more.
+        // The waits below are the ones that users notice. These end most threads that nobody waits for any more.
         let patience = Some(2 * silence);
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -67,7 +67,12 @@ impl Hub {
 
     /// An error about `path` of the hub.
     pub fn fault(&self, path: &str, problem: impl Into<String>) -> Error {
-        Error::io("cannot download", format!("{}/{path}", self.endpoint))(io::Error::other(problem.into()))
+        let problem = problem.into();
+        let problem = match problem.char_indices().nth(WORDS) {
+            Some((end, _)) => format!("{}…", &problem[..end]),
+            None => problem,
+        };
+        Error::io("cannot download", format!("{}/{path}", self.endpoint))(io::Error::other(problem))
     }
 
     /// Downloads an answer of at most `most` bytes into memory.
@@ -85,7 +90,7 @@ impl Hub {
             Ok(bytes)
         };
         whole().map_err(|failure| match failure {
-            Failure::Cut(problem) | Failure::Slow(problem) => self.fault(path, problem),
+            Failure::Cut(problem) => self.fault(path, problem),
             Failure::Final(error) => error,
         })
     }
@@ -105,7 +110,7 @@ impl Hub {
         spawned.map_err(|error| Failure::Final(self.fault(path, format!("no thread can be had: {error}"))))?;
         let lost = || Failure::Cut("the connection failed".into());
         let (status, range) = wait(&head, self.silence)?.ok_or_else(lost)??;
-        Ok(Answer { status, range, pieces, silence: self.silence, waited: Duration::ZERO, bytes: 0 })
+        Ok(Answer { status, range, pieces, silence: self.silence, waited: Duration::ZERO, bytes: 0, slow: None })
     }
 
     /// The answer of the hub, or of the host to which it redirects. Only the hub itself gets the token.
@@ -114,6 +119,10 @@ impl Hub {
         let mut to = self.endpoint.join(path).ok_or_else(|| wrong("this is no address".into()))?;
         for _ in 0..=REDIRECTS {
             let mut request = self.agent.get(to.uri());
+            if to.is_here() {
+                // A proxy would get the token unencrypted.
+                request = request.config().proxy(None).build();
+            }
             if let Some(token) = self.token.as_ref().filter(|_| to.is_beside(&self.endpoint)) {
                 request = request.header("Authorization", format!("Bearer {token}"));
             }
@@ -121,7 +130,7 @@ impl Hub {
                 request = request.header("Range", format!("bytes={start}-"));
             }
             let response = request.call().map_err(|error| match certificate(&error) {
-                true => wrong(format!("{to}: {error}; SSL_CERT_FILE can name certificates to trust")),
+                true => wrong(format!("{}: {error}; SSL_CERT_FILE can name certificates to trust", to.site())),
                 false => Failure::Cut(error.to_string()),
             })?;
             if !response.status().is_redirection() {
@@ -130,13 +139,14 @@ impl Hub {
             }
             let location = response.headers().get("location").and_then(|location| location.to_str().ok());
             let next = location.and_then(|location| to.follow(location));
-            let next = next.ok_or_else(|| wrong(format!("{to} redirects to no address ({})", response.status())))?;
+            let nowhere = || wrong(format!("{} redirects to no address ({})", to.site(), response.status()));
+            let next = next.ok_or_else(nowhere)?;
             if to.is_exposed_by(&next) {
-                return Err(wrong(format!("{to} redirects to {next}, which is not encrypted")));
+                return Err(wrong(format!("{} redirects to {}, which is not encrypted", to.site(), next.site())));
             }
             to = next;
         }
-        Err(wrong(format!("more than {REDIRECTS} redirects, the last to {to}")))
+        Err(wrong(format!("more than {REDIRECTS} redirects, the last to {}", to.site())))
     }
 
     /// Fails if the answer is an error.
@@ -156,13 +166,10 @@ impl Hub {
     }
 }
 
-/// Whether an error says that the other side is not who it claims to be, which no other attempt changes.
+/// Whether an error says that the other side is not who it claims to be, which no other attempt changes. All errors of a handshake
+/// have one kind, so words tell.
 fn certificate(error: &ureq::Error) -> bool {
-    match error {
-        ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => true,
-        ureq::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
-        _ => false,
-    }
+    error.to_string().contains("certificate")
 }
 
 /// Sends the pieces of a body until one end has enough.
@@ -208,21 +215,25 @@ pub struct Answer {
     /// The time for which the program has waited, and the bytes that came in it.
     waited: Duration,
     bytes: u64,
+    /// What is wrong with the pace.
+    slow: Option<String>,
 }
 
 impl Answer {
     /// The next bytes; `None` at the end.
     pub fn piece(&mut self) -> Attempt<Option<Vec<u8>>> {
+        if let Some(problem) = self.slow.take() {
+            return Err(Failure::Cut(problem));
+        }
         let since = Instant::now();
         let Some(piece) = wait(&self.pieces, self.silence)? else { return Ok(None) };
         let piece = piece.map_err(|error| Failure::Cut(error.to_string()))?;
         self.waited += since.elapsed();
         self.bytes += piece.len() as u64;
         if self.waited >= self.silence {
-            if self.bytes < SLOWEST * self.silence.as_secs() {
-                let [bytes, time] = [format!("{} bytes", self.bytes), duration(self.waited)];
-                return Err(Failure::Slow(format!("the hub sent only {bytes} in {time}")));
-            }
+            // This piece is taken all the same: it may be the last.
+            let slow = self.bytes < SLOWEST * self.silence.as_secs();
+            self.slow = slow.then(|| format!("the hub sent only {} bytes in {}", self.bytes, duration(self.waited)));
             (self.waited, self.bytes) = (Duration::ZERO, 0);
         }
         Ok(Some(piece))

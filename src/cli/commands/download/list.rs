@@ -48,6 +48,9 @@ pub enum Hash {
     GitBlob(String),
 }
 
+/// The most bytes of a path. Systems take four times as many.
+const LONGEST_PATH: usize = 1 << 10;
+
 /// What is wrong with a list, or with the choice from it.
 type Checked<T> = Result<T, String>;
 
@@ -108,7 +111,7 @@ fn check(path: &str) -> Checked<()> {
     let inside = parts.clone().all(|part| matches!(part, Component::Normal(_)));
     // Components drop what means nothing, such as a second slash.
     let as_is = parts.map(|part| part.as_os_str().len() + 1).sum::<usize>() == path.len() + 1;
-    match inside && as_is && !path.chars().any(char::is_control) {
+    match inside && as_is && path.len() <= LONGEST_PATH && !path.chars().any(char::is_control) {
         true => Ok(()),
         false => Err(format!("the list names a file {path:?}, outside of the model or with a strange name")),
     }
@@ -201,9 +204,16 @@ mod tests {
 
     #[test]
     fn names_that_a_terminal_or_a_system_would_change_are_refused() {
-        for path in
-            ["vae/\u{1b}[2Jconfig.json", "vae\n/config.json", "vae//config.json", "vae/./config.json", "vae/", ""]
-        {
+        let long = "x/".repeat(600) + "config.json";
+        for path in [
+            &long,
+            "vae/\u{1b}[2Jconfig.json",
+            "vae\n/config.json",
+            "vae//config.json",
+            "vae/./config.json",
+            "vae/",
+            "",
+        ] {
             let said = chosen(&["config.json", path], &[]).unwrap_err();
             assert!(said.contains("strange name") && !said.contains(char::is_control), "{path:?}: {said}");
         }

@@ -1,6 +1,6 @@
 //! Files that arrive piece by piece: a download resumes where it stopped, and a file gets its name when it is whole.
 
-use super::http::{Answer, Attempt, Failure, Hub};
+use super::http::{Answer, Attempt, Failure, Hub, SLOWEST};
 use super::list::{File, Hash};
 use crate::cli::interrupt;
 use crate::cli::lock::is_at;
@@ -47,16 +47,18 @@ impl File {
             }
         };
         transfer.advance(partial.length)?;
-        let mut attempts = 0;
+        // A hub may take back what it has sent, so only what exceeds the most so far counts.
+        let (mut attempts, mut most) = (0, partial.length);
         while partial.length < self.size {
-            let before = partial.length;
-            let (problem, counts) = match partial.fetch(self, hub, url, transfer) {
-                Ok(()) => continue,
+            let since = Instant::now();
+            let problem = match partial.fetch(self, hub, url, transfer) {
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Slow(problem)) => (problem, false),
-                Err(Failure::Cut(problem)) => (problem, partial.length >= before + LITTLE),
+                Err(Failure::Cut(problem)) if partial.length < self.size => problem,
+                Ok(()) | Err(Failure::Cut(_)) => break,
             };
-            attempts = if counts { 0 } else { attempts + 1 };
+            let enough = LITTLE.max(SLOWEST * since.elapsed().as_secs());
+            attempts = if partial.length >= most + enough { 0 } else { attempts + 1 };
+            most = most.max(partial.length);
             if attempts == ATTEMPTS {
                 let (length, size) = (partial.length, self.size);
                 let problem = format!("{problem}; {length} of {size} bytes are downloaded: run it again to resume");
@@ -81,7 +83,7 @@ impl File {
         if fs::metadata(target).is_ok_and(|found| found.is_file() && found.len() == self.size) {
             let mut file = fs::File::open(target).map_err(Error::io("cannot read", target))?;
             let mut context = self.hash.context(self.size);
-            absorb(&mut file, &mut context).map_err(Error::io("cannot read", target))?;
+            absorb(&mut file, target, &mut context)?;
             return Ok(self.hash.is(context));
         }
         Ok(false)
@@ -107,7 +109,7 @@ impl Partial {
             return Ok(None);
         }
         let mut context = file.hash.context(file.size);
-        let length = absorb(&mut opened, &mut context).map_err(fault())?;
+        let length = absorb(&mut opened, &path, &mut context)?;
         let mut partial = Self { path, file: opened, length, context };
         if length > file.size {
             partial.restart(file)?;
@@ -167,7 +169,7 @@ impl Partial {
     }
 }
 
-/// Opens or creates a regular file that can be written. Its name can be foreseen, so no link is followed.
+/// Opens or creates a regular file that can be written. Others can foresee its name, so it may not be a link.
 fn open_own(path: &Path) -> io::Result<fs::File> {
     let strange =
         |what: &str| io::Error::new(ErrorKind::InvalidInput, format!("it is {what}, expected a file: remove it"));
@@ -186,7 +188,23 @@ fn open_own(path: &Path) -> io::Result<fs::File> {
         options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
     }
     let file = options.open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(strange("not a file")) }
+    let facts = file.metadata()?;
+    match () {
+        () if !facts.is_file() => Err(strange("not a file")),
+        () if names(&facts) > 1 => Err(strange("a file that has another name, too")),
+        () => Ok(file),
+    }
+}
+
+/// How many names a file has.
+#[cfg(unix)]
+fn names(facts: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(facts)
+}
+
+#[cfg(not(unix))]
+fn names(_: &fs::Metadata) -> u64 {
+    1
 }
 
 /// Waits, unless the user wants to stop.
@@ -207,12 +225,13 @@ fn is_range(answer: &Answer, start: u64, size: u64) -> bool {
     begins && (whole == "*" || whole.parse() == Ok(size))
 }
 
-/// Adds a file's bytes to a hash, and returns their number.
-fn absorb(file: &mut fs::File, context: &mut Context) -> io::Result<u64> {
+/// Adds the bytes of the file at `path` to a hash, and returns their number.
+fn absorb(file: &mut fs::File, path: &Path, context: &mut Context) -> Result<u64> {
     let mut buffer = vec![0; 1 << 18];
     let mut length = 0;
     loop {
-        match file.read(&mut buffer)? {
+        interrupt::check()?;
+        match file.read(&mut buffer).map_err(Error::io("cannot read", path))? {
             0 => return Ok(length),
             count => {
                 context.update(&buffer[..count]);

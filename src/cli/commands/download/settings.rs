@@ -1,6 +1,7 @@
 //! What the environment says about the hub: its address, the user's token, certificates, and patience.
 
 use osp::{Error, Result, reading};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +51,7 @@ fn token_of(text: &str, endpoint: &Address) -> Result<String> {
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Error::Usage("HF_TOKEN holds characters that no token has, such as spaces".into()));
     }
-    if endpoint.is_open() {
+    if !endpoint.is_secure() && !endpoint.is_here() {
         return Err(Error::Usage(format!(
             "HF_TOKEN is not sent to {endpoint}, because others could read it on the way: use https, or unset HF_TOKEN"
         )));
@@ -132,11 +133,10 @@ impl Address {
         self.0.scheme_str() == Some("https")
     }
 
-    /// Whether what is sent there leaves the machine unencrypted.
-    fn is_open(&self) -> bool {
+    /// Whether it is on this machine.
+    pub fn is_here(&self) -> bool {
         let host = self.0.host().unwrap_or_default().trim_matches(['[', ']']);
-        let here = host.parse::<std::net::IpAddr>().map_or(host == "localhost", |ip| ip.is_loopback());
-        !self.is_secure() && !here
+        host.parse::<IpAddr>().map_or(host == "localhost", |ip| ip.is_loopback())
     }
 
     fn origin(&self) -> (bool, Option<String>, u16) {
@@ -148,14 +148,18 @@ impl Address {
     pub fn uri(&self) -> Uri {
         self.0.clone()
     }
+
+    /// Scheme, host and port. The rest of an address that a hub names may hold secrets.
+    pub fn site(&self) -> String {
+        let port = self.0.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}://{}{port}", self.0.scheme_str().unwrap_or_default(), self.0.host().unwrap_or_default())
+    }
 }
 
-/// The address without a user's name, a password, and a query, which may hold a signature.
+/// The address without a user's name, a password and a query.
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let port = self.0.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
-        let (scheme, host) = (self.0.scheme_str().unwrap_or_default(), self.0.host().unwrap_or_default());
-        write!(f, "{scheme}://{host}{port}{}", self.0.path().trim_end_matches('/'))
+        write!(f, "{}{}", self.site(), self.0.path().trim_end_matches('/'))
     }
 }
 
@@ -215,6 +219,7 @@ mod tests {
         }
         let signed = Address::parse("https://me:hunter2@cdn.example:44/file?signature=secret").unwrap();
         assert_eq!(signed.to_string(), "https://cdn.example:44/file");
+        assert_eq!(signed.site(), "https://cdn.example:44");
     }
 
     #[test]
