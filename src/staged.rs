@@ -76,7 +76,8 @@ impl Staged {
     /// # Errors
     /// [`Error::Io`] if the temporary file cannot be made.
     pub fn stdout() -> Result<Self> {
-        let work = Work::Stdout(tempfile::tempfile().map_err(Error::io("cannot make a temporary file for", STDOUT))?);
+        let failed = Error::io("cannot make a temporary file in TMPDIR,", std::env::temp_dir());
+        let work = Work::Stdout(tempfile::tempfile().map_err(failed)?);
         Ok(Self { named: STDOUT.into(), target: STDOUT.into(), _known: Known::none(), _lock: None, work })
     }
 
@@ -167,48 +168,26 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     staged.commit()
 }
 
-/// As [`write_file`], and the file outlasts a failure of power. Its temporary file is hidden and always has the same name, so
-/// what a killed process left is overwritten by the next.
+/// As [`write_file`], and the file outlasts a failure of power.
 ///
 /// # Errors
-/// [`Error::Io`] if it cannot be written.
+/// As for [`write_file`].
 pub fn write_lasting(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = || Error::io("cannot write", path);
-    let target = destination(path)?;
-    let part = hidden_part(&target);
-    let _known = Known::new(&part);
-    // A link that somebody placed there is not followed.
-    let _ = fs::remove_file(&part);
-    let mut file = File::create_new(&part).map_err(failed())?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&part, &target));
-    written.inspect_err(|_| drop(fs::remove_file(&part))).map_err(failed())?;
+    let staged = Staged::file(path)?;
+    let mut file = staged.open()?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("cannot write", path))?;
+    let folder = parent(&staged.target);
+    staged.commit()?;
     // The name outlasts a failure once its folder is written. Not every system can do that.
-    let _ = File::open(parent(&target)).and_then(|folder| folder.sync_all());
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
 }
 
-/// Removes a file that [`write_lasting`] wrote, and its temporary file. Neither need exist.
+/// Removes a file that [`write_lasting`] wrote. It need not exist.
 pub fn remove_lasting(path: &Path) {
     if let Ok(target) = destination(path) {
-        let _ = fs::remove_file(hidden_part(&target));
         let _ = fs::remove_file(target);
     }
-}
-
-/// As [`check_file`], for a file that [`write_lasting`] will write.
-///
-/// # Errors
-/// As for [`check_file`].
-pub fn check_lasting(path: &Path) -> Result<()> {
-    check_file(path)?;
-    destination(&hidden_part(&destination(path)?)).map(drop)
-}
-
-/// `.NAME` beside `target`.
-fn hidden_part(target: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(target.file_name().unwrap_or_default());
-    target.with_file_name(name)
 }
 
 /// Writes `bytes` to the file `name` of a cache's `folder`, and creates the folder if it is missing. No reader ever
@@ -315,10 +294,21 @@ fn replace_folder(staged: &Path, target: &Path, check: Check) -> Result<()> {
     if exchange(staged, target) {
         return Ok(());
     }
+    move_aside(staged, target)
+}
+
+/// As [`replace_folder`], where the system cannot exchange folders: for a moment, there is none at `target`.
+fn move_aside(staged: &Path, target: &Path) -> Result<()> {
+    let failed = || Error::io("cannot replace", target);
     let aside = named("", 0o777).tempdir_in(parent(target)).map_err(failed())?;
     let old = aside.path().join("old");
     fs::rename(target, &old).map_err(failed())?;
-    fs::rename(staged, target).inspect_err(|_| drop(fs::rename(&old, target))).map_err(failed())
+    let Err(problem) = fs::rename(staged, target) else { return Ok(()) };
+    if fs::rename(&old, target).is_ok() {
+        return Err(failed()(problem));
+    }
+    let old = aside.keep().join("old");
+    Err(failed()(io::Error::other(format!("{problem}; the older folder is at {}", old.display()))))
 }
 
 /// Swaps two folders in one atomic call, if the system can: at every moment there is a folder under both names.
@@ -396,6 +386,23 @@ mod tests {
         assert!(result.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn where_folders_cannot_be_exchanged_the_older_one_is_moved_aside_and_comes_back() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        for (folder, file) in [("target", "old"), ("staged", "new")] {
+            fs::create_dir(at(folder)).unwrap();
+            fs::write(at(folder).join(file), "").unwrap();
+        }
+        move_aside(&at("staged"), &at("target")).unwrap();
+        assert!(at("target/new").exists() && !at("target/old").exists());
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+        // Nothing can take its place.
+        assert!(move_aside(&at("absent"), &at("target")).is_err());
+        assert!(at("target/new").exists());
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -103,6 +103,40 @@ fn only_backend_validates_operations_and_calls_their_bodies() {
 }
 
 #[test]
+fn only_a_download_opens_connections() {
+    let download = Path::new(ROOT).join("src/cli/commands/download");
+    for path in files("src", &["rs"]).into_iter().filter(|path| !path.starts_with(&download)) {
+        assert!(!code(&path).contains("std::net"), "{} can open a connection", path.display());
+    }
+}
+
+/// Files that are read whole are read by `src/reading.rs`, which bounds them; the others here read pieces, or files of the system.
+#[test]
+fn files_are_read_within_bounds() {
+    const READERS: [&str; 8] = [
+        "reading.rs",
+        "room.rs",
+        "staged.rs",
+        "staged/stale.rs",
+        "cli/lock.rs",
+        "cli/memory.rs",
+        "cli/commands/download/partial.rs",
+        "video/input.rs",
+    ];
+    let source = Path::new(ROOT).join("src");
+    for path in files("src", &["rs"]) {
+        let name = path.strip_prefix(&source).unwrap();
+        let code = code(&path);
+        let reads = ["fs::read(", "read_to_string(", "File::open("].into_iter().find(|call| code.contains(call));
+        assert!(
+            reads.is_none() || READERS.iter().any(|it| name == Path::new(it)),
+            "{} calls {reads:?}",
+            name.display()
+        );
+    }
+}
+
+#[test]
 fn only_the_command_line_names_its_options() {
     for path in files("src", &["rs"]).into_iter().chain(files("kernels", &["cu", "cuh", "cpp", "h"])) {
         if path.starts_with(Path::new(ROOT).join("src/cli")) {

@@ -6,6 +6,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// The file of options that this run has read.
+static OPTIONS: OnceLock<PathBuf> = OnceLock::new();
+
+/// The run has read this file of options, so no output may replace it.
+pub fn options_are_from(file: &Path) {
+    // A run reads one.
+    let _ = OPTIONS.set(file.to_path_buf());
+}
 
 /// The files that a command reads, and the outputs that it will write.
 pub struct Claims {
@@ -16,7 +26,7 @@ pub struct Claims {
 impl Claims {
     /// A command that reads `files`, which are a model's.
     pub fn new(files: Vec<PathBuf>) -> Self {
-        Self { reads: files, writes: Vec::new() }
+        Self { reads: files.into_iter().chain(OPTIONS.get().cloned()).collect(), writes: Vec::new() }
     }
 
     /// Adds an input: a video, an image, another file, or the images of a folder.

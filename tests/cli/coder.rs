@@ -115,6 +115,14 @@ fn tmpdir_is_only_needed_for_pipes_and_an_error_names_it() {
     assert!(done || said.contains("install ffmpeg"), "{said}");
     let (done, said) = run("-", "rot90.mp4");
     assert!(!done && said.contains("TMPDIR, /absent") && !said.contains("ffmpeg"), "{said}");
+    // A video for stdout waits there until it is whole.
+    let args = ["reconstruct", webm.to_str().unwrap(), "-o", "-", "--max-frames", "1", "--model", &model_argument()];
+    let output = osp(folder.path()).args(args).env("TMPDIR", "/absent").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && (said.contains("TMPDIR, /absent") || said.contains("install ffmpeg")),
+        "{said}"
+    );
 }
 
 #[cfg(unix)]

@@ -2,6 +2,7 @@
 
 use super::{CACHE, contents, model, names, osp};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -34,7 +35,7 @@ pub fn failing(
     folder: &Path,
     beginning: &Path,
     [kind, effect]: [&str; 2],
-    number: usize,
+    number: impl Display,
     counted: &Path,
 ) -> assert_cmd::Command {
     let mut command = osp(folder);
@@ -44,7 +45,7 @@ pub fn failing(
 }
 
 /// Runs [`failing`], and returns the number of calls, too.
-fn run(folder: &Path, args: &[&str], beginning: &Path, kind: [&str; 2], number: usize) -> (Output, usize) {
+fn run(folder: &Path, args: &[&str], beginning: &Path, kind: [&str; 2], number: impl Display) -> (Output, usize) {
     let counted = tempfile::NamedTempFile::new().unwrap();
     let output = failing(folder, beginning, kind, number, counted.path()).args(args).output().unwrap();
     let calls = fs::read_to_string(counted.path()).unwrap();
@@ -142,7 +143,7 @@ fn work_that_a_full_disk_stops_goes_on_from_its_state() {
     osp(whole.path()).args(&args).assert().success();
     let folder = stopped.path().canonicalize().unwrap();
     // The video finds the disk full, and its state does not: it is small.
-    let (output, _) = run(&folder, &args, &folder.join(".osp-"), DISK_FULL, 1);
+    let (output, _) = run(&folder, &args, &folder.join(".osp-"), DISK_FULL, "1x");
     one_line(&output, "the first frame");
     assert_eq!(names(&folder), ["a.y4m.state"]);
     osp(&folder).args(["sample", "--resume", "a.y4m.state"]).assert().success();
@@ -156,7 +157,7 @@ fn a_full_disk_ends_a_list_and_the_same_command_goes_on() {
     let list = ["a", "b", "c"].map(|name| format!("{{\"prompt\": \"a cat\", \"output\": \"{name}.y4m\"}}\n"));
     fs::write(folder.join("list.jsonl"), list.concat()).unwrap();
     let args = sample(&model, &["--prompts", "list.jsonl", "--frames", "1"]);
-    let (output, _) = run(&folder, &args, &folder.join(".osp-"), DISK_FULL, 1);
+    let (output, _) = run(&folder, &args, &folder.join(".osp-"), DISK_FULL, "1x");
     one_line(&output, "the first video");
     let made = names(&folder).into_iter().filter(|name| name.ends_with(".y4m")).count();
     assert_eq!(made, 0, "{:?}", names(&folder));
@@ -177,6 +178,8 @@ fn reads_that_fail_are_named() {
     fs::create_dir(&place).unwrap();
     let (output, calls) = run(&place, &args, &model, BAD_DISK, 0);
     assert!(output.status.success() && calls > 0, "{}", String::from_utf8_lossy(&output.stderr));
+    let whole = fs::read(place.join("a.png")).unwrap();
+    let mut failed = 0;
     for number in 1..=calls {
         fs::remove_dir_all(&place).unwrap();
         fs::create_dir(&place).unwrap();
@@ -186,8 +189,12 @@ fn reads_that_fail_are_named() {
         if !output.status.success() {
             one_line(&output, &what);
             assert!(contents(&place).is_empty(), "{what}: {:?}", contents(&place).keys());
+            failed += 1;
+        } else {
+            assert!(fs::read(place.join("a.png")).unwrap() == whole, "{what}");
         }
     }
+    assert!(2 * failed > calls, "only {failed} of {calls} reads matter");
 }
 
 /// Copies the files of a model.

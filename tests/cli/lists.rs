@@ -122,6 +122,24 @@ fn what_is_there_is_not_made_again() {
 }
 
 #[test]
+fn other_weights_make_other_videos() {
+    let folder = with("list.txt", &["a cat"]);
+    super::faults::copy(&super::model(), &folder.path().join("model"));
+    let args = ["sample", "--prompts", "list.txt", "--model", "model", "--steps", "4", "-o", "x.y4m"];
+    let args =
+        [&args[..], &["--frames", "1", "--device", "cpu"]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(summary(folder.path(), &args), "osp: 1 of 1 videos made");
+    assert_eq!(summary(folder.path(), &args), "osp: 0 of 1 videos made, 1 were there");
+    let weights = folder.path().join("model/vae/diffusion_pytorch_model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    // The first values of each tensor tell weights apart.
+    let first = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[first..first + 4].copy_from_slice(&0.25_f32.to_le_bytes());
+    fs::write(&weights, bytes).unwrap();
+    assert_eq!(summary(folder.path(), &args), "osp: 1 of 1 videos made");
+}
+
+#[test]
 fn a_video_that_cannot_be_made_does_not_stop_the_others() {
     let folder = with(
         "list.jsonl",

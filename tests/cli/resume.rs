@@ -187,6 +187,7 @@ fn edit(more: &[&str]) -> Vec<String> {
 
 #[test]
 fn an_edit_survives_a_kill_if_its_files_are_the_same() {
+    let mut stopped = 0;
     for point in [2, 1000, 1005] {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
@@ -199,6 +200,7 @@ fn an_edit_survives_a_kill_if_its_files_are_the_same() {
             continue;
         }
         child.wait().unwrap();
+        stopped += 1;
         let resume = ["sample", "--resume", "out.y4m.state"];
         // Files that changed, and files that are gone.
         for (name, frames) in [("clip.y4m", 17), ("first.png", 1)] {
@@ -215,6 +217,7 @@ fn an_edit_survives_a_kill_if_its_files_are_the_same() {
         assert!(fs::read(at("out.y4m")).unwrap() == fs::read(at("whole.y4m")).unwrap(), "stopped at {point}");
         assert!(!at("out.y4m.state").exists());
     }
+    assert!(stopped >= 2, "only {stopped} signals came in time");
 }
 
 /// A folder with a state after some steps, and the state.
@@ -336,9 +339,22 @@ fn only_a_state_is_replaced_by_a_state() {
     fs::write(folder.path().join("out.gif.state"), "mine").unwrap();
     let args = request("out.gif", &["--steps", "4"]);
     fails(folder.path(), &args.iter().map(String::as_str).collect::<Vec<_>>(), 2, &["out.gif.state", "not a state"]);
-    // What a killed process left is cleared, and an older state goes when the video is there.
+    // An older state goes when the video is there, and nothing else does.
     let (folder, _) = with_state();
-    fs::write(folder.path().join(".out.y4m.state"), "half").unwrap();
+    fs::write(folder.path().join(".out.y4m.state"), "mine").unwrap();
     run(folder.path(), &request("out.y4m", &["--steps", "4"]));
-    assert_eq!(names(folder.path()), ["out.y4m", "out.y4m.json"]);
+    assert_eq!(names(folder.path()), [".out.y4m.state", "out.y4m", "out.y4m.json"]);
+}
+
+#[test]
+fn a_state_is_an_input_that_no_output_replaces() {
+    let (folder, _) = with_state();
+    let at = |name: &str| folder.path().join(name);
+    fs::rename(at("out.y4m.state"), at("state.y4m")).unwrap();
+    fs::hard_link(at("state.y4m"), at("link.y4m")).unwrap();
+    for more in [&["-o", "state.y4m"][..], &["-o", "link.y4m"], &["-o", "a.y4m", "--save-latent", "state.y4m"]] {
+        fails(folder.path(), &[&["sample", "--resume", "state.y4m"], more].concat(), 2, &["is an input"]);
+    }
+    osp(folder.path()).args(["sample", "--resume", "state.y4m", "-o", "a.y4m"]).assert().success();
+    assert!(at("a.y4m").exists() && !at("state.y4m").exists());
 }

@@ -72,6 +72,18 @@ fn prompts_are_never_replaced_not_even_by_a_record() {
 }
 
 #[test]
+fn a_file_of_options_is_never_replaced() {
+    let folder = folder();
+    fs::write(folder.path().join("a.json"), "steps = 4\n").unwrap();
+    let small = ["--frames", "1", "--size", "16x16", "--model", "model"];
+    let profile = ["profile", "--config", "a.json", "--trace", "a.json", "--device", "cpu"];
+    fails(folder.path(), &[&profile[..], &small].concat(), 2, &["a.json", READ]);
+    fs::rename(folder.path().join("a.json"), folder.path().join("a.png")).unwrap();
+    let sample = ["sample", "a cat", "--config", "a.png", "-o", "a.png"];
+    fails(folder.path(), &[&sample[..], &small].concat(), 2, &["a.png", READ]);
+}
+
+#[test]
 fn files_of_the_model_are_never_replaced() {
     let folder = folder();
     let weights = "model/vae/diffusion_pytorch_model.safetensors";

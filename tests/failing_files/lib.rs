@@ -2,7 +2,7 @@
 //! files whose paths begin in one way, and lets them fail from some call on.
 //!
 //! `OSP_FAILING=KIND:NUMBER:ERRNO:BEGINNING`, such as `write:3:28:/tmp/x`: the third write to `/tmp/x` and below finds the disk full, and so
-//! do all later ones. Number 0 fails nothing. The program writes how many calls there were to the file that `OSP_FAILING_CALLS` names.
+//! do all later ones; with `3x`, only that one. Number 0 fails nothing. The program writes how many calls there were to the file that `OSP_FAILING_CALLS` names.
 //! With `kill` in place of the error, SIGKILL ends the program before the call. With `pause`, the program writes that file, and
 //! waits before the call until somebody removes the file.
 //!
@@ -25,6 +25,8 @@ struct Plan {
     kind: String,
     /// The first call that fails; 0 for none.
     number: usize,
+    /// Whether it is the only one.
+    alone: bool,
     effect: Effect,
     /// How the paths begin.
     beginning: String,
@@ -48,7 +50,9 @@ impl Plan {
 
     fn read(text: &str) -> Option<Self> {
         let mut parts = text.splitn(4, ':');
-        let (kind, number) = (parts.next()?.to_owned(), parts.next()?.parse().ok()?);
+        let (kind, number) = (parts.next()?.to_owned(), parts.next()?);
+        let alone = number.ends_with('x');
+        let number = number.trim_end_matches('x').parse().ok()?;
         let effect = match parts.next()? {
             "kill" => Effect::Kill,
             "pause" => Effect::Pause,
@@ -57,7 +61,7 @@ impl Plan {
         let beginning = parts.next()?.to_owned();
         // SAFETY: the function is called at the end, when nothing else runs.
         unsafe { libc::atexit(write_calls) };
-        Some(Self { kind, number, effect, beginning })
+        Some(Self { kind, number, alone, effect, beginning })
     }
 }
 
@@ -84,7 +88,7 @@ fn fails(kind: &str, path: impl FnOnce() -> Option<PathBuf>) -> bool {
         return false;
     }
     let call = CALLS.fetch_add(1, Ordering::SeqCst) + 1;
-    if plan.number == 0 || call < plan.number {
+    if plan.number == 0 || call < plan.number || plan.alone && call > plan.number {
         return false;
     }
     match plan.effect {

@@ -7,7 +7,7 @@
 mod file;
 mod print;
 
-use super::{Global, one_line};
+use super::{Global, claims, one_line};
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
@@ -51,6 +51,7 @@ pub fn parse(osp: &Command, args: &[OsString]) -> std::result::Result<ArgMatches
     built.build();
     let command = built.find_subcommand(name).expect("clap found this command");
     let file = File::read(&path)?;
+    claims::options_are_from(&path);
     let settings = in_effect(command, typed, file.settings(&built, command)?);
     // The file's options follow the command's name, because behind the arguments might be a `--`.
     let behind = (1..args.len()).find(|&n| lenient(osp, &args[..n]).is_some_and(|some| some.subcommand().is_some()));

@@ -143,7 +143,9 @@ impl JobList {
             || Error::Usage(format!("{}: this name does not say where the video goes; add -o", path.display()));
         let beside = || place::output_of(path).ok_or_else(unnamed);
         let output = args.output.clone().map_or_else(beside, Ok)?;
-        let (noted, reads) = material::noted_in(&state.notes);
+        let (noted, mut reads) = material::noted_in(&state.notes);
+        // Behind the work, the state is removed; it may have the name of an output.
+        reads.push(path.to_path_buf());
         let job = Job {
             number: 0,
             place: output.display().to_string(),

@@ -35,7 +35,7 @@ pub fn output_of(state: &Path) -> Option<PathBuf> {
 /// Fails if the state of `output` cannot be written, or if it or the lock would replace another file.
 pub fn check(output: &Path) -> Result<()> {
     let Some(path) = path(output) else { return Ok(()) };
-    staged::check_lasting(&path)?;
+    staged::check_file(&path)?;
     if path.exists() && !state::is_state(&path) {
         return Err(Error::Usage(format!(
             "{} is not a state, but the state of output {} would replace it; move it or choose another output",

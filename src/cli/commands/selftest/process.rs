@@ -117,7 +117,7 @@ impl Runner {
     fn once(&self, stem: &str, first: usize, tested: &mut Tested) -> Result<End> {
         // A file, not a pipe: it can be read even if another process still has it open.
         let said =
-            tempfile::tempfile().map_err(|error| Error::Failed(format!("cannot make a temporary file: {error}")))?;
+            tempfile::tempfile().map_err(Error::io("cannot make a temporary file in TMPDIR,", std::env::temp_dir()))?;
         let mut child = self.start(stem, first, &said)?;
         let events = listen(&mut child);
         let (mut begun, mut found): (Option<(usize, String)>, _) = (None, Findings::new());
