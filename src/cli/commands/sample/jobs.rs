@@ -20,6 +20,7 @@ use osp::state::State;
 use osp::video::{Format, VideoInfo, Writer, is_stdout, sheet};
 use osp::{Error, Model, Request, Result, staged};
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -144,8 +145,11 @@ impl JobList {
         let beside = || place::output_of(path).ok_or_else(unnamed);
         let output = args.output.clone().map_or_else(beside, Ok)?;
         let (noted, mut reads) = material::noted_in(&state.notes);
-        // Behind the work, the state is removed; it may have the name of an output.
-        reads.push(path.to_path_buf());
+        // Behind the work, a state is removed wherever it lies. The one beside the output is the output's own.
+        let places = [place::path(&output), Some(path.to_path_buf())].map(|place| fs::canonicalize(place?).ok());
+        if places[0] != places[1] {
+            reads.push(path.to_path_buf());
+        }
         let job = Job {
             number: 0,
             place: output.display().to_string(),
