@@ -1,11 +1,11 @@
 //! Compares ways to make fewer evaluations, on the demo model: the table of `docs/shortcuts.md`, and a picture of it.
 //!
 //! ```sh
-//! cargo run --release --example shortcuts -- docs/benchmarks/shortcuts.jsonl docs/images/shortcuts.svg
+//! cargo run --release --example shortcuts -- target/shortcuts.jsonl target/shortcuts.svg
 //! ```
 //!
 //! It takes hours, and appends what it measures to the first file. What stands there is not measured again; without the file,
-//! everything is. A third argument is the number of videos, 96 if it is missing: those that
+//! everything is. `scripts/comparisons` puts the result into the documents. A third argument is the number of videos, 96 if it is missing: those that
 //! `tools/demo_model/results/evaluation.json` lists.
 
 #[path = "shortcuts/chart.rs"]

@@ -1,5 +1,10 @@
 //! The outputs in README.md and in docs are those that the program prints.
 
+/// What `docs/shortcuts.md` compares.
+#[allow(dead_code, reason = "the example uses all of it")]
+#[path = "../../examples/shortcuts/results.rs"]
+mod results;
+
 use super::succeeds;
 use std::fs;
 use std::path::Path;
@@ -51,6 +56,18 @@ fn the_program_draws_the_roofline_in_the_docs() {
     let drawn = fs::read_to_string(folder.path().join("roofline.svg")).unwrap();
     let shown = project("docs/images/roofline-h100-221x512x512.svg");
     assert!(drawn == shown, "draw it again: osp {}", args.join(" "));
+}
+
+#[test]
+fn the_table_of_shortcuts_is_what_was_measured() {
+    let (document, measured) = (project("docs/shortcuts.md"), project("docs/benchmarks/shortcuts.jsonl"));
+    let rows: Vec<results::Row> = measured.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let samplers = ["| DPMSolverMultistep |", "| PNDM |"];
+    let shown = document.lines().filter(|line| samplers.iter().any(|sampler| line.starts_with(sampler))).count();
+    assert!(rows.len() >= 30 && rows.len() == shown, "{} rows are measured, {shown} shown", rows.len());
+    for row in rows {
+        assert!(document.contains(&format!("\n{row}\n")), "docs/shortcuts.md lacks {row}");
+    }
 }
 
 /// The front page of the documentation has the same program, which is a doc test there.
