@@ -16,18 +16,18 @@ fn names_too_long_for_their_record_or_state_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let model = model_argument();
     let name = |length: usize| format!("{}.png", "n".repeat(length - 4));
-    // The longest name: systems allow 255 bytes, and the state's temporary name has 7 more.
-    let longest = name(248);
+    // The longest name: systems allow 255 bytes, and the state's name has 6 more.
+    let longest = name(249);
     assert_eq!(
         succeeds(folder.path(), &sample(&model, &["a cat", "--frames", "1", "-o", &longest])),
         format!("{longest}\n")
     );
     assert_eq!(names(folder.path()), [longest.clone(), format!("{longest}.json")]);
-    for length in 249..=256 {
+    for length in 250..=256 {
         fails(folder.path(), &sample("absent", &["a cat", "--frames", "1", "-o", &name(length)]), 2, &["too long"]);
     }
     // With several videos, names get a number or `-grid`.
-    for length in 245..=248 {
+    for length in 245..=249 {
         let several = ["a cat", "a dog", "--frames", "1", "-o", &name(length)];
         fails(folder.path(), &sample("absent", &several), 2, &["too long"]);
     }

@@ -29,7 +29,8 @@ pub struct Hub {
     agent: Agent,
     endpoint: Address,
     token: Option<String>,
-    silence: Duration,
+    /// A hub that sends nothing for this time counts as lost.
+    pub silence: Duration,
 }
 
 /// Why an attempt ended early.

@@ -64,7 +64,8 @@ impl File {
                 let problem = format!("{problem}; {length} of {size} bytes are downloaded: run it again to resume");
                 return Err(hub.fault(url, problem));
             }
-            pause(Duration::from_millis(100 << (2 * attempts)))?;
+            // 0.1 s, 0.4 s, 1.6 s and 6.4 s, unless the user has another patience.
+            pause(hub.silence / 300 * (1 << (2 * attempts)))?;
         }
         partial.finish(self, target)
     }
