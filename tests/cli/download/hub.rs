@@ -73,6 +73,14 @@ impl Hub {
         })
     }
 
+    /// A hub with its own list of files.
+    pub fn listing(list: String) -> Self {
+        Self::with(move |request, stream| match request.path == LIST {
+            true => reply(stream, "200 OK", "", list.as_bytes()).map(|()| true),
+            false => Ok(false),
+        })
+    }
+
     /// A hub that answers some requests in its own way.
     pub fn with(own: impl Fn(&Request, &mut dyn Stream) -> io::Result<bool> + Send + Sync + 'static) -> Self {
         Self::over("http", own, |tcp| Some(Box::new(tcp)))

@@ -1,6 +1,6 @@
 //! Answers and files without an end, and files that no disk holds.
 
-use super::hub::{Hub, LIST, SHA256, Stream, list, reply};
+use super::hub::{Hub, SHA256, Stream, list};
 use std::io;
 
 /// Sends bytes until the client has enough, at most 1 GB.
@@ -42,11 +42,7 @@ fn a_file_without_an_end_is_not_read_to_it() {
 #[test]
 fn files_for_which_the_disk_has_no_room_are_not_begun() {
     for (size, words) in [(1 << 60, "but its disk has"), (u64::MAX, "larger than any disk")] {
-        let list = list(SHA256, size);
-        let hub = Hub::with(move |request, stream| match request.path == LIST {
-            true => reply(stream, "200 OK", "", list.as_bytes()).map(|()| true),
-            false => Ok(false),
-        });
+        let hub = Hub::listing(list(SHA256, size));
         let folder = tempfile::tempdir().unwrap();
         let (code, said) = hub.download(folder.path(), &[]);
         assert_eq!(code, Some(1), "{said}");

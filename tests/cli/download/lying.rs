@@ -5,11 +5,7 @@ use crate::cli::{contents, names};
 
 /// What a download says if the hub's list is this.
 fn listed(list: &str) -> (Option<i32>, String) {
-    let list = list.to_owned();
-    let hub = Hub::with(move |request, stream| match request.path == LIST {
-        true => reply(stream, "200 OK", "", list.as_bytes()).map(|()| true),
-        false => Ok(false),
-    });
+    let hub = Hub::listing(list.to_owned());
     let folder = tempfile::tempdir().unwrap();
     let (code, said) = hub.download(folder.path(), &[]);
     let files = contents(folder.path()).into_keys().filter(|path| path.is_file()).count();
@@ -84,11 +80,7 @@ fn more_or_fewer_bytes_than_the_list_says_are_an_error() {
 #[test]
 fn a_file_for_which_the_list_has_another_size_never_gets_its_name() {
     for size in [4999, 5001] {
-        let list = list(SHA256, size);
-        let hub = Hub::with(move |request, stream| match request.path == LIST {
-            true => reply(stream, "200 OK", "", list.as_bytes()).map(|()| true),
-            false => Ok(false),
-        });
+        let hub = Hub::listing(list(SHA256, size));
         let folder = tempfile::tempdir().unwrap();
         let (code, said) = hub.download(folder.path(), &[]);
         assert_eq!(code, Some(1), "{said}");

@@ -1,4 +1,4 @@
-//! The hub over HTTP. A thread of its own waits for each answer, so that Ctrl-C and a silent hub end the wait.
+//! The hub over HTTP. A thread of its own waits for each answer. Meanwhile the program looks for Ctrl-C, and gives up a silent hub.
 
 use super::settings::{Address, Settings};
 use crate::cli::interrupt;
