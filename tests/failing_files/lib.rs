@@ -2,9 +2,9 @@
 //! files whose paths begin in one way, and lets them fail from some call on.
 //!
 //! `OSP_FAILING=KIND:NUMBER:ERRNO:BEGINNING`, such as `write:3:28:/tmp/x`: the third write to `/tmp/x` and below finds the disk full, and so
-//! do all later ones; with `3x`, only that one. Number 0 fails nothing. The program writes how many calls there were to the file that `OSP_FAILING_CALLS` names.
-//! With `kill` in place of the error, SIGKILL ends the program before the call. With `pause`, the program writes that file, and
-//! waits before the call until somebody removes the file.
+//! do all later ones; with `3x`, only that one. Number 0 fails nothing. The program writes how many calls there were to the file that
+//! `OSP_FAILING_CALLS` names. With `kill` in place of the error, SIGKILL ends the program before the call. With `pause`, the program
+//! writes that file, and waits before the call until somebody removes the file.
 //!
 //! Kinds: `write` (write, pwrite, writev), `read` (read, pread), `open` (for writing), `sync` (fsync, fdatasync), `create` (mkdir),
 //! `name` (rename, link, unlink, rmdir), and `change` for all of them but `read`.

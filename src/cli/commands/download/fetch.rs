@@ -74,8 +74,8 @@ fn there(output: &Path) -> Option<&Path> {
     output.ancestors().find(|folder| folder.as_os_str().is_empty() || folder.exists())
 }
 
-fn sum(sizes: impl Iterator<Item = u64>) -> std::result::Result<u64, String> {
-    let total = sizes.into_iter().try_fold(0_u64, u64::checked_add);
+fn sum(mut sizes: impl Iterator<Item = u64>) -> std::result::Result<u64, String> {
+    let total = sizes.try_fold(0_u64, u64::checked_add);
     total.ok_or_else(|| "the sizes in the list are larger than any disk".to_owned())
 }
 

@@ -1,4 +1,5 @@
-//! The hub over HTTP. A thread of its own waits for each answer. Meanwhile the program looks for Ctrl-C, and gives up a silent hub.
+//! The hub over HTTP. A thread of its own waits for each answer. Meanwhile the program looks for Ctrl-C. A hub that sends nothing is
+//! not waited for any longer.
 
 use super::settings::{Address, Settings};
 use crate::cli::interrupt;

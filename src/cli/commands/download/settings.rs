@@ -15,7 +15,7 @@ const SILENCE: u64 = 30;
 /// The most bytes of a file of certificates. The lists of systems have a hundredth.
 const CERTIFICATES: u64 = 16 << 20;
 
-/// The settings of a hub. It has no `Debug`, because the token is not for eyes.
+/// The settings of a hub. It has no `Debug`, so that nothing prints the token.
 pub struct Settings {
     /// Address without a slash at its end.
     pub endpoint: Address,
