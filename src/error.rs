@@ -194,36 +194,47 @@ impl Error {
     }
 }
 
+/// One line: a message may quote what a file holds, so every control character becomes a space.
+pub fn one_line(text: &str) -> String {
+    text.trim_end().replace(char::is_control, " ")
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&one_line(&self.text()))
+    }
+}
+
+impl Error {
+    /// The message, with all characters of what it quotes.
+    fn text(&self) -> String {
         match self {
             Self::Shape { op, argument, expected, found } => {
-                write!(f, "{op}: {argument} has {found}, expected {expected}")
+                format!("{op}: {argument} has {found}, expected {expected}")
             }
             Self::Weight { file, tensor, problem } if tensor.is_empty() => {
-                write!(f, "{}: {problem}", file.display())
+                format!("{}: {problem}", file.display())
             }
-            Self::Weight { file, tensor, problem } => write!(f, "{}: tensor {tensor}: {problem}", file.display()),
-            Self::Config { file, problem } => write!(f, "{}: {problem}", file.display()),
+            Self::Weight { file, tensor, problem } => format!("{}: tensor {tensor}: {problem}", file.display()),
+            Self::Config { file, problem } => format!("{}: {problem}", file.display()),
             Self::Ambiguous { folder, what, found } => {
-                write!(f, "{} holds several {what}s; choose one: {}", folder.display(), found.join(", "))
+                format!("{} holds several {what}s; choose one: {}", folder.display(), found.join(", "))
             }
             Self::OutOfMemory { stage, needed, free, relief } => {
                 let [needed, free] = [needed, free].map(|bytes| bytes.div_ceil(1 << 20));
-                write!(f, "{stage}: out of memory: needs {needed} MiB, {free} MiB are free; ")?;
-                match relief {
-                    Relief::Limit => write!(f, "allow {needed} MiB"),
-                    Relief::LimitOrVideo => write!(f, "allow {needed} MiB, or ask for fewer frames or a smaller size"),
+                let relief = match relief {
+                    Relief::Limit => format!("allow {needed} MiB"),
+                    Relief::LimitOrVideo => format!("allow {needed} MiB, or ask for fewer frames or a smaller size"),
                     Relief::LimitOrTiles => {
-                        write!(f, "allow {needed} MiB, or choose smaller tiles, which change the result")
+                        format!("allow {needed} MiB, or choose smaller tiles, which change the result")
                     }
-                    Relief::Video => f.write_str("ask for fewer frames or a smaller size"),
-                    Relief::Clip => f.write_str("read fewer of its frames"),
-                }
+                    Relief::Video => "ask for fewer frames or a smaller size".into(),
+                    Relief::Clip => "read fewer of its frames".into(),
+                };
+                format!("{stage}: out of memory: needs {needed} MiB, {free} MiB are free; {relief}")
             }
             Self::Launch { kernel, grid: [x, y, z], threads, shared_bytes, problem } => {
-                write!(
-                    f,
+                format!(
                     "kernel {kernel}, grid {x}x{y}x{z}, {threads} threads, {shared_bytes} bytes of shared memory: {problem}"
                 )
             }
@@ -233,13 +244,13 @@ impl fmt::Display for Error {
                 } else {
                     "the stage's inputs or weights lead to values that are too large".to_owned()
                 };
-                write!(f, "{stage}: {what} is NaN or infinite from {place} on; {cause}")
+                format!("{stage}: {what} is NaN or infinite from {place} on; {cause}")
             }
-            Self::Io { path, action, source } => write!(f, "{action} {}: {source}", path.display()),
-            Self::Media { path, problem } => write!(f, "{}: {problem}", path.display()),
-            Self::Device(text) | Self::Usage(text) | Self::Unsupported(text) | Self::Failed(text) => f.write_str(text),
-            Self::Unchecked { summary, .. } => f.write_str(summary),
-            Self::Interrupted => f.write_str("interrupted"),
+            Self::Io { path, action, source } => format!("{action} {}: {source}", path.display()),
+            Self::Media { path, problem } => format!("{}: {problem}", path.display()),
+            Self::Device(text) | Self::Usage(text) | Self::Unsupported(text) | Self::Failed(text) => text.clone(),
+            Self::Unchecked { summary, .. } => summary.clone(),
+            Self::Interrupted => "interrupted".into(),
         }
     }
 }

@@ -3,10 +3,11 @@
 #![no_main]
 
 /// What a list of videos needs of the command line.
+#[path = "../../src/cli"]
 mod cli {
-    #[path = "../../../src/cli/size.rs"]
     pub mod size;
 }
+#[allow(dead_code, reason = "the program uses all of it")]
 #[path = "../../src/cli/commands/sample/list.rs"]
 mod list;
 #[path = "../targets.rs"]

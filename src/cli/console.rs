@@ -8,6 +8,7 @@ use super::{hints, interrupt};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use osp::engine::{Observer, Stage, StagePlan, Warning};
+use osp::error::one_line;
 use osp::{Error, Result};
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
@@ -307,11 +308,6 @@ fn terminal_columns() -> Option<usize> {
 fn say(label: &str, text: &str) {
     let line = format!("osp: {label}{}\n", one_line(text));
     let _ = io::stderr().lock().write_all(line.as_bytes());
-}
-
-/// Makes a message one line. It may quote files and arguments, so all control characters become spaces.
-fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
 }
 
 #[cfg(test)]

@@ -8,3 +8,4 @@ pub mod html;
 pub mod python;
 mod sentencepiece;
 pub mod tokenizer;
+mod tokenizer_json;

@@ -13,8 +13,12 @@ pub(super) struct Model {
     pub charsmap: Vec<u8>,
 }
 
+/// The character that SentencePiece writes for a space.
+pub(super) const SPACE: char = '▁';
+/// Several spaces, which become one.
+pub(super) const SPACES: &str = " {2,}";
 /// Bytes of a piece. The tokenizer keeps pieces in a tree as deep as the longest one, and takes it down recursively.
-pub(super) const MOST_PIECE: usize = 1000;
+const MOST_PIECE: usize = 1000;
 /// Field 3 of a piece.
 const UNKNOWN: u64 = 2;
 /// Field 3 of the trainer's specification.
@@ -61,16 +65,18 @@ fn parse_piece(bytes: &[u8]) -> Result<(String, f64, u64), String> {
             _ => {}
         }
     }
-    if text.is_empty() {
-        return Err("a piece is empty".into());
-    }
-    if text.len() > MOST_PIECE {
-        return Err(format!("a piece has {} bytes, expected at most {MOST_PIECE}", text.len()));
-    }
-    if !score.is_finite() {
-        return Err(format!("the score of piece {text:?} is {score}"));
-    }
+    check_piece(&text, score)?;
     Ok((text, score, kind))
+}
+
+/// Checks what the tokenizer relies on.
+pub(super) fn check_piece(text: &str, score: f64) -> Result<(), String> {
+    match text.len() {
+        0 => Err("a piece is empty".into()),
+        bytes if bytes > MOST_PIECE => Err(format!("a piece has {bytes} bytes, expected at most {MOST_PIECE}")),
+        _ if !score.is_finite() => Err(format!("the score of piece {text:?} is {score}")),
+        _ => Ok(()),
+    }
 }
 
 fn check_trainer(bytes: &[u8]) -> Result<(), String> {

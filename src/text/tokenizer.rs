@@ -1,9 +1,9 @@
 //! The T5 tokenizer: a SentencePiece Unigram model with a hundred extra tokens.
 
-use super::sentencepiece::{self, MOST_PIECE, Model};
+use super::sentencepiece::{Model, SPACE, SPACES};
+use super::tokenizer_json;
 use crate::error::{Error, Result};
 use crate::reading;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::{Precompiled, Replace, Sequence, Strip, replace::ReplacePattern};
@@ -21,9 +21,6 @@ const UNKNOWN: u32 = 2;
 
 /// Tokens `<extra_id_0>` (the last id) to `<extra_id_99>` that T5 adds to the model's vocabulary.
 const EXTRA_TOKENS: usize = 100;
-/// The character that SentencePiece writes for a space.
-const SPACE: char = '▁';
-
 /// The most bytes of a tokenizer's file. The published ones have a twentieth.
 const MOST: u64 = 64 << 20;
 
@@ -133,27 +130,29 @@ impl Tokenizer {
 /// Builds the tokenizer to which the original converts `spiece.model`.
 fn from_sentencepiece(bytes: &[u8]) -> tokenizers::Result<tokenizers::Tokenizer> {
     let mut model = Model::parse(bytes)?;
+    let unknown = model.vocabulary[model.unknown].0.clone();
     model.vocabulary.extend((0..EXTRA_TOKENS).rev().map(|number| (extra_token(number), 0.0)));
-    build(model)
+    let special =
+        ["<pad>".to_owned(), "</s>".to_owned(), unknown].into_iter().chain((0..EXTRA_TOKENS).map(extra_token));
+    build(model, special.map(|token| AddedToken::from(token, true)).collect())
 }
 
-fn build(model: Model) -> tokenizers::Result<tokenizers::Tokenizer> {
+/// Builds a tokenizer of a model whose pieces include the tokens that a text may spell out.
+fn build(model: Model, added: Vec<AddedToken>) -> tokenizers::Result<tokenizers::Tokenizer> {
     let mut normalizers: Vec<NormalizerWrapper> = Vec::new();
     if !model.charsmap.is_empty() {
         normalizers.push(Precompiled::from(&model.charsmap)?.into());
     }
     normalizers.push(Strip::new(false, true).into());
-    normalizers.push(Replace::new(ReplacePattern::Regex(" {2,}".into()), SPACE.to_string())?.into());
+    normalizers.push(Replace::new(ReplacePattern::Regex(SPACES.into()), SPACE.to_string())?.into());
     let spaces = Metaspace::new(SPACE, PrependScheme::Always, true);
     let end = TemplateProcessing::builder().try_single("$A </s>")?.special_tokens(vec![("</s>", END)]).build()?;
 
-    let mut special = vec!["<pad>".to_owned(), "</s>".to_owned(), model.vocabulary[model.unknown].0.clone()];
-    special.extend((0..EXTRA_TOKENS).map(extra_token));
     let unigram = Unigram::from(model.vocabulary, Some(model.unknown), false)?;
     let mut tokenizer = tokenizers::Tokenizer::new(unigram);
     tokenizer.with_normalizer(Some(Sequence::new(normalizers)))?;
     tokenizer.with_pre_tokenizer(Some(spaces.clone())).with_decoder(Some(spaces)).with_post_processor(Some(end));
-    tokenizer.add_special_tokens(special.into_iter().map(|token| AddedToken::from(token, true)))?;
+    tokenizer.add_tokens(added)?;
     Ok(tokenizer)
 }
 
@@ -161,53 +160,10 @@ fn extra_token(number: usize) -> String {
     format!("<extra_id_{number}>")
 }
 
-/// Reads the format of the `tokenizers` library.
+/// Builds the tokenizer of a file in the format of the `tokenizers` library.
 fn from_json(bytes: &[u8]) -> tokenizers::Result<tokenizers::Tokenizer> {
-    let json: Value = serde_json::from_slice(bytes)?;
-    check_texts(&json)?;
-    let mut tokenizer: tokenizers::Tokenizer = serde_json::from_value(json)?;
-    // The file may have been saved with padding and truncation.
-    tokenizer.with_padding(None);
-    tokenizer.with_truncation(None)?;
-    Ok(tokenizer)
-}
-
-/// Checks every text in a file, wherever it stands: a normalizer may hold others.
-fn check_texts(json: &Value) -> std::result::Result<(), String> {
-    match json {
-        Value::String(text) if text.len() > MOST_PIECE => {
-            Err(format!("a text in it has {} bytes, expected at most {MOST_PIECE}", text.len()))
-        }
-        Value::Array(values) => values.iter().try_for_each(check_texts),
-        Value::Object(values) => values.iter().try_for_each(|(key, value)| match (key.as_str(), value) {
-            (key, _) if key.len() > MOST_PIECE => check_texts(&Value::String(key.to_owned())),
-            // The library does not check this table and would panic later.
-            ("precompiled_charsmap", Value::String(charsmap)) => {
-                let checked = decode_base64(charsmap).and_then(|charsmap| sentencepiece::check_charsmap(&charsmap));
-                checked.ok_or_else(|| "its character normalisation is damaged".to_owned())
-            }
-            ("precompiled_charsmap", _) => Ok(()),
-            _ => check_texts(value),
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=').bytes().map(|byte| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    });
-    let digits: Vec<u8> = digits.collect::<Option<_>>()?;
-    let bytes = digits.chunks(4).flat_map(|digits| {
-        let bits = digits.iter().fold(0, |bits, &digit| bits << 6 | u32::from(digit)) << (6 * (4 - digits.len()));
-        bits.to_be_bytes().into_iter().skip(1).take(digits.len() * 6 / 8)
-    });
-    Some(bytes.collect())
+    let (model, added) = tokenizer_json::parse(bytes)?;
+    build(model, added)
 }
 
 /// Checks what the text encoder relies on.
@@ -224,17 +180,4 @@ fn check(tokenizer: tokenizers::Tokenizer) -> tokenizers::Result<tokenizers::Tok
         return Err(format!("an empty text has the ids {:?}, expected [{END}]", encoding.get_ids()).into());
     }
     Ok(tokenizer)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_of_every_length_is_decoded() {
-        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYmE=", "fooba")] {
-            assert_eq!(decode_base64(text).unwrap(), bytes.as_bytes());
-        }
-        assert_eq!(decode_base64("Zm\u{e9}v"), None);
-    }
 }

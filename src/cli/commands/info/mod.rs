@@ -7,6 +7,7 @@ use crate::cli::console::{Colour, Console};
 use crate::cli::record::lossy;
 use crate::cli::units::megabytes;
 use osp::checkpoint::{self, Component, ComponentConfig, Defaults, Opening, WeightSource};
+use osp::error::one_line;
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
 use osp::reading::{self, TEXT};
 use osp::weights::manifest::CheckpointManifest;
@@ -306,8 +307,9 @@ impl ComponentReport {
     }
 }
 
+/// A row of the report. A value may come from a stranger's file: what controls a terminal does not reach it.
 fn row(name: &str, value: &str) -> String {
-    format!("  {name:<12}  {value}")
+    format!("  {name:<12}  {}", one_line(value))
 }
 
 fn problem_row(problem: &str, console: &Console) -> String {
