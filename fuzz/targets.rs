@@ -2,8 +2,9 @@
 //!
 //! Whatever the bytes are, a parser must return: no panic, no endless loop, no memory beyond a small multiple of the bytes. An error is one line without control characters.
 
-use super::list;
-use osp::checkpoint::{Component, ComponentConfig, WeightSource};
+use super::{hub, list};
+use osp::checkpoint::{Component, ComponentConfig, Need, Opening, WeightSource};
+use osp::engine::SavedSettings;
 use osp::model::latte::LatteConfig;
 use osp::model::t5::T5Config;
 use osp::model::vae::VaeConfig;
@@ -25,13 +26,17 @@ pub struct Target {
 }
 
 /// All parsers.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 21] = [
     Target { name: "safetensors", run: |bytes, folder| weights(&file(folder, "model.safetensors", bytes)) },
     Target { name: "pickle", run: |bytes, folder| weights(&file(folder, "model.ckpt", bytes)) },
     Target { name: "index", run: index },
     Target { name: "config-t5", run: config::<T5Config> },
     Target { name: "config-latte", run: config::<LatteConfig> },
     Target { name: "config-vae", run: config::<VaeConfig> },
+    Target { name: "sampling", run: |bytes, folder| model("sampling.json", bytes, folder) },
+    Target { name: "calibration", run: |bytes, folder| model("transformer/calibration.json", bytes, folder) },
+    Target { name: "preview", run: |bytes, folder| model("vae/preview.json", bytes, folder) },
+    Target { name: "hub", run: |bytes, _| files_of_hub(bytes) },
     Target { name: "spiece", run: |bytes, folder| tokenizer(&file(folder, "spiece.model", bytes)) },
     Target { name: "tokenizer", run: |bytes, folder| tokenizer(&file(folder, "tokenizer.json", bytes)) },
     Target { name: "mp4", run: video },
@@ -39,6 +44,7 @@ pub const TARGETS: [Target; 16] = [
     Target { name: "images", run: video },
     Target { name: "h264", run: h264 },
     Target { name: "state", run: state },
+    Target { name: "made", run: |bytes, _| made(bytes) },
     Target { name: "latent", run: |bytes, folder| one_line(Latent::read(&file(folder, "a.safetensors", bytes))) },
     Target { name: "list", run: videos },
     Target { name: "caption", run: |bytes, _| drop(caption::clean(&String::from_utf8_lossy(bytes))) },
@@ -79,6 +85,34 @@ fn index(bytes: &[u8], folder: &Path) {
 fn config<C: ComponentConfig>(bytes: &[u8], folder: &Path) {
     file(folder, "config.json", bytes);
     one_line(Component::<C>::open(folder, WeightSource::Shapes));
+}
+
+/// A model without weights, one of whose files has these bytes.
+fn model(name: &str, bytes: &[u8], folder: &Path) {
+    const CONFIGS: [(&str, &[u8]); 3] = [
+        ("text_encoder", include_bytes!("../tests/golden/pipeline/text_encoder/config.json")),
+        ("transformer", include_bytes!("../tests/golden/pipeline/transformer/config.json")),
+        ("vae", include_bytes!("../tests/golden/pipeline/vae/config.json")),
+    ];
+    for (part, config) in CONFIGS {
+        fs::create_dir_all(folder.join(part)).expect("the folder takes folders");
+        file(&folder.join(part), "config.json", config);
+    }
+    file(folder, name, bytes);
+    let opening = Opening { weights: WeightSource::Shapes, need: Need::Models, ..Opening::default() };
+    one_line(opening.open(folder).and_then(|model| model.defaults.calibration.known().map(drop)));
+}
+
+/// What a hub says of a model's files.
+fn files_of_hub(bytes: &[u8]) {
+    let files = hub::Model::of(bytes).and_then(|model| model.wanted(&[]));
+    let leads_out = |path: &str| path.starts_with('/') || path.split('/').any(|part| part == "..");
+    assert!(!files.into_iter().flatten().any(|file| leads_out(&file.path)));
+}
+
+/// What a video says of how it was made.
+fn made(bytes: &[u8]) {
+    drop(serde_json::from_slice::<SavedSettings>(bytes).ok().and_then(SavedSettings::settings));
 }
 
 /// The tokenizer of the folder of `path`.

@@ -263,3 +263,14 @@ impl std::error::Error for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_stay_on_their_line() {
+        let error = Error::weight("a\nb", "\x1b[31m", "no such\r\u{9b}key\n");
+        assert_eq!(error.to_string(), "a b: tensor  [31m: no such  key");
+    }
+}

@@ -1,6 +1,9 @@
 //! Inputs that fuzzing has kept: every parser takes them again, whole, cut and changed.
 
-/// The list of videos is read by the program, not by the library.
+/// A hub's list of files, and a list of videos: the program reads them, not the library.
+#[allow(dead_code, reason = "the program uses all of it")]
+#[path = "../src/cli/commands/download/list.rs"]
+mod hub;
 #[allow(dead_code, reason = "the program uses all of it")]
 #[path = "../src/cli/commands/sample/list.rs"]
 mod list;

@@ -8,6 +8,9 @@ mod cli {
     pub mod size;
 }
 #[allow(dead_code, reason = "the program uses all of it")]
+#[path = "../../src/cli/commands/download/list.rs"]
+mod hub;
+#[allow(dead_code, reason = "the program uses all of it")]
 #[path = "../../src/cli/commands/sample/list.rs"]
 mod list;
 #[path = "../targets.rs"]

@@ -8,6 +8,19 @@ use crate::weights::{Files, Source};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+/// Files that belong to weights and lie beside them.
+pub const BESIDE: [&str; 9] = [
+    "calibration.json",
+    "config.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "sampling.json",
+    "preview.json",
+];
+
 /// The class in a folder's `config.json`; `None` without such a file, or if the file names no class.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ mod folder;
 pub use calibration::{COEFFICIENTS, Calibrated, Calibration};
 pub use component::{Component, ComponentConfig, WeightSource, tokenizer};
 pub use defaults::Defaults;
-pub use folder::{class_of, has_weights, is_there, list, subfolders};
+pub use folder::{BESIDE, class_of, has_weights, is_there, list, subfolders};
 
 use crate::error::{Error, Result};
 use crate::model::latte::LatteConfig;

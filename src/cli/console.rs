@@ -322,9 +322,4 @@ mod tests {
         assert_eq!(pace(0, 0.0, left, "step"), "");
         assert_eq!(pace(1, f64::INFINITY, left, "step"), "");
     }
-
-    #[test]
-    fn messages_stay_on_their_line() {
-        assert_eq!(one_line("a\nb\x1b[31m"), "a b [31m");
-    }
 }

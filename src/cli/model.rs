@@ -2,7 +2,7 @@
 
 use super::args::{ComponentArgs, ModelArgs, weight_source};
 use super::console::Console;
-use osp::checkpoint::{Need, Opening, WeightSource};
+use osp::checkpoint::{BESIDE, Need, Opening, WeightSource};
 use osp::weights::hub;
 use osp::{Error, Model, Result};
 use schemars::JsonSchema;
@@ -11,19 +11,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const DEMO: &str = "assets/demo";
-
-/// Files that belong to weights and lie beside them.
-pub const BESIDE: [&str; 9] = [
-    "calibration.json",
-    "config.json",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "generation_config.json",
-    "sampling.json",
-    "preview.json",
-];
 
 /// The model's folder that the user names, else the demo model's.
 fn folder(args: &ModelArgs) -> Result<PathBuf> {

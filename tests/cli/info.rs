@@ -1,6 +1,6 @@
-//! `osp info` of models without faults.
+//! `osp info` of models without faults, and of strangers' files.
 
-use super::{fails, golden, model_argument, succeeds};
+use super::{fails, golden, model_argument, osp, succeeds};
 use serde_json::Value;
 
 #[test]
@@ -50,4 +50,29 @@ fn configs_without_weights_can_be_described_with_synthetic_weights() {
 fn a_missing_folder_is_named() {
     let folder = tempfile::tempdir().unwrap();
     fails(folder.path(), &["info", "absent"], 5, &["absent", "no such folder"]);
+}
+
+#[test]
+fn what_a_file_says_does_not_control_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = std::fs::File::create(folder.path().join("a.png")).unwrap();
+    let mut image = png::Encoder::new(file, 1, 1);
+    image.add_itxt_chunk("Comment".to_owned(), "red\u{1b}[2J\u{9b}1mcat\r\nvae".to_owned()).unwrap();
+    image.write_header().unwrap().write_image_data(&[7]).unwrap();
+    let text = succeeds(folder.path(), &["info", "a.png"]);
+    assert!(text.contains("  comment       red [2J 1mcat  vae"), "{text:?}");
+    assert!(!text.lines().any(|line| line.contains(char::is_control)), "{text:?}");
+
+    let model = folder.path().join("a\u{1b}[31mb");
+    std::fs::create_dir(&model).unwrap();
+    std::fs::write(
+        model.join("config.json"),
+        r#"{"model_type": "t5", "a\u001b[31m\nb": 0, "d_model": "c\u001b[31m\nd"}"#,
+    )
+    .unwrap();
+    let said = osp(folder.path()).args(["info", "a\u{1b}[31mb"]).output().unwrap();
+    for text in [&said.stdout, &said.stderr] {
+        let text = String::from_utf8_lossy(text);
+        assert!(!text.lines().any(|line| line.contains(char::is_control)), "{text:?}");
+    }
 }

@@ -3,6 +3,7 @@ use osp::Error;
 use osp::text::tokenizer::{END, PAD, Tokenizer};
 use proptest::prelude::*;
 use serde::Deserialize;
+use serde_json::json;
 use std::path::Path;
 use std::sync::LazyLock;
 use tempfile::TempDir;
@@ -164,6 +165,53 @@ fn a_damaged_normalisation_in_json_is_refused() {
     // The same, within another normalizer.
     json["normalizer"] = serde_json::json!({"type": "Sequence", "normalizers": [json["normalizer"]]});
     refused(&json);
+}
+
+#[test]
+fn a_json_that_is_not_t5s_or_contradicts_itself_is_refused() {
+    let golden: serde_json::Value = serde_json::from_slice(&golden_bytes("tokenizer.json")).unwrap();
+    let end = json!([{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}]);
+    let bytes = json!({"type": "TemplateProcessing", "single": [end[0]], "pair": [], "special_tokens": {}});
+    let token = |id: usize, content: &str| json!({"id": id, "content": content, "special": true});
+    for (place, value, said) in [
+        ("/model/type", json!("BPE"), "its model is a BPE, expected a Unigram"),
+        ("/model/byte_fallback", json!(true), "byte_fallback"),
+        ("/model/unk_id", json!(null), "it has no unk_id"),
+        ("/model/unk_id", json!(237), "its unk_id is 237, but it has 237 pieces"),
+        ("/model/vocab/7/0", json!(""), "a piece is empty"),
+        ("/post_processor", bytes, "post_processor"),
+        ("/post_processor", json!(null), "post_processor"),
+        ("/post_processor/single/1/SpecialToken/id", json!("</e>"), "post_processor"),
+        ("/post_processor/type", json!("ByteLevel"), "ByteLevel"),
+        ("/pre_tokenizer/type", json!("Digits"), "Digits"),
+        ("/pre_tokenizer/replacement", json!("_"), "writes '_' for a space"),
+        ("/normalizer/normalizers/1/type", json!("Lowercase"), "Lowercase"),
+        ("/normalizer/normalizers/2/pattern", json!({"String": "a"}), "it replaces \"a\""),
+        ("/normalizer/normalizers/1", golden["normalizer"]["normalizers"][0].clone(), "two tables"),
+        ("/added_tokens/0", token(3, "<pad>"), "its token 3 is both"),
+        ("/added_tokens/0", token(999, "<cat>"), "has the id 999, expected 237"),
+        ("/added_tokens/0", token(0, ""), "a piece is empty"),
+    ] {
+        let mut json = golden.clone();
+        *json.pointer_mut(place).unwrap_or_else(|| panic!("{place}")) = value;
+        let error = error_of(folder_with("tokenizer.json", json.to_string().as_bytes()).path()).to_string();
+        assert!(error.contains(said) && !error.contains(char::is_control), "{place}: {error}");
+    }
+}
+
+#[test]
+fn the_forms_of_json_in_which_t5_is_published_give_the_same_ids() {
+    let mut json: serde_json::Value = serde_json::from_slice(&golden_bytes("tokenizer.json")).unwrap();
+    let spaces = json["pre_tokenizer"].take();
+    json["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, spaces]});
+    json["normalizer"] = json["normalizer"]["normalizers"][0].take();
+    json["model"].as_object_mut().unwrap().remove("type");
+    // Newer files list the extra tokens only among those that are added.
+    json["model"]["vocab"].as_array_mut().unwrap().retain(|piece| !piece[0].as_str().unwrap().starts_with("<extra"));
+    let folder = folder_with("tokenizer.json", json.to_string().as_bytes());
+    for text in ["a cat  walks ", "\ta\u{a0}b", "a<extra_id_0> <extra_id_99>", "ｆｕｌｌ"] {
+        assert_eq!(open(folder.path()).encode(text).unwrap(), TOKENIZER.encode(text).unwrap(), "{text:?}");
+    }
 }
 
 #[test]

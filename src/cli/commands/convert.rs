@@ -2,12 +2,12 @@
 
 use crate::cli::claims::Claims;
 use crate::cli::console::Console;
-use crate::cli::model::{self, BESIDE};
+use crate::cli::model;
 use crate::cli::record::lossy;
 use crate::cli::transfer::Transfer;
 use crate::cli::units::megabytes;
 use clap::ValueEnum;
-use osp::checkpoint::{self, Component, ComponentConfig, Defaults, WeightSource};
+use osp::checkpoint::{self, BESIDE, Component, ComponentConfig, Defaults, WeightSource};
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
 use osp::reading;
 use osp::staged::{self, Staged};

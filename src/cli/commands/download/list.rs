@@ -1,6 +1,6 @@
 //! The hub's list of a model's files, which is not trusted, and the choice of the files that the engine reads.
 
-use crate::cli::model::BESIDE;
+use osp::checkpoint::BESIDE;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};

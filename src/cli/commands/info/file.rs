@@ -5,6 +5,7 @@ use crate::cli::console::Console;
 use crate::cli::made::{Made, in_words};
 use crate::cli::record::lossy;
 use osp::engine::{SavedSettings, Settings};
+use osp::error::one_line;
 use osp::state::{Origin, State, is_state};
 use osp::video::{ReadOptions, Reader, description};
 use osp::{Latent, Result};
@@ -57,7 +58,7 @@ pub fn run(path: &Path, console: &Console) -> Result<()> {
     if console.json() {
         return console.json_result(&Report { file: path, what });
     }
-    let lines = [vec![path.display().to_string()], what.lines()].concat();
+    let lines = [vec![one_line(&path.to_string_lossy())], what.lines()].concat();
     console.result(lines.join("\n"))
 }
 

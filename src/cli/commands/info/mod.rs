@@ -155,7 +155,7 @@ impl Report {
     }
 
     fn text(&self, console: &Console) -> String {
-        let mut lines = vec![self.folder.display().to_string()];
+        let mut lines = vec![one_line(&self.folder.to_string_lossy())];
         if let Some(samples) = &self.samples {
             let Samples { frames, height, width, sampler, steps, guidance, notice } = samples;
             lines.push(row(
@@ -288,7 +288,7 @@ impl Weights {
 
 impl ComponentReport {
     fn lines(&self, console: &Console) -> Vec<String> {
-        let mut lines = vec![format!("{}  {}", self.part, self.folder.display())];
+        let mut lines = vec![format!("{}  {}", self.part, one_line(&self.folder.to_string_lossy()))];
         lines.extend(self.sizes.iter().map(|(name, size)| row(name, size)));
         if let Some(weights) = &self.weights {
             lines.push(row("parameters", &format!("{} in {} tensors", count(weights.parameters), weights.tensors)));
