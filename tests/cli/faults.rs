@@ -1,5 +1,6 @@
 //! Files that fail: a disk that is full at any write, folders that take no file, reads that fail. `tests/failing_files` makes them.
 
+use super::kills::Place;
 use super::{CACHE, contents, model, names, osp};
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -132,6 +133,75 @@ fn a_clock_that_jumps_by_years_changes_nothing() {
     assert_eq!(names(folder.path()), names(expected.path()));
     for name in names(folder.path()).iter().filter(|name| name.ends_with(".gif")) {
         assert!(fs::read(folder.path().join(name)).unwrap() == fs::read(expected.path().join(name)).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn a_list_is_made_once_whatever_the_clock_says() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), model());
+    let list = ["a", "b"].map(|name| format!("{{\"prompt\": \"a cat\", \"output\": \"{name}.gif\"}}\n"));
+    fs::write(folder.path().join("list.jsonl"), list.concat()).unwrap();
+    let args = sample(&model, &["--prompts", "list.jsonl", "--frames", "1"]);
+    let jumping = || {
+        let mut command = osp(folder.path());
+        command.args(&args).env("LD_PRELOAD", layer()).env("OSP_CLOCK_JUMPS", "100000000").assert().success();
+        contents(folder.path())
+    };
+    let made = jumping();
+    assert_eq!(names(folder.path()), ["a.gif", "a.gif.json", "b.gif", "b.gif.json", "list.jsonl"]);
+    // Records hold times, so that a video which is made again has another one.
+    assert!(jumping() == made);
+}
+
+/// Lets each call of a kind fail that a command makes, and all later ones. Whatever fails, each output is the older one or the new one, and
+/// nothing else is left.
+fn each_output_of_a_command_is_whole_or_the_older_one(place: &Place, kind: [&str; 2], older: &[&str], args: &[&str]) {
+    place.runs(older);
+    let old = place.files();
+    let (output, calls) = run(&place.folder, &Place::whole(args), &place.folder, kind, 0);
+    assert!(output.status.success() && calls > 0, "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let new = place.files();
+    let [before, after] = [&old, &new].map(|files| place.outputs(files));
+    assert!(before.keys().eq(after.keys()) && before != after, "{args:?} replaces what {older:?} made");
+    let mut failed = 0;
+    for number in 1..=calls {
+        place.reset(&old);
+        let (output, _) = run(&place.folder, &Place::whole(args), &place.folder, kind, number);
+        let what = format!("{args:?}, {kind:?}, call {number} of {calls}");
+        if !output.status.success() {
+            one_line(&output, &what);
+            failed += 1;
+        }
+        let left = place.outputs(&place.files());
+        assert!(left.keys().eq(before.keys()), "{what}: {:?}", left.keys());
+        for (name, files) in &left {
+            assert!(before[name] == *files || after[name] == *files, "{what}: {} is neither", name.display());
+        }
+    }
+    assert!(failed > 0, "{args:?}: no {kind:?} matters");
+    place.reset(&old);
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_write_of_other_commands_costs_no_output() {
+    let place = Place::new();
+    for (older, args) in [
+        (
+            &["encode", "clip.y4m", "-o", "b.safetensors", "--max-frames", "1"][..],
+            &["encode", "clip.y4m", "-o", "b.safetensors"][..],
+        ),
+        (&["decode", "clip.safetensors", "-o", "b.mp4", "--fps", "12"], &["decode", "clip.safetensors", "-o", "b.mp4"]),
+        (
+            &["decode", "clip.safetensors", "-o", "frames", "--fps", "12"],
+            &["decode", "clip.safetensors", "-o", "frames"],
+        ),
+        (&["reconstruct", "clip.y4m", "-o", "c.gif", "--max-frames", "1"], &["reconstruct", "clip.y4m", "-o", "c.gif"]),
+        (
+            &["convert", "model", "-o", "half", "--dtype", "f16"],
+            &["convert", "model", "-o", "half", "--dtype", "bf16", "--force"],
+        ),
+    ] {
+        each_output_of_a_command_is_whole_or_the_older_one(&place, DISK_FULL, older, args);
     }
 }
 

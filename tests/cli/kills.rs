@@ -9,16 +9,16 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-type Files = BTreeMap<PathBuf, Vec<u8>>;
+pub type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// A folder with a model, a clip and its latent, in which commands run.
-struct Place {
+pub struct Place {
     _home: tempfile::TempDir,
-    folder: PathBuf,
+    pub folder: PathBuf,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().canonicalize().unwrap().join("work");
         fs::create_dir(&folder).unwrap();
@@ -30,12 +30,12 @@ impl Place {
     }
 
     /// Runs a command to its end.
-    fn runs(&self, args: &[&str]) {
+    pub fn runs(&self, args: &[&str]) {
         osp(&self.folder).args(Self::whole(args)).assert().success();
     }
 
     /// The arguments with those that all commands here have.
-    fn whole<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    pub fn whole<'a>(args: &[&'a str]) -> Vec<&'a str> {
         match args[0] {
             "sample" => sample(Path::new("model"), &args[1..]),
             "encode" | "decode" | "reconstruct" => [args, &["--device", "cpu", "--model", "model"]].concat(),
@@ -44,14 +44,14 @@ impl Place {
     }
 
     /// What is there now, without the cache.
-    fn files(&self) -> Files {
+    pub fn files(&self) -> Files {
         let mut files = contents(&self.folder);
         files.retain(|path, _| !path.starts_with(self.folder.join(CACHE)));
         files
     }
 
     /// Puts back what was there, and nothing else.
-    fn reset(&self, files: &Files) {
+    pub fn reset(&self, files: &Files) {
         let _ = fs::remove_dir_all(self.folder.join(CACHE));
         for path in self.files().into_keys().rev().filter(|path| !files.contains_key(path)) {
             if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) }.unwrap();
@@ -61,7 +61,7 @@ impl Place {
     }
 
     /// The files of each output: a file, or a folder with what is in it. Records hold times, so their bytes do not count.
-    fn outputs(&self, files: &Files) -> BTreeMap<PathBuf, Files> {
+    pub fn outputs(&self, files: &Files) -> BTreeMap<PathBuf, Files> {
         let mut outputs: BTreeMap<PathBuf, Files> = BTreeMap::new();
         for (path, bytes) in files {
             let part = path.strip_prefix(&self.folder).unwrap();

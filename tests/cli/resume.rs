@@ -142,15 +142,24 @@ fn a_pressed_ctrl_c_keeps_the_state_and_says_how_to_go_on() {
 }
 
 #[test]
-fn a_stop_without_checkpoints_loses_at_most_a_step() {
+fn a_stop_without_checkpoints_keeps_every_step_that_was_made() {
     let folder = tempfile::tempdir().unwrap();
-    let args = request("out.gif", &["--steps", "200", "--sampler", "DDIM"]);
+    let args = request("out.gif", &["--steps", "200", "--sampler", "DDIM", "--progress", "json"]);
     let mut child = start(folder.path(), &args);
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    assert!(lines.any(|line| line.contains("text: ")));
+    let mut events = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap());
+    let step = |event: &serde_json::Value| {
+        (event["event"] == "progress" && event["stage"] == "denoise").then(|| event["step"].as_u64().unwrap())
+    };
+    let seen = events.find_map(|event| step(&event).filter(|&step| step > 2)).unwrap();
     Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap();
+    // More steps may end before the signal comes.
+    let last = events.filter_map(|event| step(&event)).last().unwrap_or(seen);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(names(folder.path()), ["out.gif.state"]);
+    let kept = reached(&folder.path().join("out.gif.state")) as u64;
+    assert!((last..200).contains(&kept), "it had made {last} steps, the state has {kept}");
     run(folder.path(), &["sample", "--resume", "out.gif.state"].map(str::to_owned));
     run(folder.path(), &request("whole.gif", &["--steps", "200", "--sampler", "DDIM"]));
     assert!(fs::read(folder.path().join("out.gif")).unwrap() == fs::read(folder.path().join("whole.gif")).unwrap());

@@ -1,5 +1,6 @@
 //! Videos on stdout, `-o -`: a video is printed whole or not at all, and no other file is written.
 
+use super::faults::failing;
 use super::{fails, model_argument, names, osp, succeeds, write};
 use std::fs;
 use std::path::Path;
@@ -73,6 +74,30 @@ fn a_run_that_fails_prints_nothing() {
     let whole = fs::read(folder.path().join("in.y4m")).unwrap();
     fs::write(folder.path().join("cut.y4m"), &whole[..whole.len() - 9]).unwrap();
     fails(folder.path(), &["reconstruct", "cut.y4m", "-o", "-", "--model", &model], 1, &["cut.y4m"]);
+}
+
+#[test]
+fn a_decoder_that_fails_after_its_first_frames_prints_nothing() {
+    let folder = folder();
+    let model = model_argument();
+    let (place, counted) = (folder.path().canonicalize().unwrap().join("tmp"), folder.path().join("calls"));
+    fs::create_dir(&place).unwrap();
+    // The frames wait in TMPDIR for the last one, and its second write finds the disk full.
+    let run = |number| {
+        let mut command = failing(folder.path(), &place, ["write", "28"], number, &counted);
+        command.env("TMPDIR", &place);
+        command.args(["decode", "l.safetensors", "-o", "-", "--device", "cpu", "--model", &model]).output().unwrap()
+    };
+    let whole = run(0);
+    let writes: usize = fs::read_to_string(&counted).unwrap().parse().unwrap();
+    assert!(whole.status.success() && whole.stdout.len() > 5 * 32 * 32 && writes > 1, "{writes} writes");
+    for number in 1..=writes {
+        let failed = run(number);
+        let said = String::from_utf8_lossy(&failed.stderr);
+        assert!(failed.status.code() == Some(1) && failed.stdout.is_empty(), "write {number} of {writes}: {said}");
+        assert_eq!(said.lines().filter(|line| line.contains("error: ")).count(), 1, "{said}");
+        assert!(fs::read_dir(&place).unwrap().next().is_none(), "write {number} of {writes} leaves something");
+    }
 }
 
 #[test]

@@ -75,4 +75,6 @@ fn a_cache_that_is_not_writable_gives_one_warning() {
     let warnings: Vec<&str> = said.lines().filter(|line| line.contains("warning: ")).collect();
     assert!(matches!(warnings[..], [line] if line.contains("cached") && line.contains("osp/text")), "{said}");
     assert_eq!(record["text_cached"], false);
+    let (_, said) = sample(folder.path(), &model_argument(), &["--quiet"]);
+    assert_eq!(said, "");
 }
