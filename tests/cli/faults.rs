@@ -148,7 +148,8 @@ fn a_list_is_made_once_whatever_the_clock_says() {
         contents(folder.path())
     };
     let made = jumping();
-    assert_eq!(names(folder.path()), ["a.gif", "a.gif.json", "b.gif", "b.gif.json", "list.jsonl"]);
+    let [a, b] = ["a.gif.json", "b.gif.json"].map(|name| folder.path().join(name));
+    assert!(made.contains_key(&a) && made.contains_key(&b), "{:?}", names(folder.path()));
     // Records hold times, so that a video which is made again has another one.
     assert!(jumping() == made);
 }
@@ -190,9 +191,9 @@ fn a_disk_that_is_full_at_any_write_of_other_commands_costs_no_output() {
             &["encode", "clip.y4m", "-o", "b.safetensors", "--max-frames", "1"][..],
             &["encode", "clip.y4m", "-o", "b.safetensors"][..],
         ),
-        (&["decode", "clip.safetensors", "-o", "b.mp4", "--fps", "12"], &["decode", "clip.safetensors", "-o", "b.mp4"]),
+        (&["decode", "clip.safetensors", "-o", "b.mp4", "--fps", "50"], &["decode", "clip.safetensors", "-o", "b.mp4"]),
         (
-            &["decode", "clip.safetensors", "-o", "frames", "--fps", "12"],
+            &["decode", "clip.safetensors", "-o", "frames", "--fps", "50"],
             &["decode", "clip.safetensors", "-o", "frames"],
         ),
         (&["reconstruct", "clip.y4m", "-o", "c.gif", "--max-frames", "1"], &["reconstruct", "clip.y4m", "-o", "c.gif"]),
