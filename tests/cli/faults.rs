@@ -193,7 +193,7 @@ fn a_disk_that_is_full_at_any_write_of_other_commands_costs_no_output() {
         ),
         (&["decode", "clip.safetensors", "-o", "b.mp4", "--fps", "50"], &["decode", "clip.safetensors", "-o", "b.mp4"]),
         (
-            &["decode", "clip.safetensors", "-o", "frames", "--fps", "50"],
+            &["reconstruct", "clip.y4m", "-o", "frames", "--max-frames", "1"],
             &["decode", "clip.safetensors", "-o", "frames"],
         ),
         (&["reconstruct", "clip.y4m", "-o", "c.gif", "--max-frames", "1"], &["reconstruct", "clip.y4m", "-o", "c.gif"]),
