@@ -60,6 +60,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod engine;
 pub mod error;
+mod hash;
 pub mod latent;
 pub mod layout;
 pub mod memory;

@@ -200,8 +200,12 @@ pub fn keep(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let full = || Error::io("cannot write to", folder);
     fs::create_dir_all(folder).map_err(full())?;
     sweep(folder);
-    let mut file = named(ENDING, 0o600).tempfile_in(folder).map_err(full())?;
-    let _lock = Lock::of(file.path());
+    let (mut file, _lock) = loop {
+        let file = named(ENDING, 0o600).tempfile_in(folder).map_err(full())?;
+        if let Some(lock) = Lock::of(file.path()) {
+            break (file, lock);
+        }
+    };
     let _known = Known::new(file.path());
     file.write_all(bytes).map_err(full())?;
     file.persist(folder.join(name)).map(drop).map_err(|failed| full()(failed.error))

@@ -195,7 +195,8 @@ impl Console {
 
     /// Prints what the stages took, if there was work.
     pub fn summarise(&self) {
-        let summary = self.summary();
+        // Not locked while something is printed, for which the stage is locked.
+        let summary = std::mem::take(&mut *self.summary());
         match self.events() {
             true => self.event(&Event::Summary { stages: summary.stages(), peak_rss_bytes: peak_rss() }),
             false => summary.lines(peak_rss()).iter().for_each(|line| self.note(line)),

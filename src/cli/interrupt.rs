@@ -32,7 +32,8 @@ pub fn last_words(exit_code: u8) -> [&'static str; 2] {
 /// From now on, the first signal only requests a stop. `quiet`: it prints nothing.
 pub fn be_patient(quiet: bool) {
     QUIET.store(quiet, Ordering::Relaxed);
-    PATIENT.store(true, Ordering::Relaxed);
+    // A handler that sees this sees the line above, too.
+    PATIENT.store(true, Ordering::Release);
 }
 
 /// Whether the user wants to stop.
@@ -56,10 +57,16 @@ pub fn install() {}
 mod unix {
     use super::{EVENTS, Error, INTERRUPTED, PATIENT, QUIET, last_words};
     use osp::staged;
+    use rustix::thread::{Timespec, nanosleep};
     use std::ffi::c_int;
+    use std::io::IoSlice;
     use std::mem::zeroed;
     use std::ptr::{null, null_mut};
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    /// Milliseconds after the first signal in which another one is not a second press: some programs send a signal to a process and then
+    /// to its group.
+    const ONE_PRESS: u64 = 200;
 
     /// Installs handlers for Ctrl-C and the other signals that end a process, except those of a crash. A signal that
     /// was ignored when this process started (by `nohup`, or in a background job of a script) stays ignored.
@@ -85,6 +92,8 @@ mod unix {
             let mut action: libc::sigaction = zeroed();
             action.sa_sigaction = handler as libc::sighandler_t;
             action.sa_flags = libc::SA_RESTART;
+            // No other handler begins in the middle of this one.
+            libc::sigfillset(&mut action.sa_mask);
             // Cannot fail for these signals.
             libc::sigaction(signal, &action, null_mut());
         }
@@ -92,21 +101,38 @@ mod unix {
 
     /// Requests a stop, or ends the process.
     extern "C" fn on_end(_: c_int) {
+        /// When the first signal came; 0 before it.
+        static FIRST: AtomicU64 = AtomicU64::new(0);
         let exit_code = c_int::from(Error::Interrupted.exit_code());
-        if !PATIENT.load(Ordering::Relaxed) {
+        if !PATIENT.load(Ordering::Acquire) {
             let [before, after] = last_words(Error::Interrupted.exit_code());
-            [before, "interrupted", after].iter().for_each(|part| say(part.as_bytes()));
-            end(b"\n", exit_code);
+            end(&[before, "interrupted", after, "\n"], exit_code);
         }
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
-            end(b"", exit_code);
+        let now = milliseconds();
+        match FIRST.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => INTERRUPTED.store(true, Ordering::Relaxed),
+            Err(first) if now < first + ONE_PRESS => return,
+            Err(_) => end(&[], exit_code),
         }
         if !QUIET.load(Ordering::Relaxed) {
-            say(match EVENTS.load(Ordering::Relaxed) {
-                true => b"{\"event\":\"note\",\"text\":\"stopping after the current step; press Ctrl-C again to stop at once\"}\n",
-                false => b"osp: stopping after the current step; press Ctrl-C again to stop at once\n",
-            });
+            say(&[match EVENTS.load(Ordering::Relaxed) {
+                true => {
+                    "{\"event\":\"note\",\"text\":\"stopping after the current step; press Ctrl-C again to stop at once\"}\n"
+                }
+                false => "osp: stopping after the current step; press Ctrl-C again to stop at once\n",
+            }]);
         }
+    }
+
+    /// A clock that does not jump, and is never 0.
+    fn milliseconds() -> u64 {
+        // SAFETY: zeros are valid for this structure of numbers, and signal handlers may make this call, which writes it.
+        let time = unsafe {
+            let mut time: libc::timespec = zeroed();
+            libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time);
+            time
+        };
+        time.tv_sec.unsigned_abs() * 1000 + time.tv_nsec.unsigned_abs() / 1_000_000 + 1
     }
 
     /// Ends the process when the bytes of a mapped file are gone: it has become shorter, or its disk fails.
@@ -120,22 +146,39 @@ mod unix {
         let [before, after] = last_words(1);
         let words =
             "a file was cut short while it was read, or its disk failed: check the files of the model and the input";
-        [before, words, after].iter().for_each(|part| say(part.as_bytes()));
-        end(b"\n", 1);
+        end(&[before, words, after, "\n"], 1);
     }
 
-    /// Prints `words`, removes temporary files and ends the process at once. Neither allocates nor locks.
-    pub fn end(words: &[u8], exit_code: c_int) -> ! {
+    /// Prints a line of these `words`, removes temporary files and ends the process at once. Neither allocates nor locks.
+    pub fn end(words: &[&str], exit_code: c_int) -> ! {
         say(words);
-        staged::remove_all();
+        remove_temporary_files();
         // SAFETY: the call takes any number. It runs no code of the process any more, so it may be called anywhere.
         unsafe { libc::_exit(exit_code) }
+    }
+
+    /// Removes temporary files. If another thread is doing that, waits for it, but not for long.
+    fn remove_temporary_files() {
+        const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+        static BEGUN: AtomicBool = AtomicBool::new(false);
+        static DONE: AtomicBool = AtomicBool::new(false);
+        if !BEGUN.swap(true, Ordering::Relaxed) {
+            staged::remove_all();
+            DONE.store(true, Ordering::Relaxed);
+        }
+        for _ in 0..100 {
+            if DONE.load(Ordering::Relaxed) {
+                return;
+            }
+            // No signal ends it early: they are all held back here.
+            let _ = nanosleep(&PAUSE);
+        }
     }
 
     /// Removes temporary files when a bug without unwinding (such as a panic in a panic), `Ctrl-\` or a limit of the
     /// system ends the process. The process then ends as without this handler.
     extern "C" fn on_abort(signal: c_int) {
-        staged::remove_all();
+        remove_temporary_files();
         // SAFETY: signal handlers may make both calls, and `signal` is the number of the signal that this one handles.
         // It is raised again with the default handler, which runs when this returns.
         unsafe {
@@ -144,8 +187,10 @@ mod unix {
         }
     }
 
-    /// Prints a line. A closed stderr is ignored.
-    fn say(line: &[u8]) {
-        let _ = rustix::io::write(rustix::stdio::stderr(), line);
+    /// Prints parts of a line as one write, so that no other thread's line comes between. A closed stderr is ignored.
+    fn say(parts: &[&str]) {
+        let mut slices = [IoSlice::new(&[]); 5];
+        slices.iter_mut().zip(parts).for_each(|(slice, part)| *slice = IoSlice::new(part.as_bytes()));
+        let _ = rustix::io::writev(rustix::stdio::stderr(), &slices);
     }
 }

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often an owner writes its file.
-const BEAT: Duration = Duration::from_secs(5);
+const BEAT: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
 /// After so long without a write, an owner on another machine is dead.
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long a new file may be empty.
@@ -107,22 +107,23 @@ impl Watch {
     }
 }
 
+/// When a file was written last. A network file system asks its server anew for a file that is opened.
 fn written(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|facts| facts.modified()).ok()
+    File::open(path).and_then(|file| file.metadata()?.modified()).ok()
 }
 
-/// Tries to take the lock at `path`. `dead`: an owner on another machine was watched, and has died.
+/// Tries to take the lock at `path`. `dead`: this owner on another machine was watched, and has died.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be written.
-pub fn take(path: &Path, dead: bool) -> Result<Taken> {
+pub fn take(path: &Path, dead: Option<&Owner>) -> Result<Taken> {
     let failed = || Error::io("cannot lock", path);
-    let begin = Instant::now();
+    let (begin, mut died) = (Instant::now(), None);
     loop {
         match File::options().read(true).write(true).create_new(true).open(path) {
             Ok(file) => {
                 if locked(&file) != Locked::Elsewhere && is_at(&file, path) {
-                    return Ok(Taken::Ours(Lock::hold(file, path).map_err(failed())?, None));
+                    return Ok(Taken::Ours(Lock::hold(file, path).map_err(failed())?, died));
                 }
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -152,8 +153,14 @@ pub fn take(path: &Path, dead: bool) -> Result<Taken> {
             (Some(owner), Locked::Unknown) if here(&owner) && is_running(owner.process) => {
                 return Ok(Taken::Alive(owner));
             }
-            (Some(owner), _) if !here(&owner) && !dead => return Ok(Taken::Unsure(owner, watch)),
-            (owner, _) => return Ok(Taken::Ours(Lock::hold(file, path).map_err(failed())?, owner)),
+            (Some(owner), _) if !here(&owner) && dead != Some(&owner) => return Ok(Taken::Unsure(owner, watch)),
+            (owner, _) => died = owner.or(died),
+        }
+        // Its owner is dead, or died before it wrote its name. Should it live after all, it finds that its file is gone, and does not
+        // take ours for its own.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed()(error)),
+            _ => {}
         }
     }
 }
@@ -219,22 +226,25 @@ pub fn is_at(_: &File, path: &Path) -> bool {
 }
 
 impl Lock {
-    /// Writes the owner into a file whose lock is ours, now and from time to time.
+    /// Writes the owner into a new file whose lock is ours, now and from time to time.
     fn hold(mut file: File, path: &Path) -> std::io::Result<Self> {
         let known = Known::new(path);
         let text = serde_json::to_string(&Owner::this_process()).expect("plain values have a JSON form") + "\n";
-        let mut write = {
-            let mut file = file.try_clone()?;
-            move || file.rewind().and_then(|()| file.write_all(text.as_bytes()))
-        };
-        file.set_len(0)?;
-        write()?;
-        file.flush()?;
+        // A network file system keeps what is not synchronised to itself, for longer than others wait.
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
         let (beat, ended) = channel::<()>();
-        let beats = move || {
-            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(BEAT) {
-                // A file that cannot be written looks like that of a dead owner, which costs work and breaks nothing.
-                let _ = write();
+        let beats = {
+            let (mut file, path) = (file.try_clone()?, path.to_path_buf());
+            move || {
+                while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(BEAT) {
+                    if !is_at(&file, &path) {
+                        break;
+                    }
+                    // A file that cannot be written looks like that of a dead owner, which costs work and breaks nothing.
+                    let _ =
+                        file.rewind().and_then(|()| file.write_all(text.as_bytes())).and_then(|()| file.sync_data());
+                }
             }
         };
         thread::Builder::new().spawn(beats)?;
@@ -271,26 +281,26 @@ mod tests {
     #[test]
     fn a_lock_has_one_owner_and_no_file_when_it_is_given_back() {
         let (folder, path) = folder();
-        let Taken::Ours(lock, None) = take(&path, false).unwrap() else { panic!("nobody has it") };
-        let Taken::Alive(owner) = take(&path, true).unwrap() else { panic!("it is taken") };
+        let Taken::Ours(lock, None) = take(&path, None).unwrap() else { panic!("nobody has it") };
+        let Taken::Alive(owner) = take(&path, Some(&Owner::this_process())).unwrap() else { panic!("it is taken") };
         assert_eq!(owner.process, std::process::id());
         drop(lock);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        assert!(matches!(take(&path, false).unwrap(), Taken::Ours(_, None)));
-        assert!(take(&folder.path().join("absent/a.lock"), false).is_err());
+        assert!(matches!(take(&path, None).unwrap(), Taken::Ours(_, None)));
+        assert!(take(&folder.path().join("absent/a.lock"), None).is_err());
     }
 
     #[test]
     fn a_dead_owner_on_this_machine_is_known_at_once() {
         let (_folder, path) = folder();
         let dead = left_behind(&path, &Owner::this_process().boot);
-        let Taken::Ours(_lock, Some(owner)) = take(&path, false).unwrap() else { panic!("its owner is dead") };
+        let Taken::Ours(_lock, Some(owner)) = take(&path, None).unwrap() else { panic!("its owner is dead") };
         assert_eq!(owner, dead);
         assert!(owner.to_string().starts_with("process 7 on node7, for 3 min"), "{owner}");
         // A process that died before it wrote its name.
         drop(_lock);
         fs::write(&path, "").unwrap();
-        assert!(matches!(take(&path, false).unwrap(), Taken::Ours(_, None)));
+        assert!(matches!(take(&path, None).unwrap(), Taken::Ours(_, None)));
     }
 
     #[test]
@@ -303,17 +313,32 @@ mod tests {
     fn an_owner_on_another_machine_lives_as_long_as_it_writes() {
         let (_folder, path) = folder();
         let owner = left_behind(&path, "another");
-        let Taken::Unsure(found, watch) = take(&path, false).unwrap() else { panic!("it may live") };
+        let Taken::Unsure(found, watch) = take(&path, None).unwrap() else { panic!("it may live") };
         assert_eq!(found, owner);
         assert!(!watch.moved());
         let later = SystemTime::now() + Duration::from_secs(1);
         File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
         assert!(watch.lives(&|| false));
         // Nobody writes it any more.
-        let Taken::Unsure(_, watch) = take(&path, false).unwrap() else { panic!("it may live") };
+        let Taken::Unsure(_, watch) = take(&path, None).unwrap() else { panic!("it may live") };
         let long_ago = Watch { since: watch.since.checked_sub(SILENCE).unwrap(), ..watch };
         assert!(!long_ago.lives(&|| false));
-        assert!(matches!(take(&path, true).unwrap(), Taken::Ours(_, Some(_))));
+        // Another process has taken it meanwhile, so the owner who died is not this one.
+        let next = left_behind(&path, "a third");
+        assert!(matches!(take(&path, Some(&owner)).unwrap(), Taken::Unsure(found, _) if found == next));
+        assert!(matches!(take(&path, Some(&next)).unwrap(), Taken::Ours(_, Some(found)) if found == next));
+    }
+
+    #[test]
+    fn an_owner_that_was_taken_for_dead_leaves_the_file_of_the_next_one_alone() {
+        let (_folder, path) = folder();
+        let Taken::Ours(slow, None) = take(&path, None).unwrap() else { panic!("nobody has it") };
+        // What another machine does that does not see the system's lock.
+        fs::remove_file(&path).unwrap();
+        let next = left_behind(&path, "another");
+        thread::sleep(BEAT + PAUSE);
+        drop(slow);
+        assert_eq!(owner(&mut File::open(&path).unwrap()), Some(next));
     }
 
     #[test]
@@ -323,7 +348,7 @@ mod tests {
         let work = || {
             let mut had = 0;
             while had < 20 {
-                let Taken::Ours(lock, _) = take(&path, false).unwrap() else { continue };
+                let Taken::Ours(lock, _) = take(&path, None).unwrap() else { continue };
                 assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
                 thread::yield_now();
                 inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);

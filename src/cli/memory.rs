@@ -68,7 +68,7 @@ fn refused(bytes: usize) {
     let _ = writeln!(rest, "{before}out of memory: the system refuses {mib} MiB more; {advice}{after}");
     let unused = rest.len();
     let used = line.len() - unused;
-    interrupt::end(&line[..used], 4)
+    interrupt::end(&[std::str::from_utf8(&line[..used]).unwrap_or("out of memory\n")], 4)
 }
 
 /// On other systems Rust aborts.
@@ -105,7 +105,11 @@ mod large {
     pub fn book(before: usize, after: usize) {
         let large = |bytes: usize| if bytes >= LARGE { bytes as u64 } else { 0 };
         let (before, after) = (large(before), large(after));
-        if after <= before {
+        if before == after {
+            // Most allocations are small, and threads would wait for each other here.
+            return;
+        }
+        if after < before {
             HELD.fetch_sub(before - after, Ordering::Relaxed);
             return;
         }

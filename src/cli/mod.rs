@@ -38,6 +38,7 @@ use commands::Command;
 use config::Wrong;
 use console::{Console, Progress};
 pub use memory::Allocator;
+use osp::Error;
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -111,7 +112,15 @@ pub fn main() -> ExitCode {
     } else {
         threads::start().and_then(|()| cli.command.run(Cli::command(), &console))
     };
-    done.map_or_else(|error| failed(&error, &console), |()| ExitCode::SUCCESS)
+    done.map_or_else(|error| failed(&after_a_signal(error), &console), |()| ExitCode::SUCCESS)
+}
+
+/// A terminal sends Ctrl-C also to ffmpeg and to what feeds a pipe. They may end first, and then a clip seems to be cut.
+fn after_a_signal(error: Error) -> Error {
+    match error {
+        Error::Media { .. } if interrupt::requested() => Error::Interrupted,
+        other => other,
+    }
 }
 
 /// The arguments of the process and of the file that they name, also as clap has found them.
@@ -123,7 +132,7 @@ fn parse() -> Result<(Cli, ArgMatches), Wrong> {
 }
 
 /// Prints the error that ends the process.
-fn failed(error: &osp::Error, console: &Console) -> ExitCode {
+fn failed(error: &Error, console: &Console) -> ExitCode {
     console.last_error(&hints::error(error), error.exit_code());
     ExitCode::from(error.exit_code())
 }

@@ -84,7 +84,8 @@ impl Backend for Cuda {
 
     fn start_prefetch(&self) -> Result<()> {
         let coming = std::mem::take(&mut *lock(&self.coming));
-        // A run that was interrupted has dropped its weights, so they need no values.
+        // A run that was interrupted has dropped its weights, so they need no values. The others stay: this thread owns them, and drops
+        // none before it returns.
         let mut wanted = coming.into_iter().filter(|(memory, _)| Arc::strong_count(memory) > 1);
         let sent = wanted.try_for_each(|(memory, parts)| {
             let mut memory = lock(&memory);

@@ -14,7 +14,8 @@ use crate::latent::Latent;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Takes RGB frames in order, `height·width·3` bytes each. It runs on its own thread.
+/// Takes RGB frames in order, `height·width·3` bytes each. It runs on its own thread, for which the decoder may wait: if it uses rayon, do not
+/// call the decoder from a worker of the same pool.
 pub type TakeFrame<'a> = dyn FnMut(&[u8]) -> Result<()> + Send + 'a;
 
 /// Latents to make before the decoder takes the transformer's place. They are small; what they cost is that more work is lost if

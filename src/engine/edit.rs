@@ -7,10 +7,10 @@
 
 use super::{Method, Settings};
 use crate::error::{Error, Result};
+use crate::hash::fnv1a;
 use crate::model::vae::Factors;
 use crate::sampler::SamplerKind;
 use crate::video::{Clip, FrameRate, Mask};
-use crate::weights::synthetic::fnv1a;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 

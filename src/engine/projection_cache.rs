@@ -2,11 +2,11 @@
 
 use crate::checkpoint::Component;
 use crate::error::Result;
+use crate::hash::fnv1a;
 use crate::model::vae::{Projection, VaeConfig};
 use crate::program;
 use crate::reading::{self, TEXT};
 use crate::staged;
-use crate::weights::synthetic::fnv1a;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 

@@ -3,10 +3,10 @@
 use super::{Edit, Settings, Shortcuts, Span};
 use crate::checkpoint::Model;
 use crate::error::Result;
+use crate::hash::fnv1a;
 use crate::latent;
 use crate::model::vae::Factors;
 use crate::model::vae::tiling::Tiling;
-use crate::weights::synthetic::fnv1a;
 use serde::{Deserialize, Serialize};
 
 /// The most frames, rows, columns and channels of a request.

@@ -3,6 +3,7 @@
 //! Removing them does not allocate, lock or wait, so that a signal handler may do it.
 
 use rustix::fs::{AtFlags, CWD, unlinkat};
+use rustix::io::Errno;
 use std::ffi::{CStr, CString, c_char};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -12,13 +13,15 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// A run writes few outputs at the same time. Outputs beyond this number are not listed, and only removed on drop.
 const MOST: usize = 64;
+/// How often a folder is emptied that a thread still writes into, and how often the list is gone through.
+const TRIES: usize = 10;
 /// Depth of nested folders: an output, and a component of a model in it.
 const DEPTH: usize = 2;
 
 /// Paths that end in a zero, or null. The thread that swaps a path out owns it.
 static PATHS: [AtomicPtr<c_char>; MOST] = [const { AtomicPtr::new(null_mut()) }; MOST];
 
-/// Keeps a temporary file or folder on the list. Dropping this removes the entry.
+/// Keeps a temporary file or folder on the list. A signal between its making and its entry here leaves it for the next run's sweep. Dropping this removes the entry.
 pub struct Known(Option<usize>);
 
 impl Known {
@@ -54,13 +57,22 @@ impl Drop for Known {
 }
 
 /// Removes everything on the list. For a process that is about to end.
+///
+/// Other threads go on meanwhile. What they list behind this one's back is found in the next round.
 pub fn remove_all() {
-    for slot in &PATHS {
-        let path = slot.swap(null_mut(), Ordering::AcqRel);
-        if !path.is_null() {
-            // SAFETY: it comes from `CString::into_raw`, so it ends in a zero. After the swap no other thread has it,
-            // and this one never frees it.
-            remove(CWD, unsafe { CStr::from_ptr(path) }, DEPTH);
+    for _ in 0..TRIES {
+        let mut found = false;
+        for slot in &PATHS {
+            let path = slot.swap(null_mut(), Ordering::AcqRel);
+            if !path.is_null() {
+                found = true;
+                // SAFETY: it comes from `CString::into_raw`, so it ends in a zero. After the swap no other thread has it,
+                // and this one never frees it.
+                remove(CWD, unsafe { CStr::from_ptr(path) }, DEPTH);
+            }
+        }
+        if !found {
+            return;
         }
     }
 }
@@ -70,10 +82,14 @@ fn remove(folder: impl AsFd + Copy, name: &CStr, depth: usize) {
     if unlinkat(folder, name, AtFlags::empty()).is_ok() {
         return;
     }
-    if depth > 0 {
-        empty(folder, name, depth - 1);
+    for _ in 0..TRIES {
+        if depth > 0 {
+            empty(folder, name, depth - 1);
+        }
+        if unlinkat(folder, name, AtFlags::REMOVEDIR) != Err(Errno::NOTEMPTY) {
+            return;
+        }
     }
-    let _ = unlinkat(folder, name, AtFlags::REMOVEDIR);
 }
 
 /// Removes everything in a folder.
@@ -114,5 +130,30 @@ mod tests {
         }
         remove(CWD, &CString::new(path.as_os_str().as_bytes()).unwrap(), DEPTH);
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_a_thread_fills_meanwhile_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("staged");
+        fs::create_dir(&path).unwrap();
+        // So many names that the thread writes more while they are listed.
+        (0..2000).for_each(|index| fs::write(path.join(format!("frame_{index:05}.png")), "").unwrap());
+        std::thread::scope(|scope| {
+            // Ends when the folder is gone.
+            scope.spawn(|| {
+                (2000..).try_for_each(|index| {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    fs::write(path.join(format!("frame_{index:05}.png")), "").ok()
+                })
+            });
+            while !path.join("frame_02000.png").exists() {
+                std::thread::yield_now();
+            }
+            remove(CWD, &CString::new(path.as_os_str().as_bytes()).unwrap(), DEPTH);
+            let left = path.exists();
+            let _ = fs::remove_dir_all(&path);
+            assert!(!left, "the folder stays");
+        });
     }
 }

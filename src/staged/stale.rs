@@ -4,6 +4,7 @@
 //! none has no owner. Locks need not reach other machines that share a folder. So the names say the machine, and each machine
 //! removes only its own.
 
+use crate::hash::fnv1a;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -11,14 +12,17 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 /// The ending of what can be removed.
 pub(super) const ENDING: &str = ".part";
 
-/// The beginning of this machine's names, such as `.osp-node7-`.
+/// The beginning of this machine's names, such as `.osp-node7-5d1a3e0c-`.
 pub(super) fn prefix() -> &'static str {
-    static PREFIX: LazyLock<String> = LazyLock::new(|| {
-        let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let machine: String = machine.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
-        format!(".osp-{machine}-")
-    });
+    static PREFIX: LazyLock<String> =
+        LazyLock::new(|| of_machine(fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim()));
     &PREFIX
+}
+
+/// A part of the machine's name that people know it by, and a hash of the whole, which no other machine has.
+fn of_machine(name: &str) -> String {
+    let known: String = name.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
+    format!(".osp-{known}-{:08x}-", fnv1a(name.as_bytes()) as u32)
 }
 
 /// The lock of a temporary file or folder, or nothing where the system has none.
@@ -86,5 +90,14 @@ mod tests {
         let paths = living.each_ref().map(|staged| staged.path().to_path_buf());
         drop(living);
         assert!(paths.iter().all(|path| !path.exists()));
+    }
+
+    #[test]
+    fn machines_with_similar_names_have_their_own() {
+        let pods = ["a-long-deployment-of-many-pods-7x", "a-long-deployment-of-many-pods-7y"];
+        for [a, b] in [pods, ["gpu-1-12", "gpu-11-2"], ["", "-"]] {
+            assert_ne!(of_machine(a), of_machine(b));
+        }
+        assert!(of_machine("node7").starts_with(".osp-node7-"));
     }
 }

@@ -1,10 +1,10 @@
 //! Weights in files of any format: one file, or the shards that an index names.
 
 use super::mapped::Mapped;
-use super::synthetic::fnv1a;
 use super::table::{Stored, Table};
 use super::{Entry, Source, pickle, safetensors};
 use crate::error::{Error, Result};
+use crate::hash::fnv1a;
 use crate::reading::{self, TEXT};
 use crate::tensor::{Bytes, DType, Tensor};
 use serde::Deserialize;

@@ -1,9 +1,9 @@
 //! The header of safetensors files.
 
 use super::mapped::Mapped;
-use super::synthetic::fnv1a;
 use super::table::{Stored, Table};
 use crate::error::{Error, Result};
+use crate::hash::fnv1a;
 use crate::tensor::DType;
 
 /// Checks a header against the file: the header's length, and every tensor's type, shape and place.

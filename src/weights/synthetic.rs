@@ -4,6 +4,7 @@ use super::manifest::Expected;
 use super::shapes::Shapes;
 use super::{Entry, Source};
 use crate::error::{Error, Result};
+use crate::hash::fnv1a;
 use crate::reading::{self, TEXT};
 use crate::tensor::{Bytes, DType, Tensor};
 use half::bf16;
@@ -130,11 +131,6 @@ pub fn splitmix64(state: u64, i: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
-}
-
-/// FNV-1a, 64 bits.
-pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| (hash ^ byte as u64).wrapping_mul(0x100_0000_01B3))
 }
 
 #[cfg(test)]

@@ -59,6 +59,23 @@ fn an_interrupted_run_leaves_the_folder_as_it_was_and_its_state() {
     }
 }
 
+/// Signals that come in this time are one press.
+const ONE_PRESS: Duration = Duration::from_millis(250);
+
+#[test]
+fn a_program_that_signals_twice_presses_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, mut lines) = start(folder.path(), "out.gif", &["--size", "128x128", "--steps", "4"]);
+    assert!(lines.any(|line| line.contains("auto chose")));
+    // As `timeout` does: to the process, and then to its group.
+    let twice = format!("kill -s TERM {0}; kill -s INT {0}; kill -s TERM {0}", child.id());
+    assert!(Command::new("sh").args(["-c", &twice]).status().unwrap().success());
+    let said: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{said:?}");
+    assert_eq!(said.last().map(String::as_str), Some("osp: error: interrupted"));
+    assert_eq!(names(folder.path()), ["out.gif.state"]);
+}
+
 #[test]
 fn a_second_press_ends_the_run_within_a_step_and_leaves_nothing() {
     for output in ["out.gif", "frames"] {
@@ -66,7 +83,9 @@ fn a_second_press_ends_the_run_within_a_step_and_leaves_nothing() {
         let size = ["--size", "256x256", "--steps", "1", "--sampler", "DDIM"];
         let (mut child, mut lines) = start(folder.path(), output, &size);
         interrupt_at("denoise: ", &child, &mut lines);
-        interrupt_at("press Ctrl-C again", &child, &mut lines);
+        assert!(lines.any(|line| line.contains("press Ctrl-C again")));
+        std::thread::sleep(ONE_PRESS);
+        send("INT", &child);
         assert_eq!(lines.next(), None, "a second Ctrl-C prints nothing");
         assert_eq!(child.wait().unwrap().code(), Some(130));
         assert_eq!(names(folder.path()), [""; 0]);

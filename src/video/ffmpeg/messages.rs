@@ -15,7 +15,9 @@ pub(super) struct Messages {
 }
 
 impl Messages {
-    pub fn of(mut pipe: ChildStderr) -> Self {
+    /// # Errors
+    /// The system's, if it has no room for a thread.
+    pub fn of(mut pipe: ChildStderr) -> io::Result<Self> {
         let read = move || {
             let mut kept = Vec::new();
             // An error is ignored: the messages only explain a failure that another place reports.
@@ -23,7 +25,10 @@ impl Messages {
             let _ = io::copy(&mut pipe, &mut io::sink());
             String::from_utf8_lossy(&kept).into_owned()
         };
-        Self { reading: Some(thread::spawn(read)), text: String::new() }
+        let reading = thread::Builder::new().spawn(read);
+        // The system does not say whether it lacks memory for the stack, or has too many threads.
+        let reading = reading.map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))?;
+        Ok(Self { reading: Some(reading), text: String::new() })
     }
 
     /// All messages; waits until ffmpeg has ended.

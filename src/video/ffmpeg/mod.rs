@@ -97,8 +97,11 @@ fn command(input: &mut Input, level: &str, decoder: Option<&str>) -> Result<Comm
 fn spawn(mut command: Command, path: &Path) -> Result<Option<(Child, Messages)>> {
     match command.spawn() {
         Ok(mut child) => {
-            let messages = Messages::of(child.stderr.take().expect("its messages are piped"));
-            Ok(Some((child, messages)))
+            let messages = Messages::of(child.stderr.take().expect("its messages are piped")).inspect_err(|_| {
+                // Both fail only if ffmpeg has ended.
+                let _ = child.kill().and_then(|()| child.wait());
+            });
+            Ok(Some((child, messages.map_err(Error::io("cannot run ffmpeg on", path))?)))
         }
         Err(problem) if problem.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(problem) => Err(Error::io("cannot run ffmpeg on", path)(problem)),

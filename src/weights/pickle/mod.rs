@@ -12,9 +12,9 @@ mod value;
 mod zip;
 
 use super::mapped::Mapped;
-use super::synthetic::fnv1a;
 use super::table::{Stored, Table};
 use crate::error::{Error, Result};
+use crate::hash::fnv1a;
 use archive::Archive;
 use machine::Pickle;
 use std::collections::HashSet;

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,10 @@ pub struct Keeper<'a> {
     previews: Option<&'a Previews<'a>>,
     origin: &'a Origin,
     kept: Mutex<Kept>,
+    /// Whether the transformer runs, which stops only when a state is kept.
+    sampling: AtomicBool,
+    /// Whether the user wants to stop, and the state for it was asked for.
+    stopping: AtomicBool,
 }
 
 struct Kept {
@@ -72,10 +77,6 @@ struct Kept {
     current: usize,
     /// When the last state was written.
     last: Instant,
-    /// Whether the transformer runs, which stops only when a state is kept.
-    sampling: bool,
-    /// Whether the user wants to stop, and the state for it was asked for.
-    stopping: bool,
 }
 
 /// What is known of a video.
@@ -111,8 +112,9 @@ impl<'a> Keeper<'a> {
         console: &'a Console,
     ) -> Self {
         let videos = jobs.iter().map(|job| Video::of(job)).collect();
-        let kept = Kept { videos, current: 0, last: Instant::now(), sampling: false, stopping: false };
-        let keeper = Self { jobs, console, keeping, previews, origin, kept: Mutex::new(kept) };
+        let kept = Mutex::new(Kept { videos, current: 0, last: Instant::now() });
+        let [sampling, stopping] = [(); 2].map(|()| AtomicBool::new(false));
+        let keeper = Self { jobs, console, keeping, previews, origin, kept, sampling, stopping };
         if !keeping.again {
             keeper.tell_of_older_states();
         }
@@ -243,8 +245,9 @@ impl Observer for &Keeper<'_> {
 
     fn begin(&mut self, stage: Stage, units: u64) {
         let mut kept = self.kept();
-        kept.sampling = stage == Stage::Denoise;
-        if kept.sampling && self.keeping.every.is_some() {
+        let sampling = stage == Stage::Denoise;
+        self.sampling.store(sampling, Ordering::Relaxed);
+        if sampling && self.keeping.every.is_some() {
             let current = kept.current;
             self.save(&mut kept, current);
         }
@@ -281,9 +284,11 @@ impl Observer for &Keeper<'_> {
         if at.done == at.calls {
             return false;
         }
-        let mut kept = self.kept();
-        kept.stopping |= interrupt::requested();
-        kept.stopping || self.keeping.due(kept.last, |calls| at.done.is_multiple_of(calls))
+        if interrupt::requested() {
+            self.stopping.store(true, Ordering::Relaxed);
+            return true;
+        }
+        self.keeping.due(self.kept().last, |calls| at.done.is_multiple_of(calls))
     }
 
     fn reached(&mut self, at: Reached, run: &RunState, draft: &[f32]) {
@@ -305,8 +310,12 @@ impl Observer for &Keeper<'_> {
     }
 
     fn cancelled(&mut self) -> bool {
-        let kept = self.kept();
-        if kept.sampling { kept.stopping } else { interrupt::requested() }
+        // Without the mutex: while a state of the decoder is written, the device gets its next window.
+        if self.sampling.load(Ordering::Relaxed) {
+            self.stopping.load(Ordering::Relaxed)
+        } else {
+            interrupt::requested()
+        }
     }
 }
 

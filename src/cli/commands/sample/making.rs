@@ -138,10 +138,10 @@ impl<'a> Making<'a> {
             self.batch(together.iter().map(|job| (*job, None)).collect(), &mut elsewhere)?;
         }
         let (mut held, mut left) = (Vec::new(), Vec::new());
-        for Elsewhere { job, watch, .. } in elsewhere {
+        for Elsewhere { job, watch, owner } in elsewhere {
             // By now the owner may have made it, or died.
             let dead = watch.is_some_and(|watch| !watch.lives(&interrupt::requested));
-            match self.find(job, dead)? {
+            match self.find(job, dead.then_some(&owner))? {
                 Found::Ours(lock) => held.push((job, lock)),
                 Found::There => self.count.there += 1,
                 Found::Elsewhere(elsewhere) => left.push(elsewhere),
@@ -207,7 +207,7 @@ impl<'a> Making<'a> {
         for &video in group {
             interrupt::check()?;
             let job = jobs[video];
-            let found = if locks[video].is_some() { Found::Ours(locks[video].take()) } else { self.find(job, false)? };
+            let found = if locks[video].is_some() { Found::Ours(locks[video].take()) } else { self.find(job, None)? };
             match found {
                 Found::There => self.count.there += 1,
                 Found::Elsewhere(found) => elsewhere.push(found),
@@ -249,8 +249,8 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    /// Tries to take a job. `dead`: its owner on another machine was watched, and has died.
-    fn find(&self, job: &'a Job, dead: bool) -> Result<Found<'a>> {
+    /// Tries to take a job. `dead`: this owner on another machine was watched, and has died.
+    fn find(&self, job: &'a Job, dead: Option<&Owner>) -> Result<Found<'a>> {
         let Some(path) = place::lock(&job.output) else { return Ok(Found::Ours(None)) };
         let elsewhere = |owner: Owner, watch| Found::Elsewhere(Elsewhere { job, owner, watch });
         let lock = match take(&path, dead)? {

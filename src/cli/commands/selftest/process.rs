@@ -6,11 +6,12 @@ use osp::selftest::{Findings, chosen_cases, merge};
 use osp::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 /// A message of a process, one line.
@@ -93,8 +94,12 @@ impl Runner {
         let beside = if self.device == Where::Emulated { 1 } else { BESIDE };
         for stems in stems.chunks(beside) {
             let tested: Vec<Result<Tested>> = std::thread::scope(|scope| {
-                let threads: Vec<_> = stems.iter().map(|stem| scope.spawn(|| self.test(stem))).collect();
-                threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+                let begin = || std::thread::Builder::new();
+                let test = |stem| move || self.test(stem);
+                let threads: Vec<_> =
+                    stems.iter().map(|stem| begin().spawn_scoped(scope, test(stem)).map_err(no_thread)).collect();
+                let end = |thread: ScopedJoinHandle<_>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+                threads.into_iter().map(|thread| thread.and_then(end)).collect()
             });
             stems.iter().zip(tested).try_for_each(|(stem, tested)| each(stem, tested?))?;
         }
@@ -119,7 +124,10 @@ impl Runner {
         let said =
             tempfile::tempfile().map_err(Error::io("cannot make a temporary file in TMPDIR,", std::env::temp_dir()))?;
         let mut child = self.start(stem, first, &said)?;
-        let events = listen(&mut child);
+        let events = listen(&mut child).inspect_err(|_| {
+            // Fails only if the process has already ended.
+            let _ = child.kill().and_then(|()| child.wait());
+        })?;
         let (mut begun, mut found): (Option<(usize, String)>, _) = (None, Findings::new());
         let problem = |check: &str, problem| Problem { stem: stem.to_owned(), check: check.to_owned(), problem };
         let silent = loop {
@@ -133,8 +141,8 @@ impl Runner {
                 }
                 Ok(Event::End) => {
                     merge(&mut tested.findings, found);
-                    // The process has finished.
-                    let _ = child.wait();
+                    // It has said all that it has to say. A driver may hang even so.
+                    let _ = end(&mut child, self.longest);
                     return Ok(End::Whole);
                 }
                 Err(RecvTimeoutError::Disconnected) => break false,
@@ -147,7 +155,7 @@ impl Runner {
             }
         };
         merge(&mut tested.findings, found);
-        let (code, words) = last_words(child, said, silent)?;
+        let (code, words) = last_words(child, said, if silent { Duration::ZERO } else { self.longest })?;
         interrupt::check()?;
         let words = if silent { format!("did not finish within {} s", self.longest.as_secs()) } else { words };
         match begun {
@@ -173,11 +181,30 @@ impl Runner {
     }
 }
 
+/// The system does not say whether it lacks memory for the stack, or has too many threads.
+fn no_thread(error: io::Error) -> Error {
+    Error::io("cannot start", "a thread for the tests")(io::Error::new(io::ErrorKind::OutOfMemory, error))
+}
+
+/// Waits for the end of a process, but not longer than `longest`, and not when the user wants to stop. Then ends it.
+fn end(child: &mut Child, longest: Duration) -> io::Result<ExitStatus> {
+    let since = Instant::now();
+    while since.elapsed() < longest && !interrupt::requested() {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Fails only if the process has already ended.
+    let _ = child.kill();
+    child.wait()
+}
+
 /// The events of a process, until it closes its output. Other lines are ignored.
-fn listen(child: &mut Child) -> Receiver<Event> {
+fn listen(child: &mut Child) -> Result<Receiver<Event>> {
     let (send, receive) = channel();
     let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-    std::thread::spawn(move || {
+    let listener = std::thread::Builder::new().spawn(move || {
         for line in lines.map_while(|line| line.ok()) {
             let Ok(event) = serde_json::from_str(&line) else { continue };
             if send.send(event).is_err() {
@@ -185,7 +212,7 @@ fn listen(child: &mut Child) -> Receiver<Event> {
             }
         }
     });
-    receive
+    listener.map(|_| receive).map_err(no_thread)
 }
 
 /// The next event. Stops waiting after `longest`, or when the user wants to stop.
@@ -201,13 +228,11 @@ fn receive(events: &Receiver<Event>, longest: Duration) -> std::result::Result<E
     }
 }
 
-/// The exit code of a process that ended early, and its last message: its error, else its last line, else its status.
-fn last_words(mut child: Child, mut file: File, kill: bool) -> Result<(Option<i32>, String)> {
+/// The exit code of a process that ends early, at the latest after `longest`, and its last message: its error, else its last line, else its
+/// status.
+fn last_words(mut child: Child, mut file: File, longest: Duration) -> Result<(Option<i32>, String)> {
     let failed = |error| Error::Failed(format!("cannot wait for the process of a test: {error}"));
-    if kill {
-        child.kill().map_err(failed)?;
-    }
-    let status = child.wait().map_err(failed)?;
+    let status = end(&mut child, longest).map_err(failed)?;
     let mut said = Vec::new();
     // If the file cannot be read, the message is empty.
     let _ = file.rewind().and_then(|()| file.read_to_end(&mut said));
@@ -264,6 +289,16 @@ mod tests {
             assert_eq!(problem.check, "first");
             assert!(problem.problem.contains(words), "{at_the_end}: {}", problem.problem);
         }
+    }
+
+    #[test]
+    fn a_process_that_hangs_after_its_last_word_is_ended() {
+        let since = Instant::now();
+        let hangs = format!("{BEGIN}; echo '\"End\"'");
+        assert!(tested(&hangs, "exec sleep 600").unwrap().problems.is_empty());
+        let tested = tested(BEGIN, "exec >&-; exec sleep 600").unwrap();
+        assert_eq!(tested.problems.len(), 1, "its output was closed during a check");
+        assert!(since.elapsed() < Duration::from_secs(300));
     }
 
     #[test]

@@ -26,8 +26,10 @@ impl Memory for DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        // This thread may not have used the GPU yet. A failure can only repeat a failure that an earlier call reported.
-        let _ = self.stream.context().bind_to_thread();
+        // This thread may not have used the GPU yet. A first failure may be that of an earlier call which could not report it, and then
+        // nothing was bound.
+        let context = self.stream.context();
+        let _ = context.bind_to_thread().or_else(|_| context.bind_to_thread());
         // SAFETY: it came from this stream. Everything that uses it was put on the stream before, or on the stream of
         // prefetched copies, for which this one waits.
         let _ = unsafe { result::free_async(self.address, self.stream.cu_stream()) };

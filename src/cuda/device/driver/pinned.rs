@@ -168,9 +168,9 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // The last copy may be in flight; the wait also binds the context to this thread. A failure can only repeat a
-        // failure that an earlier call reported.
-        let _ = self.copied.synchronize();
+        // The last copy may be in flight; the wait also binds the context to this thread. A first failure may be that of an earlier
+        // call which could not report it, and then nothing was waited for.
+        let _ = self.copied.synchronize().or_else(|_| self.copied.synchronize());
         // SAFETY: the memory is from `malloc_host`, and no copy uses it any more.
         let _ = unsafe { result::free_host(self.first.cast()) };
     }

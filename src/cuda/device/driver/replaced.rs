@@ -3,8 +3,8 @@
 
 use super::{compiled, image};
 use crate::error::{Error, Result};
+use crate::hash::fnv1a;
 use crate::reading;
-use crate::weights::synthetic::fnv1a;
 use bytemuck::{Pod, Zeroable};
 use std::path::{Path, PathBuf};
 

@@ -429,8 +429,8 @@ fn parts(address: u64, bytes: usize) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// Reads bytes of a buffer. Blocks run in parallel, and a kernel with a race must not be undefined behaviour here, so
-/// the accesses are atomic.
+/// Reads bytes of a buffer. Blocks run in parallel, and a kernel may have a race, so the accesses are atomic. Rust leaves undefined what
+/// atomics of different sizes in one place do; processors read some mixture of the bytes, and the kernel fails its test.
 fn read_global(address: usize, out: &mut [u8]) {
     // SAFETY: `inside` or `global` found the bytes in a region of this launch: a buffer, which the caller of the launch
     // keeps until the launch ends, and which nobody accesses meanwhile except by these atomics. The address is a
