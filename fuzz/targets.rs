@@ -1,6 +1,7 @@
 //! Parsers of bytes that come from strangers. A fuzzer feeds them; a test gives them all of `corpus/` again.
 //!
-//! Whatever the bytes are, a parser must return: no panic, no endless loop, no memory beyond a small multiple of the bytes. An error is one line without control characters.
+//! Whatever the bytes are, a parser must return: no panic, no endless loop, no memory beyond a small multiple of the bytes. An error is one
+//! line without control characters.
 
 use super::{hub, list};
 use osp::checkpoint::{Component, ComponentConfig, Need, Opening, WeightSource};
@@ -100,7 +101,10 @@ fn model(name: &str, bytes: &[u8], folder: &Path) {
     }
     file(folder, name, bytes);
     let opening = Opening { weights: WeightSource::Shapes, need: Need::Models, ..Opening::default() };
-    one_line(opening.open(folder).and_then(|model| model.defaults.calibration.known().map(drop)));
+    one_line(opening.open(folder).and_then(|model| {
+        model.defaults.calibration.known()?;
+        model.need_vae()?.projection().map(drop)
+    }));
 }
 
 /// What a hub says of a model's files.

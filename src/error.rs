@@ -160,6 +160,13 @@ impl Error {
         move |source| Self::Io { path, action, source }
     }
 
+    /// The system has no room for the thread that does `what`; for use in `map_err`. The system does not say whether it lacks memory for the
+    /// stack, or has too many threads.
+    pub fn no_thread(what: &str) -> impl FnOnce(std::io::Error) -> Self {
+        let what = format!("the thread that {what}");
+        |error| Self::io("cannot start", what)(std::io::Error::new(std::io::ErrorKind::OutOfMemory, error))
+    }
+
     /// Names the stage in which memory ran out: the device that made the error does not know it.
     pub fn during(self, stage: &str) -> Self {
         match self {

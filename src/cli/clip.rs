@@ -96,7 +96,7 @@ impl InputArgs {
         let most = BATCH_BYTES.div_ceil(reader.info().frame_bytes());
         loop {
             interrupt::check()?;
-            waiting.extend(reader.by_ref().take(most).collect::<Result<Vec<_>>>()?);
+            waiting.extend(interrupt::while_reading(reader.by_ref().take(most).collect::<Result<Vec<_>>>())?);
             if waiting.is_empty() {
                 break;
             }

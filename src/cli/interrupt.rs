@@ -46,6 +46,15 @@ pub fn check() -> Result<()> {
     if requested() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
+/// What came of reading a clip. A terminal sends Ctrl-C also to ffmpeg and to what feeds a pipe. They may end first, and then the clip
+/// seems to be cut.
+pub fn while_reading<T>(read: Result<T>) -> Result<T> {
+    match read {
+        Err(Error::Media { .. }) => check().and(read),
+        other => other,
+    }
+}
+
 #[cfg(unix)]
 pub use unix::{end, install};
 
@@ -151,6 +160,13 @@ mod unix {
 
     /// Prints a line of these `words`, removes temporary files and ends the process at once. Neither allocates nor locks.
     pub fn end(words: &[&str], exit_code: c_int) -> ! {
+        // SAFETY: zeros are a valid set, which the next call fills. Null means that the set before is not wanted. No handler begins in
+        // the middle of what follows.
+        unsafe {
+            let mut all: libc::sigset_t = zeroed();
+            libc::sigfillset(&mut all);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &all, null_mut());
+        }
         say(words);
         remove_temporary_files();
         // SAFETY: the call takes any number. It runs no code of the process any more, so it may be called anywhere.

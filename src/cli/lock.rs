@@ -13,6 +13,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -67,7 +68,8 @@ pub struct Lock {
     path: PathBuf,
     /// Holds the system's lock.
     file: File,
-    _known: Known,
+    /// Nothing any more when the file was lost to another process.
+    known: Arc<Mutex<Option<Known>>>,
     /// Ends the thread that writes the file, when it is dropped.
     _beat: Sender<()>,
 }
@@ -225,31 +227,49 @@ pub fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
+/// Whether this path is another file's by now, or nobody's: the owner was slow, and was taken for dead. Of a file that cannot be looked at
+/// nothing is known.
+fn is_lost(file: &File, path: &Path) -> bool {
+    match fs::metadata(path) {
+        Ok(_) => !is_at(file, path),
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    }
+}
+
 impl Lock {
     /// Writes the owner into a new file whose lock is ours, now and from time to time.
-    fn hold(mut file: File, path: &Path) -> std::io::Result<Self> {
-        let known = Known::new(path);
-        let text = serde_json::to_string(&Owner::this_process()).expect("plain values have a JSON form") + "\n";
-        // A network file system keeps what is not synchronised to itself, for longer than others wait.
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
+    fn hold(file: File, path: &Path) -> std::io::Result<Self> {
+        let known = Arc::new(Mutex::new(Some(Known::new(path))));
         let (beat, ended) = channel::<()>();
+        let lock = Self { path: path.to_path_buf(), file, known, _beat: beat };
+        let text = serde_json::to_string(&Owner::this_process()).expect("plain values have a JSON form") + "\n";
+        (&lock.file).write_all(text.as_bytes())?;
+        // A network file system keeps what is not synchronised to itself, for longer than others wait. What a file system refuses to
+        // synchronise looks like the file of a dead owner, which costs work and breaks nothing.
+        let _ = lock.file.sync_all();
         let beats = {
-            let (mut file, path) = (file.try_clone()?, path.to_path_buf());
+            let (file, path, known) = (lock.file.try_clone()?, lock.path.clone(), lock.known.clone());
             move || {
                 while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(BEAT) {
-                    if !is_at(&file, &path) {
+                    if is_lost(&file, &path) {
+                        // Nor is it removed when a signal ends the process.
+                        known.lock().unwrap_or_else(PoisonError::into_inner).take();
                         break;
                     }
-                    // A file that cannot be written looks like that of a dead owner, which costs work and breaks nothing.
-                    let _ =
-                        file.rewind().and_then(|()| file.write_all(text.as_bytes())).and_then(|()| file.sync_data());
+                    let _ = beat_once(&file, &text);
                 }
             }
         };
         thread::Builder::new().spawn(beats)?;
-        Ok(Self { path: path.to_path_buf(), file, _known: known, _beat: beat })
+        Ok(lock)
     }
+}
+
+/// Writes the owner again.
+fn beat_once(mut file: &File, text: &str) -> std::io::Result<()> {
+    file.rewind()?;
+    file.write_all(text.as_bytes())?;
+    file.sync_data()
 }
 
 impl Drop for Lock {
@@ -258,6 +278,7 @@ impl Drop for Lock {
         if is_at(&self.file, &self.path) {
             let _ = fs::remove_file(&self.path);
         }
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
@@ -333,12 +354,30 @@ mod tests {
     fn an_owner_that_was_taken_for_dead_leaves_the_file_of_the_next_one_alone() {
         let (_folder, path) = folder();
         let Taken::Ours(slow, None) = take(&path, None).unwrap() else { panic!("nobody has it") };
+        let time = || slow.file.metadata().unwrap().modified().unwrap();
+        let first = time();
+        thread::sleep(3 * BEAT);
+        assert!(time() > first, "it is written again and again");
         // What another machine does that does not see the system's lock.
         fs::remove_file(&path).unwrap();
         let next = left_behind(&path, "another");
-        thread::sleep(BEAT + PAUSE);
+        while slow.known.lock().unwrap().is_some() {
+            thread::sleep(PAUSE);
+        }
+        let last = time();
+        thread::sleep(3 * BEAT);
+        assert_eq!(time(), last, "nobody looks at its file any more");
         drop(slow);
         assert_eq!(owner(&mut File::open(&path).unwrap()), Some(next));
+    }
+
+    #[test]
+    fn a_file_that_is_taken_over_keeps_its_owner() {
+        let (_folder, path) = folder();
+        let dead = left_behind(&path, "another");
+        let mut old = File::open(&path).unwrap();
+        assert!(matches!(take(&path, Some(&dead)).unwrap(), Taken::Ours(_, Some(_))));
+        assert_eq!(owner(&mut old), Some(dead), "a new file was made");
     }
 
     #[test]

@@ -112,15 +112,7 @@ pub fn main() -> ExitCode {
     } else {
         threads::start().and_then(|()| cli.command.run(Cli::command(), &console))
     };
-    done.map_or_else(|error| failed(&after_a_signal(error), &console), |()| ExitCode::SUCCESS)
-}
-
-/// A terminal sends Ctrl-C also to ffmpeg and to what feeds a pipe. They may end first, and then a clip seems to be cut.
-fn after_a_signal(error: Error) -> Error {
-    match error {
-        Error::Media { .. } if interrupt::requested() => Error::Interrupted,
-        other => other,
-    }
+    done.map_or_else(|error| failed(&error, &console), |()| ExitCode::SUCCESS)
 }
 
 /// The arguments of the process and of the file that they name, also as clap has found them.

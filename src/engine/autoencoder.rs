@@ -16,7 +16,6 @@ use crate::ops::pixels::{ToBytes, ToBytesArgs};
 use crate::sampler::TorchRng;
 use crate::weights::Scope;
 use crate::weights::load::Loader;
-use std::io;
 use std::ops::Deref;
 use std::panic::resume_unwind;
 use std::sync::mpsc;
@@ -164,9 +163,7 @@ impl<'a, B: Backend, H: Deref<Target = B>> Decoder<'a, B, H> {
         thread::scope(|scope| {
             let take = move || receiver.into_iter().try_for_each(|together: Together| together.hand_over(frame));
             let taker = thread::Builder::new().spawn_scoped(scope, take);
-            // The system does not say whether it lacks memory for the stack, or has too many threads.
-            let refused = |error| io::Error::new(io::ErrorKind::OutOfMemory, error);
-            let taker = taker.map_err(refused).map_err(Error::io("cannot start", "the thread that takes frames"))?;
+            let taker = taker.map_err(Error::no_thread("takes frames"))?;
             // If the thread has ended early, its own error is returned instead of this one.
             let mut send = |together| sender.send(together).map_err(|_| Error::Interrupted);
             observer.begin(Stage::Decode, windows.units() as u64);

@@ -21,7 +21,8 @@ const DEPTH: usize = 2;
 /// Paths that end in a zero, or null. The thread that swaps a path out owns it.
 static PATHS: [AtomicPtr<c_char>; MOST] = [const { AtomicPtr::new(null_mut()) }; MOST];
 
-/// Keeps a temporary file or folder on the list. A signal between its making and its entry here leaves it for the next run's sweep. Dropping this removes the entry.
+/// Keeps a temporary file or folder on the list. Dropping this removes the entry. A signal that comes after the file was made, but before
+/// this, leaves the file to the next run.
 pub struct Known(Option<usize>);
 
 impl Known {
@@ -142,7 +143,7 @@ mod tests {
         std::thread::scope(|scope| {
             // Ends when the folder is gone.
             scope.spawn(|| {
-                (2000..).try_for_each(|index| {
+                (2000..20_000).try_for_each(|index| {
                     std::thread::sleep(std::time::Duration::from_millis(1));
                     fs::write(path.join(format!("frame_{index:05}.png")), "").ok()
                 })

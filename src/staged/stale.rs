@@ -19,7 +19,7 @@ pub(super) fn prefix() -> &'static str {
     &PREFIX
 }
 
-/// A part of the machine's name that people know it by, and a hash of the whole, which no other machine has.
+/// A part of the machine's name that people know it by, and a hash of the whole, so that machines with similar names differ.
 fn of_machine(name: &str) -> String {
     let known: String = name.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
     format!(".osp-{known}-{:08x}-", fnv1a(name.as_bytes()) as u32)

@@ -3,12 +3,17 @@
 //! The file is one protocol-buffer message; this module reads the few fields that tokenizing needs. The model that it
 //! returns needs no further checks.
 
-/// The content of `spiece.model`.
-pub(super) struct Model {
+/// The pieces of a Unigram model.
+pub(super) struct Pieces {
     /// Pieces with their scores (log probabilities), by id.
     pub vocabulary: Vec<(String, f64)>,
     /// Id of the piece that stands for text without a piece.
     pub unknown: usize,
+}
+
+/// The content of `spiece.model`.
+pub(super) struct Model {
+    pub pieces: Pieces,
     /// The character normalisation as compiled by SentencePiece, see [`check_charsmap`]; empty for none.
     pub charsmap: Vec<u8>,
 }
@@ -44,11 +49,11 @@ impl Model {
                 _ => {}
             }
         }
+        let unknown = unknown.ok_or("it has no piece for unknown text")?;
         Ok(Self {
-            unknown: unknown.ok_or("it has no piece for unknown text")?,
+            pieces: Pieces { vocabulary, unknown },
             // The last field that is read: a file without it may have lost pieces, too.
             charsmap: charsmap.ok_or("it ends before the normalizer")?,
-            vocabulary,
         })
     }
 }

@@ -1,13 +1,16 @@
 //! The T5 tokenizer: a SentencePiece Unigram model with a hundred extra tokens.
 
 use super::sentencepiece::{Model, SPACE, SPACES};
-use super::tokenizer_json;
+use super::tokenizer_json::{self, Parts};
 use crate::error::{Error, Result};
 use crate::reading;
 use std::path::{Path, PathBuf};
 use tokenizers::models::unigram::Unigram;
-use tokenizers::normalizers::{Precompiled, Replace, Sequence, Strip, replace::ReplacePattern};
-use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
+use tokenizers::normalizers::{self, Precompiled, Replace, Strip, replace::ReplacePattern};
+use tokenizers::pre_tokenizers::{
+    self,
+    metaspace::{Metaspace, PrependScheme},
+};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, NormalizerWrapper};
 
@@ -129,41 +132,45 @@ impl Tokenizer {
 
 /// Builds the tokenizer to which the original converts `spiece.model`.
 fn from_sentencepiece(bytes: &[u8]) -> tokenizers::Result<tokenizers::Tokenizer> {
-    let mut model = Model::parse(bytes)?;
-    let unknown = model.vocabulary[model.unknown].0.clone();
-    model.vocabulary.extend((0..EXTRA_TOKENS).rev().map(|number| (extra_token(number), 0.0)));
+    let Model { mut pieces, charsmap } = Model::parse(bytes)?;
+    let unknown = pieces.vocabulary[pieces.unknown].0.clone();
+    pieces.vocabulary.extend((0..EXTRA_TOKENS).rev().map(|number| (extra_token(number), 0.0)));
     let special =
         ["<pad>".to_owned(), "</s>".to_owned(), unknown].into_iter().chain((0..EXTRA_TOKENS).map(extra_token));
-    build(model, special.map(|token| AddedToken::from(token, true)).collect())
-}
-
-/// Builds a tokenizer of a model whose pieces include the tokens that a text may spell out.
-fn build(model: Model, added: Vec<AddedToken>) -> tokenizers::Result<tokenizers::Tokenizer> {
     let mut normalizers: Vec<NormalizerWrapper> = Vec::new();
-    if !model.charsmap.is_empty() {
-        normalizers.push(Precompiled::from(&model.charsmap)?.into());
+    if !charsmap.is_empty() {
+        normalizers.push(Precompiled::from(&charsmap)?.into());
     }
     normalizers.push(Strip::new(false, true).into());
     normalizers.push(Replace::new(ReplacePattern::Regex(SPACES.into()), SPACE.to_string())?.into());
+    build(Parts {
+        pieces,
+        added: special.map(|token| AddedToken::from(token, true)).collect(),
+        normalizers,
+        pre_tokenizers: vec![Metaspace::new(SPACE, PrependScheme::Always, true).into()],
+    })
+}
+
+/// Builds the tokenizer of a file in the format of the `tokenizers` library.
+fn from_json(bytes: &[u8]) -> tokenizers::Result<tokenizers::Tokenizer> {
+    build(tokenizer_json::parse(bytes)?)
+}
+
+fn build(parts: Parts) -> tokenizers::Result<tokenizers::Tokenizer> {
+    let Parts { pieces, added, normalizers, pre_tokenizers } = parts;
     let spaces = Metaspace::new(SPACE, PrependScheme::Always, true);
     let end = TemplateProcessing::builder().try_single("$A </s>")?.special_tokens(vec![("</s>", END)]).build()?;
-
-    let unigram = Unigram::from(model.vocabulary, Some(model.unknown), false)?;
+    let unigram = Unigram::from(pieces.vocabulary, Some(pieces.unknown), false)?;
     let mut tokenizer = tokenizers::Tokenizer::new(unigram);
-    tokenizer.with_normalizer(Some(Sequence::new(normalizers)))?;
-    tokenizer.with_pre_tokenizer(Some(spaces.clone())).with_decoder(Some(spaces)).with_post_processor(Some(end));
+    tokenizer.with_normalizer(Some(normalizers::Sequence::new(normalizers)))?;
+    tokenizer.with_pre_tokenizer(Some(pre_tokenizers::sequence::Sequence::new(pre_tokenizers)));
+    tokenizer.with_decoder(Some(spaces)).with_post_processor(Some(end));
     tokenizer.add_tokens(added)?;
     Ok(tokenizer)
 }
 
 fn extra_token(number: usize) -> String {
     format!("<extra_id_{number}>")
-}
-
-/// Builds the tokenizer of a file in the format of the `tokenizers` library.
-fn from_json(bytes: &[u8]) -> tokenizers::Result<tokenizers::Tokenizer> {
-    let (model, added) = tokenizer_json::parse(bytes)?;
-    build(model, added)
 }
 
 /// Checks what the text encoder relies on.

@@ -1,11 +1,24 @@
 //! `tokenizer.json`, the format of the `tokenizers` library, as far as T5 uses it.
 //!
 //! The format describes any tokenizer. This module reads T5's, in the forms in which it is published, and refuses the others: the
-//! library trusts a file, and panics where one contradicts itself. The tokenizer is then built as from `spiece.model`.
+//! library trusts a file, and panics where one contradicts itself.
 
-use super::sentencepiece::{Model, SPACE, SPACES, check_charsmap, check_piece};
+use super::sentencepiece::{Pieces, SPACE, SPACES, check_charsmap, check_piece};
 use serde::Deserialize;
-use tokenizers::AddedToken;
+use tokenizers::normalizers::{Precompiled, Replace, Strip, replace::ReplacePattern};
+use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
+use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
+use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper};
+
+/// What a tokenizer is built from.
+pub(super) struct Parts {
+    pub pieces: Pieces,
+    /// Tokens that a text may spell out. All are pieces.
+    pub added: Vec<AddedToken>,
+    pub normalizers: Vec<NormalizerWrapper>,
+    /// The last one writes and splits at spaces.
+    pub pre_tokenizers: Vec<PreTokenizerWrapper>,
+}
 
 #[derive(Deserialize)]
 struct File {
@@ -44,8 +57,8 @@ struct Added {
 enum Normalizer {
     Sequence { normalizers: Vec<Normalizer> },
     Precompiled { precompiled_charsmap: String },
-    Strip {},
-    Replace { pattern: Pattern },
+    Strip { strip_left: bool, strip_right: bool },
+    Replace { pattern: Pattern, content: String },
 }
 
 #[derive(Deserialize)]
@@ -57,9 +70,27 @@ enum Pattern {
 #[derive(Deserialize)]
 #[serde(tag = "type")]
 enum PreTokenizer {
-    Sequence { pretokenizers: Vec<PreTokenizer> },
+    Sequence {
+        pretokenizers: Vec<PreTokenizer>,
+    },
     WhitespaceSplit {},
-    Metaspace { replacement: char },
+    Metaspace {
+        replacement: char,
+        add_prefix_space: Option<bool>,
+        prepend_scheme: Option<Prepend>,
+        split: Option<bool>,
+    },
+}
+
+/// Where a space is put before a text that has none.
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Prepend {
+    /// Before the text.
+    First,
+    Never,
+    /// Before the text, and behind each token that it spells out.
+    Always,
 }
 
 #[derive(Deserialize)]
@@ -74,24 +105,26 @@ enum Piece {
     SpecialToken { id: String },
 }
 
-/// The model of a file, and the tokens that a text may spell out; the error says what is wrong with the file.
-pub(super) fn parse(bytes: &[u8]) -> Result<(Model, Vec<AddedToken>), String> {
+/// The parts of a file's tokenizer; the error says what is wrong with the file.
+pub(super) fn parse(bytes: &[u8]) -> Result<Parts, String> {
     let file: File = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    let (mut vocabulary, unknown) = file.model.checked()?;
-    let added = added(file.added_tokens, &mut vocabulary)?;
-    let mut charsmap = None;
-    file.normalizer.iter().try_for_each(|normalizer| normalizer.check(&mut charsmap))?;
-    file.pre_tokenizer.iter().try_for_each(PreTokenizer::check)?;
+    let mut pieces = file.model.checked()?;
+    let added = added(file.added_tokens, &mut pieces.vocabulary)?;
+    let (mut normalizers, mut pre_tokenizers) = (Vec::new(), Vec::new());
+    file.normalizer.into_iter().try_for_each(|part| part.add_to(&mut normalizers))?;
+    file.pre_tokenizer.into_iter().try_for_each(|part| part.add_to(&mut pre_tokenizers))?;
+    if !matches!(pre_tokenizers[..], [.., PreTokenizerWrapper::Metaspace(_)]) {
+        return Err("its pre_tokenizer does not end with a Metaspace, as T5's does".into());
+    }
     match file.post_processor {
         Some(PostProcessor::TemplateProcessing { single }) if is_text_and_end(&single) => {}
         _ => return Err("its post_processor is not T5's, which puts </s> after a text".into()),
     }
-    Ok((Model { vocabulary, unknown, charsmap: charsmap.unwrap_or_default() }, added))
+    Ok(Parts { pieces, added, normalizers, pre_tokenizers })
 }
 
 impl Unigram {
-    /// The pieces, and the id of the one for unknown text.
-    fn checked(self) -> Result<(Vec<(String, f64)>, usize), String> {
+    fn checked(self) -> Result<Pieces, String> {
         let kind = self.kind.as_deref().unwrap_or("Unigram");
         if kind != "Unigram" || self.byte_fallback {
             let fallback = if self.byte_fallback { " with byte_fallback" } else { "" };
@@ -99,7 +132,7 @@ impl Unigram {
         }
         self.vocab.iter().try_for_each(|(piece, score)| check_piece(piece, *score))?;
         match self.unk_id {
-            Some(id) if id < self.vocab.len() => Ok((self.vocab, id)),
+            Some(unknown) if unknown < self.vocab.len() => Ok(Pieces { vocabulary: self.vocab, unknown }),
             Some(id) => Err(format!("its unk_id is {id}, but it has {} pieces", self.vocab.len())),
             None => Err("it has no unk_id".into()),
         }
@@ -128,36 +161,52 @@ fn added(mut tokens: Vec<Added>, vocabulary: &mut Vec<(String, f64)>) -> Result<
 }
 
 impl Normalizer {
-    /// Checks that this is a part of T5's, and takes its table.
-    fn check(&self, charsmap: &mut Option<Vec<u8>>) -> Result<(), String> {
-        match self {
-            Self::Sequence { normalizers } => normalizers.iter().try_for_each(|part| part.check(charsmap)),
-            Self::Precompiled { .. } if charsmap.is_some() => Err("it has two tables for normalisation".into()),
+    /// Adds this to others, if it is a part of T5's.
+    fn add_to(self, others: &mut Vec<NormalizerWrapper>) -> Result<(), String> {
+        others.push(match self {
+            Self::Sequence { normalizers } => return normalizers.into_iter().try_for_each(|part| part.add_to(others)),
             Self::Precompiled { precompiled_charsmap } => {
-                let table = decode_base64(precompiled_charsmap).filter(|table| check_charsmap(table).is_some());
-                *charsmap = Some(table.ok_or("its character normalisation is damaged")?);
-                Ok(())
+                let table = decode_base64(&precompiled_charsmap).filter(|table| check_charsmap(table).is_some());
+                let table = table.ok_or("its character normalisation is damaged")?;
+                Precompiled::from(&table).map_err(|error| error.to_string())?.into()
             }
-            // The pre-tokenizer takes spaces at the start for one, and the built tokenizer drops those at the end.
-            Self::Strip {} => Ok(()),
-            Self::Replace { pattern: Pattern::Regex(pattern) } if pattern == SPACES => Ok(()),
-            Self::Replace { pattern: Pattern::Regex(pattern) | Pattern::String(pattern) } => {
-                Err(format!("it replaces {pattern:?}, expected {SPACES:?} alone"))
+            Self::Strip { strip_left, strip_right } => Strip::new(strip_left, strip_right).into(),
+            Self::Replace { pattern: Pattern::Regex(pattern), content } if pattern == SPACES => {
+                check_piece(&content, 0.0)?;
+                Replace::new(ReplacePattern::Regex(pattern), content).map_err(|error| error.to_string())?.into()
             }
-        }
+            Self::Replace { pattern: Pattern::Regex(pattern) | Pattern::String(pattern), .. } => {
+                return Err(format!("it replaces {pattern:?}, expected {SPACES:?} alone"));
+            }
+        });
+        Ok(())
     }
 }
 
 impl PreTokenizer {
-    /// Checks that this is a part of T5's.
-    fn check(&self) -> Result<(), String> {
-        match self {
-            Self::Sequence { pretokenizers } => pretokenizers.iter().try_for_each(Self::check),
-            Self::WhitespaceSplit {} | Self::Metaspace { replacement: SPACE } => Ok(()),
-            Self::Metaspace { replacement } => {
-                Err(format!("it writes {replacement:?} for a space, expected {SPACE:?}"))
+    /// Adds this to others, if it is a part of T5's.
+    fn add_to(self, others: &mut Vec<PreTokenizerWrapper>) -> Result<(), String> {
+        others.push(match self {
+            Self::Sequence { pretokenizers } => {
+                return pretokenizers.into_iter().try_for_each(|part| part.add_to(others));
             }
-        }
+            Self::WhitespaceSplit {} => WhitespaceSplit.into(),
+            Self::Metaspace { replacement: SPACE, add_prefix_space, prepend_scheme, split } => {
+                let scheme = match (add_prefix_space, prepend_scheme) {
+                    (Some(false), None | Some(Prepend::Never)) | (_, Some(Prepend::Never)) => PrependScheme::Never,
+                    (Some(false), _) => {
+                        return Err("its add_prefix_space and prepend_scheme contradict each other".into());
+                    }
+                    (_, None | Some(Prepend::Always)) => PrependScheme::Always,
+                    (_, Some(Prepend::First)) => PrependScheme::First,
+                };
+                Metaspace::new(SPACE, scheme, split.unwrap_or(true)).into()
+            }
+            Self::Metaspace { replacement, .. } => {
+                return Err(format!("it writes {replacement:?} for a space, expected {SPACE:?}"));
+            }
+        });
+        Ok(())
     }
 }
 

@@ -59,7 +59,7 @@ fn an_interrupted_run_leaves_the_folder_as_it_was_and_its_state() {
     }
 }
 
-/// Signals that come in this time are one press.
+/// Longer than the time in which signals are one press, and much shorter than a tile of the decoder.
 const ONE_PRESS: Duration = Duration::from_millis(250);
 
 #[test]
@@ -90,6 +90,42 @@ fn a_second_press_ends_the_run_within_a_step_and_leaves_nothing() {
         assert_eq!(child.wait().unwrap().code(), Some(130));
         assert_eq!(names(folder.path()), [""; 0]);
     }
+}
+
+/// A terminal sends Ctrl-C to all processes of a command. What reads the clip for osp may end first.
+#[test]
+fn ctrl_c_that_also_ends_ffmpeg_is_no_fault_of_the_clip() {
+    use std::os::unix::{fs::PermissionsExt, process::CommandExt};
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    super::write(&at("clip.y4m"), 17, 64, 64);
+    let convert = ["-v", "error", "-i", "clip.y4m", "-c:v", "ffv1", "clip.mkv"];
+    match Command::new("ffmpeg").args(convert).current_dir(folder.path()).status() {
+        Ok(status) if status.success() => {}
+        other => return eprintln!("skipped: ffmpeg {convert:?}: {other:?}"),
+    }
+    // An ffmpeg that gives a frame and a part of the next one, and then takes its time.
+    let paths = std::env::var("PATH").unwrap();
+    let slow = format!(
+        "#!/bin/sh\nPATH={paths}\ncase \"$*\" in\n*clip.mkv*yuv4mpegpipe*) ffmpeg \"$@\" | head -c 9000; touch waits; \
+         exec sleep 60;;\n*) exec ffmpeg \"$@\";;\nesac\n"
+    );
+    fs::create_dir(at("tools")).unwrap();
+    fs::write(at("tools/ffmpeg"), slow).unwrap();
+    fs::set_permissions(at("tools/ffmpeg"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(osp(folder.path()).get_program());
+    command.args(["encode", "clip.mkv", "-o", "out.safetensors", "--model", &model_argument()]);
+    command.current_dir(folder.path()).env("PATH", format!("{}:{paths}", at("tools").display())).process_group(0);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    while !at("waits").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let group = format!("-{}", child.id());
+    assert!(Command::new("kill").args(["-s", "INT", "--", &group]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(130) && said.ends_with("osp: error: interrupted\n"), "{said}");
+    assert!(!at("out.safetensors").exists());
 }
 
 #[test]

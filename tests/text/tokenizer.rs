@@ -187,7 +187,11 @@ fn a_json_that_is_not_t5s_or_contradicts_itself_is_refused() {
         ("/pre_tokenizer/replacement", json!("_"), "writes '_' for a space"),
         ("/normalizer/normalizers/1/type", json!("Lowercase"), "Lowercase"),
         ("/normalizer/normalizers/2/pattern", json!({"String": "a"}), "it replaces \"a\""),
-        ("/normalizer/normalizers/1", golden["normalizer"]["normalizers"][0].clone(), "two tables"),
+        ("/normalizer/normalizers/2/content", json!("a".repeat(1001)), "a piece has 1001 bytes"),
+        ("/pre_tokenizer", json!(null), "does not end with a Metaspace"),
+        ("/pre_tokenizer", json!({"type": "WhitespaceSplit"}), "does not end with a Metaspace"),
+        ("/pre_tokenizer/add_prefix_space", json!(false), "contradict each other"),
+        ("/pre_tokenizer/prepend_scheme", json!("last"), "unknown variant `last`"),
         ("/added_tokens/0", token(3, "<pad>"), "its token 3 is both"),
         ("/added_tokens/0", token(999, "<cat>"), "has the id 999, expected 237"),
         ("/added_tokens/0", token(0, ""), "a piece is empty"),
@@ -199,6 +203,16 @@ fn a_json_that_is_not_t5s_or_contradicts_itself_is_refused() {
     }
 }
 
+/// The ids of texts according to the golden `tokenizer.json` with changes.
+fn ids_with(changes: &[(&str, serde_json::Value)], text: &str) -> Vec<u32> {
+    let mut json: serde_json::Value = serde_json::from_slice(&golden_bytes("tokenizer.json")).unwrap();
+    for (place, value) in changes {
+        *json.pointer_mut(place).unwrap_or_else(|| panic!("{place}")) = value.clone();
+    }
+    let folder = folder_with("tokenizer.json", json.to_string().as_bytes());
+    open(folder.path()).encode(text).unwrap()
+}
+
 #[test]
 fn the_forms_of_json_in_which_t5_is_published_give_the_same_ids() {
     let mut json: serde_json::Value = serde_json::from_slice(&golden_bytes("tokenizer.json")).unwrap();
@@ -208,10 +222,32 @@ fn the_forms_of_json_in_which_t5_is_published_give_the_same_ids() {
     json["model"].as_object_mut().unwrap().remove("type");
     // Newer files list the extra tokens only among those that are added.
     json["model"]["vocab"].as_array_mut().unwrap().retain(|piece| !piece[0].as_str().unwrap().starts_with("<extra"));
-    let folder = folder_with("tokenizer.json", json.to_string().as_bytes());
-    for text in ["a cat  walks ", "\ta\u{a0}b", "a<extra_id_0> <extra_id_99>", "ｆｕｌｌ"] {
-        assert_eq!(open(folder.path()).encode(text).unwrap(), TOKENIZER.encode(text).unwrap(), "{text:?}");
+    let mut bare = json.clone();
+    bare["normalizer"] = json!(null);
+    for (json, texts) in [
+        (json, ["a cat  walks ", "\ta\u{a0}b", "a<extra_id_0> <extra_id_99>", "ｆｕｌｌ"]),
+        // Without a table of characters, the pre-tokenizer alone knows what a space is.
+        (bare, ["a cat  walks ", "a cat\nwalks", "\ta\u{a0}b\u{3000}c", "a\u{2028}b"]),
+    ] {
+        let folder = folder_with("tokenizer.json", json.to_string().as_bytes());
+        for text in texts {
+            assert_eq!(open(folder.path()).encode(text).unwrap(), TOKENIZER.encode(text).unwrap(), "{text:?}");
+        }
     }
+}
+
+#[test]
+fn a_json_says_where_spaces_go() {
+    let [always, first, never] = ["always", "first", "never"].map(|scheme| {
+        let changes =
+            [("/pre_tokenizer/prepend_scheme", json!(scheme)), ("/pre_tokenizer/add_prefix_space", json!(null))];
+        ids_with(&changes, "a</s>cat")
+    });
+    assert!(always == TOKENIZER.encode("a</s>cat").unwrap() && always != first && first != never && always != never);
+    let doubled = ids_with(&[("/normalizer/normalizers/2/content", json!("a"))], "a  cat");
+    assert_eq!(doubled, TOKENIZER.encode("aacat").unwrap());
+    let whole = json!({"type": "Strip", "strip_left": true, "strip_right": false});
+    assert_ne!(ids_with(&[("/normalizer/normalizers/1", whole)], "a "), TOKENIZER.encode("a ").unwrap());
 }
 
 #[test]

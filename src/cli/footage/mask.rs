@@ -2,6 +2,7 @@
 
 use crate::cli::clip::{Cut, noted_path};
 use crate::cli::console::Console;
+use crate::cli::interrupt;
 use osp::video::{Mask, ReadOptions, Reader};
 use osp::{Error, Result};
 use std::ffi::OsString;
@@ -144,7 +145,7 @@ fn read_file(path: &Path, cut: &Cut, console: &Console) -> Result<Vec<bool>> {
     }
     let mut inside = Vec::new();
     for frame in reader.by_ref() {
-        let frame = frame?;
+        let frame = interrupt::while_reading(frame)?;
         inside.push(white(if as_input { cut.fit.apply(frame) } else { frame }));
     }
     reader.notices().iter().for_each(|notice| console.warning(&format!("{}: {notice}", path.display())));

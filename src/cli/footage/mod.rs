@@ -6,6 +6,7 @@ mod method;
 use super::args::frames;
 use super::clip::{Cut, InputArgs, noted_path};
 use super::console::Console;
+use super::interrupt;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use mask::MaskArg;
 pub use method::MethodArgs;
@@ -126,7 +127,7 @@ pub fn covering(path: &Path, image: &Clip, [height, width]: [usize; 2], console:
 /// Reads an image.
 pub fn image(path: &Path, console: &Console) -> Result<Clip> {
     let mut reader = Reader::open(path, &ReadOptions { max_frames: Some(2), ..ReadOptions::default() })?;
-    let frames = reader.by_ref().collect::<Result<Vec<_>>>()?;
+    let frames = interrupt::while_reading(reader.by_ref().collect::<Result<Vec<_>>>())?;
     reader.notices().iter().for_each(|notice| console.warning(&format!("{}: {notice}", path.display())));
     match <[Vec<u8>; 1]>::try_from(frames) {
         Ok([pixels]) => Clip::new(reader.info(), pixels),

@@ -1,5 +1,6 @@
 //! The messages of ffmpeg, and the reason for a failure in them.
 
+use crate::error::{Error, Result};
 use std::io::{self, Read};
 use std::process::ChildStderr;
 use std::thread::{self, JoinHandle};
@@ -16,8 +17,8 @@ pub(super) struct Messages {
 
 impl Messages {
     /// # Errors
-    /// The system's, if it has no room for a thread.
-    pub fn of(mut pipe: ChildStderr) -> io::Result<Self> {
+    /// [`Error::Io`] if the system has no room for a thread.
+    pub fn of(mut pipe: ChildStderr) -> Result<Self> {
         let read = move || {
             let mut kept = Vec::new();
             // An error is ignored: the messages only explain a failure that another place reports.
@@ -25,9 +26,7 @@ impl Messages {
             let _ = io::copy(&mut pipe, &mut io::sink());
             String::from_utf8_lossy(&kept).into_owned()
         };
-        let reading = thread::Builder::new().spawn(read);
-        // The system does not say whether it lacks memory for the stack, or has too many threads.
-        let reading = reading.map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))?;
+        let reading = thread::Builder::new().spawn(read).map_err(Error::no_thread("reads messages of ffmpeg"))?;
         Ok(Self { reading: Some(reading), text: String::new() })
     }
 

@@ -101,7 +101,7 @@ fn spawn(mut command: Command, path: &Path) -> Result<Option<(Child, Messages)>>
                 // Both fail only if ffmpeg has ended.
                 let _ = child.kill().and_then(|()| child.wait());
             });
-            Ok(Some((child, messages.map_err(Error::io("cannot run ffmpeg on", path))?)))
+            Ok(Some((child, messages?)))
         }
         Err(problem) if problem.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(problem) => Err(Error::io("cannot run ffmpeg on", path)(problem)),

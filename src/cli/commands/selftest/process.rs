@@ -11,7 +11,7 @@ use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread::ScopedJoinHandle;
+use std::thread::{Builder, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 /// A message of a process, one line.
@@ -67,6 +67,8 @@ enum End {
 const BESIDE: usize = 4;
 /// The longest time of a check on a GPU, where a check takes a second.
 const LONGEST: Duration = Duration::from_secs(60);
+/// The longest time in which a process ends that has said its last word. A driver may hang there.
+const LONGEST_END: Duration = Duration::from_secs(10);
 /// The longest time of a check on the emulator, where a check takes minutes on a slow machine, and of checks with as
 /// many cases as the user asks for.
 const LONGEST_EMULATED: Duration = Duration::from_secs(3600);
@@ -94,12 +96,12 @@ impl Runner {
         let beside = if self.device == Where::Emulated { 1 } else { BESIDE };
         for stems in stems.chunks(beside) {
             let tested: Vec<Result<Tested>> = std::thread::scope(|scope| {
-                let begin = || std::thread::Builder::new();
                 let test = |stem| move || self.test(stem);
-                let threads: Vec<_> =
-                    stems.iter().map(|stem| begin().spawn_scoped(scope, test(stem)).map_err(no_thread)).collect();
-                let end = |thread: ScopedJoinHandle<_>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-                threads.into_iter().map(|thread| thread.and_then(end)).collect()
+                let refused = || Error::no_thread("tests a kernel");
+                let run = stems.iter().map(|stem| Builder::new().spawn_scoped(scope, test(stem)).map_err(refused()));
+                let threads: Vec<_> = run.collect();
+                let join = |thread: ScopedJoinHandle<_>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+                threads.into_iter().map(|thread| thread.and_then(join)).collect()
             });
             stems.iter().zip(tested).try_for_each(|(stem, tested)| each(stem, tested?))?;
         }
@@ -124,10 +126,7 @@ impl Runner {
         let said =
             tempfile::tempfile().map_err(Error::io("cannot make a temporary file in TMPDIR,", std::env::temp_dir()))?;
         let mut child = self.start(stem, first, &said)?;
-        let events = listen(&mut child).inspect_err(|_| {
-            // Fails only if the process has already ended.
-            let _ = child.kill().and_then(|()| child.wait());
-        })?;
+        let events = listen(&mut child).inspect_err(|_| drop(wait(&mut child, Duration::ZERO)))?;
         let (mut begun, mut found): (Option<(usize, String)>, _) = (None, Findings::new());
         let problem = |check: &str, problem| Problem { stem: stem.to_owned(), check: check.to_owned(), problem };
         let silent = loop {
@@ -141,21 +140,19 @@ impl Runner {
                 }
                 Ok(Event::End) => {
                     merge(&mut tested.findings, found);
-                    // It has said all that it has to say. A driver may hang even so.
-                    let _ = end(&mut child, self.longest);
+                    let _ = wait(&mut child, LONGEST_END);
                     return Ok(End::Whole);
                 }
                 Err(RecvTimeoutError::Disconnected) => break false,
                 Err(RecvTimeoutError::Timeout) => break true,
             }
             if interrupt::requested() {
-                // Fails only if the process has already ended.
-                let _ = child.kill().and_then(|()| child.wait());
+                let _ = wait(&mut child, Duration::ZERO);
                 return Err(Error::Interrupted);
             }
         };
         merge(&mut tested.findings, found);
-        let (code, words) = last_words(child, said, if silent { Duration::ZERO } else { self.longest })?;
+        let (code, words) = last_words(child, said, if silent { Duration::ZERO } else { LONGEST_END })?;
         interrupt::check()?;
         let words = if silent { format!("did not finish within {} s", self.longest.as_secs()) } else { words };
         match begun {
@@ -181,30 +178,24 @@ impl Runner {
     }
 }
 
-/// The system does not say whether it lacks memory for the stack, or has too many threads.
-fn no_thread(error: io::Error) -> Error {
-    Error::io("cannot start", "a thread for the tests")(io::Error::new(io::ErrorKind::OutOfMemory, error))
-}
-
-/// Waits for the end of a process, but not longer than `longest`, and not when the user wants to stop. Then ends it.
-fn end(child: &mut Child, longest: Duration) -> io::Result<ExitStatus> {
+/// Waits for the end of a process, but not longer than `longest`, and not when the user wants to stop. Then kills it. `None`: it was killed.
+fn wait(child: &mut Child, longest: Duration) -> io::Result<Option<ExitStatus>> {
     let since = Instant::now();
     while since.elapsed() < longest && !interrupt::requested() {
         if let Some(status) = child.try_wait()? {
-            return Ok(status);
+            return Ok(Some(status));
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    // Fails only if the process has already ended.
-    let _ = child.kill();
-    child.wait()
+    child.kill()?;
+    child.wait().map(|_| None)
 }
 
 /// The events of a process, until it closes its output. Other lines are ignored.
 fn listen(child: &mut Child) -> Result<Receiver<Event>> {
     let (send, receive) = channel();
     let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-    let listener = std::thread::Builder::new().spawn(move || {
+    let listener = Builder::new().spawn(move || {
         for line in lines.map_while(|line| line.ok()) {
             let Ok(event) = serde_json::from_str(&line) else { continue };
             if send.send(event).is_err() {
@@ -212,7 +203,7 @@ fn listen(child: &mut Child) -> Result<Receiver<Event>> {
             }
         }
     });
-    listener.map(|_| receive).map_err(no_thread)
+    listener.map(|_| receive).map_err(Error::no_thread("reads what a test says"))
 }
 
 /// The next event. Stops waiting after `longest`, or when the user wants to stop.
@@ -232,7 +223,9 @@ fn receive(events: &Receiver<Event>, longest: Duration) -> std::result::Result<E
 /// status.
 fn last_words(mut child: Child, mut file: File, longest: Duration) -> Result<(Option<i32>, String)> {
     let failed = |error| Error::Failed(format!("cannot wait for the process of a test: {error}"));
-    let status = end(&mut child, longest).map_err(failed)?;
+    let Some(status) = wait(&mut child, longest).map_err(failed)? else {
+        return Ok((None, format!("closed its output, and did not end within {} s", longest.as_secs())));
+    };
     let mut said = Vec::new();
     // If the file cannot be read, the message is empty.
     let _ = file.rewind().and_then(|()| file.read_to_end(&mut said));
@@ -297,7 +290,8 @@ mod tests {
         let hangs = format!("{BEGIN}; echo '\"End\"'");
         assert!(tested(&hangs, "exec sleep 600").unwrap().problems.is_empty());
         let tested = tested(BEGIN, "exec >&-; exec sleep 600").unwrap();
-        assert_eq!(tested.problems.len(), 1, "its output was closed during a check");
+        let [problem] = &tested.problems[..] else { panic!("its output was closed during a check") };
+        assert!(problem.problem.contains("did not end within 10 s"), "{}", problem.problem);
         assert!(since.elapsed() < Duration::from_secs(300));
     }
 
