@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
 use crate::model::vae::Factors;
 use crate::reading;
-use crate::staged;
+use crate::staged::{self, Staged};
 use crate::video::FrameRate;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -55,6 +55,14 @@ impl Latent {
     /// # Errors
     /// Those of [`Self::channels`]; [`Error::Io`] if it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
+        self.written(path)?.commit()
+    }
+
+    /// As [`Self::write`], but [`Staged::commit`] gives the file its name.
+    ///
+    /// # Errors
+    /// As for [`Self::write`].
+    pub fn written(&self, path: &Path) -> Result<Staged> {
         let channels = self.channels()?;
         let [frames, height, width] = self.size;
         let bytes: Vec<u8> =
@@ -65,7 +73,7 @@ impl Latent {
         let file = safetensors::serialize([(TENSOR, view)], fps).map_err(|error| {
             Error::media(path, format!("the latent cannot be put into a safetensors file: {error}"))
         })?;
-        staged::write_file(path, &file)
+        staged::written(path, &file)
     }
 
     /// Reads a latent file.

@@ -163,9 +163,17 @@ fn to_stdout(mut file: File) -> Result<()> {
 /// # Errors
 /// [`Error::Io`] if they cannot be written; those of [`Staged::commit`].
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    written(path, bytes)?.commit()
+}
+
+/// A file of `bytes` that [`Staged::commit`] puts to `path`.
+///
+/// # Errors
+/// [`Error::Io`] if they cannot be written.
+pub fn written(path: &Path, bytes: &[u8]) -> Result<Staged> {
     let staged = Staged::file(path)?;
     staged.open()?.write_all(bytes).map_err(Error::io("cannot write", path))?;
-    staged.commit()
+    Ok(staged)
 }
 
 /// As [`write_file`], and the file outlasts a failure of power.

@@ -14,6 +14,7 @@
 use crate::checkpoint::Model;
 use crate::engine::{Engine, Remembered, RunState, SavedSettings, Settings, SinceEvaluation, Start, Task};
 use crate::error::{Error, Result};
+use crate::hash::fnv1a;
 use crate::latent;
 use crate::layout::{nchw_from_nhwc, nhwc_from_nchw};
 use crate::program;
@@ -31,7 +32,9 @@ use std::path::Path;
 /// The entry of the metadata that says what the file is.
 const KEY: &str = "osp.state";
 /// Its version; a program reads only its own.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The entry of the metadata with a hash of everything else.
+const CHECK: &str = "osp.check";
 
 /// Everything besides the request that decides the bits of a video.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,8 +228,9 @@ impl State {
     pub fn write(&self, path: &Path) -> Result<()> {
         let saved = serde_json::to_string(&Saved::of(self)).expect("plain values have a JSON form");
         let fps = latent::rate_text(self.settings.fps);
-        let metadata = HashMap::from([(KEY.to_owned(), saved), ("fps".to_owned(), fps)]);
         let tensors = self.tensors();
+        let check = check(&saved, tensors.iter().map(|Stored { name, bytes, .. }| (&**name, &**bytes)));
+        let metadata = HashMap::from([(KEY.to_owned(), saved), ("fps".to_owned(), fps), (CHECK.to_owned(), check)]);
         let views = tensors.iter().map(|Stored { name, dtype, shape, bytes }| {
             (&**name, TensorView::new(*dtype, shape.clone(), bytes).expect("the number of values is that of the shape"))
         });
@@ -279,10 +283,10 @@ impl State {
             |error| fault(format!("is not a whole state file: {error}; expected an OUTPUT.state of osp sample"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
         let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
-        let saved = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
-        let saved = saved.ok_or_else(|| fault("holds no state; expected an OUTPUT.state of osp sample".into()))?;
+        let entry = |key: &str| header.metadata().as_ref().and_then(|metadata| metadata.get(key));
+        let text = entry(KEY).ok_or_else(|| fault("holds no state; expected an OUTPUT.state of osp sample".into()))?;
         let saved: Saved =
-            serde_json::from_str(saved).map_err(|error| fault(format!("its request is damaged: {error}")))?;
+            serde_json::from_str(text).map_err(|error| fault(format!("its request is damaged: {error}")))?;
         if saved.format != FORMAT {
             let (found, expected) = (saved.format, FORMAT);
             return Err(fault(format!("is a state of format {found}; this program reads format {expected}")));
@@ -294,6 +298,11 @@ impl State {
         let progress = Stored::progress(&file, &settings, done).map_err(fault)?;
         let state = Self { settings, origin, notes, progress };
         state.validate().map_err(|error| fault(error.to_string()))?;
+        // Behind all other checks, which say more, and which do not rely on it.
+        let found = check(text, file.iter().map(|(name, tensor)| (name, tensor.data())));
+        if entry(CHECK) != Some(&found) {
+            return Err(fault("is not as it was written: a part of it has other bytes; go on from a copy".into()));
+        }
         Ok(state)
     }
 
@@ -305,6 +314,14 @@ impl State {
         }
         Err(Error::Usage(format!("its {frames} frames do not end with a window")))
     }
+}
+
+/// A hash of a state's request and tensors.
+fn check<'a>(request: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let mut parts: Vec<String> = tensors.map(|(name, bytes)| format!("{name} {:016x}", fnv1a(bytes))).collect();
+    parts.sort();
+    parts.push(request.to_owned());
+    format!("{:016x}", fnv1a(parts.join("\n").as_bytes()))
 }
 
 /// Whether a file is a state, whole or not.

@@ -5,8 +5,9 @@ use super::memory::peak_rss;
 use super::model::Fingerprints;
 use osp::model::vae::tiling::Tiling;
 use osp::reading::{self, TEXT};
+use osp::staged::{self, Staged};
 use osp::video::is_stdout;
-use osp::{Error, Model, Result, staged};
+use osp::{Error, Model, Result};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
@@ -107,12 +108,17 @@ impl<'a, F: Serialize> Record<'a, F> {
 
     /// Writes the record beside the output, unless the output is stdout.
     pub fn save(&self) -> Result<()> {
+        self.written()?.map_or(Ok(()), Staged::commit)
+    }
+
+    /// As [`Self::save`], but [`Staged::commit`] gives the record its name.
+    pub fn written(&self) -> Result<Option<Staged>> {
         if is_stdout(self.output) {
-            return Ok(());
+            return Ok(None);
         }
         let mut text = serde_json::to_string_pretty(self).expect("records have string keys and plain values");
         text.push('\n');
-        staged::write_file(&path(self.output), text.as_bytes())
+        staged::written(&path(self.output), text.as_bytes()).map(Some)
     }
 
     /// Prints the record if results are JSON, else the output's path. Prints nothing if the output is stdout.

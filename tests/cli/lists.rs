@@ -122,6 +122,22 @@ fn what_is_there_is_not_made_again() {
 }
 
 #[test]
+fn a_video_that_its_record_does_not_describe_is_made_again() {
+    let folder = with("list.txt", &["a cat"]);
+    let args = arguments("list.txt", &["-o", "x.gif", "--seed", "1"]);
+    let at = |name: &str| folder.path().join(name);
+    assert_eq!(made(&summary(folder.path(), &args)), 1);
+    let (video, record) = (fs::read(at("x.gif")).unwrap(), fs::read(at("x.gif.json")).unwrap());
+    // What a run left that was killed between its video and its record.
+    assert_eq!(made(&summary(folder.path(), &arguments("list.txt", &["-o", "x.gif", "--seed", "2"]))), 1);
+    assert!(fs::read(at("x.gif")).unwrap() != video);
+    fs::write(at("x.gif.json"), record).unwrap();
+    assert_eq!(made(&summary(folder.path(), &args)), 1);
+    assert!(fs::read(at("x.gif")).unwrap() == video);
+    assert_eq!(made(&summary(folder.path(), &args)), 0);
+}
+
+#[test]
 fn other_weights_make_other_videos() {
     let folder = with("list.txt", &["a cat"]);
     super::faults::copy(&super::model(), &folder.path().join("model"));

@@ -166,6 +166,64 @@ fn a_stop_without_checkpoints_keeps_every_step_that_was_made() {
 }
 
 #[test]
+fn the_state_of_another_run_is_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let args = ["--steps", "200", "--sampler", "DDIM", "--checkpoint-every", "1"];
+    let mut child = start(folder.path(), &request("out.gif", &args));
+    assert!(stop_at(5, &mut child, &at("out.gif.state"), "KILL"));
+    child.wait().unwrap();
+    let first = fs::read(at("out.gif.state")).unwrap();
+    // The same command again, which begins anew.
+    let mut child = start(folder.path(), &request("out.gif", &args));
+    while !at("out.gif.earlier-1.state").exists() || !at("out.gif.state").exists() {
+        assert!(child.try_wait().unwrap().is_none());
+    }
+    Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the state of the earlier run is now out.gif.earlier-1.state"), "{said}");
+    assert!(fs::read(at("out.gif.earlier-1.state")).unwrap() == first);
+    assert_eq!(names(folder.path()), ["out.gif.earlier-1.state", "out.gif.state"]);
+    // A video of another request does not remove what is left of this one, and its own state is removed.
+    run(folder.path(), &request("out.gif", &["--steps", "2", "--sampler", "DDIM"]));
+    assert_eq!(names(folder.path()), ["out.gif", "out.gif.earlier-1.state", "out.gif.json", "out.gif.state"]);
+    run(folder.path(), &["sample", "--resume", "out.gif.earlier-1.state", "-o", "out.gif"].map(str::to_owned));
+    assert_eq!(names(folder.path()), ["out.gif", "out.gif.json"]);
+}
+
+#[test]
+fn a_run_that_goes_on_keeps_its_latent_and_its_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let args = ["--steps", "200", "--sampler", "DDIM", "--checkpoint-every", "1"];
+    let more = ["--no-metadata", "--save-latent", "latent.safetensors"];
+    let mut child = start(folder.path(), &request("out.gif", &[&args[..], &more].concat()));
+    assert!(stop_at(1, &mut child, &at("out.gif.state"), "KILL"));
+    child.wait().unwrap();
+    run(folder.path(), &["sample", "--resume", "out.gif.state"].map(str::to_owned));
+    assert_eq!(names(folder.path()), ["latent.safetensors", "out.gif", "out.gif.json"]);
+    assert_eq!(osp::video::description(&at("out.gif")).unwrap(), None);
+}
+
+#[test]
+fn a_state_with_another_byte_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.gif.state");
+    let mut child = start(folder.path(), &request("out.gif", &["--steps", "50", "--checkpoint-every", "1"]));
+    assert!(stop_at(3, &mut child, &path, "KILL"));
+    child.wait().unwrap();
+    let whole = fs::read(&path).unwrap();
+    State::read(&path).unwrap();
+    for at in (0..whole.len()).step_by(whole.len() / 100) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert!(State::read(&path).is_err(), "byte {at} of {}", whole.len());
+    }
+}
+
+#[test]
 fn of_several_videos_each_that_was_begun_has_a_state() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

@@ -84,6 +84,17 @@ fn a_damaged_folder_is_one_error_and_the_next_is_checked() {
 }
 
 #[test]
+fn a_folder_that_is_not_there_is_one_error_and_the_next_is_checked() {
+    let folder = two_damaged_of_three();
+    let output = osp(folder.path()).args(["verify", "nope", "samplers"]).assert().code(5).get_output().clone();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(stdout.contains("pass  samplers") && stdout.contains("1 folder UNCHECKED"), "{stdout}");
+    assert!(stderr.contains("nope") && stderr.contains("1 of 2 folders could not be checked"), "{stderr}");
+    let output = osp(folder.path()).args(["verify", "latte", "noise"]).assert().code(5).get_output().clone();
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("0 checks, none passed, 2 folders UNCHECKED"));
+}
+
+#[test]
 fn json_has_the_errors_of_damaged_folders() {
     let folder = two_damaged_of_three();
     let output = osp(folder.path()).args(["verify", "--json", "."]).assert().code(5).get_output().clone();

@@ -71,14 +71,20 @@ struct Problem<'a> {
 
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
-    let mut folders = Vec::new();
+    let (mut folders, mut lost) = (Vec::new(), Vec::new());
     for root in &args.folders {
-        folders.extend(verify::find(root)?);
+        match verify::find(root) {
+            Ok(found) => folders.extend(found),
+            Err(error) if args.folders.len() == 1 => return Err(error),
+            Err(error) => lost.push((root, error)),
+        }
     }
     let engine = args.device.open(console)?;
     let savings = if args.least_memory { MemoryOptions::MOST } else { MemoryOptions::NONE };
     let start = Instant::now();
-    let (mut results, mut errors, mut launches) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let all = folders.len() + lost.len();
+    lost.iter().for_each(|(root, error)| console.error(&problem(root, error)));
+    let (mut results, mut errors, mut launches) = (Vec::new(), lost, BTreeMap::new());
     for folder in &folders {
         interrupt::check()?;
         match check_folder(folder, &engine, savings, console, &mut results)? {
@@ -110,7 +116,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         (0, 0) => Ok(()),
         (0, _) => Err(Error::Failed(checks)),
         (count, _) => Err(Error::Unchecked {
-            summary: format!("{count} of {} folders could not be checked; {checks}", folders.len()),
+            summary: format!("{count} of {all} folders could not be checked; {checks}"),
             exit_code: worst(errors.iter().map(|(_, error)| error)),
         }),
     }
@@ -173,7 +179,11 @@ fn number(value: f64) -> String {
 }
 
 fn total(count: usize, failed: usize, unchecked: usize, time: Duration) -> String {
-    let verdict = if failed == 0 { "all passed".to_owned() } else { format!("{failed} FAILED") };
+    let verdict = match (count, failed) {
+        (0, _) => "none passed".to_owned(),
+        (_, 0) => "all passed".to_owned(),
+        _ => format!("{failed} FAILED"),
+    };
     let unchecked = match unchecked {
         0 => String::new(),
         1 => ", 1 folder UNCHECKED".to_owned(),

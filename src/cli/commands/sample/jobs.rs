@@ -6,8 +6,10 @@ use super::prompts::Asked;
 use super::{Material, RunArgs, material, place};
 use crate::cli::args::SizeArgs;
 use crate::cli::claims::Claims;
+use crate::cli::clip::noted_path;
 use crate::cli::console::Console;
 use crate::cli::events::Event;
+use crate::cli::made::Made;
 use crate::cli::model;
 use crate::cli::output::{check_file, marked, slug};
 use crate::cli::record;
@@ -17,12 +19,16 @@ use osp::engine::{Footage, Settings, Shortcuts, Spans, Task};
 use osp::model::vae::Factors;
 use osp::sampler::{SamplerKind, validate_steps};
 use osp::state::State;
-use osp::video::{Format, VideoInfo, Writer, is_stdout, sheet};
+use osp::video::{Format, VideoInfo, Writer, description, is_stdout, sheet};
 use osp::{Error, Model, Request, Result, staged};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+
+/// Names of options in the notes of a state.
+const SAVE_LATENT: &str = "save_latent";
+const NO_METADATA: &str = "no_metadata";
 
 /// One video to make.
 pub struct Job {
@@ -156,8 +162,8 @@ impl JobList {
             settings: state.settings.clone(),
             footage,
             output,
-            latent: args.save_latent.clone(),
-            describes: !args.no_metadata,
+            latent: args.save_latent.clone().or_else(|| state.notes.get(SAVE_LATENT).map(PathBuf::from)),
+            describes: !args.no_metadata && !state.notes.contains_key(NO_METADATA),
             preview: args.preview_file().map(Path::to_path_buf),
             from: OnceLock::from((path.to_path_buf(), state)),
         };
@@ -307,11 +313,22 @@ impl Job {
         console.event(&Event::Video { number: self.number, output: &self.output.to_string_lossy() });
     }
 
-    /// Whether its outputs exist, made of the same request and weights.
+    /// Whether its outputs exist, made of the same request and weights. Where the video says how it was made, it must agree with its record.
     pub fn is_there(&self, model: &Model) -> bool {
+        let agrees = |fingerprint: &str| {
+            let said = description(&self.output).ok().flatten();
+            said.as_deref().and_then(Made::parse).is_none_or(|made| made.fingerprint == fingerprint)
+        };
         let fingerprint = self.settings.fingerprint(model);
-        fingerprint.is_ok_and(|fingerprint| record::is_of(&self.output, &fingerprint))
+        fingerprint.is_ok_and(|fingerprint| record::is_of(&self.output, &fingerprint) && agrees(&fingerprint))
             && self.latent.as_ref().is_none_or(|latent| latent.exists())
+    }
+
+    /// Its own options, for a run that goes on from its state.
+    pub fn notes(&self) -> impl Iterator<Item = (String, String)> {
+        let latent = self.latent.as_deref().and_then(noted_path).map(|path| (SAVE_LATENT, path));
+        let describes = (!self.describes).then(|| (NO_METADATA, "true".to_owned()));
+        latent.into_iter().chain(describes).map(|(name, value)| (name.to_owned(), value))
     }
 
     /// The state of an earlier run that this one goes on from, and its file.

@@ -5,16 +5,19 @@ use super::place::path;
 use super::preview::Previews;
 use crate::cli::console::Console;
 use crate::cli::interrupt;
-use osp::engine::{Observer, Reached, RunState, Stage, StagePlan, Warning};
+use osp::engine::{Observer, Reached, RunState, SavedSettings, Settings, Stage, StagePlan, Warning};
 use osp::state::{Origin, Progress, State};
 use osp::{Error, Result, staged};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+/// A latent that took longer is kept while it is decoded, so that nothing but its frames is lost when the run is ended at once.
+const DEAR: Duration = Duration::from_secs(20);
 
 /// How often a state is kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,6 +80,8 @@ struct Kept {
     current: usize,
     /// When the last state was written.
     last: Instant,
+    /// When the work on that video began.
+    begun: Instant,
 }
 
 /// What is known of a video.
@@ -89,6 +94,8 @@ struct Video {
     frames: Option<Spool>,
     /// Whether its file holds all of this.
     saved: bool,
+    /// Whether its file is this run's, or that from which this run goes on.
+    owned: bool,
     complete: bool,
 }
 
@@ -98,7 +105,10 @@ impl Video {
             Progress::Decoding { latent, .. } => Progress::Decoding { latent: latent.clone(), frames: Vec::new() },
             other => other.clone(),
         });
-        Self { progress, decoding: false, frames: None, saved: job.from().is_some(), complete: false }
+        let from = job.from().map(|(from, _)| from);
+        let places = [from, path(&job.output).as_ref()].map(|place| fs::canonicalize(place?).ok());
+        let owned = places[0].is_some() && places[0] == places[1];
+        Self { progress, decoding: false, frames: None, saved: from.is_some(), owned, complete: false }
     }
 }
 
@@ -112,7 +122,7 @@ impl<'a> Keeper<'a> {
         console: &'a Console,
     ) -> Self {
         let videos = jobs.iter().map(|job| Video::of(job)).collect();
-        let kept = Mutex::new(Kept { videos, current: 0, last: Instant::now() });
+        let kept = Mutex::new(Kept { videos, current: 0, last: Instant::now(), begun: Instant::now() });
         let [sampling, stopping] = [(); 2].map(|()| AtomicBool::new(false));
         let keeper = Self { jobs, console, keeping, previews, origin, kept, sampling, stopping };
         if !keeping.again {
@@ -125,7 +135,7 @@ impl<'a> Keeper<'a> {
     pub fn begin_video(&self, video: usize) {
         self.jobs[video].announce(self.console);
         let mut kept = self.kept();
-        (kept.videos[video], kept.current) = (Video::of(self.jobs[video]), video);
+        (kept.videos[video], kept.current, kept.begun) = (Video::of(self.jobs[video]), video, Instant::now());
     }
 
     fn tell_of_older_states(&self) {
@@ -161,9 +171,10 @@ impl<'a> Keeper<'a> {
     /// Removes the state of a video whose output is in place.
     pub fn complete(&self, video: usize) {
         let job = &self.jobs[video];
-        let states = path(&job.output).into_iter().chain(job.from().map(|(path, _)| path.clone()));
-        states.for_each(|path| staged::remove_lasting(&path));
         let of_video = &mut self.kept().videos[video];
+        let ours = path(&job.output).filter(|path| of_video.owned || is_of(path, job));
+        let states = ours.into_iter().chain(job.from().map(|(path, _)| path.clone()));
+        states.for_each(|path| staged::remove_lasting(&path));
         (of_video.complete, of_video.frames) = (true, None);
     }
 
@@ -202,29 +213,60 @@ impl<'a> Keeper<'a> {
         of_video.progress.stands(&job.settings, bytes / job.settings.frame_bytes())
     }
 
+    /// Gives the state of another run a name that is free, because the work in it may be wanted. Returns whether it has one now.
+    fn put_aside(&self, path: &Path) -> bool {
+        let named = |number: usize| path.with_extension(format!("earlier-{number}.state"));
+        let free = (1..1000).map(named).find(|place| !place.exists());
+        let free = free.ok_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists));
+        let moved = free.and_then(|place| fs::rename(path, &place).map(|()| place));
+        match &moved {
+            Ok(place) => {
+                let place = place.display();
+                self.console
+                    .note(&format!("the state of the earlier run is now {place}; to go on from it, name an output"));
+            }
+            Err(error) => self.console.warning(&format!(
+                "the state is not kept: {} is that of another run, and cannot be renamed: {error}",
+                path.display()
+            )),
+        }
+        moved.is_ok()
+    }
+
     /// Writes the state of a video; a failure is a warning. Returns whether it is written.
     fn save(&self, kept: &mut Kept, video: usize) -> bool {
         let job = &self.jobs[video];
         let Some(path) = path(&job.output) else { return false };
         let of_video = &mut kept.videos[video];
+        if !of_video.owned && path.exists() && !self.put_aside(&path) {
+            return false;
+        }
         let mut progress = std::mem::replace(&mut of_video.progress, Progress::Begun);
         if let Progress::Decoding { frames, .. } = &mut progress {
             let spooled = of_video.frames.as_mut().and_then(|spool| spool.read(job.whole_windows(spool.bytes)));
             *frames = spooled.unwrap_or_else(|| job.earlier_frames().to_vec());
         }
         let (settings, origin) = (job.settings.clone(), self.origin.clone());
-        let mut state = State { settings, origin, notes: self.keeping.notes.clone(), progress };
+        let notes = self.keeping.notes.clone().into_iter().chain(job.notes()).collect();
+        let mut state = State { settings, origin, notes, progress };
         let written = state.write(&path);
         if let Progress::Decoding { frames, .. } = &mut state.progress {
             *frames = Vec::new();
         }
         (of_video.progress, of_video.saved) = (state.progress, written.is_ok());
+        of_video.owned |= written.is_ok();
         kept.last = Instant::now();
         if let Err(error) = &written {
             self.console.warning(&format!("the state is not kept: {error}"));
         }
         written.is_ok()
     }
+}
+
+/// Whether a file is the state of the video of a job: its work is done.
+fn is_of(path: &Path, job: &Job) -> bool {
+    let request = |settings: &Settings| serde_json::to_string(&SavedSettings::from(settings)).ok();
+    State::read(path).is_ok_and(|state| request(&state.settings) == request(&job.settings))
 }
 
 /// How to go on from a state, quoted for a shell.
@@ -304,7 +346,7 @@ impl Observer for &Keeper<'_> {
         let of_video = &mut kept.videos[video];
         of_video.progress = Progress::Decoding { latent: latent.to_vec(), frames: Vec::new() };
         of_video.saved = false;
-        if self.keeping.every.is_some() {
+        if self.keeping.every.is_some() || kept.begun.elapsed() > DEAR {
             self.save(&mut kept, video);
         }
     }

@@ -6,6 +6,7 @@ use crate::cli::console::Console;
 use crate::cli::made::Made;
 use crate::cli::record::{Origin, Record, Tiles};
 use osp::engine::{Batch, Edit, Outcome, Shortcuts, StageMemory};
+use osp::staged::Staged;
 use osp::video::{Clip, Format, resize, sheet, write_clip};
 use osp::{Engine, Model, Result};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -121,13 +122,14 @@ impl<'a> Videos<'a> {
             keeper.decoded(video, rgb);
             Ok(())
         })?;
-        writer.finish()?;
-        if let Some(path) = &job.latent {
-            outcome.latent.write(path)?;
-        }
         self.show(job, pixels)?;
+        let latent = job.latent.as_ref().map(|path| outcome.latent.written(path)).transpose()?;
         let record = Record::new(&job.output, self.facts(job, &outcome)?, &self.origin);
-        record.save()?;
+        let record_file = record.written()?;
+        // Everything is on the disk. Only now do files get the names of older ones, and a record never vouches for another video.
+        writer.finish()?;
+        latent.map_or(Ok(()), Staged::commit)?;
+        record_file.map_or(Ok(()), Staged::commit)?;
         keeper.complete(video);
         let printed = record.print(self.console);
         self.note(printed);
