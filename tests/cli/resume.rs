@@ -348,7 +348,7 @@ fn a_damaged_state_is_refused_in_one_line() {
         (whole[..whole.len() - 1].to_vec(), "not a whole state"),
         (Vec::new(), "not a whole state"),
         (b"osp.state, but nothing else".to_vec(), "not a whole state"),
-        (replaced("\\\"format\\\":1", "\\\"format\\\":2"), "format 2"),
+        (replaced("\\\"format\\\":2", "\\\"format\\\":3"), "format 3"),
         (replaced("\\\"factors\\\":[", "\\\"factors\\\":{"), "damaged"),
         (replaced("\\\"frames\\\":17", "\\\"frames\\\":13"), "expected"),
         (replaced("\\\"frames\\\":17", "\\\"frames\\\":16"), "damaged"),
@@ -406,10 +406,12 @@ fn only_a_state_is_replaced_by_a_state() {
     fs::write(folder.path().join("out.gif.state"), "mine").unwrap();
     let args = request("out.gif", &["--steps", "4"]);
     fails(folder.path(), &args.iter().map(String::as_str).collect::<Vec<_>>(), 2, &["out.gif.state", "not a state"]);
-    // An older state goes when the video is there, and nothing else does.
+    // An older state goes when its video is there, and nothing else does.
     let (folder, _) = with_state();
     fs::write(folder.path().join(".out.y4m.state"), "mine").unwrap();
     run(folder.path(), &request("out.y4m", &["--steps", "4"]));
+    assert_eq!(names(folder.path()), [".out.y4m.state", "out.y4m", "out.y4m.json", "out.y4m.state"]);
+    run(folder.path(), &request("out.y4m", &["--steps", "30", "--sampler", "DPMSolverMultistep", "--device", "cpu"]));
     assert_eq!(names(folder.path()), [".out.y4m.state", "out.y4m", "out.y4m.json"]);
 }
 

@@ -11,7 +11,7 @@ use osp::{Error, Result, staged};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -96,6 +96,8 @@ struct Video {
     saved: bool,
     /// Whether its file is this run's, or that from which this run goes on.
     owned: bool,
+    /// Where the state of another run is that was in the way.
+    aside: Option<PathBuf>,
     complete: bool,
 }
 
@@ -108,7 +110,7 @@ impl Video {
         let from = job.from().map(|(from, _)| from);
         let places = [from, path(&job.output).as_ref()].map(|place| fs::canonicalize(place?).ok());
         let owned = places[0].is_some() && places[0] == places[1];
-        Self { progress, decoding: false, frames: None, saved: from.is_some(), owned, complete: false }
+        Self { progress, decoding: false, frames: None, saved: from.is_some(), owned, aside: None, complete: false }
     }
 }
 
@@ -173,7 +175,8 @@ impl<'a> Keeper<'a> {
         let job = &self.jobs[video];
         let of_video = &mut self.kept().videos[video];
         let ours = path(&job.output).filter(|path| of_video.owned || is_of(path, job));
-        let states = ours.into_iter().chain(job.from().map(|(path, _)| path.clone()));
+        let done = of_video.aside.take().filter(|path| is_of(path, job));
+        let states = ours.into_iter().chain(done).chain(job.from().map(|(path, _)| path.clone()));
         states.for_each(|path| staged::remove_lasting(&path));
         (of_video.complete, of_video.frames) = (true, None);
     }
@@ -213,8 +216,8 @@ impl<'a> Keeper<'a> {
         of_video.progress.stands(&job.settings, bytes / job.settings.frame_bytes())
     }
 
-    /// Gives the state of another run a name that is free, because the work in it may be wanted. Returns whether it has one now.
-    fn put_aside(&self, path: &Path) -> bool {
+    /// Gives the state of another run a name that is free, because the work in it may be wanted. Returns the name.
+    fn put_aside(&self, path: &Path) -> Option<PathBuf> {
         let named = |number: usize| path.with_extension(format!("earlier-{number}.state"));
         let free = (1..1000).map(named).find(|place| !place.exists());
         let free = free.ok_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists));
@@ -230,7 +233,7 @@ impl<'a> Keeper<'a> {
                 path.display()
             )),
         }
-        moved.is_ok()
+        moved.ok()
     }
 
     /// Writes the state of a video; a failure is a warning. Returns whether it is written.
@@ -238,8 +241,9 @@ impl<'a> Keeper<'a> {
         let job = &self.jobs[video];
         let Some(path) = path(&job.output) else { return false };
         let of_video = &mut kept.videos[video];
-        if !of_video.owned && path.exists() && !self.put_aside(&path) {
-            return false;
+        if !of_video.owned && path.exists() {
+            let Some(place) = self.put_aside(&path) else { return false };
+            of_video.aside = Some(place);
         }
         let mut progress = std::mem::replace(&mut of_video.progress, Progress::Begun);
         if let Progress::Decoding { frames, .. } = &mut progress {
