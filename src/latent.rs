@@ -83,7 +83,8 @@ impl Latent {
     pub fn read(path: &Path) -> Result<Self> {
         let fault = |problem: String| Error::media(path, problem);
         let bytes = reading::piped_bytes(path, MOST_BYTES).map_err(Error::io("cannot read", path))?;
-        let damaged = |error| fault(format!("is not a whole safetensors file: {error}"));
+        let damaged =
+            |error| fault(format!("is not a whole safetensors file: {error}; expected the output of `osp encode`"));
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
         let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
         let latent = file.tensor(TENSOR).map_err(|_| {

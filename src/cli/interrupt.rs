@@ -126,9 +126,9 @@ mod unix {
         if !QUIET.load(Ordering::Relaxed) {
             say(&[match EVENTS.load(Ordering::Relaxed) {
                 true => {
-                    "{\"event\":\"note\",\"text\":\"stopping after the current step; press Ctrl-C again to stop at once\"}\n"
+                    "{\"event\":\"note\",\"text\":\"stopping after the current step or tile; press Ctrl-C again to stop at once\"}\n"
                 }
-                false => "osp: stopping after the current step; press Ctrl-C again to stop at once\n",
+                false => "osp: stopping after the current step or tile; press Ctrl-C again to stop at once\n",
             }]);
         }
     }

@@ -301,8 +301,8 @@ impl Settings {
         }
         if self.prepared(&self.prompt).is_empty() {
             return Err(Error::Usage(format!(
-                "nothing is left of the prompt {:?} when it is cleaned as the original does: links, markup and Chinese \
-                 characters go; describe the video in English",
+                "nothing is left of the prompt {:?} when it is cleaned as the original does: links, markup, Chinese \
+                 characters and some codes go; describe the video in English, or do without the cleaning",
                 self.prompt
             )));
         }

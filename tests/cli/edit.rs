@@ -248,7 +248,7 @@ fn nonsense_is_refused_with_one_line() {
         (&["a cat", "--method", "delta", "--source", "a dog", "--extend", "4"], 2, &["--extend", "--method"]),
         (&["a cat", "--mask", "0,0,0,5"], 2, &["--mask", "no pixels"]),
         (&["a cat", "--mask", "0,0,5,5@3-2"], 2, &["--mask", "@"]),
-        (&["a cat", "--mask", "20,0,13,5"], 2, &["reaches beyond the input", "32x16"]),
+        (&["a cat", "--mask", "20,0,13,5"], 2, &["reaches beyond the input", "32 pixels wide and 16 high"]),
         (&["a cat", "--mask", "0,0,5,5@3-5"], 2, &["frames 3 to 5", "is 4"]),
         (&["a cat", "--mask", "absent.png"], 1, &["absent.png"]),
         (&["a cat", "--mask", "text.png"], 1, &["text.png"]),

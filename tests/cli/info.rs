@@ -49,7 +49,7 @@ fn configs_without_weights_can_be_described_with_synthetic_weights() {
 #[test]
 fn a_missing_folder_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    fails(folder.path(), &["info", "absent"], 5, &["absent", "no such folder"]);
+    fails(folder.path(), &["info", "absent"], 5, &["absent", "no such file or folder"]);
 }
 
 #[test]

@@ -229,6 +229,12 @@ fn a_list_that_was_stopped_goes_on() {
         assert_eq!(code, if signal == "INT" { Some(130) } else { None }, "{said:?}");
         assert!(signal == "KILL" || said[said.len() - 2].ends_with("the same command goes on"), "{said:?}");
         assert!(videos(folder.path()).len() < 5);
+        // A dry run knows the states that the same command goes on from, and those of other requests.
+        let dry = |more: &[&str]| {
+            let output = osp(folder.path()).args(&args).arg("--dry-run").args(more).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().contains("go on  x-")
+        };
+        assert!(dry(&[]) && !dry(&["--negative-prompt", "a dog"]));
         let (code, said) = run(folder.path(), &args);
         assert_eq!(code, 0, "{said:?}");
         // The first states were made, and are not made again.

@@ -65,7 +65,7 @@ impl Rectangle {
         let inside = |start: usize, len: usize, side: usize| start.checked_add(len).is_some_and(|end| end <= side);
         if !inside(left, width, columns) || !inside(top, height, rows) {
             return Err(Error::Usage(format!(
-                "the mask {width}x{height} (width x height) at {left},{top} reaches beyond the input, which has {columns}x{rows} pixels"
+                "the mask {width}x{height} (width x height) at {left},{top} reaches beyond the input, which is {columns} pixels wide and {rows} high"
             )));
         }
         match frames {

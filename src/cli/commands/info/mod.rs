@@ -102,7 +102,10 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     }
     let folder = hub::locate(&args.folder)?;
     if !folder.is_dir() {
-        return Err(Error::config(&folder, "there is no such folder; name a model's folder, or a component's"));
+        return Err(Error::config(
+            &folder,
+            "there is no such file or folder; name a model, a component, a video, a latent or a state",
+        ));
     }
     let report = Report::new(folder, args)?;
     if console.json() {

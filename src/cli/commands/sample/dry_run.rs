@@ -1,6 +1,7 @@
 //! Says what a run would do, without work.
 
 use super::jobs::{Job, JobList, Refused};
+use super::keeper::is_of;
 use super::place;
 use crate::cli::console::Console;
 use crate::cli::made::in_words;
@@ -42,7 +43,7 @@ pub fn run(
     let captions = tokenize(model, jobs.iter().map(|job| &job.settings), &mut &*console)?;
     let captions: Vec<Captions> = captions.into_iter().collect::<Result<_>>()?;
     for job in &jobs {
-        let state = place::path(&job.output).is_some_and(|path| path.exists());
+        let state = place::path(&job.output).is_some_and(|path| is_of(&path, job));
         let action = match again {
             false if job.is_there(model) => "leave",
             false if state => "go on",

@@ -267,8 +267,8 @@ impl<'a> Keeper<'a> {
     }
 }
 
-/// Whether a file is the state of the video of a job: its work is done.
-fn is_of(path: &Path, job: &Job) -> bool {
+/// Whether a file is the state of a job's video, as far as the request says.
+pub fn is_of(path: &Path, job: &Job) -> bool {
     let request = |settings: &Settings| serde_json::to_string(&SavedSettings::from(settings)).ok();
     State::read(path).is_ok_and(|state| request(&state.settings) == request(&job.settings))
 }

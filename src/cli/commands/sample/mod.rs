@@ -44,7 +44,7 @@ stdout when the video is complete, and writes no record.
   Each output gets a record (out.mp4.json, or frames.json for a folder) with the prompt, the seed, the weights and the time \
 taken.
   An older output of the same name is replaced only when the run has succeeded.
-  Ctrl-C stops after the current step, and leaves out.mp4.state, from which --resume goes on with the same bits.
+  Ctrl-C stops after the current step or tile, and leaves out.mp4.state, from which --resume goes on with the same bits.
   --preview p.png shows up to eight frames of the video as the model imagines it so far, in coarse pixels.
   With several prompts, out.mp4 becomes out-000.mp4, out-001.mp4, …, and out-grid.mp4 shows all of them (at most 64).
 
