@@ -190,6 +190,10 @@ impl Inverse {
 
 /// RGB of `planes`, `[height, width, 3]`. Halved chroma is interpolated linearly between its samples' places.
 pub(super) fn to_rgb(planes: &Planes, colour: Colour) -> Vec<u8> {
+    // Damaged streams have pictures without pixels.
+    if planes.width == 0 || planes.height == 0 {
+        return Vec::new();
+    }
     let inverse = Inverse::new(colour);
     let mut rgb = Vec::with_capacity(planes.width * planes.height * 3);
     let (mut u, mut v) = (vec![0; planes.width], vec![0; planes.width]);
