@@ -201,6 +201,15 @@ fn a_run_that_goes_on_keeps_its_latent_and_its_silence() {
     let mut child = start(folder.path(), &request("out.gif", &[&args[..], &more].concat()));
     assert!(stop_at(1, &mut child, &at("out.gif.state"), "KILL"));
     child.wait().unwrap();
+    // A stranger's state does not choose a place for files.
+    let state = State::read(&at("out.gif.state")).unwrap();
+    for place in ["/elsewhere/latent.safetensors", "../latent.safetensors", "notes.txt"] {
+        let mut changed = state.clone();
+        changed.notes.insert("save_latent".into(), place.into());
+        changed.write(&at("out.gif.state")).unwrap();
+        fails(folder.path(), &["sample", "--resume", "out.gif.state"], 2, &[place, "--save-latent"]);
+    }
+    state.write(&at("out.gif.state")).unwrap();
     run(folder.path(), &["sample", "--resume", "out.gif.state"].map(str::to_owned));
     assert_eq!(names(folder.path()), ["latent.safetensors", "out.gif", "out.gif.json"]);
     assert_eq!(osp::video::description(&at("out.gif")).unwrap(), None);

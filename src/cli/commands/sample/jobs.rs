@@ -30,6 +30,20 @@ use std::sync::{Arc, OnceLock};
 const SAVE_LATENT: &str = "save_latent";
 const NO_METADATA: &str = "no_metadata";
 
+/// Where a state says that the latent goes. A state may be a stranger's, so it chooses no place but beside the output.
+fn noted_latent(state: &State, output: &Path) -> Result<Option<PathBuf>> {
+    let Some(latent) = state.notes.get(SAVE_LATENT).map(PathBuf::from) else { return Ok(None) };
+    let folders =
+        [latent.as_path(), output].map(|path| std::path::absolute(path).ok()?.parent().map(Path::to_path_buf));
+    if folders[0].is_some() && folders[0] == folders[1] && latent.extension() == Some("safetensors".as_ref()) {
+        return Ok(Some(latent));
+    }
+    Err(Error::Usage(format!(
+        "the run was to save its latent in {}; say so again with --save-latent",
+        latent.display()
+    )))
+}
+
 /// One video to make.
 pub struct Job {
     /// Its index in the list.
@@ -156,13 +170,14 @@ impl JobList {
         if places[0] != places[1] {
             reads.push(path.to_path_buf());
         }
+        let latent = args.save_latent.clone().map_or_else(|| noted_latent(&state, &output), |path| Ok(Some(path)))?;
         let job = Job {
             number: 0,
             place: output.display().to_string(),
             settings: state.settings.clone(),
             footage,
             output,
-            latent: args.save_latent.clone().or_else(|| state.notes.get(SAVE_LATENT).map(PathBuf::from)),
+            latent,
             describes: !args.no_metadata && !state.notes.contains_key(NO_METADATA),
             preview: args.preview_file().map(Path::to_path_buf),
             from: OnceLock::from((path.to_path_buf(), state)),
