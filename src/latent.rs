@@ -91,8 +91,9 @@ impl Latent {
             if file.is_empty() {
                 return fault("holds no tensor; before the first step of its run, a state has no latent yet".into());
             }
-            let names = file.names().into_iter().take(3).collect::<Vec<_>>().join(", ");
-            fault(format!("holds no tensor `latent` (but {names}); expected the output of `osp encode`"))
+            // The least name: the library's order differs from run to run.
+            let name = file.names().into_iter().min().unwrap_or_default();
+            fault(format!("holds the tensor {name}, but no `latent`; expected the output of `osp encode`"))
         })?;
         let (channels, size) = match latent.shape() {
             &[1, channels, frames, height, width] if !latent.data().is_empty() => (channels, [frames, height, width]),

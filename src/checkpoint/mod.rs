@@ -79,9 +79,10 @@ impl Opening {
     pub fn open(&self, place: impl AsRef<Path>) -> Result<Model> {
         let folder = hub::locate(place.as_ref())?;
         if !folder.is_dir() {
+            let found = if folder.exists() { "is not a folder" } else { "there is no such folder" };
             return Err(Error::config(
                 folder,
-                "is not a folder; give the one that holds vae/, a transformer and text_encoder/",
+                format!("{found}; give the one that holds vae/, a transformer and text_encoder/"),
             ));
         }
         let itself = self.need == Need::Vae && class_of(&folder)?.as_deref() == Some(VaeConfig::CLASS);

@@ -8,6 +8,7 @@ use osp::model::vae::tiling::Tiling;
 use osp::sampler::SamplerKind;
 use osp::{Error, Request, Result};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Options that choose the model.
 #[derive(Args)]
@@ -61,10 +62,10 @@ impl SizeArgs {
 #[derive(Args)]
 pub struct SamplerArgs {
     /// Number of steps [default: the model's]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::<usize>)]
     steps: Option<usize>,
     /// Guidance scale: how closely to follow the prompt; 1 is off and twice as fast [default: the model's]
-    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SCALE", value_parser = number::<f32>)]
     guidance: Option<f32>,
     /// Sampler; `osp sample --help` lists all [default: the model's]
     #[arg(long, value_name = "NAME")]
@@ -86,7 +87,7 @@ pub struct ShortcutArgs {
     #[arg(long, value_name = "teacache[:X]|magcache[:X]|taylor[:N]", help_heading = SHORTCUTS)]
     cache: Option<Cache>,
     /// Evaluate the negative prompt's branch of guidance only in every N-th call that is evaluated and guided [default: in all]
-    #[arg(long, value_name = "N", help_heading = SHORTCUTS)]
+    #[arg(long, value_name = "N", value_parser = count::<usize>, help_heading = SHORTCUTS)]
     guidance_reuse: Option<usize>,
     /// Guide only where the noise lies between two shares of the timesteps, from 0 (clean) to 1 (noise) [default: everywhere]
     #[arg(long, value_name = "FROM-TO", value_parser = interval, help_heading = SHORTCUTS)]
@@ -119,13 +120,13 @@ pub struct TilingArgs {
     #[arg(long, conflicts_with_all = ["tile_size", "tile_frames", "tile_overlap"], help_heading = TILES)]
     no_tiling: bool,
     /// Side of a tile in pixels, a multiple of 8 [default: 256]
-    #[arg(long, value_name = "PX", help_heading = TILES)]
+    #[arg(long, value_name = "PX", value_parser = count::<usize>, help_heading = TILES)]
     tile_size: Option<usize>,
     /// Frames of a tile, 4k+1 [default: 65]
     #[arg(long, value_name = "N", value_parser = frames, help_heading = TILES)]
     tile_frames: Option<usize>,
     /// Share of a tile's side that overlaps with the next one [default: 0.25]
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = TILES)]
+    #[arg(long, value_name = "SHARE", value_parser = number::<f64>, help_heading = TILES)]
     tile_overlap: Option<f64>,
 }
 
@@ -148,6 +149,16 @@ impl TilingArgs {
         };
         (!self.no_tiling).then_some(tiling)
     }
+}
+
+/// Reads a whole number.
+pub fn count<T: FromStr>(text: &str) -> Result<T> {
+    text.parse().map_err(|_| Error::Usage("expected a whole number, such as 20".into()))
+}
+
+/// Reads a number.
+fn number<T: FromStr>(text: &str) -> Result<T> {
+    text.parse().map_err(|_| Error::Usage("expected a number, such as 0.5".into()))
 }
 
 /// Reads a seed as `torch.manual_seed` does: a negative seed means the unsigned 64-bit number with the same bits.

@@ -43,7 +43,7 @@ pub struct Posterior {
     #[arg(long, conflicts_with = "seed")]
     mean: bool,
     /// Seed of the noise of the sample [default: 0]
-    #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SEED", value_parser = seed)]
     seed: Option<u64>,
 }
 
@@ -88,6 +88,10 @@ impl InputArgs {
     /// read, because all uncut frames together may need far more memory.
     pub fn cut(&self, factors: Factors, step: usize, console: &Console) -> Result<Cut> {
         self.size.map_or(Ok(()), |size| size.check(step))?;
+        interrupt::while_reading(|| self.cut_whole(factors, step, console))
+    }
+
+    fn cut_whole(&self, factors: Factors, step: usize, console: &Console) -> Result<Cut> {
         let options = ReadOptions { max_frames: self.max_frames, ..ReadOptions::default() };
         let mut reader = Reader::open(&self.input, &options)?;
         let fit = self.fit(reader.info(), step, console)?;
@@ -95,8 +99,7 @@ impl InputArgs {
         let mut waiting = Vec::new();
         let most = BATCH_BYTES.div_ceil(reader.info().frame_bytes());
         loop {
-            interrupt::check()?;
-            waiting.extend(interrupt::while_reading(reader.by_ref().take(most).collect::<Result<Vec<_>>>())?);
+            waiting.extend(reader.by_ref().take(most).collect::<Result<Vec<_>>>()?);
             if waiting.is_empty() {
                 break;
             }

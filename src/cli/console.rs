@@ -12,6 +12,7 @@ use osp::error::one_line;
 use osp::{Error, Result};
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard};
@@ -28,6 +29,8 @@ pub struct Console {
     terminal: bool,
     stage: Mutex<Option<Running>>,
     summary: Mutex<Summary>,
+    /// The engine's warnings that were printed.
+    said: Mutex<BTreeSet<String>>,
 }
 
 /// What stderr holds.
@@ -61,7 +64,15 @@ impl Console {
     /// `json`: results are JSON. `quiet`: stderr gets only errors.
     pub fn new(json: bool, quiet: bool, progress: Progress) -> Self {
         let terminal = io::stdout().is_terminal();
-        Self { json, quiet, progress, terminal, stage: Mutex::new(None), summary: Mutex::default() }
+        Self {
+            json,
+            quiet,
+            progress,
+            terminal,
+            stage: Mutex::new(None),
+            summary: Mutex::default(),
+            said: Mutex::default(),
+        }
     }
 
     /// Whether results are JSON.
@@ -262,7 +273,12 @@ impl Observer for &Console {
     }
 
     fn warn(&mut self, warning: &Warning) {
-        self.warning(&hints::warning(warning));
+        let text = hints::warning(warning);
+        let is_new = self.said.lock().expect("no panic while it is locked").insert(text.clone());
+        // For people once; events are about the video that is made.
+        if is_new || self.events() {
+            self.warning(&text);
+        }
     }
 
     fn cancelled(&mut self) -> bool {

@@ -1,7 +1,7 @@
 //! Handles Ctrl-C and the other signals with which users and systems end a process.
 //!
 //! A command that writes nothing ends at once. A command that writes files stops at the next opportunity after the
-//! first signal, and at once after the second. Temporary files are removed in all cases.
+//! first signal, and at once after the second; while it still reads its inputs, it ends at the first. Temporary files are removed in all cases.
 
 use osp::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,13 +46,13 @@ pub fn check() -> Result<()> {
     if requested() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// What came of reading a clip. A terminal sends Ctrl-C also to ffmpeg and to what feeds a pipe. They may end first, and then the clip
-/// seems to be cut.
-pub fn while_reading<T>(read: Result<T>) -> Result<T> {
-    match read {
-        Err(Error::Media { .. }) => check().and(read),
-        other => other,
-    }
+/// Reads an input. Until it returns, the first signal ends the process: nothing is made yet that could be kept, and what feeds a pipe
+/// may never answer.
+pub fn while_reading<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
+    let patient = PATIENT.swap(false, Ordering::AcqRel);
+    let done = check().and_then(|()| read());
+    PATIENT.store(patient, Ordering::Release);
+    done
 }
 
 #[cfg(unix)]

@@ -33,7 +33,7 @@ mod units;
 mod variants;
 
 use clap::error::ErrorKind;
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
 use commands::Command;
 use config::Wrong;
 use console::{Console, Progress};
@@ -64,6 +64,18 @@ pub struct Cli {
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// All commands. Every option takes a value that looks like a negative number, so that its parser says what it expects.
+    pub fn definition() -> clap::Command {
+        fn with_numbers(command: clap::Command) -> clap::Command {
+            let takes = |arg: &Arg| !arg.is_positional() && arg.get_action().takes_values();
+            let numbers = |arg: Arg| if takes(&arg) { arg.allow_negative_numbers(true) } else { arg };
+            command.mut_args(numbers).mut_subcommands(with_numbers)
+        }
+        with_numbers(Self::command())
+    }
 }
 
 #[derive(Args)]
@@ -108,9 +120,9 @@ pub fn main() -> ExitCode {
         interrupt::be_patient(cli.global.quiet);
     }
     let done = if cli.global.print_config {
-        config::print(&Cli::command(), &given).and_then(|file| console.result(file))
+        config::print(&Cli::definition(), &given).and_then(|file| console.result(file))
     } else {
-        threads::start().and_then(|()| cli.command.run(Cli::command(), &console))
+        threads::start().and_then(|()| cli.command.run(Cli::definition(), &console))
     };
     done.map_or_else(|error| failed(&error, &console), |()| ExitCode::SUCCESS)
 }
@@ -118,8 +130,8 @@ pub fn main() -> ExitCode {
 /// The arguments of the process and of the file that they name, also as clap has found them.
 fn parse() -> Result<(Cli, ArgMatches), Wrong> {
     let args: Vec<_> = env::args_os().collect();
-    let given = config::parse(&Cli::command(), &args)?;
-    let cli = Cli::from_arg_matches(&given).map_err(|error| error.format(&mut Cli::command()))?;
+    let given = config::parse(&Cli::definition(), &args)?;
+    let cli = Cli::from_arg_matches(&given).map_err(|error| error.format(&mut Cli::definition()))?;
     Ok((cli, given))
 }
 
@@ -160,11 +172,43 @@ pub fn one_line(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_sound() {
-        Cli::command().debug_assert();
+        Cli::definition().debug_assert();
+    }
+
+    /// Text is filled to the width of the terminal, so only examples have line ends of their own.
+    #[test]
+    fn text_behind_the_help_has_no_line_ends_within_paragraphs() {
+        for command in Cli::definition().get_subcommands() {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let broken = |pair: &&[&str]| {
+                pair.iter().all(|line| !line.is_empty() && !line.starts_with(' ')) && !pair[0].ends_with(':')
+            };
+            let found = lines.windows(2).find(broken);
+            assert!(found.is_none(), "{}: {found:?}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn negative_numbers_reach_the_parser_of_their_option() {
+        for (args, said) in [
+            (["sample", "a cat", "--steps", "-1"], "expected a whole number"),
+            (["sample", "a cat", "--frames", "-1"], "expected a number of frames"),
+            (["sample", "a cat", "--tile-size", "-8"], "expected a whole number"),
+            (["sample", "a cat", "--fps", "-24"], "not a valid frame rate"),
+            (["profile", "--device=cpu", "--repeat", "-1"], "expected a whole number"),
+            (["profile", "--device=cpu", "--repeat", "0"], "expected a whole number"),
+            (["sample", "a cat", "--guidance", "much"], "expected a number"),
+        ] {
+            let parsed = Cli::definition().try_get_matches_from(["osp"].iter().chain(&args));
+            let line = one_line(&parsed.expect_err("these arguments are wrong"));
+            assert!(line.contains(said) && line.contains(args[3]), "{line}");
+        }
+        // What looks like an option by mistake is no prompt.
+        assert!(Cli::definition().try_get_matches_from(["osp", "sample", "a cat", "-1"]).is_err());
     }
 
     #[test]

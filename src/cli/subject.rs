@@ -1,6 +1,6 @@
 //! Options for commands that count: a model, by its folder or a published model's name, and a request.
 
-use super::args::{ComponentArgs, ModelArgs, SizeArgs};
+use super::args::{ComponentArgs, ModelArgs, SizeArgs, count};
 use super::console::Console;
 use super::model;
 use clap::Args;
@@ -22,7 +22,7 @@ pub struct SubjectArgs {
     #[command(flatten)]
     pub size: SizeArgs,
     /// Tokens of the caption [default: 120, or the model's maximum if that is less]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::<usize>)]
     tokens: Option<usize>,
 }
 

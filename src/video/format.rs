@@ -78,7 +78,14 @@ pub fn is_stdout(path: &Path) -> bool {
 pub fn check_writable(path: &Path) -> Result<()> {
     match Format::from_path(path)? {
         _ if is_stdout(path) => Ok(()),
-        Format::Frames => staged::check_parent(path).and_then(|()| check_folder(&staged::destination(path)?)),
+        Format::Frames => {
+            staged::check_parent(path)?;
+            let folder = staged::destination(path)?;
+            check_folder(&folder)?;
+            // The files of a folder that is write-protected cannot be removed, and are meant to stay.
+            let protected = folder.exists().then(|| tempfile::tempfile_in(&folder)).transpose();
+            protected.map(drop).map_err(Error::io("cannot replace the files in", folder))
+        }
         _ => staged::check_file(path),
     }
 }

@@ -16,7 +16,7 @@ fn folder() -> tempfile::TempDir {
 fn faults_that_need_no_model_are_found_before_the_model_is_opened() {
     // To clean it would take minutes.
     let long = "a.".repeat(10_000);
-    let cases: [(&[&str], i32, &[&str]); 29] = [
+    let cases: [(&[&str], i32, &[&str]); 32] = [
         (&[], 2, &["no prompt"]),
         (&[&long], 2, &["the prompt has 20000 bytes", "at most 16384"]),
         (&["a cat", "--negative-prompt", &long], 2, &["the negative prompt has 20000 bytes"]),
@@ -26,6 +26,9 @@ fn faults_that_need_no_model_are_found_before_the_model_is_opened() {
         (&["--prompts", "absent.txt"], 1, &["absent.txt"]),
         (&["--prompts", "empty.txt"], 2, &["empty.txt", "no prompts"]),
         (&["a cat", "--prompts", "empty.txt"], 2, &["--prompts"]),
+        (&["--prompts", "ending.jsonl"], 2, &["ending.jsonl, line 2: output a.avi"]),
+        (&["--prompts", "place.jsonl"], 2, &["place.jsonl, line 1: output absent/a.gif"]),
+        (&["--prompts", "steps.jsonl"], 2, &["steps.jsonl, line 2: no sampler", "0 steps"]),
         (&["a cat", "a dog", "--seed", "1,2,3"], 2, &["2 prompts", "3 seeds"]),
         (&["a cat", "--seed", "-9223372036854775809"], 2, &["-9223372036854775809"]),
         (&["a cat", "--seed", "1,-x"], 2, &["-x"]),
@@ -49,6 +52,13 @@ fn faults_that_need_no_model_are_found_before_the_model_is_opened() {
     ];
     let folder = folder();
     fs::write(folder.path().join("empty.txt"), "\n \n").unwrap();
+    fs::write(
+        folder.path().join("ending.jsonl"),
+        "{\"prompt\": \"a cat\"}\n{\"prompt\": \"a dog\", \"output\": \"a.avi\"}",
+    )
+    .unwrap();
+    fs::write(folder.path().join("place.jsonl"), "{\"prompt\": \"a cat\", \"output\": \"absent/a.gif\"}").unwrap();
+    fs::write(folder.path().join("steps.jsonl"), "\n{\"prompt\": \"a cat\", \"steps\": 0}").unwrap();
     for (args, code, words) in cases {
         let args = [&["sample", "--model", "absent", "-o", "out.gif"], args].concat();
         fails(folder.path(), &args, code, words);
@@ -171,7 +181,7 @@ fn files_that_are_not_latents_are_refused() {
         ("axes", "[4, 2, 4, 4]"),
         ("batch", "[2, 4, 1, 4, 4]"),
         ("none", "[1, 4, 0, 4, 4]"),
-        ("name", "noise"),
+        ("name", "holds the tensor noise, but no `latent`"),
         ("nan", "NaN"),
         ("large", "300000000000000000000000000000000000000"),
     ];

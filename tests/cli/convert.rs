@@ -171,7 +171,7 @@ fn a_full_disk_and_a_folder_that_is_not_writable_are_named() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     let last = stderr.lines().last().unwrap();
-    assert!(last.starts_with("osp: error: cannot write ") && last.contains("File too large"), "{stderr}");
+    assert!(last.starts_with("osp: error: cannot write out/") && last.contains("File too large"), "{stderr}");
     assert!(contents(folder.path()) == before, "{:?}", contents(folder.path()).keys());
 }
 

@@ -276,3 +276,10 @@ fn nonsense_is_refused_with_one_line() {
     );
     assert_eq!(names(folder.path()).len(), 5);
 }
+
+#[test]
+fn an_input_behind_its_prompt_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("clip.y4m"), 5, 32, 32);
+    refused(folder.path(), "a dog", &["clip.y4m"], 2, &["no file \"a dog\"", "osp edit clip.y4m \"a dog\""]);
+}

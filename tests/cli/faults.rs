@@ -12,6 +12,7 @@ use std::process::Output;
 const DISK_FULL: [&str; 2] = ["write", "28"];
 const NO_NEW_FILE: [&str; 2] = ["open", "28"];
 const READ_ONLY: [&str; 2] = ["open", "30"];
+const NOT_ALLOWED: [&str; 2] = ["open", "13"];
 const BAD_DISK: [&str; 2] = ["read", "5"];
 const NO_NEW_FOLDER: [&str; 2] = ["create", "28"];
 const NOT_SYNCHRONISED: [&str; 2] = ["sync", "5"];
@@ -121,6 +122,23 @@ fn a_folder_that_takes_no_file_at_any_moment_costs_no_output() {
         each_output_is_whole_or_the_older_one(kind, &["-o", "a.mp4", "--save-latent", "a.safetensors"]);
     }
     each_output_is_whole_or_the_older_one(NO_NEW_FOLDER, &["-o", "frames"]);
+}
+
+/// The older frames could not be removed after the exchange, and they are protected for a reason.
+#[test]
+fn a_folder_of_frames_that_is_write_protected_is_refused_before_the_work() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), model());
+    let at = |name: &str| folder.path().canonicalize().unwrap().join(name);
+    fs::create_dir(at("frames")).unwrap();
+    fs::write(at("frames/frame_00000.png"), "precious").unwrap();
+    let before = contents(folder.path());
+    let counted = tempfile::NamedTempFile::new().unwrap();
+    let args = sample(&model, &["a cat", "--frames", "1", "-o", "frames"]);
+    let output = failing(folder.path(), &at("frames"), NOT_ALLOWED, 1, counted.path()).args(args).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected = "osp: error: cannot replace the files in frames: ";
+    assert!(output.status.code() == Some(1) && said.starts_with(expected) && said.lines().count() == 1, "{said}");
+    assert!(contents(folder.path()) == before);
 }
 
 #[test]

@@ -186,6 +186,42 @@ fn a_command_that_writes_nothing_ends_at_the_first_signal() {
     }
 }
 
+/// A pipe that nobody fills would hold the run for ever, and nothing is made yet that could be kept.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_run_that_waits_for_its_input_ends_at_the_first_signal() {
+    use std::os::unix::fs::OpenOptionsExt;
+    let cases: [&[&str]; 4] = [
+        &["decode", "pipe", "-o", "out.gif"],
+        &["encode", "pipe", "-o", "out.safetensors"],
+        &["edit", "clip.y4m", "a cat", "--mask", "pipe", "-o", "out.gif"],
+        &["sample", "--prompts", "pipe", "-o", "out.gif"],
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    super::write(&folder.path().join("clip.y4m"), 5, 32, 32);
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for args in cases {
+        let mut command = Command::new(osp(folder.path()).get_program());
+        command.args(args).args(["--model", &model_argument()]).current_dir(folder.path());
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        // Such a pipe has an end for writing only when someone reads from it.
+        let open = || fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&pipe);
+        let held = loop {
+            match open() {
+                Ok(held) => break held,
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        send("TERM", &child);
+        let output = child.wait_with_output().unwrap();
+        drop(held);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().last()), (Some(130), Some("osp: error: interrupted")), "{said}");
+        assert_eq!(names(folder.path()), ["clip.y4m", "pipe"], "{args:?}");
+    }
+}
+
 #[test]
 fn signals_that_were_ignored_stay_ignored() {
     let folder = tempfile::tempdir().unwrap();

@@ -103,12 +103,18 @@ fn a_line_says_what_differs_from_the_options() {
 fn what_is_there_is_not_made_again() {
     let folder = with("list.txt", &["a cat", "a dog", "a cow"]);
     let args = |more: &[&str]| arguments("list.txt", &[&["--steps", "4", "-o", "x.y4m"], more].concat());
-    assert_eq!(summary(folder.path(), &args(&[])), "osp: 3 of 3 videos made");
+    let (code, said) = run(folder.path(), &args(&[]));
+    assert_eq!((code, said.last().unwrap().as_str()), (0, "osp: 3 of 3 videos made"));
+    // It is true of all three, and said once.
+    assert_eq!(said.iter().filter(|line| line.contains("5 frames may look worse")).count(), 1, "{said:?}");
     let made = videos(folder.path());
     assert_eq!(summary(folder.path(), &args(&[])), "osp: 0 of 3 videos made, 3 were there");
     // An output that is lost, one without a record, and another seed.
     fs::remove_file(folder.path().join("x-001.y4m")).unwrap();
-    assert_eq!(summary(folder.path(), &args(&[])), "osp: 1 of 3 videos made, 2 were there");
+    let (code, said) = run(folder.path(), &args(&[]));
+    assert_eq!((code, said.last().unwrap().as_str()), (0, "osp: 1 of 3 videos made, 2 were there"));
+    let grid = "osp: x-grid.y4m is not written: this run made 1 of its 3 videos; with --again it makes all";
+    assert!(said.iter().any(|line| line == grid), "{said:?}");
     fs::remove_file(folder.path().join("x-002.y4m.json")).unwrap();
     assert_eq!(summary(folder.path(), &args(&[])), "osp: 1 of 3 videos made, 2 were there");
     assert!(videos(folder.path()) == made);

@@ -94,6 +94,9 @@ fn shortcuts_that_make_no_sense_are_one_line() {
         let args = [&REQUEST[..], &[&model, "-o", "out.mp4"], options].concat();
         fails(folder.path(), &args, 2, words);
     }
+    let unguided = ["sample", "a cat", "--steps", "4", "--guidance", "1", "--guidance-reuse", "2", "--model", &model];
+    let output = osp(folder.path()).args(unguided).args(["-o", "out.mp4"]).assert().success().get_output().clone();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--guidance-interval change nothing without guidance"));
     let few = ["calibrate", "a cat", "--sampler", "DDIM", "--steps", "3", "--model", &model, "-o", "cal.json"];
     fails(folder.path(), &few, 2, &["2 pairs of steps are too few"]);
     let weights = ["calibrate", "a cat", "--model", &model, "-o", "cal.txt"];

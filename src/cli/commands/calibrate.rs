@@ -49,7 +49,7 @@ pub struct Args {
     #[command(flatten)]
     size: SizeArgs,
     /// Seed of the first video's noise; each video has the next one
-    #[arg(long, value_name = "SEED", value_parser = seed, allow_hyphen_values = true, default_value = "0")]
+    #[arg(long, value_name = "SEED", value_parser = seed, default_value = "0")]
     seed: u64,
     #[command(flatten)]
     device: DeviceArgs,

@@ -104,15 +104,27 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let staged = Staged::folder(&args.output, check_ours)?;
     let transfer = Transfer::new(console, "convert", writers.iter().map(Writer::bytes).sum());
     let mut report = Report { output: &args.output, dtype: dtype.name(), parts: Vec::new() };
+    let named = |error| in_output(error, staged.path(), &args.output);
     for (part, writer) in parts.iter().zip(&writers) {
-        report.parts.push(part.write(writer, staged.path(), &args.output, &transfer)?);
+        report.parts.push(part.write(writer, staged.path(), &args.output, &transfer).map_err(named)?);
     }
     if parts.iter().all(|part| !part.name.as_os_str().is_empty()) {
-        copy_beside(&source, staged.path())?;
+        copy_beside(&source, staged.path()).map_err(named)?;
     }
     staged.commit()?;
     transfer.finish();
     if console.json() { console.json_result(&report) } else { console.result(report.text()) }
+}
+
+/// The error about a file in the temporary folder, with the name that the file would have had.
+fn in_output(error: Error, staged: &Path, output: &Path) -> Error {
+    match error {
+        Error::Io { path, action, source } => {
+            let path = path.strip_prefix(staged).map_or(path.clone(), |file| output.join(file));
+            Error::Io { path, action, source }
+        }
+        other => other,
+    }
 }
 
 impl Args {

@@ -4,6 +4,7 @@ use crate::cli::args::{ComponentArgs, ModelArgs, TilingArgs};
 use crate::cli::claims::Claims;
 use crate::cli::console::Console;
 use crate::cli::device::{DeviceArgs, MemoryArgs};
+use crate::cli::interrupt;
 use crate::cli::model;
 use crate::cli::output::{check_stdout, playable};
 use crate::cli::record::{Origin, Record, Tiles, lossy};
@@ -71,7 +72,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     Claims::new(model_files).reads(&args.latent).writes(&args.output).check()?;
     let tiling = args.tiles.tiling();
     let engine = args.device.open_tried(&args.memory, console)?;
-    let latent = Latent::read(&args.latent)?;
+    let latent = interrupt::while_reading(|| Latent::read(&args.latent))?;
     let model = model::open(&args.model, &ComponentArgs::default(), Need::Vae, console)?;
     let [frames, height, width] = latent.clip_size(model.factors()?)?;
     let fps = playable(&args.output, args.fps.or(latent.fps).unwrap_or_default(), console)?;

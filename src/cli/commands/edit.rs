@@ -6,6 +6,7 @@ use crate::cli::clip::InputArgs;
 use crate::cli::console::Console;
 use crate::cli::footage::{ChangeArgs, MethodArgs};
 use osp::{Error, Result};
+use std::path::Path;
 
 const EXAMPLES: &str = "\
 The clip is encoded, gets noise, and is denoised with the prompt. --strength says how much noise: with 1 nothing of the clip \
@@ -33,7 +34,7 @@ pub struct Args {
     #[command(flatten)]
     input: InputArgs,
     /// How much may change: the share of the sampler's steps that are made, above 0 [default: 0.5; with the method noise, from 0.7 on little remains of the clip, with 1 nothing]
-    #[arg(long, value_name = "SHARE", value_parser = strength, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE", value_parser = strength)]
     strength: Option<f32>,
     #[command(flatten)]
     method: MethodArgs,
@@ -54,6 +55,13 @@ fn strength(text: &str) -> Result<f32> {
 /// Runs the command.
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     args.input.check()?;
+    let input = &args.input.input;
+    if let Some(clip) = args.run.prompts().find(|prompt| Path::new(prompt).is_file() && !input.exists()) {
+        let (input, clip) = (input.display(), clip.as_str());
+        return Err(Error::Usage(format!(
+            "there is no file {input:?}; the input comes first: osp edit {clip} {input:?}"
+        )));
+    }
     let material = || Ok(Material::clip(&args.input, &args.change, (args.strength, &args.method)));
     make(&args.run, &SizeArgs::default(), material, console)
 }

@@ -20,7 +20,7 @@ Examples:
   osp verify tests/golden/latte tests/golden/vae_v110 --json
   osp verify tests/golden --least-memory
 
-A folder that cannot be read is an error, but the other folders are still checked. Exit code 5 after such an error, else 1 if a
+A folder that cannot be read is an error, but the other folders are still checked. Exit code 5 after such an error, else 1 if a \
 check fails. With --quiet, only failed checks and the total are printed.";
 
 /// Compares the results of this machine with those of the PyTorch original

@@ -123,7 +123,6 @@ fn blame(error: clap::Error, file: &File, settings: &[Setting<'_>]) -> Wrong {
 mod tests {
     use super::*;
     use crate::cli::Cli;
-    use clap::CommandFactory;
     use std::fs;
 
     /// The arguments of `line` after those of a file with this text; the line may name it as FILE.
@@ -136,7 +135,7 @@ mod tests {
             Wrong::Arguments(error) => format!("clap: {}", one_line(&error)),
             Wrong::File(error) => error.to_string(),
         };
-        parse(&Cli::command(), &words.collect::<Vec<OsString>>()).map_err(said)
+        parse(&Cli::definition(), &words.collect::<Vec<OsString>>()).map_err(said)
     }
 
     /// The values of an option, as text.
@@ -254,12 +253,12 @@ mod tests {
             "osp completions bash",
             "osp man --dir pages",
         ] {
-            let print = |given: &ArgMatches| print(&Cli::command(), given).unwrap();
+            let print = |given: &ArgMatches| print(&Cli::definition(), given).unwrap();
             let first = parsed("", line).unwrap();
             let once = print(&first);
             // The command again, with its positional arguments and the file.
             let (name, given) = first.subcommand().unwrap();
-            let osp = Cli::command();
+            let osp = Cli::definition();
             let positionals = osp.find_subcommand(name).unwrap().get_positionals();
             let typed = positionals.filter_map(|arg| given.get_raw(arg.get_id().as_str())).flatten();
             let typed: Vec<&str> = typed.map(|value| value.to_str().unwrap()).collect();

@@ -108,7 +108,7 @@ impl MaskArg {
     /// The mask of a clip, cut as the clip was.
     pub fn read(&self, cut: &Cut, feather: usize, console: &Console) -> Result<Mask> {
         let inside = match self {
-            Self::File(path) => read_file(path, cut, console)?,
+            Self::File(path) => interrupt::while_reading(|| read_file(path, cut, console))?,
             Self::Rectangle(rectangle) => {
                 rectangle.check(cut)?;
                 let shown = white(cut.fit.apply(rectangle.draw(cut)));
@@ -145,7 +145,7 @@ fn read_file(path: &Path, cut: &Cut, console: &Console) -> Result<Vec<bool>> {
     }
     let mut inside = Vec::new();
     for frame in reader.by_ref() {
-        let frame = interrupt::while_reading(frame)?;
+        let frame = frame?;
         inside.push(white(if as_input { cut.fit.apply(frame) } else { frame }));
     }
     reader.notices().iter().for_each(|notice| console.warning(&format!("{}: {notice}", path.display())));

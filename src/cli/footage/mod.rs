@@ -3,7 +3,7 @@
 mod mask;
 mod method;
 
-use super::args::frames;
+use super::args::{count, frames};
 use super::clip::{Cut, InputArgs, noted_path};
 use super::console::Console;
 use super::interrupt;
@@ -24,7 +24,7 @@ pub struct ChangeArgs {
     #[arg(long, value_name = "FILE|X,Y,W,H[@FROM-TO]", value_parser = OsStringValueParser::new().try_map(mask::parse))]
     mask: Option<MaskArg>,
     /// With --mask: pixels inside of the mask over which the change fades in [default: 4]
-    #[arg(long, value_name = "PX", requires = "mask")]
+    #[arg(long, value_name = "PX", requires = "mask", value_parser = count::<u16>)]
     feather: Option<u16>,
     /// Image that takes the place of the clip's first frame; the rest follows it
     #[arg(long, value_name = "IMAGE")]
@@ -126,8 +126,11 @@ pub fn covering(path: &Path, image: &Clip, [height, width]: [usize; 2], console:
 
 /// Reads an image.
 pub fn image(path: &Path, console: &Console) -> Result<Clip> {
-    let mut reader = Reader::open(path, &ReadOptions { max_frames: Some(2), ..ReadOptions::default() })?;
-    let frames = interrupt::while_reading(reader.by_ref().collect::<Result<Vec<_>>>())?;
+    let (reader, frames) = interrupt::while_reading(|| {
+        let mut reader = Reader::open(path, &ReadOptions { max_frames: Some(2), ..ReadOptions::default() })?;
+        let frames = reader.by_ref().collect::<Result<Vec<_>>>()?;
+        Ok((reader, frames))
+    })?;
     reader.notices().iter().for_each(|notice| console.warning(&format!("{}: {notice}", path.display())));
     match <[Vec<u8>; 1]>::try_from(frames) {
         Ok([pixels]) => Clip::new(reader.info(), pixels),

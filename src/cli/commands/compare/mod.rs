@@ -24,8 +24,8 @@ Examples:
   osp compare holiday.mp4 again.mp4 --max-frames 65 --svg compared.svg
   ffmpeg -i holiday.webm -f yuv4mpegpipe - | osp compare holiday.mp4 - --json
 
-PSNR (dB) and SSIM are those of osp reconstruct. The warp error says how far frames are from the
-frames before them, moved as in A: the mean squared error, with values of 0 to 1, of blocks of 8x8
+PSNR (dB) and SSIM are those of osp reconstruct. The warp error says how far frames are from the \
+frames before them, moved as in A: the mean squared error, with values of 0 to 1, of blocks of 8x8 \
 pixels that move by up to 7 pixels. If that of B is larger, B flickers, or moves in another way.
 
 Clips are never resized: both must have the same size and the same number of frames.";

@@ -20,9 +20,9 @@ Examples:
   osp download LanguageBind/Open-Sora-Plan-v1.1.0 --only vae --only 65x512x512
   osp download DeepFloyd/t5-v1_1-xxl -o models/t5
 
-After an interrupted download, run the command again: it resumes where it stopped. Files are checked against the hashes that
-the hub lists. HF_ENDPOINT names another hub; HF_TOKEN is the token for gated models, and goes to that hub only. SSL_CERT_FILE names
-certificates in place of the built-in ones. A hub that sends nothing for 30 seconds, or for HF_HUB_DOWNLOAD_TIMEOUT, counts as
+After an interrupted download, run the command again: it resumes where it stopped. Files are checked against the hashes that \
+the hub lists. HF_ENDPOINT names another hub; HF_TOKEN is the token for gated models, and goes to that hub only. SSL_CERT_FILE names \
+certificates in place of the built-in ones. A hub that sends nothing for 30 seconds, or for HF_HUB_DOWNLOAD_TIMEOUT, counts as \
 lost. Needs a build with the feature `download`.";
 
 /// Downloads a model's weights, configs and tokenizer from the Hugging Face hub

@@ -17,7 +17,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
-Rehearses the whole run on a device that executes nothing, and gives every buffer an offset in the arena
+Rehearses the whole run on a device that executes nothing, and gives every buffer an offset in the arena \
 of its stage, as a run does before its first launch. Needs neither a GPU nor weights.
 
 Examples:

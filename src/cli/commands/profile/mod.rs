@@ -4,7 +4,7 @@ mod predicted;
 mod report;
 mod roofline;
 
-use crate::cli::args::TilingArgs;
+use crate::cli::args::{TilingArgs, count};
 use crate::cli::claims::Claims;
 use crate::cli::console::Console;
 use crate::cli::device::DeviceArgs;
@@ -18,17 +18,18 @@ use osp::profile::predict::Chip;
 use osp::{Error, Observer, Result, staged};
 use predicted::Predicting;
 use report::Report;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
-Runs T5 over one caption, one step of the sampler with guidance, and the VAE's decoder over one
-window, and adds up the calls of each kernel: FLOPs and bytes as the kernels count them and, with
---device cuda, the time of each call by itself; with --device cpu, wall-clock times of operations.
-With --repeat N each time is a median of N, on a GPU with cold caches, and each piece is also run as
+Runs T5 over one caption, one step of the sampler with guidance, and the VAE's decoder over one \
+window, and adds up the calls of each kernel: FLOPs and bytes as the kernels count them and, with \
+--device cuda, the time of each call by itself; with --device cpu, wall-clock times of operations. \
+With --repeat N each time is a median of N, on a GPU with cold caches, and each piece is also run as \
 a whole: what it takes by the host's clock beyond the sum of its calls are gaps between them.
 
 Beside the devices of other commands there is `dry`, which executes nothing and needs no weights:
-it counts and, with --gpu, bounds times by what a data sheet promises. --predict adds what a model
+it counts and, with --gpu, bounds times by what a data sheet promises. --predict adds what a model \
 of tiles, caches and instructions expects of an H100 or H200. Nothing of that is measured.
 
 Examples:
@@ -51,8 +52,8 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     gpu: Option<String>,
     /// Time everything N times and report medians [default: once]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    repeat: Option<u16>,
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroU16>)]
+    repeat: Option<NonZeroU16>,
     /// Also predict the times on an H100 or H200, of each kernel, of a step and of the whole decode. Measured times are
     /// held against them
     #[arg(long)]
@@ -86,7 +87,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         size: args.subject.size.or(&model.defaults),
         tokens: args.subject.tokens(&model)?,
         tiling: args.tiles.tiling(),
-        repeat: args.repeat.map(usize::from),
+        repeat: args.repeat.map(|times| times.get().into()),
     };
     let mut silent = Silent(console);
     let profile = if dry {

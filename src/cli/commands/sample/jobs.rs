@@ -147,7 +147,8 @@ impl JobList {
             }
         }
         if jobs.is_empty() {
-            return Err(refused.swap_remove(0).error);
+            let Refused { place, error, .. } = refused.swap_remove(0);
+            return Err(at(&place, error));
         }
         let alike = jobs.iter().all(|job| job.frame_size() == jobs[0].frame_size());
         let all = refused.is_empty() && args.shard.is_none() && jobs.len() <= MOST_SHOWN;
@@ -204,8 +205,8 @@ impl JobList {
             claims = claims.reads(input);
         }
         for job in &self.jobs {
-            job.check()?;
-            place::check(&job.output)?;
+            let checked = job.check().and_then(|()| place::check(&job.output));
+            checked.map_err(|error| if args.prompts.is_some() { at(&job.place, error) } else { error })?;
             claims = written(claims, &job.output);
             claims = place::lock(&job.output).iter().fold(claims, |claims, path| claims.writes(path));
             claims = job.latent.iter().chain(&job.preview).fold(claims, |claims, path| claims.writes(path));
@@ -216,6 +217,15 @@ impl JobList {
             claims = written(claims, path);
         }
         claims.check()
+    }
+}
+
+/// The error with the line of the list that asks for what is wrong.
+fn at(line: &str, error: Error) -> Error {
+    match error {
+        Error::Usage(problem) => Error::Usage(format!("{line}: {problem}")),
+        Error::Io { .. } => Error::Failed(format!("{line}: {error}")),
+        other => other,
     }
 }
 

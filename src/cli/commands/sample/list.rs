@@ -103,6 +103,8 @@ fn objects(text: &str, path: &Path) -> Result<Vec<Wish>> {
             // Its own line number is that in the object, always 1.
             let said = error.to_string();
             let said = said.split(" at line 1 column").next().unwrap_or_default();
+            let said =
+                said.replace("expected usize", "expected a whole number").replace("expected f32", "expected a number");
             let column = error.column();
             Error::Usage(format!("{}, line {line_number}, column {column}: {said}", path.display()))
         })?;
@@ -145,7 +147,7 @@ mod tests {
             ("{\"prompt\": \"a\", \"step\": 3}", "unknown field `step`, expected one of `prompt`"),
             ("{\"prompt\": \"a\", \"seed\": 1.5}", "expected a seed"),
             ("{\"prompt\": \"a\", \"seed\": 18446744073709551616}", "expected a seed"),
-            ("{\"prompt\": \"a\", \"steps\": -1}", "invalid value: integer `-1`"),
+            ("{\"prompt\": \"a\", \"steps\": -1}", "invalid value: integer `-1`, expected a whole number"),
             ("{\"prompt\": \"a\", \"size\": \"64\"}", "\"64\": expected rows and columns"),
             ("{\"prompt\": \"a\", \"sampler\": \"best\"}", "best"),
             ("{\"prompt\": \"a\", \"prompt\": \"b\"}", "duplicate field `prompt`"),

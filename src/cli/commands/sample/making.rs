@@ -9,7 +9,7 @@ use crate::cli::console::Console;
 use crate::cli::interrupt;
 use crate::cli::lock::{Lock, Owner, Taken, Watch, take};
 use crate::cli::output::playable;
-use osp::engine::{Batch, Task};
+use osp::engine::{Batch, Shortcuts, Task};
 use osp::state::{Origin, State};
 use osp::video::Format;
 use osp::{Engine, Error, Model, Result};
@@ -78,6 +78,13 @@ impl<'a> Making<'a> {
                 playable(output, settings.fps, console)?;
                 formats.push(format);
             }
+        }
+        let useless = |Job { settings, .. }: &Job| {
+            let Shortcuts { guidance_reuse, guidance_interval, .. } = &settings.shortcuts;
+            settings.guidance <= 1.0 && (guidance_reuse.is_some() || guidance_interval.is_some())
+        };
+        if plan.jobs.iter().any(useless) {
+            console.note("--guidance-reuse and --guidance-interval change nothing without guidance, which is off at 1");
         }
         let (origin, videos) = (Origin::of(engine, model)?, Videos::new(plan, engine, model, console));
         Ok(Self {

@@ -240,6 +240,11 @@ fn resume(args: &RunArgs, path: &Path, console: &Console) -> Result<()> {
 }
 
 impl RunArgs {
+    /// The prompts that were typed.
+    pub fn prompts(&self) -> impl Iterator<Item = &String> {
+        self.prompt.iter()
+    }
+
     /// Checks what needs no file.
     fn check(&self, console: &Console) -> Result<()> {
         self.preview.as_ref().map_or(Ok(()), |shown| shown.check(console))?;

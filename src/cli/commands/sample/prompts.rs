@@ -4,6 +4,7 @@ use super::list::{Wish, read};
 use super::{Material, RunArgs};
 use crate::cli::args::SizeArgs;
 use crate::cli::console::Console;
+use crate::cli::interrupt;
 use crate::cli::made::{Made, settings_of};
 use crate::cli::model::Fingerprints;
 use osp::engine::Settings;
@@ -25,7 +26,7 @@ impl<'a> Asked<'a> {
     pub fn of(args: &RunArgs, size: &'a SizeArgs, material: Material<'a>) -> Result<Self> {
         let (like, made) = args.like.as_deref().map(settings_of).transpose()?.unzip();
         let wishes = match (&args.prompts, &like) {
-            (Some(path), _) => read(path)?,
+            (Some(path), _) => interrupt::while_reading(|| read(path))?,
             (None, Some(like)) if args.prompt.is_empty() => vec![Wish::new(&like.prompt, None)],
             (None, None) if args.prompt.is_empty() => {
                 let problem = "no prompt is given: say \"what to show\", or use --prompts FILE";

@@ -195,7 +195,14 @@ impl Videos<'_> {
 
     fn write_grid(&mut self) -> Result<()> {
         let Some(Grid { path, .. }) = &self.plan.grid else { return Ok(()) };
-        if self.clips.len() < self.plan.jobs.len() {
+        let (made, all) = (self.clips.len(), self.plan.jobs.len());
+        if made < all {
+            if made > 0 {
+                let grid = path.display();
+                self.console.note(&format!(
+                    "{grid} is not written: this run made {made} of its {all} videos; with --again it makes all"
+                ));
+            }
             return Ok(());
         }
         let sheet = sheet::contact_sheet(&self.clips, GAP)?;

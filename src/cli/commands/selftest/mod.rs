@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 const EXAMPLES: &str = "\
-Each file of kernels is tested in a separate process: a kernel that crashes the driver does not stop
+Each file of kernels is tested in a separate process: a kernel that crashes the driver does not stop \
 the tests of the others.
 
 Examples:
