@@ -114,15 +114,19 @@ pub fn main() -> ExitCode {
         Err(Wrong::Arguments(error)) => return explain(&error, progress),
         Err(Wrong::File(error)) => return failed(&error, &Console::new(false, false, progress)),
     };
+    let osp = Cli::definition();
+    if let Some(command) = given.subcommand_name().and_then(|name| osp.find_subcommand(name)) {
+        hints::are_for(command);
+    }
     let console = Console::new(cli.global.json, cli.global.quiet, cli.global.progress);
     interrupt::print_events(console.events());
     if cli.command.stops_by_itself() {
         interrupt::be_patient(cli.global.quiet);
     }
     let done = if cli.global.print_config {
-        config::print(&Cli::definition(), &given).and_then(|file| console.result(file))
+        config::print(&osp, &given).and_then(|file| console.result(file))
     } else {
-        threads::start().and_then(|()| cli.command.run(Cli::definition(), &console))
+        threads::start().and_then(|()| cli.command.run(osp, &console))
     };
     done.map_or_else(|error| failed(&error, &console), |()| ExitCode::SUCCESS)
 }

@@ -16,6 +16,7 @@ const NOT_ALLOWED: [&str; 2] = ["open", "13"];
 const BAD_DISK: [&str; 2] = ["read", "5"];
 const NO_NEW_FOLDER: [&str; 2] = ["create", "28"];
 const NOT_SYNCHRONISED: [&str; 2] = ["sync", "5"];
+const NO_THREAD: [&str; 2] = ["thread", "11"];
 
 /// The layer between the program and its files.
 pub fn layer() -> PathBuf {
@@ -226,6 +227,38 @@ fn a_disk_that_is_full_at_any_write_of_other_commands_costs_no_output() {
         ),
     ] {
         each_output_of_a_command_is_whole_or_the_older_one(&place, DISK_FULL, older, args);
+    }
+}
+
+#[test]
+fn a_thread_that_the_system_refuses_at_any_moment_costs_no_output() {
+    each_output_is_whole_or_the_older_one(NO_THREAD, &["-o", "a.mp4", "--save-latent", "a.safetensors"]);
+    let place = Place::new();
+    let convert = ["-v", "error", "-i", "clip.y4m", "-c:v", "ffv1", "clip.mkv"];
+    match std::process::Command::new("ffmpeg").args(convert).current_dir(&place.folder).status() {
+        Ok(status) if status.success() => {}
+        other => return eprintln!("skipped: ffmpeg {convert:?}: {other:?}"),
+    }
+    let encode = ["encode", "clip.mkv", "-o", "b.safetensors"];
+    each_output_of_a_command_is_whole_or_the_older_one(
+        &place,
+        NO_THREAD,
+        &[&encode[..], &["--max-frames", "1"]].concat(),
+        &encode,
+    );
+}
+
+/// The self-test runs processes, and a thread reads what each of them says.
+#[test]
+fn a_thread_that_the_system_refuses_to_the_self_test_is_one_line() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().canonicalize().unwrap();
+    let args = ["selftest", "sampler", "--quick", "--device", "emulated"];
+    let (output, calls) = run(&folder, &args, Path::new(""), NO_THREAD, 0);
+    assert!(output.status.success() && calls > 0, "{calls}: {}", String::from_utf8_lossy(&output.stderr));
+    for number in 1..=calls {
+        let (output, _) = run(&folder, &args, Path::new(""), NO_THREAD, number);
+        one_line(&output, &format!("thread {number} of {calls}"));
     }
 }
 

@@ -128,6 +128,42 @@ fn ctrl_c_that_also_ends_ffmpeg_is_no_fault_of_the_clip() {
     assert!(!at("out.safetensors").exists());
 }
 
+/// Different signals at once are handled by different threads, and each ends the process.
+#[test]
+fn signals_that_end_the_process_at_once_leave_nothing_behind() {
+    use std::os::unix::process::ExitStatusExt;
+    let ends: [&[&str]; 2] = [&["QUIT", "ABRT", "XCPU"], &["TERM", "INT", "HUP"]];
+    for round in 0..6 {
+        let folder = tempfile::tempdir().unwrap();
+        let size = ["--size", "64x64", "--steps", "1", "--sampler", "DDIM", "--tile-frames", "17"];
+        let mut command = Command::new(osp(folder.path()).get_program());
+        command.args(["sample", "a cat", "--frames", "129", "-o", "frames", "--model", &model_argument()]).args(size);
+        command.args(["--guidance", "1", "--quiet"]).current_dir(folder.path());
+        let mut child = command.env("XDG_CACHE_HOME", folder.path().join(CACHE)).spawn().unwrap();
+        // Removing some frames takes a while, in which the other signals come.
+        while contents(folder.path()).len() < 40 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let signals = ends[round % 2];
+        if signals.contains(&"INT") {
+            send("INT", &child);
+            std::thread::sleep(ONE_PRESS);
+        }
+        let all: Vec<String> = signals.iter().map(|signal| format!("kill -s {signal} {}", child.id())).collect();
+        // The first may have ended it already.
+        Command::new("sh").args(["-c", &all.join("; ")]).stderr(Stdio::null()).status().unwrap();
+        let status = child.wait().unwrap();
+        let ended = match signals.contains(&"INT") {
+            true => status.code() == Some(130),
+            false => matches!(status.signal(), Some(libc::SIGQUIT | libc::SIGABRT | libc::SIGXCPU)),
+        };
+        assert!(ended, "{signals:?}: {status}");
+        // Where the decoder was faster than the second press, the first one left a state.
+        let left: Vec<String> = names(folder.path()).into_iter().filter(|name| name != "frames.state").collect();
+        assert_eq!(left, [""; 0], "{signals:?}");
+    }
+}
+
 #[test]
 fn an_abort_leaves_nothing_behind() {
     use std::os::unix::process::ExitStatusExt;

@@ -9,11 +9,16 @@
 //! Kinds: `write` (write, pwrite, writev), `read` (read, pread), `open` (for writing), `sync` (fsync, fdatasync), `create` (mkdir),
 //! `name` (rename, link, unlink, rmdir), and `change` for all of them but `read`.
 //!
+//! The kind `thread` is no call for a file: the system refuses a new thread (`thread:2:11:`, with the error of `pthread_create`).
+//!
 //! With `OSP_CLOCK_JUMPS=SECONDS`, each reading of the wall clock is so much too late, and the next one too early.
 
 #![allow(clippy::missing_safety_doc, reason = "these are functions of the C library, with its rules")]
 
-use libc::{c_char, c_int, c_long, c_void, clockid_t, iovec, mode_t, off_t, size_t, ssize_t, timespec};
+use libc::{
+    c_char, c_int, c_long, c_void, clockid_t, iovec, mode_t, off_t, pthread_attr_t, pthread_t, size_t, ssize_t,
+    timespec,
+};
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -82,7 +87,7 @@ fn wait() {
 
 /// Whether a call of `kind` for `path` fails; sets `errno` then.
 fn fails(kind: &str, path: impl FnOnce() -> Option<PathBuf>) -> bool {
-    let concerns = |plan: &&Plan| plan.kind == kind || (plan.kind == "change" && kind != "read");
+    let concerns = |plan: &&Plan| plan.kind == kind || (plan.kind == "change" && !["read", "thread"].contains(&kind));
     let Some(plan) = Plan::get().filter(concerns) else { return false };
     if !path().is_some_and(|path| path.as_os_str().as_bytes().starts_with(plan.beginning.as_bytes())) {
         return false;
@@ -120,6 +125,12 @@ fn named(path: *const c_char) -> Option<PathBuf> {
     std::path::absolute(Path::new(OsStr::from_bytes(path.to_bytes()))).ok()
 }
 
+/// The function of this name behind this layer. The name ends with a zero.
+fn behind(name: &str) -> usize {
+    // SAFETY: the name ends with a zero.
+    unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr().cast()) as usize }
+}
+
 /// Defines a function that fails on request, and otherwise is the C library's.
 macro_rules! layer {
     ($kind:literal, $name:ident($($argument:ident: $type:ty),*) -> $result:ty, $path:expr) => {
@@ -131,12 +142,9 @@ macro_rules! layer {
             if fails($kind, || $path) {
                 return -1;
             }
-            let name = concat!(stringify!($name), "\0");
-            // SAFETY: the name ends with a zero, and the function that follows this layer has this type.
-            unsafe {
-                let next = *NEXT.get_or_init(|| libc::dlsym(libc::RTLD_NEXT, name.as_ptr().cast()) as usize);
-                std::mem::transmute::<usize, Function>(next)($($argument),*)
-            }
+            let next = *NEXT.get_or_init(|| behind(concat!(stringify!($name), "\0")));
+            // SAFETY: the function behind this layer has this type.
+            unsafe { std::mem::transmute::<usize, Function>(next)($($argument),*) }
         }
     };
 }
@@ -157,6 +165,29 @@ layer!("open", open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int,
 
 fn writable(flags: c_int) -> Option<()> {
     (flags & (libc::O_WRONLY | libc::O_RDWR) != 0).then_some(())
+}
+
+/// See the module. It returns its error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pthread_create(
+    thread: *mut pthread_t,
+    attributes: *const pthread_attr_t,
+    start: extern "C" fn(*mut c_void) -> *mut c_void,
+    argument: *mut c_void,
+) -> c_int {
+    type Function = unsafe extern "C" fn(
+        *mut pthread_t,
+        *const pthread_attr_t,
+        extern "C" fn(*mut c_void) -> *mut c_void,
+        *mut c_void,
+    ) -> c_int;
+    static NEXT: OnceLock<usize> = OnceLock::new();
+    if fails("thread", || Plan::get().map(|plan| PathBuf::from(&plan.beginning))) {
+        return std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN);
+    }
+    let next = *NEXT.get_or_init(|| behind("pthread_create\0"));
+    // SAFETY: the function behind this layer has this type.
+    unsafe { std::mem::transmute::<usize, Function>(next)(thread, attributes, start, argument) }
 }
 
 /// See the module.
