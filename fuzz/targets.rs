@@ -130,7 +130,10 @@ fn video(bytes: &[u8], folder: &Path) {
     let path = file(folder, "clip", bytes);
     one_line(description(&path));
     let options = ReadOptions { start: 1, max_frames: Some(4), ffmpeg: false };
-    one_line(Reader::open(&path, &options).and_then(|mut reader| reader.try_for_each(|frame| frame.map(drop))));
+    one_line(Reader::open(&path, &options).and_then(|mut reader| {
+        assert!(reader.info().frame_bytes() > 0, "frames without pixels");
+        reader.try_for_each(|frame| frame.map(drop))
+    }));
 }
 
 /// A whole MP4 whose H.264 headers, from the first on, are these bytes.

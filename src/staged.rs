@@ -309,10 +309,13 @@ fn replace_folder(staged: &Path, target: &Path, check: Check) -> Result<()> {
     move_aside(staged, target)
 }
 
-/// As [`replace_folder`], where the system cannot exchange folders: for a moment, there is none at `target`.
+/// As [`replace_folder`], where the system cannot exchange folders: for a moment, there is none at `target`. A process that is killed in
+/// this moment leaves the older one under a name that begins with its own.
 fn move_aside(staged: &Path, target: &Path) -> Result<()> {
     let failed = || Error::io("cannot replace", target);
-    let aside = named("", 0o777).tempdir_in(parent(target)).map_err(failed())?;
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(".older-");
+    let aside = Builder::new().prefix(&name).tempdir_in(parent(target)).map_err(failed())?;
     let old = aside.path().join("old");
     fs::rename(target, &old).map_err(failed())?;
     let Err(problem) = fs::rename(staged, target) else { return Ok(()) };

@@ -1,10 +1,10 @@
 //! The library as a program calls it that has no command line.
 
 use osp::checkpoint::{Need, Opening, WeightSource};
-use osp::engine::{Coding, Outcome, Reached, RunState, Sample, Settings, Stage, TextCache, Windowed};
+use osp::engine::{Coding, Outcome, Reached, RunState, Sample, SavedSettings, Settings, Stage, TextCache, Windowed};
 use osp::memory::MemoryOptions;
-use osp::model::vae::Projection;
 use osp::model::vae::tiling::Tiling;
+use osp::model::vae::{MOST_SIDE, Projection};
 use osp::profile::{Subject, Times};
 use osp::video::{FrameRate, VideoInfo};
 use osp::{Clip, Engine, Error, Latent, Model, Observer, Quiet, Relief, Request, preset};
@@ -347,4 +347,28 @@ fn a_preset_is_a_model_without_a_tokenizer() {
     let model = preset::open("v1.1.0", None).unwrap();
     let error = Engine::cpu().sample(&model, &Request::new("a lake"), &mut Quiet).unwrap_err();
     assert!(error.to_string().contains("v1.1.0 was opened without its tokenizer"), "{error}");
+}
+
+/// Else a run could be stopped, but not go on.
+#[test]
+fn every_size_that_a_request_may_have_can_be_read_again() {
+    let defaults = preset::open("v1.1.0", None).unwrap().defaults;
+    let tiling = Some(Tiling { sample_size: MOST_SIDE, sample_frames: MOST_SIDE - 3, overlap: 0.5 });
+    let large = Request::new("a cat").frames(MOST_SIDE - 3).size(MOST_SIDE, MOST_SIDE).tiling(tiling);
+    let saved = SavedSettings::from(&large.settle(&defaults).unwrap());
+    let text = serde_json::to_string(&saved).unwrap();
+    let read = serde_json::from_str::<SavedSettings>(&text).unwrap().settings().expect("it is a request");
+    assert_eq!(serde_json::to_string(&SavedSettings::from(&read)).unwrap(), text);
+    let tiled = |change: fn(Tiling) -> Tiling| large.clone().tiling(tiling.map(change));
+    for too_large in [
+        large.clone().frames(MOST_SIDE + 1),
+        large.clone().frames(usize::MAX),
+        large.clone().frames(1 << 62 | 1),
+        large.clone().size(16, MOST_SIDE + 16),
+        tiled(|tiling| Tiling { sample_size: MOST_SIDE + 8, ..tiling }),
+        tiled(|tiling| Tiling { sample_frames: MOST_SIDE + 1, ..tiling }),
+    ] {
+        let error = too_large.settle(&defaults).unwrap_err().to_string();
+        assert!(error.contains("65536"), "{error}");
+    }
 }

@@ -1,9 +1,10 @@
 //! Groups of options that several commands share, and the parsers of their values.
 
-use super::size::{MOST, Size};
+use super::size::Size;
 use clap::Args;
 use osp::checkpoint::{Defaults, WeightSource};
 use osp::engine::{Cache, Shortcuts, Spans};
+use osp::model::vae::MOST_SIDE;
 use osp::model::vae::tiling::Tiling;
 use osp::sampler::SamplerKind;
 use osp::{Error, Request, Result};
@@ -171,8 +172,8 @@ pub fn seed(text: &str) -> Result<u64> {
 /// Reads a number of frames.
 pub fn frames(text: &str) -> Result<usize> {
     match text.parse() {
-        Ok(frames) if frames <= MOST => Ok(frames),
-        Ok(_) => Err(Error::Usage(format!("more than {MOST} frames"))),
+        Ok(frames) if frames <= MOST_SIDE => Ok(frames),
+        Ok(_) => Err(Error::Usage(format!("more than {MOST_SIDE} frames"))),
         Err(_) => Err(Error::Usage("expected a number of frames, such as 65".into())),
     }
 }
@@ -181,7 +182,7 @@ pub fn frames(text: &str) -> Result<usize> {
 pub fn span(text: &str) -> Result<Spans> {
     match (text, text.parse()) {
         ("all", _) => Ok(Spans::Whole),
-        (_, Ok(frames)) if (5..=MOST).contains(&frames) => Ok(Spans::Of(frames)),
+        (_, Ok(frames)) if (5..=MOST_SIDE).contains(&frames) => Ok(Spans::Of(frames)),
         _ => Err(Error::Usage("expected a number of frames from 5 on, such as 65, or all".into())),
     }
 }

@@ -29,7 +29,7 @@ pub struct Console {
     terminal: bool,
     stage: Mutex<Option<Running>>,
     summary: Mutex<Summary>,
-    /// The engine's warnings that were printed.
+    /// Warnings that are not repeated.
     said: Mutex<BTreeSet<String>>,
 }
 
@@ -274,9 +274,9 @@ impl Observer for &Console {
 
     fn warn(&mut self, warning: &Warning) {
         let text = hints::warning(warning);
-        let is_new = self.said.lock().expect("no panic while it is locked").insert(text.clone());
-        // For people once; events are about the video that is made.
-        if is_new || self.events() {
+        // What is true of many videos is said to people once. Events are about the video that is made.
+        let of_many = matches!(warning, Warning::Spans { .. } | Warning::OtherLength { .. }) && !self.events();
+        if !of_many || self.said.lock().expect("no panic while it is locked").insert(text.clone()) {
             self.warning(&text);
         }
     }

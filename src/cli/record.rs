@@ -37,6 +37,13 @@ pub fn check(output: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Removes the record of `output`, which need not exist.
+pub fn remove(output: &Path) {
+    if !is_stdout(output) {
+        staged::remove_lasting(&path(output));
+    }
+}
+
 /// Whether `output` exists, and its record has this fingerprint.
 pub fn is_of(output: &Path, fingerprint: &str) -> bool {
     let record = || serde_json::from_slice::<serde_json::Value>(&reading::bytes(&path(output), TEXT).ok()?).ok();

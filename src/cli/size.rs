@@ -1,10 +1,8 @@
 //! Rows and columns of pixels, as an option or a list says them.
 
+use osp::model::vae::MOST_SIDE;
 use osp::{Error, Result};
 use std::str::FromStr;
-
-/// More pixels a side, or more frames, than this are a typing error, and their products might overflow.
-pub const MOST: usize = 65_536;
 
 /// Rows and columns of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +19,8 @@ impl FromStr for Size {
         let sides = text.split_once(['x', 'X', '×']);
         let sides = sides.and_then(|(height, width)| Some((height.parse().ok()?, width.parse().ok()?)));
         match sides {
-            Some((height, width)) if height <= MOST && width <= MOST => Ok(Self { height, width }),
-            Some(_) => Err(Error::Usage(format!("more than {MOST} pixels a side"))),
+            Some((height, width)) if height <= MOST_SIDE && width <= MOST_SIDE => Ok(Self { height, width }),
+            Some(_) => Err(Error::Usage(format!("more than {MOST_SIDE} pixels a side"))),
             None => Err(Error::Usage("expected rows and columns of pixels, such as 512x512".into())),
         }
     }

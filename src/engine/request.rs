@@ -3,8 +3,8 @@
 use super::{Edit, Footage, Method, Shortcuts, Span, Spans, Windowed};
 use crate::checkpoint::Defaults;
 use crate::error::{Error, Result};
-use crate::model::vae::Factors;
 use crate::model::vae::tiling::Tiling;
+use crate::model::vae::{Factors, MOST_SIDE};
 use crate::sampler::{SamplerKind, Schedule, validate_guidance};
 use crate::text::caption;
 use crate::video::FrameRate;
@@ -365,6 +365,9 @@ pub fn validate_frames(frames: usize, factors: Factors) -> Result<()> {
     if frames == 0 {
         return Err(Error::Usage("frames is 0; give 1 for an image, or more for a video".into()));
     }
+    if frames > MOST_SIDE {
+        return Err(Error::Usage(format!("{frames} frames are more than {MOST_SIDE}")));
+    }
     if !factors.takes_frames(frames) {
         let below = factors.fewer_frames(frames);
         let above = below + time;
@@ -380,6 +383,9 @@ pub fn validate_frames(frames: usize, factors: Factors) -> Result<()> {
 pub fn validate_size([height, width]: [usize; 2], token: usize) -> Result<()> {
     if height == 0 || width == 0 {
         return Err(Error::Usage(format!("size {height}x{width} has no pixels; 512x512 is usual")));
+    }
+    if height.max(width) > MOST_SIDE {
+        return Err(Error::Usage(format!("size {height}x{width} has more than {MOST_SIDE} pixels a side")));
     }
     let nearest = |side: usize| ((side + token / 2) / token).max(1) * token;
     if [height, width].iter().any(|side| !side.is_multiple_of(token)) {

@@ -5,12 +5,12 @@ use crate::checkpoint::Model;
 use crate::error::Result;
 use crate::hash::fnv1a;
 use crate::latent;
-use crate::model::vae::Factors;
 use crate::model::vae::tiling::Tiling;
+use crate::model::vae::{Factors, MOST_SIDE};
 use serde::{Deserialize, Serialize};
 
-/// The most frames, rows, columns and channels of a request.
-const MOST_SIDE: usize = 1 << 15;
+/// The most of a model's factors: the bytes of all latents of the largest video can still be counted.
+const MOST_FACTOR: usize = 1 << 12;
 
 /// [`Settings`] for a file. Numbers are written so that they are read with the same bits.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,9 +93,10 @@ impl SavedSettings {
             self.tiling.as_ref().map(|tiling| tiling.size),
             self.tiling.as_ref().map(|tiling| tiling.frames),
         ];
-        let sides = [self.frames, self.height, self.width, self.patch, space, time, channels];
-        let sides = sides.into_iter().chain(given.into_iter().flatten()).collect::<Vec<_>>();
-        if sides.iter().any(|&side| side == 0 || side > MOST_SIDE) {
+        let sides = [self.frames, self.height, self.width].into_iter().chain(given.into_iter().flatten());
+        let factors = [self.patch, space, time, channels].into_iter();
+        let all = sides.map(|side| (side, MOST_SIDE)).chain(factors.map(|factor| (factor, MOST_FACTOR)));
+        if all.into_iter().any(|(count, most)| count == 0 || count > most) {
             return None;
         }
         Some(Settings {

@@ -41,6 +41,10 @@ impl Reader {
     /// [`Error::Io`] if it cannot be opened; [`Error::Media`] if it is empty, damaged or of another format.
     pub fn open(path: &Path, options: &ReadOptions) -> Result<Self> {
         let stream = open_stream(path, options.ffmpeg)?;
+        let VideoInfo { height, width, .. } = stream.view.shown();
+        if height == 0 || width == 0 {
+            return Err(Error::media(path, format!("has frames of {height}x{width} pixels, expected at least 1x1")));
+        }
         let left = options.max_frames.unwrap_or(usize::MAX);
         Ok(Self { path: path.to_path_buf(), stream, skip: options.start, left })
     }

@@ -16,7 +16,7 @@ fn folder() -> tempfile::TempDir {
 fn faults_that_need_no_model_are_found_before_the_model_is_opened() {
     // To clean it would take minutes.
     let long = "a.".repeat(10_000);
-    let cases: [(&[&str], i32, &[&str]); 32] = [
+    let cases: [(&[&str], i32, &[&str]); 34] = [
         (&[], 2, &["no prompt"]),
         (&[&long], 2, &["the prompt has 20000 bytes", "at most 16384"]),
         (&["a cat", "--negative-prompt", &long], 2, &["the negative prompt has 20000 bytes"]),
@@ -28,6 +28,8 @@ fn faults_that_need_no_model_are_found_before_the_model_is_opened() {
         (&["a cat", "--prompts", "empty.txt"], 2, &["--prompts"]),
         (&["--prompts", "ending.jsonl"], 2, &["ending.jsonl, line 2: output a.avi"]),
         (&["--prompts", "place.jsonl"], 2, &["place.jsonl, line 1: output absent/a.gif"]),
+        (&["--prompts", "frames.jsonl"], 2, &["frames.jsonl, line 1: 4611686018427387905 frames are more than 65536"]),
+        (&["--prompts", "stdout.jsonl"], 2, &["stdout.jsonl, line 1: output -", "name a file"]),
         (&["--prompts", "steps.jsonl"], 2, &["steps.jsonl, line 2: no sampler", "0 steps"]),
         (&["a cat", "a dog", "--seed", "1,2,3"], 2, &["2 prompts", "3 seeds"]),
         (&["a cat", "--seed", "-9223372036854775809"], 2, &["-9223372036854775809"]),
@@ -58,6 +60,8 @@ fn faults_that_need_no_model_are_found_before_the_model_is_opened() {
     )
     .unwrap();
     fs::write(folder.path().join("place.jsonl"), "{\"prompt\": \"a cat\", \"output\": \"absent/a.gif\"}").unwrap();
+    fs::write(folder.path().join("frames.jsonl"), "{\"prompt\": \"a cat\", \"frames\": 4611686018427387905}").unwrap();
+    fs::write(folder.path().join("stdout.jsonl"), "{\"prompt\": \"a cat\", \"output\": \"-\"}").unwrap();
     fs::write(folder.path().join("steps.jsonl"), "\n{\"prompt\": \"a cat\", \"steps\": 0}").unwrap();
     for (args, code, words) in cases {
         let args = [&["sample", "--model", "absent", "-o", "out.gif"], args].concat();

@@ -281,5 +281,5 @@ fn nonsense_is_refused_with_one_line() {
 fn an_input_behind_its_prompt_is_named() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("clip.y4m"), 5, 32, 32);
-    refused(folder.path(), "a dog", &["clip.y4m"], 2, &["no file \"a dog\"", "osp edit clip.y4m \"a dog\""]);
+    refused(folder.path(), "a dog", &["clip.y4m"], 2, &["no file \"a dog\"", "osp edit \"clip.y4m\" \"a dog\""]);
 }

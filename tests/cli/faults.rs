@@ -143,6 +143,24 @@ fn a_folder_of_frames_that_is_write_protected_is_refused_before_the_work() {
 }
 
 #[test]
+fn a_model_that_is_write_protected_is_not_replaced() {
+    let (home, model) = (tempfile::tempdir().unwrap(), model());
+    let folder = home.path().canonicalize().unwrap();
+    let args = ["convert", model.to_str().unwrap(), "-o", "half", "--dtype", "f16", "--force"];
+    osp(&folder).args(args).assert().success();
+    let before = contents(&folder);
+    for protected in ["half", "half/vae"] {
+        let counted = tempfile::NamedTempFile::new().unwrap();
+        let mut command = failing(&folder, &folder.join(protected), NOT_ALLOWED, 1, counted.path());
+        let output = command.args(args).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let expected = format!("osp: error: cannot replace the files in {protected}: ");
+        assert!(output.status.code() == Some(1) && said.starts_with(&expected) && said.lines().count() == 1, "{said}");
+        assert!(contents(&folder) == before);
+    }
+}
+
+#[test]
 fn a_clock_that_jumps_by_years_changes_nothing() {
     let model = model();
     let args =

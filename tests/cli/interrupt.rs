@@ -227,11 +227,14 @@ fn a_command_that_writes_nothing_ends_at_the_first_signal() {
 #[cfg(target_os = "linux")]
 fn a_run_that_waits_for_its_input_ends_at_the_first_signal() {
     use std::os::unix::fs::OpenOptionsExt;
-    let cases: [&[&str]; 4] = [
+    let cases: [&[&str]; 7] = [
         &["decode", "pipe", "-o", "out.gif"],
         &["encode", "pipe", "-o", "out.safetensors"],
         &["edit", "clip.y4m", "a cat", "--mask", "pipe", "-o", "out.gif"],
+        &["edit", "clip.y4m", "a cat", "--first-frame", "pipe", "-o", "out.gif"],
         &["sample", "--prompts", "pipe", "-o", "out.gif"],
+        &["sample", "a cat", "--init-image", "pipe", "-o", "out.gif"],
+        &["sample", "--like", "pipe", "-o", "out.gif"],
     ];
     let folder = tempfile::tempdir().unwrap();
     super::write(&folder.path().join("clip.y4m"), 5, 32, 32);

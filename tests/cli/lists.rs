@@ -281,6 +281,20 @@ fn processes_that_share_a_list_lose_and_repeat_nothing() {
 }
 
 #[test]
+fn a_stop_while_another_machine_is_waited_for_is_no_success() {
+    let folder = with("list.txt", &["a cat", "a dog"]);
+    let lock = r#"{"machine": "other", "boot": "other", "process": 1, "since": 0}"#;
+    fs::write(folder.path().join("x-000.y4m.lock"), lock).unwrap();
+    let child = start(folder.path(), &arguments("list.txt", &["--steps", "4", "-o", "x.y4m"]));
+    wait_for("the other video", || folder.path().join("x-001.y4m.json").exists());
+    assert!(Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.lines().last()), (Some(130), Some("osp: error: interrupted")), "{said}");
+    assert_eq!(fs::read_to_string(folder.path().join("x-000.y4m.lock")).unwrap(), lock);
+}
+
+#[test]
 fn a_list_is_split_by_numbers_or_by_the_launcher() {
     let folder = with("list.txt", &FIVE);
     let args = |shard: &str| arguments("list.txt", &["--steps", "4", "-o", "x.y4m", "--shard", shard]);

@@ -5,6 +5,7 @@
 use super::{ALONE, file, has_ffmpeg, problem, run_ffmpeg};
 use osp::video::{FrameRate, ReadOptions, Reader, read_clip};
 use std::fs;
+use std::path::Path;
 use tempfile::tempdir;
 
 /// The error of reading a file when ffmpeg may be used.
@@ -145,4 +146,11 @@ fn a_list_of_other_files_is_not_read() {
         let said = read_clip(&path, &ReadOptions::default()).unwrap_err().to_string();
         assert!(said.contains("a list of other files"), "{said}");
     }
+}
+
+#[test]
+fn a_gif_without_pixels_is_refused() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/images/no_pixels.gif");
+    let error = read_clip(&path, &ALONE).unwrap_err().to_string();
+    assert!(error.contains("has frames of 0x0 pixels"), "{error}");
 }

@@ -325,6 +325,16 @@ fn names_are_not_repeated_without_end() {
     assert!(refusal(&zip(&entries, false)).contains("is there twice"));
     entries[0].1 = program(&"a".repeat(1001), 0);
     assert!(refusal(&zip(&entries, false)).contains("a name of 1001 bytes; expected at most 1000"));
+    // Many names of one tensor, eight bytes for each.
+    let value = [&tensor[2..tensor.len() - 1], b"q\xc9"].concat();
+    let named = |number: u32| [&b"\x8c\x04"[..], format!("{number:04x}").as_bytes(), b"h\xc9"].concat();
+    let many = (0..=0xffff).chain(0..=0xffff).map(named).collect::<Vec<_>>().concat();
+    entries[0].1 = [&b"\x80\x04}(\x8c\x01x"[..], &value, &many, b"u."].concat();
+    assert!(refusal(&zip(&entries, false)).contains("is there twice"));
+    let named = |number: u32| [&b"\x8c\x05"[..], format!("{number:05x}").as_bytes(), b"h\xc9"].concat();
+    let many = (0..100_000).map(named).collect::<Vec<_>>().concat();
+    entries[0].1 = [&b"\x80\x04}(\x8c\x01x"[..], &value, &many, b"u."].concat();
+    assert!(refusal(&zip(&entries, false)).contains("is one of more than 100000 tensors"));
     // A storage whose description has a hundred thousand parts, which a tensor names a thousand times.
     let long = [&b"("[..], &b"N".repeat(100_000), b"tq\xca"].concat();
     entries[0].1 = [&b"\x80\x02"[..], &long, &b"Q0h\xca".repeat(1000), b"Q."].concat();

@@ -148,8 +148,17 @@ impl Args {
         if !self.force && entries.next().is_some() {
             return usage("already exists; choose another, or replace it with --force");
         }
-        check_ours(&self.output)
+        check_ours(&self.output)?;
+        check_removable(&self.output)
     }
+}
+
+/// Fails if a folder of an older output is write-protected: its files could not be removed, and are meant to stay.
+fn check_removable(folder: &Path) -> Result<()> {
+    tempfile::tempfile_in(folder).map_err(Error::io("cannot replace the files in", folder))?;
+    // A link is removed without its target.
+    let folders = checkpoint::subfolders(folder)?.into_iter().filter(|folder| !folder.is_symlink());
+    folders.into_iter().try_for_each(|folder| check_removable(&folder))
 }
 
 /// Fails if `folder` holds a file that this command does not write.

@@ -56,10 +56,11 @@ fn strength(text: &str) -> Result<f32> {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     args.input.check()?;
     let input = &args.input.input;
-    if let Some(clip) = args.run.prompts().find(|prompt| Path::new(prompt).is_file() && !input.exists()) {
-        let (input, clip) = (input.display(), clip.as_str());
+    let is_there = input.exists() || input.as_os_str() == "-";
+    if let Some(clip) = args.run.prompts().find(|prompt| !is_there && Path::new(prompt).is_file()) {
+        let input = input.to_string_lossy();
         return Err(Error::Usage(format!(
-            "there is no file {input:?}; the input comes first: osp edit {clip} {input:?}"
+            "there is no file {input:?}; the input comes first: osp edit {clip:?} {input:?}"
         )));
     }
     let material = || Ok(Material::clip(&args.input, &args.change, (args.strength, &args.method)));

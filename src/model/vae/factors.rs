@@ -14,6 +14,9 @@ pub struct Factors {
     pub channels: usize,
 }
 
+/// The most frames, rows and columns of a video, and of a window. More are a typing error, and their products might overflow.
+pub const MOST_SIDE: usize = 1 << 16;
+
 impl Factors {
     /// The factors of the published VAEs.
     pub const PUBLISHED: Self = Self { space: 8, time: 4, channels: 4 };

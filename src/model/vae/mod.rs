@@ -20,7 +20,7 @@ mod run;
 pub mod tiling;
 
 pub use config::VaeConfig;
-pub use factors::Factors;
+pub use factors::{Factors, MOST_SIDE};
 pub use projection::Projection;
 pub use run::Probe;
 

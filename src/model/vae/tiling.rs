@@ -4,7 +4,7 @@
 //! window treats its first frame as an image. In space, tiles overlap and are cross-faded. GroupNorm takes the statistics of one
 //! tile of a window, so results depend on the windows. They are exactly the original's.
 
-use super::Factors;
+use super::{Factors, MOST_SIDE};
 use crate::error::{Error, Result};
 use std::ops::Range;
 
@@ -42,6 +42,11 @@ impl Tiling {
         let usage = |text: String| Err(Error::Usage(text));
         let Self { sample_size, sample_frames, overlap } = *self;
         let Factors { space, time, .. } = factors;
+        if sample_size.max(sample_frames) > MOST_SIDE {
+            return usage(format!(
+                "tiles of {sample_frames} frames of {sample_size}x{sample_size} pixels; at most {MOST_SIDE}"
+            ));
+        }
         if sample_size == 0 || !sample_size.is_multiple_of(space) {
             return usage(format!("tile size {sample_size} is not a multiple of {space} pixels"));
         }

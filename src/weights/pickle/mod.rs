@@ -22,6 +22,8 @@ use value::{Id, Value};
 
 /// Bytes of a tensor's name. Those of the published models have less than 100.
 const MOST_NAME: usize = 1000;
+/// A pickle repeats a tensor of 64 axes in two bytes, but the table copies them. The published models have some thousand tensors.
+const MOST_TENSORS: usize = 100_000;
 
 /// The tensors of a file: those of its `state_dict` if it has one (Lightning's checkpoints do, beside the state of the
 /// training), else those of its root dictionary.
@@ -41,6 +43,9 @@ pub(super) fn table(file: &Mapped) -> Result<Table> {
                 return Err(fault(format!("has a name of {} bytes; expected at most {MOST_NAME}", name.len())));
             }
             Value::Tensor(_) if !names.insert(name) => return Err(fault("is there twice".into())),
+            Value::Tensor(_) if tensors.len() == MOST_TENSORS => {
+                return Err(fault(format!("is one of more than {MOST_TENSORS} tensors; is it the right file?")));
+            }
             Value::Tensor(view) => tensors.push(layout::place(name, view, &storages).map_err(fault)?),
             // Numbers and texts among weights are not weights; an object might be a weight.
             other @ Value::Instance(..) => {

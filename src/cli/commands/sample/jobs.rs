@@ -130,6 +130,9 @@ impl JobList {
                 (Some(list), Some(line)) => format!("{}, line {line}", list.display()),
                 _ => output.display().to_string(),
             };
+            if wish.output.as_deref().is_some_and(is_stdout) {
+                return Err(Error::Usage(format!("{place}: output -: a list prints no video; name a file")));
+            }
             match settings {
                 Ok((settings, footage)) => jobs.push(Job {
                     number,

@@ -140,6 +140,12 @@ impl<'a> Keeper<'a> {
         (kept.videos[video], kept.current, kept.begun) = (Video::of(self.jobs[video]), video, Instant::now());
     }
 
+    /// Forgets a video that cannot be made. From now on its state, if it has one, is that of whoever makes it.
+    pub fn give_up(&self, video: usize) {
+        let of_video = &mut self.kept().videos[video];
+        (of_video.progress, of_video.frames, of_video.complete) = (Progress::Begun, None, true);
+    }
+
     fn tell_of_older_states(&self) {
         let new = self.jobs.iter().filter(|job| job.from().is_none());
         for path in new.filter_map(|job| path(&job.output)).filter(|path| path.exists()) {

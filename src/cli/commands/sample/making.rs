@@ -148,6 +148,7 @@ impl<'a> Making<'a> {
         for Elsewhere { job, watch, owner } in elsewhere {
             // By now the owner may have made it, or died.
             let dead = watch.is_some_and(|watch| !watch.lives(&interrupt::requested));
+            interrupt::check()?;
             match self.find(job, dead.then_some(&owner))? {
                 Found::Ours(lock) => held.push((job, lock)),
                 Found::There => self.count.there += 1,
@@ -225,6 +226,7 @@ impl<'a> Making<'a> {
                     if self.survived(job, begun.and_then(|()| batch.denoise(video, &mut &*keeper)))? {
                         latents.push(video);
                     } else {
+                        keeper.give_up(video);
                         locks[video] = None;
                     }
                 }
@@ -232,7 +234,10 @@ impl<'a> Making<'a> {
         }
         for video in latents {
             let made = self.videos.make(jobs[video], video, batch, keeper);
-            self.count.made += usize::from(self.survived(jobs[video], made)?);
+            match self.survived(jobs[video], made)? {
+                true => self.count.made += 1,
+                false => keeper.give_up(video),
+            }
             locks[video] = None;
         }
         Ok(())

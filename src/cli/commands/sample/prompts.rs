@@ -24,7 +24,8 @@ pub struct Asked<'a> {
 impl<'a> Asked<'a> {
     /// What the arguments ask for.
     pub fn of(args: &RunArgs, size: &'a SizeArgs, material: Material<'a>) -> Result<Self> {
-        let (like, made) = args.like.as_deref().map(settings_of).transpose()?.unzip();
+        let like = args.like.as_deref().map(|path| interrupt::while_reading(|| settings_of(path)));
+        let (like, made) = like.transpose()?.unzip();
         let wishes = match (&args.prompts, &like) {
             (Some(path), _) => interrupt::while_reading(|| read(path))?,
             (None, Some(like)) if args.prompt.is_empty() => vec![Wish::new(&like.prompt, None)],

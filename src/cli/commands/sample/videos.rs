@@ -4,7 +4,7 @@ use super::jobs::{GAP, Grid, Job, JobList};
 use super::keeper::Keeper;
 use crate::cli::console::Console;
 use crate::cli::made::Made;
-use crate::cli::record::{Origin, Record, Tiles};
+use crate::cli::record::{self, Origin, Record, Tiles};
 use osp::engine::{Batch, Edit, Outcome, Shortcuts, StageMemory};
 use osp::staged::Staged;
 use osp::video::{Clip, Format, resize, sheet, write_clip};
@@ -23,7 +23,8 @@ pub struct Videos<'a> {
     origin: Origin,
     console: &'a Console,
     start: Instant,
-    clips: Vec<Clip>,
+    /// Videos with their numbers in the list, for the grid.
+    clips: Vec<(usize, Clip)>,
     /// The first failure to print a result.
     printed: Result<()>,
 }
@@ -126,7 +127,11 @@ impl<'a> Videos<'a> {
         let latent = job.latent.as_ref().map(|path| outcome.latent.written(path)).transpose()?;
         let record = Record::new(&job.output, self.facts(job, &outcome)?, &self.origin);
         let record_file = record.written()?;
-        // Everything is on the disk. Only now do files get the names of older ones, and a record never vouches for another video.
+        // Everything is on the disk. Only now do files get the names of older ones. A record never vouches for another video: the video
+        // says what it is or, if it cannot, its older record goes first.
+        if !job.describes || Format::from_path(&job.output)? == Format::Y4m {
+            record::remove(&job.output);
+        }
         writer.finish()?;
         latent.map_or(Ok(()), Staged::commit)?;
         record_file.map_or(Ok(()), Staged::commit)?;
@@ -142,7 +147,7 @@ impl<'a> Videos<'a> {
         let clip = Clip::new(job.info(), pixels)?;
         let shown = (clip.height, clip.width) == (height, width);
         let small = |clip: Clip| resize::cover(&clip, height, width, resize::Filter::default());
-        self.clips.push(if shown { clip } else { small(clip)? });
+        self.clips.push((job.number, if shown { clip } else { small(clip)? }));
         Ok(())
     }
 
@@ -205,7 +210,10 @@ impl Videos<'_> {
             }
             return Ok(());
         }
-        let sheet = sheet::contact_sheet(&self.clips, GAP)?;
+        // They may have been made in another order.
+        self.clips.sort_by_key(|(number, _)| *number);
+        let clips: Vec<Clip> = self.clips.drain(..).map(|(_, clip)| clip).collect();
+        let sheet = sheet::contact_sheet(&clips, GAP)?;
         write_clip(path, &sheet)?;
         let facts = GridFacts {
             shows: self.plan.jobs.iter().map(|job| job.output.to_string_lossy()).collect(),
