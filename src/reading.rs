@@ -38,11 +38,12 @@ pub fn text(path: &Path, most: u64) -> io::Result<String> {
     utf8(bytes(path, most)?)
 }
 
-/// As [`bytes`], for a path of the user, who may mean a pipe, as in `<(command)`.
+/// As [`bytes`], for a path of the user, who may mean a pipe, as in `<(command)`, or with `-` stdin.
 ///
 /// # Errors
 /// Those of the system; an error for more than `most` bytes.
 pub fn piped_bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let path = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
     whole(File::open(path)?, most)
 }
 

@@ -69,11 +69,12 @@ pub fn in_words(settings: &Settings) -> String {
         None => String::new(),
         Some(Edit { clip: None, .. }) => ", from an image".to_owned(),
         Some(Edit { extend: Some(frames), .. }) => format!(", the last {frames} behind a clip"),
-        Some(Edit { strength, mask, method, .. }) => {
+        Some(Edit { strength, mask, first_frame, method, .. }) => {
             let mask = if mask.is_some() { ", with a mask" } else { "" };
+            let first = if first_frame.is_some() { ", with another first frame" } else { "" };
             let source = method.source().map(|source| format!(" from {source:?}"));
             let method = source.map_or_else(String::new, |source| format!("{}{source}, ", method.name()));
-            format!(", {method}strength {strength}{mask}")
+            format!(", {method}strength {strength}{mask}{first}")
         }
     };
     let shortcuts = shortcuts_in_words(shortcuts);

@@ -17,7 +17,13 @@ pub fn slug(prompt: &str) -> String {
     let short: String = slug.chars().take(SLUG).collect();
     match short.trim_end_matches('-') {
         "" => "sample".to_owned(),
-        short => short.to_owned(),
+        whole if whole == slug => slug,
+        // Prompts that begin alike have names of their own: FNV-1a of the whole one.
+        short => {
+            let hash =
+                prompt.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+            format!("{short}-{hash:08x}")
+        }
     }
 }
 
@@ -91,7 +97,8 @@ mod tests {
         assert_eq!(slug("../../etc/passwd"), "etc-passwd");
         assert_eq!(slug("Ein Bär"), "ein-bär");
         assert_eq!(slug("!?"), "sample");
-        assert_eq!(slug(&"words ".repeat(30)).len(), SLUG - 1);
+        let [long, longer] = [30, 31].map(|times| slug(&"words ".repeat(times)));
+        assert!(long.len() == SLUG - 1 + 9 && longer.len() == long.len() && longer != long, "{long} {longer}");
     }
 
     #[test]

@@ -36,6 +36,13 @@ impl Engine {
             exact.shortcuts.cache = Some(Cache::TeaCache { threshold: 1.0, polynomial, fitted_to: None });
             settings.push(exact);
         }
+        let calls = settings.iter().map(|settings| Ok(settings.schedule()?.calls.len())).sum::<Result<usize>>()?;
+        let pairs = calls - settings.len();
+        if pairs < COEFFICIENTS {
+            return Err(Error::Usage(format!(
+                "{pairs} pairs of steps are too few for a calibration, which needs {COEFFICIENTS}; take more steps or more prompts"
+            )));
+        }
         let mut batch = self.batch(model, &settings, observer)?;
         let calls = (0..settings.len()).map(|video| batch.measure(video, observer)).collect::<Result<Vec<_>>>()?;
         let calls = calls.concat();

@@ -93,7 +93,7 @@ impl Task {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub(super) fn check_room(&self) -> Result<()> {
+    pub fn check_room(&self) -> Result<()> {
         room::check(Stage::Denoise.name(), 0, 2 * (self.len() * size_of::<f32>()) as u64)
     }
 

@@ -3,6 +3,7 @@
 use super::{FrameRate, gif};
 use crate::error::{Error, Result};
 use crate::staged;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
@@ -36,6 +37,10 @@ impl Format {
         }
         if text.last().is_some_and(|&last| std::path::is_separator(char::from(last))) {
             return Ok(Self::Frames);
+        }
+        let hidden = path.file_name().and_then(OsStr::to_str).and_then(|name| name.strip_prefix('.'));
+        if hidden.is_some_and(|name| ["mp4", "gif", "png", "y4m"].contains(&name.to_ascii_lowercase().as_str())) {
+            return Err(Error::Usage(format!("output {} has no name before its ending", path.display())));
         }
         let Some(ending) = path.extension() else { return Ok(Self::Frames) };
         match ending.to_string_lossy().to_ascii_lowercase().as_str() {
@@ -78,6 +83,10 @@ pub fn is_stdout(path: &Path) -> bool {
 pub fn check_writable(path: &Path) -> Result<()> {
     match Format::from_path(path)? {
         _ if is_stdout(path) => Ok(()),
+        Format::Frames if path.exists() && !path.is_dir() && !path.is_file() => {
+            let problem = "is neither a file nor a folder; name another, or - for stdout";
+            Err(Error::Usage(format!("output {} {problem}", path.display())))
+        }
         Format::Frames => {
             staged::check_parent(path)?;
             let folder = staged::destination(path)?;
@@ -101,7 +110,7 @@ pub(super) fn check_folder(path: &Path) -> Result<()> {
     for entry in fs::read_dir(path).map_err(Error::io("cannot read", path))? {
         let name = entry.map_err(Error::io("cannot read", path))?.file_name();
         let text = name.to_string_lossy();
-        if !is_frame_name(&text) && !staged::is_litter(&text) {
+        if !is_frame(&name) && !staged::is_litter(&text) {
             return Err(Error::Usage(format!(
                 "output folder {} holds {:?}, which is not a frame_NNNNN.png and would be lost; choose another folder",
                 path.display(),
@@ -117,7 +126,8 @@ pub(super) fn frame_name(index: usize) -> String {
     format!("frame_{index:05}.png")
 }
 
-fn is_frame_name(name: &str) -> bool {
-    let digits = name.strip_prefix("frame_").and_then(|rest| rest.strip_suffix(".png"));
+/// Whether a file of a folder of frames is one of them, by its name.
+pub fn is_frame(name: &OsStr) -> bool {
+    let digits = name.to_str().and_then(|name| name.strip_prefix("frame_")).and_then(|rest| rest.strip_suffix(".png"));
     digits.is_some_and(|digits| digits.len() >= 5 && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -44,7 +44,7 @@ mod y4m;
 mod yuv;
 
 pub use description::description;
-pub use format::{Format, check_writable, is_stdout};
+pub use format::{Format, check_writable, is_frame, is_stdout};
 pub use gathering::Gathering;
 pub use images::png_bytes;
 pub use mask::Mask;

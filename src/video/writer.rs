@@ -126,13 +126,21 @@ impl Writer {
     /// Completes the output and puts it in place.
     ///
     /// # Errors
-    /// [`Error::Usage`] if no frame was added; [`Error::Io`] or [`Error::Media`] if it cannot be completed or moved.
+    /// Those of [`Self::written`]; [`Error::Media`] if it cannot be moved.
     pub fn finish(self) -> Result<()> {
+        self.written()?.commit()
+    }
+
+    /// Completes the output. [`Staged::commit`] puts it in place.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if no frame was added; [`Error::Io`] or [`Error::Media`] if it cannot be completed.
+    pub fn written(self) -> Result<Staged> {
         if self.frames == 0 {
             return Err(Error::Usage(format!("output {}: no frames to write", self.target.display())));
         }
         self.sink.finish()?;
-        self.staged.commit()
+        Ok(self.staged)
     }
 }
 

@@ -16,7 +16,7 @@ fn folder() -> tempfile::TempDir {
 fn faults_that_need_no_model_are_found_before_the_model_is_opened() {
     // To clean it would take minutes.
     let long = "a.".repeat(10_000);
-    let cases: [(&[&str], i32, &[&str]); 34] = [
+    let cases: [(&[&str], i32, &[&str]); 35] = [
         (&[], 2, &["no prompt"]),
         (&[&long], 2, &["the prompt has 20000 bytes", "at most 16384"]),
         (&["a cat", "--negative-prompt", &long], 2, &["the negative prompt has 20000 bytes"]),
@@ -30,6 +30,7 @@ fn faults_that_need_no_model_are_found_before_the_model_is_opened() {
         (&["--prompts", "place.jsonl"], 2, &["place.jsonl, line 1: output absent/a.gif"]),
         (&["--prompts", "frames.jsonl"], 2, &["frames.jsonl, line 1: 4611686018427387905 frames are more than 65536"]),
         (&["--prompts", "stdout.jsonl"], 2, &["stdout.jsonl, line 1: output -", "name a file"]),
+        (&["--prompts", "twice.jsonl"], 2, &["twice.jsonl, line 2: output a.gif is also that of twice.jsonl, line 1"]),
         (&["--prompts", "steps.jsonl"], 2, &["steps.jsonl, line 2: no sampler", "0 steps"]),
         (&["a cat", "a dog", "--seed", "1,2,3"], 2, &["2 prompts", "3 seeds"]),
         (&["a cat", "--seed", "-9223372036854775809"], 2, &["-9223372036854775809"]),
@@ -54,13 +55,11 @@ fn faults_that_need_no_model_are_found_before_the_model_is_opened() {
     ];
     let folder = folder();
     fs::write(folder.path().join("empty.txt"), "\n \n").unwrap();
-    fs::write(
-        folder.path().join("ending.jsonl"),
-        "{\"prompt\": \"a cat\"}\n{\"prompt\": \"a dog\", \"output\": \"a.avi\"}",
-    )
-    .unwrap();
+    fs::write(folder.path().join("ending.jsonl"), "\n{\"prompt\": \"a dog\", \"output\": \"a.avi\"}").unwrap();
     fs::write(folder.path().join("place.jsonl"), "{\"prompt\": \"a cat\", \"output\": \"absent/a.gif\"}").unwrap();
     fs::write(folder.path().join("frames.jsonl"), "{\"prompt\": \"a cat\", \"frames\": 4611686018427387905}").unwrap();
+    let twice = "{\"prompt\": \"a cat\", \"output\": \"a.gif\"}\n".repeat(2);
+    fs::write(folder.path().join("twice.jsonl"), twice).unwrap();
     fs::write(folder.path().join("stdout.jsonl"), "{\"prompt\": \"a cat\", \"output\": \"-\"}").unwrap();
     fs::write(folder.path().join("steps.jsonl"), "\n{\"prompt\": \"a cat\", \"steps\": 0}").unwrap();
     for (args, code, words) in cases {
@@ -90,9 +89,11 @@ fn outputs_that_cannot_be_written_are_found_before_the_model_is_opened() {
     fs::create_dir(folder.path().join("folder.mp4")).unwrap();
     fs::create_dir(folder.path().join("full")).unwrap();
     fs::write(folder.path().join("full/thesis.txt"), "precious").unwrap();
-    let cases: [(&[&str], i32, &[&str]); 8] = [
+    let cases: [(&[&str], i32, &[&str]); 10] = [
         (&["-o", "absent/out.mp4"], 2, &["absent"]),
         (&["-o", "out.avi"], 2, &[".avi", ".mp4"]),
+        (&["-o", ".mp4"], 2, &[".mp4 has no name before its ending"]),
+        (&["-o", "/dev/null"], 2, &["/dev/null is neither a file nor a folder"]),
         (&["-o", "folder.mp4"], 2, &["folder.mp4", "is a folder"]),
         (&["-o", "full"], 2, &["full", "thesis.txt"]),
         (&["-o", "out.png", "--frames", "5"], 2, &["PNG", "one frame"]),

@@ -58,6 +58,10 @@ fn a_text_encoder_of_torch_becomes_safetensors_with_the_same_values() {
         assert_eq!(found.to_f32(), expected.to_f32(), "{}", entry.name);
     }
     assert!(succeeds(folder.path(), &["info", "out"]).contains("problems      none"));
+    fs::remove_file(folder.path().join("t5/spiece.model")).unwrap();
+    let output = osp(folder.path()).args(["convert", "t5", "-o", "mute"]).assert().success().get_output().clone();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("warning: t5 has no tokenizer (spiece.model or tokenizer.json)"), "{said}");
 }
 
 #[test]

@@ -283,3 +283,34 @@ fn an_input_behind_its_prompt_is_named() {
     write(&folder.path().join("clip.y4m"), 5, 32, 32);
     refused(folder.path(), "a dog", &["clip.y4m"], 2, &["no file \"a dog\"", "osp edit \"clip.y4m\" \"a dog\""]);
 }
+
+#[test]
+fn an_edit_is_not_repeated_with_less_than_it_began_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write(&at("clip.y4m"), 5, 32, 32);
+    write(&at("first.png"), 1, 32, 32);
+    write(&at("mask.y4m"), 9, 32, 32);
+    for (options, said) in [
+        (["--mask", "0,0,16,16"], "the other video was made with a mask: give it with --mask"),
+        (["--first-frame", "first.png"], "the other video was made with another first frame"),
+        (["--extend", "4"], "the other video was made with frames behind the clip"),
+    ] {
+        edit(folder.path(), "clip.y4m", &["a dog", options[0], options[1], "-o", "a.gif"]);
+        refused(folder.path(), "clip.y4m", &["--like", "a.gif", "-o", "b.gif"], 2, &[said]);
+        edit(folder.path(), "clip.y4m", &["--like", "a.gif", options[0], options[1], "-o", "b.gif"]);
+        assert!(fs::read(at("a.gif")).unwrap() == fs::read(at("b.gif")).unwrap(), "{options:?}");
+    }
+    // With other pixels it becomes another video.
+    edit(folder.path(), "clip.y4m", &["a dog", "--mask", "0,0,16,16", "-o", "a.gif"]);
+    let noted = |input: &str, args: &[&str]| {
+        let output = super::osp(folder.path()).args(arguments(input, args)).assert().success().get_output().clone();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = noted("first.png", &["--like", "a.gif", "--mask", "0,0,16,16", "-o", "b.png"]);
+    assert!(said.contains("with another clip; a repetition will differ"), "{said}");
+    let said = noted("clip.y4m", &["--like", "a.gif", "--mask", "mask.y4m", "-o", "b.gif"]);
+    assert!(said.contains("with another mask; a repetition will differ"), "{said}");
+    assert!(said.contains("mask.y4m: has more frames than the 5 of the clip"), "{said}");
+    refused(folder.path(), "-", &["a dog", "--mask", "-", "-o", "b.gif"], 2, &["stdin holds one of them"]);
+}

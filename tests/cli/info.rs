@@ -1,5 +1,6 @@
 //! `osp info` of models without faults, and of strangers' files.
 
+use super::weights::copy_of_the_model;
 use super::{fails, golden, model_argument, osp, succeeds};
 use serde_json::Value;
 
@@ -44,6 +45,23 @@ fn configs_without_weights_can_be_described_with_synthetic_weights() {
     std::fs::copy(golden("latte/config.json"), folder.path().join("config.json")).unwrap();
     let args = ["info", ".", "--weights", "synthetic:7"];
     assert!(succeeds(folder.path(), &args).contains("synthetic:7"));
+}
+
+#[test]
+fn every_fault_of_a_model_is_listed() {
+    let model = copy_of_the_model();
+    let damage = |name: &str, text: &str| std::fs::write(model.path().join(name), text).unwrap();
+    let faults = || {
+        let output = osp(model.path()).args(["info", "."]).assert().code(5).get_output().clone();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    damage("transformer/calibration.json", "{}");
+    let said = faults();
+    assert!(said.contains("calibration.json") && said.matches("PROBLEM").count() == 1, "{said}");
+    damage("sampling.json", "{");
+    damage("vae/preview.json", "{");
+    let said = faults();
+    assert!(said.contains("sampling.json") && said.contains("preview.json"), "{said}");
 }
 
 #[test]

@@ -144,6 +144,48 @@ fn a_video_that_its_record_does_not_describe_is_made_again() {
 }
 
 #[test]
+fn outputs_that_were_emptied_or_replaced_are_made_again() {
+    for name in ["x.gif", "x.y4m", "x.png", "x"] {
+        let folder = with("list.txt", &["a cat"]);
+        let args = arguments("list.txt", &["-o", name]);
+        let frames = if name == "x.png" { ["--frames", "1"] } else { ["--frames", "5"] };
+        let args: Vec<String> =
+            args.iter().filter(|word| !["--frames", "5"].contains(&word.as_str())).cloned().collect();
+        let args = [args, frames.map(str::to_owned).to_vec()].concat();
+        assert_eq!(made(&summary(folder.path(), &args)), 1);
+        assert_eq!(made(&summary(folder.path(), &args)), 0);
+        let path = folder.path().join(name);
+        let emptied: [&dyn Fn(); 2] = if name == "x" {
+            [&|| fs::remove_file(path.join("frame_00002.png")).unwrap(), &|| {
+                fs::remove_dir_all(&path).unwrap();
+                fs::create_dir(&path).unwrap();
+            }]
+        } else {
+            // Y4M cannot say what it is, so other bytes of it are not noticed.
+            [&|| fs::write(&path, "").unwrap(), &|| {
+                fs::write(&path, if name == "x.y4m" { "" } else { "other" }).unwrap()
+            }]
+        };
+        for empty in emptied {
+            empty();
+            assert_eq!(made(&summary(folder.path(), &args)), 1, "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_replaced_costs_its_own_video() {
+    let lines = [r#"{"prompt": "a cat", "output": "frames"}"#, r#"{"prompt": "a dog", "output": "dog.gif"}"#];
+    let folder = with("list.jsonl", &lines);
+    fs::create_dir(folder.path().join("frames")).unwrap();
+    fs::write(folder.path().join("frames/note.txt"), "mine").unwrap();
+    let (code, said) = run(folder.path(), &arguments("list.jsonl", &["--steps", "4", "-o", "x.gif"]));
+    assert_eq!((code, said.last().unwrap().as_str()), (1, "osp: error: 1 of 2 videos could not be made"), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("list.jsonl, line 1: ") && line.contains("note.txt")), "{said:?}");
+    assert_eq!(names(folder.path()), ["dog.gif", "dog.gif.json", "frames", "list.jsonl"]);
+}
+
+#[test]
 fn other_weights_make_other_videos() {
     let folder = with("list.txt", &["a cat"]);
     super::faults::copy(&super::model(), &folder.path().join("model"));

@@ -185,11 +185,15 @@ fn the_state_of_another_run_is_put_aside() {
     assert!(said.contains("the state of the earlier run is now out.gif.earlier-1.state"), "{said}");
     assert!(fs::read(at("out.gif.earlier-1.state")).unwrap() == first);
     assert_eq!(names(folder.path()), ["out.gif.earlier-1.state", "out.gif.state"]);
-    // A video of another request does not remove what is left of this one, and its own state is removed.
+    // A video of another request does not remove what is left of this one. To go on from it would replace that video, so it has another name.
     run(folder.path(), &request("out.gif", &["--steps", "2", "--sampler", "DDIM"]));
-    assert_eq!(names(folder.path()), ["out.gif", "out.gif.earlier-1.state", "out.gif.json", "out.gif.state"]);
-    run(folder.path(), &["sample", "--resume", "out.gif.earlier-1.state", "-o", "out.gif"].map(str::to_owned));
-    assert_eq!(names(folder.path()), ["out.gif", "out.gif.json"]);
+    let earlier = ["out.gif.earlier-1.state", "out.gif.earlier-2.state"];
+    assert_eq!(names(folder.path()), ["out.gif", earlier[0], earlier[1], "out.gif.json"]);
+    run(folder.path(), &["sample", "--resume", earlier[0], "-o", "other.gif"].map(str::to_owned));
+    assert_eq!(names(folder.path()), ["other.gif", "other.gif.json", "out.gif", earlier[1], "out.gif.json"]);
+    // A reader of stdout may be gone before the end.
+    run(folder.path(), &["sample", "--resume", earlier[1], "-o", "-"].map(str::to_owned));
+    assert!(at(earlier[1]).exists());
 }
 
 #[test]
@@ -289,9 +293,22 @@ fn an_edit_survives_a_kill_if_its_files_are_the_same() {
             fails(folder.path(), &resume, 1, &[name]);
             fs::write(at(name), whole).unwrap();
         }
-        run(folder.path(), &resume.map(str::to_owned));
-        assert!(fs::read(at("out.y4m")).unwrap() == fs::read(at("whole.y4m")).unwrap(), "stopped at {point}");
-        assert!(!at("out.y4m.state").exists());
+        // Its folder may get another name.
+        let moved = folder.path().join("moved");
+        fs::create_dir(&moved).unwrap();
+        for name in ["clip.y4m", "first.png", "out.y4m.state"] {
+            fs::rename(at(name), moved.join(name)).unwrap();
+        }
+        run(
+            &moved,
+            &[&resume[..], &["--model", &model_argument()]]
+                .concat()
+                .iter()
+                .map(|&word| word.to_owned())
+                .collect::<Vec<_>>(),
+        );
+        assert!(fs::read(moved.join("out.y4m")).unwrap() == fs::read(at("whole.y4m")).unwrap(), "stopped at {point}");
+        assert!(!moved.join("out.y4m.state").exists());
     }
     assert!(stopped >= 2, "only {stopped} signals came in time");
 }

@@ -45,6 +45,22 @@ fn stdout_gets_the_bytes_of_a_file_and_nothing_else() {
 }
 
 #[test]
+fn stdin_gives_latents_and_lists_too() {
+    let folder = folder();
+    let model = model_argument();
+    let from = |input: &[u8], args: &[&str]| {
+        let mut command = osp(folder.path());
+        command.args(args).args(["--model", &model]).write_stdin(input).assert().success();
+    };
+    let latent = fs::read(folder.path().join("l.safetensors")).unwrap();
+    from(&latent, &["decode", "-", "-o", "piped.y4m"]);
+    succeeds(folder.path(), &["decode", "l.safetensors", "-o", "file.y4m", "--model", &model]);
+    assert!(fs::read(folder.path().join("piped.y4m")).unwrap() == fs::read(folder.path().join("file.y4m")).unwrap());
+    from(b"a cat\na dog\n", &["sample", "--prompts", "-", "--frames", "1", "--steps", "4", "-o", "x.png"]);
+    assert!(folder.path().join("x-001.png").exists());
+}
+
+#[test]
 fn other_output_on_the_same_stdout_is_refused() {
     let folder = folder();
     let model = model_argument();
@@ -55,7 +71,7 @@ fn other_output_on_the_same_stdout_is_refused() {
     fails(folder.path(), &several, 2, &["several"]);
     fs::write(folder.path().join("list.jsonl"), "{\"prompt\": \"a\"}\n{\"prompt\": \"b\", \"output\": \"-\"}").unwrap();
     let several = ["sample", "--prompts", "list.jsonl", "--frames", "1", "-o", "a.png", "--model", "absent"];
-    fails(folder.path(), &several, 2, &["several"]);
+    fails(folder.path(), &several, 2, &["list.jsonl, line 2: output -"]);
     let cases: [&[&str]; 4] = [
         &["encode", "in.y4m", "-o", "-"],
         &["convert", &model, "-o", "-"],

@@ -27,7 +27,10 @@ Examples:
   osp convert models/vae/checkpoint.ckpt -o models/vae-f32 --dtype f32
   osp convert LanguageBind/Open-Sora-Plan-v1.1.0 -o models/osp
 
-Tensors that the engine does not read, such as a loss's or an optimizer's, are not written.";
+Tensors of a loss or an optimizer are not written.";
+
+/// A text encoder needs one of these files.
+const TOKENIZERS: [&str; 2] = ["spiece.model", "tokenizer.json"];
 
 /// Writes a model's weights (PyTorch's .bin or .ckpt, or safetensors) as safetensors
 #[derive(clap::Args)]
@@ -113,6 +116,12 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     }
     staged.commit()?;
     transfer.finish();
+    let lacks =
+        |part: &&Opened| part.part == T5Config::NAME && !TOKENIZERS.iter().any(|name| part.folder.join(name).exists());
+    if let Some(part) = parts.iter().find(lacks) {
+        let folder = part.folder.display();
+        console.warning(&format!("{folder} has no tokenizer ({}), which osp sample needs", TOKENIZERS.join(" or ")));
+    }
     if console.json() { console.json_result(&report) } else { console.result(report.text()) }
 }
 

@@ -1,4 +1,4 @@
-//! `osp schema`: the forms of everything that osp prints as JSON.
+//! `osp schema`: the forms of records, events and plans.
 
 use super::{calibrate, compare, decode, encode, plan, reconstruct, sample};
 use crate::cli::console::Console;
@@ -42,8 +42,8 @@ pub fn run(console: &Console) -> Result<()> {
             "title": concat!("osp ", env!("CARGO_PKG_VERSION")),
             "records": records,
             "metadata": made,
-        "event": event,
-        "dry_run": would,
+            "event": event,
+            "dry_run": would,
             "plan": plan,
             "$defs": schemas.definitions(),
         }))

@@ -29,8 +29,16 @@ pub struct Rectangle {
 
 /// Reads `X,Y,W,H`, `X,Y,W,H@FROM-TO` or the name of a file.
 pub fn parse(text: OsString) -> Result<MaskArg> {
-    let Some(Some(rectangle)) = text.to_str().map(Rectangle::parse) else { return Ok(MaskArg::File(text.into())) };
-    rectangle.map(MaskArg::Rectangle)
+    let words = text.to_str();
+    let like_numbers =
+        words.is_some_and(|text| text.contains(',') && text.chars().all(|c| "0123456789,@- ".contains(c)));
+    match words.and_then(Rectangle::parse) {
+        Some(rectangle) => rectangle.map(MaskArg::Rectangle),
+        None if like_numbers && !Path::new(&text).exists() => {
+            Err(Error::Usage("expected X,Y,W,H such as 10,20,64,64, or the name of a file".into()))
+        }
+        None => Ok(MaskArg::File(text.into())),
+    }
 }
 
 impl Rectangle {
@@ -130,7 +138,7 @@ impl MaskArg {
 /// The white pixels of a file's frames; an image counts for all frames of the clip.
 fn read_file(path: &Path, cut: &Cut, console: &Console) -> Result<Vec<bool>> {
     let frames = cut.clip.frames;
-    let mut reader = Reader::open(path, &ReadOptions { max_frames: Some(frames), ..ReadOptions::default() })?;
+    let mut reader = Reader::open(path, &ReadOptions { max_frames: Some(frames + 1), ..ReadOptions::default() })?;
     let (found, input) = (reader.info(), cut.from);
     let sides = [found.height, found.width];
     let as_input = sides == [input.height, input.width];
@@ -149,6 +157,13 @@ fn read_file(path: &Path, cut: &Cut, console: &Console) -> Result<Vec<bool>> {
         inside.push(white(if as_input { cut.fit.apply(frame) } else { frame }));
     }
     reader.notices().iter().for_each(|notice| console.warning(&format!("{}: {notice}", path.display())));
+    if inside.len() > frames {
+        inside.truncate(frames);
+        console.note(&format!(
+            "{}: has more frames than the {frames} of the clip; the others are left out",
+            path.display()
+        ));
+    }
     match inside.len() {
         1 => Ok(inside.iter().cycle().take(frames).flatten().copied().collect()),
         count if count == frames => Ok(inside.concat()),
@@ -176,10 +191,10 @@ mod tests {
         assert_eq!(parsed("1,2,3,4"), rectangle(1, 2, 3, 4, None));
         assert_eq!(parsed("0, 0, 64, 64@0-16"), rectangle(0, 0, 64, 64, Some([0, 16])));
         assert_eq!(parsed("1,2,3,4@5"), rectangle(1, 2, 3, 4, Some([5, 5])));
-        for file in ["mask.png", "1,2,3", "1,2,3,4,5", "a@b.png", "1,2,3,-4"] {
+        for file in ["mask.png", "a@b.png", "1,2,3.png", "12"] {
             assert_eq!(parsed(file), MaskArg::File(file.into()));
         }
-        for wrong in ["1,2,0,4", "1,2,3,0", "1,2,3,4@", "1,2,3,4@5-4", "1,2,3,4@x"] {
+        for wrong in ["1,2,3", "1,2,3,4,5", "1,2,3,-4", "1,2,0,4", "1,2,3,0", "1,2,3,4@", "1,2,3,4@5-4", "1,2,3,4@x"] {
             assert!(parse(wrong.into()).is_err(), "{wrong}");
         }
         for text in ["1,2,3,4", "1,2,3,4@5-6"] {

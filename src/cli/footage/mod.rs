@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 pub struct ChangeArgs {
     /// Where the clip may change: the white part of an image or a video of its size, or a rectangle of its pixels, from its left
-    /// and its top, as in 16,8,32,32; with @FROM-TO only in these frames, from 0 on
+    /// and its top, as in 16,8,32,32; with @FROM-TO or @FRAME only in these frames, from 0 on
     #[arg(long, value_name = "FILE|X,Y,W,H[@FROM-TO]", value_parser = OsStringValueParser::new().try_map(mask::parse))]
     mask: Option<MaskArg>,
     /// With --mask: pixels inside of the mask over which the change fades in [default: 4]

@@ -137,6 +137,8 @@ impl Report {
         }
         if report.count() == 0 {
             report.try_together(&text_encoder, &transformers, args.weights);
+        } else {
+            report.problems.extend(Defaults::check(&report.folder).err().map(|error| error.to_string()));
         }
         Ok(report)
     }
@@ -147,7 +149,10 @@ impl Report {
             let name = transformer.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let (text_encoder, transformer) = (Some(text_encoder.to_path_buf()), Some(name));
             match (Opening { text_encoder, transformer, weights, ..Opening::default() }).open(&self.folder) {
-                Ok(model) => self.samples = Some(model.defaults.into()),
+                Ok(model) => {
+                    self.problems.extend(model.defaults.calibration.known().err().map(|error| error.to_string()));
+                    self.samples = Some(model.defaults.into());
+                }
                 Err(error) => self.problems.push(error.to_string()),
             }
         }

@@ -38,8 +38,13 @@ pub fn run(
     console: &Console,
 ) -> Result<()> {
     let refused = plan.refused.iter().filter(|refused| ours(refused.number));
-    let failed = refused.inspect(|Refused { place, error, .. }| console.failed(place, error)).count();
-    let jobs: Vec<&Job> = plan.jobs.iter().filter(|job| ours(job.number)).collect();
+    let mut failed = refused.inspect(|Refused { place, error, .. }| console.failed(place, error)).count();
+    let mut jobs: Vec<&Job> = plan.jobs.iter().filter(|job| ours(job.number)).collect();
+    jobs.retain(|job| {
+        let room = job.task().check_room().inspect_err(|error| console.failed(&job.place, error));
+        failed += usize::from(room.is_err());
+        room.is_ok()
+    });
     let captions = tokenize(model, jobs.iter().map(|job| &job.settings), &mut &*console)?;
     let captions: Vec<Captions> = captions.into_iter().collect::<Result<_>>()?;
     for job in &jobs {
@@ -49,6 +54,9 @@ pub fn run(
             false if state => "go on",
             _ => "make",
         };
+        if let Some(path) = place::path(&job.output).filter(|path| !state && path.exists()) {
+            console.note(&format!("{} is the state of another run, which is put aside", path.display()));
+        }
         let (request, fingerprint) = (SavedSettings::from(&job.settings), job.settings.fingerprint(model)?);
         let (output, prompt) = (&*job.output, &job.settings.prompt);
         match console.json() {
@@ -58,6 +66,9 @@ pub fn run(
                 console.result(format!("{action:<5}  {}: {prompt:?}, {words}", output.display()))?;
             }
         }
+    }
+    if let Some(grid) = plan.grid.as_ref().filter(|_| again || jobs.iter().all(|job| !job.is_there(model))) {
+        console.note(&format!("{} shows all of them", grid.path.display()));
     }
     if let (Some(job), Some(captions)) = (jobs.first(), captions.first()) {
         let plans = engine.plan(model, &job.settings, captions.longest())?;

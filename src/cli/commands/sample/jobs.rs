@@ -19,7 +19,7 @@ use osp::engine::{Footage, Settings, Shortcuts, Spans, Task};
 use osp::model::vae::Factors;
 use osp::sampler::{SamplerKind, validate_steps};
 use osp::state::State;
-use osp::video::{Format, VideoInfo, Writer, description, is_stdout, sheet};
+use osp::video::{Format, VideoInfo, Writer, description, is_frame, is_stdout, sheet};
 use osp::{Error, Model, Request, Result, staged};
 use std::collections::BTreeMap;
 use std::fs;
@@ -134,17 +134,23 @@ impl JobList {
                 return Err(Error::Usage(format!("{place}: output -: a list prints no video; name a file")));
             }
             match settings {
-                Ok((settings, footage)) => jobs.push(Job {
-                    number,
-                    place,
-                    settings,
-                    footage,
-                    output,
-                    latent: args.save_latent.as_ref().map(|path| numbered(path, number)),
-                    describes: !args.no_metadata,
-                    preview: args.preview_file().map(|path| numbered(path, number)),
-                    from: OnceLock::new(),
-                }),
+                Ok((settings, footage)) => {
+                    let job = Job {
+                        number,
+                        place: place.clone(),
+                        settings,
+                        footage,
+                        output,
+                        latent: args.save_latent.as_ref().map(|path| numbered(path, number)),
+                        describes: !args.no_metadata,
+                        preview: args.preview_file().map(|path| numbered(path, number)),
+                        from: OnceLock::new(),
+                    };
+                    match job.check() {
+                        Err(error) if args.prompts.is_some() => refused.push(Refused { number, place, error }),
+                        checked => checked.map(|()| jobs.push(job))?,
+                    }
+                }
                 Err(error) if args.prompts.is_none() => return Err(error),
                 Err(error) => refused.push(Refused { number, place, error }),
             }
@@ -186,6 +192,7 @@ impl JobList {
             preview: args.preview_file().map(Path::to_path_buf),
             from: OnceLock::from((path.to_path_buf(), state)),
         };
+        job.check()?;
         let plan = Self { jobs: vec![job], refused: Vec::new(), grid: None, noted, reads };
         plan.check(args)?;
         Ok(plan)
@@ -207,9 +214,14 @@ impl JobList {
         for input in &self.reads {
             claims = claims.reads(input);
         }
+        let mut lines = BTreeMap::new();
         for job in &self.jobs {
-            let checked = job.check().and_then(|()| place::check(&job.output));
-            checked.map_err(|error| if args.prompts.is_some() { at(&job.place, error) } else { error })?;
+            if let Some(line) = lines.insert(&job.output, &job.place).filter(|_| args.prompts.is_some()) {
+                let (place, output) = (&job.place, job.output.display());
+                return Err(Error::Usage(format!(
+                    "{place}: output {output} is also that of {line}; choose another name"
+                )));
+            }
             claims = written(claims, &job.output);
             claims = place::lock(&job.output).iter().fold(claims, |claims, path| claims.writes(path));
             claims = job.latent.iter().chain(&job.preview).fold(claims, |claims, path| claims.writes(path));
@@ -264,10 +276,12 @@ impl RunArgs {
         if matches!(material, Material::Clip(_)) && (wish.frames.is_some() || wish.size.is_some()) {
             return Err(Error::Usage("the clip decides the frames and the size of an edit; leave them out".into()));
         }
-        if matches!(material, Material::Noise) && like.is_some_and(|like| like.edit.is_some()) {
-            return Err(Error::Usage(
-                "the other video is an edit: name what it begins with, as in osp edit INPUT".into(),
-            ));
+        if let (Material::Noise, Some(edit)) = (material, like.and_then(|like| like.edit.as_ref())) {
+            let problem = match edit.clip.is_some() {
+                true => "the other video is an edit: name what it begins with, as in osp edit INPUT",
+                false => "the other video begins with an image: name it with --init-image",
+            };
+            return Err(Error::Usage(problem.into()));
         }
         let request = Request { edit: None, ..self.request(wish, size, like) };
         let Some(defaults) = defaults else {
@@ -341,15 +355,26 @@ impl Job {
         console.event(&Event::Video { number: self.number, output: &self.output.to_string_lossy() });
     }
 
-    /// Whether its outputs exist, made of the same request and weights. Where the video says how it was made, it must agree with its record.
+    /// Whether its outputs exist, made of the same request and weights.
     pub fn is_there(&self, model: &Model) -> bool {
-        let agrees = |fingerprint: &str| {
-            let said = description(&self.output).ok().flatten();
-            said.as_deref().and_then(Made::parse).is_none_or(|made| made.fingerprint == fingerprint)
-        };
         let fingerprint = self.settings.fingerprint(model);
-        fingerprint.is_ok_and(|fingerprint| record::is_of(&self.output, &fingerprint) && agrees(&fingerprint))
+        fingerprint.is_ok_and(|fingerprint| record::is_of(&self.output, &fingerprint) && self.agrees(&fingerprint))
             && self.latent.as_ref().is_none_or(|latent| latent.exists())
+    }
+
+    /// Whether the output says that it has this fingerprint. One that cannot say so must at least hold something.
+    fn agrees(&self, fingerprint: &str) -> bool {
+        let made = description(&self.output).ok().flatten().as_deref().and_then(Made::parse);
+        let all = match fs::read_dir(&self.output) {
+            Ok(files) => files.flatten().filter(|file| is_frame(&file.file_name())).count() == self.settings.frames,
+            Err(_) => fs::metadata(&self.output).is_ok_and(|file| file.len() > 0),
+        };
+        all && made.map_or(!self.says_what_it_is(), |made| made.fingerprint == fingerprint)
+    }
+
+    /// Whether the video holds its request and its fingerprint.
+    pub fn says_what_it_is(&self) -> bool {
+        self.describes && Format::from_path(&self.output).is_ok_and(|format| format != Format::Y4m)
     }
 
     /// Its own options, for a run that goes on from its state.
@@ -392,6 +417,7 @@ impl Job {
         // Starting a writer checks the output; the writer is dropped.
         self.writer()?;
         record::check(&self.output)?;
+        place::check(&self.output)?;
         self.preview.as_deref().map_or(Ok(()), staged::check_file)?;
         self.latent.as_deref().map_or(Ok(()), |path| check_file(path, "safetensors"))
     }

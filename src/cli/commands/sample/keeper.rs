@@ -176,15 +176,20 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Removes the state of a video whose output is in place.
+    /// Removes the state of a video whose output is in place. That of another run is put aside, because it would replace this output.
     pub fn complete(&self, video: usize) {
         let job = &self.jobs[video];
         let of_video = &mut self.kept().videos[video];
-        let ours = path(&job.output).filter(|path| of_video.owned || is_of(path, job));
-        let done = of_video.aside.take().filter(|path| is_of(path, job));
-        let states = ours.into_iter().chain(done).chain(job.from().map(|(path, _)| path.clone()));
-        states.for_each(|path| staged::remove_lasting(&path));
         (of_video.complete, of_video.frames) = (true, None);
+        // Nobody knows whether a reader took all of stdout.
+        let Some(place) = path(&job.output) else { return };
+        let ours = of_video.owned || is_of(&place, job);
+        if !ours && place.exists() {
+            self.put_aside(&place);
+        }
+        let done = of_video.aside.take().filter(|path| is_of(path, job));
+        let states = ours.then_some(place).into_iter().chain(done).chain(job.from().map(|(path, _)| path.clone()));
+        states.for_each(|path| staged::remove_lasting(&path));
     }
 
     /// Keeps the states of all videos that are not complete, for a run that ends early with `error`, and says how to go on. The

@@ -4,7 +4,7 @@ use crate::cli::clip::{InputArgs, noted_path};
 use crate::cli::console::Console;
 use crate::cli::footage::{ChangeArgs, Grid, MethodArgs, covering, image};
 use crate::cli::made::settings_of;
-use osp::engine::{Footage, Settings};
+use osp::engine::{Edit, Footage, Method, Settings};
 use osp::video::Clip;
 use osp::{Error, Request, Result};
 use std::cell::{OnceCell, RefCell};
@@ -115,6 +115,7 @@ impl<'a> Material<'a> {
     /// The request as an edit of `footage`; `like` is the request of a video that it repeats.
     pub fn edits(&self, request: Request, footage: &Footage, like: Option<&Settings>) -> Result<Request> {
         let before = like.and_then(|like| like.edit.as_ref());
+        before.map_or(Ok(()), |before| self.repeats(before, &footage.edit(1.0, Method::Noise)))?;
         Ok(match self {
             Self::Clip(Edited { change, strength, method, shown, .. }) if !change.extends() => {
                 let strength = strength.or(before.map(|before| before.strength)).unwrap_or(STRENGTH);
@@ -126,14 +127,59 @@ impl<'a> Material<'a> {
     }
 }
 
+impl Material<'_> {
+    /// Fails if the edit that is repeated began with more than is given now. Pixels are not in a video's description.
+    fn repeats(&self, before: &Edit, now: &Edit) -> Result<()> {
+        let lacks = [
+            (before.clip.is_some() && now.clip.is_none(), "from a clip", "name it, as in osp edit INPUT"),
+            (before.mask.is_some() && now.mask.is_none(), "with a mask", "give it with --mask"),
+            (
+                before.clip.is_some() && before.first_frame.is_some() && now.first_frame.is_none(),
+                "with another first frame",
+                "give it with --first-frame",
+            ),
+            (before.extend.is_some() && now.extend.is_none(), "with frames behind the clip", "give --extend"),
+        ];
+        match lacks.into_iter().find(|(lacks, ..)| *lacks) {
+            None => Ok(()),
+            Some((_, what, mend)) => Err(Error::Usage(format!("the other video was made {what}: {mend}"))),
+        }
+    }
+
+    /// What is given now, but with other pixels than those of the edit that is repeated.
+    pub fn differs(&self, before: &Edit) -> Vec<&'static str> {
+        let Self::Clip(Edited { footage, .. }) = self else { return Vec::new() };
+        let Some(now) = footage.get().map(|footage| footage.edit(1.0, Method::Noise)) else { return Vec::new() };
+        let pairs = [
+            ("clip", &before.clip, &now.clip),
+            ("mask", &before.mask, &now.mask),
+            ("first frame", &before.first_frame, &now.first_frame),
+        ];
+        pairs.into_iter().filter(|(_, before, now)| before.is_some() && before != now).map(|(name, ..)| name).collect()
+    }
+}
+
 /// What a state's notes say of its footage, as [`Material::noted`] said it, and the files that are read.
 pub fn noted_in(notes: &BTreeMap<String, String>) -> (BTreeMap<String, String>, Vec<PathBuf>) {
-    const FILES: [&str; 4] = ["input", "init_image", "mask", "first_frame"];
     const HOW: [&str; 5] = ["max_frames", "input_size", "crop", "feather", "extend"];
     let files = notes.iter().filter(|(name, _)| FILES.contains(&name.as_str()));
     let reads = files.clone().map(|(_, file)| PathBuf::from(file)).collect();
     let how = notes.iter().filter(|(name, _)| HOW.contains(&name.as_str()));
     (files.chain(how).map(|(name, value)| (name.clone(), value.clone())).collect(), reads)
+}
+
+/// Notes that name files.
+const FILES: [&str; 4] = ["input", "init_image", "mask", "first_frame"];
+
+/// The value of a state's note; for a file that is not there any more, the file of its name beside the state, if there is one: the folder
+/// of both may have moved.
+fn moved(state: &Path, name: &str, value: String) -> String {
+    let file = Path::new(&value);
+    let beside = file.file_name().map(|file| state.with_file_name(file)).filter(|beside| beside.exists());
+    match beside {
+        Some(beside) if FILES.contains(&name) && !file.exists() => noted_path(&beside).unwrap_or(value),
+        _ => value,
+    }
 }
 
 /// The footage of a state, read again; `noted` are the state's notes.
@@ -147,6 +193,7 @@ pub fn again(
     console: &Console,
 ) -> Result<Option<Arc<Footage>>> {
     let Some(edit) = &settings.edit else { return Ok(None) };
+    let noted = &|name: &str| noted(name).map(|value| moved(path, name, value));
     let missing = || Error::media(path, "is the state of an edit, and does not say of which file");
     let (place, footage) = match (noted("init_image"), InputArgs::of_notes(noted)) {
         (Some(place), _) => {

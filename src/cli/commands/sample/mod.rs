@@ -151,7 +151,7 @@ pub struct RunArgs {
     /// windows of the decoder; it is removed when the video is complete
     #[arg(long, value_name = "N|Nmin", help_heading = RESUMING, value_parser = every)]
     checkpoint_every: Option<Every>,
-    /// Output; its ending decides the format [default: the prompt and the seed as a name, .mp4 or .png]
+    /// Output; its ending decides the format [default: the prompt and the seed as a name, samples for several prompts; .mp4 or .png]
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
 }

@@ -40,10 +40,14 @@ impl<'a> Asked<'a> {
         Ok(Self { wishes: seeded(wishes, seeds)?, size, material, like, made: made.flatten() })
     }
 
-    /// Says so if the other video was made with other weights.
+    /// Says so if the other video was made with other weights, or from other pixels.
     pub fn compare(&self, model: &Model, console: &Console) {
         if self.made.as_ref().is_some_and(|made| made.weights != Fingerprints::of(model)) {
             console.note("the other video was made with other weights; a repetition will differ");
+        }
+        let edit = self.like.as_ref().and_then(|like| like.edit.as_ref());
+        for what in edit.map(|edit| self.material.differs(edit)).unwrap_or_default() {
+            console.note(&format!("the other video was made with another {what}; a repetition will differ"));
         }
     }
 }

@@ -126,13 +126,13 @@ impl<'a> Videos<'a> {
         self.show(job, pixels)?;
         let latent = job.latent.as_ref().map(|path| outcome.latent.written(path)).transpose()?;
         let record = Record::new(&job.output, self.facts(job, &outcome)?, &self.origin);
-        let record_file = record.written()?;
+        let (record_file, video_file) = (record.written()?, writer.written()?);
         // Everything is on the disk. Only now do files get the names of older ones. A record never vouches for another video: the video
         // says what it is or, if it cannot, its older record goes first.
-        if !job.describes || Format::from_path(&job.output)? == Format::Y4m {
+        if !job.says_what_it_is() {
             record::remove(&job.output);
         }
-        writer.finish()?;
+        video_file.commit()?;
         latent.map_or(Ok(()), Staged::commit)?;
         record_file.map_or(Ok(()), Staged::commit)?;
         keeper.complete(video);
