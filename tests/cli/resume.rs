@@ -435,10 +435,12 @@ fn only_a_state_is_replaced_by_a_state() {
     // An older state goes when its video is there, and nothing else does.
     let (folder, _) = with_state();
     fs::write(folder.path().join(".out.y4m.state"), "mine").unwrap();
-    run(folder.path(), &request("out.y4m", &["--steps", "4"]));
-    assert_eq!(names(folder.path()), [".out.y4m.state", "out.y4m", "out.y4m.json", "out.y4m.state"]);
     run(folder.path(), &request("out.y4m", &["--steps", "30", "--sampler", "DPMSolverMultistep", "--device", "cpu"]));
     assert_eq!(names(folder.path()), [".out.y4m.state", "out.y4m", "out.y4m.json"]);
+    // That of another video stays.
+    let (folder, _) = with_state();
+    run(folder.path(), &request("out.y4m", &["--steps", "4"]));
+    assert_eq!(names(folder.path()), ["out.y4m", "out.y4m.earlier-1.state", "out.y4m.json"]);
 }
 
 #[test]

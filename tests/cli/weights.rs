@@ -72,7 +72,7 @@ fn set_header_length(file: &Path, length: u64) {
 #[test]
 fn each_fault_of_a_model_is_one_line_that_names_it() {
     let cases: [(Break, &[&str]); 41] = [
-        (|model| remove(model), &["not a folder"]),
+        (|model| remove(model), &["no such folder"]),
         (|model| remove(&model.join("vae")), &["vae", "missing"]),
         (|model| remove(&model.join("transformer")), &["no transformer"]),
         (|model| remove(&model.join("text_encoder")), &["text_encoder", "missing"]),
@@ -190,7 +190,7 @@ fn info_says_so_too(model: &Path, words: &[&str]) {
     let output = osp(Path::new("/")).arg("info").arg(model).assert().code(5).get_output().clone();
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
     // `osp info` prints every problem; `osp sample` prints the first and counts the others.
-    for word in words.iter().filter(|word| !["more problems", "not a folder"].contains(word)) {
+    for word in words.iter().filter(|word| !["more problems", "no such folder"].contains(word)) {
         assert!(said.contains(word), "{said:?} does not say {word:?}");
     }
 }

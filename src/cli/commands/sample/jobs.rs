@@ -283,7 +283,10 @@ impl RunArgs {
             };
             return Err(Error::Usage(problem.into()));
         }
-        let request = Request { edit: None, ..self.request(wish, size, like) };
+        let mut request = Request { edit: None, ..self.request(wish, size, like) };
+        if matches!(material, Material::Clip(_)) {
+            (request.frames, request.size) = (None, None);
+        }
         let Some(defaults) = defaults else {
             return Ok((known(request)?.settle(&PLACEHOLDERS)?, None));
         };
