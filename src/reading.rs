@@ -9,6 +9,9 @@ use std::path::Path;
 /// The most bytes of a config, an index or a record. The published ones have less than a hundredth.
 pub const TEXT: u64 = 16 << 20;
 
+/// The name of stdin, in this process and in a child process.
+pub(crate) const STDIN: &str = "/dev/stdin";
+
 /// Opens a regular file. A pipe or a device is not opened, because that may wait, or do something.
 ///
 /// # Errors
@@ -43,7 +46,7 @@ pub fn text(path: &Path, most: u64) -> io::Result<String> {
 /// # Errors
 /// Those of the system; an error for more than `most` bytes.
 pub fn piped_bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let path = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
+    let path = if path == Path::new("-") { Path::new(STDIN) } else { path };
     whole(File::open(path)?, most)
 }
 

@@ -252,6 +252,22 @@ pub fn check_parent(path: &Path) -> Result<()> {
     tempfile::tempfile_in(&folder).map(drop).map_err(Error::io("cannot write into", folder))
 }
 
+/// Fails if the files of a folder cannot be removed, or are meant to stay: it is write-protected.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn check_removable(folder: &Path) -> Result<()> {
+    let failed = || Error::io("cannot replace the files in", folder);
+    // Root may remove them, and should not.
+    if fs::metadata(folder).map_err(failed())?.permissions().readonly() {
+        return Err(failed()(io::Error::new(io::ErrorKind::PermissionDenied, "it is write-protected")));
+    }
+    #[cfg(unix)]
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+        .map_err(|error| failed()(error.into()))?;
+    Ok(())
+}
+
 /// Whether `name` is of a file that desktop systems write into every folder they display; it can be deleted.
 pub fn is_litter(name: &str) -> bool {
     matches!(name, ".DS_Store" | "Thumbs.db" | "desktop.ini") || name.starts_with("._")

@@ -93,7 +93,7 @@ pub enum Calibrated {
 
 impl Calibrated {
     /// What is known of the transformer in `folder`: its file, else what was published of its kind.
-    pub(super) fn of(config: &LatteConfig, folder: &Path) -> Self {
+    pub fn of(config: &LatteConfig, folder: &Path) -> Self {
         let file = Calibration::path(folder);
         let read = match read_if_there(&file) {
             Ok(Some(text)) => serde_json::from_str::<Calibration>(&text).map_err(|error| error.to_string()),

@@ -8,6 +8,7 @@ use osp::model::vae::MOST_SIDE;
 use osp::model::vae::tiling::Tiling;
 use osp::sampler::SamplerKind;
 use osp::{Error, Request, Result};
+use std::num::{IntErrorKind, ParseIntError};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -153,8 +154,15 @@ impl TilingArgs {
 }
 
 /// Reads a whole number.
-pub fn count<T: FromStr>(text: &str) -> Result<T> {
-    text.parse().map_err(|_| Error::Usage("expected a whole number, such as 20".into()))
+pub fn count<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T> {
+    text.parse().map_err(|error: ParseIntError| {
+        let problem = match error.kind() {
+            IntErrorKind::Zero => "expected at least 1",
+            IntErrorKind::PosOverflow => "the number is too large",
+            _ => "expected a whole number, such as 20",
+        };
+        Error::Usage(problem.into())
+    })
 }
 
 /// Reads a number.

@@ -204,7 +204,8 @@ mod tests {
             (["sample", "a cat", "--tile-size", "-8"], "expected a whole number"),
             (["sample", "a cat", "--fps", "-24"], "not a valid frame rate"),
             (["profile", "--device=cpu", "--repeat", "-1"], "expected a whole number"),
-            (["profile", "--device=cpu", "--repeat", "0"], "expected a whole number"),
+            (["profile", "--device=cpu", "--repeat", "0"], "expected at least 1"),
+            (["profile", "--device=cpu", "--repeat", "65536"], "the number is too large"),
             (["sample", "a cat", "--guidance", "much"], "expected a number"),
         ] {
             let parsed = Cli::definition().try_get_matches_from(["osp"].iter().chain(&args));

@@ -33,6 +33,9 @@ type Reader = fn(&[u8]) -> tokenizers::Result<tokenizers::Tokenizer>;
 /// The files that can hold a tokenizer, the preferred one first, each with its reader.
 const READERS: [(&str, Reader); 2] = [("spiece.model", from_sentencepiece), ("tokenizer.json", from_json)];
 
+/// The files that can hold a tokenizer, the preferred one first.
+pub const FILES: [&str; 2] = [READERS[0].0, READERS[1].0];
+
 /// Whether a file or a link is there. A link to nothing counts, too: reading it reports what is missing.
 fn is_there(file: &Path) -> bool {
     file.exists() || file.is_symlink()

@@ -39,20 +39,27 @@ impl Format {
             return Ok(Self::Frames);
         }
         let hidden = path.file_name().and_then(OsStr::to_str).and_then(|name| name.strip_prefix('.'));
-        if hidden.is_some_and(|name| ["mp4", "gif", "png", "y4m"].contains(&name.to_ascii_lowercase().as_str())) {
+        if hidden.and_then(Self::of_ending).is_some() {
             return Err(Error::Usage(format!("output {} has no name before its ending", path.display())));
         }
-        let Some(ending) = path.extension() else { return Ok(Self::Frames) };
-        match ending.to_string_lossy().to_ascii_lowercase().as_str() {
-            "mp4" => Ok(Self::Mp4),
-            "gif" => Ok(Self::Gif),
-            "png" => Ok(Self::Png),
-            "y4m" => Ok(Self::Y4m),
-            other => Err(Error::Usage(format!(
-                "output {}: .{other} files cannot be written; \
-                 use .mp4, .gif, .y4m, .png (one frame) or a name without ending (a folder of PNGs)",
-                path.display()
-            ))),
+        let Some(ending) = path.extension().map(OsStr::to_string_lossy) else { return Ok(Self::Frames) };
+        Self::of_ending(&ending).ok_or_else(|| {
+            let (path, ending) = (path.display(), ending.to_ascii_lowercase());
+            Error::Usage(format!(
+                "output {path}: .{ending} files cannot be written; \
+                 use .mp4, .gif, .y4m, .png (one frame) or a name without ending (a folder of PNGs)"
+            ))
+        })
+    }
+
+    /// The format of files with this ending.
+    fn of_ending(ending: &str) -> Option<Self> {
+        match ending.to_ascii_lowercase().as_str() {
+            "mp4" => Some(Self::Mp4),
+            "gif" => Some(Self::Gif),
+            "png" => Some(Self::Png),
+            "y4m" => Some(Self::Y4m),
+            _ => None,
         }
     }
 }
@@ -91,9 +98,7 @@ pub fn check_writable(path: &Path) -> Result<()> {
             staged::check_parent(path)?;
             let folder = staged::destination(path)?;
             check_folder(&folder)?;
-            // The files of a folder that is write-protected cannot be removed, and are meant to stay.
-            let protected = folder.exists().then(|| tempfile::tempfile_in(&folder)).transpose();
-            protected.map(drop).map_err(Error::io("cannot replace the files in", folder))
+            if folder.exists() { staged::check_removable(&folder) } else { Ok(()) }
         }
         _ => staged::check_file(path),
     }

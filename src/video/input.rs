@@ -2,6 +2,7 @@
 
 use super::y4m;
 use crate::error::{Error, Result};
+use crate::reading::STDIN;
 use std::env;
 use std::fs::{File, FileType};
 use std::io::{self, Cursor, Read, Seek, Write};
@@ -96,9 +97,6 @@ impl Input {
         self.file.try_clone().map_err(Error::io("cannot read", &self.path))
     }
 }
-
-/// The name of stdin, in this process and in a child process.
-pub(super) const STDIN: &str = "/dev/stdin";
 
 #[cfg(unix)]
 fn is_device(kind: FileType) -> bool {

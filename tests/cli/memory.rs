@@ -35,6 +35,8 @@ fn sizes_beyond_all_memory_are_refused_in_one_line() {
     refused(&output, &["osp: error: denoise: out of memory: needs", "--frames, --size"]);
     let output = limited(folder.path(), 2048, "2", &[&sample[..], &huge, &["--progress", "json"]].concat());
     refused(&output, &["{\"event\":\"error\",\"text\":\"denoise: out of memory", "\"exit_code\":4}"]);
+    let output = limited(folder.path(), 2048, "2", &[&sample[..], &huge, &["--dry-run"]].concat());
+    refused(&output, &["osp: error: denoise: out of memory: needs"]);
     assert_eq!(names(folder.path()), [""; 0]);
 }
 

@@ -299,6 +299,7 @@ fn an_edit_survives_a_kill_if_its_files_are_the_same() {
         for name in ["clip.y4m", "first.png", "out.y4m.state"] {
             fs::rename(at(name), moved.join(name)).unwrap();
         }
+        fails(&moved, &[&resume[..], &["-o", "clip.y4m"]].concat(), 2, &["clip.y4m", "an input"]);
         run(
             &moved,
             &[&resume[..], &["--model", &model_argument()]]

@@ -58,6 +58,11 @@ fn stdin_gives_latents_and_lists_too() {
     assert!(fs::read(folder.path().join("piped.y4m")).unwrap() == fs::read(folder.path().join("file.y4m")).unwrap());
     from(b"a cat\na dog\n", &["sample", "--prompts", "-", "--frames", "1", "--steps", "4", "-o", "x.png"]);
     assert!(folder.path().join("x-001.png").exists());
+    let object = b"{\"prompt\": \"a cat\", \"frames\": 1, \"output\": \"object.png\"}";
+    from(object, &["sample", "--prompts", "-", "--steps", "4", "-o", "x.png"]);
+    assert!(folder.path().join("object.png").exists());
+    let twice = ["sample", "--prompts", "-", "--init-image", "-", "-o", "y.png", "--model", &model];
+    fails(folder.path(), &twice, 2, &["- is given twice"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
 use osp::reading;
 use osp::staged::{self, Staged};
 use osp::tensor;
+use osp::text::tokenizer;
 use osp::video::is_stdout;
 use osp::weights::manifest::CheckpointManifest;
 use osp::weights::write::Writer;
@@ -28,9 +29,6 @@ Examples:
   osp convert LanguageBind/Open-Sora-Plan-v1.1.0 -o models/osp
 
 Tensors of a loss or an optimizer are not written.";
-
-/// A text encoder needs one of these files.
-const TOKENIZERS: [&str; 2] = ["spiece.model", "tokenizer.json"];
 
 /// Writes a model's weights (PyTorch's .bin or .ckpt, or safetensors) as safetensors
 #[derive(clap::Args)]
@@ -116,11 +114,13 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     }
     staged.commit()?;
     transfer.finish();
-    let lacks =
-        |part: &&Opened| part.part == T5Config::NAME && !TOKENIZERS.iter().any(|name| part.folder.join(name).exists());
+    let lacks = |part: &&Opened| {
+        part.part == T5Config::NAME && !tokenizer::FILES.iter().any(|name| part.folder.join(name).exists())
+    };
     if let Some(part) = parts.iter().find(lacks) {
         let folder = part.folder.display();
-        console.warning(&format!("{folder} has no tokenizer ({}), which osp sample needs", TOKENIZERS.join(" or ")));
+        console
+            .warning(&format!("{folder} has no tokenizer ({}), which osp sample needs", tokenizer::FILES.join(" or ")));
     }
     if console.json() { console.json_result(&report) } else { console.result(report.text()) }
 }
@@ -162,9 +162,9 @@ impl Args {
     }
 }
 
-/// Fails if a folder of an older output is write-protected: its files could not be removed, and are meant to stay.
+/// Fails if a folder of an older output is write-protected.
 fn check_removable(folder: &Path) -> Result<()> {
-    tempfile::tempfile_in(folder).map_err(Error::io("cannot replace the files in", folder))?;
+    staged::check_removable(folder)?;
     // A link is removed without its target.
     let folders = checkpoint::subfolders(folder)?.into_iter().filter(|folder| !folder.is_symlink());
     folders.into_iter().try_for_each(|folder| check_removable(&folder))

@@ -25,7 +25,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Latent file, from `osp encode` or `osp sample --save-latent`, or the state of a stopped run, which shows a draft
+    /// Latent file, from `osp encode` or `osp sample --save-latent`, or the state of a stopped run, which shows a draft; - for stdin
     #[arg(value_name = "LATENT.safetensors")]
     latent: PathBuf,
     /// Output: .mp4, .gif, .y4m, .png (one frame), no ending for a folder of PNGs, or - for Y4M to stdout; an older one

@@ -63,12 +63,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
             "there is no file {input:?}; the input comes first: osp edit {clip:?} {input:?}"
         )));
     }
-    let of_stdin = [input.clone()].into_iter().chain(args.change.reads()).filter(|file| file.as_os_str() == "-");
-    if of_stdin.count() > 1 {
-        let problem =
-            "the input, --mask and --first-frame cannot all be -: stdin holds one of them; name files for the others";
-        return Err(Error::Usage(problem.into()));
-    }
+    let reads = [vec![input.clone()], args.change.reads()].concat();
     let material = || Ok(Material::clip(&args.input, &args.change, (args.strength, &args.method)));
-    make(&args.run, &SizeArgs::default(), material, console)
+    make(&args.run, &SizeArgs::default(), &reads, material, console)
 }

@@ -6,10 +6,11 @@
 mod messages;
 mod probe;
 
-use super::input::{Input, STDIN};
+use super::input::Input;
 use super::stream::{FrameSource, Opened, Stream};
 use super::y4m;
 use crate::error::{Error, Result};
+use crate::reading::STDIN;
 use messages::Messages;
 use probe::Facts;
 use std::ffi::OsString;

@@ -6,7 +6,7 @@ use crate::cli::args::weight_source;
 use crate::cli::console::{Colour, Console};
 use crate::cli::record::lossy;
 use crate::cli::units::megabytes;
-use osp::checkpoint::{self, Component, ComponentConfig, Defaults, Opening, WeightSource};
+use osp::checkpoint::{self, Calibrated, Component, ComponentConfig, Defaults, Opening, WeightSource};
 use osp::error::one_line;
 use osp::model::{latte::LatteConfig, t5::T5Config, vae::VaeConfig};
 use osp::reading::{self, TEXT};
@@ -149,10 +149,7 @@ impl Report {
             let name = transformer.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let (text_encoder, transformer) = (Some(text_encoder.to_path_buf()), Some(name));
             match (Opening { text_encoder, transformer, weights, ..Opening::default() }).open(&self.folder) {
-                Ok(model) => {
-                    self.problems.extend(model.defaults.calibration.known().err().map(|error| error.to_string()));
-                    self.samples = Some(model.defaults.into());
-                }
+                Ok(model) => self.samples = Some(model.defaults.into()),
                 Err(error) => self.problems.push(error.to_string()),
             }
         }
@@ -201,6 +198,12 @@ fn single_component(folder: &Path, args: &Args) -> Result<Option<ComponentReport
 /// A component that lists its main sizes.
 trait Describe: ComponentConfig {
     fn sizes(&self) -> Vec<(&'static str, String)>;
+
+    /// What is wrong with files beside it that only some runs need.
+    fn problem_beside(&self, folder: &Path) -> Option<Error> {
+        let _ = folder;
+        None
+    }
 }
 
 impl Describe for T5Config {
@@ -215,6 +218,10 @@ impl Describe for T5Config {
 }
 
 impl Describe for LatteConfig {
+    fn problem_beside(&self, folder: &Path) -> Option<Error> {
+        Calibrated::of(self, folder).known().err()
+    }
+
     fn sizes(&self) -> Vec<(&'static str, String)> {
         let [height, width] = self.sample_size;
         let frames = self.video_length;
@@ -263,6 +270,7 @@ fn inspect<C: Describe>(folder: &Path, args: &Args) -> ComponentReport {
             report.weights = Some(Weights::new(&manifest, &*part.source));
             let mut problems = manifest.problems(&*part.source, C::ignored);
             problems.extend(part.config.check_beside(folder).err());
+            problems.extend(part.config.problem_beside(folder));
             if args.values && problems.is_empty() {
                 problems.extend(strange::check(&*part.source, &manifest.tensors).err());
             }

@@ -1,6 +1,6 @@
 //! Says what a run would do, without work.
 
-use super::jobs::{Job, JobList, Refused};
+use super::jobs::{JobList, Refused};
 use super::keeper::is_of;
 use super::place;
 use crate::cli::console::Console;
@@ -24,8 +24,8 @@ pub struct Would<'a> {
     fingerprint: String,
 }
 
-/// Prints what a run would do with each video that is `ours`, and how much memory the first takes on a GPU. `again`: what is
-/// there would be made again.
+/// Prints what a run would do with each video that is `ours`, and how much memory the first takes on a GPU. The videos may be
+/// those of a `list` in a file, and with `again` what is there would be made again.
 ///
 /// # Errors
 /// [`Error::Failed`] at the end if a video could not be made; those of the tokenizer and of planning.
@@ -34,17 +34,22 @@ pub fn run(
     model: &Model,
     plan: &JobList,
     ours: impl Fn(usize) -> bool,
-    again: bool,
+    (list, again): (bool, bool),
     console: &Console,
 ) -> Result<()> {
     let refused = plan.refused.iter().filter(|refused| ours(refused.number));
     let mut failed = refused.inspect(|Refused { place, error, .. }| console.failed(place, error)).count();
-    let mut jobs: Vec<&Job> = plan.jobs.iter().filter(|job| ours(job.number)).collect();
-    jobs.retain(|job| {
-        let room = job.task().check_room().inspect_err(|error| console.failed(&job.place, error));
-        failed += usize::from(room.is_err());
-        room.is_ok()
-    });
+    let mut jobs = Vec::new();
+    for job in plan.jobs.iter().filter(|job| ours(job.number)) {
+        match job.task().check_room() {
+            Ok(()) => jobs.push(job),
+            Err(error) if list => {
+                console.failed(&job.place, &error);
+                failed += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
     let captions = tokenize(model, jobs.iter().map(|job| &job.settings), &mut &*console)?;
     let captions: Vec<Captions> = captions.into_iter().collect::<Result<_>>()?;
     for job in &jobs {
@@ -54,7 +59,7 @@ pub fn run(
             false if state => "go on",
             _ => "make",
         };
-        if let Some(path) = place::path(&job.output).filter(|path| !state && path.exists()) {
+        if let Some(path) = place::path(&job.output).filter(|path| action == "make" && !state && path.exists()) {
             console.note(&format!("{} is the state of another run, which is put aside", path.display()));
         }
         let (request, fingerprint) = (SavedSettings::from(&job.settings), job.settings.fingerprint(model)?);
@@ -67,7 +72,9 @@ pub fn run(
             }
         }
     }
-    if let Some(grid) = plan.grid.as_ref().filter(|_| again || jobs.iter().all(|job| !job.is_there(model))) {
+    if let Some(grid) =
+        plan.grid.as_ref().filter(|_| failed == 0 && (again || jobs.iter().all(|job| !job.is_there(model))))
+    {
         console.note(&format!("{} shows all of them", grid.path.display()));
     }
     if let (Some(job), Some(captions)) = (jobs.first(), captions.first()) {

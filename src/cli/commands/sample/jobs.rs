@@ -131,7 +131,7 @@ impl JobList {
                 _ => output.display().to_string(),
             };
             if wish.output.as_deref().is_some_and(is_stdout) {
-                return Err(Error::Usage(format!("{place}: output -: a list prints no video; name a file")));
+                return Err(Error::Usage(format!("{place}: output -: a line names a file; only -o - prints a video")));
             }
             match settings {
                 Ok((settings, footage)) => {
@@ -218,8 +218,9 @@ impl JobList {
         for job in &self.jobs {
             if let Some(line) = lines.insert(&job.output, &job.place).filter(|_| args.prompts.is_some()) {
                 let (place, output) = (&job.place, job.output.display());
+                let other = if line == place { "another seed" } else { line };
                 return Err(Error::Usage(format!(
-                    "{place}: output {output} is also that of {line}; choose another name"
+                    "{place}: output {output} is also that of {other}; choose another name"
                 )));
             }
             claims = written(claims, &job.output);
@@ -239,7 +240,7 @@ impl JobList {
 fn at(line: &str, error: Error) -> Error {
     match error {
         Error::Usage(problem) => Error::Usage(format!("{line}: {problem}")),
-        Error::Io { .. } => Error::Failed(format!("{line}: {error}")),
+        Error::Io { .. } if error.exit_code() == 1 => Error::Failed(format!("{line}: {error}")),
         other => other,
     }
 }
@@ -362,7 +363,7 @@ impl Job {
     pub fn is_there(&self, model: &Model) -> bool {
         let fingerprint = self.settings.fingerprint(model);
         fingerprint.is_ok_and(|fingerprint| record::is_of(&self.output, &fingerprint) && self.agrees(&fingerprint))
-            && self.latent.as_ref().is_none_or(|latent| latent.exists())
+            && self.latent.as_ref().is_none_or(|latent| fs::metadata(latent).is_ok_and(|file| file.len() > 0))
     }
 
     /// Whether the output says that it has this fingerprint. One that cannot say so must at least hold something.

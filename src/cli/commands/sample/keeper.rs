@@ -239,10 +239,9 @@ impl<'a> Keeper<'a> {
                 self.console
                     .note(&format!("the state of the earlier run is now {place}; to go on from it, name an output"));
             }
-            Err(error) => self.console.warning(&format!(
-                "the state is not kept: {} is that of another run, and cannot be renamed: {error}",
-                path.display()
-            )),
+            Err(error) => self
+                .console
+                .warning(&format!("{} is the state of another run, and cannot be renamed: {error}", path.display())),
         }
         moved.ok()
     }
@@ -253,7 +252,10 @@ impl<'a> Keeper<'a> {
         let Some(path) = path(&job.output) else { return false };
         let of_video = &mut kept.videos[video];
         if !of_video.owned && path.exists() {
-            let Some(place) = self.put_aside(&path) else { return false };
+            let Some(place) = self.put_aside(&path) else {
+                self.console.warning("the state of this run is not kept");
+                return false;
+            };
             of_video.aside = Some(place);
         }
         let mut progress = std::mem::replace(&mut of_video.progress, Progress::Begun);

@@ -20,10 +20,13 @@ pub struct Wish {
     /// Set by the options if the list has none.
     #[serde(default, deserialize_with = "seed")]
     pub seed: Option<u64>,
+    #[serde(default, deserialize_with = "whole")]
     pub frames: Option<usize>,
     #[serde(default, deserialize_with = "text")]
     pub size: Option<Size>,
+    #[serde(default, deserialize_with = "whole")]
     pub steps: Option<usize>,
+    #[serde(default, deserialize_with = "number")]
     pub guidance: Option<f32>,
     #[serde(default, deserialize_with = "text")]
     pub sampler: Option<SamplerKind>,
@@ -45,6 +48,26 @@ fn seed<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<u64>, 
         Seed::Positive(seed) => seed,
         Seed::Negative(seed) => seed.cast_unsigned(),
     }))
+}
+
+/// Reads a whole number. The library's own words are those of its language.
+fn whole<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<usize>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a whole number")]
+    enum Whole {
+        Of(usize),
+    }
+    Whole::deserialize(from).map(|Whole::Of(whole)| Some(whole))
+}
+
+/// Reads a number.
+fn number<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<f32>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a number")]
+    enum Number {
+        Of(f32),
+    }
+    Number::deserialize(from).map(|Number::Of(number)| Some(number))
 }
 
 /// Reads a text as the option does.
@@ -71,12 +94,15 @@ impl Wish {
     }
 }
 
-/// The lines of a file that are not blank: JSON objects if its name ends in `.jsonl`, else prompts.
+/// The lines of a file that are not blank: JSON objects if its name ends in `.jsonl`, or if it is stdin and begins with one; else prompts.
 pub fn read(path: &Path) -> Result<Vec<Wish>> {
     let text = reading::piped_text(path, MOST_BYTES).map_err(Error::io("cannot read", path))?;
     let text = text.trim_start_matches('\u{feff}');
-    let wishes =
-        if path.extension().is_some_and(|ending| ending == "jsonl") { objects(text, path)? } else { lines(text) };
+    let are_objects = match path == Path::new("-") {
+        true => text.trim_start().starts_with('{'),
+        false => path.extension().is_some_and(|ending| ending == "jsonl"),
+    };
+    let wishes = if are_objects { objects(text, path)? } else { lines(text) };
     if wishes.is_empty() {
         return Err(Error::Usage(format!("{} holds no prompts: write one on each line", path.display())));
     }
@@ -147,7 +173,8 @@ mod tests {
             ("{\"prompt\": \"a\", \"step\": 3}", "unknown field `step`, expected one of `prompt`"),
             ("{\"prompt\": \"a\", \"seed\": 1.5}", "expected a seed"),
             ("{\"prompt\": \"a\", \"seed\": 18446744073709551616}", "expected a seed"),
-            ("{\"prompt\": \"a\", \"steps\": -1}", "invalid value: integer `-1`, expected a whole number"),
+            ("{\"prompt\": \"a\", \"steps\": -1}", "expected a whole number"),
+            ("{\"prompt\": \"a\", \"guidance\": \"usize\"}", "expected a number"),
             ("{\"prompt\": \"a\", \"size\": \"64\"}", "\"64\": expected rows and columns"),
             ("{\"prompt\": \"a\", \"sampler\": \"best\"}", "best"),
             ("{\"prompt\": \"a\", \"prompt\": \"b\"}", "duplicate field `prompt`"),

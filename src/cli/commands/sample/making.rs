@@ -163,11 +163,16 @@ impl<'a> Making<'a> {
 
     /// Says what became of the list.
     fn finish(self, all: usize, left: &[Elsewhere<'_>]) -> Result<()> {
-        let Self { videos, count: Count { made, there, failed }, console, .. } = self;
+        let Self { videos, plan, count: Count { made, there, failed }, console, .. } = self;
         videos.finish()?;
         console.summarise();
         for Elsewhere { job, owner, .. } in left {
             console.note(&format!("{} is left to {owner}", job.output.display()));
+        }
+        if let Some(grid) = plan.grid.as_ref().filter(|grid| made < all && (made > 0 || !grid.path.exists())) {
+            let mend = if failed + left.len() == 0 { "; with --again it makes all" } else { "" };
+            let grid = grid.path.display();
+            console.note(&format!("{grid} is not written: this run made {made} of its {all} videos{mend}"));
         }
         let others = [(there, "were there"), (failed, "failed"), (left.len(), "left to others")];
         let others: String = others.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!(", {n} {what}")).collect();

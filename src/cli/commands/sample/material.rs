@@ -155,7 +155,11 @@ impl Material<'_> {
             ("mask", &before.mask, &now.mask),
             ("first frame", &before.first_frame, &now.first_frame),
         ];
-        pairs.into_iter().filter(|(_, before, now)| before.is_some() && before != now).map(|(name, ..)| name).collect()
+        pairs
+            .into_iter()
+            .filter(|(_, before, now)| before.is_some() && now.is_some() && before != now)
+            .map(|(name, ..)| name)
+            .collect()
     }
 }
 
@@ -171,14 +175,16 @@ pub fn noted_in(notes: &BTreeMap<String, String>) -> (BTreeMap<String, String>, 
 /// Notes that name files.
 const FILES: [&str; 4] = ["input", "init_image", "mask", "first_frame"];
 
-/// The value of a state's note; for a file that is not there any more, the file of its name beside the state, if there is one: the folder
-/// of both may have moved.
-fn moved(state: &Path, name: &str, value: String) -> String {
-    let file = Path::new(&value);
-    let beside = file.file_name().map(|file| state.with_file_name(file)).filter(|beside| beside.exists());
-    match beside {
-        Some(beside) if FILES.contains(&name) && !file.exists() => noted_path(&beside).unwrap_or(value),
-        _ => value,
+/// Names the files of a state's notes anew that are not there any more: by their names beside the state, if they are there. The folder of
+/// both may have moved.
+pub fn find(state: &Path, notes: &mut BTreeMap<String, String>) {
+    for (_, value) in
+        notes.iter_mut().filter(|(name, file)| FILES.contains(&name.as_str()) && !Path::new(file).exists())
+    {
+        let beside = Path::new(value).file_name().map(|file| state.with_file_name(file));
+        if let Some(found) = beside.filter(|file| file.exists()).and_then(|file| noted_path(&file)) {
+            *value = found;
+        }
     }
 }
 
@@ -193,7 +199,6 @@ pub fn again(
     console: &Console,
 ) -> Result<Option<Arc<Footage>>> {
     let Some(edit) = &settings.edit else { return Ok(None) };
-    let noted = &|name: &str| noted(name).map(|value| moved(path, name, value));
     let missing = || Error::media(path, "is the state of an edit, and does not say of which file");
     let (place, footage) = match (noted("init_image"), InputArgs::of_notes(noted)) {
         (Some(place), _) => {

@@ -27,7 +27,7 @@ use osp::checkpoint::{Defaults, Need};
 use osp::engine::{Spans, TextCache};
 use osp::state::{Origin, State};
 use osp::video::FrameRate;
-use osp::{Engine, Model, Result};
+use osp::{Engine, Error, Model, Result};
 use preview::{Previews, Shown, shown};
 use prompts::Asked;
 use shard::Shard;
@@ -51,7 +51,7 @@ taken.
 Lists:
   An object of a .jsonl file has \"prompt\" and, where it differs from the options, \"negative_prompt\", \"seed\", \"frames\", \
 \"size\" (as \"512x512\"), \"steps\", \"guidance\", \"sampler\" and \"output\".
-  A video whose output exists, with a record of the same request and weights, is not made again. One that cannot be made is \
+  A video whose output and record say the same request and weights is not made again. One that cannot be made is \
 reported, and the others are made; the exit code is then 1. After a stop, the same command goes on.
   Several processes may share a list, with --shard or without: out.mp4.lock says who makes out.mp4.
 
@@ -87,7 +87,8 @@ pub struct RunArgs {
     /// What the video should show; each PROMPT makes one video
     #[arg(value_name = "PROMPT", conflicts_with = "prompts")]
     prompt: Vec<String>,
-    /// List of videos: a text file with one prompt on each line, or, if its name ends in .jsonl, a JSON object on each line
+    /// List of videos: a text file with one prompt on each line, or, if its name ends in .jsonl, a JSON object on each line; - for
+    /// either from stdin
     #[arg(long, value_name = "FILE", help_heading = LISTS)]
     prompts: Option<PathBuf>,
     /// Make every N-th video of the list, from the I-th on, as one of N processes; `auto` takes both numbers from the variables
@@ -192,17 +193,23 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
         run.check(console)?;
         return resume(run, path, console);
     }
-    make(run, &args.size, || Material::image(args.init_image.as_deref(), console), console)
+    let reads: Vec<PathBuf> = args.init_image.iter().cloned().collect();
+    make(run, &args.size, &reads, || Material::image(args.init_image.as_deref(), console), console)
 }
 
-/// Makes the videos that are asked for, in a size that the options or the material say.
+/// Makes the videos that are asked for, in a size that the options or the material say, for which the files of `reads` are read.
 pub fn make<'a>(
     args: &'a RunArgs,
     size: &'a SizeArgs,
+    reads: &[PathBuf],
     material: impl FnOnce() -> Result<Material<'a>>,
     console: &Console,
 ) -> Result<()> {
     args.check(console)?;
+    let of_stdin = reads.iter().chain(&args.prompts).chain(&args.like).filter(|file| file.as_os_str() == "-");
+    if of_stdin.count() > 1 {
+        return Err(Error::Usage("- is given twice, and stdin holds one file: name the others".into()));
+    }
     let asked = Asked::of(args, size, material()?)?;
     JobList::new(args, &asked, None)?;
     let engine = args.engine(&args.device, console)?;
@@ -213,7 +220,8 @@ pub fn make<'a>(
     let plan = JobList::new(args, &asked, Some(&model.defaults))?;
     let ours = |number| args.shard.is_none_or(|shard| shard.has(number));
     if args.dry_run {
-        return dry_run::run(&engine, &model, &plan, ours, args.again || args.prompts.is_none(), console);
+        let list = args.prompts.is_some();
+        return dry_run::run(&engine, &model, &plan, ours, (list, args.again || !list), console);
     }
     let keeping = args.keeping(&args.device, &args.model, &args.components, &plan);
     let previews = args.previews(&engine, &model, console)?;
@@ -223,7 +231,8 @@ pub fn make<'a>(
 
 /// Goes on from a state.
 fn resume(args: &RunArgs, path: &Path, console: &Console) -> Result<()> {
-    let state = State::read(path)?;
+    let mut state = State::read(path)?;
+    material::find(path, &mut state.notes);
     let notes = state.notes.clone();
     let noted = |name: &str| notes.get(name).cloned();
     let footage = material::again(path, &state.settings, &noted, console)?;

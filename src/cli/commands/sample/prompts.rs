@@ -40,7 +40,7 @@ impl<'a> Asked<'a> {
         Ok(Self { wishes: seeded(wishes, seeds)?, size, material, like, made: made.flatten() })
     }
 
-    /// Says so if the other video was made with other weights, or from other pixels.
+    /// Says so if the other video was made with other weights, or, of an edit, from other pixels.
     pub fn compare(&self, model: &Model, console: &Console) {
         if self.made.as_ref().is_some_and(|made| made.weights != Fingerprints::of(model)) {
             console.note("the other video was made with other weights; a repetition will differ");

@@ -200,14 +200,7 @@ impl Videos<'_> {
 
     fn write_grid(&mut self) -> Result<()> {
         let Some(Grid { path, .. }) = &self.plan.grid else { return Ok(()) };
-        let (made, all) = (self.clips.len(), self.plan.jobs.len());
-        if made < all {
-            if made > 0 {
-                let grid = path.display();
-                self.console.note(&format!(
-                    "{grid} is not written: this run made {made} of its {all} videos; with --again it makes all"
-                ));
-            }
+        if self.clips.len() < self.plan.jobs.len() {
             return Ok(());
         }
         // They may have been made in another order.
