@@ -178,9 +178,8 @@ const FILES: [&str; 4] = ["input", "init_image", "mask", "first_frame"];
 /// Names the files of a state's notes anew that are not there any more: by their names beside the state, if they are there. The folder of
 /// both may have moved.
 pub fn find(state: &Path, notes: &mut BTreeMap<String, String>) {
-    for (_, value) in
-        notes.iter_mut().filter(|(name, file)| FILES.contains(&name.as_str()) && !Path::new(file).exists())
-    {
+    let gone = |name: &str, file: &str| FILES.contains(&name) && file != "-" && !Path::new(file).exists();
+    for (_, value) in notes.iter_mut().filter(|(name, file)| gone(name, file)) {
         let beside = Path::new(value).file_name().map(|file| state.with_file_name(file));
         if let Some(found) = beside.filter(|file| file.exists()).and_then(|file| noted_path(&file)) {
             *value = found;
