@@ -29,7 +29,7 @@ fn faults_that_need_no_model_are_found_before_the_model_is_opened() {
         (&["--prompts", "ending.jsonl"], 2, &["ending.jsonl, line 2: output a.avi"]),
         (&["--prompts", "place.jsonl"], 2, &["place.jsonl, line 1: output absent/a.gif"]),
         (&["--prompts", "frames.jsonl"], 2, &["frames.jsonl, line 1: 4611686018427387905 frames are more than 65536"]),
-        (&["--prompts", "stdout.jsonl"], 2, &["stdout.jsonl, line 1: output -", "name a file"]),
+        (&["--prompts", "stdout.jsonl"], 2, &["stdout.jsonl, line 1: output -: a line names a file"]),
         (&["--prompts", "twice.jsonl"], 2, &["twice.jsonl, line 2: output a.gif is also that of twice.jsonl, line 1"]),
         (&["--prompts", "steps.jsonl"], 2, &["steps.jsonl, line 2: no sampler", "0 steps"]),
         (&["a cat", "a dog", "--seed", "1,2,3"], 2, &["2 prompts", "3 seeds"]),
