@@ -10,6 +10,11 @@ use osp::memory::MemoryOptions;
 use osp::model::latte::LatteConfig;
 use osp::model::t5::T5Config;
 use osp::verify::{Precision, find, run};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -159,4 +164,140 @@ fn captions() {
 #[test]
 fn published_checkpoints_hold_the_tensors_of_the_models() {
     check("manifests", 6);
+}
+
+/// A copy of a golden folder with only one of its cases.
+fn copy_of(name: &str, case: &str) -> tempfile::TempDir {
+    fn copy(from: &Path, to: &Path) {
+        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let place = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                fs::create_dir(&place).unwrap();
+                copy(&entry.path(), &place);
+            } else {
+                fs::copy(entry.path(), place).unwrap();
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    copy(&golden(name), folder.path());
+    let cases = folder.path().join("cases.json");
+    let mut table: Map<String, Value> = serde_json::from_slice(&fs::read(&cases).unwrap()).unwrap();
+    table.retain(|name, _| name == case);
+    fs::write(cases, serde_json::to_vec(&table).unwrap()).unwrap();
+    folder
+}
+
+/// The tensors of a file of safetensors, by name.
+type Tensors = BTreeMap<String, Values>;
+
+/// Type, shape and bytes of a tensor.
+type Values = (Dtype, Vec<usize>, Vec<u8>);
+
+fn read(file: &Path) -> Tensors {
+    let bytes = fs::read(file).unwrap();
+    let whole = SafeTensors::deserialize(&bytes).unwrap();
+    let parts =
+        |(name, view): (String, TensorView<'_>)| (name, (view.dtype(), view.shape().to_vec(), view.data().to_vec()));
+    whole.tensors().into_iter().map(parts).collect()
+}
+
+fn write(file: &Path, tensors: &Tensors) {
+    let views = tensors
+        .iter()
+        .map(|(name, (dtype, shape, data))| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
+    fs::write(file, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// Other shapes and types of a tensor.
+fn changed((_, shape, data): &Values) -> Vec<Values> {
+    let count: usize = shape.iter().product();
+    let mut twice = shape.clone();
+    twice[0] *= 2;
+    vec![
+        (Dtype::I64, vec![1], vec![1; 8]),
+        (Dtype::U8, shape.clone(), vec![1; count]),
+        (Dtype::F32, vec![count], data.clone()),
+        (Dtype::F32, vec![1; shape.len()], data[..4].to_vec()),
+        (Dtype::F32, vec![0; shape.len()], Vec::new()),
+        (Dtype::F32, [&[1, 3][..], &vec![1; shape.len().saturating_sub(2)]].concat(), data[..12].to_vec()),
+        (
+            Dtype::F32,
+            [&[1, 65][..], &vec![1; shape.len().saturating_sub(2)]].concat(),
+            data.iter().cycle().take(260).copied().collect(),
+        ),
+        (Dtype::F32, twice, data.repeat(2)),
+        (Dtype::I64, shape.clone(), vec![1; 8 * count]),
+    ]
+}
+
+/// They are errors, or checks that fail: `osp verify` goes on with its other folders.
+#[test]
+fn tensors_of_other_shapes_and_types_never_panic() {
+    let cpu = Cpu::new();
+    let mut refused = 0;
+    for (name, case) in [
+        ("noise", "0.15"),
+        ("samplers", "DDPM"),
+        ("samplers", "DDIM"),
+        ("pipeline", "image"),
+        ("latte_d64", "video"),
+        ("vae_v110", "image"),
+    ] {
+        let folder = copy_of(name, case);
+        for file in ["cases.safetensors", "trace.safetensors"].map(|file| folder.path().join(file)) {
+            if !file.exists() {
+                continue;
+            }
+            let whole = read(&file);
+            let used = |name: &&String| {
+                name.starts_with(case)
+                    || ["video", "initial_noise", "trace.quant_conv", "trace.encoder.conv_in"].contains(&name.as_str())
+            };
+            for tensor in whole.keys().filter(used) {
+                for other in changed(&whole[tensor]) {
+                    let mut damaged = whole.clone();
+                    damaged.insert(tensor.clone(), other);
+                    write(&file, &damaged);
+                    let mut failed = false;
+                    let mut report = |result: osp::verify::CaseResult| failed |= !result.passed;
+                    let ran = run(folder.path(), &cpu, Precision::F32, MemoryOptions::NONE, &mut report);
+                    // Of some tensors, only the values count.
+                    refused += usize::from(ran.is_err() || failed);
+                }
+            }
+            write(&file, &whole);
+        }
+    }
+    assert!(refused > 100, "only {refused} are noticed");
+}
+
+#[test]
+fn numbers_of_cases_that_fit_nothing_never_panic() {
+    let cpu = Cpu::new();
+    let refused =
+        |folder: &Path| run(folder, &cpu, Precision::F32, MemoryOptions::NONE, &mut |_| ()).unwrap_err().to_string();
+    let folder = copy_of("noise", "0.15");
+    for shape in ["[2305843009213693952]", "[1099511627776]", "[4294967296, 4294967296]", "[0]", "[]"] {
+        let cases = format!("{{\"0.15\": {{\"seed\": 0, \"shape\": {shape}, \"mean_abs\": 0}}}}");
+        fs::write(folder.path().join("cases.json"), cases).unwrap();
+        let said = refused(folder.path());
+        assert!(said.contains("0.15"), "{shape}: {said}");
+    }
+    let folder = copy_of("latte_d64", "video");
+    let cases = fs::read_to_string(folder.path().join("cases.json")).unwrap();
+    assert!(cases.contains("\"masked\":false"), "{cases}");
+    fs::write(folder.path().join("cases.json"), cases.replace("\"masked\":false", "\"masked\":true")).unwrap();
+    let file = folder.path().join("cases.safetensors");
+    let mut tensors = read(&file);
+    tensors.insert("video.caption_mask".into(), (Dtype::I64, vec![1], vec![1; 8]));
+    write(&file, &tensors);
+    assert!(refused(folder.path()).contains("1 mask values for 1 captions of 7 tokens"));
+    let folder = copy_of("captions", "");
+    fs::write(
+        folder.path().join("captions.json"),
+        format!("[{{\"text\": {:?}, \"cleaned\": \"\", \"lowered\": \"\"}}]", "a.".repeat(10_000)),
+    )
+    .unwrap();
+    assert!(refused(folder.path()).contains("a text of 20000 bytes"));
 }

@@ -15,6 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -113,6 +114,13 @@ impl Console {
                 other => other.map_err(Error::io("cannot write to", "stdout")),
             }
         })
+    }
+
+    /// Prints the path of an output: for a program as it is; on a terminal, which its name may have been made to control, without control
+    /// characters.
+    pub fn path(&self, path: &Path) -> Result<()> {
+        let text = path.display().to_string();
+        self.result(if self.terminal { one_line(&text) } else { text })
     }
 
     /// Prints `value` as one line of JSON.

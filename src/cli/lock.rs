@@ -23,6 +23,8 @@ const BEAT: Duration = if cfg!(test) { Duration::from_millis(50) } else { Durati
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long a new file may be empty.
 const EMPTY: Duration = Duration::from_millis(500);
+/// How long a file may be there for whoever creates it, but not for whoever opens it: a link to nothing stays so.
+const LOST: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Who holds a lock.
@@ -134,7 +136,7 @@ pub fn take(path: &Path, dead: Option<&Owner>) -> Result<Taken> {
         // What follows finds the file, or it was removed and the loop begins again.
         let mut file = match File::options().read(true).write(true).open(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == ErrorKind::NotFound && begin.elapsed() < LOST => continue,
             Err(error) => return Err(failed()(error)),
         };
         let watch = Watch::at(path);

@@ -133,7 +133,7 @@ impl<'a, F: Serialize> Record<'a, F> {
         if is_stdout(self.output) {
             return Ok(());
         }
-        if console.json() { console.json_result(self) } else { console.result(self.output.display()) }
+        if console.json() { console.json_result(self) } else { console.path(self.output) }
     }
 }
 

@@ -54,6 +54,7 @@ pub use text_cache::TextCache;
 pub(crate) use autoencoder::{download, load_decoder, load_encoder};
 pub(crate) use denoise::{Denoiser, Denoising, Noise, Sampled};
 pub(crate) use processor::Processor;
+pub(crate) use request::MOST_PROMPT;
 pub(crate) use stage::tick;
 pub(crate) use text::{Texts, embed};
 

@@ -274,7 +274,7 @@ impl From<&Settings> for Request {
 }
 
 /// Bytes of a prompt. The encoder reads less, and the time to clean a text grows with the square of its length.
-const MOST_PROMPT: usize = 16 << 10;
+pub(crate) const MOST_PROMPT: usize = 16 << 10;
 
 impl Settings {
     /// Checks frames, size, steps, guidance, tiling, the prompts and the edit.

@@ -24,6 +24,10 @@ pub(super) const SPACE: char = '▁';
 pub(super) const SPACES: &str = " {2,}";
 /// Bytes of a piece. The tokenizer keeps pieces in a tree as deep as the longest one, and takes it down recursively.
 const MOST_PIECE: usize = 1000;
+/// Bytes of all pieces. The tokenizer's tree takes some hundred bytes for each; T5's pieces have a quarter of a million.
+const MOST_PIECES: usize = 2 << 20;
+/// Bytes of what a character is replaced by. Unicode's longest has 33.
+const MOST_REPLACEMENT: usize = 100;
 /// Field 3 of a piece.
 const UNKNOWN: u64 = 2;
 /// Field 3 of the trainer's specification.
@@ -49,6 +53,7 @@ impl Model {
                 _ => {}
             }
         }
+        check_pieces(&vocabulary)?;
         let unknown = unknown.ok_or("it has no piece for unknown text")?;
         Ok(Self {
             pieces: Pieces { vocabulary, unknown },
@@ -84,6 +89,14 @@ pub(super) fn check_piece(text: &str, score: f64) -> Result<(), String> {
     }
 }
 
+/// Checks that the tokenizer has room for all pieces.
+pub(super) fn check_pieces(vocabulary: &[(String, f64)]) -> Result<(), String> {
+    match vocabulary.iter().map(|(piece, _)| piece.len()).sum::<usize>() {
+        bytes if bytes > MOST_PIECES => Err(format!("its pieces have {bytes} bytes, expected at most {MOST_PIECES}")),
+        _ => Ok(()),
+    }
+}
+
 fn check_trainer(bytes: &[u8]) -> Result<(), String> {
     for field in fields(bytes) {
         match field? {
@@ -108,7 +121,7 @@ fn parse_normalizer(bytes: &[u8]) -> Result<Vec<u8>, String> {
     Ok(charsmap)
 }
 
-/// Checks a compiled normalisation; `None` if a look-up could read beyond the table.
+/// Checks a compiled normalisation; `None` if a look-up could read beyond the table, or a replacement is too long.
 ///
 /// Layout, all little endian: the size of a trie in bytes as u32; the trie, a double array of u32 units; replacements,
 /// UTF-8, each ended by a zero byte. From a unit at index i with offset o, byte b leads to the unit at i ^ o ^ b, if
@@ -137,8 +150,13 @@ pub(super) fn check_charsmap(bytes: &[u8]) -> Option<()> {
                 continue;
             }
             let below = index ^ offset(child);
-            if child >> 8 & 1 == 1 && !replacements.is_char_boundary(unit(below)? & ((1 << 31) - 1)) {
-                return None;
+            if child >> 8 & 1 == 1 {
+                let replacement = replacements.get(unit(below)? & ((1 << 31) - 1)..)?.as_bytes();
+                let (end, rest) =
+                    (replacement.iter().take(MOST_REPLACEMENT + 1).position(|&byte| byte == 0), replacement.len());
+                if end.is_none() && rest > MOST_REPLACEMENT {
+                    return None;
+                }
             }
             bases.push(below);
         }
@@ -204,6 +222,21 @@ mod tests {
         assert_eq!(next_varint(&mut [0x96, 0x01].as_slice()), Some(150));
         assert_eq!(next_varint(&mut [0x80].as_slice()), None);
         assert_eq!(next_varint(&mut [0xFF; 11].as_slice()), None);
+    }
+
+    #[test]
+    fn pieces_and_replacements_that_take_much_memory_are_refused() {
+        let pieces = |count| vec![("a".repeat(MOST_PIECE), 0.0); count];
+        assert!(check_pieces(&pieces(2000)).is_ok() && check_pieces(&pieces(2200)).is_err());
+        // One byte, 1, leads from the root to unit 1, which has a leaf at unit 0.
+        let charsmap = |replacement: usize| {
+            let mut units = vec![0u32; 256];
+            units[1] = 1 | 1 << 8 | 1 << 10;
+            let table: Vec<u8> = units.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+            [&(table.len() as u32).to_le_bytes()[..], &table, "x".repeat(replacement).as_bytes(), b"\0"].concat()
+        };
+        assert!(check_charsmap(&charsmap(MOST_REPLACEMENT)).is_some());
+        assert!(check_charsmap(&charsmap(MOST_REPLACEMENT + 1)).is_none());
     }
 
     #[test]

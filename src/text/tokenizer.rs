@@ -24,8 +24,8 @@ const UNKNOWN: u32 = 2;
 
 /// Tokens `<extra_id_0>` (the last id) to `<extra_id_99>` that T5 adds to the model's vocabulary.
 const EXTRA_TOKENS: usize = 100;
-/// The most bytes of a tokenizer's file. The published ones have a twentieth.
-const MOST: u64 = 64 << 20;
+/// The most bytes of a tokenizer's file. The published ones have a fifth.
+const MOST: u64 = 16 << 20;
 
 /// A function that makes a tokenizer from a file's bytes.
 type Reader = fn(&[u8]) -> tokenizers::Result<tokenizers::Tokenizer>;

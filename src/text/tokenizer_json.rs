@@ -3,7 +3,7 @@
 //! The format describes any tokenizer. This module reads T5's, in the forms in which it is published, and refuses the others: the
 //! library trusts a file, and panics where one contradicts itself.
 
-use super::sentencepiece::{Pieces, SPACE, SPACES, check_charsmap, check_piece};
+use super::sentencepiece::{Pieces, SPACE, SPACES, check_charsmap, check_piece, check_pieces};
 use serde::Deserialize;
 use tokenizers::normalizers::{Precompiled, Replace, Strip, replace::ReplacePattern};
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
@@ -131,6 +131,7 @@ impl Unigram {
             return Err(format!("its model is a {kind}{fallback}, expected a Unigram"));
         }
         self.vocab.iter().try_for_each(|(piece, score)| check_piece(piece, *score))?;
+        check_pieces(&self.vocab)?;
         match self.unk_id {
             Some(unknown) if unknown < self.vocab.len() => Ok(Pieces { vocabulary: self.vocab, unknown }),
             Some(id) => Err(format!("its unk_id is {id}, but it has {} pieces", self.vocab.len())),

@@ -99,6 +99,10 @@ fn trace<B: Backend>(
         failure = failure.take().or_else(|| compare().err());
     };
     let video = golden::find(&source, "video")?.ok_or_else(|| missing("video"))?;
+    if video.shape.len() != 5 || video.is_empty() {
+        let problem = format!("has the shape {:?}; expected five axes", video.shape);
+        return Err(Error::weight(&path, "video", problem));
+    }
     each_sample(&video, |values, size| {
         let values = ClipValues::Floats(values);
         encoder.encode_probed(backend, &CoderInput { size, values, tiling: None, frames_at_a_time }, &mut probe)?;

@@ -39,7 +39,7 @@ impl Golden {
         T::deserialize(case).map_err(|error| Error::config(&self.file, format!("case {name}: {error}")))
     }
 
-    /// The tensor `name`, if it exists.
+    /// The tensor of floats `name`, if it exists.
     pub fn find(&self, name: &str) -> Result<Option<Tensor>> {
         find(&self.tensors, name)
     }
@@ -47,7 +47,7 @@ impl Golden {
     /// The tensor `CASE.TENSOR`.
     pub fn tensor(&self, case: &str, tensor: &str) -> Result<Tensor> {
         let name = if case.is_empty() { tensor.to_owned() } else { format!("{case}.{tensor}") };
-        self.find(&name)?
+        read(&self.tensors, &name)?
             .ok_or_else(|| Error::weight(self.tensors.path(), &name, "is missing, but cases.json needs it"))
     }
 
@@ -87,8 +87,18 @@ impl Golden {
     }
 }
 
-/// The tensor `name` of a golden file, if it exists. Fails if a value is not finite: every comparison would be useless.
+/// The tensor of floats `name` of a golden file, if it exists.
 pub(super) fn find(file: &Files, name: &str) -> Result<Option<Tensor>> {
+    match read(file, name)? {
+        Some(found) if !found.dtype.is_float() => {
+            Err(Error::weight(file.path(), name, format!("is {}; expected floats", found.dtype.name())))
+        }
+        found => Ok(found),
+    }
+}
+
+/// The tensor `name` of a golden file, if it exists. Fails if a value is not finite: every comparison would be useless.
+fn read(file: &Files, name: &str) -> Result<Option<Tensor>> {
     let found = file.tensor(name)?;
     found.as_ref().map_or(Ok(()), |tensor| strange::check_tensor(file.path(), name, tensor))?;
     Ok(found)

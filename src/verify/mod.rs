@@ -84,7 +84,9 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     if !matches!(kind_of(folder), Ok(None)) {
         found.push(folder.to_path_buf());
     }
-    subfolders(folder)?.iter().try_for_each(|folder| collect(folder, found))
+    // A link may lead back, or anywhere.
+    let folders = subfolders(folder)?.into_iter().filter(|folder| !folder.is_symlink());
+    folders.into_iter().try_for_each(|folder| collect(&folder, found))
 }
 
 /// The kind of a folder; `None` if it holds no golden data.

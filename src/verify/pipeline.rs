@@ -46,7 +46,8 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
         texts.add(embedded, None, &mut Quiet);
         let text = texts.into_texts().remove(0);
         let schedule = settings.sampler.schedule(settings.steps)?;
-        let mut draws = draws(&golden, name)?.into_iter();
+        let values = settings.latent_size().iter().product::<usize>() * settings.factors.channels;
+        let mut draws = draws(&golden, name, values)?.into_iter();
         if draws.len() != 1 + schedule.calls.iter().filter(|call| call.draws_noise).count() {
             return Err(Error::Usage(format!(
                 "case {name}: the number of noise draws is not that of {}",
@@ -58,6 +59,13 @@ pub(super) fn run<B: Backend>(backend: &B, check: &mut Check<'_>) -> Result<()> 
         let Sampled { latent, .. } = denoiser.run(backend, denoising, &mut Noise::Given(&mut draws), &mut Quiet)?;
 
         let expected = golden.floats(name, "final_latent", 5)?;
+        if expected.shape[1] != settings.factors.channels {
+            let problem = format!(
+                "final_latent has the shape {:?}, and the model's has {} channels",
+                expected.shape, settings.factors.channels
+            );
+            return Err(Error::Usage(format!("case {name}: {problem}")));
+        }
         let found = nchw_from_nhwc(&latent, expected.shape[1]);
         let allowed = check.precision.relative(tolerance::PIPELINE, case.torch_bf16_rel_error.of("final_latent"));
         check.at_most(format!("{name}.final_latent"), "relative L2", relative_l2(&found, &expected.to_f32()), allowed);
@@ -97,14 +105,17 @@ fn settings(case: &Case, defaults: &Defaults) -> Result<Settings> {
     })
 }
 
-/// The initial noise, then the later draws.
-fn draws(golden: &Golden, name: &str) -> Result<Vec<Vec<f32>>> {
+/// The initial noise, then the later draws, of `len` values each.
+fn draws(golden: &Golden, name: &str, len: usize) -> Result<Vec<Vec<f32>>> {
     let initial = golden.floats(name, "initial_noise", 5)?.to_f32();
     let later = match golden.find(&format!("{name}.noise"))? {
         Some(noise) => noise.to_f32(),
         None => Vec::new(),
     };
-    let len = initial.len();
+    if initial.len() != len || !later.len().is_multiple_of(len) {
+        let problem = format!("draws of {} and {} values of noise for latents of {len}", initial.len(), later.len());
+        return Err(Error::Usage(format!("case {name}: {problem}")));
+    }
     Ok(std::iter::once(initial).chain(later.chunks_exact(len).map(<[f32]>::to_vec)).collect())
 }
 

@@ -101,6 +101,9 @@ fn trajectory<B: Backend>(
     Ok(found)
 }
 
+/// Values of a draw of noise.
+const MOST_NOISE: usize = 1 << 26;
+
 #[derive(Deserialize)]
 struct NoiseCase {
     seed: u64,
@@ -115,7 +118,11 @@ pub(super) fn noise(check: &mut Check<'_>) -> Result<()> {
     for (name, case) in golden.cases() {
         let case: NoiseCase = golden.read(name, case)?;
         let mut rng = TorchRng::new(case.seed);
-        let len = case.shape.iter().product();
+        let len = case.shape.iter().try_fold(1usize, |all, &size| all.checked_mul(size)).unwrap_or(usize::MAX);
+        if !(1..=MOST_NOISE).contains(&len) {
+            let shape = &case.shape;
+            return Err(Error::Usage(format!("case {name}: shape {shape:?} has not 1 to {MOST_NOISE} values")));
+        }
         let (first, second) = (rng.randn(len), rng.randn(len));
         let head = golden.floats(name, "first", 1)?.to_f32();
         let tail = golden.floats(name, "second", 1)?.to_f32();

@@ -4,6 +4,7 @@ use super::golden::{Bf16Error, Golden};
 use super::{Check, open, relative_l2, tolerance};
 use crate::backend::Backend;
 use crate::checkpoint::is_there;
+use crate::engine::MOST_PROMPT;
 use crate::error::{Error, Result};
 use crate::model::t5::{self, T5, T5Config};
 use crate::reading::{self, TEXT};
@@ -41,6 +42,10 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
 /// Compares cleaned captions, and captions that are only lower-cased, character by character.
 pub(super) fn captions(check: &mut Check<'_>) -> Result<()> {
     let captions: Vec<Caption> = read(&check.folder.join("captions.json"))?;
+    if let Some(long) = captions.iter().find(|caption| caption.text.len() > MOST_PROMPT) {
+        let problem = format!("holds a text of {} bytes; a prompt has at most {MOST_PROMPT}", long.text.len());
+        return Err(Error::config(check.folder.join("captions.json"), problem));
+    }
     let differ = |of: &dyn Fn(&Caption) -> bool| captions.iter().filter(|caption| of(caption)).count() as f64;
     let cleaned = differ(&|golden| caption::clean(&golden.text) != golden.cleaned);
     let lowered = differ(&|golden| caption::lower(&golden.text) != golden.lowered);

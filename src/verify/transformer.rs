@@ -60,6 +60,10 @@ fn evaluate<B: Backend>(
         true => Some(golden.integers(name, "caption_mask")?.into_iter().map(|kept| kept != 0).collect()),
         false => None,
     };
+    if let Some(mask) = mask.as_ref().filter(|mask| mask.len() != samples * tokens) {
+        let problem = format!("{} mask values for {samples} captions of {tokens} tokens", mask.len());
+        return Err(Error::Usage(format!("case {name}: {problem}")));
+    }
     let (rows, columns) = (height / c.patch_size, width / c.patch_size);
     let count = if in_turn { 1 } else { samples };
     let shape = Shape { samples: count, batch: samples, frames, rows, columns, temporal: case.temporal };

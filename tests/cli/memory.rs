@@ -117,3 +117,20 @@ fn a_chunk_that_claims_gigabytes_takes_no_memory() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("damaged or truncated image"), "{said}");
 }
+
+/// Each tensor takes five bytes of the program, and has 65 axes.
+#[test]
+fn a_pickle_that_repeats_a_tensor_takes_little_memory() {
+    let model = super::weights::copy_of_the_model();
+    let text = |text: &str| [&b"X"[..], &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
+    let storage =
+        [&b"(("[..], &text("storage"), b"ctorch\nFloatStorage\n", &text("0"), &text("cpu"), b"K\x01tQK\x00"].concat();
+    let axes = [&b"("[..], &b"K\x01".repeat(65), b"tq\x01h\x01"].concat();
+    let program = [&b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nq\x00"[..], &storage, &axes, b"tq\x02"].concat();
+    let bytes = [&program[..], &b"h\x00h\x02R".repeat(1_000_000), b"."].concat();
+    fs::remove_file(model.path().join("text_encoder/model.safetensors")).unwrap();
+    fs::write(model.path().join("text_encoder/pytorch_model.bin"), bytes).unwrap();
+    let output = limited(model.path(), 768, "2", &["info", "."]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.code() == Some(5) && said.contains("pickle without tensors"), "{said}");
+}

@@ -1,6 +1,6 @@
 //! Outputs that are also inputs, under any name, and outputs that would replace each other.
 
-use super::{fails, golden, model_argument, succeeds, write};
+use super::{fails, golden, model_argument, osp, succeeds, write};
 use std::fs;
 use std::path::Path;
 
@@ -191,4 +191,20 @@ fn a_json_file_that_is_not_a_record_is_not_replaced() {
     fs::create_dir(at("n-grid.gif.json")).unwrap();
     sample(&["n-grid.gif.json", "is a folder"], &["a cat", "a dog", "-o", "n.gif"]);
     assert!(Path::new(&at("n-grid.gif.json")).is_dir());
+}
+
+#[test]
+#[cfg(unix)]
+fn a_lock_that_is_a_link_to_nothing_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/nowhere", folder.path().join("out.gif.lock")).unwrap();
+    let output = osp(folder.path())
+        .args(["sample", "a cat", "-o", "out.gif", "--model", "absent"])
+        .timeout(std::time::Duration::from_secs(60))
+        .assert()
+        .code(2)
+        .get_output()
+        .clone();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("out.gif.lock is a link to nothing"), "{said}");
 }

@@ -135,3 +135,20 @@ fn the_launches_of_each_variant_are_counted() {
     );
     fails(folder.path(), &[&verify[..], &["--kernels", "sm100"]].concat(), 2, &["sm100", "expected sm80 or sm90"]);
 }
+
+#[test]
+#[cfg(unix)]
+fn links_lead_nowhere_and_names_do_not_control_the_terminal() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("g")).unwrap();
+    for file in ["cases.json", "cases.safetensors"] {
+        fs::copy(golden("noise").join(file), folder.path().join("g").join(file)).unwrap();
+    }
+    for (link, to) in [("a", "."), ("b", "."), ("c", "/")] {
+        symlink(to, folder.path().join("g").join(link)).unwrap();
+    }
+    fs::rename(folder.path().join("g"), folder.path().join("g\u{1b}[2J")).unwrap();
+    let text = succeeds(folder.path(), &["verify", "."]);
+    assert!(!text.contains('\u{1b}') && text.contains("all passed"), "{text}");
+}

@@ -6,6 +6,7 @@ use crate::cli::record::lossy;
 use crate::cli::units::duration;
 use crate::cli::{hints, interrupt};
 use osp::cuda::Variant;
+use osp::error::one_line;
 use osp::memory::MemoryOptions;
 use osp::verify::{self, CaseResult};
 use osp::{Engine, Error, Result};
@@ -168,7 +169,8 @@ fn line(result: &CaseResult, console: &Console) -> String {
     let verdict =
         if result.passed { console.coloured("pass", Colour::Green) } else { console.coloured("FAIL", Colour::Red) };
     let folder = result.folder.file_name().unwrap_or(result.folder.as_os_str()).to_string_lossy();
-    let what = format!("{folder}  {}", result.case);
+    // Names of a stranger's file do not control the terminal.
+    let what = one_line(&format!("{folder}  {}", result.case));
     let (error, tolerance) = (number(result.error), number(result.tolerance));
     format!("{verdict}  {what:<50}  {:<22}  {error:>7} of {tolerance}", result.measure)
 }

@@ -74,7 +74,8 @@ impl Remembered {
             _ => predictions.is_empty() && input.is_none() && *since == SinceEvaluation::default(),
         };
         let evaluated = |timestep: f32| done.iter().any(|call| call.timestep == timestep);
-        let timesteps = predictions.iter().all(|(timestep, _)| evaluated(*timestep));
+        let timesteps = predictions.iter().all(|(timestep, _)| evaluated(*timestep))
+            && predictions.windows(2).all(|pair| pair[0].0 != pair[1].0);
         let counted =
             since.change >= 0.0 && since.change.is_finite() && since.growth.is_finite() && since.calls <= done.len();
         let reused =

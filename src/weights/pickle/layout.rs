@@ -1,12 +1,18 @@
 //! The places of a tensor's elements in the file, after all claims of the pickle have been checked against the file.
 
-use super::value::View;
+use super::machine::Pickle;
+use super::value::{Id, Value, View};
 use crate::weights::table::Stored;
 use std::collections::HashMap;
 use std::ops::Range;
 
 /// The place of `view` in the file.
-pub(super) fn place(name: &str, view: &View<'_>, storages: &HashMap<&str, Range<usize>>) -> Result<Stored, String> {
+pub(super) fn place(
+    name: &str,
+    view: &View<'_>,
+    pickle: &Pickle<'_>,
+    storages: &HashMap<&str, Range<usize>>,
+) -> Result<Stored, String> {
     let View { storage, dtype, .. } = view;
     let key = storage.key;
     let bytes =
@@ -22,9 +28,9 @@ pub(super) fn place(name: &str, view: &View<'_>, storages: &HashMap<&str, Range<
             bytes.len()
         ));
     }
-    let shape = sizes(&view.shape, "shape")?;
-    let strides = sizes(&view.strides, "strides")?;
-    if shape.len() != strides.len() || shape.len() > MOST_AXES {
+    let shape = sizes(pickle, view.shape, "shape")?;
+    let strides = sizes(pickle, view.strides, "strides")?;
+    if shape.len() != strides.len() {
         return Err(format!("has {} axes and {} strides", shape.len(), strides.len()));
     }
     // `first` of the storage counts elements of the storage; in a storage of bytes, it counts bytes.
@@ -56,9 +62,19 @@ pub(super) fn place(name: &str, view: &View<'_>, storages: &HashMap<&str, Range<
 /// PyTorch's limit.
 const MOST_AXES: usize = 64;
 
-fn sizes(claimed: &[i64], what: &str) -> Result<Vec<usize>, String> {
-    let sizes = claimed.iter().map(|size| usize::try_from(*size));
-    sizes.collect::<Result<_, _>>().map_err(|_| format!("has the {what} {claimed:?}, which is not possible"))
+/// The sizes in a sequence of the pickle.
+fn sizes(pickle: &Pickle<'_>, of: Id, what: &str) -> Result<Vec<usize>, String> {
+    let Value::Sequence(claimed) = pickle.value(of) else { return Err(format!("has no {what}")) };
+    if claimed.len() > MOST_AXES {
+        return Err(format!("has a {what} of {} axes, and PyTorch has at most {MOST_AXES}", claimed.len()));
+    }
+    let size = |id: &Id| match pickle.value(*id) {
+        Value::Int(size) => {
+            usize::try_from(*size).map_err(|_| format!("has the {what} {size} on an axis, which is not possible"))
+        }
+        other => Err(format!("has {} in its {what}", other.kind())),
+    };
+    claimed.iter().map(size).collect()
 }
 
 /// The index of the last element, counted from the first; `None` if two indices mean the same element, or the index

@@ -17,7 +17,7 @@ pub(super) struct Pickle<'a> {
 
 /// The longest program that is run, in bytes. It names tensors, and does not hold them: in real checkpoints it has less
 /// than 2 MiB.
-const LONGEST: usize = 64 << 20;
+const LONGEST: usize = 8 << 20;
 
 /// Runs the program that starts at `file[start]`.
 pub(super) fn run(file: &[u8], start: usize) -> Result<Pickle<'_>, String> {

@@ -46,7 +46,7 @@ pub(super) fn table(file: &Mapped) -> Result<Table> {
             Value::Tensor(_) if tensors.len() == MOST_TENSORS => {
                 return Err(fault(format!("is one of more than {MOST_TENSORS} tensors; is it the right file?")));
             }
-            Value::Tensor(view) => tensors.push(layout::place(name, view, &storages).map_err(fault)?),
+            Value::Tensor(view) => tensors.push(layout::place(name, view, &pickle, &storages).map_err(fault)?),
             // Numbers and texts among weights are not weights; an object might be a weight.
             other @ Value::Instance(..) => {
                 return Err(fault(format!("is {}, not a tensor that can be read", other.kind())));

@@ -43,13 +43,14 @@ pub(super) struct Storage<'a> {
     pub first: i64,
 }
 
-/// The pickle's claims about a tensor; [`super::layout`] checks them.
+/// The pickle's claims about a tensor; [`super::layout`] checks them. A pickle can repeat a tensor in five bytes, so what may be long is
+/// not copied: shape and strides are sequences.
 pub(super) struct View<'a> {
     pub storage: Storage<'a>,
     pub dtype: DType,
     pub first: i64,
-    pub shape: Vec<i64>,
-    pub strides: Vec<i64>,
+    pub shape: Id,
+    pub strides: Id,
 }
 
 impl Storage<'_> {
@@ -224,20 +225,11 @@ fn is_harmless(module: &str, name: &str) -> bool {
     }
 }
 
-/// One more than PyTorch allows, so that a list that is cut here is refused later.
-const MOST_AXES: usize = 65;
-
 /// `_rebuild_tensor…(storage, first element, shape, strides, …)`; the third version has the type as argument 6.
 fn tensor<'a>(values: &[Value<'a>], version: &str, arguments: &[Id]) -> Result<Value<'a>, String> {
     let value = |at: usize| arguments.get(at).map(|id| &values[*id as usize]);
     let strange = || format!("holds a tensor in a form that PyTorch does not use (torch._utils.{version})");
-    let sizes = |at: usize| -> Option<Vec<i64>> {
-        let Some(Value::Sequence(ids)) = value(at) else { return None };
-        ids.iter()
-            .take(MOST_AXES)
-            .map(|id| if let Value::Int(size) = values[*id as usize] { Some(size) } else { None })
-            .collect()
-    };
+    let sizes = |at: usize| arguments.get(at).copied().filter(|id| matches!(values[*id as usize], Value::Sequence(_)));
     let storage = match value(0) {
         Some(Value::Storage(storage)) => storage.clone(),
         // A storage of an unknown type: an error only if a weight uses it.

@@ -7,6 +7,7 @@ use crate::cli::console::Console;
 use crate::cli::made::in_words;
 use crate::cli::record::lossy;
 use osp::engine::{Captions, Observer, SavedSettings, tokenize};
+use osp::error::one_line;
 use osp::{Engine, Error, Model, Result};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
@@ -68,7 +69,8 @@ pub fn run(
             true => console.json_result(&Would { output, action, request, fingerprint })?,
             false => {
                 let words = in_words(&job.settings);
-                console.result(format!("{action:<5}  {}: {prompt:?}, {words}", output.display()))?;
+                let output = one_line(&output.to_string_lossy());
+                console.result(format!("{action:<5}  {output}: {prompt:?}, {words}"))?;
             }
         }
     }

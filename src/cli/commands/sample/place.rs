@@ -44,6 +44,11 @@ pub fn check(output: &Path) -> Result<()> {
         )));
     }
     match lock(output) {
+        Some(lock) if lock.is_symlink() && !lock.exists() => Err(Error::Usage(format!(
+            "{} is a link to nothing, where the lock of output {} belongs; remove it or choose another output",
+            lock.display(),
+            output.display()
+        ))),
         Some(lock) if lock.exists() && !is_lock(&lock) => Err(Error::Usage(format!(
             "{} is not a lock, but the lock of output {} would replace it; move it or choose another output",
             lock.display(),

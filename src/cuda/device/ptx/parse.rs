@@ -192,7 +192,8 @@ impl<'a> Parser<'a> {
     fn product(&mut self) -> Parsed<u64> {
         let mut product = self.number()?;
         while self.take(",") {
-            product *= self.number()?;
+            let next = self.number()?;
+            product = product.checked_mul(next).ok_or("a product of numbers is too large")?;
         }
         Ok(product)
     }
@@ -207,7 +208,8 @@ impl<'a> Parser<'a> {
         let mut bytes = type_bytes(kind).ok_or_else(|| format!("{kind} is not a type of a parameter"))?;
         let name = self.word()?;
         if self.take("[") {
-            bytes *= self.number()?;
+            let count = self.number()?;
+            bytes = bytes.checked_mul(count).ok_or("a parameter is too large")?;
             self.expect("]")?;
         }
         self.entry.parameters.push(Parameter { name, bytes });
@@ -294,11 +296,21 @@ impl<'a> Parser<'a> {
     }
 
     fn operand(&mut self) -> Parsed<Operand<'a>> {
+        self.operand_at(0)
+    }
+
+    /// An operand within `depth` brackets and braces.
+    fn operand_at(&mut self, depth: usize) -> Parsed<Operand<'a>> {
+        /// PTX has a vector within an address.
+        const DEEPEST: usize = 2;
+        if depth > DEEPEST {
+            return Err("operands within operands within operands".to_owned());
+        }
         match self.word()? {
             "[" => {
-                let base = self.operand()?;
+                let base = self.operand_at(depth + 1)?;
                 if self.take(",") {
-                    let Operand::Vector(at) = self.operand()? else {
+                    let Operand::Vector(at) = self.operand_at(depth + 1)? else {
                         return Err("coordinates in braces were expected".to_owned());
                     };
                     self.expect("]")?;
@@ -311,7 +323,7 @@ impl<'a> Parser<'a> {
             "{" => {
                 let mut elements = Vec::new();
                 while !self.take("}") {
-                    elements.push(self.operand()?);
+                    elements.push(self.operand_at(depth + 1)?);
                     self.take(",");
                 }
                 Ok(Operand::Vector(elements))
@@ -332,7 +344,7 @@ impl<'a> Parser<'a> {
     fn offset(&mut self) -> Parsed<i64> {
         let negative = self.take("-");
         let offset = self.number()?.cast_signed();
-        Ok(if negative { -offset } else { offset })
+        Ok(if negative { offset.wrapping_neg() } else { offset })
     }
 }
 
@@ -377,6 +389,17 @@ mod tests {
         let at = vec![Operand::Name("%r1"), Operand::Constant(2)];
         assert_eq!(copy.operands, [Operand::Place(Box::new(Operand::Name("%rd1")), at)]);
         assert_eq!((ret.line, ret.operands.len()), (12, 0));
+    }
+
+    #[test]
+    fn what_nests_or_counts_without_end_is_refused() {
+        let deep = format!("mov.b32 {}{};", "{".repeat(100_000), "}".repeat(100_000));
+        assert!(entry(&text(&deep), "k").unwrap_err().contains("operands within operands"));
+        let least = text("ld.shared.b32 %a, [memory+-9223372036854775808];");
+        let _ = entry(&least, "k");
+        let head = ".visible .entry k(\n.param .align 8 .b8 k_0[4294967296]\n)\n.maxntid 4294967296, 4294967296, 2\n{\nret;\n}\n";
+        let large = Text::new("t.ptx", head);
+        assert!(entry(&large, "k").is_err());
     }
 
     #[test]
