@@ -69,12 +69,12 @@ fn sizes(pickle: &Pickle<'_>, of: Id, what: &str) -> Result<Vec<usize>, String> 
         return Err(format!("has a {what} of {} axes, and PyTorch has at most {MOST_AXES}", claimed.len()));
     }
     let size = |id: &Id| match pickle.value(*id) {
-        Value::Int(size) => {
-            usize::try_from(*size).map_err(|_| format!("has the {what} {size} on an axis, which is not possible"))
-        }
+        Value::Int(size) => Ok(*size),
         other => Err(format!("has {} in its {what}", other.kind())),
     };
-    claimed.iter().map(size).collect()
+    let claimed = claimed.iter().map(size).collect::<Result<Vec<i64>, _>>()?;
+    let sizes = claimed.iter().map(|size| usize::try_from(*size));
+    sizes.collect::<Result<_, _>>().map_err(|_| format!("has the {what} {claimed:?}, which is not possible"))
 }
 
 /// The index of the last element, counted from the first; `None` if two indices mean the same element, or the index
