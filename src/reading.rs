@@ -12,6 +12,11 @@ pub const TEXT: u64 = 16 << 20;
 /// The name of stdin, in this process and in a child process.
 pub(crate) const STDIN: &str = "/dev/stdin";
 
+/// Whether `path` is `-`, which stands for stdin where a pipe may be read. A file of this name is `./-`.
+pub fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
 /// Opens a regular file. A pipe or a device is not opened, because that may wait, or do something.
 ///
 /// # Errors
@@ -46,7 +51,7 @@ pub fn text(path: &Path, most: u64) -> io::Result<String> {
 /// # Errors
 /// Those of the system; an error for more than `most` bytes.
 pub fn piped_bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let path = if path == Path::new("-") { Path::new(STDIN) } else { path };
+    let path = if is_stdin(path) { Path::new(STDIN) } else { path };
     whole(File::open(path)?, most)
 }
 

@@ -5,6 +5,7 @@ use super::console::Console;
 use super::interrupt;
 use super::size::Size;
 use osp::model::vae::Factors;
+use osp::reading::is_stdin;
 use osp::video::{Clip, Gathering, ReadOptions, Reader, VideoInfo, resize};
 use osp::{Error, Result};
 use rayon::prelude::*;
@@ -147,7 +148,7 @@ impl InputArgs {
 
 /// A path for a later run in any folder; stdin stays stdin.
 pub fn noted_path(path: &Path) -> Option<String> {
-    let whole = if path == Path::new("-") { path.to_path_buf() } else { std::path::absolute(path).ok()? };
+    let whole = if is_stdin(path) { path.to_path_buf() } else { std::path::absolute(path).ok()? };
     whole.into_os_string().into_string().ok()
 }
 

@@ -2,7 +2,7 @@
 
 use super::y4m;
 use crate::error::{Error, Result};
-use crate::reading::STDIN;
+use crate::reading::{STDIN, is_stdin};
 use std::env;
 use std::fs::{File, FileType};
 use std::io::{self, Cursor, Read, Seek, Write};
@@ -34,7 +34,7 @@ impl Input {
     /// # Errors
     /// [`Error::Io`] if it cannot be opened or read, [`Error::Media`] if it is empty or a device.
     pub fn open(path: &Path) -> Result<Self> {
-        let path = if path == Path::new("-") { Path::new(STDIN) } else { path };
+        let path = if is_stdin(path) { Path::new(STDIN) } else { path };
         let mut file = File::open(path).map_err(Error::io("cannot open", path))?;
         let kind = file.metadata().map_err(Error::io("cannot open", path))?.file_type();
         if is_device(kind) {

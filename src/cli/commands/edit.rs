@@ -5,6 +5,7 @@ use crate::cli::args::SizeArgs;
 use crate::cli::clip::InputArgs;
 use crate::cli::console::Console;
 use crate::cli::footage::{ChangeArgs, MethodArgs};
+use osp::reading::is_stdin;
 use osp::{Error, Result};
 use std::path::Path;
 
@@ -56,7 +57,7 @@ fn strength(text: &str) -> Result<f32> {
 pub fn run(args: &Args, console: &Console) -> Result<()> {
     args.input.check()?;
     let input = &args.input.input;
-    let is_there = input.exists() || input.as_os_str() == "-";
+    let is_there = input.exists() || is_stdin(input);
     if let Some(clip) = args.run.prompts().find(|prompt| !is_there && Path::new(prompt).is_file()) {
         let input = input.to_string_lossy();
         return Err(Error::Usage(format!(

@@ -10,6 +10,7 @@ use crate::cli::console::Console;
 use crate::cli::output::check_file;
 use crate::cli::quality::{Quality, table};
 use crate::cli::record::lossy;
+use osp::reading::is_stdin;
 use osp::video::metrics::{Motion, psnr, ssim};
 use osp::video::{Clip, ReadOptions, Reader};
 use osp::{Error, Result, staged};
@@ -189,10 +190,6 @@ fn read(mut reader: Reader, path: &Path, console: &Console) -> Result<Clip> {
 /// The index of the lowest value; of several, the first.
 fn worst(frames: &[f64]) -> usize {
     (0..frames.len()).min_by(|&a, &b| frames[a].total_cmp(&frames[b])).unwrap_or(0)
-}
-
-fn is_stdin(path: &Path) -> bool {
-    path.as_os_str() == "-"
 }
 
 /// The name of an input for the picture.

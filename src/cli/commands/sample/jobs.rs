@@ -157,7 +157,7 @@ impl JobList {
         }
         if jobs.is_empty() {
             let Refused { place, error, .. } = refused.swap_remove(0);
-            return Err(at(&place, error));
+            return Err(with_line(&place, error));
         }
         let alike = jobs.iter().all(|job| job.frame_size() == jobs[0].frame_size());
         let all = refused.is_empty() && args.shard.is_none() && jobs.len() <= MOST_SHOWN;
@@ -237,7 +237,7 @@ impl JobList {
 }
 
 /// The error with the line of the list that asks for what is wrong.
-fn at(line: &str, error: Error) -> Error {
+fn with_line(line: &str, error: Error) -> Error {
     match error {
         Error::Usage(problem) => Error::Usage(format!("{line}: {problem}")),
         Error::Io { .. } if error.exit_code() == 1 => Error::Failed(format!("{line}: {error}")),

@@ -52,22 +52,12 @@ fn seed<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<u64>, 
 
 /// Reads a whole number. The library's own words are those of its language.
 fn whole<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<usize>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected a whole number")]
-    enum Whole {
-        Of(usize),
-    }
-    Whole::deserialize(from).map(|Whole::Of(whole)| Some(whole))
+    usize::deserialize(from).map(Some).map_err(|_| serde::de::Error::custom("expected a whole number"))
 }
 
 /// Reads a number.
 fn number<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<f32>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected a number")]
-    enum Number {
-        Of(f32),
-    }
-    Number::deserialize(from).map(|Number::Of(number)| Some(number))
+    f32::deserialize(from).map(Some).map_err(|_| serde::de::Error::custom("expected a number"))
 }
 
 /// Reads a text as the option does.
@@ -98,7 +88,7 @@ impl Wish {
 pub fn read(path: &Path) -> Result<Vec<Wish>> {
     let text = reading::piped_text(path, MOST_BYTES).map_err(Error::io("cannot read", path))?;
     let text = text.trim_start_matches('\u{feff}');
-    let are_objects = match path == Path::new("-") {
+    let are_objects = match reading::is_stdin(path) {
         true => text.trim_start().starts_with('{'),
         false => path.extension().is_some_and(|ending| ending == "jsonl"),
     };

@@ -5,6 +5,7 @@ use crate::cli::console::Console;
 use crate::cli::footage::{ChangeArgs, Grid, MethodArgs, covering, image};
 use crate::cli::made::settings_of;
 use osp::engine::{Edit, Footage, Method, Settings};
+use osp::reading::is_stdin;
 use osp::video::Clip;
 use osp::{Error, Request, Result};
 use std::cell::{OnceCell, RefCell};
@@ -177,8 +178,9 @@ const FILES: [&str; 4] = ["input", "init_image", "mask", "first_frame"];
 
 /// Names the files of a state's notes anew that are not there any more: by their names beside the state, if they are there. The folder of
 /// both may have moved.
-pub fn find(state: &Path, notes: &mut BTreeMap<String, String>) {
-    let gone = |name: &str, file: &str| FILES.contains(&name) && file != "-" && !Path::new(file).exists();
+pub fn find_moved(state: &Path, notes: &mut BTreeMap<String, String>) {
+    let gone =
+        |name: &str, file: &str| FILES.contains(&name) && !is_stdin(Path::new(file)) && !Path::new(file).exists();
     for (_, value) in notes.iter_mut().filter(|(name, file)| gone(name, file)) {
         let beside = Path::new(value).file_name().map(|file| state.with_file_name(file));
         if let Some(found) = beside.filter(|file| file.exists()).and_then(|file| noted_path(&file)) {
@@ -205,7 +207,7 @@ pub fn again(
             let still = covering(Path::new(&place), &still, [settings.height, settings.width], console)?;
             (place, Footage::image(still)?)
         }
-        (None, Some(input)) if input.input == Path::new("-") => {
+        (None, Some(input)) if is_stdin(&input.input) => {
             return Err(Error::media(
                 path,
                 "is the state of an edit of stdin, which cannot be read again; edit a file",

@@ -25,6 +25,7 @@ use making::Making;
 pub use material::Material;
 use osp::checkpoint::{Defaults, Need};
 use osp::engine::{Spans, TextCache};
+use osp::reading::is_stdin;
 use osp::state::{Origin, State};
 use osp::video::FrameRate;
 use osp::{Engine, Error, Model, Result};
@@ -206,7 +207,7 @@ pub fn make<'a>(
     console: &Console,
 ) -> Result<()> {
     args.check(console)?;
-    let of_stdin = reads.iter().chain(&args.prompts).chain(&args.like).filter(|file| file.as_os_str() == "-");
+    let of_stdin = reads.iter().chain(&args.prompts).chain(&args.like).filter(|file| is_stdin(file));
     if of_stdin.count() > 1 {
         return Err(Error::Usage("- is given twice, and stdin holds one file: name the others".into()));
     }
@@ -232,7 +233,7 @@ pub fn make<'a>(
 /// Goes on from a state.
 fn resume(args: &RunArgs, path: &Path, console: &Console) -> Result<()> {
     let mut state = State::read(path)?;
-    material::find(path, &mut state.notes);
+    material::find_moved(path, &mut state.notes);
     let notes = state.notes.clone();
     let noted = |name: &str| notes.get(name).cloned();
     let footage = material::again(path, &state.settings, &noted, console)?;
