@@ -1,5 +1,6 @@
 //! Outputs appear whole or not at all: they are written under a temporary name beside the target, then renamed.
 
+mod folders;
 #[cfg(unix)]
 mod leftovers;
 mod stale;
@@ -112,27 +113,63 @@ impl Staged {
         opened.map_err(Error::io("cannot write", &self.named))
     }
 
+    /// The output, all of which is on the disk now and outlasts a failure of power. Only then may it replace an older one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the disk does not take it. Some file systems say only now that they are full.
+    pub fn lasting(self) -> Result<Self> {
+        let done = match &self.work {
+            Work::File(file) => file.as_file().sync_all(),
+            Work::Folder(folder, _) => sync_folder(folder.path()),
+            Work::Stdout(_) => Ok(()),
+        };
+        done.map_err(Error::io("cannot write", &self.named)).map(|()| self)
+    }
+
     /// Moves the output to its target and replaces what is there. Finished work is never thrown away: an output that
-    /// cannot be moved stays under its temporary name, which the error gives.
+    /// cannot be moved stays beside its target, under a name that the error gives.
     ///
     /// # Errors
     /// [`Error::Media`] if it cannot be moved, [`Error::Io`] if stdout fails.
     pub fn commit(self) -> Result<()> {
-        let (kept, problem) = match self.work {
+        let moved = match self.work {
             Work::File(file) => match file.persist(&self.target) {
-                Ok(_) => return Ok(()),
-                Err(failed) => (failed.file.keep().map(|(_, path)| path), failed.error.to_string()),
+                Ok(_) => Ok(()),
+                Err(failed) => Err((failed.file.keep().map(|(_, path)| path), failed.error.to_string())),
             },
-            Work::Folder(folder, check) => match replace_folder(folder.path(), &self.target, check) {
+            Work::Folder(folder, check) => match folders::replace(folder.path(), &self.target, check) {
                 // An older folder is now under the temporary name.
-                Ok(()) => return Ok(()),
-                Err(failed) => (Ok(folder.keep()), failed.to_string()),
+                Ok(()) => Ok(()),
+                Err(failed) => Err((Ok(folder.keep()), failed.to_string())),
             },
             Work::Stdout(file) => return to_stdout(file),
         };
-        let place = kept.map_or_else(|lost| lost.to_string(), |path| format!("it is at {}", path.display()));
+        let Err((kept, problem)) = moved else {
+            // The name outlasts a failure once its folder is written. Not every system can do that.
+            let _ = File::open(parent(&self.target)).and_then(|folder| folder.sync_all());
+            return Ok(());
+        };
+        let place =
+            kept.map_or_else(|lost| lost.to_string(), |path| format!("it is at {}", no_leftover(path).display()));
         Err(Error::media(&self.named, format!("finished, but cannot be moved into place: {problem}; {place}")))
     }
+}
+
+/// Gives a temporary file or folder a name that no later run takes for a leftover, and returns it.
+fn no_leftover(path: PathBuf) -> PathBuf {
+    let kept = path.with_extension("kept");
+    fs::rename(&path, &kept).map_or(path, |()| kept)
+}
+
+/// Writes the files of a folder and of the folders in it to the disk, and then their names.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { sync_folder(&entry.path())? } else { File::open(entry.path())?.sync_all()? }
+    }
+    // Not every system can do that.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
 }
 
 impl Work {
@@ -158,7 +195,7 @@ fn to_stdout(mut file: File) -> Result<()> {
     }
 }
 
-/// Writes `bytes` to `path`. An older file is replaced only when all bytes are written.
+/// Writes `bytes` to `path`. An older file is replaced only when all bytes are on the disk.
 ///
 /// # Errors
 /// [`Error::Io`] if they cannot be written; those of [`Staged::commit`].
@@ -173,26 +210,11 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn written(path: &Path, bytes: &[u8]) -> Result<Staged> {
     let staged = Staged::file(path)?;
     staged.open()?.write_all(bytes).map_err(Error::io("cannot write", path))?;
-    Ok(staged)
+    staged.lasting()
 }
 
-/// As [`write_file`], and the file outlasts a failure of power.
-///
-/// # Errors
-/// As for [`write_file`].
-pub fn write_lasting(path: &Path, bytes: &[u8]) -> Result<()> {
-    let staged = Staged::file(path)?;
-    let mut file = staged.open()?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("cannot write", path))?;
-    let folder = parent(&staged.target);
-    staged.commit()?;
-    // The name outlasts a failure once its folder is written. Not every system can do that.
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
-    Ok(())
-}
-
-/// Removes a file that [`write_lasting`] wrote. It need not exist.
-pub fn remove_lasting(path: &Path) {
+/// Removes a file that [`write_file`] wrote. It need not exist.
+pub fn remove_file(path: &Path) {
     if let Ok(target) = destination(path) {
         let _ = fs::remove_file(target);
     }
@@ -312,48 +334,6 @@ pub fn destination(path: &Path) -> Result<PathBuf> {
     Err(Error::Usage(format!("output {} is a link that leads in a circle", path.display())))
 }
 
-/// Moves `staged` to `target`. An older folder swaps places with it, or is moved aside first and removed last.
-fn replace_folder(staged: &Path, target: &Path, check: Check) -> Result<()> {
-    check(target)?;
-    let failed = || Error::io("cannot replace", target);
-    if !target.exists() {
-        return fs::rename(staged, target).map_err(failed());
-    }
-    if exchange(staged, target) {
-        return Ok(());
-    }
-    move_aside(staged, target)
-}
-
-/// As [`replace_folder`], where the system cannot exchange folders: for a moment, there is none at `target`. A process that is killed in
-/// this moment leaves the older one under a name that begins with its own.
-fn move_aside(staged: &Path, target: &Path) -> Result<()> {
-    let failed = || Error::io("cannot replace", target);
-    let mut name = target.file_name().unwrap_or_default().to_owned();
-    name.push(".older-");
-    let aside = Builder::new().prefix(&name).tempdir_in(parent(target)).map_err(failed())?;
-    let old = aside.path().join("old");
-    fs::rename(target, &old).map_err(failed())?;
-    let Err(problem) = fs::rename(staged, target) else { return Ok(()) };
-    if fs::rename(&old, target).is_ok() {
-        return Err(failed()(problem));
-    }
-    let old = aside.keep().join("old");
-    Err(failed()(io::Error::other(format!("{problem}; the older folder is at {}", old.display()))))
-}
-
-/// Swaps two folders in one atomic call, if the system can: at every moment there is a folder under both names.
-#[cfg(any(target_os = "linux", target_os = "macos"))]
-fn exchange(a: &Path, b: &Path) -> bool {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).is_ok()
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "macos")))]
-fn exchange(_: &Path, _: &Path) -> bool {
-    false
-}
-
 /// A builder of temporary files and folders. By default these are private; an output has the permissions of any new
 /// file.
 fn named(ending: &str, mode: u32) -> Builder<'static, '_> {
@@ -382,6 +362,26 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(write_file(&folder.path().join("absent/record.json"), b"").is_err());
+    }
+
+    /// What is finished and has no place yet is not thrown away by a later run.
+    #[test]
+    fn work_that_cannot_be_moved_is_no_leftover() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        let [file, folder] = [Staged::file(&at("a")).unwrap(), Staged::folder(&at("b"), |_| Ok(())).unwrap()];
+        file.open().unwrap().write_all(b"a video").unwrap();
+        fs::write(folder.path().join("frame"), "a frame").unwrap();
+        // What is there now can be replaced by neither.
+        fs::create_dir(at("a")).unwrap();
+        fs::write(at("b"), "").unwrap();
+        for (work, name, bytes) in [(file, "", "a video"), (folder, "frame", "a frame")] {
+            let problem = work.lasting().unwrap().commit().unwrap_err().to_string();
+            let place = PathBuf::from(problem.split_once("it is at ").unwrap().1);
+            stale::remove_leftovers(home.path());
+            let kept: PathBuf = place.join(name).components().collect();
+            assert_eq!(fs::read_to_string(kept).unwrap(), bytes);
+        }
     }
 
     #[test]
@@ -417,23 +417,6 @@ mod tests {
         assert!(result.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn where_folders_cannot_be_exchanged_the_older_one_is_moved_aside_and_comes_back() {
-        let home = tempfile::tempdir().unwrap();
-        let at = |name: &str| home.path().join(name);
-        for (folder, file) in [("target", "old"), ("staged", "new")] {
-            fs::create_dir(at(folder)).unwrap();
-            fs::write(at(folder).join(file), "").unwrap();
-        }
-        move_aside(&at("staged"), &at("target")).unwrap();
-        assert!(at("target/new").exists() && !at("target/old").exists());
-        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
-        // Nothing can take its place.
-        assert!(move_aside(&at("absent"), &at("target")).is_err());
-        assert!(at("target/new").exists());
-        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -236,7 +236,7 @@ impl State {
         });
         let fault = |error| Error::media(path, format!("the state cannot be put into a safetensors file: {error}"));
         let file = safetensors::serialize(views.collect::<Vec<_>>(), Some(metadata)).map_err(fault)?;
-        staged::write_lasting(path, &file)
+        staged::write_file(path, &file)
     }
 
     fn tensors(&self) -> Vec<Stored<'_>> {

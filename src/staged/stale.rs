@@ -51,7 +51,7 @@ pub(super) fn sweep(folder: &Path) {
     }
 }
 
-fn remove_leftovers(folder: &Path) {
+pub(super) fn remove_leftovers(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();

@@ -140,7 +140,7 @@ impl Writer {
             return Err(Error::Usage(format!("output {}: no frames to write", self.target.display())));
         }
         self.sink.finish()?;
-        Ok(self.staged)
+        self.staged.lasting()
     }
 }
 

@@ -112,7 +112,7 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     if parts.iter().all(|part| !part.name.as_os_str().is_empty()) {
         copy_beside(&source, staged.path()).map_err(named)?;
     }
-    staged.commit()?;
+    staged.lasting()?.commit()?;
     transfer.finish();
     let lacks = |part: &&Opened| {
         part.part == T5Config::NAME && !tokenizer::FILES.iter().any(|name| part.folder.join(name).exists())
