@@ -22,6 +22,15 @@ struct Kept {
     /// The program and the VAE. The file's name is a hash of this.
     key: String,
     projection: Projection,
+    /// A hash of the projection's JSON.
+    check: String,
+}
+
+impl Kept {
+    fn new(key: String, projection: Projection) -> Self {
+        let text = serde_json::to_string(&projection).expect("finite numbers under plain keys");
+        Self { key, projection, check: format!("{:016x}", fnv1a(text.as_bytes())) }
+    }
 }
 
 impl ProjectionCache {
@@ -39,9 +48,10 @@ impl ProjectionCache {
     pub fn get(&self, vae: &Component<VaeConfig>) -> Option<Projection> {
         let key = key(vae);
         let text = reading::text(&self.folder.join(name(&key)), TEXT).ok()?;
-        let kept: Kept = serde_json::from_str(&text).ok()?;
-        let fits = kept.key == key && kept.projection.problem(vae.config.embed_dim).is_none();
-        fits.then_some(kept.projection)
+        let Kept { key: found, projection, check } = serde_json::from_str(&text).ok()?;
+        let fits = found == key && projection.problem(vae.config.embed_dim).is_none();
+        let whole = Kept::new(key, projection);
+        (fits && whole.check == check).then_some(whole.projection)
     }
 
     /// Keeps the projection of a VAE.
@@ -49,7 +59,7 @@ impl ProjectionCache {
     /// # Errors
     /// [`crate::Error::Io`] if the folder cannot be written.
     pub fn put(&self, vae: &Component<VaeConfig>, projection: &Projection) -> Result<()> {
-        let kept = Kept { key: key(vae), projection: projection.clone() };
+        let kept = Kept::new(key(vae), projection.clone());
         let text = serde_json::to_string(&kept).expect("finite numbers under plain keys");
         staged::keep(&self.folder, &name(&kept.key), text.as_bytes())
     }
@@ -88,7 +98,9 @@ mod tests {
         assert_eq!(cache.get(&vae), Some(projection.clone()));
         let path = cache.folder().join(name(&key(&vae)));
         let whole = fs::read_to_string(&path).unwrap();
-        for damaged in [&whole[..whole.len() / 2], "", &whole.replacen("osp", "ops", 1), &whole.replace("0.1,", "")] {
+        let others = [("osp", "ops"), ("0.1,", ""), ("0.1,", "0.2,")].map(|(from, to)| whole.replacen(from, to, 1));
+        for damaged in [&whole[..whole.len() / 2], "", &others[0], &others[1], &others[2]] {
+            assert!(damaged != whole);
             fs::write(&path, damaged).unwrap();
             assert_eq!(cache.get(&vae), None, "{damaged}");
         }

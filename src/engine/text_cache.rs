@@ -25,6 +25,8 @@ const MOST_BYTES: u64 = 256 << 20;
 const TENSOR: &str = "embeddings";
 /// The entry of its metadata that says what it is.
 const KEY: &str = "key";
+/// The entry with a hash of the tensor.
+const CHECK: &str = "check";
 
 /// A folder of embeddings.
 #[derive(Clone, Debug)]
@@ -67,10 +69,11 @@ impl TextCache {
         let path = self.path(key);
         let bytes = reading::bytes(&path, MOST_BYTES).ok()?;
         let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
-        let is_it = header.metadata().as_ref()?.get(KEY)? == key;
+        let metadata = header.metadata().as_ref()?;
         let tensors = SafeTensors::deserialize(&bytes).ok()?;
         let tensor = tensors.tensor(TENSOR).ok()?;
-        if !is_it || tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
+        let is_whole = *metadata.get(CHECK)? == check(tensor.data());
+        if !is_whole || metadata.get(KEY)? != key || tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
             return None;
         }
         // The time marks the file as recently used. A folder that cannot be written may still be read, so this may fail.
@@ -97,7 +100,8 @@ impl TextCache {
         let bytes: Vec<u8> = embeddings.iter().flat_map(|value| value.to_le_bytes()).collect();
         let view = TensorView::new(Dtype::F32, vec![embeddings.len() / channels, channels], &bytes)
             .expect("the number of bytes fits the shape");
-        let metadata = HashMap::from([(KEY.to_owned(), key.to_owned())]);
+        let metadata = HashMap::from([(KEY, key.to_owned()), (CHECK, check(&bytes))]);
+        let metadata = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let bytes = safetensors::serialize([(TENSOR, view)], Some(metadata)).expect("one whole tensor");
         staged::keep(&self.folder, &name(key), &bytes)
     }
@@ -132,6 +136,11 @@ impl TextCache {
     pub fn folder(&self) -> &Path {
         &self.folder
     }
+}
+
+/// A hash of a file's tensor: another bit of it would make another video.
+fn check(bytes: &[u8]) -> String {
+    format!("{:016x}", fnv1a(bytes))
 }
 
 /// The file name of a key.
@@ -188,7 +197,9 @@ mod tests {
         let put = || cache.put_all([("key".to_owned(), &[1.0, 2.0][..])].into_iter(), 2, &mut Quiet);
         put();
         let whole = fs::read(cache.path("key")).unwrap();
-        for damaged in [&whole[..whole.len() - 1], &whole[..9], b"", b"no table at all"] {
+        let mut flipped = whole.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        for damaged in [&flipped, &whole[..whole.len() - 1], &whole[..9], b"", b"no table at all"] {
             fs::write(cache.path("key"), damaged).unwrap();
             assert_eq!(cache.get("key", [1, 2]), None);
         }
