@@ -3,14 +3,14 @@
 use super::format::frame_name;
 use super::stream::{FrameSink, FrameSource, Stream};
 use super::view::{Turn, View};
-use super::{FrameRate, MAX_PIXELS, VideoInfo, webp};
+use super::{FrameRate, MAX_PIXELS, VideoInfo, jpeg, webp};
 use crate::error::{Error, Result};
 use crate::reading;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 use png::{BitDepth, ColorType, Compression, EncodingError, Filter};
 use std::cmp::Ordering;
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// The first bytes of a JPEG.
@@ -195,6 +195,10 @@ fn decode_file(path: &Path) -> Result<(VideoInfo, Vec<u8>)> {
 fn decode(mut input: BufReader<File>, path: &Path) -> Result<(VideoInfo, Vec<u8>)> {
     let bad = |problem| damaged(path, "image", problem);
     let turn = webp::turn(&mut input).map_err(|problem| bad(problem.into()))?;
+    let is_jpeg = input.fill_buf().map_err(Error::io("cannot read", path))?.starts_with(JPEG_MAGIC);
+    if is_jpeg && !jpeg::is_whole(&mut input).map_err(Error::io("cannot read", path))? {
+        return Err(Error::media(path, "damaged or truncated image: a JPEG without its end"));
+    }
     let mut reader = ImageReader::new(input).with_guessed_format().map_err(Error::io("cannot read", path))?;
     reader.limits(limits());
     let mut decoder = reader.into_decoder().map_err(bad)?;

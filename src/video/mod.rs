@@ -27,6 +27,7 @@ mod gif;
 mod h264;
 mod images;
 mod input;
+mod jpeg;
 mod mask;
 pub mod metrics;
 mod mp4;

@@ -54,13 +54,8 @@ fn truncated_files_are_errors_or_have_fewer_frames() {
     for (bytes, frames) in SAMPLES.iter() {
         for length in (0..bytes.len()).step_by(1 + bytes.len() / 200).chain(bytes.len() - 12..bytes.len()) {
             if let Some(read) = read(&bytes[..length]) {
-                // The last bytes of a PNG hold no pixels, the missing end of a JPEG becomes grey, and Y4M may end after
-                // any frame.
-                let harmless = match &bytes[..2] {
-                    b"\xff\xd8" => true,
-                    b"\x89P" => length >= bytes.len() - 12,
-                    _ => false,
-                };
+                // The last bytes of a PNG hold no pixels, and Y4M may end after any frame.
+                let harmless = bytes.starts_with(b"\x89P") && length >= bytes.len() - 12;
                 assert!(harmless || read < *frames, "{length} of {} bytes gave {read} frames", bytes.len());
             }
         }
