@@ -6,10 +6,11 @@ use super::model::Fingerprints;
 use osp::model::vae::tiling::Tiling;
 use osp::reading::{self, TEXT};
 use osp::staged::{self, Staged};
-use osp::video::is_stdout;
+use osp::video::{is_frame, is_stdout};
 use osp::{Error, Model, Result};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The path of the record of `output`: `out.mp4` → `out.mp4.json`, `frames/` → `frames.json`.
@@ -40,14 +41,26 @@ pub fn check(output: &Path) -> Result<()> {
 /// Removes the record of `output`, which need not exist.
 pub fn remove(output: &Path) {
     if !is_stdout(output) {
-        staged::remove_lasting(&path(output));
+        staged::remove_file(&path(output));
     }
 }
 
-/// Whether `output` exists, and its record has this fingerprint.
+/// Whether `output` exists, and its record has this fingerprint and its size.
 pub fn is_of(output: &Path, fingerprint: &str) -> bool {
     let record = || serde_json::from_slice::<serde_json::Value>(&reading::bytes(&path(output), TEXT).ok()?).ok();
-    !is_stdout(output) && output.exists() && record().is_some_and(|record| record["fingerprint"] == fingerprint)
+    let is_it = |record: serde_json::Value| {
+        // Records of earlier versions have no size.
+        let bytes = &record["bytes"];
+        record["fingerprint"] == fingerprint && (bytes.is_null() || bytes.as_u64() == size(output))
+    };
+    !is_stdout(output) && output.exists() && record().is_some_and(is_it)
+}
+
+/// The bytes of a video: of its file, or of the frames in its folder.
+pub fn size(video: &Path) -> Option<u64> {
+    let Ok(files) = fs::read_dir(video) else { return fs::metadata(video).ok().map(|file| file.len()) };
+    let frames = files.flatten().filter(|file| is_frame(&file.file_name()));
+    frames.map(|file| file.metadata().ok().map(|file| file.len())).sum()
 }
 
 /// Whether a file is a [`Record`].

@@ -145,7 +145,7 @@ fn a_video_that_its_record_does_not_describe_is_made_again() {
 
 #[test]
 fn outputs_that_were_emptied_or_replaced_are_made_again() {
-    for name in ["x.gif", "x.y4m", "x.png", "x"] {
+    for name in ["x.mp4", "x.gif", "x.y4m", "x.png", "x"] {
         let folder = with("list.txt", &["a cat"]);
         let args = arguments("list.txt", &["-o", name]);
         let frames = if name == "x.png" { ["--frames", "1"] } else { ["--frames", "5"] };
@@ -155,16 +155,18 @@ fn outputs_that_were_emptied_or_replaced_are_made_again() {
         assert_eq!(made(&summary(folder.path(), &args)), 1);
         assert_eq!(made(&summary(folder.path(), &args)), 0);
         let path = folder.path().join(name);
-        let emptied: [&dyn Fn(); 2] = if name == "x" {
-            [&|| fs::remove_file(path.join("frame_00002.png")).unwrap(), &|| {
-                fs::remove_dir_all(&path).unwrap();
-                fs::create_dir(&path).unwrap();
-            }]
+        let cut = |path: &Path| fs::write(path, &fs::read(path).unwrap()[..50]).unwrap();
+        let emptied: [&dyn Fn(); 3] = if name == "x" {
+            [
+                &|| fs::remove_file(path.join("frame_00002.png")).unwrap(),
+                &|| cut(&path.join("frame_00002.png")),
+                &|| {
+                    fs::remove_dir_all(&path).unwrap();
+                    fs::create_dir(&path).unwrap();
+                },
+            ]
         } else {
-            // Y4M cannot say what it is, so other bytes of it are not noticed.
-            [&|| fs::write(&path, "").unwrap(), &|| {
-                fs::write(&path, if name == "x.y4m" { "" } else { "other" }).unwrap()
-            }]
+            [&|| fs::write(&path, "").unwrap(), &|| cut(&path), &|| fs::write(&path, "other").unwrap()]
         };
         for empty in emptied {
             empty();

@@ -7,7 +7,7 @@ use crate::cli::made::Made;
 use crate::cli::record::{self, Origin, Record, Tiles};
 use osp::engine::{Batch, Edit, Outcome, Shortcuts, StageMemory};
 use osp::staged::Staged;
-use osp::video::{Clip, Format, resize, sheet, write_clip};
+use osp::video::{Clip, Format, is_stdout, resize, sheet, write_clip};
 use osp::{Engine, Model, Result};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
@@ -63,6 +63,8 @@ struct Facts<'a> {
     width: usize,
     fps: f64,
     tiles: Option<Tiles>,
+    /// Of the video's file, or of all files in its folder; `null` for stdout.
+    bytes: Option<u64>,
     latent: Option<Cow<'a, str>>,
     memory: &'a [StageMemory],
     seconds: Seconds,
@@ -125,8 +127,9 @@ impl<'a> Videos<'a> {
         })?;
         self.show(job, pixels)?;
         let latent = job.latent.as_ref().map(|path| outcome.latent.written(path)).transpose()?;
-        let record = Record::new(&job.output, self.facts(job, &outcome)?, &self.origin);
-        let (record_file, video_file) = (record.written()?, writer.written()?);
+        let video_file = writer.written()?;
+        let record = Record::new(&job.output, self.facts(job, &outcome, video_file.path())?, &self.origin);
+        let record_file = record.written()?;
         // Everything is on the disk. Only now do files get the names of older ones. A record never vouches for another video: the video
         // says what it is or, if it cannot, its older record goes first.
         if !job.says_what_it_is() {
@@ -151,7 +154,8 @@ impl<'a> Videos<'a> {
         Ok(())
     }
 
-    fn facts<'b>(&'b self, job: &'b Job, outcome: &'b Outcome) -> Result<Facts<'b>> {
+    /// The facts of a video whose bytes are at `file`.
+    fn facts<'b>(&'b self, job: &'b Job, outcome: &'b Outcome, file: &Path) -> Result<Facts<'b>> {
         let settings = &outcome.settings;
         Ok(Facts {
             fingerprint: settings.fingerprint(self.model)?,
@@ -175,6 +179,7 @@ impl<'a> Videos<'a> {
             width: settings.width,
             fps: Format::from_path(&job.output)?.rate(settings.fps).as_f64(),
             tiles: settings.tiling.map(Tiles::from),
+            bytes: if is_stdout(&job.output) { None } else { record::size(file) },
             latent: job.latent.as_deref().map(Path::to_string_lossy),
             memory: &outcome.memory,
             seconds: Seconds {
