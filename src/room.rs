@@ -1,10 +1,11 @@
-//! How much more memory this process can take.
+//! How much more memory this process can take, and a disk.
 //!
 //! Linux promises more memory than it has, and kills a process that uses it. So whoever takes much memory asks here first. What
 //! counts is the machine's memory, the limits of the process's control groups (those of a container, for instance), and its own
 //! limits (`ulimit -v`).
 
 use crate::error::{Error, Relief, Result};
+use std::path::Path;
 
 /// Memory in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,20 @@ pub fn addresses() -> u64 {
     return linux::addresses();
     #[cfg(not(target_os = "linux"))]
     u64::MAX
+}
+
+/// The bytes that this user may still write in a folder, if the system says so.
+#[cfg(unix)]
+pub fn on_disk(folder: &Path) -> Option<u64> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    // Some network file systems know no sizes.
+    let found = rustix::fs::statvfs(folder).ok().filter(|found| found.f_blocks > 0)?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+#[cfg(not(unix))]
+pub fn on_disk(_: &Path) -> Option<u64> {
+    None
 }
 
 /// Checks that `more` bytes can be used beside `held` ones that may be untouched.

@@ -9,7 +9,7 @@ use crate::cli::transfer::Transfer;
 use crate::cli::units::megabytes;
 use osp::reading::TEXT;
 use osp::video::is_stdout;
-use osp::{Error, Result, staged};
+use osp::{Error, Result, room, staged};
 use serde::Serialize;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -82,24 +82,10 @@ fn sum(mut sizes: impl Iterator<Item = u64>) -> std::result::Result<u64, String>
 /// Fails if the disk of `output` has no room for what is still to be downloaded.
 fn check_room(files: &[File], output: &Path) -> Result<()> {
     let missing: u64 = files.iter().map(|file| file.missing(&output.join(&file.path))).sum();
-    let Some(free) = there(output).and_then(free_bytes).filter(|free| *free < missing) else { return Ok(()) };
+    let Some(free) = there(output).and_then(room::on_disk).filter(|free| *free < missing) else { return Ok(()) };
     let (missing, free) = (megabytes(missing), megabytes(free));
     let problem = format!("{missing} are to be downloaded, but its disk has {free} left");
     Err(Error::io("cannot download to", output)(io::Error::new(ErrorKind::StorageFull, problem)))
-}
-
-/// The bytes that this user may still write in a folder, if the system says so.
-#[cfg(unix)]
-fn free_bytes(folder: &Path) -> Option<u64> {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    // Some network file systems know no sizes.
-    let found = rustix::fs::statvfs(folder).ok().filter(|found| found.f_blocks > 0)?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn free_bytes(_: &Path) -> Option<u64> {
-    None
 }
 
 /// A path, escaped for a URL.

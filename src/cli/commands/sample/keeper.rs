@@ -7,7 +7,7 @@ use crate::cli::console::Console;
 use crate::cli::interrupt;
 use osp::engine::{Observer, Reached, RunState, SavedSettings, Settings, Stage, StagePlan, Warning};
 use osp::state::{Origin, Progress, State};
-use osp::{Error, Result, staged};
+use osp::{Error, Result, room, staged};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -165,7 +165,8 @@ impl<'a> Keeper<'a> {
         let Some(path) = path(&job.output) else { return };
         let of_video = &mut kept.videos[video];
         if !std::mem::replace(&mut of_video.decoding, true) {
-            of_video.frames = Spool::beside(&path).and_then(|spool| spool.with(job.earlier_frames()));
+            let all = (job.settings.frames * job.settings.frame_bytes()) as u64;
+            of_video.frames = Spool::beside(&path, all).and_then(|spool| spool.with(job.earlier_frames()));
         }
         of_video.frames = of_video.frames.take().and_then(|spool| spool.with(rgb));
         of_video.saved = false;
@@ -189,7 +190,7 @@ impl<'a> Keeper<'a> {
         }
         let done = of_video.aside.take().filter(|path| is_of(path, job));
         let states = ours.then_some(place).into_iter().chain(done).chain(job.from().map(|(path, _)| path.clone()));
-        states.for_each(|path| staged::remove_lasting(&path));
+        states.for_each(|path| staged::remove_file(&path));
     }
 
     /// Keeps the states of all videos that are not complete, for a run that ends early with `error`, and says how to go on. The
@@ -385,9 +386,13 @@ struct Spool {
 }
 
 impl Spool {
-    /// An empty one on the disk of `path`; `None` if there is no room, because a run can do without.
-    fn beside(path: &Path) -> Option<Self> {
+    /// An empty one for `all` bytes on the disk of `path`. A run can do without, so it is `None` if that would leave less room for the
+    /// output than the frames themselves take.
+    fn beside(path: &Path, all: u64) -> Option<Self> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if room::on_disk(folder).is_some_and(|free| free < all.saturating_mul(2)) {
+            return None;
+        }
         Some(Self { file: tempfile::tempfile_in(folder).ok()?, bytes: 0 })
     }
 
@@ -398,8 +403,9 @@ impl Spool {
         Some(self)
     }
 
-    /// The first `bytes` bytes.
+    /// The first `bytes` bytes; `None` if there is no memory for them and for a file of them.
     fn read(&mut self, bytes: u64) -> Option<Vec<u8>> {
+        room::check("state", 0, bytes.saturating_mul(2)).ok()?;
         let mut frames = vec![0; usize::try_from(bytes).ok()?];
         self.file.rewind().ok()?;
         self.file.read_exact(&mut frames).ok()?;
@@ -420,6 +426,16 @@ mod tests {
         for wrong in ["", "0", "-1", "0min", "min", "5m", "infmin", "nanmin", "1e30min", "ten"] {
             assert!(every(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn frames_are_kept_where_the_disk_has_room_for_them_and_the_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = |all| Spool::beside(&folder.path().join("a.mp4"), all);
+        assert!(spool(u64::MAX / 2).is_none());
+        let mut spool = spool(6).unwrap().with(b"abc").unwrap().with(b"def").unwrap();
+        assert_eq!(spool.read(4).unwrap(), b"abcd");
+        assert!(spool.read(u64::MAX).is_none());
     }
 
     #[test]
