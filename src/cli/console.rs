@@ -17,6 +17,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The two output streams of the process. As the [`Observer`] of a run, it shows a bar for each stage, and prints a
@@ -242,8 +243,8 @@ impl Observer for &Console {
             .with_key("pace", pace);
         bar.set_style(style);
         bar.set_prefix(label);
-        // A hidden bar needs no thread.
-        if !bar.is_hidden() {
+        // A hidden bar needs no thread, and a bar without one moves at each unit. indicatif would panic where the system refuses it.
+        if !bar.is_hidden() && thread::Builder::new().spawn(|| ()).is_ok() {
             bar.enable_steady_tick(Duration::from_millis(250));
         }
         let (units, clock) = (Cell::new(0), RefCell::default());

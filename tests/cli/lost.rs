@@ -42,21 +42,27 @@ fn a_run_continues_when_its_streams_have_no_reader() {
     }
 }
 
-#[test]
+/// The two ends of a new terminal: the user's, and the program's.
 #[cfg(target_os = "linux")]
-fn a_run_continues_when_its_terminal_is_closed() {
+pub fn terminal() -> [std::fs::File; 2] {
     use std::fs::File;
-    use std::io::Read;
     use std::os::fd::FromRawFd;
     use std::ptr::{null, null_mut};
-    let folder = tempfile::tempdir().unwrap();
     let (mut ours, mut its) = (-1, -1);
     // SAFETY: there is room for two descriptors, and the other pointers may be null. The descriptors are new, so nobody
     // else owns them.
-    let [mut ours, its] = unsafe {
+    unsafe {
         assert_eq!(libc::openpty(&mut ours, &mut its, null_mut(), null(), null()), 0);
         [File::from_raw_fd(ours), File::from_raw_fd(its)]
-    };
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_run_continues_when_its_terminal_is_closed() {
+    use std::io::Read;
+    let folder = tempfile::tempdir().unwrap();
+    let [mut ours, its] = terminal();
     let mut command = sample(folder.path(), "");
     let mut child = command.stdout(its.try_clone().unwrap()).stderr(its).spawn().unwrap();
     // The terminal is closed after the first output.
