@@ -1,13 +1,15 @@
 //! Files that fail: a disk that is full at any write, folders that take no file, reads that fail. `tests/failing_files` makes them.
 
 use super::kills::{Files, Place};
+use super::lost::terminal;
 use super::{CACHE, contents, model, names, osp};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 /// Calls that fail, as `KIND:ERRNO`, with the error numbers of Linux.
 const DISK_FULL: [&str; 2] = ["write", "28"];
@@ -80,19 +82,29 @@ fn each_output_is_whole_or_the_older_one(kind: [&str; 2], args: &[&str]) {
     assert!(output.status.success() && calls > 0, "{kind:?}: {calls} calls");
     let new = contents(&folder);
     assert!(old.keys().eq(new.keys()) && old != new, "the second run replaces what the first one made");
+    let mut failed = 0;
     for number in 1..=calls {
         let _ = fs::remove_dir_all(folder.join(CACHE));
         restore(&old);
         let (output, _) = run(&folder, &then, &folder, kind, number);
         let what = format!("{kind:?}, call {number} of {calls}");
-        if !output.status.success() {
-            one_line(&output, &what);
-        }
         let mut left = contents(&folder);
-        left.retain(|path, _| path.extension().is_none_or(|ending| ending != "state"));
+        let is_state = |path: &Path| path.extension().is_some_and(|ending| ending == "state");
+        for state in left.keys().filter(|path| is_state(path)) {
+            osp(&folder).args([Path::new("info"), state]).assert().success();
+            fs::remove_file(state).unwrap();
+        }
+        left.retain(|path, _| !is_state(path));
         assert!(left.keys().eq(old.keys()), "{what}: {:?}", left.keys());
-        assert!(is_all_of_one(&left, [&old, &new]), "{what}: some files are older, some newer, or neither");
+        if output.status.success() {
+            assert!(is_all_of_one(&left, [&new, &new]), "{what}: a success that is none");
+        } else {
+            one_line(&output, &what);
+            assert!(is_all_of_one(&left, [&old, &new]), "{what}: some files are older, some newer, or neither");
+            failed += 1;
+        }
     }
+    assert!(failed > 0, "{args:?}: no {kind:?} matters");
 }
 
 /// Whether all files are those of one of two runs. Records hold times, and the seed of their run.
@@ -203,6 +215,29 @@ fn a_list_is_made_once_whatever_the_clock_says() {
     assert!(jumping() == made);
 }
 
+/// Commands that make an output, and others that replace it.
+pub const REPLACED: [(&[&str], &[&str]); 7] = [
+    (
+        &["encode", "clip.y4m", "-o", "b.safetensors", "--max-frames", "1"],
+        &["encode", "clip.y4m", "-o", "b.safetensors"],
+    ),
+    (&["decode", "clip.safetensors", "-o", "b.mp4", "--fps", "50"], &["decode", "clip.safetensors", "-o", "b.mp4"]),
+    (
+        &["reconstruct", "clip.y4m", "-o", "frames", "--max-frames", "1"],
+        &["decode", "clip.safetensors", "-o", "frames"],
+    ),
+    (&["reconstruct", "clip.y4m", "-o", "c.gif", "--max-frames", "1"], &["reconstruct", "clip.y4m", "-o", "c.gif"]),
+    (
+        &["convert", "model", "-o", "half", "--dtype", "f16"],
+        &["convert", "model", "-o", "half", "--dtype", "bf16", "--force"],
+    ),
+    (
+        &["edit", "clip.y4m", "a cat", "-o", "d.mp4", "--seed", "1"],
+        &["edit", "clip.y4m", "a cat", "-o", "d.mp4", "--seed", "2"],
+    ),
+    (&["edit", "clip.y4m", "a cat", "-o", "cats", "--max-frames", "1"], &["edit", "clip.y4m", "a cat", "-o", "cats"]),
+];
+
 /// Lets each call of a kind fail that a command makes, and all later ones. Whatever fails, each output is the older one or the new one, and
 /// nothing else is left.
 fn each_output_of_a_command_is_whole_or_the_older_one(place: &Place, kind: [&str; 2], older: &[&str], args: &[&str]) {
@@ -218,13 +253,16 @@ fn each_output_of_a_command_is_whole_or_the_older_one(place: &Place, kind: [&str
         place.reset(&old);
         let (output, _) = run(&place.folder, &Place::whole(args), &place.folder, kind, number);
         let what = format!("{args:?}, {kind:?}, call {number} of {calls}");
-        if !output.status.success() {
-            one_line(&output, &what);
-            failed += 1;
-        }
         let left = place.outputs(&place.files());
-        assert!(left.keys().eq(before.keys()), "{what}: {:?}", left.keys());
-        for (name, files) in &left {
+        if output.status.success() {
+            assert!(left == after, "{what}: a success that is none");
+            continue;
+        }
+        one_line(&output, &what);
+        failed += 1;
+        let is_state = |name: &Path| name.extension().is_some_and(|ending| ending == "state");
+        assert!(left.keys().filter(|name| !is_state(name)).eq(before.keys()), "{what}: {:?}", left.keys());
+        for (name, files) in left.iter().filter(|(name, _)| !is_state(name)) {
             assert!(before[name] == *files || after[name] == *files, "{what}: {} is neither", name.display());
         }
     }
@@ -235,22 +273,7 @@ fn each_output_of_a_command_is_whole_or_the_older_one(place: &Place, kind: [&str
 #[test]
 fn a_disk_that_is_full_at_any_write_of_other_commands_costs_no_output() {
     let place = Place::new();
-    for (older, args) in [
-        (
-            &["encode", "clip.y4m", "-o", "b.safetensors", "--max-frames", "1"][..],
-            &["encode", "clip.y4m", "-o", "b.safetensors"][..],
-        ),
-        (&["decode", "clip.safetensors", "-o", "b.mp4", "--fps", "50"], &["decode", "clip.safetensors", "-o", "b.mp4"]),
-        (
-            &["reconstruct", "clip.y4m", "-o", "frames", "--max-frames", "1"],
-            &["decode", "clip.safetensors", "-o", "frames"],
-        ),
-        (&["reconstruct", "clip.y4m", "-o", "c.gif", "--max-frames", "1"], &["reconstruct", "clip.y4m", "-o", "c.gif"]),
-        (
-            &["convert", "model", "-o", "half", "--dtype", "f16"],
-            &["convert", "model", "-o", "half", "--dtype", "bf16", "--force"],
-        ),
-    ] {
+    for (older, args) in REPLACED {
         each_output_of_a_command_is_whole_or_the_older_one(&place, DISK_FULL, older, args);
     }
 }
@@ -260,7 +283,7 @@ fn a_thread_that_the_system_refuses_at_any_moment_costs_no_output() {
     each_output_is_whole_or_the_older_one(NO_THREAD, &["-o", "a.mp4", "--save-latent", "a.safetensors"]);
     let place = Place::new();
     let convert = ["-v", "error", "-i", "clip.y4m", "-c:v", "ffv1", "clip.mkv"];
-    match std::process::Command::new("ffmpeg").args(convert).current_dir(&place.folder).status() {
+    match Command::new("ffmpeg").args(convert).current_dir(&place.folder).status() {
         Ok(status) if status.success() => {}
         other => return eprintln!("skipped: ffmpeg {convert:?}: {other:?}"),
     }
@@ -271,6 +294,40 @@ fn a_thread_that_the_system_refuses_at_any_moment_costs_no_output() {
         &[&encode[..], &["--max-frames", "1"]].concat(),
         &encode,
     );
+}
+
+/// A bar that moves on a terminal has a thread, too.
+#[test]
+fn a_thread_that_the_system_refuses_on_a_terminal_is_one_line_or_no_matter() {
+    let (home, model) = (tempfile::tempdir().unwrap(), model());
+    let folder = home.path().canonicalize().unwrap();
+    let args = sample(&model, &["a cat", "-o", "a.png", "--frames", "1"]);
+    let counted = folder.join("calls");
+    let run = |number: usize| {
+        let [mut ours, its] = terminal();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_osp"));
+        command.args(&args).current_dir(&folder).env("XDG_CACHE_HOME", folder.join(CACHE)).env("TERM", "xterm");
+        command.env("LD_PRELOAD", layer()).env("OSP_FAILING_CALLS", &counted);
+        let mut child = command
+            .env("OSP_FAILING", format!("thread:{number}:11:"))
+            .stdout(Stdio::null())
+            .stderr(its)
+            .spawn()
+            .unwrap();
+        // The end of the program closes the terminal, which is an error here.
+        drop(command);
+        let mut said = Vec::new();
+        let _ = ours.read_to_end(&mut said);
+        (child.wait().unwrap().code(), String::from_utf8(said).unwrap())
+    };
+    let (code, said) = run(0);
+    assert!(code == Some(0) && said.contains('\u{2591}'), "a bar: {code:?}, {said}");
+    let calls: usize = fs::read_to_string(&counted).unwrap().parse().unwrap();
+    for number in 1..=calls {
+        let (code, said) = run(number);
+        let errors = said.matches("error: ").count();
+        assert!((code, errors) == (Some(0), 0) || (code, errors) == (Some(4), 1), "thread {number}: {code:?}, {said}");
+    }
 }
 
 /// The self-test runs processes, and a thread reads what each of them says.

@@ -1,6 +1,6 @@
 //! Runs that are killed, or interrupted, before any call by which they change a file. `tests/failing_files` stops them there.
 
-use super::faults::{copy, failing, layer, restore, sample};
+use super::faults::{REPLACED, copy, failing, layer, restore, sample};
 use super::{CACHE, contents, model, osp};
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,6 +38,7 @@ impl Place {
     pub fn whole<'a>(args: &[&'a str]) -> Vec<&'a str> {
         match args[0] {
             "sample" => sample(Path::new("model"), &args[1..]),
+            "edit" => [args, &["--device", "cpu", "--model", "model", "--sampler", "DDIM", "--steps", "4"]].concat(),
             "encode" | "decode" | "reconstruct" => [args, &["--device", "cpu", "--model", "model"]].concat(),
             _ => args.to_vec(),
         }
@@ -76,11 +77,9 @@ impl Place {
 
 /// Kills a command before each call by which it changes a file, or before some of them. Whatever it was about to do, each output is the older
 /// one or the new one, and the next run of the same command makes the new one and leaves nothing else.
-fn a_kill_at_any_moment_costs_no_output(place: &Place, older: Option<&[&str]>, args: &[&str]) {
+fn a_kill_at_any_moment_costs_no_output(place: &Place, older: &[&str], args: &[&str]) {
     let counted = place.folder.with_file_name("calls");
-    if let Some(older) = older {
-        place.runs(older);
-    }
+    place.runs(older);
     let old = place.files();
     // The text is encoded anew, as in the runs below.
     place.reset(&old);
@@ -116,18 +115,17 @@ fn a_kill_at_any_moment_of_a_sample_costs_no_output() {
     let sampled = ["sample", "a cat", "--frames", "5", "--seed"];
     let video = ["-o", "a.mp4", "--save-latent", "a.safetensors", "--checkpoint-every", "2"];
     let [older, newer] = ["1", "2"].map(|seed| [&sampled[..], &[seed], &video].concat());
-    a_kill_at_any_moment_costs_no_output(&place, Some(&older), &newer);
+    a_kill_at_any_moment_costs_no_output(&place, &older, &newer);
     let [older, newer] = ["3", "4"].map(|seed| [&sampled[..], &[seed, "-o", "frames"]].concat());
-    a_kill_at_any_moment_costs_no_output(&place, Some(&older), &newer);
+    a_kill_at_any_moment_costs_no_output(&place, &older, &newer);
 }
 
 #[test]
 fn a_kill_at_any_moment_of_other_commands_costs_no_output() {
     let place = Place::new();
-    a_kill_at_any_moment_costs_no_output(&place, None, &["encode", "clip.y4m", "-o", "b.safetensors"]);
-    a_kill_at_any_moment_costs_no_output(&place, None, &["decode", "clip.safetensors", "-o", "b.mp4"]);
-    a_kill_at_any_moment_costs_no_output(&place, None, &["reconstruct", "clip.y4m", "-o", "c.gif"]);
-    a_kill_at_any_moment_costs_no_output(&place, None, &["convert", "model", "-o", "bf16", "--dtype", "bf16"]);
+    for (older, args) in REPLACED {
+        a_kill_at_any_moment_costs_no_output(&place, older, args);
+    }
 }
 
 /// Runs a command that waits before its `number`-th change of a file; does something to it there; returns its exit code and what it says.

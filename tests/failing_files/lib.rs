@@ -6,8 +6,9 @@
 //! `OSP_FAILING_CALLS` names. With `kill` in place of the error, SIGKILL ends the program before the call. With `pause`, the program
 //! writes that file, and waits before the call until somebody removes the file.
 //!
-//! Kinds: `write` (write, pwrite, writev), `read` (read, pread), `open` (for writing), `sync` (fsync, fdatasync), `create` (mkdir),
-//! `name` (rename, link, unlink, rmdir), and `change` for all of them but `read`.
+//! Kinds: `write` (write, pwrite, writev, ftruncate), `read` (read, pread), `open` (for writing), `sync` (fsync, fdatasync), `create`
+//! (mkdir), `name` (rename, renameat2, link, unlink, unlinkat, rmdir), and `change` for all of them but `read`. The crate rustix asks the
+//! system without the C library, except in builds with its feature `use-libc`, which the tests switch on.
 //!
 //! The kind `thread` is no call for a file: the system refuses a new thread (`thread:2:11:`, with the error of `pthread_create`).
 //!
@@ -16,7 +17,7 @@
 #![allow(clippy::missing_safety_doc, reason = "these are functions of the C library, with its rules")]
 
 use libc::{
-    c_char, c_int, c_long, c_void, clockid_t, iovec, mode_t, off_t, pthread_attr_t, pthread_t, size_t, ssize_t,
+    c_char, c_int, c_long, c_uint, c_void, clockid_t, iovec, mode_t, off_t, pthread_attr_t, pthread_t, size_t, ssize_t,
     timespec,
 };
 use std::ffi::{CStr, OsStr};
@@ -120,9 +121,14 @@ fn of(descriptor: c_int) -> Option<PathBuf> {
 
 /// A path of the C library, made absolute.
 fn named(path: *const c_char) -> Option<PathBuf> {
+    within(libc::AT_FDCWD, path)
+}
+
+/// A path of the C library that begins in the folder of a descriptor.
+fn within(folder: c_int, path: *const c_char) -> Option<PathBuf> {
     // SAFETY: the caller gives a string of the C library.
-    let path = unsafe { CStr::from_ptr(path) };
-    std::path::absolute(Path::new(OsStr::from_bytes(path.to_bytes()))).ok()
+    let path = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes()));
+    if folder == libc::AT_FDCWD { std::path::absolute(path).ok() } else { Some(of(folder)?.join(path)) }
 }
 
 /// The function of this name behind this layer. The name ends with a zero.
@@ -161,6 +167,13 @@ layer!("name", rename(from: *const c_char, to: *const c_char) -> c_int, named(to
 layer!("name", link(from: *const c_char, to: *const c_char) -> c_int, named(to));
 layer!("name", unlink(path: *const c_char) -> c_int, named(path));
 layer!("name", rmdir(path: *const c_char) -> c_int, named(path));
+layer!("name", unlinkat(folder: c_int, path: *const c_char, flags: c_int) -> c_int, within(folder, path));
+layer!(
+    "name",
+    renameat2(folder: c_int, from: *const c_char, other: c_int, to: *const c_char, flags: c_uint) -> c_int,
+    within(other, to)
+);
+layer!("write", ftruncate64(descriptor: c_int, length: off_t) -> c_int, of(descriptor));
 layer!("open", open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int, writable(flags).and_then(|()| named(path)));
 
 fn writable(flags: c_int) -> Option<()> {
