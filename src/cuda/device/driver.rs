@@ -228,6 +228,11 @@ fn of_earlier_work(error: DriverError) -> bool {
         CUDA_ERROR_ILLEGAL_ADDRESS
             | CUDA_ERROR_LAUNCH_TIMEOUT
             | CUDA_ERROR_ASSERT
+            | CUDA_ERROR_ECC_UNCORRECTABLE
+            | CUDA_ERROR_NVLINK_UNCORRECTABLE
+            | CUDA_ERROR_EXTERNAL_DEVICE
+            | CUDA_ERROR_CONTAINED
+            | CUDA_ERROR_TENSOR_MEMORY_LEAK
             | CUDA_ERROR_HARDWARE_STACK_ERROR
             | CUDA_ERROR_ILLEGAL_INSTRUCTION
             | CUDA_ERROR_MISALIGNED_ADDRESS
@@ -425,7 +430,9 @@ mod tests {
     #[test]
     fn no_later_call_is_blamed_for_a_kernel_that_failed() {
         let said = |code| device_error("allocation", DriverError(code)).to_string();
-        assert!(said(sys::CUresult::CUDA_ERROR_LAUNCH_FAILED).starts_with("a kernel failed: the NVIDIA driver says "));
+        for code in [sys::CUresult::CUDA_ERROR_LAUNCH_FAILED, sys::CUresult::CUDA_ERROR_ECC_UNCORRECTABLE] {
+            assert!(said(code).starts_with("a kernel failed: the NVIDIA driver says "));
+        }
         assert!(said(sys::CUresult::CUDA_ERROR_INVALID_VALUE).starts_with("allocation: the NVIDIA driver says "));
     }
 
