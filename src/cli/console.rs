@@ -17,7 +17,6 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// The two output streams of the process. As the [`Observer`] of a run, it shows a bar for each stage, and prints a
@@ -243,10 +242,8 @@ impl Observer for &Console {
             .with_key("pace", pace);
         bar.set_style(style);
         bar.set_prefix(label);
-        // A hidden bar needs no thread, and a bar without one moves at each unit. indicatif would panic where the system refuses it.
-        if !bar.is_hidden() && thread::Builder::new().spawn(|| ()).is_ok() {
-            bar.enable_steady_tick(Duration::from_millis(250));
-        }
+        // It moves at each unit. To move it in between takes a thread, and indicatif panics where the system refuses one.
+        bar.tick();
         let (units, clock) = (Cell::new(0), RefCell::default());
         *self.stage() = Some(Running { stage, units, of, start: Instant::now(), bar, clock });
     }

@@ -296,7 +296,7 @@ fn a_thread_that_the_system_refuses_at_any_moment_costs_no_output() {
     );
 }
 
-/// A bar that moves on a terminal has a thread, too.
+/// On a terminal there are bars, too.
 #[test]
 fn a_thread_that_the_system_refuses_on_a_terminal_is_one_line_or_no_matter() {
     let (home, model) = (tempfile::tempdir().unwrap(), model());
