@@ -1,0 +1,136 @@
+"""The stage speed: variants of kernels, whole runs, and all operations that are timed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Iterator, List, Optional
+
+from . import read
+from .beside import beside_torch
+from .cases import CASES
+from .commands import (BENCHES, BLOCKING, HOST_ONLY, KERNELS, LONG, ON_THE_GPU, PROMPT, STEMS, golden, hopper, profile, selftest,
+                       verify)
+from .session import Group, Session
+from .steps import SKIP, Finished, Reading, Step, skipped
+
+
+def speed(s: Session) -> Iterator[Group]:
+    if s.variants:
+        yield from compare_variants(s)
+    yield from whole_runs(s)
+    yield from beside_torch(s, [case for case in CASES if not case.handful], LONG, KERNELS if hopper(s) else ("",))
+    yield from benches(s)
+
+
+def compare_variants(s: Session) -> Iterator[Group]:
+    """Profiles each folder of cubins, between two profiles of the unchanged program; then checks the fastest variant."""
+    yield knows_variants(s)
+    if not s.ok("variants"):
+        return
+    yield profile(s, "variant none, first", LONG)
+    folders = sorted(path for path in s.variants.iterdir() if path.is_dir())
+    for folder in folders:
+        yield profile(s, f"variant {folder.name}", LONG, {"OSP_KERNELS": str(folder)})
+    yield profile(s, "variant none, last", LONG)
+    best = fastest(s, folders) if not s.dry else next(iter(folders), None)
+    yield chosen(best)
+    if best:
+        env = {"OSP_KERNELS": str(best)}
+        stems = [stem for stem in STEMS if any(best.glob(f"{stem}*"))] or STEMS
+        yield [selftest(s, stem, True, env, f"{best.name} selftest {stem}") for stem in stems]
+        yield [verify(s, folder, "f16", env={**BLOCKING, **env}, name=f"{best.name} verify {folder} f16")
+               for folder in golden(s) if folder not in HOST_ONLY]
+
+
+def knows_variants(s: Session) -> Step:
+    """Fails if the program ignores OSP_KERNELS: it would time its own kernels under other names."""
+    def reading(finished: Finished) -> Reading:
+        if str(s.variants) not in finished.out and "OSP_KERNELS" not in finished.out:
+            return read.failed("this osp does not know OSP_KERNELS: its doctor does not mention it")
+        count = sum(path.is_dir() for path in s.variants.iterdir())
+        return Reading(f"{count} variants")
+    return Step("variants", 3, 20, [str(s.osp), "doctor"], reading, {"OSP_KERNELS": str(s.variants)})
+
+
+def total(s: Session, name: str) -> Optional[float]:
+    times = [stage["ms"] for stage in s.data(name).get("stages", [])]
+    return sum(times) if times and None not in times else None
+
+
+def fastest(s: Session, folders: List[Path]) -> Optional[Path]:
+    """The fastest variant, if it is faster than both baselines by more than their difference."""
+    baselines = [ms for ms in (total(s, "variant none, first"), total(s, "variant none, last")) if ms is not None]
+    if not baselines:
+        return None
+    bar = min(baselines) - (max(baselines) - min(baselines))
+    times = [(total(s, f"variant {folder.name}"), folder) for folder in folders]
+    ahead = [(ms, folder) for ms, folder in times if ms is not None and ms < bar]
+    return min(ahead)[1] if ahead else None
+
+
+def chosen(best: Optional[Path]) -> Step:
+    text = f"{best.name} is the fastest" if best else "no variant is faster than the unchanged program"
+    return Step("variant chosen", 0, 5, call=lambda _: Reading(text, {"best": best.name if best else None}))
+
+
+# Frames, and the numbers of steps of a short and a longer run: their difference gives the cost of a step.
+WHOLE = [(65, (2, 12), 15, 60), (221, (2, 6), 20, 75)]
+
+
+def whole_runs(s: Session) -> Iterator[Group]:
+    """The published model at full size with synthetic weights, from prompt to frames."""
+    for frames, counts, expected, limit in WHOLE:
+        model = s.work / f"model-{frames}"
+        if not s.dry:
+            publish(s, model, frames)
+        for steps in counts:
+            video = s.work / f"whole-{frames}-{steps}.y4m"
+            command = [str(s.osp), "sample", PROMPT, "--device", s.device, "--model", str(model), "--weights", "synthetic:1",
+                       "--frames", str(frames), "--size", "512x512", "--sampler", "DDIM", "--steps", str(steps),
+                       "-o", str(video)]
+            record = Path(f"{video}.json")
+            # The other runs use the text embeddings of the first run.
+            env = {"XDG_CACHE_HOME": str(s.work / "cache")}
+            yield Step(f"whole {frames} frames, {steps} steps", expected, limit, command, read.sampled(record), env,
+                       watch=True, keep=[record])
+            if not s.dry:
+                video.unlink(missing_ok=True)
+        yield steps_cost(s, frames, counts)
+
+
+def publish(s: Session, model: Path, frames: int) -> None:
+    """Makes a folder with the published configs and a tokenizer; synthetic weights need no more."""
+    manifests, tokenizer = s.root / "tests/golden/manifests", s.root / "tests/golden/pipeline/text_encoder/spiece.model"
+    for part, name in (("transformer", f"latte_{frames}x512x512"), ("vae", "vae_v1.1.0"), ("text_encoder", "t5_v1_1_xxl")):
+        (model / part).mkdir(parents=True, exist_ok=True)
+        config = json.loads((manifests / f"{name}.json").read_text())["config"]
+        (model / part / "config.json").write_text(json.dumps(config))
+    shutil.copy(tokenizer, model / "text_encoder")
+
+
+def steps_cost(s: Session, frames: int, counts) -> Step:
+    """Seconds of a step from the difference of two runs, and the measured memory beside the planned."""
+    def call(_: float) -> Reading:
+        short, long = (s.data(f"whole {frames} frames, {steps} steps") for steps in counts)
+        if not short or not long:
+            return Reading("one of the two runs is missing", verdict=SKIP)
+        more = long["calls"] - short["calls"]
+        a_call = (long["seconds"]["denoise"] - short["seconds"]["denoise"]) / more
+        planned = max(long["arenas"].values(), default=0) / 2**30
+        seen = long.get("seen", {}).get("peak_mib", 0) / 2**10
+        data = {"seconds_a_step": a_call, "decode": long["seconds"]["decode"], "planned_gib": planned, "seen_gib": seen}
+        return Reading(f"{a_call:.4f} s a step with guidance, decode {long['seconds']['decode']:.2f} s; "
+                       f"planned {planned:.2f} GiB, seen {seen:.2f} GiB in use", data)
+    return Step(f"step at {frames} frames", 0, 5, call=call)
+
+
+def benches(s: Session) -> Iterator[Group]:
+    """All packed criterion benches."""
+    packed = [stem for stem in BENCHES if (s.osp.parent / f"bench-{stem}").exists()]
+    for stem in packed:
+        yield Step(f"bench {stem}", 20, 60, [str(s.osp.parent / f"bench-{stem}"), "--bench", "--noplot"], read.bench,
+                   {**ON_THE_GPU, "CRITERION_HOME": str(s.work / "criterion")})
+    if not packed:
+        yield skipped("benches", "not packed: gpu-pack --benches")
