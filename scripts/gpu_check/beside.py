@@ -6,28 +6,29 @@ from typing import Iterator, List, Sequence
 
 from . import read
 from .cases import LIBRARY, Case, own_time
-from .commands import ON_THE_GPU, ROUNDS, WITH_VARIANTS, profile
+from .commands import ON_THE_GPU, WITH_VARIANTS, profile
 from .session import Group, Session
 from .steps import Finished, Reading, Step
 
 
-def beside_torch(s: Session, cases: List[Case], frames: int, variants: Sequence[str] = ("",)) -> Iterator[Group]:
-    """Times osp's variants, PyTorch and cuBLASLt in turn: case by case if benches are packed, else with whole profiles."""
+def beside_torch(s: Session, cases: List[Case], frames: int, rounds: Sequence[Sequence[str]]) -> Iterator[Group]:
+    """Times osp, PyTorch and cuBLASLt in turn: case by case if benches are packed, else with whole profiles. Each round names
+    the variants of osp's kernels that it times; "" is the default."""
     packed = {case.stem for case in cases if (s.osp.parent / f"bench-{case.stem}").exists()}
     if s.dry or not s.torch.about:
         yield torch_start(s)
     torch = s.dry or not s.torch.problem
-    for number in range(1, ROUNDS + 1):
-        if number == 1 or not packed and (torch or len(variants) > 1):
+    for number, variants in enumerate(rounds, 1):
+        if number == 1 or list(variants) != list(rounds[0]) or not packed and (torch or len(variants) > 1):
             for variant in variants:
                 name = f"profile {frames} frames{variant and ' ' + variant}, {number}"
-                yield profile(s, name, frames, more=("--kernels", variant) if variant else ())
+                yield profile(s, name, frames, ["--kernels", variant] if variant else ())
                 remember(s, name, [case for case in cases if case.stem not in packed], variant)
         if not packed and torch:
             yield from (torch_arm(s, case, arm) for case in cases for arm in case.arms)
     if packed:
         for case in cases:
-            for _ in range(ROUNDS):
+            for variants in rounds:
                 if case.stem in packed:
                     yield from (own_bench(s, case, variant) for variant in (variants if case.kind in WITH_VARIANTS else ("",)))
                 if torch:

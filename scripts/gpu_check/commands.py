@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 from . import read
 from .session import Session
@@ -12,7 +12,10 @@ from .steps import Step
 
 # Files of kernels that have a self-test and a bench, the most important first.
 LIST = Path(__file__).resolve().parents[2] / "kernels" / "stems.txt"
-STEMS = [line for line in LIST.read_text().splitlines() if line and " " not in line]
+LINES = LIST.read_text().splitlines()
+STEMS = [line for line in LINES if line and " " not in line]
+# Those that test kernels for Hopper beside the kernels for every GPU.
+TWINS = [line.split()[1] for line in LINES if line.endswith(" for 90a") and "on demand" not in line]
 # The benches of benches/ that run on a GPU.
 BENCHES = ["decode", *STEMS]
 # Golden folders without 16-bit computation: one run is enough.
@@ -32,6 +35,7 @@ SHORT, LONG = 65, 221
 # Rounds of each arm of a comparison.
 ROUNDS = 2
 # Variants of kernels, where both run, and the kinds of cases that have them.
+SM80, SM90 = (["--kernels", variant] for variant in ("sm80", "sm90"))
 KERNELS, WITH_VARIANTS = ("sm80", "sm90"), ("linear", "conv3d", "attention")
 
 
@@ -55,13 +59,19 @@ def hopper(s: Session) -> bool:
     return s.dry or "sm90" in s.data("doctor").get("runs", "")
 
 
+def newest(s: Session) -> List[str]:
+    """The option for the kernels for Hopper, if the GPU has them and their self-tests passed. Without it the program takes
+    them only after a complete self-test, and here each file of kernels has a process of its own."""
+    return SM90 if hopper(s) and all(s.ok(f"selftest {stem}") for stem in TWINS) else []
+
+
 def golden(s: Session) -> List[str]:
     return sorted(path.name for path in (s.root / "tests/golden").iterdir() if path.is_dir())
 
 
 def sample(s: Session, name: str, file: str, *more: str) -> Step:
     path = s.work / file
-    command = [str(s.osp), "sample", PROMPT, "--device", s.device, "--no-cache", *more, "-o", str(path)]
+    command = [str(s.osp), "sample", PROMPT, "--device", s.device, "--no-cache", *newest(s), *more, "-o", str(path)]
     keep = [path] if path.suffix == ".mp4" else []
     return Step(name, 4, 30, command, read.hashed(path), keep=keep)
 
@@ -71,9 +81,9 @@ def full_size(s: Session) -> bool:
     return "--repeat" in s.help("profile")
 
 
-def profile(s: Session, name: str, frames: int, env: Optional[Dict[str, str]] = None, more: Iterable[str] = ()) -> Step:
+def profile(s: Session, name: str, frames: int, kernels: Sequence[str] = (), env: Optional[Dict[str, str]] = None) -> Step:
     trace = s.work / f"{re.sub('[ ,]+', '-', name)}.trace.json"
-    command = [*profile_command(s, frames, 5), *more, "--json", "--trace", str(trace)]
+    command = [*profile_command(s, frames, 5), *kernels, "--json", "--trace", str(trace)]
     return Step(name, 3 if s.emulated else 25, 75, command, read.profile(trace), env or {}, watch=True, keep=[trace])
 
 

@@ -6,7 +6,7 @@ import re
 from typing import Dict, Iterator, List
 
 from . import process, read
-from .commands import SHORT, STEMS, profile, profile_command, sample
+from .commands import SHORT, SM80, SM90, STEMS, hopper, newest, profile, profile_command, sample
 from .machine import tool
 from .session import Group, Session
 from .steps import SKIP, Reading, Step, skipped
@@ -76,7 +76,7 @@ def inspect(s: Session) -> Iterator[Group]:
     """Nsight Compute on the most expensive kernels."""
     program = "ncu" if s.dry else tool("ncu", "opt/nvidia/nsight-compute/*/ncu")
     if not s.dry and not costliest(s):
-        yield profile(s, f"profile {SHORT} frames, 1", SHORT)
+        yield profile(s, f"profile {SHORT} frames, 1", SHORT, newest(s))
     kernels = [f"kernel {number}" for number in range(1, NCU_KERNELS + 1)] if s.dry else costliest(s)
     if not kernels:
         yield skipped("ncu", "there is no profile to find the most expensive kernels")
@@ -87,8 +87,16 @@ def inspect(s: Session) -> Iterator[Group]:
         sections = ["--set", "detailed", "--section", "WarpStateStats", "--section", "SchedulerStats"]
         # Skips the first launches, which run with cold caches.
         launches = ["--kernel-name", kernel, "--launch-skip", "2", "--launch-count", "1"]
-        command = [program, "--clock-control", "none", *sections, *launches, "--page", "details", *profile_command(s, SHORT, 1)]
+        command = [program, "--clock-control", "none", *sections, *launches, "--page", "details", *profile_command(s, SHORT, 1),
+                   *variant_of(s, kernel)]
         yield Step(f"ncu {kernel}", 25, 60, command, read.ncu)
+
+
+def variant_of(s: Session, kernel: str) -> List[str]:
+    """The option with which the program launches this kernel: those for Hopper have it in their names."""
+    if not hopper(s):
+        return []
+    return SM90 if "_sm90_" in kernel else SM80
 
 
 def costliest(s: Session) -> List[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from .cases import CASES, LIBRARY, Case
+from .commands import hopper, newest
 from .session import Session
 from .steps import FAIL, PASS, SKIP, Result
 
@@ -187,8 +188,15 @@ def sections(s: Session, most: int) -> List[Section]:
 def headline(s: Session, stages: Sequence[str], machine: Dict[str, str], seconds: float) -> List[str]:
     count = {verdict: sum(result.verdict == verdict for result in s.results) for verdict in (PASS, FAIL, SKIP)}
     where = "the EMULATOR, no GPU" if s.emulated else card(s, machine)
-    return [f"gpu-check {', '.join(stages)} on {where}; program {machine.get('program')}; {seconds:.0f} of {s.budget:.0f} s",
+    return [f"gpu-check {', '.join(stages)} on {where}; program {machine.get('program')}; {kernels(s)}{seconds:.0f} of {s.budget:.0f} s",
             f"{count[FAIL]} FAILED, {count[PASS]} passed, {count[SKIP]} skipped" + (f": {s.stopped}" if s.stopped else "")]
+
+
+def kernels(s: Session) -> str:
+    """Which kernels steps without a variant in their names have run, where there are several."""
+    if s.emulated or not hopper(s):
+        return ""
+    return "kernels sm90, whose self-tests passed; " if newest(s) else "kernels sm80, because sm90 has not passed its self-tests; "
 
 
 def card(s: Session, machine: Dict[str, str]) -> str:
@@ -249,7 +257,9 @@ def write(s: Session, stages: Sequence[str], machine: Dict[str, str], seconds: f
     if left_out:
         lines.append(f"not in logs.tar.gz, because too large: {', '.join(left_out[:5])}{' …' if left_out[5:] else ''}")
     (out / "record.md").write_text(record(s, lines, machine))
-    results = [{key: value for key, value in dataclasses.asdict(result).items()} for result in s.results]
+    # With those of earlier calls: the next one asks which kernels passed, whichever stage ran last.
+    newest_of = {result.name: result for result in s.earlier + s.results}
+    results = [dataclasses.asdict(result) for result in newest_of.values()]
     (out / "results.json").write_text(json.dumps({"stages": list(stages), "machine": machine, "results": results}))
     text = table(s, lines)
     (out / "table.txt").write_text(text + "\n")

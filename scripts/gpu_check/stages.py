@@ -12,8 +12,8 @@ from typing import Iterator, List
 from . import driver
 from .beside import beside_torch
 from .cases import CASES
-from .commands import (EMULATED_FOLDERS, EMULATED_STEMS, HOST_ONLY, OF_VARIANTS, SHORT, STEMS, doctor, golden, hopper, profile, sample,
-                       selftest, verify)
+from .commands import (EMULATED_FOLDERS, EMULATED_STEMS, HOST_ONLY, KERNELS, OF_VARIANTS, ROUNDS, SHORT, SM90, STEMS, doctor, golden,
+                       hopper, newest, profile, sample, selftest, verify)
 from .deep import deep
 from .session import Group, Session
 from .speed import speed
@@ -56,17 +56,20 @@ def light(s: Session) -> Iterator[Group]:
         yield profile(s, f"profile {SHORT} frames", SHORT)
         return
     yield sample(s, "sample", "sample.mp4")
-    yield from beside_torch(s, [case for case in CASES if case.handful], SHORT)
+    # There is time for one profile a round.
+    yield from beside_torch(s, [case for case in CASES if case.handful], SHORT, [[variant] for variant in KERNELS] if newest(s)
+                            else [[""]] * ROUNDS)
 
 
 def verifications(s: Session) -> List[Step]:
     if s.emulated:
         return [verify(s, folder, "f16") for folder in EMULATED_FOLDERS]
     folders = golden(s)
-    steps = [verify(s, folder, dtype) for dtype in ("f16", "bf16") for folder in folders if folder not in HOST_ONLY]
+    of_gpu = [folder for folder in folders if folder not in HOST_ONLY]
+    steps = [verify(s, folder, "f16") for folder in of_gpu] + [verify(s, folder, "bf16", *newest(s)) for folder in of_gpu]
     steps += [verify(s, folder, "f16") for folder in HOST_ONLY if folder in folders]
     if hopper(s):
-        steps += [verify(s, folder, "f16", "--kernels", "sm90") for folder in OF_VARIANTS if folder in folders]
+        steps += [verify(s, folder, "f16", *SM90) for folder in OF_VARIANTS if folder in folders]
     # Copies run beside kernels on a separate stream: their order matters only if launches do not block.
     return steps + [verify(s, "pipeline", "f16", "--least-memory", env={})]
 

@@ -3,6 +3,7 @@
 
 mod cublaslt;
 mod faults;
+mod hopper;
 mod kernel_report;
 mod stages;
 

@@ -70,7 +70,7 @@ fn steps_that_do_not_fit_the_budget_are_skipped_by_name() {
 }
 
 /// Makes mocks of Nsight Compute and compute-sanitizer, which log their calls.
-fn stand_in_tools(rehearsal: &Rehearsal) {
+pub fn stand_in_tools(rehearsal: &Rehearsal) {
     let log = rehearsal.path("bin/tools");
     let call = format!("#!/bin/sh\necho \"${{0##*/}} $*\" >>{}\n", log.display());
     rehearsal.script("tools/compute-sanitizer", &format!(
@@ -282,24 +282,6 @@ fn wrong_usage_gives_one_line() {
         .output();
     let output = output.unwrap();
     assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("scripts/gpu-pack"));
-}
-
-#[test]
-fn kernels_for_hopper_are_verified_and_timed_where_they_run() {
-    let doctor = "doctor) printf 'driver       CUDA 13.0\\ngpu          Stand-in\\nruns         sm_90a; linear: sm80, until sm90 passes\\n' ;;\n";
-    let rehearsal = Rehearsal::new(doctor);
-    let run = rehearsal.run("light,speed", &[]);
-    assert_eq!(run.code, Some(0), "{}", run.stdout);
-    run.says("verify latte f16 --kernels sm90", "pass", "2 checks");
-    run.says("verify vae_v110 f16 --kernels sm90", "pass", "2 checks");
-    let calls = rehearsal.calls();
-    let profiles: Vec<&String> =
-        calls.iter().filter(|call| call.starts_with("profile") && call.contains("--kernels")).collect();
-    let order: Vec<bool> = profiles.iter().map(|call| call.contains("--kernels sm90")).collect();
-    assert_eq!(order, [false, true, false, true], "arms alternate: {profiles:?}");
-    // Elsewhere there is nothing to choose.
-    let run = Rehearsal::new("").run("light,speed", &[]);
-    assert!(!run.has("verify latte f16 --kernels sm90") && !run.has("profile 221 frames sm90, 1"));
 }
 
 #[test]
