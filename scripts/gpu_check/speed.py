@@ -13,7 +13,7 @@ from .cases import CASES
 from .commands import (BENCHES, BLOCKING, HOST_ONLY, KERNELS, LONG, ON_THE_GPU, PROMPT, ROUNDS, SM80, SM90, STEMS, TWINS, golden,
                        hopper, newest, profile, selftest, verify)
 from .session import Group, Session
-from .steps import SKIP, Finished, Reading, Step, skipped
+from .steps import PASS, SKIP, Finished, Reading, Step, skipped
 
 
 def speed(s: Session) -> Iterator[Group]:
@@ -25,11 +25,12 @@ def speed(s: Session) -> Iterator[Group]:
 
 
 def compare_variants(s: Session) -> Iterator[Group]:
-    """Profiles each folder of cubins, between two profiles of the unchanged program; then checks the fastest variant."""
-    yield knows_variants(s)
-    if not s.ok("variants"):
-        return
+    """Profiles each folder of cubins that loads, between two profiles of the unchanged program; then checks the fastest variant."""
     folders = sorted(path for path in s.variants.iterdir() if path.is_dir())
+    if not folders:
+        yield skipped("variants", f"{s.variants} has no subfolders")
+    yield [loads(s, folder) for folder in folders]
+    folders = [folder for folder in folders if s.ok(loads(s, folder).name)]
     groups: Dict[str, List[Path]] = {}
     for folder in folders:
         groups.setdefault(" ".join(kernels_of(s, folder)), []).append(folder)
@@ -39,7 +40,8 @@ def compare_variants(s: Session) -> Iterator[Group]:
             yield profile(s, f"variant {folder.name}", LONG, kernels.split(), {"OSP_KERNELS": str(folder)})
         yield profile(s, baseline(s, kernels, "last"), LONG, kernels.split())
     best = fastest(s, groups) if not s.dry else next(iter(folders), None)
-    yield chosen(best)
+    if folders:
+        yield chosen(best)
     if best:
         env = {"OSP_KERNELS": str(best)}
         stems = [stem for stem in STEMS if any(best.glob(f"{stem}*"))] or STEMS
@@ -63,14 +65,16 @@ def baseline(s: Session, kernels: str, when: str) -> str:
     return f"variant none, {when}" if kernels.split() == newest(s) else f"variant none {kernels.split()[-1]}, {when}"
 
 
-def knows_variants(s: Session) -> Step:
-    """Fails if the program ignores OSP_KERNELS: it would time its own kernels under other names."""
+def loads(s: Session, folder: Path) -> Step:
+    """Fails if the driver refuses a file, or if the program ignores the folder: it would time its own kernels under other names."""
     def reading(finished: Finished) -> Reading:
-        if str(s.variants) not in finished.out and "OSP_KERNELS" not in finished.out:
-            return read.failed("this osp does not know OSP_KERNELS: its doctor does not mention it")
-        count = sum(path.is_dir() for path in s.variants.iterdir())
-        return Reading(f"{count} variants")
-    return Step("variants", 3, 20, [str(s.osp), "doctor"], reading, {"OSP_KERNELS": str(s.variants)})
+        found = read.doctor(finished)
+        replaced = found.data.get("OSP_KERNELS", "")
+        if found.verdict == PASS and str(folder) not in replaced:
+            return read.failed(f"doctor names no file of {folder.name}: the folder holds no STEM.cubin, or this osp knows no OSP_KERNELS")
+        names = " ".join(Path(path).name for path in replaced.split())
+        return Reading(names, found.data) if found.verdict == PASS else found
+    return Step(f"doctor of {folder.name}", 3, 20, [str(s.osp), "doctor"], reading, {"OSP_KERNELS": str(folder)})
 
 
 def total(s: Session, name: str) -> Optional[float]:

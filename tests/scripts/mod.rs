@@ -6,6 +6,7 @@ mod faults;
 mod hopper;
 mod kernel_report;
 mod stages;
+mod variants;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! The steps and decisions of each stage: plans, budgets, earlier failures, variants, times beside PyTorch.
+//! The steps and decisions of each stage: plans, budgets, earlier failures, times beside PyTorch.
 
 use super::{HANGS, Rehearsal, Run, STAND_IN, cublaslt, root};
 use std::fs;
@@ -118,48 +118,6 @@ fn deep_examines_earlier_failures_and_the_most_expensive_kernels() {
     let run = rehearsal.run("deep", &[]);
     run.says("memcheck of all", "FAIL", "3 errors");
     run.says("profile 65 frames, 1", "pass", "denoise");
-}
-
-#[test]
-fn the_fastest_variant_is_checked_and_a_program_without_variants_is_refused() {
-    let knows =
-        "doctor) printf 'gpu          Stand-in\\nruns         sm_90a\\nkernels      from %s\\n' \"$OSP_KERNELS\" ;;\n";
-    for (overrides, known) in [(knows, true), ("", false)] {
-        let rehearsal = Rehearsal::new(overrides);
-        let variants = rehearsal.path("variants");
-        for name in ["quick", "slow"] {
-            fs::create_dir_all(variants.join(name)).unwrap();
-            fs::write(variants.join(name).join("gemm.cubin"), "").unwrap();
-        }
-        let run = rehearsal.run("speed", &["--variants", variants.to_str().unwrap()]);
-        run.is_whole();
-        run.says("step at 65 frames", "pass", "1.0000 s a step with guidance, decode 2.00 s; planned 1.00 GiB");
-        run.says("step at 221 frames", "pass", "1.0000 s");
-        let with_variant = rehearsal
-            .calls()
-            .iter()
-            .filter(|call| call.contains("variants/quick") && call.contains("BLOCKING=1"))
-            .count();
-        if known {
-            assert_eq!(run.code, Some(0), "{}", run.stdout);
-            for (step, words) in [
-                ("variant none, first", "denoise 200 ms"),
-                ("variant quick", "denoise 100 ms"),
-                ("variant slow", "denoise 300 ms"),
-                ("variant none, last", "denoise 200 ms"),
-                ("variant chosen", "quick is the fastest"),
-                ("quick selftest gemm", "worst 0.43"),
-                ("quick verify vae_v110 f16", "2 checks"),
-            ] {
-                run.says(step, "pass", words);
-            }
-            assert!(with_variant > 5 && !run.has("quick selftest conv3d"));
-        } else {
-            assert_eq!(run.code, Some(1), "{}", run.stdout);
-            run.says("variants", "FAIL", "does not know OSP_KERNELS");
-            assert!(with_variant == 0 && !run.has("variant quick"));
-        }
-    }
 }
 
 #[test]
