@@ -45,7 +45,8 @@ def doctor(s: Session) -> Step:
 
 def selftest(s: Session, stem: str, quick: bool = False, env: Optional[Dict[str, str]] = None, name: str = "") -> Step:
     command = [str(s.osp), "selftest", stem, "--device", s.device, *(["--quick"] if quick else [])]
-    return Step(name or f"selftest {stem}", 10, 40, command, read.selftest, {**BLOCKING, **(env or {})})
+    return Step(name or f"selftest {stem}", 10, 40, command, read.selftest, {**BLOCKING, **(env or {})},
+                after_failure=read.selftest_failed)
 
 
 def verify(s: Session, folder: str, dtype: str, *more: str, env: Optional[Dict[str, str]] = None, name: str = "") -> Step:
@@ -57,6 +58,18 @@ def verify(s: Session, folder: str, dtype: str, *more: str, env: Optional[Dict[s
 def hopper(s: Session) -> bool:
     """Whether the GPU has kernels for Hopper, which doctor names. In a dry run it has, because then there are most steps."""
     return s.dry or "sm90" in s.data("doctor").get("runs", "")
+
+
+def hung(s: Session) -> List[str]:
+    """Files of kernels whose self-tests a time limit has ended."""
+    results = {stem: s.result(f"selftest {stem}") for stem in STEMS}
+    return [stem for stem, result in results.items() if result and "hung" in result.data]
+
+
+def tries_hopper(s: Session) -> bool:
+    """Whether the kernels for Hopper run even if a self-test found wrong results. After a hang they would cost a step's whole
+    time again and again."""
+    return hopper(s) and not set(TWINS).intersection(hung(s))
 
 
 def newest(s: Session) -> List[str]:

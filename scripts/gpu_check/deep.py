@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, Iterator, List
+from typing import Dict, Iterator, List, NamedTuple, Sequence
 
 from . import process, read
-from .commands import SHORT, SM80, SM90, STEMS, hopper, newest, profile, profile_command, sample
+from .commands import SHORT, SM80, SM90, STEMS, hopper, hung, newest, profile, profile_command, sample
 from .machine import tool
 from .session import Group, Session
 from .steps import SKIP, Reading, Step, skipped
@@ -24,8 +24,11 @@ def deep(s: Session) -> Iterator[Group]:
         yield same(s, f"sample in {limit}")
     else:
         yield skipped("sample in little memory", "osp plan does not report the least memory")
-    yield from sanitize(s)
+    found = suspects(s)
+    yield from sanitize(s, found or remaining(s))
     yield from inspect(s)
+    if found:
+        yield from sanitize(s, remaining(s))
 
 
 def same(s: Session, name: str) -> Step:
@@ -47,24 +50,51 @@ def least_memory(s: Session) -> str:
     return found.group(1) if found else ""
 
 
-def sanitize(s: Session) -> Iterator[Group]:
-    """memcheck and racecheck of the kernels that failed before, else of all kernels in few cases. One process each."""
-    program = "compute-sanitizer" if s.dry else tool("compute-sanitizer")
-    # In one process: the tool's messages about a child would go to the child's output.
-    kernels = lambda stems: ["selftest", *stems, "--quick", "--here", "0"]
-    stems, folders = s.failed("selftest"), s.failed("verify")
-    targets = []
-    if stems:
-        targets.append(("of " + " ".join(stems), kernels(stems)))
+class Target(NamedTuple):
+    """What compute-sanitizer examines, in one process."""
+
+    name: str
+    arguments: List[str]
+    checks: Sequence[str] = ("memcheck", "racecheck")
+
+
+def tests_of(stems: List[str]) -> List[str]:
+    """The command that tests files of kernels in its own process: the tool's messages about a child would go to the child's
+    output."""
+    return ["selftest", *stems, "--quick", "--here", "0"]
+
+
+def failed_kernels(s: Session) -> List[str]:
+    """Files of kernels that failed before. The facts are no kernels of the model: they may fail where all of these are right."""
+    return [stem for stem in s.failed("selftest") if stem in STEMS]
+
+
+def suspects(s: Session) -> List[Target]:
+    """What failed before. A kernel that hangs gets one check, because each would take its whole time."""
+    stuck = hung(s)
+    wrong, folders = [stem for stem in failed_kernels(s) if stem not in stuck], s.failed("verify")
+    targets = [Target("of " + " ".join(wrong), tests_of(wrong))] if wrong else []
+    targets += [Target(f"of {stem}", tests_of([stem]), ("memcheck",)) for stem in stuck]
     if folders:
         folder, dtype, *more = folders[0].split(" ")
-        targets.append((f"of {folders[0]}", ["verify", f"tests/golden/{folder}", "--dtype", dtype, *more]))
-    if not targets and s.help("selftest"):
-        targets = [("of all", kernels(STEMS))]
-    if not targets:
-        targets = [("of latte_d64 f16", ["verify", "tests/golden/latte_d64", "--dtype", "f16"])]
-    for name, arguments in targets:
-        for check in ("memcheck", "racecheck"):
+        targets.append(Target(f"of {folders[0]}", ["verify", f"tests/golden/{folder}", "--dtype", dtype, *more]))
+    return targets
+
+
+def remaining(s: Session) -> List[Target]:
+    """All kernels that have not failed, in few cases."""
+    if not s.help("selftest"):
+        return [Target("of latte_d64 f16", ["verify", "tests/golden/latte_d64", "--dtype", "f16"])]
+    failed = failed_kernels(s)
+    others = [stem for stem in STEMS if stem not in failed]
+    return [Target("of all others" if failed else "of all", tests_of(others))] if others else []
+
+
+def sanitize(s: Session, targets: List[Target]) -> Iterator[Group]:
+    """Runs compute-sanitizer, with a process for each target and check."""
+    program = "compute-sanitizer" if s.dry else tool("compute-sanitizer")
+    for name, arguments, checks in targets:
+        for check in checks:
             if not program:
                 yield skipped(f"{check} {name}", "compute-sanitizer is not installed")
                 continue

@@ -13,8 +13,20 @@ from typing import Any, Callable, Dict, List
 from .steps import FAIL, Finished, Reading, Step, clean
 
 
+# A check that a time limit has ended: the program's own, or that of a step.
+UNFINISHED = re.compile(r"^FAIL  (\S+, \S+: (?:did not finish within|interrupted).*)$", re.M)
+
+
 def judge(step: Step, finished: Finished) -> Reading:
     """The reading of a command, however it ended."""
+    reading = judged(step, finished)
+    if reading.verdict == FAIL and step.after_failure:
+        reading = step.after_failure(finished, reading)
+        reading.text = clean(reading.text)
+    return reading
+
+
+def judged(step: Step, finished: Finished) -> Reading:
     said = finished.complaint or finished.last or "printed nothing"
     if finished.ended_after is not None:
         stuck = ", and survives SIGKILL" if finished.code is None else ""
@@ -69,6 +81,14 @@ def selftest(finished: Finished) -> Reading:
     worst = max(((float(ratio), name) for name, ratio in found), default=None)
     return Reading(finished.last if worst is None else f"worst {worst[0]:.2f} of allowed, {worst[1]}; {finished.last}",
                    {"worst": worst})
+
+
+def selftest_failed(finished: Finished, reading: Reading) -> Reading:
+    """Names the check that hung, and marks the result, because later steps avoid its kernels."""
+    hung = UNFINISHED.findall(finished.out)
+    if not hung and finished.ended_after is None:
+        return reading
+    return Reading("; ".join([*hung[:1], reading.text]), {"hung": hung}, FAIL)
 
 
 def verify(finished: Finished) -> Reading:

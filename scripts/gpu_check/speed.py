@@ -11,7 +11,7 @@ from . import read
 from .beside import beside_torch
 from .cases import CASES
 from .commands import (BENCHES, BLOCKING, HOST_ONLY, KERNELS, LONG, ON_THE_GPU, PROMPT, ROUNDS, SM80, SM90, STEMS, TWINS, golden,
-                       hopper, newest, profile, selftest, verify)
+                       hopper, newest, profile, selftest, tries_hopper, verify)
 from .session import Group, Session
 from .steps import PASS, SKIP, Finished, Reading, Step, skipped
 
@@ -20,7 +20,7 @@ def speed(s: Session) -> Iterator[Group]:
     if s.variants:
         yield from compare_variants(s)
     yield from whole_runs(s)
-    yield from beside_torch(s, [case for case in CASES if not case.handful], LONG, [KERNELS if hopper(s) else [""]] * ROUNDS)
+    yield from beside_torch(s, [case for case in CASES if not case.handful], LONG, [KERNELS if tries_hopper(s) else [""]] * ROUNDS)
     yield from benches(s)
 
 

@@ -13,7 +13,7 @@ from . import driver
 from .beside import beside_torch
 from .cases import CASES
 from .commands import (EMULATED_FOLDERS, EMULATED_STEMS, HOST_ONLY, KERNELS, OF_VARIANTS, ROUNDS, SHORT, SM90, STEMS, doctor, golden,
-                       hopper, newest, profile, sample, selftest, verify)
+                       newest, profile, sample, selftest, tries_hopper, verify)
 from .deep import deep
 from .session import Group, Session
 from .speed import speed
@@ -68,7 +68,7 @@ def verifications(s: Session) -> List[Step]:
     of_gpu = [folder for folder in folders if folder not in HOST_ONLY]
     steps = [verify(s, folder, "f16") for folder in of_gpu] + [verify(s, folder, "bf16", *newest(s)) for folder in of_gpu]
     steps += [verify(s, folder, "f16") for folder in HOST_ONLY if folder in folders]
-    if hopper(s):
+    if tries_hopper(s):
         steps += [verify(s, folder, "f16", *SM90) for folder in OF_VARIANTS if folder in folders]
     # Copies run beside kernels on a separate stream: their order matters only if launches do not block.
     return steps + [verify(s, "pipeline", "f16", "--least-memory", env={})]

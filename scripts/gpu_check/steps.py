@@ -75,6 +75,8 @@ class Step:
     env: Dict[str, str] = dataclasses.field(default_factory=dict)
     accepts: tuple = (0,)
     """Exit codes for which `read` parses the output; every other code is a failure."""
+    after_failure: Optional[Callable[[Finished, Reading], Reading]] = None
+    """Parses the output of a command that failed or was ended: it may say more than that."""
     call: Optional[Callable[[float], Reading]] = None
     """A function that runs instead of a command, with a limit in seconds."""
     watch: bool = False

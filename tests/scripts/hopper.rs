@@ -5,7 +5,7 @@ use super::{Rehearsal, STAND_IN};
 use std::fs;
 
 /// Says that there are kernels for Hopper.
-const DOCTOR: &str = "doctor) printf 'driver       CUDA 13.0\\ngpu          Stand-in\\nruns         sm_90a; linear: sm80, until sm90 passes\\n' ;;\n";
+pub const DOCTOR: &str = "doctor) printf 'driver       CUDA 13.0\\ngpu          Stand-in\\nruns         sm_90a; linear: sm80, until sm90 passes\\n' ;;\n";
 
 #[test]
 fn kernels_for_hopper_are_verified_and_timed_where_they_run() {

@@ -1,0 +1,67 @@
+//! What compute-sanitizer examines, and which kernels are avoided after a hang.
+
+use super::Rehearsal;
+use super::hopper::DOCTOR;
+use super::stages::stand_in_tools;
+use std::fs;
+
+/// The stems of each call of compute-sanitizer that tests kernels, behind the name of its check.
+fn examined(rehearsal: &Rehearsal) -> Vec<String> {
+    let tools = fs::read_to_string(rehearsal.path("bin/tools")).unwrap();
+    let call = |line: &str| {
+        let (_, call) = line.split_once("--tool ")?;
+        let (check, rest) = call.split_once(' ')?;
+        let (_, stems) = rest.split_once("selftest ")?;
+        Some(format!("{check} {}", stems.split(" --quick").next()?))
+    };
+    tools.lines().filter_map(call).collect()
+}
+
+#[test]
+fn after_a_hang_the_kernels_for_hopper_are_avoided_and_examined_once() {
+    let hang = "'selftest conv3d'*) echo 'FAIL  causal_conv3d_n128_f16  1 wrong: far off'
+        echo 'FAIL  conv3d, parts_are_equal: did not finish within 10 s, during f16, sm90: Case { cin: 64 }'; exit 1 ;;
+        'selftest norm'*) echo 'FAIL  some kernel'; exit 1 ;;\n";
+    let rehearsal = Rehearsal::new(&format!("{DOCTOR}{hang}"));
+    stand_in_tools(&rehearsal);
+    let run = rehearsal.run("light", &[]);
+    run.is_whole();
+    run.says("selftest conv3d", "FAIL", "conv3d, parts_are_equal: did not finish within 10 s, during f16, sm90: Case");
+    let run = rehearsal.run("deep", &[]);
+    run.is_whole();
+    run.says("memcheck of norm", "FAIL", "3 errors");
+    run.says("memcheck of conv3d", "FAIL", "3 errors");
+    run.says("memcheck of all others", "FAIL", "3 errors");
+    let calls = examined(&rehearsal);
+    assert_eq!(calls[..3], ["memcheck norm", "racecheck norm", "memcheck conv3d"]);
+    let [memcheck, racecheck] = &calls[3..] else { panic!("{calls:?}") };
+    assert!(memcheck.starts_with("memcheck gemm attention ") && racecheck.starts_with("racecheck gemm "), "{calls:?}");
+    assert!(!memcheck.contains("conv3d") && !memcheck.contains(" norm"), "{memcheck}");
+    rehearsal.run("speed", &[]).is_whole();
+    assert!(rehearsal.calls().iter().all(|call| !call.contains("--kernels sm90")), "{:?}", rehearsal.calls());
+}
+
+#[test]
+fn a_test_that_is_ended_says_where_it_was() {
+    let rehearsal = Rehearsal::new(
+        "'selftest gemm'*) trap \"echo 'FAIL  gemm, parts_are_equal: interrupted, during f16, sm90: Case { m: 1 }'; exit 130\" TERM
+           echo 'pass  linear_small_f16'; sleep 1000 & wait ;;\n",
+    );
+    let run = rehearsal.run("light", &["--step-limit", "2"]);
+    run.is_whole();
+    run.says(
+        "selftest gemm",
+        "FAIL",
+        "gemm, parts_are_equal: interrupted, during f16, sm90: Case { m: 1 }; ended after 2 s",
+    );
+}
+
+#[test]
+fn facts_that_fail_do_not_hide_a_faulty_kernel() {
+    let rehearsal = Rehearsal::new("'selftest facts'*) echo 'FAIL  products'; exit 1 ;;\n");
+    stand_in_tools(&rehearsal);
+    let run = rehearsal.run("light,deep", &[]);
+    run.says("selftest facts", "FAIL", "products");
+    run.says("memcheck of all", "FAIL", "3 errors");
+    assert!(examined(&rehearsal)[0].starts_with("memcheck gemm attention "), "{:?}", examined(&rehearsal));
+}
