@@ -99,7 +99,8 @@ def sanitize(s: Session, targets: List[Target]) -> Iterator[Group]:
                 yield skipped(f"{check} {name}", "compute-sanitizer is not installed")
                 continue
             command = [program, "--tool", check, "--error-exitcode", "9", str(s.osp), *arguments, "--device", s.device]
-            yield Step(f"{check} {name}", 40, 60, command, read.sanitizer, accepts=(0, 1, 9))
+            yield Step(f"{check} {name}", 40, 60, command, read.sanitizer, accepts=(0, 1, 9),
+                       after_failure=read.sanitizer_ended)
 
 
 def inspect(s: Session) -> Iterator[Group]:

@@ -10,7 +10,7 @@ import statistics
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
-from .steps import FAIL, Finished, Reading, Step, clean
+from .steps import FAIL, SKIP, Finished, Reading, Step, clean
 
 
 # A check that a time limit has ended: the program's own, or that of a step.
@@ -149,6 +149,10 @@ def hashed(path: Path) -> Callable[[Finished], Reading]:
     return read
 
 
+# The first fault that compute-sanitizer names. That the program failed is no fault of a kernel.
+FAULT = re.compile(r"^=+ ((?!Error: process)(?:Invalid|Error|Warning|Potential|Race|Barrier|Program hit).*)$", re.M)
+
+
 def sanitizer(finished: Finished) -> Reading:
     """compute-sanitizer: only its summary counts; other steps report the program's checks."""
     text = finished.out
@@ -156,9 +160,22 @@ def sanitizer(finished: Finished) -> Reading:
     if not summary:
         return failed(f"no summary: {finished.complaint or finished.last}")
     if not summary.group(1).startswith("0 "):
-        first = re.search(r"^=+ ((?:Invalid|Error|Warning|Potential|Race|Barrier|Program hit).*)$", text, re.M)
+        first = FAULT.search(text)
         return failed(f"{summary.group(1)}: {first.group(1) if first else ''}")
     return Reading(summary.group(1) + ("" if finished.code == 0 else "; the program itself failed"))
+
+
+def sanitizer_ended(finished: Finished, reading: Reading) -> Reading:
+    """compute-sanitizer makes a program a hundred times slower. What it found before its time was up counts, and that it found
+    nothing until then is no failure."""
+    if finished.ended_after is None:
+        return reading
+    fault = FAULT.search(finished.out)
+    if fault:
+        return failed(f"{fault.group(1)}; ended after {finished.ended_after:.4g} s")
+    begun = re.findall(r'"Begin":\{"number":\d+,"check":"([^"]*)"', finished.out)
+    where = f"clean up to {begun[-1]}" if begun else "clean as far as it came"
+    return Reading(f"{where}; ended after {finished.ended_after:.4g} s", verdict=SKIP)
 
 
 def ncu(finished: Finished) -> Reading:

@@ -65,3 +65,26 @@ fn facts_that_fail_do_not_hide_a_faulty_kernel() {
     run.says("memcheck of all", "FAIL", "3 errors");
     assert!(examined(&rehearsal)[0].starts_with("memcheck gemm attention "), "{:?}", examined(&rehearsal));
 }
+
+#[test]
+fn a_sanitizer_that_is_ended_has_its_faults_or_was_clean_so_far() {
+    let rehearsal = Rehearsal::new("");
+    let tool = |fault: &str| {
+        format!(
+            "#!/bin/sh\necho '========= COMPUTE-SANITIZER'\n\
+             echo '{{\"Begin\":{{\"number\":0,\"check\":\"odd_shapes\"}}}}'; echo '{{\"Begin\":{{\"number\":1,\"check\":\"parts_are_equal\"}}}}'\n\
+             {fault}\ntrap \"echo '========= Error: process did not terminate successfully'; exit 1\" TERM\nsleep 1000 & wait\n"
+        )
+    };
+    let deep = || rehearsal.run("deep", &["--step-limit", "2"]);
+    rehearsal.script("tools/compute-sanitizer", &tool(""));
+    let run = deep();
+    run.is_whole();
+    run.says("memcheck of all", "skip", "clean up to parts_are_equal; ended after 2 s");
+    rehearsal.script("tools/compute-sanitizer", &tool("echo '========= Invalid __shared__ write of size 4 bytes'"));
+    let run = deep();
+    run.says("racecheck of all", "FAIL", "Invalid __shared__ write of size 4 bytes; ended after 2 s");
+    assert_eq!(run.code, Some(1));
+    rehearsal.script("tools/compute-sanitizer", "#!/bin/sh\necho '========= COMPUTE-SANITIZER'; sleep 1000\n");
+    deep().says("memcheck of all", "skip", "clean as far as it came");
+}
