@@ -78,7 +78,7 @@ pub fn stand_in_tools(rehearsal: &Rehearsal) {
          echo '========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)'; exit 1\n"
     ));
     rehearsal.script("tools/ncu", &format!(
-        "{call}printf '    Duration            us       612.25\\n    Registers Per Thread    register/thread    168\\n    Compute (SM) Throughput     %%       61.50\\n'\n"
+        "{call}printf '    Duration            us       612.25\\n    Registers Per Thread    register/thread    168\\n    Compute (SM) Throughput     %%       61.50\\n'\ncase \"$*\" in *'--kill yes'*) exit 137 ;; *) sleep 1000 ;; esac\n"
     ));
 }
 
