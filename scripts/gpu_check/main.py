@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from pathlib import Path
 from typing import List
 
@@ -139,15 +138,17 @@ def check(args: argparse.Namespace, work: Path) -> int:
         signal.signal(number, lambda number, _: s.stop(f"ended by {signal.Signals(number).name}"))
     found = machine.facts(ROOT, folder, s.log("nvidia-smi"))
     print("; ".join(f"{what} {value}" for what, value in found.items()), flush=True)
+    if "light" not in args.stage:
+        print(f"{len(s.earlier) or 'no'} earlier results in {args.results}", flush=True)
+    output = report.Output(s, args.stage, found, args.out, args.results)
+    s.after_group = output.after_group
     try:
         s.play(plan(s, args.stage))
     finally:
         s.close()
-        text = report.write(s, args.stage, found, time.monotonic() - s.start, args.out)
-        if args.out.resolve() != args.results.resolve().parent:
-            args.results.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(args.out / "results.json", args.results)
-        print("\n" + text, flush=True)
+        output.write(last=True)
+        print("\n" + output.text, flush=True)
+        output.store()
     return verdict(s)
 
 

@@ -6,9 +6,11 @@ import dataclasses
 import io
 import json
 import re
+import sys
 import tarfile
+import time
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from .cases import CASES, LIBRARY, Case
 from .commands import hopper, newest
@@ -244,23 +246,80 @@ def archive(path: Path, files: Iterable[Path], root: Path) -> List[str]:
                 left_out.append(file.name)
                 continue
             tar.add(file, arcname=f"gpu-check/{file.relative_to(root)}")
-    path.write_bytes(buffer.getvalue())
+    partial = path.with_name("partial")
+    partial.write_bytes(buffer.getvalue())
+    partial.replace(path)
     return left_out
 
 
-def write(s: Session, stages: Sequence[str], machine: Dict[str, str], seconds: float, out: Path) -> str:
-    """Writes the four files, and returns the table."""
-    out.mkdir(parents=True, exist_ok=True)
-    lines = headline(s, stages, machine, seconds)
-    files = [file for file in (s.work / "logs").iterdir()] + [file for file in s.kept if file.exists()]
-    left_out = archive(out / "logs.tar.gz", files, s.work)
-    if left_out:
-        lines.append(f"not in logs.tar.gz, because too large: {', '.join(left_out[:5])}{' …' if left_out[5:] else ''}")
-    (out / "record.md").write_text(record(s, lines, machine))
-    # With those of earlier calls: the next one asks which kernels passed, whichever stage ran last.
-    newest_of = {result.name: result for result in s.earlier + s.results}
-    results = [dataclasses.asdict(result) for result in newest_of.values()]
-    (out / "results.json").write_text(json.dumps({"stages": list(stages), "machine": machine, "results": results}))
-    text = table(s, lines)
-    (out / "table.txt").write_text(text + "\n")
-    return text
+def put(path: Path, content: str) -> None:
+    """Replaces a file at once: a run that is killed leaves the file before or the file after."""
+    partial = path.with_name("partial")
+    partial.write_text(content)
+    partial.replace(path)
+
+
+class Output:
+    """The files of a run, written anew after each group of steps, because the machine may end the run at any time."""
+
+    def __init__(self, s: Session, stages: Sequence[str], machine: Dict[str, str], out: Path, results: Path) -> None:
+        self.s, self.stages, self.machine, self.out, self.results = s, stages, machine, out, results
+        self.text = ""
+        """The table."""
+        self.left_out: List[str] = []
+        self.due = 0.0
+        """When the archive may be written again."""
+        self.said: Set[str] = set()
+
+    def after_group(self) -> None:
+        # After a signal there are only seconds left, for the last files.
+        if not self.s.stopped:
+            self.write()
+            self.store()
+
+    def write(self, last: bool = False) -> None:
+        """Writes the files to the folder for the output. What cannot be written costs only itself."""
+        self.tried(lambda: self.out.mkdir(parents=True, exist_ok=True))
+        if last or time.monotonic() >= self.due:
+            self.tried(self.archive)
+        lines = headline(self.s, self.stages, self.machine, time.monotonic() - self.s.start)
+        if self.left_out:
+            lines.append(f"not in logs.tar.gz, because too large: {', '.join(self.left_out[:5])}{' …' if self.left_out[5:] else ''}")
+        self.text = "\n".join(lines)
+        self.tried(lambda: self.render(lines))
+        self.tried(lambda: put(self.out / "results.json", self.found()))
+        self.tried(lambda: put(self.out / "table.txt", self.text + "\n"))
+        self.tried(lambda: put(self.out / "record.md", record(self.s, lines, self.machine)))
+
+    def render(self, lines: List[str]) -> None:
+        self.text = table(self.s, lines)
+
+    def archive(self) -> None:
+        start = time.monotonic()
+        files = [*(self.s.work / "logs").iterdir(), *(file for file in self.s.kept if file.exists())]
+        self.left_out = archive(self.out / "logs.tar.gz", files, self.s.work)
+        # It compresses megabytes, and gets a twentieth of the time.
+        self.due = time.monotonic() + 20 * (time.monotonic() - start)
+
+    def found(self) -> str:
+        """All results, with those of earlier calls: the next one asks which kernels passed, whichever stage ran last."""
+        newest_of = {result.name: result for result in self.s.earlier + self.s.results}
+        results = [dataclasses.asdict(result) for result in newest_of.values()]
+        return json.dumps({"stages": list(self.stages), "machine": self.machine, "results": results})
+
+    def store(self) -> None:
+        """Stores the results for the next call."""
+        if self.results.resolve() == (self.out / "results.json").resolve():
+            return
+        self.tried(lambda: self.results.parent.mkdir(parents=True, exist_ok=True))
+        self.tried(lambda: put(self.results, self.found()))
+
+    def tried(self, action: Callable[[], None]) -> None:
+        """A folder that cannot be written, or a fault of this program, must not lose the rest. It is said once."""
+        try:
+            action()
+        except Exception as error:
+            said = f"gpu-check: the output is not complete: {type(error).__name__}: {error}"
+            if said not in self.said:
+                self.said.add(said)
+                print(said, file=sys.stderr, flush=True)

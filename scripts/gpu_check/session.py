@@ -7,7 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Union
 
 from . import process
 from .arms import Torch
@@ -40,6 +40,8 @@ class Session:
         self.stopped = ""
         self.start = time.monotonic()
         self.helps: Dict[str, str] = {}
+        self.after_group: Callable[[], None] = lambda: None
+        """Is called when a step, or steps in parallel, have ended."""
         self.lock = threading.Lock()
 
     def begin(self, osp: Path, work: Path) -> None:
@@ -104,6 +106,7 @@ class Session:
                 else:
                     with ThreadPoolExecutor(self.beside) as pool:
                         list(pool.map(self.one, group))
+                self.after_group()
         except Exception as error:  # The plan ends here, but the results up to now still get a table.
             self.add(Result("plan", FAIL, 0.0, clean(f"{type(error).__name__}: {error}"), {}))
 

@@ -112,3 +112,50 @@ fn an_interrupted_run_ends_its_processes_and_writes_its_table() {
     assert!(run.read("table.txt").contains("ended by SIGTERM"));
     assert_eq!(alive(&fs::read_to_string(rehearsal.path("bin/pids")).unwrap()), Vec::<&str>::new());
 }
+
+/// The limit of a machine may end the script without a warning.
+#[test]
+fn a_killed_run_has_written_what_it_had() {
+    let rehearsal = Rehearsal::new(
+        "profile*--json*) echo $$ >\"$here/new\"; mv \"$here/new\" \"$here/pids\"; exec sleep 1000 ;;\n",
+    );
+    let mut command = rehearsal.command("light", &[]);
+    // Its temporary files stay.
+    command.env("TMPDIR", rehearsal.path("")).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let start = Instant::now();
+    while !rehearsal.path("bin/pids").exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "the profile never began");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The profile is a process by itself, which outlives the script.
+    let pid: u32 = fs::read_to_string(rehearsal.path("bin/pids")).unwrap().trim().parse().unwrap();
+    assert!(Command::new("kill").arg(pid.to_string()).status().unwrap().success());
+    let read = |name: &str| fs::read_to_string(rehearsal.path(name)).unwrap();
+    assert!(read("out/table.txt").contains("0 FAILED, ") && read("out/record.md").contains("## MACHINE"));
+    assert!(rehearsal.path("out/logs.tar.gz").metadata().unwrap().len() > 0);
+    for results in ["results.json", "out/results.json"] {
+        assert!(read(results).contains("\"verify pipeline f16 --least-memory\""), "{results}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_does_not_cost_the_table() {
+    let rehearsal = Rehearsal::new("");
+    // A file stands where the folders must be made, even for the superuser.
+    fs::write(rehearsal.path("file"), "").unwrap();
+    let [out, results] = ["file/out", "file/results.json"].map(|name| rehearsal.path(name).display().to_string());
+    let mut command = rehearsal.command("deep", &[]);
+    // The last of an option's values counts.
+    let output = command.args(["--out", &out, "--results", &results]).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(stdout.contains(&format!("no earlier results in {results}")), "{stdout}");
+    assert!(stdout.contains("0 FAILED, ") && stdout.contains("\nChecks\n"), "{stdout}");
+    assert!(
+        stderr.contains("the output is not complete: NotADirectoryError") && !stderr.contains("Traceback"),
+        "{stderr}"
+    );
+    assert_eq!(output.status.code(), Some(0));
+}
