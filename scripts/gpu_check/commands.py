@@ -40,7 +40,8 @@ KERNELS, WITH_VARIANTS = ("sm80", "sm90"), ("linear", "conv3d", "attention")
 
 
 def doctor(s: Session) -> Step:
-    return Step("doctor", 3, 20, [str(s.osp), "doctor"], read.doctor_without_gpu if s.emulated else read.doctor)
+    # The first process on a machine may wait for the driver, which starts only then.
+    return Step("doctor", 3, 20, [str(s.osp), "doctor"], read.doctor_without_gpu if s.emulated else read.doctor, again=60)
 
 
 def selftest(s: Session, stem: str, quick: bool = False, env: Optional[Dict[str, str]] = None, name: str = "") -> Step:

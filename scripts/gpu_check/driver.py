@@ -1,6 +1,6 @@
 """Loads each image of kernels with the driver, for a program that cannot open the GPU and so cannot find the reason.
 
-usage: driver.py [IMAGE]    without an image it only opens the GPU
+usage: driver.py [IMAGE…]    without an image it only opens the GPU
 """
 
 from __future__ import annotations
@@ -77,6 +77,25 @@ def images(osp: Path) -> List[Path]:
     return list({path.stem.rsplit("-", 1)[0]: path for path in held}.values())
 
 
+def tried(driver: Driver, path: Path) -> int:
+    """Loads an image, and prints its line; returns 1 if the driver refuses it."""
+    stem, image = path.stem.rsplit("-", 1)[0], path.read_bytes()
+    # If the driver crashes, the last line has this name.
+    print(f"image {stem}: ", end="", flush=True)
+    try:
+        print(f"pass {len(image)} bytes load {one_line(driver.load(image))}".rstrip(), flush=True)
+    except Refused as refused:
+        if NO_CODE not in str(refused) or stem not in SPECIAL:
+            print(f"FAIL {one_line(str(refused))}", flush=True)
+            return 1
+        print(f"pass {len(image)} bytes without code for this GPU, as kernels/stems.txt says", flush=True)
+    return 0
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def main() -> int:
     names = sys.argv[1:]
     try:
@@ -84,15 +103,7 @@ def main() -> int:
         if not names:
             print(f"pass {driver.name}, {driver.version}")
             return 0
-        path = Path(names[0])
-        image = path.read_bytes()
-        try:
-            print(f"pass {len(image)} bytes load {driver.load(image)}".rstrip())
-        except Refused as refused:
-            if NO_CODE not in str(refused) or path.stem.rsplit("-", 1)[0] not in SPECIAL:
-                raise
-            print(f"pass {len(image)} bytes without code for this GPU, as kernels/stems.txt says")
-        return 0
+        return max([tried(driver, Path(name)) for name in names])
     except (Refused, AttributeError, OSError) as error:
         print(f"FAIL {error}")
         return 1

@@ -58,15 +58,29 @@ def signal_name(code: Any) -> str:
         return f"signal {code}"
 
 
+# Problems that another try does not solve, and that every image of kernels would have.
+FINAL = re.compile(r"too old|not found|built without nvcc")
+
+
 def doctor(finished: Finished) -> Reading:
     """Lines of a key and a value. Without a GPU that can be opened, the step fails."""
     pairs = [line.split(None, 1) for line in finished.out.splitlines()]
     data = {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
     if "problem" in data:
-        return Reading(data["problem"], data, FAIL)
+        return Reading(data["problem"], {**data, "final": bool(FINAL.search(data["problem"]))}, FAIL)
     if data.get("gpu", "none") == "none" or "runs" not in data:
         return Reading("names no GPU that runs the kernels", data, FAIL)
     return Reading(f"{data['gpu']}; driver {data.get('driver')}, runs {data['runs']}", data)
+
+
+def images(finished: Finished) -> Reading:
+    """The lines of driver.py, one for each image of kernels."""
+    found = re.findall(r"^image (\S+): (pass|FAIL) (.*)$", finished.out, re.M)
+    refused = [(name, why) for name, verdict, why in found if verdict == FAIL]
+    if not refused:
+        return Reading(f"{len(found)} images load")
+    names = ", ".join(name for name, _ in refused)
+    return failed(f"{len(refused)} of {len(found)} images do not load: {names}: {refused[0][1]}")
 
 
 def doctor_without_gpu(finished: Finished) -> Reading:

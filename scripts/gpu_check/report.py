@@ -190,7 +190,10 @@ def sections(s: Session, most: int) -> List[Section]:
 def headline(s: Session, stages: Sequence[str], machine: Dict[str, str], seconds: float) -> List[str]:
     count = {verdict: sum(result.verdict == verdict for result in s.results) for verdict in (PASS, FAIL, SKIP)}
     where = "the EMULATOR, no GPU" if s.emulated else card(s, machine)
-    return [f"gpu-check {', '.join(stages)} on {where}; program {machine.get('program')}; {kernels(s)}{seconds:.0f} of {s.budget:.0f} s",
+    doctor = s.result("doctor")
+    # It says which driver the program needs.
+    problem = [f"NO GPU CAN BE OPENED: {doctor.text}"] if doctor and doctor.verdict == FAIL else []
+    return [*problem, f"gpu-check {', '.join(stages)} on {where}; program {machine.get('program')}; {kernels(s)}{seconds:.0f} of {s.budget:.0f} s",
             f"{count[FAIL]} FAILED, {count[PASS]} passed, {count[SKIP]} skipped" + (f": {s.stopped}" if s.stopped else "")]
 
 

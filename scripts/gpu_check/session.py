@@ -137,7 +137,7 @@ class Session:
                 reading = step.call(limit)
                 reading.text = clean(reading.text)
             else:
-                reading = judge(step, process.run(step.command, limit, self.log(step.name), step.env, self.root))
+                reading = self.command(step, limit)
         except Exception as error:  # A bug of gpu-check loses one line of the table, not the whole table.
             reading = failed(f"gpu-check itself: {type(error).__name__}: {error}")
         finally:
@@ -145,6 +145,17 @@ class Session:
         if seen:
             reading.data = {**reading.data, "seen": seen}
         return reading
+
+    def command(self, step: Step, limit: float) -> Reading:
+        """Runs a step's command, and once more if it fails and the step says so."""
+        run = lambda limit: judge(step, process.run(step.command, limit, self.log(step.name), step.env, self.root))
+        reading = run(limit)
+        again = min(step.again, self.step_limit, self.left())
+        if reading.verdict != FAIL or again <= 0 or self.stopped or reading.data.get("final"):
+            return reading
+        second = run(again)
+        second.text = clean(f"{second.text}; before: {reading.text}")
+        return second
 
     def log(self, name: str) -> Path:
         """A file for a step's output; each step has another name."""

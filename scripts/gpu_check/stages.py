@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Iterator, List
 
-from . import driver
+from . import driver, read
 from .beside import beside_torch
 from .cases import CASES
 from .commands import (EMULATED_FOLDERS, EMULATED_STEMS, HOST_ONLY, KERNELS, OF_VARIANTS, ROUNDS, SHORT, SM90, STEMS, doctor, golden,
@@ -28,14 +28,16 @@ def opened(s: Session) -> Iterator[Group]:
     yield doctor(s)
     if s.ok("doctor"):
         return
-    asked = lambda name, *image: Step(name, 2, 20, [sys.executable, "-B", driver.__file__, *map(str, image)])
-    yield asked("driver")
-    if s.ok("driver"):
-        found = driver.images(s.osp)
-        for image in found:
-            yield asked(f"image {image.stem.split('-')[0]}", image)
-        if not found:
-            yield skipped("images", f"{s.osp.parent}/kernels holds no image of the program")
+    asked = [sys.executable, "-B", driver.__file__]
+    yield Step("driver", 2, 20, asked)
+    found = driver.images(s.osp) if s.ok("driver") else []
+    result = s.result("doctor")
+    if result and result.data.get("final"):
+        yield skipped("images", f"the reason is known: {result.text}")
+    elif found:
+        yield Step("images", 5, 60, [*asked, *map(str, found)], read.images, accepts=(0, 1))
+    else:
+        yield skipped("images", f"there is no driver, or {s.osp.parent}/kernels holds no image of the program")
     s.stopped = "no GPU can be opened"
 
 

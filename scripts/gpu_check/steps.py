@@ -73,6 +73,8 @@ class Step:
     command: List[str] = dataclasses.field(default_factory=list)
     read: Callable[[Finished], Reading] = last_line
     env: Dict[str, str] = dataclasses.field(default_factory=dict)
+    again: float = 0.0
+    """Seconds for a second try after a failure; 0 if there is none."""
     accepts: tuple = (0,)
     """Exit codes for which `read` parses the output; every other code is a failure."""
     after_failure: Optional[Callable[[Finished, Reading], Reading]] = None
