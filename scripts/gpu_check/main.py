@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import List
 
-from . import machine, report
+from . import machine, report, tree
 from .session import Session
 from .stages import BUDGETS, STAGES, opened
 from .steps import FAIL, PASS, Result, Step, skipped
@@ -137,6 +137,10 @@ def check(args: argparse.Namespace, work: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: s.stop(f"ended by {signal.Signals(number).name}"))
     found = machine.facts(ROOT, folder, s.log("nvidia-smi"))
+    other = tree.difference(ROOT, folder)
+    if other:
+        found["tree"] = f"WARNING: {other}"
+        print(f"gpu-check: {found['tree']}", flush=True)
     print("; ".join(f"{what} {value}" for what, value in found.items()), flush=True)
     if "light" not in args.stage:
         print(f"{len(s.earlier) or 'no'} earlier results in {args.results}", flush=True)

@@ -193,7 +193,8 @@ def headline(s: Session, stages: Sequence[str], machine: Dict[str, str], seconds
     doctor = s.result("doctor")
     # It says which driver the program needs.
     problem = [f"NO GPU CAN BE OPENED: {doctor.text}"] if doctor and doctor.verdict == FAIL else []
-    return [*problem, f"gpu-check {', '.join(stages)} on {where}; program {machine.get('program')}; {kernels(s)}{seconds:.0f} of {s.budget:.0f} s",
+    other = [machine["tree"]] if "tree" in machine else []
+    return [*problem, *other, f"gpu-check {', '.join(stages)} on {where}; program {machine.get('program')}; {kernels(s)}{seconds:.0f} of {s.budget:.0f} s",
             f"{count[FAIL]} FAILED, {count[PASS]} passed, {count[SKIP]} skipped" + (f": {s.stopped}" if s.stopped else "")]
 
 

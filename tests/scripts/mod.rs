@@ -5,6 +5,7 @@ mod cublaslt;
 mod faults;
 mod hopper;
 mod kernel_report;
+mod pack;
 mod sanitizer;
 mod stages;
 mod variants;
