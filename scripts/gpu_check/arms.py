@@ -9,7 +9,6 @@ import queue
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -19,19 +18,29 @@ from .read import failed
 from .steps import SKIP, Reading
 
 WORKER = Path(__file__).with_name("torch_worker.py")
-# The most seconds for importing PyTorch and opening the GPU.
-START = 60.0
+# The most failed starts in a row.
+STARTS = 2
 
 
 class Torch:
-    """The worker. It is started at the first request, and again after it was ended."""
+    """The worker. Whoever sends requests starts it first, and again after it was ended."""
 
     def __init__(self, log: Path) -> None:
         self.log = log
         self.worker: Optional[subprocess.Popen] = None
         self.answers: "queue.Queue[Optional[Dict[str, Any]]]" = queue.Queue()
         self.about: Dict[str, Any] = {}
-        self.problem = ""
+        self.failures = 0
+        """Failed starts since the last successful one."""
+
+    @property
+    def ready(self) -> bool:
+        return self.worker is not None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether another start may help."""
+        return not self.ready and self.failures < STARTS
 
     def start(self, limit: float) -> Reading:
         """Starts the worker; returns PyTorch's versions. A missing PyTorch is not a failure."""
@@ -42,21 +51,20 @@ class Torch:
         # A new queue: late answers of an ended worker must not reach the next one.
         self.answers = queue.Queue()
         threading.Thread(target=listen, args=(self.worker.stdout, self.answers), daemon=True).start()
-        self.about = self.hear(limit)
-        if "error" in self.about:
-            self.problem = self.about["error"]
+        heard = self.hear(limit)
+        if "error" in heard:
+            # An error that PyTorch itself reports would only repeat.
+            self.failures = self.failures + 1 if heard.get("ended") else STARTS
             self.stop()
-            return Reading(self.problem, verdict=SKIP)
+            return Reading(heard["error"], verdict=SKIP)
+        self.about, self.failures = heard, 0
         return Reading("; ".join([f"torch {self.about['torch']}, CUDA {self.about['cuda']}, cuDNN {self.about['cudnn']}",
                                   *self.about["warnings"]]), self.about)
 
     def time(self, case: Case, arm: str, limit: float) -> Reading:
         """Times one arm of a case, in milliseconds."""
-        deadline = time.monotonic() + limit
         if not self.worker:
-            started = self.start(min(limit, START))
-            if self.problem:
-                return started
+            return Reading("no time to start a worker", verdict=SKIP)
         request = {"kind": case.kind, "shape": case.shape, "arm": arm}
         try:
             self.worker.stdin.write(json.dumps(request).encode() + b"\n")
@@ -64,7 +72,7 @@ class Torch:
         except OSError as error:
             self.stop()
             return failed(f"the worker has ended: {error}")
-        answer = self.hear(max(0.1, deadline - time.monotonic()))
+        answer = self.hear(limit)
         if answer.get("ended"):
             self.stop()
             return failed(answer["error"])

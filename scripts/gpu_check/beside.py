@@ -15,9 +15,8 @@ def beside_torch(s: Session, cases: List[Case], frames: int, rounds: Sequence[Se
     """Times osp, PyTorch and cuBLASLt in turn: case by case if benches are packed, else with whole profiles. Each round names
     the variants of osp's kernels that it times; "" is the default."""
     packed = {case.stem for case in cases if (s.osp.parent / f"bench-{case.stem}").exists()}
-    if s.dry or not s.torch.about:
-        yield torch_start(s)
-    torch = s.dry or not s.torch.problem
+    yield from torch_again(s)
+    torch = s.dry or s.torch.ready or s.torch.wanted
     for number, variants in enumerate(rounds, 1):
         if number == 1 or list(variants) != list(rounds[0]) or not packed and (torch or len(variants) > 1):
             for variant in variants:
@@ -25,14 +24,15 @@ def beside_torch(s: Session, cases: List[Case], frames: int, rounds: Sequence[Se
                 yield profile(s, name, frames, ["--kernels", variant] if variant else ())
                 remember(s, name, [case for case in cases if case.stem not in packed], variant)
         if not packed and torch:
-            yield from (torch_arm(s, case, arm) for case in cases for arm in case.arms)
+            for case in cases:
+                yield from torch_arms(s, case)
     if packed:
         for case in cases:
             for variants in rounds:
                 if case.stem in packed:
                     yield from (own_bench(s, case, variant) for variant in (variants if case.kind in WITH_VARIANTS else ("",)))
                 if torch:
-                    yield from (torch_arm(s, case, arm) for arm in case.arms)
+                    yield from torch_arms(s, case)
 
 
 def remember(s: Session, name: str, cases: List[Case], variant: str) -> None:
@@ -50,7 +50,23 @@ def add_own(s: Session, case: Case, variant: str, ms: float) -> None:
 
 
 def torch_start(s: Session) -> Step:
+    # Importing PyTorch and opening the GPU takes many seconds on a cold disk.
     return Step("torch", 12, 60, call=lambda limit: s.torch.start(limit))
+
+
+def torch_again(s: Session) -> Iterator[Group]:
+    """Starts a worker in place of one that was ended, if there is time."""
+    start = torch_start(s)
+    if not s.dry and s.torch.wanted and not s.stopped and s.left() >= start.expected:
+        yield start
+
+
+def torch_arms(s: Session, case: Case) -> Iterator[Group]:
+    for arm in case.arms:
+        yield from torch_again(s)
+        # An arm without a worker says that there was no time.
+        if s.dry or s.torch.ready or s.torch.wanted:
+            yield torch_arm(s, case, arm)
 
 
 def torch_arm(s: Session, case: Case, arm: str) -> Step:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Optional
 
 from . import read
-from .beside import beside_torch
+from .beside import beside_torch, torch_start
 from .cases import CASES
 from .commands import (BENCHES, BLOCKING, HOST_ONLY, KERNELS, LONG, ON_THE_GPU, PROMPT, ROUNDS, SM80, SM90, STEMS, TWINS, golden,
                        hopper, newest, profile, selftest, tries_hopper, verify)
@@ -20,6 +20,8 @@ def speed(s: Session) -> Iterator[Group]:
     if s.variants:
         yield from compare_variants(s)
     yield from whole_runs(s)
+    if s.dry or s.torch.wanted:
+        yield torch_start(s)
     yield from beside_torch(s, [case for case in CASES if not case.handful], LONG, [KERNELS if tries_hopper(s) else [""]] * ROUNDS)
     yield from benches(s)
 

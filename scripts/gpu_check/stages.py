@@ -10,7 +10,7 @@ import sys
 from typing import Iterator, List
 
 from . import driver, read
-from .beside import beside_torch
+from .beside import beside_torch, torch_start
 from .cases import CASES
 from .commands import (EMULATED_FOLDERS, EMULATED_STEMS, HOST_ONLY, KERNELS, OF_VARIANTS, ROUNDS, SHORT, SM90, STEMS, doctor, golden,
                        newest, profile, sample, selftest, tries_hopper, verify)
@@ -50,7 +50,9 @@ def light(s: Session) -> Iterator[Group]:
     else:
         yield skipped("selftest facts", "this osp has no such test")
     if s.help("selftest"):
-        yield [selftest(s, stem, quick=s.emulated) for stem in (EMULATED_STEMS if s.emulated else STEMS)]
+        # PyTorch takes many seconds to start, most of them waiting for the disk.
+        yield [*([] if s.emulated else [torch_start(s)]),
+               *(selftest(s, stem, quick=s.emulated) for stem in (EMULATED_STEMS if s.emulated else STEMS))]
     else:
         yield skipped("selftest", "this osp has no such command")
     yield verifications(s)

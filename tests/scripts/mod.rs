@@ -9,6 +9,7 @@ mod pack;
 mod sanitizer;
 mod stages;
 mod variants;
+mod workers;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
