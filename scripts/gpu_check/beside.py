@@ -16,7 +16,7 @@ def beside_torch(s: Session, cases: List[Case], frames: int, rounds: Sequence[Se
     the variants of osp's kernels that it times; "" is the default."""
     packed = {case.stem for case in cases if (s.osp.parent / f"bench-{case.stem}").exists()}
     yield from torch_again(s)
-    torch = s.dry or s.torch.ready or s.torch.wanted
+    torch = timed(s)
     for number, variants in enumerate(rounds, 1):
         if number == 1 or list(variants) != list(rounds[0]) or not packed and (torch or len(variants) > 1):
             for variant in variants:
@@ -51,21 +51,27 @@ def add_own(s: Session, case: Case, variant: str, ms: float) -> None:
 
 def torch_start(s: Session) -> Step:
     # Importing PyTorch and opening the GPU takes many seconds on a cold disk.
-    return Step("torch", 12, 60, call=lambda limit: s.torch.start(limit))
+    return Step("torch", 12, 60, call=lambda limit: s.torch.start(limit), skip=s.alone)
 
 
 def torch_again(s: Session) -> Iterator[Group]:
     """Starts a worker in place of one that was ended, if there is time."""
     start = torch_start(s)
-    if not s.dry and s.torch.wanted and not s.stopped and s.left() >= start.expected:
+    if not s.dry and s.torch.wanted and not s.alone and not s.stopped and s.left() >= start.expected:
         yield start
+
+
+def timed(s: Session) -> bool:
+    """Whether PyTorch is timed. Its worker holds the GPU between two cases, so both sides cannot take turns if only one process
+    may."""
+    return s.dry or not s.alone and (s.torch.ready or s.torch.wanted)
 
 
 def torch_arms(s: Session, case: Case) -> Iterator[Group]:
     for arm in case.arms:
         yield from torch_again(s)
         # An arm without a worker says that there was no time.
-        if s.dry or s.torch.ready or s.torch.wanted:
+        if timed(s):
             yield torch_arm(s, case, arm)
 
 

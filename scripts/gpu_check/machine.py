@@ -51,8 +51,10 @@ def facts(root: Path, folder: Path, log: Path) -> Dict[str, str]:
             "power": f"limit {row('/Current Power Limit', '/Power Limit')}, "
                      f"drawing {row('/Average Power Draw', '/Instantaneous Power Draw', '/Power Draw')} as found",
             "temperature": row("/GPU Current Temp"),
+            "compute mode": row("/Compute Mode"),
         }
     found["CPU"] = f"{cpu()}, {os.cpu_count()} threads, {platform.system()} {platform.release()}"
+    found["memory"] = memory()
     found["date"] = datetime.datetime.now(datetime.timezone.utc).strftime("%d %B %Y, %H:%M UTC")
     found["program"] = commit(root, folder)
     return found
@@ -78,6 +80,23 @@ def cpu() -> str:
     except OSError:
         names = []
     return names[0] if names else platform.machine()
+
+
+def memory() -> str:
+    """The host's memory: its caches hold weights, and tests beside each other need much of it."""
+    try:
+        kib = dict(re.findall(r"^(MemTotal|MemAvailable): +([0-9]+) kB$", Path("/proc/meminfo").read_text(), re.M))
+    except OSError:
+        kib = {}
+    gib = lambda name: f"{int(kib[name]) / 2**20:.1f}" if name in kib else "unknown"
+    return f"{gib('MemTotal')} GiB, {gib('MemAvailable')} GiB available"
+
+
+def alone(found: Dict[str, str]) -> str:
+    """Why only one process may use the GPU at a time; empty if several may."""
+    mode = found.get("compute mode", "unknown")
+    # An unknown mode is nearly always the default one.
+    return "" if mode in ("Default", "unknown") else f"the GPU's compute mode is {mode}, so one process at a time may use it"
 
 
 def commit(root: Path, folder: Path) -> str:
@@ -109,15 +128,27 @@ class Watch:
             return {}
         process.end(self.process)
         process.LIVE.discard(self.process)
-        looks = []
-        for line in self.log.read_text(errors="replace").splitlines():
-            try:
-                looks.append([float(cell) for cell in line.split(",")])
-            except ValueError:
-                continue
-        looks = [look for look in looks if len(look) == 5]
-        if not looks:
-            return {}
-        busiest = sorted(looks, key=lambda look: look[2])[len(looks) * 3 // 4:]
-        return {"sm_mhz": statistics.median(look[0] for look in busiest), "watts": max(look[2] for look in looks),
-                "peak_mib": max(look[4] for look in looks)}
+        return seen(self.log.read_text(errors="replace"))
+
+
+def cell(text: str) -> Optional[float]:
+    """A cell of nvidia-smi: some cards do not know some of them."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def seen(samples: str) -> Dict[str, float]:
+    """What the samples of nvidia-smi say, as far as its cells are numbers."""
+    looks = [[cell(text) for text in line.split(",")] for line in samples.splitlines()]
+    looks = [look for look in looks if len(look) == WATCHED.count(",") + 1]
+    powered = sorted((look for look in looks if look[2] is not None), key=lambda look: look[2])
+    busiest = powered[len(powered) * 3 // 4:] or looks
+    columns = {"sm_mhz": (busiest, 0, statistics.median), "watts": (looks, 2, max), "peak_mib": (looks, 4, max)}
+    found = {}
+    for name, (rows, column, of) in columns.items():
+        values = [row[column] for row in rows if row[column] is not None]
+        if values:
+            found[name] = of(values)
+    return found

@@ -137,6 +137,7 @@ def check(args: argparse.Namespace, work: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: s.stop(f"ended by {signal.Signals(number).name}"))
     found = machine.facts(ROOT, folder, s.log("nvidia-smi"))
+    s.alone = machine.alone(found)
     other = tree.difference(ROOT, folder)
     if other:
         found["tree"] = f"WARNING: {other}"

@@ -108,7 +108,8 @@ def profiled(result: Result, stage: Dict[str, Any], most: int) -> Section:
         rows.append((row["kernel"], str(row["calls"]), number(row["ms"]), number(share, 3),
                      *(number(rate / unit if rate else None, 3) for rate, unit in rates)))
     title = f"{stage['stage']}: {stage['what']}, {number(stage['ms'])} ms ({result.name}: {result.data['model']})"
-    note = f"at {seen['sm_mhz']:.0f} MHz and up to {seen['watts']:.0f} W" if seen else ""
+    known = [text.format(seen[name]) for name, text in (("sm_mhz", "at {:.0f} MHz"), ("watts", "up to {:.0f} W")) if name in seen]
+    note = " and ".join(known)
     header = ("kernel", "calls", "ms", "%", "TFLOP/s", "GB/s", "% of data sheet")
     return Section(title, header, rows, note, max(0, len(stage["kernels"]) - most))
 

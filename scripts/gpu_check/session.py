@@ -38,6 +38,8 @@ class Session:
         self.kept: List[Path] = []
         self.planned: List[Group] = []
         self.stopped = ""
+        self.alone = ""
+        """Why only one process may use the GPU at a time."""
         self.start = time.monotonic()
         self.helps: Dict[str, str] = {}
         self.after_group: Callable[[], None] = lambda: None
@@ -59,7 +61,7 @@ class Session:
     @property
     def beside(self) -> int:
         """Processes in parallel: one on the emulator, because it uses all processors."""
-        return 1 if self.emulated else BESIDE
+        return 1 if self.emulated or self.alone else BESIDE
 
     def help(self, command: str) -> str:
         """The output of `osp COMMAND --help`; empty if there is no such command. In a dry run, every option exists."""

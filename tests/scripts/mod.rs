@@ -1,6 +1,7 @@
 //! scripts/gpu-check with a mock program: whatever the program does, the table is complete, and no step passes that did
 //! not run on a GPU. python3 runs the script, as on the machine with the GPU.
 
+mod card;
 mod cublaslt;
 mod faults;
 mod hopper;
