@@ -65,7 +65,7 @@ def tests_of(stems: List[str]) -> List[str]:
 
 
 def failed_kernels(s: Session) -> List[str]:
-    """Files of kernels that failed before. The facts are no kernels of the model: they may fail where all of these are right."""
+    """Files of kernels that failed before. The facts are not among them: they may fail where all kernels are right."""
     return [stem for stem in s.failed("selftest") if stem in STEMS]
 
 

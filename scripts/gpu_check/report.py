@@ -108,8 +108,8 @@ def profiled(result: Result, stage: Dict[str, Any], most: int) -> Section:
         rows.append((row["kernel"], str(row["calls"]), number(row["ms"]), number(share, 3),
                      *(number(rate / unit if rate else None, 3) for rate, unit in rates)))
     title = f"{stage['stage']}: {stage['what']}, {number(stage['ms'])} ms ({result.name}: {result.data['model']})"
-    known = [text.format(seen[name]) for name, text in (("sm_mhz", "at {:.0f} MHz"), ("watts", "up to {:.0f} W")) if name in seen]
-    note = " and ".join(known)
+    units = (("sm_mhz", "at {:.0f} MHz"), ("watts", "up to {:.0f} W"))
+    note = " and ".join(text.format(seen[name]) for name, text in units if name in seen)
     header = ("kernel", "calls", "ms", "%", "TFLOP/s", "GB/s", "% of data sheet")
     return Section(title, header, rows, note, max(0, len(stage["kernels"]) - most))
 
@@ -195,7 +195,9 @@ def headline(s: Session, stages: Sequence[str], machine: Dict[str, str], seconds
     # It says which driver the program needs.
     problem = [f"NO GPU CAN BE OPENED: {doctor.text}"] if doctor and doctor.verdict == FAIL else []
     other = [machine["tree"]] if "tree" in machine else []
-    return [*problem, *other, f"gpu-check {', '.join(stages)} on {where}; program {machine.get('program')}; {kernels(s)}{seconds:.0f} of {s.budget:.0f} s",
+    return [*problem, *other,
+            f"gpu-check {', '.join(stages)} on {where}; program {machine.get('program')}; {kernels(s)}"
+            f"{seconds:.0f} of {s.budget:.0f} s",
             f"{count[FAIL]} FAILED, {count[PASS]} passed, {count[SKIP]} skipped" + (f": {s.stopped}" if s.stopped else "")]
 
 
@@ -203,7 +205,8 @@ def kernels(s: Session) -> str:
     """Which kernels steps without a variant in their names have run, where there are several."""
     if s.emulated or not hopper(s):
         return ""
-    return "kernels sm90, whose self-tests passed; " if newest(s) else "kernels sm80, because sm90 has not passed its self-tests; "
+    why = "sm90, whose self-tests passed" if newest(s) else "sm80, because sm90 has not passed its self-tests"
+    return f"kernels {why}; "
 
 
 def card(s: Session, machine: Dict[str, str]) -> str:
@@ -289,7 +292,8 @@ class Output:
             self.tried(self.archive)
         lines = headline(self.s, self.stages, self.machine, time.monotonic() - self.s.start)
         if self.left_out:
-            lines.append(f"not in logs.tar.gz, because too large: {', '.join(self.left_out[:5])}{' …' if self.left_out[5:] else ''}")
+            names = ", ".join(self.left_out[:5]) + (" …" if self.left_out[5:] else "")
+            lines.append(f"not in logs.tar.gz, because too large: {names}")
         self.text = "\n".join(lines)
         self.tried(lambda: self.render(lines))
         self.tried(lambda: put(self.out / "results.json", self.found()))

@@ -10,8 +10,8 @@ from typing import Dict, Iterator, List, Optional
 from . import read
 from .beside import beside_torch, torch_start
 from .cases import CASES
-from .commands import (BENCHES, BLOCKING, HOST_ONLY, KERNELS, LONG, ON_THE_GPU, PROMPT, ROUNDS, SM80, SM90, STEMS, TWINS, golden,
-                       hopper, newest, profile, selftest, tries_hopper, verify)
+from .commands import (BENCHES, BLOCKING, HOST_ONLY, KERNELS, LONG, ON_THE_GPU, PROMPT, ROUNDS, SM80, SM90, STEMS, TWINS,
+                       golden, hopper, newest, profile, selftest, tries_hopper, verify)
 from .session import Group, Session
 from .steps import PASS, SKIP, Finished, Reading, Step, skipped
 
@@ -22,12 +22,14 @@ def speed(s: Session) -> Iterator[Group]:
     yield from whole_runs(s)
     if s.dry or s.torch.wanted:
         yield torch_start(s)
-    yield from beside_torch(s, [case for case in CASES if not case.handful], LONG, [KERNELS if tries_hopper(s) else [""]] * ROUNDS)
+    variants = KERNELS if tries_hopper(s) else [""]
+    yield from beside_torch(s, [case for case in CASES if not case.handful], LONG, [variants] * ROUNDS)
     yield from benches(s)
 
 
 def compare_variants(s: Session) -> Iterator[Group]:
-    """Profiles each folder of cubins that loads, between two profiles of the unchanged program; then checks the fastest variant."""
+    """Profiles each folder of cubins that loads, between two profiles of the unchanged program with the same option for its
+    kernels; then checks the fastest variant."""
     folders = sorted(path for path in s.variants.iterdir() if path.is_dir())
     if not folders:
         yield skipped("variants", f"{s.variants} has no subfolders")
@@ -68,12 +70,13 @@ def baseline(s: Session, kernels: str, when: str) -> str:
 
 
 def loads(s: Session, folder: Path) -> Step:
-    """Fails if the driver refuses a file, or if the program ignores the folder: it would time its own kernels under other names."""
+    """Fails if the driver refuses a file, or if the program ignores the folder: it would time its own kernels under another
+    name."""
     def reading(finished: Finished) -> Reading:
         found = read.doctor(finished)
         replaced = found.data.get("OSP_KERNELS", "")
         if found.verdict == PASS and str(folder) not in replaced:
-            return read.failed(f"doctor names no file of {folder.name}: the folder holds no STEM.cubin, or this osp knows no OSP_KERNELS")
+            return read.failed(f"doctor names no file of {folder.name}: it holds no STEM.cubin, or this osp knows no OSP_KERNELS")
         names = " ".join(Path(path).name for path in replaced.split())
         return Reading(names, found.data) if found.verdict == PASS else found
     return Step(f"doctor of {folder.name}", 3, 20, [str(s.osp), "doctor"], reading, {"OSP_KERNELS": str(folder)})

@@ -12,8 +12,8 @@ from typing import Iterator, List
 from . import driver, read
 from .beside import beside_torch, torch_start
 from .cases import CASES
-from .commands import (EMULATED_FOLDERS, EMULATED_STEMS, HOST_ONLY, KERNELS, OF_VARIANTS, ROUNDS, SHORT, SM90, STEMS, doctor, golden,
-                       newest, profile, sample, selftest, tries_hopper, verify)
+from .commands import (EMULATED_FOLDERS, EMULATED_STEMS, HOST_ONLY, KERNELS, OF_VARIANTS, ROUNDS, SHORT, SM90, STEMS, doctor,
+                       golden, newest, profile, sample, selftest, tries_hopper, verify)
 from .deep import deep
 from .session import Group, Session
 from .speed import speed
@@ -61,8 +61,8 @@ def light(s: Session) -> Iterator[Group]:
         return
     yield sample(s, "sample", "sample.mp4")
     # There is time for one profile a round.
-    yield from beside_torch(s, [case for case in CASES if case.handful], SHORT, [[variant] for variant in KERNELS] if newest(s)
-                            else [[""]] * ROUNDS)
+    rounds = [[variant] for variant in KERNELS] if newest(s) else [[""]] * ROUNDS
+    yield from beside_torch(s, [case for case in CASES if case.handful], SHORT, rounds)
 
 
 def verifications(s: Session) -> List[Step]:
