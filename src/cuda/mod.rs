@@ -165,6 +165,11 @@ impl Cuda {
         Ok(Self { forced: Some(Asked::parse(tiles)?), ..self.again() })
     }
 
+    /// Which variant of a kernel it takes, where there are several.
+    pub(crate) fn variant(&self) -> Variant {
+        self.variant
+    }
+
     /// A backend on the same device that takes this variant of each kernel.
     pub(crate) fn taking(&self, variant: Variant) -> Self {
         Self { variant, ..self.again() }

@@ -80,7 +80,12 @@ pub struct Trial {
     /// Whether there is time for millions of cases.
     thorough: bool,
     findings: Findings,
+    /// Hears of each case before the kernels run it, if anyone listens.
+    listener: Option<Listener>,
 }
+
+/// What hears the words for a case.
+type Listener = Box<dyn Fn(&str)>;
 
 impl Trial {
     /// A trial of one device, in both types.
@@ -95,13 +100,20 @@ impl Trial {
             (Cuda::new(Arc::new(Profiled::new(device.clone(), recorder.clone())), half), half)
         };
         let devices = HALVES.iter().flat_map(|&half| devices.iter().map(move |device| kernels(half, device))).collect();
-        Self { devices, recorder, scout: None, compares: true, thorough: false, findings: Findings::new() }
+        let findings = Findings::new();
+        Self { devices, recorder, scout: None, compares: true, thorough: false, findings, listener: None }
     }
 
     /// This trial, but with few cases for each kernel.
     pub fn quick(mut self) -> Self {
         self.scout = Some(Box::new(Trial::dry()));
         self.thorough = false;
+        self
+    }
+
+    /// This trial, which says before each case which one it is: if a kernel hangs, these are its last words.
+    pub fn telling(mut self, listener: impl Fn(&str) + 'static) -> Self {
+        self.listener = Some(Box::new(listener));
         self
     }
 
@@ -249,6 +261,9 @@ impl Trial {
     fn on_each(&mut self, case: &dyn Debug, mut run: impl FnMut(&Kernels, Half) -> Result<Verdict>) -> Result<()> {
         let mut counted = BTreeSet::new();
         for (kernels, half) in &self.devices {
+            if let Some(listener) = &self.listener {
+                listener(&format!("{}, {}: {case:?}", half.suffix(), kernels.variant().name()));
+            }
             let verdict = match run(kernels, *half) {
                 // It says nothing about a kernel.
                 Err(error @ Error::OutOfMemory { .. }) => return Err(error),

@@ -226,6 +226,40 @@ fn a_command_that_writes_nothing_ends_at_the_first_signal() {
     }
 }
 
+/// The ticks of the processor that a child of a process has used; each of its threads may have started it.
+#[cfg(target_os = "linux")]
+fn ticks_of_its_child(child: &Child) -> Option<u64> {
+    let threads = fs::read_dir(format!("/proc/{}/task", child.id())).ok()?.flatten();
+    let children: String =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok()).collect();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", children.split_whitespace().next()?)).ok()?;
+    stat.rsplit(") ").next()?.split(' ').nth(11)?.parse().ok()
+}
+
+/// Tools end what takes too long with a signal, and then want to know where it was.
+#[test]
+#[cfg(target_os = "linux")]
+fn an_interrupted_selftest_names_the_case_that_it_was_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(osp(folder.path()).get_program());
+    command.args(["selftest", "conv3d", "--device", "emulated"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // Only cases use the processor for so long.
+    while ticks_of_its_child(&child).is_none_or(|ticks| ticks < 100) {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    send("TERM", &child);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let last = said.lines().last().unwrap();
+    assert!(
+        last.starts_with("FAIL  conv3d, ") && last.contains(": interrupted, during ") && last.contains("16, sm"),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(130));
+}
+
 /// A pipe that nobody fills would hold the run for ever, and nothing is made yet that could be kept.
 #[test]
 #[cfg(target_os = "linux")]

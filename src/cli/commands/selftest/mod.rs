@@ -16,6 +16,7 @@ use osp::selftest::{FACTS, Findings, STEMS, Trial, checks};
 use osp::{Error, Result};
 use process::{Event, Problem, Runner};
 use serde::Serialize;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -238,8 +239,14 @@ fn here_as_ptx(args: &Args, first: usize, console: &Console) -> Result<()> {
 fn tell_all(args: &Args, first: usize, trial: impl Fn() -> Trial, console: &Console) -> Result<()> {
     args.stems.iter().try_for_each(|stem| {
         let trial = if args.quick { trial().quick() } else { trial() };
-        tell(stem, first, trial, console)
+        tell(stem, first, trial.telling(tell_case), console)
     })
+}
+
+/// Prints the line of a case. If its reader is gone, the check's next line finds that.
+fn tell_case(case: &str) {
+    let line = serde_json::to_string(&Event::Case(cut(case))).expect("a case is a string");
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Runs a file's checks and prints one line for each event.

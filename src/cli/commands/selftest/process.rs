@@ -2,7 +2,7 @@
 
 use super::Where;
 use crate::cli::interrupt;
-use osp::selftest::{Findings, chosen_cases, merge};
+use osp::selftest::{FACTS, Findings, chosen_cases, merge};
 use osp::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -21,6 +21,8 @@ pub enum Event {
     Device(String),
     /// A check begins.
     Begin { number: usize, check: String },
+    /// A case of the check begins.
+    Case(String),
     /// All results up to now.
     Found(Findings),
     /// Why the check did not finish.
@@ -34,7 +36,7 @@ pub struct Runner {
     program: PathBuf,
     device: Where,
     quick: bool,
-    /// The longest time that a check may take.
+    /// The longest time in which a check may say nothing: that of a case.
     longest: Duration,
 }
 
@@ -65,11 +67,16 @@ enum End {
 /// Processes that share a GPU, because most of the time of a quick test is their start, or the processors, because many
 /// launches on the PTX machine have one block.
 const BESIDE: usize = 4;
-/// The longest time of a check on a GPU, where a check takes a second.
-const LONGEST: Duration = Duration::from_secs(60);
+/// The longest time of a case on a GPU, where the longest takes a fifth of a second on two processors.
+const LONGEST: Duration = Duration::from_secs(10);
+/// The longest time of what is slow. Opening a GPU and loading the kernels can take half a minute, and facts are compared
+/// with the emulator, which takes seconds for a case.
+const LONGEST_SLOW: Duration = Duration::from_secs(60);
 /// The longest time in which a process ends that has said its last word. A driver may hang there.
 const LONGEST_END: Duration = Duration::from_secs(10);
-/// The longest time of a check on the emulator, where a check takes minutes on a slow machine, and of checks with as
+/// How long a killed process may take to end. A driver may hold it for as long as a kernel hangs.
+const LONGEST_DEATH: Duration = Duration::from_secs(1);
+/// The longest time of a case on the emulator, where a check takes minutes on a slow machine, and of checks with as
 /// many cases as the user asks for.
 const LONGEST_EMULATED: Duration = Duration::from_secs(3600);
 
@@ -88,36 +95,50 @@ impl Runner {
     }
 
     /// Tests files and hands over the results of each, in order. Several files are tested in parallel, except on the
-    /// emulator, where one process already uses all processors.
+    /// emulator, where one process already uses all processors. An interrupt or a failure loses nothing that was found
+    /// before it.
     ///
     /// # Errors
     /// As for [`Self::test`]; those of `each`.
     pub fn test_all(&self, stems: &[String], each: &mut dyn FnMut(&str, Tested) -> Result<()>) -> Result<()> {
         let beside = if self.device == Where::Emulated { 1 } else { BESIDE };
         for stems in stems.chunks(beside) {
-            let tested: Vec<Result<Tested>> = std::thread::scope(|scope| {
+            let tested: Vec<Result<(Tested, Result<()>)>> = std::thread::scope(|scope| {
                 let test = |stem| move || self.test(stem);
                 let refused = || Error::no_thread("tests a kernel");
                 let run = stems.iter().map(|stem| Builder::new().spawn_scoped(scope, test(stem)).map_err(refused()));
                 let threads: Vec<_> = run.collect();
                 let join = |thread: ScopedJoinHandle<_>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-                threads.into_iter().map(|thread| thread.and_then(join)).collect()
+                threads.into_iter().map(|thread| thread.map(join)).collect()
             });
-            stems.iter().zip(tested).try_for_each(|(stem, tested)| each(stem, tested?))?;
+            let mut ended = Ok(());
+            for (stem, tested) in stems.iter().zip(tested) {
+                let (tested, end) = tested?;
+                // A process that never opened its device has found nothing.
+                if end.is_ok() || !tested.device.is_empty() {
+                    each(stem, tested)?;
+                }
+                ended = ended.and(end);
+            }
+            ended?;
         }
         Ok(())
     }
 
-    /// Tests a file. If a check ends its process, a new process continues with the next check.
+    /// Tests a file, and returns what it found beside how it ended. If a check ends its process, a new process continues
+    /// with the next check.
     ///
     /// # Errors
-    /// [`Error::Device`] if there is no GPU, [`Error::Failed`] if no process can be started.
-    fn test(&self, stem: &str) -> Result<Tested> {
+    /// [`Error::Device`] if there is no GPU, [`Error::Failed`] if no process can be started, [`Error::Interrupted`].
+    fn test(&self, stem: &str) -> (Tested, Result<()>) {
         let (mut tested, mut first) = (Tested::default(), 0);
-        while let End::During(number) = self.once(stem, first, &mut tested)? {
-            first = number + 1;
+        loop {
+            match self.once(stem, first, &mut tested) {
+                Ok(End::During(number)) => first = number + 1,
+                Ok(End::Whole) => return (tested, Ok(())),
+                Err(error) => return (tested, Err(error)),
+            }
         }
-        Ok(tested)
     }
 
     /// Runs one process, from the check of number `first` on.
@@ -127,12 +148,13 @@ impl Runner {
             tempfile::tempfile().map_err(Error::io("cannot make a temporary file in TMPDIR,", std::env::temp_dir()))?;
         let mut child = self.start(stem, first, &said)?;
         let events = listen(&mut child).inspect_err(|_| drop(wait(&mut child, Duration::ZERO)))?;
-        let (mut begun, mut found): (Option<(usize, String)>, _) = (None, Findings::new());
+        let (mut begun, mut case, mut found): (Option<(usize, String)>, _, _) = (None, None, Findings::new());
         let problem = |check: &str, problem| Problem { stem: stem.to_owned(), check: check.to_owned(), problem };
         let silent = loop {
-            match receive(&events, self.longest) {
+            match receive(&events, self.longest(stem, begun.is_some())) {
                 Ok(Event::Device(device)) => tested.device = device,
-                Ok(Event::Begin { number, check }) => begun = Some((number, check)),
+                Ok(Event::Begin { number, check }) => (begun, case) = (Some((number, check)), None),
+                Ok(Event::Case(words)) => case = Some(words),
                 Ok(Event::Found(findings)) => found = findings,
                 Ok(Event::Problem(text)) => {
                     let check = begun.as_ref().map_or("", |(_, check)| check);
@@ -147,22 +169,32 @@ impl Runner {
                 Err(RecvTimeoutError::Timeout) => break true,
             }
             if interrupt::requested() {
-                let _ = wait(&mut child, Duration::ZERO);
-                return Err(Error::Interrupted);
+                break true;
             }
         };
         merge(&mut tested.findings, found);
         let (code, words) = last_words(child, said, if silent { Duration::ZERO } else { LONGEST_END })?;
-        interrupt::check()?;
-        let words = if silent { format!("did not finish within {} s", self.longest.as_secs()) } else { words };
+        let stopped = interrupt::check();
+        let words = match (&stopped, silent) {
+            (Err(_), _) => "interrupted".to_owned(),
+            (_, true) => format!("did not finish within {} s", self.longest(stem, begun.is_some()).as_secs()),
+            _ => words,
+        };
         match begun {
             Some((number, check)) => {
-                tested.problems.push(problem(&check, words));
-                Ok(End::During(number))
+                let during = case.map_or_else(String::new, |case| format!(", during {case}"));
+                tested.problems.push(problem(&check, words + &during));
+                stopped.map(|()| End::During(number))
             }
+            None if stopped.is_err() => Err(Error::Interrupted),
             None if code == Some(3) => Err(Error::Device(words)),
             None => Err(Error::Failed(format!("{stem} could not be tested: {words}"))),
         }
+    }
+
+    /// The longest time in which the process of a file may say nothing, before and after its first check has begun.
+    fn longest(&self, stem: &str, begun: bool) -> Duration {
+        if begun && stem != FACTS { self.longest } else { self.longest.max(LONGEST_SLOW) }
     }
 
     fn start(&self, stem: &str, first: usize, said: &File) -> Result<Child> {
@@ -178,7 +210,8 @@ impl Runner {
     }
 }
 
-/// Waits for the end of a process, but not longer than `longest`, and not when the user wants to stop. Then kills it. `None`: it was killed.
+/// Waits for the end of a process, but not longer than `longest`, and not when the user wants to stop. Then kills it. `None`: it was
+/// killed, and may still be about to end.
 fn wait(child: &mut Child, longest: Duration) -> io::Result<Option<ExitStatus>> {
     let since = Instant::now();
     while since.elapsed() < longest && !interrupt::requested() {
@@ -188,7 +221,11 @@ fn wait(child: &mut Child, longest: Duration) -> io::Result<Option<ExitStatus>> 
         std::thread::sleep(Duration::from_millis(5));
     }
     child.kill()?;
-    child.wait().map(|_| None)
+    let since = Instant::now();
+    while child.try_wait()?.is_none() && since.elapsed() < LONGEST_DEATH {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(None)
 }
 
 /// The events of a process, until it closes its output. Other lines are ignored.
@@ -259,8 +296,9 @@ mod tests {
     fn tested(lines: &str, at_the_end: &str) -> Result<Tested> {
         let mut tested = Tested::default();
         runner(lines, at_the_end, |runner| {
-            tested = runner.test("gemm")?;
-            Ok(())
+            let end;
+            (tested, end) = runner.test("gemm");
+            end
         })?;
         Ok(tested)
     }
@@ -282,6 +320,32 @@ mod tests {
             assert_eq!(problem.check, "first");
             assert!(problem.problem.contains(words), "{at_the_end}: {}", problem.problem);
         }
+    }
+
+    #[test]
+    fn a_case_that_hangs_is_named_and_cases_that_follow_each_other_are_not_a_hang() {
+        let cases = "for i in 1 2 3 4 5 6; do sleep 0.5; echo \"{\\\"Case\\\":\\\"case $i\\\"}\"; done";
+        let tested = tested(&format!("{BEGIN}; {cases}"), "sleep 60").unwrap();
+        let [problem] = &tested.problems[..] else { panic!("one check hangs") };
+        assert_eq!(problem.problem, "did not finish within 2 s, during case 6");
+    }
+
+    #[test]
+    fn what_was_found_before_a_failure_is_handed_over() {
+        let mut found = Vec::new();
+        // The second process finds no device.
+        let lost =
+            r#"echo '{"Found":{"b":{"cases":1,"worst":0.5,"failed":0,"failure":null}}}'; chmod -x "$0"; kill -9 $$"#;
+        let all = runner(BEGIN, lost, |runner| {
+            runner.test_all(&["gemm".to_owned()], &mut |_, tested| {
+                found.extend(
+                    tested.findings.into_keys().chain(tested.problems.into_iter().map(|problem| problem.check)),
+                );
+                Ok(())
+            })
+        });
+        assert!(matches!(all, Err(Error::Failed(_))));
+        assert_eq!(found, ["b", "first"]);
     }
 
     #[test]
