@@ -1,6 +1,7 @@
 //! Outputs appear whole or not at all: they are written under a temporary name beside the target, then renamed.
 
 mod folders;
+mod lasting;
 #[cfg(unix)]
 mod leftovers;
 mod stale;
@@ -27,6 +28,7 @@ pub use leftovers::{Known, remove_all};
 
 use crate::error::{Error, Result};
 use stale::{ENDING, Lock, prefix, sweep};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -119,8 +121,8 @@ impl Staged {
     /// [`Error::Io`] if the disk does not take it. Some file systems say only now that they are full.
     pub fn lasting(self) -> Result<Self> {
         let done = match &self.work {
-            Work::File(file) => file.as_file().sync_all(),
-            Work::Folder(folder, _) => sync_folder(folder.path()),
+            Work::File(file) => lasting::file(file.as_file()),
+            Work::Folder(folder, _) => lasting::folder(folder.path()),
             Work::Stdout(_) => Ok(()),
         };
         done.map_err(Error::io("cannot write", &self.named)).map(|()| self)
@@ -145,31 +147,28 @@ impl Staged {
             Work::Stdout(file) => return to_stdout(file),
         };
         let Err((kept, problem)) = moved else {
-            // The name outlasts a failure once its folder is written. Not every system can do that.
-            let _ = File::open(parent(&self.target)).and_then(|folder| folder.sync_all());
+            lasting::names(&parent(&self.target));
             return Ok(());
         };
-        let place =
-            kept.map_or_else(|lost| lost.to_string(), |path| format!("it is at {}", no_leftover(path).display()));
+        let named = |path| format!("it is at {}", no_leftover(path, &self.target).display());
+        let place = kept.map_or_else(|lost| lost.to_string(), named);
         Err(Error::media(&self.named, format!("finished, but cannot be moved into place: {problem}; {place}")))
     }
 }
 
-/// Gives a temporary file or folder a name that no later run takes for a leftover, and returns it.
-fn no_leftover(path: PathBuf) -> PathBuf {
-    let kept = path.with_extension("kept");
-    fs::rename(&path, &kept).map_or(path, |()| kept)
-}
-
-/// Writes the files of a folder and of the folders in it to the disk, and then their names.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() { sync_folder(&entry.path())? } else { File::open(entry.path())?.sync_all()? }
+/// Gives finished work a name that no later run takes for a leftover, such as `out.kept-x7Ga2P.mp4` for the target `out.mp4`, and returns it.
+fn no_leftover(work: PathBuf, target: &Path) -> PathBuf {
+    let part = |path: Option<&OsStr>| path.unwrap_or_default().to_string_lossy().into_owned();
+    let random = part(work.file_stem()).rsplit('-').next().unwrap_or_default().to_owned();
+    let mut seen = target.with_file_name(format!("{}.kept-{random}", part(target.file_stem())));
+    if let Some(ending) = target.extension() {
+        seen.as_mut_os_string().push(".");
+        seen.as_mut_os_string().push(ending);
     }
-    // Not every system can do that.
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
-    Ok(())
+    // That name may be too long.
+    let mut names = [seen, work.with_extension("kept")].into_iter();
+    let taken = |name: &PathBuf| !name.exists() && fs::rename(&work, name).is_ok();
+    names.find(taken).unwrap_or(work)
 }
 
 impl Work {
@@ -378,6 +377,7 @@ mod tests {
         for (work, name, bytes) in [(file, "", "a video"), (folder, "frame", "a frame")] {
             let problem = work.lasting().unwrap().commit().unwrap_err().to_string();
             let place = PathBuf::from(problem.split_once("it is at ").unwrap().1);
+            assert!(place.file_name().unwrap().to_str().unwrap().contains(".kept-"), "{problem}");
             stale::remove_leftovers(home.path());
             let kept: PathBuf = place.join(name).components().collect();
             assert_eq!(fs::read_to_string(kept).unwrap(), bytes);

@@ -11,17 +11,21 @@ use tempfile::Builder;
 /// and after that: files that it got meanwhile are not lost.
 pub(super) fn replace(staged: &Path, target: &Path, check: Check) -> Result<()> {
     check(target)?;
-    if !target.exists() {
-        return fs::rename(staged, target).map_err(Error::io("cannot replace", target));
+    let failed = || Error::io("cannot replace", target);
+    if !target.is_dir() {
+        return fs::rename(staged, target).map_err(failed());
     }
     if !exchange(staged, target) {
         return move_aside(staged, target, check);
     }
-    if check(staged).is_ok() {
-        return Ok(());
+    let Err(problem) = check(staged) else { return Ok(()) };
+    if exchange(staged, target) {
+        // The error names the folder where it is now.
+        return Err(check(target).err().unwrap_or(problem));
     }
-    let back = exchange(staged, target);
-    check(if back { target } else { staged })
+    Err(failed()(io::Error::other(format!(
+        "{problem}; the new folder is in its place, and the older one goes to another"
+    ))))
 }
 
 /// As [`replace`], where the system cannot exchange folders: for a moment, there is none at `target`. A process that is killed in
@@ -33,10 +37,10 @@ fn move_aside(staged: &Path, target: &Path, check: Check) -> Result<()> {
     let aside = Builder::new().prefix(&name).tempdir_in(parent(target)).map_err(failed())?;
     let old = aside.path().join("old");
     fs::rename(target, &old).map_err(failed())?;
-    let moved = check(&old).map_err(io::Error::other).and_then(|()| fs::rename(staged, target));
+    let moved = check(&old).and_then(|()| fs::rename(staged, target).map_err(failed()));
     let Err(problem) = moved else { return Ok(()) };
     if fs::rename(&old, target).is_ok() {
-        return Err(failed()(problem));
+        return Err(check(target).err().unwrap_or(problem));
     }
     let old = aside.keep().join("old");
     Err(failed()(io::Error::other(format!("{problem}; the older folder is at {}", old.display()))))
