@@ -1,4 +1,4 @@
-//! How much more memory this process can take, and a disk.
+//! How much more memory this process can take, and how much room a disk has.
 //!
 //! Linux promises more memory than it has, and kills a process that uses it. So whoever takes much memory asks here first. What
 //! counts is the machine's memory, the limits of the process's control groups (those of a container, for instance), and its own
