@@ -60,7 +60,8 @@ pub fn is_of(output: &Path, fingerprint: &str) -> bool {
 pub fn size(video: &Path) -> Option<u64> {
     let Ok(files) = fs::read_dir(video) else { return fs::metadata(video).ok().map(|file| file.len()) };
     let frames = files.flatten().filter(|file| is_frame(&file.file_name()));
-    frames.map(|file| file.metadata().ok().map(|file| file.len())).sum()
+    // Links count as what they lead to.
+    frames.map(|file| fs::metadata(file.path()).ok().map(|file| file.len())).sum()
 }
 
 /// Whether a file is a [`Record`].

@@ -1,6 +1,6 @@
 //! Whether a JPEG is whole. The decoder fills what is missing with grey, and says nothing.
 
-use std::io::{self, BufRead, ErrorKind, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek};
 
 /// Markers that nothing follows: a stuffed byte of the image, TEM, restarts of the image, its beginning.
 const ALONE: [std::ops::RangeInclusive<u8>; 3] = [0x00..=0x01, 0xd0..=0xd7, 0xd8..=0xd8];
@@ -11,7 +11,7 @@ const END: u8 = 0xd9;
 ///
 /// # Errors
 /// Those of reading.
-pub(super) fn is_whole(input: &mut (impl BufRead + Seek)) -> io::Result<bool> {
+pub(super) fn is_whole<R: Read + Seek>(input: &mut BufReader<R>) -> io::Result<bool> {
     input.rewind()?;
     let found = match find_end(input) {
         Err(problem) if problem.kind() == ErrorKind::UnexpectedEof => Ok(false),
@@ -22,7 +22,7 @@ pub(super) fn is_whole(input: &mut (impl BufRead + Seek)) -> io::Result<bool> {
 }
 
 /// Goes from marker to marker until the last one.
-fn find_end(input: &mut (impl BufRead + Seek)) -> io::Result<()> {
+fn find_end<R: Read + Seek>(input: &mut BufReader<R>) -> io::Result<()> {
     loop {
         input.skip_until(0xff)?;
         let marker = loop {
@@ -38,7 +38,7 @@ fn find_end(input: &mut (impl BufRead + Seek)) -> io::Result<()> {
         if !ALONE.iter().any(|range| range.contains(&marker)) {
             // The length counts itself.
             let length = u16::from_be_bytes([byte(input)?, byte(input)?]);
-            input.seek(SeekFrom::Current(i64::from(length.saturating_sub(2))))?;
+            input.seek_relative(i64::from(length.saturating_sub(2)))?;
         }
     }
 }
@@ -55,14 +55,14 @@ mod tests {
 
     #[test]
     fn only_a_whole_image_has_its_end() {
-        let whole = |bytes: &[u8]| is_whole(&mut Cursor::new(bytes)).unwrap();
+        let whole = |bytes: &[u8]| is_whole(&mut BufReader::new(Cursor::new(bytes))).unwrap();
         // A comment that holds the marker of an end, an image with a stuffed byte and a restart, filled space.
         let image = b"\xff\xd8\xff\xfe\0\x06\xff\xd9\xff\xd9\xff\xda\0\x03\x01ab\xff\0c\xff\xd0d\xff\xff\xd9";
         assert!(whole(image) && whole(&[image, &b"behind it"[..]].concat()));
         assert!((0..image.len()).all(|length| !whole(&image[..length])));
         // A length that leads out of the file, or is none.
         assert!(!whole(b"\xff\xd8\xff\xfe\xff\xff\xff\xd9") && whole(b"\xff\xd8\xff\xfe\0\0\xff\xd9"));
-        let mut input = Cursor::new(image);
-        assert!(is_whole(&mut input).unwrap() && input.position() == 0);
+        let mut input = BufReader::new(Cursor::new(image));
+        assert!(is_whole(&mut input).unwrap() && input.stream_position().unwrap() == 0);
     }
 }

@@ -63,7 +63,7 @@ struct Facts<'a> {
     width: usize,
     fps: f64,
     tiles: Option<Tiles>,
-    /// Of the video's file, or of all files in its folder; `null` for stdout.
+    /// Of the video's file, or of the frames in its folder; `null` for stdout.
     bytes: Option<u64>,
     latent: Option<Cow<'a, str>>,
     memory: &'a [StageMemory],
