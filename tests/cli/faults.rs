@@ -126,7 +126,17 @@ fn a_disk_that_is_full_at_any_write_costs_no_output() {
         each_output_is_whole_or_the_older_one(DISK_FULL, &["-o", out]);
     }
     each_output_is_whole_or_the_older_one(DISK_FULL, &["-o", "a.mp4", "--save-latent", "a.safetensors"]);
+}
+
+/// Some file systems say only then that the disk is full.
+#[test]
+fn a_disk_that_takes_nothing_when_it_is_synchronised_costs_no_output() {
     each_output_is_whole_or_the_older_one(NOT_SYNCHRONISED, &["-o", "a.mp4", "--checkpoint-every", "2"]);
+    each_output_is_whole_or_the_older_one(NOT_SYNCHRONISED, &["-o", "frames"]);
+    let place = Place::new();
+    for (older, args) in REPLACED {
+        each_output_of_a_command_is_whole_or_the_older_one(&place, NOT_SYNCHRONISED, older, args);
+    }
 }
 
 #[test]

@@ -53,6 +53,10 @@ pub fn terminal() -> [std::fs::File; 2] {
     // else owns them.
     unsafe {
         assert_eq!(libc::openpty(&mut ours, &mut its, null_mut(), null(), null()), 0);
+        // Programs of other tests must not hold the terminal open.
+        for end in [ours, its] {
+            assert_eq!(libc::fcntl(end, libc::F_SETFD, libc::FD_CLOEXEC), 0);
+        }
         [File::from_raw_fd(ours), File::from_raw_fd(its)]
     }
 }
