@@ -85,7 +85,7 @@ pub struct Trial {
 }
 
 /// What hears the words for a case.
-type Listener = Box<dyn Fn(&str)>;
+type Listener = Box<dyn Fn(&str) + Send + Sync>;
 
 impl Trial {
     /// A trial of one device, in both types.
@@ -112,7 +112,7 @@ impl Trial {
     }
 
     /// This trial, which says before each case which one it is: if a kernel hangs, these are its last words.
-    pub fn telling(mut self, listener: impl Fn(&str) + 'static) -> Self {
+    pub fn telling(mut self, listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self
     }
@@ -341,4 +341,17 @@ pub(super) fn ensure(right: bool, what: impl FnOnce() -> String) -> Result<()> {
 /// Fails unless both have the same bits.
 pub(super) fn ensure_same(found: &[f32], expected: &[f32], what: &dyn Debug) -> Result<()> {
     policy::same(found, expected).map(drop).map_err(|problem| Error::Failed(format!("{what:?}: {problem}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program may test its kernels beside its other work.
+    #[test]
+    fn a_trial_may_run_in_another_thread() {
+        let trial = Trial::dry().quick().telling(|_| ());
+        let findings = std::thread::scope(|scope| scope.spawn(|| trial.findings().len()).join().unwrap());
+        assert_eq!(std::thread::spawn(move || trial.findings().len()).join().unwrap(), findings);
+    }
 }
