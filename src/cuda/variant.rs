@@ -1,10 +1,12 @@
 //! Variants of a kernel for different generations of GPUs.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 /// The instructions that kernels with several variants are made of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Variant {
     /// Products of warps (`mma.sync`), which every GPU from compute capability 8.0 on has.
     #[default]

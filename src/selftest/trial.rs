@@ -80,12 +80,14 @@ pub struct Trial {
     /// Whether there is time for millions of cases.
     thorough: bool,
     findings: Findings,
+    /// A variant that runs no cases of its own.
+    avoided: Option<Variant>,
     /// Hears of each case before the kernels run it, if anyone listens.
     listener: Option<Listener>,
 }
 
-/// What hears the words for a case.
-type Listener = Box<dyn Fn(&str) + Send + Sync>;
+/// What hears the variant and the words of a case.
+type Listener = Box<dyn Fn(Variant, &str) + Send + Sync>;
 
 impl Trial {
     /// A trial of one device, in both types.
@@ -100,8 +102,16 @@ impl Trial {
             (Cuda::new(Arc::new(Profiled::new(device.clone(), recorder.clone())), half), half)
         };
         let devices = HALVES.iter().flat_map(|&half| devices.iter().map(move |device| kernels(half, device))).collect();
-        let findings = Findings::new();
-        Self { devices, recorder, scout: None, compares: true, thorough: false, findings, listener: None }
+        Self {
+            devices,
+            recorder,
+            scout: None,
+            compares: true,
+            thorough: false,
+            findings: Findings::new(),
+            avoided: None,
+            listener: None,
+        }
     }
 
     /// This trial, but with few cases for each kernel.
@@ -112,8 +122,14 @@ impl Trial {
     }
 
     /// This trial, which says before each case which one it is: if a kernel hangs, these are its last words.
-    pub fn telling(mut self, listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
+    pub fn telling(mut self, listener: impl Fn(Variant, &str) + Send + Sync + 'static) -> Self {
         self.listener = Some(Box::new(listener));
+        self
+    }
+
+    /// This trial, without the cases of a variant, whose kernels have ended or hung an earlier trial.
+    pub fn without(mut self, variant: Variant) -> Self {
+        self.avoided = Some(variant);
         self
     }
 
@@ -201,7 +217,7 @@ impl Trial {
             having.map(|(kernels, half)| (kernels.taking(variant), *half)).collect()
         };
         let devices = taking(self);
-        if devices.is_empty() {
+        if devices.is_empty() || self.avoided == Some(variant) {
             return Ok(());
         }
         let of_scout = self.scout.as_deref().map(taking);
@@ -262,7 +278,8 @@ impl Trial {
         let mut counted = BTreeSet::new();
         for (kernels, half) in &self.devices {
             if let Some(listener) = &self.listener {
-                listener(&format!("{}, {}: {case:?}", half.suffix(), kernels.variant().name()));
+                let variant = kernels.variant();
+                listener(variant, &format!("{}, {variant}: {case:?}", half.suffix()));
             }
             let verdict = match run(kernels, *half) {
                 // It says nothing about a kernel.
@@ -350,8 +367,23 @@ mod tests {
     /// A program may test its kernels beside its other work.
     #[test]
     fn a_trial_may_run_in_another_thread() {
-        let trial = Trial::dry().quick().telling(|_| ());
+        let trial = Trial::dry().quick().telling(|_, _| ());
         let findings = std::thread::scope(|scope| scope.spawn(|| trial.findings().len()).join().unwrap());
         assert_eq!(std::thread::spawn(move || trial.findings().len()).join().unwrap(), findings);
+    }
+
+    #[test]
+    fn a_trial_without_a_variant_runs_the_others() {
+        let ran = |trial: Trial| {
+            let (mut trial, mut ran) = (trial, Vec::new());
+            let run = |trial: &mut Trial| {
+                ran.push(trial.devices[0].0.variant());
+                Ok(())
+            };
+            trial.with_each_variant(run).unwrap();
+            ran
+        };
+        assert_eq!(ran(Trial::dry()), Variant::ALL);
+        assert_eq!(ran(Trial::dry().without(Variant::Sm90)), [Variant::Sm80]);
     }
 }

@@ -3,12 +3,14 @@
 use super::process::{Problem, Runner, Tested};
 use super::{STEMS, Where};
 use crate::cli::console::Console;
+use crate::cli::interrupt;
 use osp::cuda::Variant;
 use osp::cuda::device::driver_version;
 use osp::program;
 use osp::reading::{self, TEXT};
 use osp::{Error, Result, staged};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +23,8 @@ struct Verdict {
     failed: Vec<String>,
 }
 
-/// Tests all kernels on the GPU of this name, unless they were tested before or `OSP_SELFTEST` is 0.
+/// Tests all kernels on the GPU of this name, unless they were tested before or `OSP_SELFTEST` is 0. A kernel of Hopper's that
+/// fails costs a note, because another one runs in its place.
 ///
 /// # Errors
 /// [`Error::Device`] names a kernel that fails on this GPU, unless another variant of it can run instead.
@@ -43,7 +46,10 @@ pub fn tried(gpu: &str, console: &Console) -> Result<()> {
         )));
     }
     if let Some(kernel) = spare.first() {
-        console.note(&format!("kernel {kernel} fails its test on {gpu}; run osp selftest for details"));
+        console.note(&format!(
+            "kernel {kernel} fails its test on {gpu}, so {} is the default there; run osp selftest for details",
+            Variant::Sm80
+        ));
     }
     Ok(())
 }
@@ -54,10 +60,10 @@ pub fn passed(gpu: &str, variant: Variant) -> bool {
     verdict.is_some_and(|verdict| verdict.failed.iter().all(|kernel| Variant::of_kernel(kernel) != variant))
 }
 
-/// Stores the result of a complete test: the kernels that failed.
-pub fn remember(gpu: &str, failed: Vec<String>) {
+/// Stores the result of a complete test: the kernels that failed. A test of which checks are missing has no result.
+pub fn remember(gpu: &str, wrong: Vec<String>, problems: &[Problem]) {
     let of = subject(gpu);
-    if let Some(folder) = folder() {
+    if let (Ok(failed), Some(folder)) = (failures(wrong, problems), folder()) {
         keep(&folder, &Verdict { of, failed });
     }
 }
@@ -71,25 +77,37 @@ fn folder() -> Option<PathBuf> {
     Some(program::cache_folder()?.join("selftest"))
 }
 
-/// The kernels that fail in a quick test. An unfinished test is an error, not a result to remember: memory may
-/// have been short.
+/// The kernels that fail in a quick test.
 fn quickly() -> Result<Vec<String>> {
-    let (mut wrong, mut unfinished) = (Vec::new(), None);
-    Runner::new(Where::Cuda, true)?.test_all(
-        &STEMS.map(str::to_owned),
-        &mut |_, Tested { findings, problems, .. }| {
-            let failed = findings.into_iter().filter(|(_, finding)| finding.failure.is_some());
-            wrong.extend(failed.map(|(kernel, _)| kernel));
-            unfinished = unfinished.take().or(problems.into_iter().next());
-            Ok(())
-        },
-    )?;
-    match unfinished {
-        Some(Problem { stem, problem, .. }) if wrong.is_empty() => Err(Error::Device(format!(
-            "the kernels of {stem} could not be tested: {problem}; use --device cpu, or skip the test with OSP_SELFTEST=0"
-        ))),
-        _ => Ok(wrong),
+    let mut failed = Vec::new();
+    let runner = Runner::new(Where::Cuda, true)?.deciding();
+    runner.test_all(&STEMS.map(str::to_owned), &mut |_, Tested { findings, problems, .. }| {
+        interrupt::check()?;
+        let wrong = findings.into_iter().filter(|(_, finding)| finding.failure.is_some()).map(|(kernel, _)| kernel);
+        failed.extend(failures(wrong.collect(), &problems).map_err(unfinished)?);
+        Ok(())
+    })?;
+    Ok(failed)
+}
+
+/// The kernels that fail: those with wrong results, and all of Hopper's in a file if one of them did not finish. If any other check did
+/// not finish, the test has no result, because kernels that always run were not tested: the error is the check.
+fn failures(wrong: Vec<String>, problems: &[Problem]) -> std::result::Result<Vec<String>, &Problem> {
+    let of_hopper = |problem: &Problem| problem.variant == Some(Variant::Sm90);
+    match problems.iter().find(|problem| !of_hopper(problem)) {
+        Some(problem) => Err(problem),
+        None => {
+            let ended: BTreeSet<String> = problems.iter().map(|problem| format!("{}_sm90_*", problem.stem)).collect();
+            Ok(wrong.into_iter().chain(ended).collect())
+        }
     }
+}
+
+/// That a check did not finish is an error, not a result to remember: memory may have been short.
+fn unfinished(Problem { stem, problem, .. }: &Problem) -> Error {
+    Error::Device(format!(
+        "the kernels of {stem} could not be tested: {problem}; use --device cpu, or skip the test with OSP_SELFTEST=0"
+    ))
 }
 
 /// The stored result for a subject; else the result of `test`, which is then stored.
@@ -146,6 +164,31 @@ mod tests {
         assert!(ask("good", Ok(Vec::new())).unwrap().is_empty());
         std::fs::write(folder.join(name("bad")), "{").unwrap();
         assert!(ask("bad", Ok(Vec::new())).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_test_that_leaves_kernels_for_every_gpu_untested_has_no_result() {
+        let problem = |stem: &str, variant| Problem {
+            stem: stem.to_owned(),
+            check: "parts".to_owned(),
+            problem: "did not finish within 10 s".to_owned(),
+            variant,
+        };
+        let wrong = || vec!["linear_sm90_small_f16".to_owned()];
+        assert_eq!(failures(wrong(), &[]).unwrap(), wrong());
+        // Wrong results do not hide that others are missing.
+        for variant in [None, Some(Variant::Sm80)] {
+            let problems = [problem("gemm", Some(Variant::Sm90)), problem("norm", variant)];
+            let missing = failures(wrong(), &problems).unwrap_err();
+            assert!(
+                unfinished(missing).to_string().contains("the kernels of norm could not be tested: did not finish")
+            );
+        }
+        // Other kernels run in place of Hopper's, and the next run must not wait for the hang again.
+        let hopper = [problem("gemm", Some(Variant::Sm90)), problem("attention", Some(Variant::Sm90))];
+        let failed = failures(wrong(), &hopper).unwrap();
+        assert_eq!(failed, ["linear_sm90_small_f16", "attention_sm90_*", "gemm_sm90_*"]);
+        assert!(failed.iter().all(|kernel| Variant::of_kernel(kernel) == Variant::Sm90));
     }
 
     #[test]

@@ -8,10 +8,10 @@ pub use first_use::{passed, tried};
 use crate::cli::console::{Colour, Console};
 use crate::cli::units::duration;
 use clap::ValueEnum;
-use osp::cuda::check_environment;
 #[cfg(feature = "ptx")]
 use osp::cuda::device::{Compiled, PtxMachine};
 use osp::cuda::device::{Device, Driver, Emulated};
+use osp::cuda::{Variant, check_environment};
 use osp::selftest::{FACTS, Findings, STEMS, Trial, checks};
 use osp::{Error, Result};
 use process::{Event, Problem, Runner};
@@ -49,6 +49,9 @@ pub struct Args {
     /// For this program and for tools that inspect a process: test in this process, from the check of this number on
     #[arg(long, value_name = "FIRST", hide = true)]
     here: Option<usize>,
+    /// For this program: leave out the kernels of this variant, which have ended or hung an earlier process
+    #[arg(long, value_name = "VARIANT", hide = true, requires = "here")]
+    without: Option<Variant>,
 }
 
 impl Args {
@@ -127,9 +130,9 @@ pub fn run(args: &Args, console: &Console) -> Result<()> {
     let failed = kernels.iter().filter(|line| line.failure.is_some()).count();
     let (passed, time) = (kernels.len() - failed, start.elapsed());
     let verdict = verdict(kernels.len(), failed, &problems);
-    if args.device == Where::Cuda && args.stems.is_empty() && problems.is_empty() {
+    if args.device == Where::Cuda && args.stems.is_empty() {
         let wrong = kernels.iter().filter(|line| line.failure.is_some()).map(|line| line.kernel.clone()).collect();
-        first_use::remember(device.as_deref().unwrap_or_default(), wrong);
+        first_use::remember(device.as_deref().unwrap_or_default(), wrong, &problems);
     }
     if console.json() {
         let device = device.unwrap_or_default();
@@ -182,7 +185,7 @@ fn print(lines: &[Line], problems: &[Problem], console: &Console) -> Result<()> 
             }
         }
     }
-    problems.iter().try_for_each(|Problem { stem, check, problem }| {
+    problems.iter().try_for_each(|Problem { stem, check, problem, .. }| {
         let fail = console.coloured("FAIL", Colour::Red);
         console.result(format!("{fail}  {stem}, {check}: {}", cut(problem)))
     })
@@ -239,13 +242,14 @@ fn here_as_ptx(args: &Args, first: usize, console: &Console) -> Result<()> {
 fn tell_all(args: &Args, first: usize, trial: impl Fn() -> Trial, console: &Console) -> Result<()> {
     args.stems.iter().try_for_each(|stem| {
         let trial = if args.quick { trial().quick() } else { trial() };
+        let trial = args.without.into_iter().fold(trial, Trial::without);
         tell(stem, first, trial.telling(tell_case), console)
     })
 }
 
 /// Prints the line of a case. If its reader is gone, the check's next line finds that.
-fn tell_case(case: &str) {
-    let line = serde_json::to_string(&Event::Case(cut(case))).expect("a case is a string");
+fn tell_case(variant: Variant, words: &str) {
+    let line = serde_json::to_string(&Event::Case { variant, words: cut(words) }).expect("a case is a string");
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 

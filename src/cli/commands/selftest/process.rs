@@ -2,6 +2,7 @@
 
 use super::Where;
 use crate::cli::interrupt;
+use osp::cuda::Variant;
 use osp::selftest::{FACTS, Findings, chosen_cases, merge};
 use osp::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -21,8 +22,8 @@ pub enum Event {
     Device(String),
     /// A check begins.
     Begin { number: usize, check: String },
-    /// A case of the check begins.
-    Case(String),
+    /// A case of the check begins, with the kernels of this variant.
+    Case { variant: Variant, words: String },
     /// All results up to now.
     Found(Findings),
     /// Why the check did not finish.
@@ -38,14 +39,18 @@ pub struct Runner {
     quick: bool,
     /// The longest time in which a check may say nothing: that of a case.
     longest: Duration,
+    /// Whether a file ends at the first check of the kernels for every GPU that does not finish.
+    decides: bool,
 }
 
 /// A check that did not finish.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 pub struct Problem {
     pub stem: String,
     pub check: String,
     pub problem: String,
+    /// The variant whose kernels ended or hung the process; unknown before the first case, and if the check itself gave up.
+    pub variant: Option<Variant>,
 }
 
 /// The results of a file.
@@ -60,8 +65,17 @@ pub struct Tested {
 enum End {
     /// After the last check.
     Whole,
-    /// During the check of this number.
-    During(usize),
+    /// During the check of this number, with the kernels of this variant.
+    During(usize, Option<Variant>),
+}
+
+/// What a process tests.
+#[derive(Clone, Copy, Default)]
+struct Part {
+    /// The number of the first check.
+    first: usize,
+    /// A variant that is not tested.
+    without: Option<Variant>,
 }
 
 /// Processes that share a GPU, because most of the time of a quick test is their start, or the processors, because many
@@ -91,7 +105,13 @@ impl Runner {
             program.map_err(|error| Error::Failed(format!("cannot find the path of this program: {error}")))?;
         let many_cases = chosen_cases()?.is_some();
         let longest = if device == Where::Cuda && !many_cases { LONGEST } else { LONGEST_EMULATED };
-        Ok(Self { program, device, quick, longest })
+        Ok(Self { program, device, quick, longest, decides: false })
+    }
+
+    /// This runner, but for a verdict on the kernels for every GPU: nothing that a check finds after another one that did
+    /// not finish changes it, and each check that hangs takes long.
+    pub fn deciding(self) -> Self {
+        Self { decides: true, ..self }
     }
 
     /// Tests files and hands over the results of each, in order. Several files are tested in parallel, except on the
@@ -126,39 +146,47 @@ impl Runner {
     }
 
     /// Tests a file, and returns what it found beside how it ended. If a check ends its process, a new process continues
-    /// with the next check.
+    /// with the next check. If Hopper's kernels have ended or hung it, the new process runs the same check without them:
+    /// its cases of the kernels for every GPU would stay untested, and each further hang would take as long.
     ///
     /// # Errors
     /// [`Error::Device`] if there is no GPU, [`Error::Failed`] if no process can be started, [`Error::Interrupted`].
     fn test(&self, stem: &str) -> (Tested, Result<()>) {
-        let (mut tested, mut first) = (Tested::default(), 0);
+        let (mut tested, mut part) = (Tested::default(), Part::default());
         loop {
-            match self.once(stem, first, &mut tested) {
-                Ok(End::During(number)) => first = number + 1,
+            match self.once(stem, part, &mut tested) {
+                Ok(End::During(first, Some(Variant::Sm90))) if part.without.is_none() => {
+                    part = Part { first, without: Some(Variant::Sm90) };
+                }
+                Ok(End::During(..)) if self.decides => return (tested, Ok(())),
+                Ok(End::During(number, _)) => part.first = number + 1,
                 Ok(End::Whole) => return (tested, Ok(())),
                 Err(error) => return (tested, Err(error)),
             }
         }
     }
 
-    /// Runs one process, from the check of number `first` on.
-    fn once(&self, stem: &str, first: usize, tested: &mut Tested) -> Result<End> {
+    /// Runs one process.
+    fn once(&self, stem: &str, part: Part, tested: &mut Tested) -> Result<End> {
         // A file, not a pipe: it can be read even if another process still has it open.
         let said =
             tempfile::tempfile().map_err(Error::io("cannot make a temporary file in TMPDIR,", std::env::temp_dir()))?;
-        let mut child = self.start(stem, first, &said)?;
+        let mut child = self.start(stem, part, &said)?;
         let events = listen(&mut child).inspect_err(|_| drop(wait(&mut child, Duration::ZERO)))?;
         let (mut begun, mut case, mut found): (Option<(usize, String)>, _, _) = (None, None, Findings::new());
-        let problem = |check: &str, problem| Problem { stem: stem.to_owned(), check: check.to_owned(), problem };
+        let problem = |check: &str, problem, variant| {
+            let [stem, check] = [stem, check].map(str::to_owned);
+            Problem { stem, check, problem, variant }
+        };
         let silent = loop {
             match receive(&events, self.longest(stem, begun.is_some())) {
                 Ok(Event::Device(device)) => tested.device = device,
                 Ok(Event::Begin { number, check }) => (begun, case) = (Some((number, check)), None),
-                Ok(Event::Case(words)) => case = Some(words),
+                Ok(Event::Case { variant, words }) => case = Some((variant, words)),
                 Ok(Event::Found(findings)) => found = findings,
                 Ok(Event::Problem(text)) => {
                     let check = begun.as_ref().map_or("", |(_, check)| check);
-                    tested.problems.push(problem(check, text));
+                    tested.problems.push(problem(check, text, None));
                 }
                 Ok(Event::End) => {
                     merge(&mut tested.findings, found);
@@ -182,9 +210,9 @@ impl Runner {
         };
         match begun {
             Some((number, check)) => {
-                let during = case.map_or_else(String::new, |case| format!(", during {case}"));
-                tested.problems.push(problem(&check, words + &during));
-                stopped.map(|()| End::During(number))
+                let (variant, during) = case.map(|(variant, words)| (variant, format!(", during {words}"))).unzip();
+                tested.problems.push(problem(&check, words + &during.unwrap_or_default(), variant));
+                stopped.map(|()| End::During(number, variant))
             }
             None if stopped.is_err() => Err(Error::Interrupted),
             None if code == Some(3) => Err(Error::Device(words)),
@@ -197,11 +225,12 @@ impl Runner {
         if begun && stem != FACTS { self.longest } else { self.longest.max(LONGEST_SLOW) }
     }
 
-    fn start(&self, stem: &str, first: usize, said: &File) -> Result<Child> {
+    fn start(&self, stem: &str, part: Part, said: &File) -> Result<Child> {
         let failed = |error| Error::Failed(format!("cannot start {}: {error}", self.program.display()));
         let mut command = Command::new(&self.program);
         let device = self.device.name();
-        command.args(["selftest", stem, "--device", &device, "--here", &first.to_string()]);
+        command.args(["selftest", stem, "--device", &device, "--here", &part.first.to_string()]);
+        command.args(part.without.iter().flat_map(|variant| ["--without", variant.name()]));
         if self.quick {
             command.arg("--quick");
         }
@@ -279,7 +308,7 @@ mod tests {
 
     /// A runner of a script. From check 0 on, the script prints `lines`, then executes `at_the_end`; from check 1 on,
     /// it finishes.
-    fn runner(lines: &str, at_the_end: &str, run: impl FnOnce(&Runner) -> Result<()>) -> Result<()> {
+    fn runner(lines: &str, at_the_end: &str, run: impl FnOnce(Runner) -> Result<()>) -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("osp");
         let found = r#"{"Found":{"a":{"cases":2,"worst":0.5,"failed":0,"failure":null}}}"#;
@@ -289,8 +318,9 @@ mod tests {
         );
         std::fs::write(&program, script).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let runner = Runner { program, device: Where::Cuda, quick: false, longest: Duration::from_secs(2) };
-        run(&runner)
+        let runner =
+            Runner { program, device: Where::Cuda, quick: false, longest: Duration::from_secs(2), decides: false };
+        run(runner)
     }
 
     fn tested(lines: &str, at_the_end: &str) -> Result<Tested> {
@@ -324,10 +354,42 @@ mod tests {
 
     #[test]
     fn a_case_that_hangs_is_named_and_cases_that_follow_each_other_are_not_a_hang() {
-        let cases = "for i in 1 2 3 4 5 6; do sleep 0.5; echo \"{\\\"Case\\\":\\\"case $i\\\"}\"; done";
+        let case = r#"{\"Case\":{\"variant\":\"sm80\",\"words\":\"case $i\"}}"#;
+        let cases = format!("for i in 1 2 3 4 5 6; do sleep 0.5; echo \"{case}\"; done");
         let tested = tested(&format!("{BEGIN}; {cases}"), "sleep 60").unwrap();
         let [problem] = &tested.problems[..] else { panic!("one check hangs") };
         assert_eq!(problem.problem, "did not finish within 2 s, during case 6");
+    }
+
+    /// The line of a case, in a script.
+    fn case(variant: Variant) -> String {
+        format!(r#"echo '{{"Case":{{"variant":"{variant}","words":"a case"}}}}'"#)
+    }
+
+    #[test]
+    fn after_a_hang_of_hoppers_kernels_the_same_check_runs_without_them() {
+        let found = r#"{"Found":{"b":{"cases":1,"worst":0.5,"failed":0,"failure":null}}}"#;
+        let rest = format!("echo '{found}'; echo '\"End\"'; exit");
+        for at_the_end in ["sleep 60", "kill -9 $$"] {
+            let at_the_end = format!("[ \"$7 $8\" != '--without sm90' ] || {{ {rest}; }}\n{at_the_end}");
+            let tested = tested(&format!("{BEGIN}; {}", case(Variant::Sm90)), &at_the_end).unwrap();
+            let [problem] = &tested.problems[..] else { panic!("one check ends its process") };
+            assert_eq!((problem.check.as_str(), problem.variant), ("first", Some(Variant::Sm90)));
+            assert_eq!(tested.findings.keys().collect::<Vec<_>>(), ["b"]);
+        }
+    }
+
+    #[test]
+    fn a_verdict_waits_for_one_hang() {
+        for (case, variant) in [(case(Variant::Sm80), Some(Variant::Sm80)), (":".to_owned(), None)] {
+            let all = runner(&format!("{BEGIN}; {case}"), "sleep 60", |runner| {
+                let (tested, end) = runner.deciding().test("gemm");
+                assert_eq!(tested.problems.iter().map(|problem| problem.variant).collect::<Vec<_>>(), [variant]);
+                assert!(tested.findings.is_empty());
+                end
+            });
+            all.unwrap();
+        }
     }
 
     #[test]
