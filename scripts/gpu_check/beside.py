@@ -6,7 +6,7 @@ from typing import Iterator, List, Sequence
 
 from . import read
 from .cases import LIBRARY, Case, own_time
-from .commands import ON_THE_GPU, WITH_VARIANTS, profile
+from .commands import ON_THE_GPU, WITH_VARIANTS, hangs, profile
 from .session import Group, Session
 from .steps import Finished, Reading, Step
 
@@ -98,4 +98,5 @@ def own_bench(s: Session, case: Case, variant: str) -> Step:
 
     env = {**ON_THE_GPU, "CRITERION_HOME": str(folder), **({"OSP_BENCH_KERNELS": variant} if variant else {})}
     command = [str(s.osp.parent / f"bench-{case.stem}"), "--bench", "--noplot", "--exact", case.bench]
-    return Step(f"own {case.name}{variant and ' ' + variant}", 4, 30, command, remembered, env)
+    return Step(f"own {case.name}{variant and ' ' + variant}", 4, 30, command, remembered, env,
+                skip=lambda: hangs(s, variant), kernels=variant)

@@ -77,7 +77,8 @@ def suspects(s: Session) -> List[Target]:
     targets += [Target(f"of {stem}", tests_of([stem]), ("memcheck",)) for stem in stuck]
     if folders:
         folder, dtype, *more = folders[0].split(" ")
-        targets.append(Target(f"of {folders[0]}", ["verify", f"tests/golden/{folder}", "--dtype", dtype, *more]))
+        checks = ("memcheck",) if s.result(f"verify {folders[0]}").data.get("ended") else Target._field_defaults["checks"]
+        targets.append(Target(f"of {folders[0]}", ["verify", f"tests/golden/{folder}", "--dtype", dtype, *more], checks))
     return targets
 
 

@@ -89,8 +89,9 @@ def dry_run(args: argparse.Namespace) -> int:
     for group in s.planned:
         steps = [group] if isinstance(group, Step) else group
         for step in steps:
-            print(f"{step.name:<52} {step.expected:>6.0f} s {min(step.limit, args.step_limit):>6.0f} s" if not step.skip
-                  else f"{step.name:<52} {'skipped':>8}: {step.skip}")
+            why = step.why_not()
+            print(f"{step.name:<52} {step.expected:>6.0f} s {min(step.limit, args.step_limit):>6.0f} s" if not why
+                  else f"{step.name:<52} {'skipped':>8}: {why}")
         total += together(steps, s)
     print(f"\n{total:.0f} s expected of {args.budget:.0f} s; steps at the end that do not fit are skipped")
     return 0

@@ -13,16 +13,20 @@ from typing import Any, Callable, Dict, List
 from .steps import FAIL, SKIP, Finished, Reading, Step, clean
 
 
-# A check that a time limit has ended: the program's own, or that of a step.
-UNFINISHED = re.compile(r"^FAIL  (\S+, \S+: (?:did not finish within|interrupted).*)$", re.M)
+# A check of a self-test that hung or was ended, and the variant of its kernels: in "gemm, parts: did not finish within 10 s,
+# during f16, sm90: Case { m: 1 }" it is sm90.
+UNFINISHED = re.compile(r"^FAIL  (\S+, \S+: (did not finish within|interrupted)(?:[^,]*, during \w+, (sm\d+):)?.*)$", re.M)
 
 
 def judge(step: Step, finished: Finished) -> Reading:
-    """The reading of a command, however it ended."""
+    """The reading of a command, however it ended. In its data, "ended" says that it took all its time, as what hangs does, and
+    "cut" that it had less."""
     reading = judged(step, finished)
     if reading.verdict == FAIL and step.after_failure:
         reading = step.after_failure(finished, reading)
         reading.text = clean(reading.text)
+    if finished.cut:
+        reading.data = {**reading.data, "cut": True}
     return reading
 
 
@@ -30,7 +34,9 @@ def judged(step: Step, finished: Finished) -> Reading:
     said = finished.complaint or finished.last or "printed nothing"
     if finished.ended_after is not None:
         stuck = ", and survives SIGKILL" if finished.code is None else ""
-        return failed(f"ended after {finished.ended_after:.4g} s{stuck}: {said}")
+        reading = failed(f"ended after {finished.ended_after:.4g} s{stuck}: {said}")
+        reading.data = {"ended": not finished.cut}
+        return reading
     if finished.code is None or finished.code < 0:
         return failed(f"killed by {signal_name(finished.code)}: {said}")
     if finished.code not in step.accepts:
@@ -98,11 +104,16 @@ def selftest(finished: Finished) -> Reading:
 
 
 def selftest_failed(finished: Finished, reading: Reading) -> Reading:
-    """Names the check that hung, and marks the result, because later steps avoid its kernels."""
-    hung = UNFINISHED.findall(finished.out)
-    if not hung and finished.ended_after is None:
-        return reading
-    return Reading("; ".join([*hung[:1], reading.text]), {"hung": hung}, FAIL)
+    """Names the check that did not finish. If it hung, marks the variant of its kernels, because later steps avoid them; None
+    is an unknown one. An interrupted check hung if it had the step's whole time."""
+    unfinished = UNFINISHED.findall(finished.out)
+    ended = bool(reading.data.get("ended"))
+    hung = [variant or None for _, how, variant in unfinished if how != "interrupted" or ended]
+    text = "; ".join([*(words for words, _, _ in unfinished[:1]), reading.text])
+    if not hung and not ended:
+        return Reading(text, reading.data, FAIL)
+    wrong = len(re.findall(r"^FAIL  ", finished.out, re.M)) - len(unfinished)
+    return Reading(text, {**reading.data, "hung": hung or [None], "wrong": wrong}, FAIL)
 
 
 def verify(finished: Finished) -> Reading:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from .cases import CASES, LIBRARY, Case
-from .commands import hopper, newest
+from .commands import against_newest, hopper
 from .session import Session
 from .steps import FAIL, PASS, SKIP, Result
 
@@ -205,8 +205,8 @@ def kernels(s: Session) -> str:
     """Which kernels steps without a variant in their names have run, where there are several."""
     if s.emulated or not hopper(s):
         return ""
-    why = "sm90, whose self-tests passed" if newest(s) else "sm80, because sm90 has not passed its self-tests"
-    return f"kernels {why}; "
+    against = against_newest(s)
+    return f"kernels sm80, because {against}; " if against else "kernels sm90, whose self-tests passed; "
 
 
 def card(s: Session, machine: Dict[str, str]) -> str:
@@ -312,8 +312,7 @@ class Output:
 
     def found(self) -> str:
         """All results, with those of earlier calls: the next one asks which kernels passed, whichever stage ran last."""
-        newest_of = {result.name: result for result in self.s.earlier + self.s.results}
-        results = [dataclasses.asdict(result) for result in newest_of.values()]
+        results = [dataclasses.asdict(result) for result in self.s.newest()]
         return json.dumps({"stages": list(self.stages), "machine": self.machine, "results": results})
 
     def store(self) -> None:

@@ -80,13 +80,18 @@ class Session:
         result = self.result(name)
         return self.dry or (result is not None and result.verdict == PASS)
 
+    def newest(self) -> List[Result]:
+        """The last result of each name. A skipped step says nothing against what it said before."""
+        found: Dict[str, Result] = {}
+        for result in self.earlier + self.results:
+            if result.verdict != SKIP or result.name not in found:
+                found[result.name] = result
+        return list(found.values())
+
     def failed(self, prefix: str) -> List[str]:
         """Names of failed steps that begin with `prefix`, without it, in alphabetical order."""
-        failures = {}
-        for result in self.earlier + self.results:
-            if result.name.startswith(prefix + " "):
-                failures[result.name[len(prefix) + 1:]] = result.verdict == FAIL
-        return sorted(name for name, bad in failures.items() if bad)
+        return sorted(result.name[len(prefix) + 1:] for result in self.newest()
+                      if result.name.startswith(prefix + " ") and result.verdict == FAIL)
 
     def data(self, name: str) -> Dict[str, Any]:
         result = self.result(name)
@@ -115,6 +120,8 @@ class Session:
     def one(self, step: Step) -> None:
         start = time.monotonic()
         reading = self.why_not(step) or self.act(step)
+        if step.kernels:
+            reading.data = {**reading.data, "kernels": step.kernels}
         self.add(Result(step.name, reading.verdict, time.monotonic() - start, reading.text, reading.data))
         self.kept += [path for path in step.keep if path.exists()]
 
@@ -126,7 +133,7 @@ class Session:
             print(f"{result.verdict:<4}  {result.name:<44} {seconds:>7}  {result.text}", flush=True)
 
     def why_not(self, step: Step) -> Optional[Reading]:
-        why = self.stopped or step.skip
+        why = self.stopped or step.why_not()
         if not why and self.left() < step.expected:
             why = f"no time: {max(0.0, self.left()):.0f} s are left, the step needs about {step.expected:.0f} s"
         return Reading(clean(why), verdict=SKIP) if why else None
@@ -150,7 +157,11 @@ class Session:
 
     def command(self, step: Step, limit: float) -> Reading:
         """Runs a step's command, and once more if it fails and the step says so."""
-        run = lambda limit: judge(step, process.run(step.command, limit, self.log(step.name), step.env, self.root))
+        def run(limit: float) -> Reading:
+            finished = process.run(step.command, limit, self.log(step.name), step.env, self.root)
+            finished.cut = bool(self.stopped) or finished.ended_after is not None and limit < step.limit
+            return judge(step, finished)
+
         reading = run(limit)
         again = min(step.again, self.step_limit, self.left())
         if reading.verdict != FAIL or again <= 0 or self.stopped or reading.data.get("final"):

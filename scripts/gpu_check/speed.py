@@ -11,7 +11,7 @@ from . import read
 from .beside import beside_torch, torch_start
 from .cases import CASES
 from .commands import (BENCHES, BLOCKING, HOST_ONLY, KERNELS, LONG, ON_THE_GPU, PROMPT, ROUNDS, SM80, SM90, STEMS, TWINS,
-                       golden, hopper, newest, profile, selftest, tries_hopper, verify)
+                       golden, hopper, newest, of, profile, selftest, tries_hopper, verify)
 from .session import Group, Session
 from .steps import PASS, SKIP, Finished, Reading, Step, skipped
 
@@ -123,7 +123,7 @@ def whole_runs(s: Session) -> Iterator[Group]:
             # The other runs use the text embeddings of the first run.
             env = {"XDG_CACHE_HOME": str(s.work / "cache")}
             yield Step(f"whole {frames} frames, {steps} steps", expected, limit, command, read.sampled(record), env,
-                       watch=True, keep=[record])
+                       watch=True, keep=[record], kernels=of(newest(s)))
             if not s.dry:
                 video.unlink(missing_ok=True)
         yield steps_cost(s, frames, counts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Union
 
 PASS, FAIL, SKIP = "pass", "FAIL", "skip"
 
@@ -34,6 +34,8 @@ class Finished:
     """The first line that looks like an error."""
     ended_after: Optional[float] = None
     """The time limit that it exceeded."""
+    cut: bool = False
+    """Whether the budget or the user has ended it before its step's time was up."""
 
 
 @dataclasses.dataclass
@@ -83,10 +85,17 @@ class Step:
     """A function that runs instead of a command, with a limit in seconds."""
     watch: bool = False
     """Whether clocks and memory of the GPU are sampled during the step."""
-    skip: str = ""
-    """Why the step cannot run; empty if it can."""
+    skip: Union[str, Callable[[], str]] = ""
+    """Why the step cannot run; empty if it can. A function decides when the step's turn comes: steps in parallel with it may
+    have ended by then."""
+    kernels: str = ""
+    """The variant of the program's own kernels that the command asks for."""
     keep: List[Path] = dataclasses.field(default_factory=list)
     """Files that the step writes and that are kept."""
+
+    def why_not(self) -> str:
+        """Why it cannot run now; empty if it can."""
+        return self.skip() if callable(self.skip) else self.skip
 
 
 def skipped(name: str, why: str) -> Step:

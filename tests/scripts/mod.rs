@@ -4,6 +4,7 @@
 mod card;
 mod cublaslt;
 mod faults;
+mod hangs;
 mod hopper;
 mod kernel_report;
 mod pack;

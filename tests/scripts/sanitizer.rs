@@ -42,21 +42,6 @@ fn after_a_hang_the_kernels_for_hopper_are_avoided_and_examined_once() {
 }
 
 #[test]
-fn a_test_that_is_ended_says_where_it_was() {
-    let rehearsal = Rehearsal::new(
-        "'selftest gemm'*) trap \"echo 'FAIL  gemm, parts_are_equal: interrupted, during f16, sm90: Case { m: 1 }'; exit 130\" TERM
-           echo 'pass  linear_small_f16'; sleep 1000 & wait ;;\n",
-    );
-    let run = rehearsal.run("light", &["--step-limit", "2"]);
-    run.is_whole();
-    run.says(
-        "selftest gemm",
-        "FAIL",
-        "gemm, parts_are_equal: interrupted, during f16, sm90: Case { m: 1 }; ended after 2 s",
-    );
-}
-
-#[test]
 fn facts_that_fail_do_not_hide_a_faulty_kernel() {
     let rehearsal = Rehearsal::new("'selftest facts'*) echo 'FAIL  products'; exit 1 ;;\n");
     stand_in_tools(&rehearsal);
