@@ -53,7 +53,7 @@ def of(kernels: Sequence[str]) -> str:
 
 def selftest(s: Session, stem: str, quick: bool = False, env: Optional[Dict[str, str]] = None, name: str = "") -> Step:
     command = [str(s.osp), "selftest", stem, "--device", s.device, *(["--quick"] if quick else [])]
-    return Step(name or f"selftest {stem}", 10, 40, command, read.selftest, {**BLOCKING, **(env or {})},
+    return Step(name or f"selftest {stem}", 6 if quick else 10, 40, command, read.selftest, {**BLOCKING, **(env or {})},
                 after_failure=read.selftest_failed)
 
 

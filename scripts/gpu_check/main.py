@@ -13,7 +13,7 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 from . import machine, report, tree
 from .session import Session
@@ -114,11 +114,16 @@ def unpack(pack: Path, into: Path) -> Path:
     return folder
 
 
-def load(path: Path) -> List[Result]:
+def load(path: Path, program: str) -> Tuple[List[Result], str]:
+    """The results of earlier calls with the program of this hash, and what is wrong with the others."""
     try:
-        return [Result(**result) for result in json.loads(path.read_text())["results"]]
+        found = json.loads(path.read_text())
+        results = [Result(**result) for result in found["results"]]
     except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return [], ""
+    if found.get("osp") != program:
+        return [], f"WARNING: {len(results)} earlier results are of another program, and count for nothing"
+    return [result for result in results if isinstance(result.data, dict)], ""
 
 
 def check(args: argparse.Namespace, work: Path) -> int:
@@ -129,12 +134,13 @@ def check(args: argparse.Namespace, work: Path) -> int:
         print(f"gpu-check: {args.pack} cannot be unpacked: {error}", file=sys.stderr)
         return 2
     s.begin(folder / "osp", work)
+    s.program = tree.digest(s.osp)
     # The program looks for its demo model beside itself, but it may be unpacked anywhere.
     os.environ["OSP_MODEL"] = str(ROOT / "assets/demo")
     # The program's test of a new GPU would only repeat the steps here.
     os.environ["OSP_SELFTEST"] = "0"
     s.step_limit, s.variants = args.step_limit, args.variants.resolve() if args.variants else None
-    s.earlier = [] if "light" in args.stage else load(args.results)
+    s.earlier, outdated = ([], "") if "light" in args.stage else load(args.results, s.program)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: s.stop(f"ended by {signal.Signals(number).name}"))
     found = machine.facts(ROOT, folder, s.log("nvidia-smi"))
@@ -143,6 +149,8 @@ def check(args: argparse.Namespace, work: Path) -> int:
     if other:
         found["tree"] = f"WARNING: {other}"
         print(f"gpu-check: {found['tree']}", flush=True)
+    if outdated:
+        found["earlier results"] = outdated
     print("; ".join(f"{what} {value}" for what, value in found.items()), flush=True)
     if "light" not in args.stage:
         print(f"{len(s.earlier) or 'no'} earlier results in {args.results}", flush=True)

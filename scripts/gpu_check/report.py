@@ -194,8 +194,8 @@ def headline(s: Session, stages: Sequence[str], machine: Dict[str, str], seconds
     doctor = s.result("doctor")
     # It says which driver the program needs.
     problem = [f"NO GPU CAN BE OPENED: {doctor.text}"] if doctor and doctor.verdict == FAIL else []
-    other = [machine["tree"]] if "tree" in machine else []
-    return [*problem, *other,
+    warnings = [machine[what] for what in ("tree", "earlier results") if what in machine]
+    return [*problem, *warnings,
             f"gpu-check {', '.join(stages)} on {where}; program {machine.get('program')}; {kernels(s)}"
             f"{seconds:.0f} of {s.budget:.0f} s",
             f"{count[FAIL]} FAILED, {count[PASS]} passed, {count[SKIP]} skipped" + (f": {s.stopped}" if s.stopped else "")]
@@ -313,7 +313,7 @@ class Output:
     def found(self) -> str:
         """All results, with those of earlier calls: the next one asks which kernels passed, whichever stage ran last."""
         results = [dataclasses.asdict(result) for result in self.s.newest()]
-        return json.dumps({"stages": list(self.stages), "machine": self.machine, "results": results})
+        return json.dumps({"stages": list(self.stages), "osp": self.s.program, "machine": self.machine, "results": results})
 
     def store(self) -> None:
         """Stores the results for the next call."""

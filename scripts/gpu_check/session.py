@@ -27,6 +27,8 @@ class Session:
         self.root, self.device, self.budget, self.dry = root, device, budget, dry
         self.osp = Path("osp")
         self.work = Path("work")
+        self.program = ""
+        """The hash of the program."""
         self.step_limit = float("inf")
         self.variants: Optional[Path] = None
         self.results: List[Result] = []

@@ -17,6 +17,7 @@ from .steps import PASS, SKIP, Finished, Reading, Step, skipped
 
 
 def speed(s: Session) -> Iterator[Group]:
+    yield untested(s)
     if s.variants:
         yield from compare_variants(s)
     yield from whole_runs(s)
@@ -25,6 +26,15 @@ def speed(s: Session) -> Iterator[Group]:
     variants = KERNELS if tries_hopper(s) else [""]
     yield from beside_torch(s, [case for case in CASES if not case.handful], LONG, [variants] * ROUNDS)
     yield from benches(s)
+
+
+def untested(s: Session) -> List[Step]:
+    """Quick self-tests of files with kernels for Hopper that no earlier step has tested. What is timed depends on them."""
+    known = {step.name for group in s.planned for step in ([group] if isinstance(group, Step) else group)}
+    if not hopper(s) or not s.help("selftest"):
+        return []
+    known.update(result.name for result in s.newest() if result.verdict != SKIP)
+    return [selftest(s, stem, True) for stem in TWINS if f"selftest {stem}" not in known]
 
 
 def compare_variants(s: Session) -> Iterator[Group]:

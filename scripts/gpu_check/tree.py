@@ -35,6 +35,11 @@ def size(root: Path) -> int:
     return sum((root / path).stat().st_size for path in files(root, "--cached", "--others", "--exclude-standard"))
 
 
+def digest(program: Path) -> str:
+    """A hash of the program, which the results of a run belong to."""
+    return hashlib.sha256(program.read_bytes()).hexdigest()
+
+
 def difference(root: Path, folder: Path) -> str:
     """In which files the tree differs from the list in a pack's folder; empty if in none, or if there is no list."""
     try:

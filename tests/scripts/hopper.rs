@@ -88,3 +88,27 @@ fn kernels_for_hopper_that_fail_run_only_where_they_are_asked_for() {
         asked(&rehearsal, "sample").into_iter().chain(asked(&rehearsal, "profile")).all(|kernels| kernels.is_none())
     );
 }
+
+#[test]
+fn results_of_another_program_count_for_nothing() {
+    let rehearsal = Rehearsal::new(DOCTOR);
+    let light = rehearsal.run("light", &[]);
+    assert!(light.read("table.txt").contains("kernels sm90, whose self-tests passed"), "{}", light.stdout);
+    // Its gemm has become wrong.
+    let wrong = format!("{DOCTOR}'selftest gemm'*) echo 'FAIL  linear_sm90_small_f16'; exit 1 ;;\n");
+    rehearsal.script("bin/osp", &STAND_IN.replace("  # OVERRIDES\n", &wrong));
+    let run = rehearsal.run("deep", &[]);
+    run.is_whole();
+    let table = run.read("table.txt");
+    assert!(table.starts_with("WARNING: ") && table.contains(" earlier results are of another program"), "{table}");
+    assert!(table.contains("kernels sm80, because sm90 has not passed its self-tests"), "{table}");
+    // The next call goes on from there, and tests what nobody has tested.
+    let run = rehearsal.run("speed", &[]);
+    run.is_whole();
+    assert!(!run.read("table.txt").contains("WARNING"), "{}", run.stdout);
+    run.says("selftest gemm", "FAIL", "linear_sm90_small_f16");
+    run.says("selftest conv3d", "pass", "");
+    assert!(rehearsal.calls().iter().any(|call| call.starts_with("selftest conv3d") && call.contains("--quick")));
+    let run = rehearsal.run("speed", &[]);
+    assert!(!run.has("selftest gemm"), "{}", run.stdout);
+}
