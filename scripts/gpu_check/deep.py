@@ -6,7 +6,7 @@ import re
 from typing import Dict, Iterator, List, NamedTuple, Sequence
 
 from . import process, read
-from .commands import SHORT, SM80, SM90, STEMS, hopper, hung, newest, profile, profile_command, sample
+from .commands import SHORT, SM80, SM90, STEMS, hopper, hung, newest, of, profile, profile_command, sample
 from .machine import tool
 from .session import Group, Session
 from .steps import SKIP, Reading, Step, skipped
@@ -134,10 +134,13 @@ def variant_of(s: Session, kernel: str) -> List[str]:
 
 
 def costliest(s: Session) -> List[str]:
-    """The kernels with the highest time over all stages, from the newest profile."""
-    for result in reversed(s.earlier + s.results):
+    """The kernels with the highest time over all stages, from the newest profile with the kernels that run by default; from the
+    newest at all if there is none with these."""
+    profiles = [result for result in reversed(s.earlier + s.results) if result.name.startswith("profile")]
+    default = [result for result in profiles if result.data.get("kernels", "") == of(newest(s))]
+    for result in default + profiles:
         times: Dict[str, float] = {}
-        for stage in result.data.get("stages", []) if result.name.startswith("profile") else []:
+        for stage in result.data.get("stages", []):
             for row in stage["kernels"]:
                 times[row["kernel"]] = times.get(row["kernel"], 0) + (row["ms"] or 0)
         if any(times.values()):
