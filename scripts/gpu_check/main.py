@@ -118,12 +118,12 @@ def load(path: Path, program: str) -> Tuple[List[Result], str]:
     """The results of earlier calls with the program of this hash, and what is wrong with the others."""
     try:
         found = json.loads(path.read_text())
-        results = [Result(**result) for result in found["results"]]
+        results = [Result(**result) for result in found["results"] if isinstance(result["data"], dict)]
     except (OSError, ValueError, KeyError, TypeError):
         return [], ""
     if found.get("osp") != program:
         return [], f"WARNING: {len(results)} earlier results are of another program, and count for nothing"
-    return [result for result in results if isinstance(result.data, dict)], ""
+    return results, ""
 
 
 def check(args: argparse.Namespace, work: Path) -> int:
@@ -159,11 +159,20 @@ def check(args: argparse.Namespace, work: Path) -> int:
     try:
         s.play(plan(s, args.stage))
     finally:
-        s.close()
-        output.write(last=True)
-        print("\n" + output.text, flush=True)
-        output.store()
+        finish(s, output)
     return verdict(s)
+
+
+def finish(s: Session, output: report.Output) -> None:
+    """Stores the results before anything is printed, because the reader may be gone, and prints the table whatever fails."""
+    try:
+        s.close()
+    finally:
+        try:
+            output.store()
+            output.write(last=True)
+        finally:
+            print("\n" + output.text, flush=True)
 
 
 def verdict(s: Session) -> int:

@@ -274,6 +274,8 @@ class Output:
         self.s, self.stages, self.machine, self.out, self.results = s, stages, machine, out, results
         self.text = ""
         """The table."""
+        self.lines: List[str] = []
+        """The first lines of the table."""
         self.left_out: List[str] = []
         self.due = 0.0
         """When the archive may be written again."""
@@ -290,18 +292,21 @@ class Output:
         self.tried(lambda: self.out.mkdir(parents=True, exist_ok=True))
         if last or time.monotonic() >= self.due:
             self.tried(self.archive)
+        self.tried(self.begin)
+        self.tried(self.render)
+        self.tried(lambda: put(self.out / "results.json", self.found()))
+        self.tried(lambda: put(self.out / "table.txt", self.text + "\n"))
+        self.tried(lambda: put(self.out / "record.md", record(self.s, self.lines, self.machine)))
+
+    def begin(self) -> None:
         lines = headline(self.s, self.stages, self.machine, time.monotonic() - self.s.start)
         if self.left_out:
             names = ", ".join(self.left_out[:5]) + (" …" if self.left_out[5:] else "")
             lines.append(f"not in logs.tar.gz, because too large: {names}")
-        self.text = "\n".join(lines)
-        self.tried(lambda: self.render(lines))
-        self.tried(lambda: put(self.out / "results.json", self.found()))
-        self.tried(lambda: put(self.out / "table.txt", self.text + "\n"))
-        self.tried(lambda: put(self.out / "record.md", record(self.s, lines, self.machine)))
+        self.lines, self.text = lines, "\n".join(lines)
 
-    def render(self, lines: List[str]) -> None:
-        self.text = table(self.s, lines)
+    def render(self) -> None:
+        self.text = table(self.s, self.lines)
 
     def archive(self) -> None:
         start = time.monotonic()

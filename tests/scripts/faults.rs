@@ -181,3 +181,30 @@ fn a_folder_that_cannot_be_written_does_not_cost_the_table() {
     );
     assert_eq!(output.status.code(), Some(0));
 }
+
+#[test]
+fn a_fault_of_the_script_costs_only_the_part_that_it_is_in() {
+    let said = super::hangs::with_a_session(
+        &Rehearsal::new(""),
+        "from gpu_check import main
+s.results.append(Result('equal: b', 'pass', 0.0, '', {}))
+s.play([commands.selftest(s, 'gemm')])
+out = Path(sys.argv[1])
+output = report.Output(s, ['light'], {}, out / 'out', out / 'results.json')
+def fails(*_): raise RuntimeError('a fault')
+report.headline = fails
+s.close = fails
+try:
+    main.finish(s, output)
+except RuntimeError:
+    print('what failed is said')
+stored = (out / 'results.json').read_text()
+for damage in [stored, stored.replace('\"data\": {}', '\"data\": null')]:
+    (out / 'results.json').write_text(damage)
+    print([result.name for result in main.load(out / 'results.json', s.program)[0]])
+",
+    );
+    let table = said.split_once("\nChecks\n").unwrap_or_else(|| panic!("{said}")).1;
+    assert!(table.contains("selftest") && table.contains("what failed is said"), "{said}");
+    assert!(said.ends_with("['doctor', 'equal: b', 'selftest gemm']\n['doctor', 'selftest gemm']\n"), "{said}");
+}
