@@ -20,6 +20,9 @@ def speed(s: Session) -> Iterator[Group]:
     yield untested(s)
     if s.variants:
         yield from compare_variants(s)
+    if not s.dry:
+        # Its memory would count as that of a whole run.
+        s.torch.stop()
     yield from whole_runs(s)
     if s.dry or s.torch.wanted:
         yield torch_start(s)

@@ -1,6 +1,6 @@
 //! The start of PyTorch's worker: early, once more if it is slow, and not for ever.
 
-use super::{Rehearsal, TORCH};
+use super::{Rehearsal, STAND_IN, TORCH};
 use std::fs;
 
 /// Makes a mock of PyTorch that begins with a statement of Python.
@@ -39,4 +39,23 @@ fn a_worker_that_never_starts_costs_two_starts() {
     let run = rehearsal.run("light,speed", &[]);
     run.says("torch", "skip", "ImportError: libcudnn.so");
     assert_eq!(run.steps.iter().filter(|(name, ..)| name == "torch").count(), 1, "{}", run.stdout);
+}
+
+/// The memory in use beside a whole run is compared with its plan.
+#[test]
+fn whole_runs_have_the_gpu_for_themselves() {
+    let rehearsal = Rehearsal::new("");
+    torch(&rehearsal, "open(__file__ + '.pid', 'w').write(str(os.getpid()))");
+    let asks = format!(
+        "  sample*)\n    for pid in $(cat {}); do [ ! -d /proc/$pid ] || echo \"$*\" >>\"$here/beside\"; done\n",
+        rehearsal.path("tools/torch.py.pid").display()
+    );
+    rehearsal.script("bin/osp", &STAND_IN.replace("  sample*)\n", &asks));
+    let run = rehearsal.run("light,speed", &[]);
+    run.is_whole();
+    run.says("whole 65 frames, 2 steps", "pass", "");
+    let beside = fs::read_to_string(rehearsal.path("bin/beside")).unwrap();
+    // The worker of the stage before was there, and the next one times the rest.
+    assert!(beside.lines().count() == 1 && !beside.contains("--frames"), "{beside}");
+    run.says("torch linear 114688x1152x3456: bias", "pass", "1 ms");
 }
