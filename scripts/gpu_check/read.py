@@ -174,8 +174,10 @@ def hashed(path: Path) -> Callable[[Finished], Reading]:
     return read
 
 
-# The first fault that compute-sanitizer names. That the program failed is no fault of a kernel.
-FAULT = re.compile(r"^=+ ((?!Error: process)(?:Invalid|Error|Warning|Potential|Race|Barrier|Program hit).*)$", re.M)
+# The first fault that compute-sanitizer names. That the program failed is no fault of a kernel, nor are warnings of the tool's
+# own limits; a race may be a warning.
+FAULT = re.compile(r"^=+ ((?!Error: process)(?:Invalid|Error|Potential|Race|Barrier|Program hit"
+                   r"|Warning(?=.*\b(?:[Rr]ace|hazard))).*)$", re.M)
 
 
 def sanitizer(finished: Finished) -> Reading:
@@ -191,15 +193,15 @@ def sanitizer(finished: Finished) -> Reading:
 
 
 def sanitizer_ended(finished: Finished, reading: Reading) -> Reading:
-    """compute-sanitizer makes a program a hundred times slower. What it found before its time was up counts, and that it found
-    nothing until then is no failure."""
+    """compute-sanitizer makes a program a hundred times slower. What it printed before its time was up counts, and that it printed
+    nothing until then is no failure: it may know of more, because it prints some faults at the end."""
     if finished.ended_after is None:
         return reading
     fault = FAULT.search(finished.out)
     if fault:
         return failed(f"{fault.group(1)}; ended after {finished.ended_after:.4g} s")
     begun = re.findall(r'"Begin":\{"number":\d+,"check":"([^"]*)"', finished.out)
-    where = f"clean up to {begun[-1]}" if begun else "clean as far as it came"
+    where = f"no fault printed up to {begun[-1]}" if begun else "no fault printed"
     return Reading(f"{where}; ended after {finished.ended_after:.4g} s", verdict=SKIP)
 
 

@@ -52,7 +52,7 @@ fn facts_that_fail_do_not_hide_a_faulty_kernel() {
 }
 
 #[test]
-fn a_sanitizer_that_is_ended_has_its_faults_or_was_clean_so_far() {
+fn a_sanitizer_that_is_ended_has_the_faults_that_it_printed() {
     let rehearsal = Rehearsal::new("");
     let tool = |fault: &str| {
         format!(
@@ -65,11 +65,16 @@ fn a_sanitizer_that_is_ended_has_its_faults_or_was_clean_so_far() {
     rehearsal.script("tools/compute-sanitizer", &tool(""));
     let run = deep();
     run.is_whole();
-    run.says("memcheck of all", "skip", "clean up to parts_are_equal; ended after 2 s");
+    run.says("memcheck of all", "skip", "no fault printed up to parts_are_equal; ended after 2 s");
+    rehearsal.script("tools/compute-sanitizer", &tool("echo '========= Warning: no symbols were found'"));
+    deep().says("memcheck of all", "skip", "no fault printed up to parts_are_equal");
+    let race = "Warning: Race reported between Write access at 0x10 and Read access at 0x20";
+    rehearsal.script("tools/compute-sanitizer", &tool(&format!("echo '========= {race}'")));
+    deep().says("racecheck of all", "FAIL", race);
     rehearsal.script("tools/compute-sanitizer", &tool("echo '========= Invalid __shared__ write of size 4 bytes'"));
     let run = deep();
     run.says("racecheck of all", "FAIL", "Invalid __shared__ write of size 4 bytes; ended after 2 s");
     assert_eq!(run.code, Some(1));
     rehearsal.script("tools/compute-sanitizer", "#!/bin/sh\necho '========= COMPUTE-SANITIZER'; sleep 1000\n");
-    deep().says("memcheck of all", "skip", "clean as far as it came");
+    deep().says("memcheck of all", "skip", "no fault printed; ended after 2 s");
 }
