@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional
+from typing import Iterator, List, NamedTuple, Optional
 
 from . import read
 from .beside import beside_torch, torch_start
@@ -40,6 +40,14 @@ def untested(s: Session) -> List[Step]:
     return [selftest(s, stem, True) for stem in TWINS if f"selftest {stem}" not in known]
 
 
+class Compared(NamedTuple):
+    """Folders of kernels that run with the same option for kernels, and so are compared with the same baseline."""
+
+    kernels: List[str]
+    baseline: str
+    folders: List[Path]
+
+
 def compare_variants(s: Session) -> Iterator[Group]:
     """Profiles each folder of cubins that loads, between two profiles of the unchanged program with the same option for its
     kernels; then checks the fastest variant."""
@@ -47,39 +55,64 @@ def compare_variants(s: Session) -> Iterator[Group]:
     if not folders:
         yield skipped("variants", f"{s.variants} has no subfolders")
     yield [loads(s, folder) for folder in folders]
-    folders = [folder for folder in folders if s.ok(loads(s, folder).name)]
-    groups: Dict[str, List[Path]] = {}
-    for folder in folders:
-        groups.setdefault(" ".join(kernels_of(s, folder)), []).append(folder)
-    for kernels, members in groups.items():
-        yield profile(s, baseline(s, kernels, "first"), LONG, kernels.split())
-        for folder in members:
-            yield profile(s, f"variant {folder.name}", LONG, kernels.split(), {"OSP_KERNELS": str(folder)})
-        yield profile(s, baseline(s, kernels, "last"), LONG, kernels.split())
-    best = fastest(s, groups) if not s.dry else next(iter(folders), None)
-    if folders:
-        yield chosen(best)
+    groups = grouped(s, [folder for folder in folders if s.ok(loads(s, folder).name)])
+    for group in groups:
+        yield from compare_folders(s, group)
+    if not groups:
+        return
+    best = fastest(s, groups) if not s.dry else groups[0].folders[0]
+    yield chosen(best)
     if best:
-        env = {"OSP_KERNELS": str(best)}
-        stems = [stem for stem in STEMS if any(best.glob(f"{stem}*"))] or STEMS
-        yield [selftest(s, stem, True, env, f"{best.name} selftest {stem}") for stem in stems]
-        yield [verify(s, folder, "f16", *kernels_of(s, best), env={**BLOCKING, **env}, name=f"{best.name} verify {folder} f16")
+        kernels = next(group.kernels for group in groups if best in group.folders)
+        yield [test for test in tests(s, best, stems(best) or STEMS) if not s.result(test.name)]
+        env = {**BLOCKING, "OSP_KERNELS": str(best)}
+        yield [verify(s, folder, "f16", *kernels, env=env, name=f"{best.name} verify {folder} f16")
                for folder in golden(s) if folder not in HOST_ONLY]
+
+
+def grouped(s: Session, folders: List[Path]) -> List[Compared]:
+    default, groups = newest(s), {}
+    for folder in folders:
+        kernels = kernels_of(s, folder)
+        name = "variant none" if kernels == default else f"variant none {of(kernels)}"
+        groups.setdefault(name, Compared(kernels, name, [])).folders.append(folder)
+    return list(groups.values())
+
+
+def compare_folders(s: Session, group: Compared) -> Iterator[Group]:
+    """Times the folders between two runs of the baseline, of which the second is worth its time if the first succeeds. A folder
+    with kernels that failed before is timed if they pass now."""
+    first, last = (f"{group.baseline}, {when}" for when in ("first", "last"))
+    yield profile(s, first, LONG, group.kernels)
+    for folder in group.folders:
+        mended = tests(s, folder, [stem for stem in stems(folder) if stem in s.failed("selftest")])
+        yield mended
+        name = f"variant {folder.name}"
+        if all(s.ok(test.name) for test in mended):
+            yield profile(s, name, LONG, group.kernels, {"OSP_KERNELS": str(folder)})
+        else:
+            yield skipped(name, "its kernels have not passed their self-tests")
+    yield profile(s, last, LONG, group.kernels) if s.ok(first) else skipped(last, "the first one has no time")
+
+
+def stems(folder: Path) -> List[str]:
+    """The files of kernels whose self-tests run a folder's kernels."""
+    return [stem for stem in STEMS if any(folder.glob(f"{stem}*"))]
+
+
+def tests(s: Session, folder: Path, of_stems: List[str]) -> List[Step]:
+    """Self-tests with a folder's kernels."""
+    return [selftest(s, stem, True, {"OSP_KERNELS": str(folder)}, f"{folder.name} selftest {stem}") for stem in of_stems]
 
 
 def kernels_of(s: Session, folder: Path) -> List[str]:
     """The option with which the program launches a folder's kernels: a file for Hopper hides the file for every GPU."""
-    stems = {path.stem for path in folder.iterdir()}
+    names = {path.stem for path in folder.iterdir()}
     if not hopper(s):
         return []
-    if any(stem.endswith("_sm90") for stem in stems):
+    if any(name.endswith("_sm90") for name in names):
         return SM90
-    return SM80 if stems.intersection(TWINS) else newest(s)
-
-
-def baseline(s: Session, kernels: str, when: str) -> str:
-    """The name of a profile of the unchanged program."""
-    return f"variant none, {when}" if kernels.split() == newest(s) else f"variant none {kernels.split()[-1]}, {when}"
+    return SM80 if names.intersection(TWINS) else newest(s)
 
 
 def loads(s: Session, folder: Path) -> Step:
@@ -100,15 +133,15 @@ def total(s: Session, name: str) -> Optional[float]:
     return sum(times) if times and None not in times else None
 
 
-def fastest(s: Session, groups: Dict[str, List[Path]]) -> Optional[Path]:
-    """The fastest variant, if it is faster than both baselines of its kernels by more than their difference."""
+def fastest(s: Session, groups: List[Compared]) -> Optional[Path]:
+    """The fastest variant, if it is faster than both baselines of its kernels by more than their difference. Where the baseline has
+    no time, because its kernels hang, every folder that has one is faster."""
     ahead = []
-    for kernels, folders in groups.items():
-        baselines = [ms for ms in (total(s, baseline(s, kernels, when)) for when in ("first", "last")) if ms is not None]
-        if baselines:
-            bar = min(baselines) - (max(baselines) - min(baselines))
-            times = [(total(s, f"variant {folder.name}"), folder) for folder in folders]
-            ahead += [(ms, folder) for ms, folder in times if ms is not None and ms < bar]
+    for group in groups:
+        baselines = [ms for ms in (total(s, f"{group.baseline}, {when}") for when in ("first", "last")) if ms is not None]
+        bar = min(baselines) - (max(baselines) - min(baselines)) if baselines else float("inf")
+        times = [(total(s, f"variant {folder.name}"), folder) for folder in group.folders]
+        ahead += [(ms, folder) for ms, folder in times if ms is not None and ms < bar]
     return min(ahead)[1] if ahead else None
 
 

@@ -1,6 +1,6 @@
 //! Folders of kernels that replace the program's: which load, under which option they run, and which one is the fastest.
 
-use super::Rehearsal;
+use super::{Rehearsal, STAND_IN};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -117,13 +117,50 @@ fn a_folders_kernels_run_beside_the_same_kernels_of_the_program() {
         call.contains("variants/quick") && call.starts_with("verify") && call.contains("--kernels sm90")
     };
     assert!(calls.iter().any(verified), "{calls:?}");
+}
 
-    // A mended kernel is timed although the program's own fails; nothing else is.
-    let fails = format!("{doctor}'selftest gemm'*) echo 'FAIL  linear_sm90_small_f16'; exit 1 ;;\n");
-    let rehearsal = Rehearsal::new(&fails);
-    fs::create_dir_all(rehearsal.path("variants/hopper")).unwrap();
-    fs::write(rehearsal.path("variants/hopper/gemm_sm90.cubin"), "").unwrap();
+#[test]
+fn a_mended_kernel_is_tested_then_timed_and_a_wrong_one_is_not_timed() {
+    let doctor = "doctor) printf 'gpu          Stand-in\\nruns         sm_90a; linear: sm80, until sm90 passes\\n'
+                  [ -z \"$OSP_KERNELS\" ] || echo \"OSP_KERNELS  $(ls -d \"$OSP_KERNELS\"/*)\" ;;\n";
+    let fails = "'selftest gemm'*) case $OSP_KERNELS in
+        *mended) echo 'pass  linear_sm90_small_f16   0.5 of allowed' ;; *) echo 'FAIL  linear_sm90_small_f16'; exit 1 ;; esac ;;\n";
+    let rehearsal = Rehearsal::new(&format!("{doctor}{fails}"));
+    for file in ["mended/gemm_sm90.cubin", "quick/gemm_sm90.cubin", "slow/norm.cubin"] {
+        let file = rehearsal.path("variants").join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "").unwrap();
+    }
     let run = rehearsal.run("light,speed", &["--variants", rehearsal.path("variants").to_str().unwrap()]);
+    run.is_whole();
     run.says("variant none sm90, first", "pass", "denoise");
-    run.says("variant hopper", "pass", "denoise");
+    run.says("mended selftest gemm", "pass", "linear_sm90_small_f16");
+    run.says("variant mended", "pass", "denoise");
+    run.says("quick selftest gemm", "FAIL", "linear_sm90_small_f16");
+    run.says("variant quick", "skip", "its kernels have not passed their self-tests");
+    let at = |step: &str| run.steps.iter().position(|(name, ..)| name == step).unwrap();
+    assert!(at("mended selftest gemm") < at("variant mended"), "{}", run.stdout);
+    // The program's own kernels of this file have not failed.
+    run.says("variant slow", "pass", "denoise");
+    assert!(!run.has("slow selftest norm"), "{}", run.stdout);
+    run.says("variant chosen", "pass", "no variant is faster than the unchanged program");
+}
+
+#[test]
+fn without_a_baseline_a_folder_that_runs_is_ahead() {
+    let doctor = "doctor) printf 'gpu          Stand-in\\nruns         sm_90a\\n'
+                [ -z \"$OSP_KERNELS\" ] || echo \"OSP_KERNELS  $OSP_KERNELS/gemm.cubin\" ;;\n";
+    let rehearsal = Rehearsal::new("");
+    let program = STAND_IN.replace("  # OVERRIDES\n", doctor);
+    let broken = "  profile*)\n    [ -n \"$OSP_KERNELS\" ] || { echo 'error: it hangs'; exit 1; }\n";
+    rehearsal.script("bin/osp", &program.replace("  profile*)\n", broken));
+    fs::create_dir_all(rehearsal.path("variants/slow")).unwrap();
+    fs::write(rehearsal.path("variants/slow/gemm.cubin"), "").unwrap();
+    let run = rehearsal.run("speed", &["--variants", rehearsal.path("variants").to_str().unwrap()]);
+    run.is_whole();
+    run.says("variant none, first", "FAIL", "it hangs");
+    run.says("variant none, last", "skip", "the first one has no time");
+    run.says("variant chosen", "pass", "slow is the fastest");
+    run.says("slow selftest gemm", "pass", "worst 0.43");
+    run.says("slow verify vae_v110 f16", "pass", "2 checks");
 }
