@@ -269,7 +269,8 @@ impl Trial {
         })
     }
 
-    /// Runs a case on each device, and notes the verdict for every kernel that it launched.
+    /// Runs a case on each device, and notes the verdict for every kernel that it launched. What is wrong with a variant's own
+    /// kernels is not noted for others.
     ///
     /// # Errors
     /// [`Error::Device`] if the device no longer answers, because later cases would show nothing; [`Error::Failed`] for
@@ -289,7 +290,10 @@ impl Trial {
             };
             let verdict = verdict.map_err(|problem| format!("{case:?}, {}: {problem}", half.suffix()));
             let launched: BTreeSet<String> = self.recorder.take().into_iter().map(|record| record.name).collect();
-            for kernel in &launched {
+            // The other variant runs the same case, with the same kernels beside its own.
+            let own = |kernel: &String| Variant::of_kernel(kernel) == kernels.variant();
+            let of_others = |kernel: &String| verdict.is_err() && launched.iter().any(own) && !own(kernel);
+            for kernel in launched.iter().filter(|&kernel| !of_others(kernel)) {
                 let finding = self.findings.entry(kernel.clone()).or_default();
                 finding.cases += usize::from(counted.insert(kernel.clone()));
                 finding.note(&verdict);

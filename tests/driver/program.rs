@@ -114,6 +114,25 @@ fn the_selftest_names_a_kernel_that_fails() {
     assert!(text.contains("FAIL  combine_f16") && text.contains("CUDA_ERROR_LAUNCH_FAILED"), "{text}");
 }
 
+/// Other kernels run in their place, and the test is not repeated.
+#[test]
+fn the_first_use_of_a_gpu_goes_on_without_hoppers_kernels_if_they_fail() {
+    if !compiled() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for first in [true, false] {
+        let mut command = image(osp(folder.path(), "capability=9.0 seed=0 fail=linear_sm90_small_f16@1"));
+        command.args(["--device", "cuda"]).env_remove("OSP_SELFTEST");
+        let output = command.assert().success().get_output().clone();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.contains("testing the kernels"), first, "{said}");
+        assert!(said.contains("fails its test on stand-in, so sm80 is the default there"), "{said}");
+        assert!(fs::read(folder.path().join("out.y4m")).unwrap() == *EXPECTED, "{said}");
+        fs::remove_file(folder.path().join("out.y4m")).unwrap();
+    }
+}
+
 #[test]
 fn without_memory_the_plan_says_what_would_fit() {
     if !compiled() {
