@@ -261,11 +261,7 @@ impl<'a> Keeper<'a> {
             of_video.aside = Some(place);
         }
         let spooled = of_video.frames.as_mut().and_then(|spool| spool.read(job.whole_windows(spool.bytes)));
-        let decoded = spooled.unwrap_or_else(|| job.earlier_frames().to_vec());
-        if decoded.len() < of_video.written {
-            // There is no memory for the frames now, and the file has more of them.
-            return true;
-        }
+        let Some(decoded) = no_fewer(spooled, job.earlier_frames(), of_video.written) else { return true };
         let mut progress = std::mem::replace(&mut of_video.progress, Progress::Begun);
         if let Progress::Decoding { frames, .. } = &mut progress {
             *frames = decoded;
@@ -288,6 +284,13 @@ impl<'a> Keeper<'a> {
         }
         written.is_ok()
     }
+}
+
+/// The frames of a new state: those of this run, else those of the earlier one. `None` if the file has more than that: there was memory
+/// for them before, and there is none now.
+fn no_fewer(decoded: Option<Vec<u8>>, earlier: &[u8], written: usize) -> Option<Vec<u8>> {
+    let frames = decoded.unwrap_or_else(|| earlier.to_vec());
+    (frames.len() >= written).then_some(frames)
 }
 
 /// Whether a file is the state of a job's video, as far as the request says.
@@ -448,6 +451,14 @@ mod tests {
         let mut spool = spool(6).unwrap().with(b"abc").unwrap().with(b"def").unwrap();
         assert_eq!(spool.read(4).unwrap(), b"abcd");
         assert!(spool.read(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn a_state_with_more_frames_is_not_replaced() {
+        assert_eq!(no_fewer(Some(vec![1, 2]), &[1], 1), Some(vec![1, 2]));
+        assert_eq!(no_fewer(None, &[1], 1), Some(vec![1]));
+        assert_eq!(no_fewer(None, &[1], 2), None);
+        assert_eq!(no_fewer(None, &[], 0), Some(Vec::new()));
     }
 
     #[test]
