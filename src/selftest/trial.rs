@@ -80,7 +80,7 @@ pub struct Trial {
     /// Whether there is time for millions of cases.
     thorough: bool,
     findings: Findings,
-    /// A variant that runs no cases of its own.
+    /// A variant whose own cases are left out.
     avoided: Option<Variant>,
     /// Hears of each case before the kernels run it, if anyone listens.
     listener: Option<Listener>,

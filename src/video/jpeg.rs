@@ -2,8 +2,6 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek};
 
-/// Markers that nothing follows: a stuffed byte of the image, TEM, restarts of the image, its beginning.
-const ALONE: [std::ops::RangeInclusive<u8>; 3] = [0x00..=0x01, 0xd0..=0xd7, 0xd8..=0xd8];
 /// The marker at the end of the image.
 const END: u8 = 0xd9;
 
@@ -35,12 +33,17 @@ fn find_end<R: Read + Seek>(input: &mut BufReader<R>) -> io::Result<()> {
         if marker == END {
             return Ok(());
         }
-        if !ALONE.iter().any(|range| range.contains(&marker)) {
+        if !is_alone(marker) {
             // The length counts itself.
             let length = u16::from_be_bytes([byte(input)?, byte(input)?]);
             input.seek_relative(i64::from(length.saturating_sub(2)))?;
         }
     }
+}
+
+/// Whether no length follows a marker: a stuffed byte of the image, TEM, a restart of the image, its beginning.
+fn is_alone(marker: u8) -> bool {
+    matches!(marker, 0x00..=0x01 | 0xd0..=0xd8)
 }
 
 fn byte(input: &mut impl BufRead) -> io::Result<u8> {

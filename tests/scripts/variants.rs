@@ -83,11 +83,13 @@ fn each_folder_is_loaded_by_the_real_program_before_its_profile() {
     assert!(!run.has("variant cut") && !run.has("variant empty"), "{}", run.stdout);
 }
 
+/// Says that there are kernels for Hopper, and which files replace kernels.
+const DOCTOR: &str = "doctor) printf 'gpu          Stand-in\\nruns         sm_90a; linear: sm80, until sm90 passes\\n'
+    [ -z \"$OSP_KERNELS\" ] || echo \"OSP_KERNELS  $(ls -d \"$OSP_KERNELS\"/*)\" ;;\n";
+
 #[test]
 fn a_folders_kernels_run_beside_the_same_kernels_of_the_program() {
-    let doctor = "doctor) printf 'gpu          Stand-in\\nruns         sm_90a; linear: sm80, until sm90 passes\\n'
-                  [ -z \"$OSP_KERNELS\" ] || echo \"OSP_KERNELS  $(ls -d \"$OSP_KERNELS\"/*)\" ;;\n";
-    let rehearsal = Rehearsal::new(doctor);
+    let rehearsal = Rehearsal::new(DOCTOR);
     let variants = rehearsal.path("variants");
     for file in ["hopper/gemm_sm90.cubin", "any/attention.cubin", "quick/norm.cubin"] {
         fs::create_dir_all(variants.join(file).parent().unwrap()).unwrap();
@@ -121,11 +123,9 @@ fn a_folders_kernels_run_beside_the_same_kernels_of_the_program() {
 
 #[test]
 fn a_mended_kernel_is_tested_then_timed_and_a_wrong_one_is_not_timed() {
-    let doctor = "doctor) printf 'gpu          Stand-in\\nruns         sm_90a; linear: sm80, until sm90 passes\\n'
-                  [ -z \"$OSP_KERNELS\" ] || echo \"OSP_KERNELS  $(ls -d \"$OSP_KERNELS\"/*)\" ;;\n";
     let fails = "'selftest gemm'*) case $OSP_KERNELS in
         *mended) echo 'pass  linear_sm90_small_f16   0.5 of allowed' ;; *) echo 'FAIL  linear_sm90_small_f16'; exit 1 ;; esac ;;\n";
-    let rehearsal = Rehearsal::new(&format!("{doctor}{fails}"));
+    let rehearsal = Rehearsal::new(&format!("{DOCTOR}{fails}"));
     for file in ["mended/gemm_sm90.cubin", "quick/gemm_sm90.cubin", "slow/norm.cubin"] {
         let file = rehearsal.path("variants").join(file);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
